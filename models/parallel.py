@@ -1,0 +1,90 @@
+"""Values over all ranks, with the right gradient. The one place where a model knows that it is not alone.
+
+DeepSpeed averages gradients over the W ranks. So a rank's contribution to a mean over the global batch must enter its own
+loss W times as strongly as its value says; `global_mean` and `gather` see to that, and losses built from them have the same
+value on every rank and the same averaged gradient whatever W is.
+
+Shape letters: B samples of this rank, G = W x B samples of all ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it every rank computes for itself, as if it were the only one (the probe batch after a resume)."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def world_size() -> int:
+    if _alone.get() or not dist.is_available() or not dist.is_initialized():
+        return 1
+    return dist.get_world_size()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        W = dist.get_world_size()
+        ctx.rows, ctx.rank = x.shape[0], dist.get_rank()
+        out = x.new_empty((W * x.shape[0], *x.shape[1:]))
+        dist.all_gather_into_tensor(out, x.contiguous())
+        return out
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        # Every rank holds the same loss over the gathered rows; the sum over ranks is W times the gradient of that one loss
+        # and DeepSpeed's mean over ranks takes the W away again.
+        g = grads[0].contiguous().clone()
+        dist.all_reduce(g)
+        return g[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows]
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all ranks in rank order, [B, ...] -> [G, ...]; the gradient flows back to the rank that made the row."""
+    if world_size() == 1:
+        return x
+    if x.requires_grad:
+        return _Gather.apply(x)
+    out = x.new_empty((world_size() * x.shape[0], *x.shape[1:]))
+    dist.all_gather_into_tensor(out, x.contiguous())
+    return out
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over ranks, without gradient."""
+    x = x.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def global_mean(sum_: Tensor, count: Tensor) -> Tensor:
+    """Mean over all ranks of something whose local sum and local count are given (both scalars).
+
+    The value is the same on every rank; 0 where the global count is 0. Gradient: see the module's head.
+    """
+    W = world_size()
+    if W == 1:
+        return sum_ / count.clamp_min(torch.finfo(torch.float32).tiny) if float(count) > 0 else sum_ * 0.0
+    both = total(torch.stack([sum_.detach().double(), count.detach().double()]))
+    if float(both[1]) == 0.0:
+        return sum_ * 0.0
+    n = both[1].to(sum_.dtype)
+    value = both[0].to(sum_.dtype) / n
+    local = sum_ * (W / n)
+    return value + (local - local.detach())

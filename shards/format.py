@@ -1,0 +1,177 @@
+"""What a data set is on disk: the typed form of dataset.json, the index's columns, the allowed members.
+
+    nsclc/
+      dataset.json          this module's `DatasetInfo`
+      splits.csv            sample,patient,split     one row a sample, in shard order (row i is sample i of the data set)
+      labels.csv            sample,LABEL,...         same order; copied from meta.json so that an order needs no shard
+      vocab/FIELD.txt       one feature a line, in column order
+      stats.npz             FIELD.mean, FIELD.std    fitted on the training split only
+      shard-000000.tar      KEY.FIELD.EXT, members of one sample adjacent
+      shard-000000.idx.npy  `index_dtype`, one row a member, in tar order
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shards.errors import DataError, Problem, bad
+
+FORMAT = "medpair-dataset/1"
+# The allow-list of design: what a member's extension may be, and so the only decoders that exist.
+KINDS = {"jpg": "image", "jpeg": "image", "png": "image", "npy": "array", "txt": "text", "json": "json"}
+MAX_PIXELS = 100_000_000
+SPLITS = ("train", "val", "test")
+# KEY.FIELD.EXT. WebDataset cuts the key at the first dot, so a key has none; no slash means nothing leaves the folder.
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*")
+FIELD = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldInfo(_Frozen):
+    """One field. `shape` has None where the size differs from sample to sample; images are [H, W, C]."""
+
+    ext: Literal["jpg", "jpeg", "png", "npy", "txt", "json"]
+    dtype: str | None = None
+    shape: tuple[int | None, ...] | None = None
+    vocab: str | None = None
+    vocab_sha256: str | None = None
+    count: int
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.ext]
+
+
+class LabelInfo(_Frozen):
+    """One label column: `class` with its names in code order, or `number`. `missing` counts the empty cells."""
+
+    kind: Literal["class", "number"]
+    classes: tuple[str, ...] = ()
+    missing: int = 0
+
+
+class ShardInfo(_Frozen):
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class DatasetInfo(_Frozen):
+    """dataset.json. `fingerprint` covers all that decides what a training run reads: see `fingerprint_of`."""
+
+    format: Literal["medpair-dataset/1"] = FORMAT
+    name: str
+    version: str = "1"
+    source: str = ""
+    licence: str = ""
+    fields: dict[str, FieldInfo]
+    labels: dict[str, LabelInfo] = {}
+    samples: int
+    patients: int
+    splits: dict[str, int] = {}
+    shards: tuple[ShardInfo, ...]
+    files: dict[str, str] = {}
+    fingerprint: str = ""
+
+    def sealed(self) -> DatasetInfo:
+        """This description with its fingerprint computed."""
+        return self.model_copy(update={"fingerprint": fingerprint_of(self)})
+
+
+def fingerprint_of(info: DatasetInfo) -> str:
+    """SHA-256 of fields, labels, shards and side files (splits among them); name, version and licence do not count."""
+    content = info.model_dump(mode="json", include={"format", "fields", "labels", "samples", "shards", "files"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def index_dtype(key_width: int, field_width: int) -> np.dtype:
+    """Columns of an index: the sample's row in its shard, its key, the member's field and extension, where its bytes lie.
+
+    `crc32` is that of the member's bytes (zlib), checked whenever a whole member is read.
+    """
+    return np.dtype(
+        [
+            ("sample", "<u4"),
+            ("key", f"S{key_width}"),
+            ("field", f"S{field_width}"),
+            ("ext", "S4"),
+            ("offset", "<u8"),
+            ("size", "<u8"),
+            ("crc32", "<u4"),
+        ]
+    )
+
+
+def index_path(shard: Path) -> Path:
+    """shard-000000.tar -> shard-000000.idx.npy"""
+    return shard.with_suffix(".idx.npy")
+
+
+def split_member(name: str) -> tuple[str, str, str] | None:
+    """(key, field, ext) of a member name, or None when it is not KEY.FIELD.EXT of the allow-list."""
+    parts = name.split(".")
+    if len(parts) != 3 or not KEY.fullmatch(parts[0]) or not FIELD.fullmatch(parts[1]) or parts[2] not in KINDS:
+        return None
+    return parts[0], parts[1], parts[2]
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes under a temporary name, flushes to disk, renames: a reader sees the old bytes or the new ones."""
+    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fchmod(f.fileno(), 0o644)
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+    except BaseException:
+        Path(tmp).unlink(missing_ok=True)
+        raise
+
+
+def save_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
+    """Seals and writes dataset.json; returns the sealed description."""
+    sealed = info.sealed()
+    text = json.dumps(sealed.model_dump(mode="json"), indent=1, sort_keys=True)
+    write_atomic(folder / "dataset.json", text.encode() + b"\n")
+    return sealed
+
+
+def load_info(folder: Path) -> DatasetInfo:
+    """Reads and checks dataset.json.
+
+    Raises:
+        DataError: no such file, not JSON, unknown or missing keys, or a fingerprint that is not that of its content.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise bad("no dataset.json", folder, "give the folder that `python -m shards pack` wrote, or adopt tars with `python -m shards index DIR`")
+    try:
+        info = DatasetInfo.model_validate_json(path.read_bytes())
+    except ValidationError as e:
+        raise DataError(
+            Problem(f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg']}", str(path), "pack or index the data set again")
+            for p in e.errors()
+        ) from e
+    if info.fingerprint != fingerprint_of(info):
+        raise bad("the fingerprint is not that of the content", path, "the file was edited: run `python -m shards index` on the folder")
+    return info
