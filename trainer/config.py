@@ -1,0 +1,230 @@
+"""The configuration of a run: frozen, typed, every key documented, every problem reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer.errors import UserError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Zero(Section):
+    stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shards: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    """Keep optimizer state in host memory (stages 1 to 3)."""
+    offload_params: Literal["none", "cpu"] = "none"
+    """Keep sharded weights in host memory (stage 3)."""
+    bucket: int | None = Field(None, gt=0)
+    """Elements in a communication bucket; by default the number of trainable parameters, at most 5e8."""
+
+
+class Optim(Section):
+    lr: float = Field(1e-4, gt=0)
+    """Peak learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = Field(0.05, ge=0)
+    """Decoupled weight decay; biases, norms and what a method names take none."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of a stage's updates over which the learning rate rises linearly."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """What follows the warm-up."""
+    min_lr: float = Field(0.0, ge=0)
+    """Where cosine and linear end."""
+    clip: float = Field(1.0, ge=0)
+    """Largest global gradient norm; 0 does not clip."""
+
+
+class StageConfig(Section):
+    epochs: int | None = Field(None, ge=0)
+    """Length in epochs; 0 skips the stage."""
+    steps: int | None = Field(None, ge=0)
+    """Length in steps, instead of epochs."""
+    optim: dict[str, Any] = {}
+    """Keys of `optim` that differ in this stage."""
+
+
+class Source(Section):
+    path: str
+    weight: float = Field(1.0, gt=0)
+
+
+class Data(Section):
+    path: str | tuple[Source, ...] | None = None
+    """A data set folder, a list of them, or a list of {path, weight}; none means the built-in demo cohort."""
+    split: str = "train"
+    val_split: str = "val"
+    """Split that stages are selected on and that the held-back losses come from; '' for none."""
+    workers: int = Field(2, ge=0)
+    """Reader threads of a rank."""
+    prefetch: int = Field(2, ge=1)
+    """Steps read ahead."""
+    max_bad_samples: int = Field(0, ge=0)
+    """Unreadable samples of a rank that are replaced by rule before the run ends."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed_paths(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("path"), list):
+            value = {**value, "path": [{"path": p} if isinstance(p, str) else p for p in value["path"]]}
+        return value
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        if self.path is None:
+            return ()
+        return (Source(path=self.path),) if isinstance(self.path, str) else self.path
+
+
+class Checkpoint(Section):
+    every: int | None = Field(None, ge=1)
+    """Steps between checkpoints; by default once an epoch."""
+    keep: int = Field(2, ge=1)
+    """How many of the newest are kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Also keep every checkpoint whose step is a multiple of this."""
+
+
+class Health(Section):
+    max_bad_steps: int = Field(10, ge=0)
+    """Non-finite steps of a run that are skipped before it ends with an error."""
+    monitor_every: int = Field(10, ge=1)
+    """Steps between collapse readings (feature standard deviation, effective rank)."""
+
+
+class Log(Section):
+    every: int = Field(10, ge=1)
+    """Steps between lines on the terminal; metrics.jsonl gets every step."""
+    tensorboard: bool = True
+
+
+class Resume(Section):
+    accept_data: bool = False
+    """Go on although the data set's fingerprint differs from the checkpoint's."""
+    accept_config: bool = False
+    """Go on although the configuration differs from the run's."""
+
+
+class Config(Section):
+    method_name: str
+    """The method, as in `--method`."""
+    method: dict[str, Any] = {}
+    """The method's own options (docs/methods/)."""
+    out: str = "runs/{method}"
+    """The run's folder. The same command with the same folder goes on where the run stopped."""
+    seed: int = Field(0, ge=0)
+    epochs: int | None = Field(None, ge=1)
+    """Length of the last stage in epochs (the recipe's or the method's when neither this nor steps is given)."""
+    steps: int | None = Field(None, ge=1)
+    """Length of the last stage in steps."""
+    stages: dict[str, StageConfig] = {}
+    """Lengths and optimiser settings by stage."""
+    global_batch: int = Field(16, ge=1)
+    """Samples of an update over all ranks; constant, whatever the world size."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Samples a rank passes at once; by default global_batch / world size, so that nothing is accumulated."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
+    zero: Zero = Zero()
+    optim: Optim = Optim()
+    data: Data = Data()
+    checkpoint: Checkpoint = Checkpoint()
+    health: Health = Health()
+    log: Log = Log()
+    resume: Resume = Resume()
+    deepspeed: dict[str, Any] = {}
+    """Raw DeepSpeed configuration laid over ours."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Config:
+        problems = []
+        if self.epochs and self.steps:
+            problems.append("epochs, steps: give one of them, not both")
+        for name, stage in self.stages.items():
+            if stage.epochs is not None and stage.steps is not None:
+                problems.append(f"stages.{name}: give epochs or steps, not both")
+            problems += optim_problems(self.optim, stage.optim, f"stages.{name}.optim")
+        if self.precision == "bf16" and self.zero.stage == 0:
+            problems.append("precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1")
+        if self.zero.offload_params != "none" and self.zero.stage != 3:
+            problems.append("zero.offload_params: only stage 3 shards weights; set zero.stage=3")
+        if self.zero.offload_optimizer != "none" and self.zero.stage == 0:
+            problems.append("zero.offload_optimizer: stage 0 shards no optimizer state; set zero.stage=1 or more")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def optim_of(self, stage: str) -> Optim:
+        """`optim` with what `stages.STAGE.optim` changes."""
+        given = self.stages.get(stage, StageConfig()).optim
+        return Optim.model_validate({**self.optim.model_dump(), **given})
+
+
+def optim_problems(base: Optim, changes: Mapping[str, Any], where: str) -> list[str]:
+    try:
+        Optim.model_validate({**base.model_dump(), **changes})
+    except ValidationError as e:
+        return explain_all(Optim, e, where)
+    return []
+
+
+def explain_all(model: type[BaseModel], error: ValidationError, where: str = "") -> list[str]:
+    """All pydantic problems as sentences, unknown keys with their nearest neighbour."""
+    from models.contract import explain
+
+    lines: list[str] = []
+    for p in error.errors():
+        if p["type"] == "value_error" and not p["loc"]:
+            lines += str(p["ctx"]["error"]).split("\n")
+        else:
+            lines.append(explain(model, p, where))
+    return lines
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """A Config from plain data.
+
+    Raises:
+        UserError: every unknown key and wrong value at once.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as e:
+        raise UserError(explain_all(Config, e)) from e
+
+
+# Keys that say how, not what: they may change between two starts of one run.
+FREE_KEYS = (
+    "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples",
+    "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
+)  # fmt: skip
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old -> new` for every key that decides a run's result. data.path may move: the fingerprint guards the data."""
+    a, b = flatten(old), flatten(new)
+    changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not k.startswith(FREE_KEYS))
+    return [f"{k}: {a.get(k, 'not set')} -> {b.get(k, 'not set')}" for k in changed]
+
+
+def out_folder(config: Config) -> Path:
+    return Path(config.out.format(method=config.method_name))

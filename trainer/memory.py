@@ -1,0 +1,79 @@
+"""Bytes of model state a rank holds: predicted from the ZeRO formulas, and counted on a live engine.
+
+Psi trainable parameters, F frozen ones, N ranks, Adam. ZeRO (Rajbhandari et al., arXiv 1910.02054, section 3) in the form
+that DeepSpeed 0.19 implements: a low-precision copy of w bytes that takes part in the forward pass, an fp32 master copy and
+two fp32 moments; under fp32 the "low-precision" copy is fp32 too and DeepSpeed keeps the master besides it for stages 1-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class StateBytes:
+    """Bytes of a rank by what they hold. `optimizer` counts the master copy and both moments."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    persistent: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+def predict(trainable: int, frozen: int, world: int, stage: int, precision: str, persistent: int = 0) -> StateBytes:
+    """State bytes of a rank after a backward pass, before the update.
+
+    stage 0: w(Psi+F) weights, wPsi gradients, optimizer 8 Psi (fp32) or 12 Psi (a master copy as well)
+    stage 1: weights as before, gradients wPsi (whole, reduced in place), optimizer 12 Psi/N
+    stage 2: gradients wPsi/N
+    stage 3: weights w(Psi+F)/N, gradients wPsi/N
+
+    Args:
+        persistent: parameters that stage 3 keeps whole on every rank (below its persistence threshold).
+    """
+    w = 4 if precision == "fp32" else 2
+    share = 1 if stage == 0 else world
+    weights = w * (trainable + frozen) // (world if stage == 3 else 1)
+    gradients = w * trainable // (world if stage >= 2 else 1)
+    optimizer = (8 if stage == 0 and precision == "fp32" else 12) * trainable // share
+    return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0)
+
+
+def count(engine: Any, stage: int) -> StateBytes:
+    """The same bytes, counted on a DeepSpeed engine after `backward` and before `step`; each storage once."""
+    module, optimizer = engine.module, engine.optimizer
+    params = list(module.parameters())
+    if stage == 3:
+        weights = _bytes([p.ds_tensor for p in params])
+        kept = [p for p in params if p.data.numel() == p.ds_numel and p.ds_numel > 0]
+        persistent = _bytes([p.data for p in kept])
+    else:
+        weights, persistent = _bytes([p.data for p in params]), 0
+    inner = optimizer if stage == 0 else optimizer.optimizer
+    moments = [v for state in inner.state.values() for v in state.values() if torch.is_tensor(v) and v.dim() > 0]
+    masters: list[torch.Tensor] = []
+    if stage in (1, 2):
+        masters = list(optimizer.single_partition_of_fp32_groups)
+    elif stage == 3:
+        masters = list(optimizer.fp32_partitioned_groups_flat)
+    return StateBytes(weights, _bytes(_gradients(optimizer, params, stage)), _bytes(moments + masters), persistent)
+
+
+def _gradients(optimizer: Any, params: list[torch.nn.Parameter], stage: int) -> list[torch.Tensor]:
+    if stage in (0, 1):
+        return [p.grad for p in params if p.grad is not None]
+    return [g for group in optimizer.averaged_gradients.values() if group is not None for g in group if g is not None]
+
+
+def _bytes(tensors: list[torch.Tensor]) -> int:
+    seen: dict[int, int] = {}
+    for t in tensors:
+        seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+    return sum(seen.values())

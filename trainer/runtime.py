@@ -1,0 +1,195 @@
+"""Processes and devices: who am I, how many are we, what do we agree on. The one place that knows about ranks."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Runtime:
+    rank: int
+    world: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def say(self, text: str) -> None:
+        """Prints once for all ranks."""
+        if self.main:
+            print(text, flush=True)
+
+
+def environment_rank() -> int:
+    """This process's rank before anything is initialised."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def start(local_rank: int = 0) -> Runtime:
+    """Joins the process group (alone when no launcher set one up) and picks the device."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    _defaults_for_one_process()
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
+    import deepspeed
+
+    # DeepSpeed would compile a shared-memory op (a minute, and a compiler) that only inference uses.
+    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
+    _quiet_deepspeed()
+    local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    deepspeed.init_distributed("nccl" if cuda else "gloo", auto_mpi_discovery=False, verbose=False)
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    return Runtime(dist.get_rank(), dist.get_world_size(), local_rank, device)
+
+
+def _quiet_deepspeed() -> None:
+    """DeepSpeed's chatter below warnings is not for our users."""
+    import logging
+
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+
+
+def _defaults_for_one_process() -> None:
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def finish() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+# ------------------------------------------------------------------------------------------------------------ agreement
+
+
+def barrier() -> None:
+    if dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def agree_sum(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Sums named numbers over ranks: the one small all-reduce of a step."""
+    t = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    if dist.get_world_size() > 1:
+        dist.all_reduce(t)
+    return dict(zip(values, t.tolist(), strict=True))
+
+
+def from_main(make: Callable[[], Any]) -> Any:
+    """Runs `make` on rank 0 and gives every rank its result, or raises its error everywhere."""
+    box: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            box[0] = make()
+        except Exception as e:
+            box[1] = e
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's value, on every rank, in rank order."""
+    out: list[Any] = [None] * dist.get_world_size()
+    if dist.get_world_size() > 1:
+        dist.all_gather_object(out, value)
+    else:
+        out[0] = value
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------------- randomness
+
+
+def seed_everything(seed: int, rank: int, step: int = 0) -> None:
+    """Seeds torch, NumPy and Python from (seed, rank, step), well apart."""
+    words = np.random.SeedSequence([seed, rank, step]).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    random.seed(int(words[2]))
+
+
+def random_states() -> dict[str, Any]:
+    """RNG states of this process as tensors and plain data (loadable with weights_only)."""
+    kind, keys, pos, has_gauss, gauss = np.random.get_state()
+    version, internal, cached = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(pos), int(has_gauss), float(gauss)],
+        "python": [version, list(internal), cached],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_states(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    kind, keys, pos, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), pos, has_gauss, gauss))
+    version, internal, cached = state["python"]
+    random.setstate((version, tuple(internal), cached))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+# -------------------------------------------------------------------------------------------------------------- signals
+
+
+class StopFlag:
+    """Set by SIGTERM, SIGUSR2 or SIGINT; read at the step boundary, where all ranks agree. A second SIGINT ends at once."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+
+    def install(self) -> StopFlag:
+        for s in self.SIGNALS:
+            signal.signal(s, self._take)
+        return self
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.asked == "SIGINT":
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number).name
+        os.write(sys.stderr.fileno(), f"{self.asked}: stopping after this step\n".encode())
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory of this process so far, in bytes: of the device on CUDA, resident on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
