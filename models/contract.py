@@ -277,6 +277,8 @@ class Method(nn.Module):
     Options: ClassVar[type[Options]] = Options
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
+    inputs: tuple[str, ...] = ()
 
     def __init__(self, options: Any, schema: Schema):
         super().__init__()

@@ -1,0 +1,93 @@
+"""GroupMSA, the gene encoder of GiMP (Jin et al. 2023, section 2.1): attention inside groups of genes, then across groups.
+
+Shape letters: B samples, G genes, N groups, P fragments in a group, F genes in a fragment, C width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.contract import MethodError
+from models.layers.transformer import Block
+
+# 60,480 genes in fragments of 84 are the 720 fragments of the recommended layout; fewer genes keep fragments of at least 8.
+FRAGMENTS, SHORTEST = 720, 8
+
+
+def fragments_per_group(genes: int, groups: int, fragment: int | None) -> tuple[int, int]:
+    """(P, F): fragments in a group and genes in a fragment, covering `genes` evenly; `fragment` None derives the length.
+
+    Raises:
+        MethodError: more groups than genes.
+    """
+    if groups > genes:
+        raise MethodError([f"groups is {groups} but there are only {genes} genes; set groups to {genes} or less"])
+    in_group = -(-genes // groups)
+    if fragment is not None:
+        return -(-in_group // fragment), fragment
+    per_group = min(-(-FRAGMENTS // groups), max(1, in_group // SHORTEST))
+    return per_group, -(-in_group // per_group)
+
+
+def gene_layout(genes: int, groups: int, per_group: int, fragment: int) -> Tensor:
+    """Which gene stands at each place of the N x P x F layout, flat; `genes` means padding.
+
+    Groups are runs of the genes' own order whose lengths differ by at most one, so padding is spread over all groups; when
+    the numbers divide there is none and the layout is the identity.
+    """
+    bounds = torch.arange(groups + 1) * genes // groups
+    place_S = torch.arange(per_group * fragment)
+    gene_NS = bounds[:-1, None] + place_S
+    return gene_NS.masked_fill(gene_NS >= bounds[1:, None], genes).flatten()
+
+
+class GroupMSA(nn.Module):
+    """Genes [B, G] -> (class token [B, C], group tokens [B, N, C]).
+
+    Fragments share one linear projection; every group has a learnable token that attends to its fragments (groups folded
+    into the batch, weights shared); the group tokens and a class token then attend to one another.
+    """
+
+    def __init__(
+        self,
+        genes: int,
+        dim: int,
+        heads: int = 8,
+        groups: int = 24,
+        fragment: int | None = None,
+        depth: int = 1,
+        ffn_ratio: float = 2.0,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.groups = groups
+        self.per_group, self.fragment = fragments_per_group(genes, groups, fragment)
+        self.register_buffer("layout", gene_layout(genes, groups, self.per_group, self.fragment), persistent=False)
+        self.project = nn.Linear(self.fragment, dim)
+        self.position_NPC = nn.Parameter(torch.randn(groups, self.per_group, dim) * 0.02)
+        self.group_token_NC = nn.Parameter(torch.randn(groups, dim) * 0.02)
+        self.class_token_C = nn.Parameter(torch.randn(dim) * 0.02)
+        self.drop = nn.Dropout(dropout)
+        self.intra = nn.ModuleList(Block(dim, heads, ffn_ratio, dropout) for _ in range(depth))
+        self.inter = nn.ModuleList(Block(dim, heads, ffn_ratio, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, genes_BG: Tensor) -> tuple[Tensor, Tensor]:
+        B, N, P = len(genes_BG), self.groups, self.per_group
+        padded = torch.cat([genes_BG, genes_BG.new_zeros(B, 1)], 1)
+        fragment_BNPF = padded[:, self.layout].view(B, N, P, self.fragment)
+        x_BNPC = self.project(fragment_BNPF) + self.position_NPC
+        token_BN1C = self.group_token_NC[:, None].expand(B, N, 1, -1)
+        x_BNC = self._within(self.drop(torch.cat([token_BN1C, x_BNPC], 2)).flatten(0, 1)).view(B, N, -1)
+        x_BLC = torch.cat([self.class_token_C.expand(B, 1, -1), x_BNC], 1)
+        for block in self.inter:
+            x_BLC = block(x_BLC)
+        x_BLC = self.norm(x_BLC)
+        return x_BLC[:, 0], x_BLC[:, 1:]
+
+    def _within(self, x_SLC: Tensor) -> Tensor:
+        """Attention inside groups (S = B x N of them); the updated group tokens, [S, C]."""
+        for block in self.intra:
+            x_SLC = block(x_SLC)
+        return x_SLC[:, 0]

@@ -1,0 +1,158 @@
+"""Nystrom attention (Xiong et al. 2021): softmax attention through m landmarks, linear in the number of tokens.
+
+Shape letters: B batch, H heads, L tokens, D width of a head, C = H x D model width, m landmarks.
+
+Three things differ from the usual implementations, each because it changes results:
+- nothing is padded: segments differ in length by at most one token, so the first token (the CLS) shares a landmark with
+  its neighbours and never with zeros;
+- the pseudo-inverse is started from each matrix's own norms, so a sample's output does not depend on its batch mates;
+- the two outer softmax products are plain attention calls, so no L x m matrix is ever stored.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.attention import attention, merge_heads, split_heads
+from models.layers.checkpointing import checkpointed
+
+
+def segment_ids(lengths_B: Tensor, L: int, m: int) -> Tensor:
+    """Landmark of every token, [B, L]: of n real tokens the first n mod m segments hold one more than the others."""
+    token_L = torch.arange(L, device=lengths_B.device)
+    q_B1, r_B1 = (lengths_B // m)[:, None], (lengths_B % m)[:, None]
+    long_B1 = r_B1 * (q_B1 + 1)
+    in_tail = r_B1 + (token_L - long_B1) // q_B1.clamp_min(1)
+    return torch.where(token_L < long_B1, token_L // (q_B1 + 1), in_tail).clamp_max(m - 1)
+
+
+def segment_means(x_BHLD: Tensor, m: int, lengths_B: Tensor | None = None) -> Tensor:
+    """Means of m runs of consecutive tokens, [B, H, m, D]; tokens past a sample's length do not enter."""
+    L = x_BHLD.shape[2]
+    if lengths_B is not None:
+        return _ragged_segment_means(x_BHLD, m, lengths_B)
+    q, r = divmod(L, m)
+    tail = x_BHLD[:, :, r * (q + 1) :].unflatten(2, (m - r, q)).mean(3)
+    if r == 0:
+        return tail
+    head = x_BHLD[:, :, : r * (q + 1)].unflatten(2, (r, q + 1)).mean(3)
+    return torch.cat([head, tail], 2)
+
+
+def _ragged_segment_means(x_BHLD: Tensor, m: int, lengths_B: Tensor) -> Tensor:
+    B, H, L, D = x_BHLD.shape
+    id_BL = segment_ids(lengths_B, L, m)
+    real_BL = torch.arange(L, device=x_BHLD.device) < lengths_B[:, None]
+    work = torch.promote_types(x_BHLD.dtype, torch.float32)
+    # Sums of up to L / m half-precision terms are taken in float32.
+    x = x_BHLD.to(work) * real_BL[:, None, :, None]
+    sums = x.new_zeros(B, H, m, D).scatter_add(2, id_BL[:, None, :, None].expand(B, H, L, D), x)
+    count_Bm = x.new_zeros(B, m).scatter_add(1, id_BL, real_BL.to(work))
+    return (sums / count_Bm.clamp_min(1)[:, None, :, None]).to(x_BHLD.dtype)
+
+
+def pseudo_inverse(a_BHmm: Tensor, iterations: int) -> Tensor:
+    """Moore-Penrose inverse by the third-order Newton-Schulz iteration (Xiong et al. 2021, eq. 13; Razavi et al. 2014).
+
+    Started at A^T / (|A|_1 |A|_inf), each matrix by its own norms. Computed in at least float32 outside autocast: the
+    products leave the range of float16. With A = U S V^T, k iterations give V p_k(S^2 / c) S^-1 U^T, where
+    p_0(t) = t and p_k+1 = p (13 - p (15 - p (7 - p))) / 4 at p = p_k, which tends to 1 on (0, 1].
+    """
+    with torch.autocast(a_BHmm.device.type, enabled=False):
+        a = a_BHmm.to(torch.promote_types(a_BHmm.dtype, torch.float32))
+        size = a.abs()
+        z = a.mT / (size.sum(-2).amax(-1) * size.sum(-1).amax(-1))[..., None, None]
+        eye = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
+        for _ in range(iterations):
+            az = a @ z
+            z = 0.25 * (z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az))))
+        return z
+
+
+def nystrom_attention(
+    q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, landmarks: int, iterations: int = 6, lengths_B: Tensor | None = None
+) -> Tensor:
+    """softmax(q k~^T) pinv(softmax(q~ k~^T)) softmax(q~ k^T) v, [B, H, L, D] (GiMP eq. 2, scale 1 / sqrt(D)).
+
+    Samples with no more tokens than landmarks get exact attention. With `lengths_B` a sample's real tokens stand first; the
+    outputs of the others are meaningless but finite, and no real output depends on them.
+    """
+    if q_BHLD.shape[2] <= landmarks:
+        return attention(q_BHLD, k_BHLD, v_BHLD, key_mask(lengths_B, q_BHLD.shape[2]))
+    if lengths_B is None:
+        return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, None)
+    short_B = lengths_B <= landmarks
+    if not bool(short_B.any()):
+        return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, lengths_B)
+    return _mixed(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, lengths_B, short_B)
+
+
+def _mixed(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor, short_B: Tensor) -> Tensor:
+    """Short samples exactly, long ones through landmarks, so that neither depends on which others share its batch."""
+    short, long = short_B.nonzero().flatten(), (~short_B).nonzero().flatten()
+    exact = attention(*(x[short, :, :m] for x in (q, k, v)), key_mask(lengths_B[short], m))
+    out = torch.zeros_like(v).index_copy(0, short, F.pad(exact, (0, 0, 0, v.shape[2] - m)))
+    if len(long) == 0:
+        return out
+    return out.index_copy(0, long, _nystrom(q[long], k[long], v[long], m, iterations, lengths_B[long]))
+
+
+def key_mask(lengths_B: Tensor | None, L: int) -> Tensor | None:
+    """[B, 1, 1, L], True at the first `lengths_B` keys."""
+    if lengths_B is None:
+        return None
+    return (torch.arange(L, device=lengths_B.device) < lengths_B[:, None])[:, None, None, :]
+
+
+def _nystrom(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor | None) -> Tensor:
+    ql_BHmD, kl_BHmD = segment_means(q, m, lengths_B), segment_means(k, m, lengths_B)
+    with torch.autocast(q.device.type, enabled=False):
+        work = torch.promote_types(q.dtype, torch.float32)
+        a_BHmm = ((ql_BHmD.to(work) * q.shape[-1] ** -0.5) @ kl_BHmD.to(work).mT).softmax(-1)
+    summary_BHmD = attention(ql_BHmD, k, v, key_mask(lengths_B, k.shape[2]))
+    values_BHmD = (pseudo_inverse(a_BHmm, iterations) @ summary_BHmD.to(work)).to(v.dtype)
+    return attention(q, kl_BHmD, values_BHmD)
+
+
+class HeadConv(nn.Module):
+    """Depth-wise convolution of the values along the tokens, one kernel a head (the skip path of Nystromformer)."""
+
+    def __init__(self, heads: int, kernel: int):
+        super().__init__()
+        assert kernel % 2 == 1, f"an even kernel ({kernel}) has no centre"
+        self.weight_HK = nn.Parameter(torch.empty(heads, kernel).uniform_(-(kernel**-0.5), kernel**-0.5))
+
+    def forward(self, v_BLC: Tensor) -> Tensor:
+        H, K = self.weight_HK.shape
+        # Heads are the channels; channels-last memory makes forward + backward half again as fast on a CPU.
+        v_BHLD = split_heads(v_BLC, H).contiguous(memory_format=torch.channels_last)
+        return merge_heads(F.conv2d(v_BHLD, self.weight_HK[:, None, :, None], padding=(K // 2, 0), groups=H))
+
+
+class LongAttention(nn.Module):
+    """Multi-head self-attention over long bags: Nystrom, or exact when `landmarks` is None.
+
+    Projections have no bias (GiMP eq. 1); `conv_kernel` None leaves the convolutional skip path out.
+    """
+
+    def __init__(self, dim: int, heads: int, landmarks: int | None, iterations: int = 6, conv_kernel: int | None = 33):
+        super().__init__()
+        assert dim % heads == 0, f"width {dim} is not a multiple of {heads} heads"
+        self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+        self.conv = HeadConv(heads, conv_kernel) if conv_kernel else None
+
+    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        return checkpointed(self._forward, x_BLC, lengths_B)
+
+    def _forward(self, x_BLC: Tensor, lengths_B: Tensor | None) -> Tensor:
+        q_BLC, k_BLC, v_BLC = self.qkv(x_BLC).chunk(3, -1)
+        if lengths_B is not None:
+            v_BLC = v_BLC * (torch.arange(v_BLC.shape[1], device=v_BLC.device) < lengths_B[:, None])[..., None]
+        q, k, v = (split_heads(x, self.heads) for x in (q_BLC, k_BLC, v_BLC))
+        m = q.shape[2] if self.landmarks is None else self.landmarks
+        y_BLC = merge_heads(nystrom_attention(q, k, v, m, self.iterations, lengths_B))
+        return self.out(y_BLC if self.conv is None else y_BLC + self.conv(v_BLC))
