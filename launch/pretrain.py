@@ -1,0 +1,90 @@
+"""Pre-train a method: `deepspeed launch/pretrain.py --method gimp [section.key=value ...]`.
+
+Without data.path it trains on the built-in demo cohort. The same command goes on where a run stopped.
+Exit status: 0 done, 75 stopped and resumable, 2 something to change in the input, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="pretrain.py",
+        description="Pre-train a method on a data set of shards. Under `deepspeed` it runs on several ranks.",
+        epilog="Keys: out, seed, steps | epochs, global_batch, micro_batch, precision, zero.stage, optim.lr, data.path, "
+        "data.workers, data.max_bad_samples, checkpoint.every, checkpoint.keep, health.max_bad_steps, method.OPTION "
+        "and more: --print-config shows all with their values.",
+    )
+    p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
+    p.add_argument("--recipe", help="a YAML file, or a name in configs/pretrain (METHOD, METHOD-paper, METHOD-demo)")
+    p.add_argument("--dry-run", action="store_true", help="print configuration, parameters, steps and memory; train nothing")
+    p.add_argument("--print-config", action="store_true", help="print the resolved configuration as YAML")
+    p.add_argument("--world", type=int, default=None, help="ranks to plan for in --dry-run")
+    p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    p.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration, for example optim.lr=3e-4")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, Stopped, TrainingError, UserError
+
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        _run(args)
+        return EXIT_OK
+    except Stopped as e:
+        if rank == 0:
+            print(e, flush=True)
+        return EXIT_STOPPED
+    except TrainingError as e:
+        if rank == 0:
+            print(f"error: {e}", file=sys.stderr, flush=True)
+        return EXIT_BUG
+    except Exception as e:
+        # Errors of the data and the method are known by their own families, which only exist once those rooms are loaded.
+        if isinstance(e, UserError) or hasattr(e, "problems"):
+            where = "" if rank == 0 else f"[rank {rank}] "
+            if rank == 0 or not getattr(e, "everywhere", True):
+                print(f"{where}error: {e}", file=sys.stderr, flush=True)
+            return EXIT_USER
+        print(f"[rank {rank}]", file=sys.stderr)
+        traceback.print_exc()
+        return EXIT_BUG
+
+
+def _run(args: argparse.Namespace) -> None:
+    from trainer.recipe import build_config
+
+    config, recipe = build_config(args.method, args.recipe, args.overrides)
+    if args.print_config or args.dry_run:
+        from trainer.dry import dry_run
+
+        dry_run(config, recipe, plan=args.dry_run, world=args.world)
+        return
+    from trainer.runtime import StopFlag, finish, start
+
+    stop = StopFlag().install()
+    runtime = start(args.local_rank)
+    from trainer.run import pretrain
+
+    runtime.say(f"recipe {recipe}")
+    if not config.data.sources:
+        runtime.say("no data.path given: this trains on the built-in demo cohort")
+    try:
+        pretrain(config, runtime, stop)
+    finally:
+        finish()
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Leaves without waiting for threads of libraries: a rank that has saved must not outlive its run.
+    os._exit(status)

@@ -1,0 +1,210 @@
+"""Checkpoints of a run: saved together, complete or not there, verified before use.
+
+    out/checkpoints/step-00000100/
+        engine/*.pt         DeepSpeed's shards, one a rank and the module's
+        rank-00000.pt       random states of a rank
+        state.json          progress, loader state, config, data fingerprint, code version, loss of the probe batch
+        best.safetensors    best weights so far, in a stage that selects
+        manifest.json       size and SHA-256 of every file; written last
+    out/checkpoints/latest  the newest one's name, for people
+
+A save writes `.tmp-step-...` and renames it when every rank has flushed its files, so a crash anywhere leaves the last complete
+checkpoint alone. State is plain data, and our own files load without executing anything; DeepSpeed's shards are pickles, so
+take checkpoints only from runs you trust.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+from trainer import manifest
+from trainer.config import Checkpoint
+from trainer.engine import Engine
+from trainer.errors import TrainingError, UserError
+from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
+
+ENGINE = "engine"
+
+
+class _RecordingEngine(TorchCheckpointEngine):
+    """DeepSpeed's writer, but every file is flushed and hashed, and an error is kept for all ranks to hear of.
+
+    An exception inside DeepSpeed's save would leave the other ranks waiting at its barrier.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Path] = []
+        self.errors: list[str] = []
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        self._keep_error(lambda: os.makedirs(path, exist_ok=exist_ok))
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._keep_error(lambda: self._write(state_dict, path))
+
+    def _write(self, state: Any, path: str) -> None:
+        torch.save(state, path)
+        manifest.sync(Path(path))
+        self.written.append(Path(path))
+
+    def _keep_error(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as e:
+            self.errors.append(f"{type(e).__name__}: {e}")
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, out: Path, policy: Checkpoint, runtime: Runtime):
+        self.folder, self.policy, self.runtime = out / "checkpoints", policy, runtime
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def complete(self) -> list[Path]:
+        """Published checkpoints, newest first (not verified)."""
+        return sorted((p for p in self.folder.glob("step-*") if p.is_dir()), reverse=True)
+
+    # ---------------------------------------------------------------------------------------------------------- save
+
+    def save(self, engine: Engine, step: int, state: Mapping[str, Any], best: Path | None = None) -> Path:
+        """Writes a checkpoint; every rank must call.
+
+        Raises:
+            TrainingError: on every rank, when any rank could not write; the last complete checkpoint is untouched.
+        """
+        final, tmp = self.path(step), self.folder / f".tmp-step-{step:08d}"
+        if from_main(final.exists):
+            return final
+        try:
+            from_main(lambda: self._prepare(tmp))
+        except OSError as e:
+            raise self._failed(step, [f"rank 0: {e}"]) from e
+        recorder = _RecordingEngine()
+        engine.deepspeed.checkpoint_engine = recorder
+        engine.deepspeed._copy_recovery_script = lambda *_: None
+        engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
+        recorder.save(random_states(), str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
+        entries: dict[str, Any] = {}
+        recorder._keep_error(lambda: entries.update({str(p.relative_to(tmp)): manifest.digest(p) for p in recorder.written}))
+        reports = gather_objects((entries, recorder.errors))
+        errors = [f"rank {r}: {e}" for r, (_, es) in enumerate(reports) for e in es]
+        if not errors:
+            everything = {k: v for es, _ in reports for k, v in es.items()}
+            try:
+                from_main(lambda: self._publish(tmp, final, everything, state, best))
+            except OSError as e:
+                errors = [f"rank 0: {e}"]
+        if errors:
+            from_main(lambda: shutil.rmtree(tmp, ignore_errors=True))
+            raise self._failed(step, errors)
+        barrier()
+        return final
+
+    def _prepare(self, tmp: Path) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in [*self.folder.glob(".tmp-*"), *self.folder.glob(".trash-*"), *self.folder.glob(".universal-*")]:
+            shutil.rmtree(stale, ignore_errors=True)
+        tmp.mkdir()
+
+    def _publish(self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: Path | None) -> None:
+        manifest.write_atomic(tmp / "state.json", json.dumps(state, indent=1).encode())
+        entries["state.json"] = manifest.digest(tmp / "state.json")
+        if best is not None:
+            shutil.copyfile(best, tmp / "best.safetensors")
+            manifest.sync(tmp / "best.safetensors")
+            entries["best.safetensors"] = manifest.digest(tmp / "best.safetensors")
+        manifest.publish(tmp, final, entries)
+        manifest.write_atomic(self.folder / "latest", final.name.encode() + b"\n")
+        self._retain(final)
+
+    def _retain(self, newest: Path) -> None:
+        """Keeps the last k and every n-th."""
+        for path in self.complete()[self.policy.keep :]:
+            step = int(path.name.removeprefix("step-"))
+            if path != newest and not (self.policy.keep_every and step % self.policy.keep_every == 0):
+                manifest.remove(path)
+
+    def _failed(self, step: int, errors: list[str]) -> TrainingError:
+        kept = self.complete()
+        last = f"the last complete one is {kept[0]}" if kept else "there is no earlier one"
+        return TrainingError(
+            f"the checkpoint at step {step} could not be written to {self.folder}: {'; '.join(errors)}; {last}. "
+            "Free disk space or mend the folder, then give the same command again"
+        )
+
+    # ------------------------------------------------------------------------------------------------------- restore
+
+    def find(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that verifies, with its state; says what it skips. Decided on rank 0 for all.
+
+        Raises:
+            UserError: there are checkpoints and none is complete: starting over would lose them silently.
+        """
+        found, skipped = from_main(self._find)
+        for line in skipped:
+            self.runtime.say(line)
+        return found
+
+    def _find(self) -> tuple[tuple[Path, dict[str, Any]] | None, list[str]]:
+        said = [f"skipping {p.name}: a save that did not finish" for p in self.folder.glob(".tmp-step-*")]
+        candidates = self.complete()
+        for path in candidates:
+            reason = manifest.problem(path)
+            if reason is None:
+                return (path, json.loads((path / "state.json").read_bytes())), said
+            said.append(f"skipping checkpoint {path.name}: {reason}")
+        if candidates:
+            raise UserError(
+                [f"none of the {len(candidates)} checkpoints in {self.folder} is complete", *said]
+                + ["give another out=FOLDER to start over, or restore the folder from a backup"]
+            )
+        return None, said
+
+    def restore(self, engine: Engine, path: Path, same_world: bool) -> None:
+        """Loads weights, optimizer state and random states; converts first when the world size differs.
+
+        Random states belong to ranks, so another world size starts fresh ones (see the loop).
+        """
+        source = path if same_world or engine.config.zero.stage == 0 else self._universal(path, engine.config.zero.stage)
+        loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
+        if loaded is None:
+            raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")
+        if same_world:
+            mine = path / f"rank-{self.runtime.rank:05d}.pt"
+            restore_random_states(torch.load(mine, weights_only=True))
+        barrier()
+        if source != path:
+            from_main(lambda: shutil.rmtree(source, ignore_errors=True))
+
+    def _universal(self, path: Path, stage: int) -> Path:
+        """Converts to DeepSpeed's universal form in a process of its own (on rank 0)."""
+        target = self.folder / f".universal-{path.name}"
+        self.runtime.say(f"{path.name} was saved by another number of ranks: converting it")
+
+        def convert() -> None:
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir()
+            command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--num_extract_workers", "1"]
+            command += ["--num_merge_workers", "1", "--input_folder", str(path / ENGINE), "--output_folder", str(target / ENGINE)]
+            command += ["--inject_missing_state"] if stage in (1, 2) else []
+            alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+            done = subprocess.run(command, env=alone, capture_output=True, text=True)
+            if done.returncode:
+                raise TrainingError(f"converting {path} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+        from_main(convert)
+        return target

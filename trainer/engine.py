@@ -1,0 +1,172 @@
+"""A method inside a DeepSpeed engine: what our config becomes there, and the few verbs the loop needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.contract import Batch, Encoded, Group, Method, Output
+from models.layers.checkpointing import set_activation_checkpointing
+from trainer.config import Config
+from trainer.runtime import Runtime
+
+MAX_BUCKET = 500_000_000
+
+
+def split_batch(config: Config, world: int) -> tuple[int, int]:
+    """(micro batch, accumulation) that give the global batch on this many ranks.
+
+    Raises:
+        UserError: the numbers do not divide; the nearest ones that do are named.
+    """
+    from trainer.errors import UserError
+
+    G = config.global_batch
+    if G % world:
+        below, above = G - G % world, G - G % world + world
+        good = f"{below} or {above}" if below else f"{above}"
+        raise UserError(f"global_batch={G} cannot be shared by {world} ranks: use {good}, or another number of ranks")
+    micro = config.micro_batch or G // world
+    if G % (micro * world):
+        fits = [m for m in range(1, G // world + 1) if (G // world) % m == 0]
+        raise UserError(f"micro_batch={micro} x {world} ranks does not divide global_batch={G}: use one of {fits}")
+    return micro, G // (micro * world)
+
+
+def merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for k, v in over.items():
+        out[k] = merged(out[k], v) if isinstance(v, Mapping) and isinstance(out.get(k), dict) else v
+    return out
+
+
+def persistence_threshold(trainable: int) -> int:
+    """Largest tensor that ZeRO-3 leaves whole: DeepSpeed's 1e5, but less in a small model, where that would be most of it."""
+    return min(100_000, max(64, trainable // 1000))
+
+
+def deepspeed_config(config: Config, stage: str, world: int, trainable: int, cuda: bool, universal: bool) -> dict[str, Any]:
+    """The DeepSpeed dictionary of our config. Buckets follow the model: at 5e8 they would outweigh it."""
+    micro, accumulation = split_batch(config, world)
+    bucket = config.zero.bucket or max(1, min(MAX_BUCKET, trainable))
+    zero: dict[str, Any] = {
+        "stage": config.zero.stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+        "overlap_comm": cuda,
+        "contiguous_gradients": True,
+    }
+    if config.zero.offload_optimizer == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
+    if config.zero.stage == 3:
+        zero["stage3_prefetch_bucket_size"] = bucket
+        zero["stage3_param_persistence_threshold"] = persistence_threshold(trainable)
+        if config.zero.offload_params == "cpu":
+            zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
+    ours = {
+        "train_batch_size": config.global_batch,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": 0.0 if plain(config) else config.optim_of(stage).clip,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": config.precision == "bf16"},
+        "fp16": {"enabled": config.precision == "fp16"},
+        "steps_per_print": 2**62,
+        "checkpoint": {"load_universal": universal},
+    }
+    return merged(ours, config.deepspeed)
+
+
+def plain(config: Config) -> bool:
+    """Whether DeepSpeed runs the bare torch optimiser (fp32, nothing sharded): then norm and clipping are ours."""
+    return config.zero.stage == 0 and config.precision == "fp32"
+
+
+class Engine:
+    """forward, backward, update: the loop's verbs. Weights in and out are float32 and whole."""
+
+    def __init__(self, method: Method, config: Config, stage: str, runtime: Runtime, universal: bool = False):
+        import deepspeed
+
+        set_activation_checkpointing(config.activation_checkpointing)
+        self.config, self.stage, self.runtime = config, stage, runtime
+        self.optim = config.optim_of(stage)
+        method.to(runtime.device)
+        self.groups: list[Group] = method.param_groups()
+        assert self.groups, f"stage {stage} has nothing to train"
+        self.trainable = sum(p.numel() for g in self.groups for p in g.params)
+        adam = torch.optim.AdamW(
+            [{"params": g.params, "weight_decay": self.optim.weight_decay * g.decay_scale} for g in self.groups],
+            lr=self.optim.lr,
+            betas=self.optim.betas,
+            eps=self.optim.eps,
+            fused=True if runtime.device.type == "cuda" else None,
+        )
+        cuda = runtime.device.type == "cuda"
+        settings = deepspeed_config(config, stage, runtime.world, self.trainable, cuda, universal)
+        self.deepspeed, *_ = deepspeed.initialize(model=method, optimizer=adam, config=settings)
+        self.method: Method = self.deepspeed.module
+        self.accumulation = int(self.deepspeed.gradient_accumulation_steps())
+        self.grad_norm = float("nan")
+
+    def forward(self, batch: Batch) -> Output:
+        return self.deepspeed(batch)
+
+    def backward(self, total: Tensor) -> None:
+        """Gradients of one micro batch. A non-finite loss is made to poison every gradient, so that no rank updates."""
+        self.deepspeed.backward(total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan))
+
+    def update(self, lr: float) -> bool:
+        """Clips and applies the gradients, unless their global norm is not finite: then nothing changes, on any rank.
+
+        Returns whether the weights changed. The decision is joint: DeepSpeed reduces the norm over ranks, and without
+        sharding every rank holds the same gradient.
+        """
+        for settings, group in zip(self.deepspeed.optimizer.param_groups, self.groups, strict=True):
+            settings["lr"] = lr * group.lr_scale
+        if plain(self.config):
+            params = [p for g in self.groups for p in g.params]
+            norm = torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
+            self.grad_norm = float(norm)
+            if not torch.isfinite(norm):
+                self.deepspeed.zero_grad()
+                self.deepspeed.micro_steps += 1
+                return False
+        self.deepspeed.step()
+        if not plain(self.config):
+            norm_or_none = self.deepspeed.get_global_grad_norm()
+            self.grad_norm = float("nan") if norm_or_none is None else float(norm_or_none)
+        return bool(self.deepspeed.was_step_applied())
+
+    def train(self, on: bool = True) -> None:
+        self.deepspeed.train(on)
+
+    def encode(self, batch: Batch) -> Encoded:
+        return self.method.encode(batch)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, whole, float32 where it trains; on rank 0 (elsewhere empty). All ranks must call."""
+        from deepspeed.utils import safe_get_full_fp32_param
+        from deepspeed.zero import GatheredParameters
+
+        out: dict[str, Tensor] = {}
+        for name, p in self.method.named_parameters():
+            master = safe_get_full_fp32_param(p) if p.requires_grad and not plain(self.config) else None
+            sharded = master is None and hasattr(p, "ds_id")
+            with GatheredParameters([p]) if sharded else nullcontext():
+                if self.runtime.main:
+                    value = p.data if master is None else master.view(getattr(p, "ds_shape", p.shape))
+                    out[name] = value.detach().float().cpu().clone()
+        if self.runtime.main:
+            out |= {n: b.detach().cpu().clone() for n, b in self.method.named_buffers() if n in self.method.state_dict()}
+        return out
+
+    def close(self) -> None:
+        """Takes DeepSpeed's hooks off, so that another engine can be built in this process."""
+        self.deepspeed.destroy()

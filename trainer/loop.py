@@ -1,0 +1,193 @@
+"""The training loop of one stage, from top to bottom. A step has fixed phases, in this order:
+
+    data      the next global batch, this rank's share of it
+    forward   loss terms of each micro batch, already values over all ranks (models/parallel.py)
+    backward  gradients; a non-finite loss poisons them on purpose
+    agree     one small all-reduce: is every loss finite, was a stop asked for
+    update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
+    evaluate  at the end of an epoch, where there is a validation split
+    log       one line a step
+    save      every so many steps, at the end, and when stopping
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.contract import Output, Stage
+from models.parallel import gather
+from trainer.engine import Engine
+from trainer.errors import Stopped, TrainingError
+from trainer.evaluation import evaluate
+from trainer.feed import on_device
+from trainer.health import BadSteps, collapse_readings
+from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
+from trainer.schedule import learning_rate
+from trainer.tracking import Tracker
+
+
+@dataclass
+class Progress:
+    """Where a run stands; the part of a checkpoint's state that the loop moves."""
+
+    stage: int = 0
+    step: int = 0
+    """Steps of the whole run."""
+    stage_step: int = 0
+    """Steps of this stage: global batches taken, skipped ones among them."""
+    updates: int = 0
+    """Updates of this stage."""
+    consumed: int = 0
+    """Samples of this stage taken from its order."""
+    bad_steps: list[Any] = field(default_factory=list)
+    """(step, sample keys) of every skipped step."""
+    best: float | None = None
+    best_step: int | None = None
+
+    def next_stage(self) -> None:
+        self.stage, self.stage_step, self.updates, self.consumed = self.stage + 1, 0, 0, 0
+        self.best = self.best_step = None
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Leg:
+    """One stage of one run: what the loop needs besides the engine."""
+
+    stage: Stage
+    steps: int
+    epoch_steps: int
+    save_every: int
+    loader: Any
+    validation: Any | None
+    chance: dict[str, float]
+    save: Callable[[], None]
+    keep_best: Callable[[], None]
+
+
+def train(leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracker: Tracker, stop: StopFlag, bad: BadSteps) -> None:
+    """Trains from `progress.stage_step` to the stage's end.
+
+    Raises:
+        Stopped: a stop was asked for; the run is saved.
+        TrainingError: too many non-finite steps, or a save that failed.
+    """
+    if progress.stage_step >= leg.steps:
+        return
+    engine.train()
+    steps = iter(on_device(leg.loader.iterate(*divmod(progress.stage_step, leg.epoch_steps)), runtime.device))
+    global_batch = engine.config.global_batch
+    while progress.stage_step < leg.steps:
+        # ---- data
+        began = time.perf_counter()
+        data = next(steps)
+        waited = time.perf_counter() - began
+
+        # ---- forward, backward
+        outputs: list[Output] = []
+        for micro in data.micro:
+            output = engine.forward(micro)
+            engine.backward(output.total)
+            outputs.append(output)
+        terms = _means(outputs)
+        features = _features(outputs) if (progress.step + 1) % engine.config.health.monitor_every == 0 else {}
+        del outputs
+
+        # ---- agree
+        finite = math.isfinite(terms["loss"])
+        votes = agree_sum(
+            {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))}, runtime.device
+        )
+
+        # ---- update, or skip
+        lr = learning_rate(engine.optim, progress.updates, leg.steps)
+        applied = engine.update(lr)
+        if votes["bad"] and applied:
+            raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
+        progress.step += 1
+        progress.stage_step += 1
+        progress.consumed += global_batch
+        progress.updates += int(applied)
+
+        # ---- evaluate
+        held_back: dict[str, float] = {}
+        if leg.validation is not None and (progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps):
+            held_back = evaluate(engine, leg.validation, runtime)
+            if _better(leg.stage, held_back, progress.best):
+                assert leg.stage.select is not None
+                progress.best, progress.best_step = held_back[leg.stage.select[0]], progress.step
+                leg.keep_best()
+
+        # ---- log
+        took = time.perf_counter() - began
+        tracker.step(
+            {
+                "step": progress.step,
+                "stage": leg.stage.name,
+                "epoch": (progress.stage_step - 1) / leg.epoch_steps,
+                **terms,
+                **{f"chance/{k}": v for k, v in leg.chance.items()},
+                **{f"val/{k}": v for k, v in held_back.items()},
+                **collapse_readings(features),
+                "lr": lr,
+                "grad_norm": engine.grad_norm,
+                "samples_per_s": global_batch / took,
+                "data_wait": waited / took,
+                "peak_memory": peak_memory(runtime.device),
+                "keys": data.keys_hash,
+                "skipped": not applied,
+                "skipped_steps": len(bad.seen) + int(not applied),
+                "replaced_samples": int(votes["replaced"]),
+            }
+        )
+        for key, why in data.bad:
+            print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
+        if not applied and not _loss_scale_moves(engine):
+            keys = leg.loader.keys(data.epoch, data.step)
+            runtime.say(f"step {progress.step}: not finite, skipped on all ranks; its samples: {', '.join(keys)}")
+            bad.add(progress.step, keys)
+            progress.bad_steps = list(bad.seen)
+
+        # ---- save, stop
+        ended = progress.stage_step == leg.steps
+        if ended or votes["stop"] or progress.stage_step % leg.save_every == 0:
+            leg.save()
+        if votes["stop"] and not ended:
+            raise Stopped(f"stopped at step {progress.step}")
+
+
+def _means(outputs: list[Output]) -> dict[str, float]:
+    """Loss, terms and diagnostics of a step: means over its micro batches, fetched from the device at once."""
+    rows: list[Tensor] = []
+    for out in outputs:
+        values = [out.total, *out.losses.values(), *out.diagnostics.values()]
+        rows.append(torch.stack([v.detach().float().reshape(()) for v in values]))
+    names = ["loss", *(f"loss/{k}" for k in outputs[0].losses), *outputs[0].diagnostics]
+    return dict(zip(names, torch.stack(rows).double().mean(0).tolist(), strict=True))
+
+
+def _features(outputs: list[Output]) -> dict[str, Tensor]:
+    return {k: gather(torch.cat([o.features[k].detach().float() for o in outputs])) for k in outputs[0].features}
+
+
+def _better(stage: Stage, values: dict[str, float], best: float | None) -> bool:
+    if stage.select is None:
+        return False
+    name, direction = stage.select
+    if name not in values:
+        raise TrainingError(f"stage {stage.name} selects on '{name}', evaluation gave {', '.join(values)}")
+    return best is None or (values[name] > best if direction == "max" else values[name] < best)
+
+
+def _loss_scale_moves(engine: Engine) -> bool:
+    """Under fp16 an overflow is how the loss scale finds its level: not a bad step until the scale is at its floor."""
+    return engine.config.precision == "fp16" and float(engine.deepspeed.optimizer.loss_scale) > 1.0

@@ -1,0 +1,91 @@
+"""What a run will do, worked out before it starts: stages, steps, parameters, memory. `--dry-run` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.contract import Method, Stage
+from trainer.config import Config
+from trainer.engine import persistence_threshold, split_batch
+from trainer.errors import UserError
+from trainer.memory import StateBytes, predict
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    stage: Stage
+    epoch_steps: int
+    steps: int
+
+
+def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[StagePlan]:
+    """Steps of every stage: `stages.NAME` first, then (for the last stage) `steps` / `epochs`, then the method's own length.
+
+    Raises:
+        UserError: `stages` names a stage the method does not have.
+    """
+    names = [s.name for s in stages]
+    unknown = [n for n in config.stages if n not in names]
+    if unknown:
+        raise UserError([f"stages.{n}: {config.method_name} has no such stage; it has {', '.join(names)}" for n in unknown])
+    plans = []
+    for i, (stage, per_epoch) in enumerate(zip(stages, epoch_steps, strict=True)):
+        own, last = config.stages.get(stage.name), i == len(stages) - 1
+        if last and (config.steps or config.epochs):
+            steps = config.steps or (config.epochs or 0) * per_epoch
+        elif own and own.steps is not None:
+            steps = own.steps
+        elif own and own.epochs is not None:
+            steps = own.epochs * per_epoch
+        else:
+            steps = stage.epochs * per_epoch
+        plans.append(StagePlan(stage, per_epoch, steps))
+    return plans
+
+
+def parameters_by_module(method: Method, stage: str) -> list[tuple[str, int, int]]:
+    """(child module, trainable, frozen) parameter counts in a stage."""
+    method.enter(stage)
+    counts: dict[str, list[int]] = {}
+    for name, p in method.named_parameters():
+        row = counts.setdefault(name.split(".")[0] if "." in name else "(own)", [0, 0])
+        row[0 if p.requires_grad else 1] += p.numel()
+    return [(k, a, b) for k, (a, b) in counts.items()]
+
+
+def state_bytes(method: Method, stage: str, config: Config, world: int) -> StateBytes:
+    """Predicted model state of a rank in a stage."""
+    method.enter(stage)
+    params = list(method.parameters())
+    trainable = sum(p.numel() for p in params if p.requires_grad)
+    threshold = persistence_threshold(trainable)
+    persistent = sum(p.numel() for p in params if p.numel() <= threshold)
+    frozen = sum(p.numel() for p in params if not p.requires_grad)
+    return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent)
+
+
+def describe(method: Method, plans: Sequence[StagePlan], config: Config, world: int, samples: int, dropped: Sequence[int]) -> str:
+    """The plan for a person."""
+    micro, accumulation = split_batch(config, world)
+    lines = [f"{config.method_name}: {samples} training samples, {world} rank{'s' if world > 1 else ''}"]
+    lines.append(f"global batch {config.global_batch} = micro batch {micro} x accumulation {accumulation} x {world}")
+    for plan, left_out in zip(plans, dropped, strict=True):
+        name = plan.stage.name
+        lines.append(f"\nstage {name}: {plan.steps} steps, {plan.epoch_steps} an epoch, order {plan.stage.order}")
+        if left_out:
+            lines.append(f"  {left_out} samples of an epoch are left out (the last incomplete global batch)")
+        for module, trainable, frozen in parameters_by_module(method, name):
+            lines.append(f"  {module:<24}{trainable:>14,} trainable{frozen:>14,} frozen")
+        b = state_bytes(method, name, config, world)
+        lines.append(
+            f"  state of a rank under ZeRO {config.zero.stage}, {config.precision}: {_mb(b.total)} "
+            f"(weights {_mb(b.weights)}, gradients {_mb(b.gradients)}, optimizer {_mb(b.optimizer)}"
+            + (f", kept whole {_mb(b.persistent)}" if b.persistent else "")
+            + "); activations come on top"
+        )
+    return "\n".join(lines)
+
+
+def _mb(n: int) -> str:
+    return f"{n / 1e9:.2f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"

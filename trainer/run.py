@@ -1,0 +1,258 @@
+"""A pre-training run from its configuration to its weights: stages in order, each resumed where a checkpoint left it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+
+from models.contract import Method
+from models.parallel import alone
+from models.registry import get_method
+from trainer.checkpoint import Checkpoints
+from trainer.config import Config, out_folder
+from trainer.data import Data, open_data
+from trainer.engine import Engine, split_batch
+from trainer.errors import Stopped, TrainingError, UserError
+from trainer.folder import RunFolder, versions
+from trainer.health import BadSteps
+from trainer.loop import Leg, Progress, train
+from trainer.manifest import write_atomic
+from trainer.plan import StagePlan, describe, stage_lengths
+from trainer.report import report
+from trainer.runtime import Runtime, StopFlag, barrier, from_main, seed_everything
+from trainer.tracking import Tracker
+
+
+@dataclass
+class Run:
+    """Everything that lives as long as the run."""
+
+    config: Config
+    resolved: dict[str, Any]
+    out: Path
+    runtime: Runtime
+    data: Data
+    plans: list[StagePlan]
+    checkpoints: Checkpoints
+    progress: Progress
+    stop: StopFlag
+
+
+def resolve(config: Config) -> tuple[type[Method], Any, dict[str, Any]]:
+    """The method class, its parsed options, and the whole configuration with every default filled in."""
+    cls = get_method(config.method_name)
+    options = cls.Options.parse(config.method)
+    resolved = {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
+    return cls, options, resolved
+
+
+def build_method(config: Config, data: Data, seed_offset: int = 0) -> Method:
+    """The method with its initial weights, a function of the seed alone: equal on every rank."""
+    cls, options, _ = resolve(config)
+    seed_everything(config.seed, 0, seed_offset)
+    return cls(options, data.schema)
+
+
+def make_plans(config: Config, data: Data, method: Method) -> list[StagePlan]:
+    stages = method.stages()
+    return stage_lengths(config, stages, [data.plan(config, s).steps_per_epoch for s in stages])
+
+
+def pretrain(config: Config, runtime: Runtime, stop: StopFlag) -> None:
+    """Runs, or goes on with, the run in `config.out`.
+
+    Raises:
+        Stopped: a signal asked for it and the run is saved.
+        UserError, DataError, MethodError: something the user has to change, before any step where that can be known.
+        TrainingError: the run cannot go on.
+    """
+    split_batch(config, runtime.world)
+    data = open_data(config)
+    method = build_method(config, data)
+    plans = make_plans(config, data, method)
+    _, _, resolved = resolve(config)
+    out = out_folder(config)
+    folder = RunFolder(out)
+    from_main(lambda: folder.claim(config, resolved, versions()))
+    dropped = [data.plan(config, p.stage).dropped for p in plans]
+    runtime.say(describe(method, plans, config, runtime.world, data.samples, dropped))
+    del method
+    checkpoints = Checkpoints(out, config.checkpoint, runtime)
+    run = Run(config, resolved, out, runtime, data, plans, checkpoints, Progress(), stop)
+    try:
+        _train_all(run)
+    finally:
+        data.close()
+        folder.release()
+
+
+def _train_all(run: Run) -> None:
+    found = run.checkpoints.find()
+    if found is not None:
+        run.progress = _progress_of(run, *found)
+    total = sum(p.steps for p in run.plans)
+    log = run.config.log
+    tracker = Tracker(run.out, run.runtime, run.progress.step, total, log.every, log.tensorboard)
+    bad = BadSteps(run.config.health.max_bad_steps, [(s, k) for s, k in run.progress.bad_steps])
+    try:
+        while run.progress.stage < len(run.plans):
+            if run.plans[run.progress.stage].steps:
+                _train_stage(run, tracker, bad, found)
+                found = None
+            run.progress.next_stage()
+    finally:
+        tracker.close()
+    from_main(lambda: _finish(run))
+    title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
+    if run.runtime.main:
+        run.runtime.say(report(run.out, title, run.data.demo))
+
+
+def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
+    config, runtime, progress = run.config, run.runtime, run.progress
+    plan = run.plans[progress.stage]
+    method = build_method(config, run.data, progress.stage)
+    before = _weights_before(run)
+    if before is not None:
+        method.load_state_dict(load_file(before), strict=True)
+    method.enter(plan.stage.name)
+    same_world = found is None or found[1]["world"] == runtime.world
+    engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
+    seed_everything(config.seed, 1 + runtime.rank, progress.step)
+    loader = run.data.loader(config, plan.stage, engine.method, runtime)
+    best = run.out / "stages" / f"{plan.stage.name}-best.safetensors"
+    probe = run.data.probe(config, plan.stage, engine.method).to(runtime.device)
+    if found is not None:
+        _restore(run, engine, probe, same_world, best, *found)
+
+    def save() -> None:
+        state = {
+            "progress": progress.state(),
+            "loader": loader.state(progress.consumed),
+            "world": runtime.world,
+            "config": run.resolved,
+            "versions": versions(),
+            "probe": probe_loss(engine, probe),
+        }
+        run.checkpoints.save(engine, progress.step, state, best if progress.best is not None else None)
+
+    leg = Leg(
+        stage=plan.stage,
+        steps=plan.steps,
+        epoch_steps=plan.epoch_steps,
+        save_every=config.checkpoint.every or plan.epoch_steps,
+        loader=loader,
+        validation=run.data.validation(config, plan.stage, engine.method, runtime),
+        chance=engine.method.chance(config.global_batch // engine.accumulation),
+        save=save,
+        keep_best=lambda: write_weights(best, engine, runtime),
+    )
+    try:
+        train(leg, engine, runtime, progress, tracker, run.stop, bad)
+    except Stopped as e:
+        raise Stopped(f"{e}; saved in {run.checkpoints.path(progress.step)}. The same command goes on from there") from None
+    finally:
+        loader.close()
+    final = run.out / "stages" / f"{plan.stage.name}.safetensors"
+    if progress.best is not None:
+        direction = f"{plan.stage.select[0]} {progress.best:.4f}" if plan.stage.select else ""
+        runtime.say(f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({direction} held back)")
+        from_main(lambda: write_atomic(final, best.read_bytes()))
+    else:
+        write_weights(final, engine, runtime)
+    engine.close()
+
+
+def _weights_before(run: Run) -> Path | None:
+    """Weights of the last stage before this one that trained."""
+    for plan in reversed(run.plans[: run.progress.stage]):
+        path = run.out / "stages" / f"{plan.stage.name}.safetensors"
+        if plan.steps and path.exists():
+            return path
+    return None
+
+
+def write_weights(path: Path, engine: Engine, runtime: Runtime) -> None:
+    """Whole float32 weights as safetensors; every rank must call."""
+    weights = engine.weights()
+    from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()})))
+
+
+@torch.no_grad()
+def probe_loss(engine: Engine, probe: Any) -> float:
+    """Loss of the probe batch, each rank for itself and without dropout: the same number before a save and after a load."""
+    engine.train(False)
+    with alone():
+        loss = float(engine.forward(probe).total)
+    engine.train()
+    return loss
+
+
+def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
+    """Where the checkpoint stands, after checking that it is of this run.
+
+    Raises:
+        UserError: other data, another method, another sharding.
+    """
+    old, new = state["config"], run.resolved
+    problems = []
+    if old["method_name"] != new["method_name"]:
+        problems.append(f"{path} is a checkpoint of {old['method_name']}, not of {new['method_name']}: give another out=FOLDER")
+    if old["zero"]["stage"] != new["zero"]["stage"] or old["precision"] != new["precision"]:
+        problems.append(
+            f"{path} was saved under zero.stage={old['zero']['stage']} precision={old['precision']}; "
+            f"DeepSpeed cannot load it under {new['zero']['stage']}, {new['precision']}: keep them, or give another out=FOLDER"
+        )
+    if state["loader"]["fingerprint"] != run.data.fingerprint and not run.config.resume.accept_data:
+        problems.append(
+            f"{path} was trained on data with fingerprint {state['loader']['fingerprint']}, "
+            f"data.path has {run.data.fingerprint}: restore the data set, or accept the new one with resume.accept_data=true"
+        )
+    if problems:
+        raise UserError(problems)
+    progress = Progress(**state["progress"])
+    run.runtime.say(f"going on from {path} (step {progress.step})")
+    return progress
+
+
+def _restore(run: Run, engine: Engine, probe: Any, same_world: bool, best: Path, path: Path, state: dict[str, Any]) -> None:
+    run.checkpoints.restore(engine, path, same_world)
+    if (path / "best.safetensors").exists():
+        from_main(lambda: shutil.copyfile(path / "best.safetensors", best))
+    if state["loader"]["fingerprint"] != run.data.fingerprint:
+        return  # other data were accepted: the probe batch is another one
+    now, then = probe_loss(engine, probe), state["probe"]
+    tolerance = 1e-4 if run.config.precision == "fp32" else 2e-2
+    if math.isfinite(then) and not math.isclose(now, then, rel_tol=tolerance, abs_tol=1e-6):
+        raise TrainingError(
+            f"{path}: the probe batch had loss {then:.6g} when it was saved and has {now:.6g} after loading: "
+            "the weights are not those that were saved. Remove that checkpoint to go on from the one before"
+        )
+    barrier()
+
+
+def _finish(run: Run) -> None:
+    """The run's product: the last trained stage's weights, and what is needed to build the method around them."""
+    import json
+
+    trained = [p.stage.name for p in run.plans if p.steps]
+    if trained:
+        write_atomic(run.out / "weights.safetensors", (run.out / "stages" / f"{trained[-1]}.safetensors").read_bytes())
+    card = {
+        "method": run.config.method_name,
+        "options": run.resolved["method"],
+        "data": {"fingerprint": run.data.fingerprint, "paths": run.data.paths},
+        "fields": {n: {"kind": f.kind, "dtype": f.dtype, "shape": f.shape} for n, f in run.data.schema.fields.items()},
+        "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in run.data.schema.labels.items()},
+        "versions": versions(),
+    }
+    write_atomic(run.out / "method.json", json.dumps(card, indent=1).encode())
+
+

@@ -1,0 +1,97 @@
+"""What a run leaves to look at: metrics.jsonl (always), TensorBoard, lines or a progress bar on the terminal. Rank 0 only."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.manifest import write_atomic
+from trainer.runtime import Runtime
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line that a crash cut short is left out."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for i, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if i != len(lines) - 1:
+                raise
+    return rows
+
+
+class Tracker:
+    """Writes what the loop reports; a no-op on other ranks, so that the loop has no rank in it.
+
+    Args:
+        step: the step the run goes on from; lines after it, of a life that was lost, are taken out, so that each step
+            stands in the file once.
+    """
+
+    def __init__(self, out: Path, runtime: Runtime, step: int, total: int, every: int, tensorboard: bool):
+        self.main, self.total, self.every = runtime.main, total, every
+        if not self.main:
+            return
+        kept = [r for r in read_metrics(out) if r["step"] <= step]
+        write_atomic(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
+        self.file = open(out / "metrics.jsonl", "a")  # noqa: SIM115  (lives as long as the run)
+        self.board = self._board(out / "tensorboard", step) if tensorboard else None
+        self.bar = self._bar(step) if sys.stderr.isatty() else None
+
+    @staticmethod
+    def _board(folder: Path, step: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder), purge_step=step + 1)
+
+    def _bar(self, step: int) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.task = bar.add_task("", total=self.total, completed=step)
+        bar.start()
+        return bar
+
+    def step(self, row: dict[str, Any]) -> None:
+        """One finished step: a line of metrics.jsonl, scalars of TensorBoard, now and then a line on the terminal."""
+        if not self.main:
+            return
+        # JSON has no NaN: a value that is not finite is written as null.
+        clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
+        self.file.write(json.dumps(clean) + "\n")
+        self.file.flush()
+        if self.board:
+            for k, v in clean.items():
+                if isinstance(v, (int, float)) and k != "step":
+                    self.board.add_scalar(f"{row['stage']}/{k}", v, row["step"])
+        if self.bar:
+            self.bar.update(self.task, completed=row["step"], description=self._text(row))
+        elif row["step"] % self.every == 0 or row["step"] == self.total or row["skipped"]:
+            print(f"step {row['step']}/{self.total}  {self._text(row)}", flush=True)
+
+    @staticmethod
+    def _text(row: dict[str, Any]) -> str:
+        terms = [f"{k.removeprefix('loss/')} {v:.4f}" for k, v in row.items() if k.startswith("loss/")]
+        val = [f"{k} {v:.4f}" for k, v in row.items() if k.startswith("val/")]
+        tail = [f"lr {row['lr']:.1e}", f"{row['samples_per_s']:.1f} samples/s", f"data {row['data_wait']:.0%}"]
+        return "  ".join([row["stage"], f"loss {row['loss']:.4f}", *terms, *val, *tail] + (["SKIPPED"] if row["skipped"] else []))
+
+    def images(self, name: str, image_HWC: Any, step: int) -> None:
+        """A picture (uint8) for TensorBoard."""
+        if self.main and self.board:
+            self.board.add_image(name, image_HWC, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if not self.main:
+            return
+        self.file.close()
+        if self.board:
+            self.board.close()
+        if self.bar:
+            self.bar.stop()
