@@ -1,0 +1,137 @@
+"""What the members of a data set look like: header reading, and the tally that becomes `dataset.json`'s fields."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from shards.codecs import image_shape
+from shards.errors import DataError, Problem
+from shards.format import KINDS, FieldInfo
+from shards.npy import MAX_HEADER, NpyError, header_length, parse_header
+
+HEADER_BYTES = MAX_HEADER
+
+
+@dataclass(frozen=True)
+class Header:
+    """Form of one member. Arrays: NPY dtype and shape; images: uint8, [H, W, C]; texts and JSON: neither."""
+
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    data_offset: int = 0
+
+
+class HeaderError(ValueError):
+    """A member's bytes are not what its extension says. The message is the `what` of a Problem."""
+
+
+def npy_header(data: bytes) -> Header:
+    """Form of an array from the first bytes of its NPY.
+
+    Raises:
+        HeaderError: not an NPY of numbers (objects, text, records), or in Fortran order.
+    """
+    try:
+        head = parse_header(data[: header_length(data[:12])])
+    except NpyError as e:
+        raise HeaderError(str(e)) from e
+    if head.fortran and len(head.shape) > 1:
+        raise HeaderError("is in Fortran order, whose rows cannot be read alone")
+    return Header(head.dtype.name, head.shape, head.start)
+
+
+def image_header(ext: str, data: bytes, indexed: bool = False) -> Header:
+    """Form of a JPEG or PNG, from its header: nothing is decoded. `indexed`: a palette PNG counts as its indices (masks).
+
+    Raises:
+        HeaderError: not such an image, or more than `format.MAX_PIXELS` pixels.
+    """
+    try:
+        shape = image_shape(ext, data, indexed=indexed)
+    except DataError as e:
+        raise HeaderError(e.problems[0].what) from e
+    deep = ext == "png" and data[24] == 16
+    return Header("uint16" if deep else "uint8", shape)
+
+
+def is_mask(name: str) -> bool:
+    """Fields whose palette PNGs are class numbers."""
+    return name.startswith("mask")
+
+
+def header_of(name: str, ext: str, data: bytes) -> Header:
+    """The form of a member from its first bytes (HEADER_BYTES suffice for NPY; an image needs all of its bytes)."""
+    kind = KINDS[ext]
+    if kind == "array":
+        return npy_header(data)
+    return image_header(ext, data, is_mask(name)) if kind == "image" else Header()
+
+
+@dataclass
+class _Seen:
+    exts: Counter[str] = field(default_factory=Counter)
+    dtypes: dict[str, str] = field(default_factory=dict)  # value -> first key that had it
+    ranks: dict[int, str] = field(default_factory=dict)
+    sizes: list[set[int]] = field(default_factory=list)  # distinct sizes of each axis, while few
+    widths: dict[int, str] = field(default_factory=dict)
+    count: int = 0
+
+
+class FieldTally:
+    """Collects the form of every member and says what does not fit together."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def add(self, key: str, name: str, ext: str, header: Header) -> None:
+        seen = self._seen.setdefault(name, _Seen())
+        seen.count += 1
+        seen.exts[ext] += 1
+        if header.shape is None or header.dtype is None:
+            return
+        seen.dtypes.setdefault(header.dtype, key)
+        if len(header.shape) not in seen.ranks:
+            seen.ranks[len(header.shape)] = key
+        if len(seen.ranks) > 1:
+            return
+        seen.sizes = seen.sizes or [set() for _ in header.shape]
+        for axis, size in enumerate(header.shape):
+            if len(seen.sizes[axis]) < 2:
+                seen.sizes[axis].add(size)
+        if KINDS[ext] == "array" and header.shape:
+            seen.widths.setdefault(header.shape[-1], key)
+
+    def problems(self, vocab: dict[str, list[str]]) -> list[Problem]:
+        """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary."""
+        found: list[Problem] = []
+        for name, seen in sorted(self._seen.items()):
+            forms: list[tuple[str, dict]] = [("kinds", _kinds(seen)), ("dtypes", seen.dtypes), ("ranks", seen.ranks), ("widths", seen.widths)]
+            for what, values in forms:
+                if len(values) > 1:
+                    listed = ", ".join(f"{v} (first in '{k}')" for v, k in list(values.items())[:4])
+                    found.append(Problem(f"differing {what}: {listed}", f"field '{name}'", "all samples of a field must agree; mend the odd ones"))
+            width = next(iter(seen.widths), None)
+            if name in vocab and len(seen.widths) == 1 and width != len(vocab[name]):
+                what = f"arrays are {width} wide but the vocabulary has {len(vocab[name])} names"
+                found.append(Problem(what, f"field '{name}'", "the vocabulary must name every column, in order"))
+        return found
+
+    def infos(self, vocab_sha256: dict[str, str]) -> dict[str, FieldInfo]:
+        """The `fields` of dataset.json; `vocab_sha256` maps a field to the hash of its vocabulary file."""
+        infos = {}
+        for name, seen in sorted(self._seen.items()):
+            shape = tuple(next(iter(s)) if len(s) == 1 else None for s in seen.sizes) if seen.sizes else None
+            infos[name] = FieldInfo(
+                ext=seen.exts.most_common(1)[0][0],  # type: ignore[arg-type]
+                dtype=next(iter(seen.dtypes), None),
+                shape=shape,
+                vocab=f"vocab/{name}.txt" if name in vocab_sha256 else None,
+                vocab_sha256=vocab_sha256.get(name),
+                count=seen.count,
+            )
+        return infos
+
+
+def _kinds(seen: _Seen) -> dict[str, str]:
+    return {KINDS[e]: f"*.{e}" for e in seen.exts}

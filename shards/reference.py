@@ -1,0 +1,244 @@
+"""References in a manifest: what stands in a field's cell, where its bytes are, and how they are read without running anything.
+
+    images/p1.png                    a file: jpg, jpeg, png, npy, txt
+    bag.pt                           a tensor saved by torch.save (weights only)
+    slides.npz#features              a member of an .npz, or of an .h5
+    slides.npz#features[120:180]     some of its rows: bags packed one after the other
+    rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
+    rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shards.describe import HEADER_BYTES, Header, HeaderError, header_of, npy_header
+from shards.format import KINDS
+from shards.numeric_table import TABLE_SUFFIXES, Table, is_table
+
+MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
+PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
+ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
+COLUMN = "column:"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed cell. `text` is what stood there (kept as provenance)."""
+
+    text: str
+    path: Path
+    member: str | None = None
+    rows: tuple[int, int] | None = None
+
+    @property
+    def is_table(self) -> bool:
+        return self.member is not None and is_table(self.path)
+
+    @property
+    def ext(self) -> str:
+        """Extension of the member it becomes in a shard."""
+        suffix = self.path.suffix.lower()
+        return "npy" if self.member is not None or suffix == ".pt" else suffix[1:].replace("jpeg", "jpg")
+
+
+def parse(text: str, folder: Path) -> Reference:
+    """Parses a cell; paths are relative to `folder`.
+
+    Raises:
+        HeaderError: no such form. Whether the file exists is not asked here.
+    """
+    name, mark, member = text.partition("#")
+    path, lower = folder / name, name.lower()
+    if mark and is_table(path) and member:
+        return Reference(text, path, member)
+    if mark and lower.endswith((".npz", ".h5", ".hdf5")) and member:
+        sliced = ROWS.fullmatch(member)
+        if not sliced:
+            return Reference(text, path, member)
+        start, stop = int(sliced[2]), int(sliced[3])
+        if stop <= start:
+            raise HeaderError(f"'{text}' names no rows")
+        return Reference(text, path, sliced[1], (start, stop))
+    if not mark and path.suffix.lower() in PLAIN | {".pt"}:
+        return Reference(text, path)
+    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET or TABLE#ROW ({' '.join(TABLE_SUFFIXES)})"
+    raise HeaderError(f"'{text}' is not a reference: {forms}")
+
+
+class Reader:
+    """Reads references; keeps the files it has open. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Path, Table] = {}
+        self._zips: dict[Path, zipfile.ZipFile] = {}
+        self._members: dict[tuple[Path, str], tuple[IO[bytes], Header]] = {}
+        self._h5: dict[Path, Any] = {}
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for opened in [*(m[0] for m in self._members.values()), *self._zips.values(), *self._h5.values()]:
+            opened.close()
+        self._members.clear(), self._zips.clear(), self._h5.clear()
+
+    def _make_room(self) -> None:
+        if len(self._zips) + len(self._h5) >= MAX_OPEN:
+            self._close()
+
+    def table(self, path: Path) -> Table:
+        if path not in self._tables:
+            self._tables[path] = Table(path)
+        return self._tables[path]
+
+    def vocab(self, ref: Reference) -> list[str]:
+        """Feature names of a table reference."""
+        table = self.table(ref.path)
+        return table.rows if (ref.member or "").startswith(COLUMN) else table.columns
+
+    def vector(self, ref: Reference) -> np.ndarray:
+        """The float32 vector of a table reference.
+
+        Raises:
+            HeaderError: the table has no such row or column.
+        """
+        assert ref.member is not None
+        table, by_column = self.table(ref.path), ref.member.startswith(COLUMN)
+        name = ref.member.removeprefix(COLUMN)
+        if name not in (table.column_of if by_column else table.row_of):
+            raise HeaderError(f"the table has no {'column' if by_column else 'row'} '{name}'")
+        return table.column(name) if by_column else table.row(name)
+
+    def header(self, name: str, ref: Reference) -> Header:
+        """Form of what the reference of field `name` names, from headers alone where the format has one.
+
+        Raises:
+            HeaderError: unreadable, unsafe, or rows that do not exist.
+        """
+        if ref.is_table:
+            return Header("float32", self.vector(ref).shape)
+        suffix = ref.path.suffix.lower()
+        if suffix == ".npz":
+            return _sliced(self._npz(ref)[1], ref)
+        if suffix in (".h5", ".hdf5"):
+            data = self._h5_dataset(ref)
+            return _sliced(Header(data.dtype.name, tuple(data.shape)), ref)
+        if suffix == ".pt":
+            array = _torch_array(ref.path)
+            return Header(array.dtype.name, array.shape)
+        return header_of(name, ref.ext, _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES))
+
+    def array(self, ref: Reference) -> np.ndarray:
+        """The array that the reference names; only the rows asked for are read."""
+        if ref.is_table:
+            return self.vector(ref)
+        suffix = ref.path.suffix.lower()
+        if suffix == ".npz":
+            return _npz_rows(*self._npz(ref), ref)
+        if suffix in (".h5", ".hdf5"):
+            data, (start, stop) = self._h5_dataset(ref), ref.rows or (0, None)
+            return np.asarray(data[start:stop] if data.shape else data[()])
+        if suffix == ".pt":
+            return _torch_array(ref.path)
+        npy_header(_file_bytes(ref.path, HEADER_BYTES))
+        return _guarded(lambda: np.load(ref.path, allow_pickle=False))
+
+    def raw(self, ref: Reference) -> bytes:
+        """The bytes of a plain file."""
+        return _file_bytes(ref.path, None)
+
+    def _npz(self, ref: Reference) -> tuple[IO[bytes], Header]:
+        key = ref.path, ref.member or ""
+        if key not in self._members:
+            if ref.path not in self._zips:
+                self._make_room()
+                self._zips[ref.path] = _guarded(lambda: zipfile.ZipFile(ref.path))
+            names = self._zips[ref.path].namelist()
+            if f"{ref.member}.npy" not in names:
+                raise HeaderError(f"has no member '{ref.member}'; it has {', '.join(n.removesuffix('.npy') for n in names[:8])}")
+            stream = _guarded(lambda: self._zips[ref.path].open(f"{ref.member}.npy"))
+            self._members[key] = stream, npy_header(_guarded(lambda: stream.read(HEADER_BYTES)))
+        return self._members[key]
+
+    def _h5_dataset(self, ref: Reference) -> Any:
+        import h5py
+
+        if ref.path not in self._h5:
+            self._make_room()
+            self._h5[ref.path] = _guarded(lambda: h5py.File(ref.path, "r"))
+        data = self._h5[ref.path].get(ref.member)
+        if not isinstance(data, h5py.Dataset):
+            raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(list(self._h5[ref.path])[:8])}")
+        if data.dtype.kind not in "biuf":
+            raise HeaderError(f"'{ref.member}' has dtype {data.dtype}, not a number")
+        return data
+
+
+def _sliced(head: Header, ref: Reference) -> Header:
+    if ref.rows is None:
+        return head
+    assert head.shape is not None
+    if not head.shape or ref.rows[1] > head.shape[0]:
+        raise HeaderError(f"'{ref.text}' goes past the end: '{ref.member}' has shape {head.shape}")
+    return Header(head.dtype, (ref.rows[1] - ref.rows[0], *head.shape[1:]), head.data_offset)
+
+
+def _npz_rows(stream: IO[bytes], head: Header, ref: Reference) -> np.ndarray:
+    # A member of a compressed .npz can only be read forwards: rows asked for in file order cost one pass over it in all.
+    want, dtype = _sliced(head, ref), np.dtype(head.dtype)
+    assert want.shape is not None and head.shape is not None
+    row_bytes = int(np.prod(head.shape[1:], dtype=np.int64)) * dtype.itemsize
+    size = int(np.prod(want.shape, dtype=np.int64)) * dtype.itemsize
+    start = ref.rows[0] if ref.rows else 0
+
+    def read() -> bytes:
+        stream.seek(head.data_offset + start * row_bytes)
+        return stream.read(size)
+
+    data = _guarded(read)
+    if len(data) != size:
+        raise HeaderError(f"'{ref.member}' ends before its last row")
+    return np.frombuffer(data, dtype).reshape(want.shape)
+
+
+def _torch_array(path: Path) -> np.ndarray:
+    import pickle
+
+    import torch
+
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as e:
+        raise HeaderError(f"is not a tensor that loads without running code ({str(e).splitlines()[0]})") from e
+    if not isinstance(value, torch.Tensor):
+        raise HeaderError(f"holds a {type(value).__name__}, not one tensor")
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _file_bytes(path: Path, limit: int | None) -> bytes:
+    def read() -> bytes:
+        with open(path, "rb") as f:
+            return f.read() if limit is None else f.read(limit)
+
+    return _guarded(read)
+
+
+def _guarded(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
+        if isinstance(e, HeaderError):
+            raise
+        raise HeaderError(f"cannot be read ({e})") from e

@@ -1,0 +1,88 @@
+"""Normalisation statistics of the vector fields, fitted on the training split only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shards.describe import npy_header
+from shards.format import DatasetInfo, FieldInfo, ShardInfo, index_path, write_atomic
+from shards.seal import SampleRow
+
+# Genotypes are allele counts 0, 1, 2; -1 is the missing call and says nothing about the mean.
+MISSING_CODE = {"snp": -1}
+
+
+def vector_fields(fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Fields that hold one vector of fixed width a sample."""
+    return [n for n, f in fields.items() if f.kind == "array" and f.shape and len(f.shape) == 1 and f.shape[0]]
+
+
+def vectors(folder: Path, shards: Sequence[ShardInfo], field: str, keys: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """(key, vector) of a field for the samples in `keys`, in shard order; reads nothing else."""
+    for shard in shards:
+        index = np.load(index_path(folder / shard.name), mmap_mode="r", allow_pickle=False)
+        rows = index[index["field"] == field.encode()]
+        with open(folder / shard.name, "rb") as f:
+            for row in rows:
+                if (key := row["key"].decode()) in keys:
+                    f.seek(int(row["offset"]))
+                    data = f.read(int(row["size"]))
+                    head = npy_header(data)
+                    yield key, np.frombuffer(data, np.dtype(head.dtype), offset=head.data_offset)
+
+
+class Moments:
+    """Running mean and variance per feature (Chan et al. 1983 for one sample at a time = Welford), in float64, NaN left out."""
+
+    def __init__(self, width: int):
+        self.count_D = np.zeros(width)
+        self.mean_D = np.zeros(width)
+        self.m2_D = np.zeros(width)
+
+    def add(self, x_D: np.ndarray) -> None:
+        known_D = np.isfinite(x_D)
+        self.count_D += known_D
+        delta_D = np.where(known_D, x_D - self.mean_D, 0.0)
+        self.mean_D += delta_D / np.maximum(self.count_D, 1)
+        self.m2_D += delta_D * np.where(known_D, x_D - self.mean_D, 0.0)
+
+    @property
+    def std_D(self) -> np.ndarray:
+        """Population standard deviation; 0 for a constant feature."""
+        std_D = np.sqrt(self.m2_D / np.maximum(self.count_D, 1))
+        # Rounding leaves a constant feature with a few ulp of spread; that is no signal to divide by.
+        return np.where(std_D <= 1e-7 * np.maximum(np.abs(self.mean_D), 1e-30), 0.0, std_D)
+
+
+def fit(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> dict[str, Moments]:
+    """Moments of every vector field over the training samples of `rows`."""
+    train, fitted = {r.sample for r in rows if r.split == "train"}, {}
+    for name in vector_fields(info.fields):
+        shape = info.fields[name].shape
+        assert shape is not None and shape[0] is not None
+        moments, code = Moments(shape[0]), MISSING_CODE.get(name)
+        for _, x_D in vectors(folder, info.shards, name, train):
+            moments.add(np.where(x_D == code, np.nan, x_D) if code is not None else x_D.astype(np.float64))
+        fitted[name] = moments
+    return fitted
+
+
+def write_stats(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> None:
+    """stats.npz: FIELD.mean, FIELD.std (float32; a constant feature has std 1, so that it becomes 0 and not NaN)."""
+    arrays = {}
+    for name, moments in fit(folder, info, rows).items():
+        std_D = moments.std_D
+        arrays[f"{name}.mean"] = moments.mean_D.astype(np.float32)
+        arrays[f"{name}.std"] = np.where(std_D == 0, 1.0, std_D).astype(np.float32)
+        arrays[f"{name}.constant"] = std_D == 0
+    path = folder / "stats.npz"
+    if not arrays:
+        path.unlink(missing_ok=True)
+        return
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
