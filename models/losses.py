@@ -25,8 +25,8 @@ def masked_l1(
 ) -> Tensor:
     """L1 reconstruction over masked positions (GiMP eq. 3), averaged over the samples that count and have any masked.
 
-    "sum" is the equation to the letter, summed over a sample's masked positions and features; "mean" divides each sample's
-    sum by its number of terms, so that bags of any length weigh the same.
+    "sum" is the equation to the letter, summed over a sample's masked positions and features; "mean" divides each
+    sample's sum by its number of terms, so that bags of any length weigh the same.
     """
     gap_BL = (pred_BLF.float() - target_BLF.float()).abs().sum(-1)
     sum_B = (gap_BL * masked_BL).sum(1)
@@ -83,13 +83,13 @@ def triplet(
 
     Args:
         draw_B: a uniform number a sample, from which `random_one` chooses (the same triplets on every rank).
-        mining: every valid triplet; each anchor's farthest positive and nearest negative; those with the negative farther
-            than the positive but inside the margin; or one random positive and negative an anchor.
+        mining: every valid triplet; each anchor's farthest positive and nearest negative; those with the negative
+            farther than the positive but inside the margin; or one random positive and negative an anchor.
         average: over the mined triplets, or over those of them above zero.
 
     Returns:
-        loss, share of mined triplets above zero, number of mined triplets (the last two without gradient). A batch without a
-        triplet (one class only) gives zeros.
+        loss, share of mined triplets above zero, number of mined triplets (the last two without gradient). A batch
+        without a triplet (one class only) gives zeros.
     """
     d, same, other, draw_G = triplets(x_BC, label_B, weight_B, draw_B)
     if mining in ("hard", "random_one"):
@@ -116,7 +116,8 @@ def _hardest(d: Tensor, same: Tensor, other: Tensor, margin: float, draw_G: Tens
 
 
 def _random(d: Tensor, same: Tensor, other: Tensor, margin: float, draw_G: Tensor) -> tuple[Tensor, Tensor]:
-    # The partner whose draw comes next after the anchor's on the circle: uniform, as the draws are, and the same on all ranks.
+    # The partner whose draw comes next after the anchor's on the circle: uniform, as the draws are, and the same on
+    # all ranks.
     turn_GG = (draw_G[None] - draw_G[:, None]) % 1.0
     positive_A = turn_GG.masked_fill(~same, 2.0).argmin(1)
     negative_A = turn_GG.masked_fill(~other, 2.0).argmin(1)

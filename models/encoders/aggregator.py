@@ -1,4 +1,4 @@
-"""The patch aggregator of GiMP (Jin et al. 2023, section 2.2): a bag of patch features -> a class token and patch tokens.
+"""The patch aggregator of GiMP (Jin et al. 2023, section 2.2): patch features -> class token and patch tokens.
 
 Shape letters: B bags, L patches, F patch feature width, C width.
 """
@@ -29,7 +29,7 @@ class PPEG(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim) for k in (7, 5, 3))
 
     def forward(self, x_BLC: Tensor, patches_B: Tensor | None = None) -> Tensor:
-        """`patches_B`: real patches of each bag; a bag's square follows from its own length, not from its batch mates."""
+        """`patches_B`: real patches of each bag; its square follows from its own length, not from its batch mates."""
         if patches_B is None:
             return self._square(x_BLC)
         rows = [

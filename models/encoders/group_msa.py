@@ -1,4 +1,4 @@
-"""GroupMSA, the gene encoder of GiMP (Jin et al. 2023, section 2.1): attention inside groups of genes, then across groups.
+"""GroupMSA, the gene encoder of GiMP (Jin et al. 2023, section 2.1): attention in groups of genes, then across.
 
 Shape letters: B samples, G genes, N groups, P fragments in a group, F genes in a fragment, C width.
 """
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from models.contract import MethodError
 from models.layers.transformer import Block
 
-# 60,480 genes in fragments of 84 are the 720 fragments of the recommended layout; fewer genes keep fragments of at least 8.
+# 60,480 genes in fragments of 84 make 720, the recommended layout; fewer genes keep fragments of at least 8.
 FRAGMENTS, SHORTEST = 720, 8
 
 
 def fragments_per_group(genes: int, groups: int, fragment: int | None) -> tuple[int, int]:
-    """(P, F): fragments in a group and genes in a fragment, covering `genes` evenly; `fragment` None derives the length.
+    """(P, F): fragments in a group and genes in a fragment, covering all; `fragment` None derives the length.
 
     Raises:
         MethodError: more groups than genes.
@@ -33,8 +33,8 @@ def fragments_per_group(genes: int, groups: int, fragment: int | None) -> tuple[
 def gene_layout(genes: int, groups: int, per_group: int, fragment: int) -> Tensor:
     """Which gene stands at each place of the N x P x F layout, flat; `genes` means padding.
 
-    Groups are runs of the genes' own order whose lengths differ by at most one, so padding is spread over all groups; when
-    the numbers divide there is none and the layout is the identity.
+    Groups are runs of the genes' own order whose lengths differ by at most one, so padding is spread over all groups;
+    when the numbers divide there is none and the layout is the identity.
     """
     bounds = torch.arange(groups + 1) * genes // groups
     place_S = torch.arange(per_group * fragment)
@@ -45,8 +45,8 @@ def gene_layout(genes: int, groups: int, per_group: int, fragment: int) -> Tenso
 class GroupMSA(nn.Module):
     """Genes [B, G] -> (class token [B, C], group tokens [B, N, C]).
 
-    Fragments share one linear projection; every group has a learnable token that attends to its fragments (groups folded
-    into the batch, weights shared); the group tokens and a class token then attend to one another.
+    Fragments share one linear projection; every group has a learnable token that attends to its fragments (groups
+    folded into the batch, weights shared); the group tokens and a class token then attend to one another.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class GroupMSA(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
+        self.layout: Tensor
         self.groups = groups
         self.per_group, self.fragment = fragments_per_group(genes, groups, fragment)
         self.register_buffer("layout", gene_layout(genes, groups, self.per_group, self.fragment), persistent=False)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class SNN(nn.Module):
     """Genes [B, G] -> (vector [B, C], the same as one token [B, 1, C]).
 
-    Layers of Linear - ELU - AlphaDropout with weights from N(0, 1 / fan_in) and no bias at the start, the form in which the
-    histology-genomics literature (Pathomic Fusion, PORPOISE) uses it.
+    Layers of Linear - ELU - AlphaDropout with weights from N(0, 1 / fan_in) and no bias at the start, the form in
+    which the histology-genomics literature (Pathomic Fusion, PORPOISE) uses it.
     """
 
     def __init__(self, genes: int, dim: int, hidden: tuple[int, ...] = (256,), dropout: float = 0.25):

@@ -27,7 +27,8 @@ def attention(
     """softmax(q k^T * scale) v, [B, H, L, D] (Vaswani et al. 2017, eq. 1), without a matrix of L x S.
 
     Args:
-        mask: bool, broadcastable to [B, H, L, S]; True where a query may look at a key. A query with no key gives zeros.
+        mask: bool, broadcastable to [B, H, L, S]; True where a query may look at a key. A query with no key gives
+            zeros.
         dropout: probability of dropping an attention weight; the caller passes 0 in eval mode.
         scale: default 1 / sqrt(D).
     """
@@ -37,9 +38,10 @@ def attention(
 
 
 def backend(device: torch.device, dtype: torch.dtype, head_dim: int, masked: bool) -> str:
-    """Which kernels `attention` uses: "xformers" on CUDA in half precision when they load and no mask is given, else "sdpa".
+    """Which kernels run: "xformers" on CUDA in half precision when they load and no mask is given, else "sdpa".
 
-    xformers wants a mask as an additive bias of aligned strides, which costs the matrix we avoid; SDPA takes the mask as it is.
+    xformers wants a mask as an additive bias of aligned strides, which costs the matrix we avoid; SDPA takes the mask
+    as it is.
     """
     if device.type != "cuda" or masked or dtype not in _HALF:
         return "sdpa"
@@ -48,7 +50,7 @@ def backend(device: torch.device, dtype: torch.dtype, head_dim: int, masked: boo
 
 @functools.lru_cache
 def xformers_loads(device_index: int, dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether xformers is installed and has a kernel for this dtype and head width on this GPU: tried once, on a tiny input."""
+    """Whether xformers has a kernel for this dtype and head width on this GPU: tried once, on a tiny input."""
     try:
         ops = importlib.import_module("xformers.ops")
         x = torch.zeros(1, 8, 1, head_dim, device=f"cuda:{device_index}", dtype=dtype, requires_grad=True)

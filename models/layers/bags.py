@@ -11,7 +11,7 @@ import numpy as np
 
 
 def window_start(N: int, L: int, rng: np.random.Generator) -> int:
-    """First patch of a window of L consecutive ones, uniform over all windows (GiMP section 2.3); 0 for a bag too short."""
+    """First patch of a window of L consecutive ones, uniform over all windows; 0 for a bag too short."""
     return int(rng.integers(0, N - L + 1)) if N > L else 0
 
 
@@ -23,8 +23,9 @@ def tiled(N: int, L: int) -> np.ndarray:
 def draw_mask(N: int, L: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
     """Places to hide, bool [L], when min(N, L) different patches stand in the window, tiled to L.
 
-    Exactly round(ratio * L) places, all copies of a patch together (a visible copy would give the answer away), uniform over
-    all sets of patches that do so. Where no set does (three patches in 16 places), the largest reachable number below.
+    Exactly round(ratio * L) places, all copies of a patch together (a visible copy would give the answer away),
+    uniform over all sets of patches that do so. Where no set does (three patches in 16 places), the largest reachable
+    number below.
     """
     n = min(N, L)
     copies, longer = divmod(L, n)
@@ -37,7 +38,7 @@ def draw_mask(N: int, L: int, ratio: float, rng: np.random.Generator) -> np.ndar
 
 
 def _split(places: int, copies: int, longer: int, shorter: int, rng: np.random.Generator) -> tuple[int, int]:
-    """How many patches with copies + 1 and with `copies` places to hide, so that they fill `places` (or the most below)."""
+    """How many patches with copies + 1 and with `copies` places to hide, to fill `places` or the most below."""
     for target in range(places, -1, -1):
         low, high = max(0, target - (copies + 1) * longer), target // copies
         # (a, b) with a * (copies + 1) + b * copies = target; each weighed by the number of sets that have it.

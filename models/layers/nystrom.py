@@ -76,8 +76,8 @@ def nystrom_attention(
 ) -> Tensor:
     """softmax(q k~^T) pinv(softmax(q~ k~^T)) softmax(q~ k^T) v, [B, H, L, D] (GiMP eq. 2, scale 1 / sqrt(D)).
 
-    Samples with no more tokens than landmarks get exact attention. With `lengths_B` a sample's real tokens stand first; the
-    outputs of the others are meaningless but finite, and no real output depends on them.
+    Samples with no more tokens than landmarks get exact attention. With `lengths_B` a sample's real tokens stand
+    first; the outputs of the others are meaningless but finite, and no real output depends on them.
     """
     if q_BHLD.shape[2] <= landmarks:
         return attention(q_BHLD, k_BHLD, v_BHLD, key_mask(lengths_B, q_BHLD.shape[2]))
@@ -92,7 +92,7 @@ def nystrom_attention(
 def _mixed(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor, short_B: Tensor) -> Tensor:
     """Short samples exactly, long ones through landmarks, so that neither depends on which others share its batch."""
     short, long = short_B.nonzero().flatten(), (~short_B).nonzero().flatten()
-    exact = attention(*(x[short, :, :m] for x in (q, k, v)), key_mask(lengths_B[short], m))
+    exact = attention(q[short, :, :m], k[short, :, :m], v[short, :, :m], key_mask(lengths_B[short], m))
     out = torch.zeros_like(v).index_copy(0, short, F.pad(exact, (0, 0, 0, v.shape[2] - m)))
     if len(long) == 0:
         return out

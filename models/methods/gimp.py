@@ -1,9 +1,9 @@
 """GiMP: Gene-Induced Multimodal Pre-training for Image-Omic Classification (Jin et al., MICCAI 2023, arXiv 2309.02702).
 
-A slide is a bag of patch features, a genome a vector of expression values. Stage `gene` trains the gene encoder by the class
-label (section 3.1); stage `pretrain` freezes it and trains the patch aggregator by masked patch modelling (eq. 3) and by
-triplets of patient vectors CLS_pat = [CLS_img ; CLS_ge] (eq. 4). Both stages use labels: the pre-training is supervised.
-docs/methods/gimp.md says what the paper leaves open and what was chosen.
+A slide is a bag of patch features, a genome a vector of expression values. Stage `gene` trains the gene encoder by
+the class label (section 3.1); stage `pretrain` freezes it and trains the patch aggregator by masked patch modelling
+(eq. 3) and by triplets of patient vectors CLS_pat = [CLS_img ; CLS_ge] (eq. 4). Both stages use labels: this is
+supervised pre-training. docs/methods/gimp.md says what the paper leaves open and what was chosen.
 
 Shape letters: B samples, L patches, F patch feature width, G genes, C width, K classes.
 """
@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Encoded, Label, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
 from models.encoders.aggregator import PatchAggregator
 from models.encoders.group_msa import GroupMSA
 from models.encoders.snn import SNN
+from models.labels import class_label, label_code
 from models.layers.bags import draw_mask, tiled, window_start
 from models.losses import Mining, accuracy, cross_entropy, masked_l1, triplet
 from models.parallel import global_mean, total
@@ -31,7 +32,7 @@ from models.registry import register
 
 class GimpOptions(Options):
     label: str | None = None
-    """Class label of the gene stage and of the triplets; None takes the only class label, or else `subtype` or `label`."""
+    """Class label to learn from; None takes the only class label, or else `subtype` or `label`."""
     gene_encoder: Literal["group_msa", "snn", "none"] = "group_msa"
     """Gene encoder: the paper's, the ablation's SNN, or none (slides alone)."""
     dim: int = Bounded(512, ge=8)
@@ -43,7 +44,7 @@ class GimpOptions(Options):
     groups: int = Bounded(24, ge=1)
     """Gene groups of GroupMSA (N_gr)."""
     fragment: int | None = Bounded(None, ge=1)
-    """Genes in a fragment; None derives it: 720 fragments in all (84 genes each of 60,480), but no fewer than 8 genes each."""
+    """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 8."""
     gene_depth: int = Bounded(1, ge=1)
     """Transformer blocks inside the groups, and as many across them."""
     normalise: Literal["stats", "none"] = "stats"
@@ -67,7 +68,7 @@ class GimpOptions(Options):
     window: int = Bounded(6000, ge=2)
     """Consecutive patches of a slide in pre-training (L)."""
     short_bags: Literal["tile", "pad"] = "tile"
-    """Slides with fewer patches: repeated to fill the window (the paper), or taken as they are and padded to the batch."""
+    """Slides with fewer patches: repeated to fill the window (the paper), or taken as they are, batch padded."""
     mask_ratio: float = Bounded(0.5, ge=0, lt=1)
     """Share of the window's places that are masked, exactly; all copies of a repeated patch together."""
     mask_with: Literal["token", "zeros"] = "token"
@@ -81,7 +82,7 @@ class GimpOptions(Options):
     margin: float = Bounded(0.8, gt=0)
     """Triplet margin (delta)."""
     mining: Mining = "all"
-    """Triplets of a global batch: all valid ones, each anchor's hardest, the semi-hard ones, or one random one an anchor."""
+    """Triplets of a batch: all valid ones, each anchor's hardest, semi-hard ones, or one random one an anchor."""
     triplet_mean: Literal["valid", "active"] = "valid"
     """Mean over all mined triplets or over those above zero."""
     triplet_normalise: Literal["l2", "none"] = "l2"
@@ -92,7 +93,7 @@ class GimpOptions(Options):
 
 @register("gimp")
 class Gimp(Method):
-    """Gene encoder, patch aggregator, reconstruction decoder. Parameters lie in submodules only, used in their forwards."""
+    """Gene encoder, patch aggregator, reconstruction decoder; parameters lie in submodules only."""
 
     Options = GimpOptions
     paper = "Jin et al., Gene-Induced Multimodal Pre-training for Image-Omic Classification, MICCAI 2023"
@@ -104,7 +105,6 @@ class Gimp(Method):
         if problems := list(_problems(o, schema)):
             raise MethodError(problems)
         self.label = class_label(schema, o.label)
-        self.code = {name: i for i, name in enumerate(self.label.classes)}
         self.features = int(schema.need("patches").shape[-1])  # type: ignore[index,arg-type]
         self.inputs = ("patches",) if o.gene_encoder == "none" else ("patches", "rna")
         self.aggregator = PatchAggregator(
@@ -142,7 +142,7 @@ class Gimp(Method):
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
 
-    # ------------------------------------------------------------------------------------------------------------ stages
+    # --------------------------------------------------------------------------------------------------------- stages
 
     def stages(self) -> tuple[Stage, ...]:
         pretrain = Stage("pretrain", self.inputs, "class_balanced", self.label.name, compares=True, epochs=100)
@@ -176,10 +176,10 @@ class Gimp(Method):
             return {"triplet": self.options.margin}
         return {}
 
-    # -------------------------------------------------------------------------------------------------------------- data
+    # ----------------------------------------------------------------------------------------------------------- data
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        arrays: dict[str, np.ndarray] = {"label": np.int64(self._code(record))}  # type: ignore[dict-item]
+        arrays: dict[str, np.ndarray] = {"label": np.int64(label_code(record, self.label))}  # type: ignore[dict-item]
         present: dict[str, bool] = {}
         if "rna" in self._reads():
             present["rna"] = record.has("rna")
@@ -192,15 +192,6 @@ class Gimp(Method):
 
     def _reads(self) -> tuple[str, ...]:
         return ("rna",) if self.stage == "gene" else self.inputs
-
-    def _code(self, record: Record) -> int:
-        name = record.labels.get(self.label.name)
-        if name is None or name == "":
-            return -1
-        if name not in self.code:
-            known = ", ".join(self.code)
-            raise MethodError([f"sample {record.key}: label '{self.label.name}' is '{name}', which is none of {known}"])
-        return self.code[str(name)]
 
     def _window(self, record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
         N, L = record.shape("patches")[0], self.options.window
@@ -230,7 +221,7 @@ class Gimp(Method):
             s.arrays["masked"] = np.pad(s.arrays["masked"], (0, short))
         return super().collate(samples)
 
-    # ----------------------------------------------------------------------------------------------------------- forward
+    # -------------------------------------------------------------------------------------------------------- forward
 
     def forward(self, batch: Batch) -> Output:
         if self.stage == "gene":
@@ -295,7 +286,7 @@ class Gimp(Method):
 
     @torch.no_grad()
     def _reconstruction_diagnostics(self, patches_BLF: Tensor, batch: Batch, seen_B: Tensor) -> dict[str, Tensor]:
-        """`rec_baseline`: the loss of predicting the mean visible patch of the global batch; `masked`: share of places."""
+        """`rec_baseline`: the loss of predicting the mean visible patch of the batch; `masked`: share of places."""
         x, masked_BL = patches_BLF.float(), batch["masked"]
         real_BL = torch.ones_like(masked_BL)
         if "length" in batch:
@@ -307,10 +298,10 @@ class Gimp(Method):
         share_B = masked_BL.sum(1) / real_BL.sum(1)
         return {"rec_baseline": baseline, "masked": global_mean((share_B * seen_B).sum(), seen_B.sum())}
 
-    # ------------------------------------------------------------------------------------------------------------ encode
+    # --------------------------------------------------------------------------------------------------------- encode
 
     def encode(self, batch: Batch) -> Encoded:
-        """Patch tokens, then gene group tokens; pooled is CLS_pat = [CLS_img ; CLS_ge], or CLS_img where no genes are read.
+        """Patch tokens, then gene group tokens; pooled is CLS_pat, or CLS_img where no genes are read.
 
         A half whose modality a sample lacks is zero, and its tokens are marked as not real.
         """
@@ -329,34 +320,12 @@ class Gimp(Method):
         return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
 
 
-def class_label(schema: Schema, name: str | None) -> Label:
-    """The class label to learn from: the one named, or the only one, or `subtype`, or `label`.
-
-    Raises:
-        MethodError: no such label, not a class label, fewer than two classes, or none named where several could be meant.
-    """
-    classes = [c for c in schema.labels.values() if c.kind == "class"]
-    if name is None:
-        usual = [c for c in classes if c.name in ("subtype", "label")]
-        found = classes if len(classes) == 1 else usual[:1]
-        if not found:
-            has = ", ".join(c.name for c in classes) or "none"
-            raise MethodError(
-                [f"{schema.source} has no one class label to learn from (it has: {has}); set method.label"]
-            )
-        name = found[0].name
-    label = schema.need_label(name)
-    if label.kind != "class" or len(label.classes) < 2:
-        raise MethodError([f"label '{name}' of {schema.source} has no two classes; set method.label to one that has"])
-    return label
-
-
 def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that a Gimp cannot be built from."""
     for name in ("patches",) if o.gene_encoder == "none" else ("patches", "rna"):
         shape = schema.fields[name].shape if name in schema.fields else None
         if name not in schema.fields:
-            yield f"{schema.source} has no field '{name}', which gimp reads (it has: {', '.join(sorted(schema.fields))})"
+            yield f"{schema.source} has no field '{name}', which gimp reads; it has {', '.join(sorted(schema.fields))}"
         elif not shape or shape[-1] is None:
             yield f"field '{name}' of {schema.source} has no fixed width (shape {shape}); pack it with one width"
     if o.dim % o.heads:
