@@ -17,7 +17,7 @@ from shards.codecs import decode
 from shards.convert import DTYPES, TOLERANCE, TRANSFORMS, VectorProfile, array_dtype, convert, rounding_loss
 from shards.describe import FieldTally, Header, HeaderError, header_of, is_mask
 from shards.errors import DataError, Problem
-from shards.format import KINDS, DatasetInfo
+from shards.format import KINDS, DatasetInfo, write_atomic
 from shards.manifest import Entry, Manifest, read_manifest
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, describe, label_infos, vocab_problems, write_rows, write_vocab
@@ -73,8 +73,12 @@ def pack(manifest: Path, out: Path, options: PackOptions | None = None) -> tuple
     return pack_entries(read_manifest(Path(manifest)), Path(out), options or PackOptions())
 
 
-def pack_entries(manifest: Manifest, out: Path, options: PackOptions) -> tuple[DatasetInfo, list[str]]:
+def pack_entries(
+    manifest: Manifest, out: Path, options: PackOptions, side: Mapping[str, bytes] | None = None
+) -> tuple[DatasetInfo, list[str]]:
     """Writes the data set `out` and returns its description with notes on what was decided (dtypes, imputed values).
+
+    `side` holds further files to lie in the folder, by name; nothing reads them.
 
     Raises:
         DataError: all problems of the manifest and of what it refers to; `out` is then as it was.
@@ -82,7 +86,7 @@ def pack_entries(manifest: Manifest, out: Path, options: PackOptions) -> tuple[D
     refuse_used(out, options.overwrite)
     with Reader() as reader:
         plan = _Inspection(manifest, options, reader).plan()
-        return _write(manifest, out, options, reader, plan), plan.notes
+        return _write(manifest, out, options, reader, plan, side or {}), plan.notes
 
 
 class _Inspection:
@@ -254,7 +258,9 @@ class _Inspection:
         return dtypes, notes
 
 
-def _write(manifest: Manifest, out: Path, options: PackOptions, reader: Reader, plan: _Plan) -> DatasetInfo:
+def _write(
+    manifest: Manifest, out: Path, options: PackOptions, reader: Reader, plan: _Plan, side: Mapping[str, bytes]
+) -> DatasetInfo:
     """Second pass: content. After a first problem nothing more is written, but everything is still looked at."""
     problems: list[Problem] = []
     tally = FieldTally()
@@ -268,6 +274,9 @@ def _write(manifest: Manifest, out: Path, options: PackOptions, reader: Reader, 
             writer.add(entry.sample, members)
         if problems:
             raise _listed(problems)
+        with disk_errors(out):
+            for name, data in side.items():
+                write_atomic(writer.staging / name, data)
         return finish(writer, tally, plan.rows, manifest.label_kinds, plan.vocab, options)
 
 

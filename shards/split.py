@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from shards.stats import write_stats
 from shards.write import disk_errors
 
 WHERE = "--fractions"
+TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")  # the second field is the tissue source site
 
 
 def parse_fractions(text: str) -> dict[str, float]:
@@ -178,13 +180,15 @@ def resplit(
     """
     info = load_info(folder)
     rows = read_rows(folder, info.labels)
-    for option, name in (("--stratify", stratify), ("--group", group)):
+    barcodes = group == "tss" and "tss" not in info.labels and all(TCGA.match(r.patient) for r in rows)
+    for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
         if name is not None and name not in info.labels:
             raise bad(f"no label '{name}'", option, f"one of: {', '.join(info.labels) or 'none, the data set has no labels'}")
     if any(not 0 < f <= 1 for f in label_fractions):
         raise bad(f"{list(label_fractions)} is not a list of fractions", "--label-fractions", "numbers over 0 and up to 1, such as 0.01,0.1")
     strata = patient_labels(rows, stratify) if stratify else None
-    groups = _sites(rows, group) if group else None
+    sites = {r.patient: r.patient[5:7] for r in rows} if barcodes else None
+    groups = sites or (_sites(rows, group) if group else None)
     of = assign([r.patient for r in rows], fractions, seed, strata, groups)
     rows = [r.moved(of[r.patient]) for r in rows]
     classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]

@@ -1,0 +1,201 @@
+"""Command line of the data sets: python -m shards pack | source | index | split | lint | info | preview | demo"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shards.errors import DataError, bad
+
+UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def byte_count(text: str) -> int:
+    """'256M' -> 268435456."""
+    unit = UNITS.get(text[-1:].lower())
+    try:
+        value = int(float(text[:-1]) * unit) if unit else int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size: give bytes, or such as 64M or 1G")
+    return value
+
+
+def pairs(given: Sequence[str] | None, flag: str) -> dict[str, str]:
+    """['rna=float16'] -> {'rna': 'float16'}"""
+    for text in given or ():
+        if not all(text.partition("=")):
+            raise bad(f"'{text}' is not FIELD=VALUE", flag, f"such as {flag} rna=VALUE")
+    return dict(text.split("=", 1) for text in given or ())
+
+
+def numbers(text: str | None, flag: str) -> list[float]:
+    try:
+        return [float(t) for t in text.split(",")] if text else []
+    except ValueError:
+        raise bad(f"'{text}' is not a list of numbers", flag, f"such as {flag} 0.01,0.1") from None
+
+
+def _packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--name", help="name of the data set (default: that of the folder)")
+    parser.add_argument("--data-version", default="1", help="version of the data set")
+    parser.add_argument("--source", default=None, help="where the data come from; stored")
+    parser.add_argument("--licence", default="", help="under which terms; stored")
+    parser.add_argument("--dtype", action="append", metavar="FIELD=DTYPE", help="dtype on disk (default: the most compact that keeps the values)")
+    parser.add_argument("--impute", action="append", metavar="FIELD=HOW", help="what a NaN of a vector becomes: mean (of the training split) or a number")
+    parser.add_argument("--transform", action="append", metavar="FIELD=log2p1", help="log2(x + 1) of a vector field")
+    parser.add_argument("--vocab", action="append", metavar="FIELD=FILE", help="feature names of a vector field, one a line")
+    parser.add_argument("--strip-version", action="append", metavar="FIELD", help="feature names are Ensembl ids: drop '.N'")
+    parser.add_argument("--split-fractions", default="0.8,0.1,0.1", help="train,val,test by patient, unless the manifest has a split column")
+    parser.add_argument("--split-seed", type=int, default=0)
+    parser.add_argument("--stratify", metavar="LABEL", help="give every split its share of each class")
+    parser.add_argument("--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)")
+    parser.add_argument("--shard-samples", type=int, help="most samples of a shard")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set that stands in --out")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from shards.sources import get_source, source_names
+
+    parser = argparse.ArgumentParser("python -m shards", description="Packs, checks and shows data sets (docs/data.md).")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    pack = commands.add_parser("pack", help="pack the samples of a manifest")
+    pack.add_argument("manifest", type=Path)
+    _packing(pack)
+    source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(dest="name_of_source", required=True, metavar="SOURCE")
+    for name in source_names():
+        one = get_source(name)
+        child = source.add_parser(name, help=one.help)
+        one.options(child)
+        _packing(child)
+    index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
+    index.add_argument("folder", type=Path)
+    index.add_argument("--patient-from-key", action="store_true", help="where meta.json has no patient, the key is the patient")
+    for flag in ("--name", "--source", "--licence"):
+        index.add_argument(flag)
+    split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
+    split.add_argument("folder", type=Path)
+    split.add_argument("--fractions", required=True, help="train,val,test, such as 0.6,0.2,0.2")
+    split.add_argument("--seed", type=int, default=0)
+    split.add_argument("--stratify", metavar="LABEL")
+    split.add_argument("--group", metavar="LABEL", help="keep every site whole ('tss': the site in a TCGA barcode)")
+    split.add_argument("--label-fractions", metavar="F,F", help="nested lists of training samples, such as 0.01,0.1")
+    lint = commands.add_parser("lint", help="find everything that is wrong with a data set")
+    lint.add_argument("folder", type=Path)
+    lint.add_argument("--reference", action="append", metavar="FIELD=FILE", help="known feature names, one a line; others are reported")
+    info = commands.add_parser("info", help="what is in a data set")
+    info.add_argument("folder", type=Path)
+    info.add_argument("--json", action="store_true")
+    preview = commands.add_parser("preview", help="draw a data set")
+    preview.add_argument("folder", type=Path)
+    preview.add_argument("--out", type=Path, default=Path("preview.png"))
+    preview.add_argument("--label", help="label to colour by (default: the first class label)")
+    demo = commands.add_parser("demo", help="generate the demo cohort")
+    demo.add_argument("folder", type=Path)
+    return parser
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from shards.manifest import read_manifest
+    from shards.pack import PackOptions, pack_entries
+    from shards.seal import csv_bytes
+    from shards.sources import Found, get_source
+    from shards.split import parse_fractions
+
+    found = get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
+    print(*found.notes, sep="\n", end="\n" if found.notes else "")
+    vocab = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
+    options = PackOptions(
+        name=args.name,
+        version=args.data_version,
+        source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
+        licence=args.licence,
+        dtypes=pairs(args.dtype, "--dtype"),
+        impute=pairs(args.impute, "--impute"),
+        transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
+        vocab=vocab,
+        strip_version=[*found.pack.get("strip_version", []), *(args.strip_version or [])],
+        fractions=parse_fractions(args.split_fractions),
+        split_seed=args.split_seed,
+        stratify=args.stratify or found.pack.get("stratify"),
+        shard_bytes=args.shard_size,
+        shard_samples=args.shard_samples,
+        overwrite=args.overwrite,
+    )
+    side = {"unmatched.csv": csv_bytes(("id", "reason"), sorted(found.unmatched))} if found.unmatched else {}
+    info, notes = pack_entries(found.manifest, args.out, options, side)
+    print(*notes, sep="\n")
+    if side:
+        print(f"what did not join is listed in {args.out / 'unmatched.csv'}")
+    print(f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}")
+    return 0
+
+
+def _index(args: argparse.Namespace) -> int:
+    from shards.adopt import adopt
+
+    info = adopt(args.folder, patient_from_key=args.patient_from_key, name=args.name, source=args.source, licence=args.licence)
+    print(f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}")
+    return 0
+
+
+def _split(args: argparse.Namespace) -> int:
+    from shards.split import parse_fractions, resplit
+
+    fractions = parse_fractions(args.fractions)
+    label_fractions = numbers(args.label_fractions, "--label-fractions")
+    info = resplit(args.folder, fractions, args.seed, stratify=args.stratify, group=args.group, label_fractions=label_fractions)
+    print(f"{args.folder}: {', '.join(f'{s} {n}' for s, n in info.splits.items())}; {info.fingerprint[:12]}")
+    return 0
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from shards.lint import lint
+
+    report = lint(args.folder, {f: Path(p) for f, p in pairs(args.reference, "--reference").items()})
+    print(report)
+    return 2 if report.problems else 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from shards.info import collect, text
+
+    facts = collect(args.folder)
+    print(json.dumps(facts, indent=1) if args.json else text(facts))
+    return 0
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from shards.preview import draw
+
+    print(draw(args.folder, args.out, args.label))
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from shards.demo import ensure
+
+    print(ensure(args.folder))
+    return 0
+
+
+COMMANDS = {"pack": _pack, "source": _pack, "index": _index, "split": _split, "lint": _lint, "info": _info, "preview": _preview, "demo": _demo}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except DataError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Sources: modules that turn a public layout of files into a manifest. A file here registers itself with `@register`; nothing lists it.
+
+A source adds its own options to a parser and returns a `Manifest`; packing, checking and splitting are the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shards.errors import bad
+from shards.manifest import Manifest
+
+
+@dataclass
+class Found:
+    """What a source made of its files.
+
+    notes: lines for the person who runs it (how many joined, what was detected).
+    unmatched: (identifier, reason) of everything that was left out; becomes `unmatched.csv` beside the data set.
+    pack: options for packing that the source knows best (transforms, stratify); what the user gives wins.
+    """
+
+    manifest: Manifest
+    notes: list[str] = field(default_factory=list)
+    unmatched: list[tuple[str, str]] = field(default_factory=list)
+    pack: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered source: `options` adds its arguments to a parser, `find` reads them into a manifest."""
+
+    name: str
+    help: str
+    options: Callable[[argparse.ArgumentParser], None]
+    find: Callable[[argparse.Namespace], Found]
+
+
+_registered: dict[str, Source] = {}
+
+
+def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> Callable:
+    """Function decorator: makes `find(args) -> Found` known as the source `name`; its docstring's first line is the help."""
+
+    def add(find: Callable[[argparse.Namespace], Found]) -> Callable[[argparse.Namespace], Found]:
+        _registered[name] = Source(name, (find.__doc__ or "").strip().splitlines()[0], options, find)
+        return find
+
+    return add
+
+
+def source_names() -> list[str]:
+    """All sources, by file name."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+
+def get_source(name: str) -> Source:
+    """The source registered as `name`.
+
+    Raises:
+        DataError: unknown name; the nearest is named.
+    """
+    if name not in source_names():
+        near = difflib.get_close_matches(name, source_names(), n=1, cutoff=0.4)
+        raise bad(f"no source '{name}'", "source", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(source_names())}")
+    importlib.import_module(f"shards.sources.{name}")
+    return _registered[name]
