@@ -1,0 +1,245 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021) with the parameter names of timm and MAE, for every method that has one.
+
+Shape letters: B images, C colours, H x W pixels, P patches (grid rows x columns), L tokens = P (+ 1 with a class token),
+K kept patches, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.contract import MethodError
+from models.layers.attention import attention, merge_heads, split_heads
+from models.layers.checkpointing import checkpointed
+from models.weights import Loaded, load_strict, read_weights
+
+EPS = 1e-6
+# What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.
+NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.")
+
+
+def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
+    """Fixed positions [rows * columns, dim]: the first half tells the column, the second the row (MAE, section A).
+
+    Each half is sin then cos of place / 10000^(2i / (dim/2)), i = 0 .. dim/4 - 1 (Vaswani et al. 2017, section 3.5).
+    """
+    assert dim % 4 == 0, f"2-D sin-cos positions need a width that 4 divides, not {dim}"
+    rate = 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    halves = [place.flatten()[:, None] * rate for place in (column, row)]
+    return torch.cat([f(h) for h in halves for f in (torch.sin, torch.cos)], 1).float()
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention under timm's names (qkv, proj)."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def heads_of(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each [B, heads, L, D / heads]."""
+        q, k, v = (split_heads(x, self.heads) for x in self.qkv(x_BLD).chunk(3, -1))
+        return q, k, v
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.proj(merge_heads(attention(*self.heads_of(x_BLD))))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, ratio: float):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, round(dim * ratio))
+        self.fc2 = nn.Linear(round(dim * ratio), dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x_BLD)))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for a whole sample, with probability `rate` (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x_BLD
+        keep_B11 = x_BLD.new_empty(len(x_BLD), 1, 1).bernoulli_(1 - self.rate)
+        return x_BLD * keep_B11 / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """x + MSA(LN(x)), then x + MLP(LN(x))."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=EPS)
+        self.attn = Attention(dim, heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.mlp = Mlp(dim, mlp_ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return checkpointed(self._forward, x_BLD)
+
+    def _forward(self, x_BLD: Tensor) -> Tensor:
+        x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD)))
+        return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+
+
+class PatchEmbed(nn.Module):
+    """Images [B, C, H, W] -> patches [B, P, D], row by row, by one strided convolution."""
+
+    def __init__(self, patch: int, channels: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, dim, patch, stride=patch)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.proj(x_BCHW).flatten(2).transpose(1, 2)
+
+
+class ViT(nn.Module):
+    """Images [B, C, H, W] -> normalised tokens [B, L, D]; the class token, if any, first.
+
+    Args:
+        img_size: pixels of a side, or (height, width).
+        positions: fixed 2-D sine-cosine (a buffer; none for the class token) or learned; both saved as `pos_embed`.
+        drop_path: rate of the last block; it grows linearly from 0 at the first.
+
+    Raises:
+        MethodError: sizes that do not divide.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch: int = 16,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        cls_token: bool = True,
+        positions: Literal["sincos", "learned"] = "sincos",
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        channels: int = 3,
+    ):
+        super().__init__()
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        if problems := _problems(self.img_size, patch, dim, heads, positions):
+            raise MethodError(problems)
+        self.patch, self.dim = patch, dim
+        self.grid = (self.img_size[0] // patch, self.img_size[1] // patch)
+        self.patch_embed = PatchEmbed(patch, channels, dim)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if cls_token else None
+        self.extra = 1 if cls_token else 0
+        self._make_positions(positions)
+        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, qkv_bias, r) for r in rates)
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+        self._initialise()
+
+    def _make_positions(self, kind: str) -> None:
+        if kind == "learned":
+            places = torch.randn(1, self.extra + self.patches, self.dim) * 0.02
+            self.pos_embed = nn.Parameter(places)
+        else:
+            places = F.pad(sincos_2d(*self.grid, self.dim), (0, 0, self.extra, 0))
+            self.register_buffer("pos_embed", places[None])
+
+    def _initialise(self) -> None:
+        """As MAE: Xavier-uniform matrices (the patch convolution as one of them), zero biases, class token N(0, 0.02)."""
+        for m in self.modules():
+            if isinstance(m, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(m.weight.data.view(len(m.weight), -1))
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def embed(self, x_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
+        """Tokens with their positions before the first block, [B, L, D].
+
+        keep_BK: indices of the patches to keep, in their order (MAE); None keeps all.
+        """
+        return self(x_BCHW, keep_BK, embed_only=True)
+
+    def forward(self, x: Tensor, keep_BK: Tensor | None = None, embed_only: bool = False) -> Tensor:
+        """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them.
+
+        All uses of the class token and the positions lie in this forward, where sharded weights are whole.
+        """
+        x_BLD = self._tokens(x, keep_BK) if x.ndim == 4 else x
+        if embed_only:
+            return x_BLD
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        return self.norm(x_BLD)
+
+    def _tokens(self, x_BCHW: Tensor, keep_BK: Tensor | None) -> Tensor:
+        assert x_BCHW.shape[2:] == self.img_size, f"images of {tuple(x_BCHW.shape[2:])}, built for {self.img_size}"
+        x_BPD = self.patch_embed(x_BCHW)
+        x_BPD = x_BPD + self.pos_embed[:, self.extra :].to(x_BPD.dtype)
+        if keep_BK is not None:
+            x_BPD = x_BPD.gather(1, keep_BK[..., None].expand(-1, -1, self.dim))
+        if self.cls_token is None:
+            return x_BPD
+        cls_11D = self.cls_token + self.pos_embed[:, :1].to(x_BPD.dtype)
+        return torch.cat([cls_11D.expand(len(x_BPD), -1, -1), x_BPD], 1)
+
+    def load_weights(self, path: str | Path, skip: Sequence[str] = NOT_ENCODER) -> Loaded:
+        """Loads a timm or MAE file; positions of another grid are interpolated, a class token without a place is skipped.
+
+        Raises:
+            MethodError: the file is not readable, or a list of every name and shape that did not match.
+        """
+        state = read_weights(path)
+        own = {n: v for n, v in state.items() if not n.startswith(tuple(skip))}
+        rest = tuple(n for n in state if n not in own)
+        if self.cls_token is None:
+            rest += ("cls_token",) if own.pop("cls_token", None) is not None else ()
+        if "pos_embed" in own and own["pos_embed"].ndim == 3:
+            own["pos_embed"] = self._fitted_positions(own["pos_embed"])
+        return Loaded(str(path), load_strict(self, own, str(path)).taken, rest)
+
+    def _fitted_positions(self, places_1LD: Tensor) -> Tensor:
+        """A file's positions on this model's grid: bicubic where the (square) grids differ; as they are if not square."""
+        extra = places_1LD.shape[1] - math.isqrt(places_1LD.shape[1]) ** 2
+        if extra not in (0, 1) or self.extra > extra:
+            return places_1LD
+        side = math.isqrt(places_1LD.shape[1])
+        head, body = places_1LD[:, : self.extra], places_1LD[:, extra:]
+        if (side, side) != self.grid:
+            map_1DHW = body.transpose(1, 2).unflatten(2, (side, side)).float()
+            map_1DHW = F.interpolate(map_1DHW, self.grid, mode="bicubic", align_corners=False)
+            body = map_1DHW.flatten(2).transpose(1, 2)
+        return torch.cat([head, body.to(head.dtype)], 1)
+
+
+def _problems(img_size: tuple[int, int], patch: int, dim: int, heads: int, positions: str) -> list[str]:
+    problems = []
+    if img_size[0] % patch or img_size[1] % patch:
+        near = max(patch, round(img_size[0] / patch) * patch)
+        problems.append(f"image size {img_size} is not a multiple of the patch ({patch}); use {near}")
+    if dim % heads:
+        problems.append(f"ViT width {dim} is not a multiple of its {heads} heads")
+    if positions == "sincos" and dim % 4:
+        problems.append(f"ViT width {dim} is not a multiple of 4, which 2-D sin-cos positions need")
+    return problems

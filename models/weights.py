@@ -1,0 +1,90 @@
+"""Weights from files into modules, strictly: what did not match is listed by name, and nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.contract import MethodError
+
+# Where training scripts keep the state dict inside a checkpoint.
+CONTAINERS = ("model", "state_dict", "module", "teacher")
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file gave: names taken from it, and names in it that the module has no place for and was told to skip."""
+
+    path: str
+    taken: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.path}: {len(self.taken)} tensors loaded, {len(self.skipped)} skipped{_names(self.skipped, ': ')}"
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`), unwrapped from a checkpoint's `model`.
+
+    PyTorch files are read with `weights_only`: nothing in them is executed.
+
+    Raises:
+        MethodError: no such file, not readable, or no tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MethodError([f"{path}: no such weights file"])
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise MethodError(
+            [
+                f"{path}: not a readable weights file ({type(e).__name__}: {str(e).splitlines()[0]}); save it as safetensors"
+            ]
+        ) from e
+    for name in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise MethodError([f"{path}: no state dict in it (looked at the top and under {', '.join(CONTAINERS)})"])
+    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str, skip: Sequence[str] = ()) -> Loaded:
+    """Loads `state` into `module`; every name must match in both directions but those that start with one of `skip`.
+
+    Raises:
+        MethodError: everything that did not match: names missing from the file, names unknown to the module, shapes.
+    """
+    own = module.state_dict()
+    skipped = tuple(n for n in state if n not in own and n.startswith(tuple(skip))) if skip else ()
+    unknown = [n for n in state if n not in own and n not in skipped]
+    missing = [n for n in own if n not in state]
+    shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
+    problems = []
+    if missing:
+        problems.append(f"{where} lacks {len(missing)} of {len(own)} tensors{_names(missing, ': ')}")
+    if unknown:
+        problems.append(f"{where} has {len(unknown)} tensors that the model does not{_names(unknown, ': ')}")
+    if shapes:
+        each = [f"{n} is {tuple(state[n].shape)}, the model's {tuple(own[n].shape)}" for n in shapes]
+        problems.append(f"{where} has {len(shapes)} tensors of another shape{_names(each, ': ', '; ')}")
+    if problems:
+        raise MethodError(problems)
+    taken = tuple(own)
+    module.load_state_dict({n: state[n] for n in taken}, strict=True)
+    return Loaded(where, taken, skipped)
+
+
+def _names(names: Sequence[str], lead: str, sep: str = ", ") -> str:
+    more = f"{sep}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return lead + sep.join(names[:SHOWN]) + more if names else ""
