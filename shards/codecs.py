@@ -1,0 +1,114 @@
+"""Bytes of a member -> its value, by an allow-list: JPEG, PNG, NPY of numbers, UTF-8 text, JSON. Nothing here runs what it reads.
+
+Images come as uint8 [H, W, C]: JPEG always RGB (a grey one has three equal channels); PNG grey [H, W, 1], grey + alpha [H, W, 2],
+RGB [H, W, 3], RGBA [H, W, 4], black/white as 0/255 [H, W, 1], 16-bit grey as uint16 [H, W, 1], palette as RGB, or as its indices
+[H, W, 1] when asked (masks store class numbers so). EXIF orientation is not applied: pixels come as stored.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from shards.errors import bad
+from shards.format import KINDS, MAX_PIXELS
+from shards.npy import NpyError, read_array
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Channels of a PNG by IHDR colour type: grey, RGB, palette, grey + alpha, RGBA.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+_PNG_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P": "RGB"}
+_MEND = "store the member again from its source and pack (`python -m shards lint` lists every such member)"
+
+
+def decode(ext: str, data: bytes | memoryview, where: object = "member", *, indexed: bool = False) -> Any:
+    """The decoded member: images uint8 [H, W, C], arrays as stored, text str, JSON plain values.
+
+    `indexed` keeps the indices of a palette PNG. `where` names the member in errors.
+
+    Raises:
+        DataError: an extension outside the allow-list, too many pixels, or bytes that are not what the extension says.
+    """
+    if ext not in KINDS:
+        raise bad(f"members of kind '.{ext}' are never decoded", where, f"use one of {', '.join(sorted(KINDS))}")
+    try:
+        return _png(bytes(data), indexed) if ext == "png" else _DECODERS[ext](data)  # type: ignore[arg-type]
+    except (ValueError, OSError, RecursionError, MemoryError, SyntaxError) as e:
+        raise bad(f"cannot be decoded as {ext}: {e or type(e).__name__}", where, _MEND) from e
+
+
+def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
+    """[H, W, C] that `decode` would give, from the header.
+
+    Raises:
+        DataError: not an image, or more than `format.MAX_PIXELS` pixels.
+    """
+    try:
+        if ext == "png":
+            height, width, _, colour = _png_header(data)
+            return height, width, 1 if indexed and colour == 3 else _PNG_CHANNELS[colour]
+        height, width = _jpeg_size(data)
+        return height, width, 3
+    except ValueError as e:
+        raise bad(f"cannot be read as {ext}: {e}", where, _MEND) from e
+
+
+def _pixels_allowed(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{height} x {width} pixels, more than the {MAX_PIXELS} allowed (a decompression bomb?)")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    _pixels_allowed(height, width)
+    return height, width
+
+
+def _jpeg(data: bytes) -> np.ndarray:
+    _jpeg_size(data)
+    return simplejpeg.decode_jpeg(data, "RGB")
+
+
+def _png_header(data: bytes) -> tuple[int, int, int, int]:
+    """(height, width, bit depth, colour type) of the IHDR chunk, which must come first."""
+    if data[:8] != _PNG_MAGIC or data[12:16] != b"IHDR" or len(data) < 26:
+        raise ValueError("no PNG header")
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    _pixels_allowed(height, width)
+    if colour not in _PNG_CHANNELS:
+        raise ValueError(f"PNG colour type {colour}")
+    if depth == 16 and colour != 0:
+        raise ValueError("16-bit colour PNG, whose low bytes would be lost; store it as 8-bit PNG or as NPY")
+    return height, width, depth, colour
+
+
+def _png(data: bytes, indexed: bool) -> np.ndarray:
+    from PIL import Image
+
+    _, _, depth, _ = _png_header(data)
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if depth == 16:
+            return np.asarray(image).astype(np.uint16)[..., None]
+        keep = indexed and image.mode == "P"
+        if not keep and image.mode not in _PNG_MODES:
+            raise ValueError(f"PNG of mode {image.mode}")
+        pixels = np.array(image if keep else image.convert(_PNG_MODES[image.mode]))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _text(data: bytes | memoryview) -> str:
+    return bytes(data).decode("utf-8", "strict")
+
+
+def _json(data: bytes | memoryview) -> Any:
+    return json.loads(_text(data))
+
+
+_DECODERS = {"jpg": _jpeg, "jpeg": _jpeg, "npy": read_array, "txt": _text, "json": _json}
+assert issubclass(NpyError, ValueError)
+assert {*_DECODERS, "png"} == set(KINDS)

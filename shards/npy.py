@@ -1,0 +1,105 @@
+"""The NPY header, read without NumPy's reader: what an array member claims to be, before a byte of it is allocated.
+
+Format: NEP 1 (magic, version, header length, a Python literal with `descr`, `fortran_order`, `shape`). The literal is parsed by
+`ast.literal_eval`, which runs nothing, and only after its length was checked.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+MAGIC = b"\x93NUMPY"
+# NumPy pads headers to a multiple of 64 bytes; 128 is what an array of plain numbers has, so one small read finds it whole.
+USUAL_HEADER = 128
+MAX_HEADER = 10_000
+# Booleans, signed, unsigned, floating: no objects, no text, no records.
+NUMERIC = "biuf"
+
+
+class NpyError(ValueError):
+    """What is wrong with an array member."""
+
+
+@dataclass(frozen=True)
+class NpyHeader:
+    """`start` is where the data begin, `nbytes` how long they are, `row` the bytes of one row (axis 0)."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def row(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def header_length(head: bytes) -> int:
+    """Bytes up to the data, from the first 12 bytes of a member."""
+    if head[:6] != MAGIC:
+        raise NpyError("not an NPY array (no magic number)")
+    if len(head) < 12 or head[6] not in (1, 2, 3):
+        raise NpyError("NPY header is cut short or of an unknown version")
+    length = 10 + struct.unpack_from("<H", head, 8)[0] if head[6] == 1 else 12 + struct.unpack_from("<I", head, 8)[0]
+    if length > MAX_HEADER:
+        raise NpyError(f"NPY header of {length} bytes (at most {MAX_HEADER})")
+    return length
+
+
+@lru_cache(maxsize=4096)
+def parse_header(head: bytes) -> NpyHeader:
+    """The header of exactly `header_length` bytes. Cached: members of a data set repeat a few headers.
+
+    Raises:
+        NpyError: not numbers (objects, text, records), or not a header.
+    """
+    text = head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace")
+    try:
+        fields = ast.literal_eval(text.strip())
+        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+        dtype = np.dtype(descr) if isinstance(descr, str) else None
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as e:
+        raise NpyError(f"NPY header cannot be read ({type(e).__name__})") from e
+    if dtype is None or dtype.kind not in NUMERIC:
+        raise NpyError(f"array of {descr!r}: only numbers are allowed, neither objects nor text nor records")
+    if (
+        not isinstance(shape, tuple)
+        or not all(type(n) is int and n >= 0 for n in shape)
+        or not isinstance(fortran, bool)
+    ):
+        raise NpyError(f"NPY header with shape {shape!r}, fortran_order {fortran!r}")
+    return NpyHeader(dtype, shape, fortran, len(head))
+
+
+def check_size(header: NpyHeader, size: int) -> None:
+    """The member must hold exactly what its header claims."""
+    if header.start + header.nbytes != size:
+        claim = f"{header.dtype} {list(header.shape)} needs {header.start + header.nbytes} bytes"
+        raise NpyError(f"the header claims {claim}, the member has {size}")
+
+
+def read_array(data: bytes | bytearray | memoryview) -> np.ndarray:
+    """The array of a whole member; a view of `data` where that is writable and aligned, else a copy."""
+    view = memoryview(data)
+    header = parse_header(bytes(view[: header_length(bytes(view[:12]))]))
+    check_size(header, len(view))
+    flat = np.frombuffer(view, dtype=header.dtype, count=math.prod(header.shape), offset=header.start)
+    array = flat.reshape(header.shape, order="F" if header.fortran else "C")
+    return native(array)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, writable and aligned (torch takes nothing else)."""
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    return array if array.flags.writeable and array.flags.aligned else array.copy()

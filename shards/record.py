@@ -1,0 +1,168 @@
+"""One sample, read on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shards import codecs, npy
+from shards.errors import DataError, bad
+from shards.store import FieldTable, Shard, crc32_ok
+
+if TYPE_CHECKING:
+    from shards.reader import Dataset
+
+
+class Rec:
+    """One sample, read on demand (models' `Record`): every call reads only what it names."""
+
+    __slots__ = ("_data", "_row", "_shard", "index")
+
+    def __init__(self, data: Dataset, index: int, shard: Shard, row: int):
+        self._data = data
+        self.index = index
+        self._shard = shard
+        self._row = row
+
+    @property
+    def key(self) -> str:
+        return self._shard.keys[self._row]
+
+    @property
+    def patient(self) -> str:
+        return self._data.patients_of(np.array([self.index]))[0]
+
+    @property
+    def labels(self) -> Mapping[str, str | float | None]:
+        """Class names or numbers; None where missing."""
+        return {name: self._label(name) for name in self._data.info.labels}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields this sample has."""
+        return self._shard.fields_of(self._row)
+
+    def has(self, name: str) -> bool:
+        return self._shard.table(name).offset[self._row] >= 0
+
+    def size(self, name: str) -> int:
+        """Bytes of a field as stored."""
+        return self._table(name).size[self._row]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array field from its header alone; of an image [H, W, C].
+
+        Raises:
+            DataError: the sample lacks the field, or it has no shape.
+        """
+        table = self._table(name)
+        ext = table.ext_of(self._row)
+        if ext == "npy":
+            return self._header(table, name).shape
+        if ext not in ("jpg", "jpeg", "png"):
+            raise bad(f"a {ext} field has no shape", self.place(name), "read it instead")
+        return codecs.image_shape(ext, self._bytes(table, name), _Place(self, name), indexed=name.startswith("mask"))
+
+    def read(self, name: str) -> Any:
+        """The decoded field: arrays as stored, images [H, W, C], text str, JSON plain values.
+
+        Raises:
+            DataError: the sample lacks the field, its bytes do not match their checksum, or they cannot be decoded.
+        """
+        table = self._table(name)
+        data = self._bytes(table, name)
+        return codecs.decode(table.ext_of(self._row), data, _Place(self, name), indexed=name.startswith("mask"))
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop of an array field; only its header and their bytes are read (so no checksum can be made).
+
+        Raises:
+            DataError: the sample lacks the field, it is no row-ordered array, or has no such rows.
+        """
+        table = self._table(name)
+        header = self._header(table, name)
+        if header.fortran or not header.shape:
+            raise bad(
+                f"an array {header.shape} in column order has no rows to cut",
+                self.place(name),
+                "store it in row order (C order)",
+            )
+        if not 0 <= start <= stop <= header.shape[0]:
+            raise bad(f"rows {start}..{stop} of {header.shape[0]}", self.place(name), "ask for rows that exist")
+        buffer = np.empty((stop - start) * header.row, np.uint8)
+        self._shard.read_into(buffer, table.offset[self._row] + header.start + start * header.row)
+        self._data._count(len(buffer))
+        return npy.native(buffer.view(header.dtype).reshape(stop - start, *header.shape[1:]))
+
+    def place(self, name: str) -> str:
+        """Shard, sample and member, for messages."""
+        return f"{self._shard.name}: sample '{self.key}', member {name}"
+
+    def _label(self, name: str) -> str | float | None:
+        value, info = self._data.label_values[name][self.index], self._data.info.labels[name]
+        if info.kind == "class":
+            return info.classes[value] if value >= 0 else None
+        return None if np.isnan(value) else float(value)
+
+    def _table(self, name: str) -> FieldTable:
+        table = self._shard.table(name)
+        if table.offset[self._row] < 0:
+            raise absent(self, name)
+        return table
+
+    def _header(self, table: FieldTable, name: str) -> npy.NpyHeader:
+        """The parsed header of an array field; reads no more than the header."""
+        offset, size = table.offset[self._row], table.size[self._row]
+        try:
+            if table.ext_of(self._row) != "npy":
+                raise npy.NpyError(f"a {table.ext_of(self._row)} member is no array")
+            head = self._shard.pread(min(npy.USUAL_HEADER, size), offset)
+            length = npy.header_length(head)
+            if length > len(head):
+                head = self._shard.pread(min(length, size), offset)
+            self._data._count(len(head))
+            header = npy.parse_header(head[:length])
+            npy.check_size(header, size)
+        except npy.NpyError as e:
+            raise bad(str(e), self.place(name), "store the member again from its source and pack") from e
+        return header
+
+    def _bytes(self, table: FieldTable, name: str) -> Any:
+        """A whole member, checked. Arrays land in a writable buffer, so that decoding them copies nothing."""
+        offset, size = table.offset[self._row], table.size[self._row]
+        data: bytes | np.ndarray
+        if table.ext_of(self._row) == "npy":
+            data = np.empty(size, np.uint8)
+            self._shard.read_into(data, offset)
+        else:
+            data = self._shard.pread(size, offset)
+        self._data._count(size)
+        if not crc32_ok(data, table.crc32[self._row]):
+            raise bad(
+                "its bytes changed since packing (checksum mismatch)",
+                self.place(name),
+                "copy the shard again from its source",
+            )
+        return data
+
+
+class _Place:
+    """Says where, but only when an error asks."""
+
+    __slots__ = ("_name", "_rec")
+
+    def __init__(self, rec: Rec, name: str):
+        self._rec, self._name = rec, name
+
+    def __str__(self) -> str:
+        return self._rec.place(self._name)
+
+
+def absent(rec: Rec, name: str) -> DataError:
+    return bad(
+        f"the sample has no such field (it has {', '.join(rec.fields)})",
+        rec.place(name),
+        "ask `has` first, or leave such samples out",
+    )

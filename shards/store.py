@@ -1,0 +1,162 @@
+"""Open shards: descriptors and indexes, opened when first read and closed when others need the room."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import bad
+from shards.format import ShardInfo
+from shards.index import open_index
+
+
+class FieldTable:
+    """Where one field lies in every sample of a shard: plain lists, as scalar look-ups in arrays cost ten times more."""
+
+    __slots__ = ("crc32", "ext", "offset", "size")
+
+    def __init__(self, index: np.ndarray, field: str, samples: int):
+        rows = np.flatnonzero(index["field"] == field.encode())
+        at = index["sample"][rows]
+        self.offset = _spread(index["offset"][rows], at, samples)
+        self.size = _spread(index["size"][rows], at, samples)
+        self.crc32 = _spread(index["crc32"][rows], at, samples)
+        exts = index["ext"][rows]
+        kinds = np.unique(exts)
+        self.ext: str | list[str] = kinds[0].decode() if len(kinds) == 1 else _exts(exts, at, samples)
+
+    def ext_of(self, row: int) -> str:
+        return self.ext if isinstance(self.ext, str) else self.ext[row]
+
+
+def _spread(values: np.ndarray, at: np.ndarray, samples: int) -> list[int]:
+    """One value a sample; -1 where the sample lacks the field."""
+    full = np.full(samples, -1, np.int64)
+    full[at] = values
+    return full.tolist()
+
+
+def _exts(exts: np.ndarray, at: np.ndarray, samples: int) -> list[str]:
+    full = np.full(samples, b"", "S4")
+    full[at] = exts
+    return [e.decode() for e in full]
+
+
+class Shard:
+    """One open shard. Reads are `pread`s, so threads share the descriptor; it is closed when the last holder lets go."""
+
+    def __init__(self, path: Path, info: ShardInfo, keys: list[str]):
+        self.name = path.name
+        self.used = True
+        self._fd = -1
+        self._index = open_index(path)
+        self._tables: dict[str, FieldTable] = {}
+        self.samples = info.samples
+        self.keys = keys
+        fix = (
+            f"the shard was changed or cut after packing: copy it again, or run `python -m shards index {path.parent}`"
+        )
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise bad(f"cannot be opened ({e.strerror})", path, "restore the shard") from e
+        size = os.fstat(self._fd).st_size
+        if size != info.bytes:
+            raise bad(f"{size} bytes, dataset.json says {info.bytes}", path, fix)
+        first = np.flatnonzero(np.diff(self._index["sample"], prepend=np.uint32(2**32 - 1)))
+        if (
+            not np.array_equal(self._index["sample"][first], np.arange(info.samples))
+            or (self._index["offset"] + self._index["size"]).max() > size
+        ):
+            raise bad(f"the index does not describe the {info.samples} samples of the shard", path, fix)
+        if self._index["key"][first].tolist() != [k.encode() for k in keys]:
+            raise bad("its keys are not those of splits.csv, in order", path, fix)
+
+    def table(self, field: str) -> FieldTable:
+        """Offsets of a field; made on first use. Two threads may make it at once: both make the same."""
+        table = self._tables.get(field)
+        if table is None:
+            table = self._tables[field] = FieldTable(self._index, field, self.samples)
+        return table
+
+    def fields_of(self, row: int) -> tuple[str, ...]:
+        """Names of the fields that a sample has."""
+        lo, hi = np.searchsorted(self._index["sample"], [row, row + 1])
+        return tuple(f.decode() for f in self._index["field"][lo:hi])
+
+    def pread(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        return data if len(data) == size else self._rest(data, size, offset)
+
+    def _rest(self, data: bytes, size: int, offset: int) -> bytes:
+        """The system may return less than was asked (2 GiB at once at most); an end of file here means a cut shard."""
+        parts, have = [data], len(data)
+        while parts[-1] and have < size:
+            parts.append(os.pread(self._fd, size - have, offset + have))
+            have += len(parts[-1])
+        if have < size:
+            raise bad(f"ends {size - have} bytes early", self.name, "the shard was cut while in use: copy it again")
+        return b"".join(parts)
+
+    def read_into(self, buffer: np.ndarray, offset: int) -> None:
+        """Fills a uint8 buffer from `offset` on."""
+        view, have = memoryview(buffer), 0  # type: ignore[arg-type]
+        while have < len(view):
+            got = os.preadv(self._fd, [view[have:]], offset + have)
+            if not got:
+                raise bad(
+                    f"ends {len(view) - have} bytes early", self.name, "the shard was cut while in use: copy it again"
+                )
+            have += got
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+class Shelf:
+    """At most `capacity` open shards, by number. Evicts the oldest that was not used since the last look (second chance)."""
+
+    def __init__(self, capacity: int):
+        assert capacity > 0
+        self.capacity = capacity
+        self._open: dict[int, Shard] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def find(self, number: int) -> Shard | None:
+        """An open shard, without a lock: the common case of every read."""
+        shard = self._open.get(number)
+        if shard is not None:
+            shard.used = True
+        return shard
+
+    def add(self, number: int, path: Path, info: ShardInfo, keys: list[str]) -> Shard:
+        with self._lock:
+            shard = self._open.get(number)
+            if shard is None:
+                while len(self._open) >= self.capacity:
+                    self._evict()
+                shard = self._open[number] = Shard(path, info, keys)
+            return shard
+
+    def _evict(self) -> None:
+        number = next(iter(self._open))
+        shard = self._open.pop(number)
+        if shard.used:
+            shard.used = False
+            self._open[number] = shard
+
+    def clear(self) -> None:
+        with self._lock:
+            self._open.clear()
+
+
+def crc32_ok(data: bytes | np.ndarray, crc32: int) -> bool:
+    return zlib.crc32(data) == crc32  # type: ignore[arg-type]

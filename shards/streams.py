@@ -1,0 +1,47 @@
+"""Counter-based randomness: a generator is a pure function of its coordinates, so nothing has to be stored to resume.
+
+Philox 4x64 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): the key holds the seed, the epoch and the
+purpose, three of the four counter words hold coordinates, and draws advance the fourth.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from shards.errors import bad
+
+
+class Purpose(IntEnum):
+    """Streams that must never meet."""
+
+    SAMPLE = 0
+    ORDER = 1
+    WINDOW = 2
+    MIX = 3
+    STAND_IN = 4
+
+
+_PURPOSES = 8
+
+
+def stream(seed: int, epoch: int, purpose: Purpose, a: int = 0, b: int = 0, c: int = 0) -> np.random.Generator:
+    """The generator at (seed, epoch, purpose, a, b, c)."""
+    key = np.array([seed, epoch * _PURPOSES + purpose], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, a, b, c], np.uint64)))
+
+
+def sample_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+    """Randomness inside one sample (crop, window, mask): the same in any batch, rank, worker and restart.
+
+    `index` is the sample's number in its data set (or mix), `repeat` tells draws of one sample within an epoch apart.
+    """
+    return stream(seed, epoch, Purpose.SAMPLE, index, repeat)
+
+
+def check_seed(seed: int) -> int:
+    """Raises DataError unless the seed fits Philox's key word."""
+    if not 0 <= seed < 2**63:
+        raise bad(f"seed {seed}", "seed", "give a whole number from 0 to 2**63 - 1")
+    return int(seed)

@@ -1,0 +1,202 @@
+"""splits.csv and labels.csv in memory: keys, patients, splits and labels of every sample, in shard order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from shards.errors import DataError, Problem
+from shards.format import SPLITS, DatasetInfo, LabelInfo
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RESPLIT = "run `python -m shards split` (or `index`) on the folder"
+
+
+class Names(Sequence[str]):
+    """Strings of every sample, held compactly; an integer gives one, an array or slice gives a list."""
+
+    def __init__(self, column: pa.Array):
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[str]: ...
+    def __getitem__(self, i: int | slice) -> str | list[str]:
+        return self._column[i].to_pylist() if isinstance(i, slice) else self._column[int(i)].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._column.to_pylist())
+
+    def take(self, indices: np.ndarray) -> list[str]:
+        return self._column.take(indices).to_pylist()
+
+    def find(self, names: Iterable[str]) -> np.ndarray:
+        """Positions of the names; -1 for a name that is not there."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.index_in(pa.array(list(names), pa.string()), value_set=self._column)
+        return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """Row i is sample i: its key, its patient (`patient_codes` into `patient_names`), its split (-1 for none)."""
+
+    keys: Names
+    patient_codes: np.ndarray
+    patient_names: Names
+    split_codes: np.ndarray
+
+
+def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
+    """splits.csv, checked.
+
+    Raises:
+        DataError: wrong columns or number of rows, a sample twice, no patient, an unknown split, a patient in two splits.
+    """
+    table = _read_csv(path, ["sample", "patient", "split"], info.samples)
+    patients = table["patient"].dictionary_encode()
+    codes = patients.indices.to_numpy().astype(np.int64)
+    names = patients.dictionary
+    splits = _codes(table["split"], SPLITS)
+    problems = [*_repeated(table["sample"], path), *_unknown_splits(table["split"], splits, path)]
+    if "" in names.to_pylist():
+        problems.append(
+            Problem("a sample without a patient", str(path), "patients are mandatory: splits and intervals go by them")
+        )
+    problems += _torn_patients(codes, splits, names, path)
+    if problems:
+        raise DataError(problems)
+    return SplitTable(Names(table["sample"]), codes, Names(names), splits)
+
+
+def read_labels(path: Path, info: DatasetInfo, keys: Names) -> dict[str, np.ndarray]:
+    """labels.csv: int64 class codes (-1 missing) or float64 numbers (NaN missing) by label.
+
+    Raises:
+        DataError: wrong columns or rows, other samples than splits.csv, a class that dataset.json does not list, a word for a number.
+    """
+    table = _read_csv(path, ["sample", *info.labels], info.samples)
+    problems = []
+    if not table["sample"].equals(keys._column):
+        problems.append(Problem("its samples are not those of splits.csv, in order", str(path), _RESPLIT))
+    labels = {}
+    for name, label in info.labels.items():
+        labels[name], wrong = _label(table[name], label)
+        if wrong:
+            what = f"label '{name}' has values that are not {'classes' if label.kind == 'class' else 'numbers'}: {', '.join(wrong)}"
+            problems.append(Problem(what, str(path), "mend the manifest and pack again"))
+    if problems:
+        raise DataError(problems)
+    return labels
+
+
+def _read_csv(path: Path, columns: list[str], rows: int) -> dict[str, pa.Array]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        as_text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
+        table = csv.read_csv(path, convert_options=as_text)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise DataError(Problem(f"cannot be read ({e})", str(path), _RESPLIT)) from e
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        raise DataError(
+            Problem(f"no column {', '.join(missing)} (it has {', '.join(table.column_names)})", str(path), _RESPLIT)
+        )
+    if len(table) != rows:
+        raise DataError(Problem(f"{len(table)} rows for {rows} samples", str(path), _RESPLIT))
+    return {c: _one_chunk(table[c]) for c in columns}
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _codes(column: pa.Array, names: Sequence[str]) -> np.ndarray:
+    """Position of each value in `names`, -1 for others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = pc.index_in(column, value_set=pa.array(list(names), pa.string()))
+    return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _label(column: pa.Array, label: LabelInfo) -> tuple[np.ndarray, list[str]]:
+    """Codes or numbers of a column, and up to five values that are neither."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty = pc.equal(column, "").to_numpy(zero_copy_only=False)
+    if label.kind == "class":
+        codes = _codes(column, label.classes)
+        wrong = (codes < 0) & ~empty
+        return codes, _first_values(column, wrong)
+    try:
+        numbers = pc.cast(pc.if_else(pc.equal(column, ""), pa.scalar("nan"), column), pa.float64())
+        return numbers.to_numpy(zero_copy_only=False), []
+    except pa.ArrowInvalid:
+        return np.full(len(column), np.nan), [v for v in pc.unique(column).to_pylist() if v and not _is_number(v)][:5]
+
+
+def _first_values(column: pa.Array, wrong: np.ndarray) -> list[str]:
+    return sorted(set(column.take(np.flatnonzero(wrong)).to_pylist()))[:5]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _repeated(samples: pa.Array, path: Path) -> Iterator[Problem]:
+    import pyarrow.compute as pc
+
+    counts = pc.value_counts(samples)
+    many = pc.greater(counts.field("counts"), 1)
+    names = counts.field("values").filter(many).to_pylist()
+    if names:
+        yield Problem(
+            f"{len(names)} samples stand twice ({', '.join(names[:5])})",
+            str(path),
+            "give every sample a key of its own and pack again",
+        )
+
+
+def _unknown_splits(column: pa.Array, codes: np.ndarray, path: Path) -> Iterator[Problem]:
+    import pyarrow.compute as pc
+
+    wrong = (codes < 0) & ~pc.equal(column, "").to_numpy(zero_copy_only=False)
+    if wrong.any():
+        yield Problem(
+            f"unknown split {', '.join(map(repr, _first_values(column, wrong)))}",
+            str(path),
+            f"use {', '.join(SPLITS)} or an empty cell",
+        )
+
+
+def _torn_patients(codes: np.ndarray, splits: np.ndarray, names: pa.Array, path: Path) -> Iterator[Problem]:
+    """Patients whose samples stand in two splits: what is learnt from one half would be tested on the other."""
+    used = splits >= 0
+    pairs = np.unique(codes[used] * len(SPLITS) + splits[used])
+    patients, counts = np.unique(pairs // len(SPLITS), return_counts=True)
+    torn = names.take(patients[counts > 1]).to_pylist()
+    if torn:
+        yield Problem(f"{len(torn)} patients stand in two splits ({', '.join(torn[:5])})", str(path), _RESPLIT)
