@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
     p.add_argument("--recipe", help="a YAML file, or a name in configs/pretrain (METHOD, METHOD-paper, METHOD-demo)")
-    p.add_argument("--dry-run", action="store_true", help="print configuration, parameters, steps and memory; train nothing")
+    p.add_argument(
+        "--dry-run", action="store_true", help="print configuration, parameters, steps and memory; train nothing"
+    )
     p.add_argument("--print-config", action="store_true", help="print the resolved configuration as YAML")
     p.add_argument("--world", type=int, default=None, help="ranks to plan for in --dry-run")
     p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)

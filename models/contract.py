@@ -24,9 +24,16 @@ from torch import Tensor, nn
 class Record(Protocol):
     """One sample, not read yet: every call reads only what it names. Implemented by the shard reader."""
 
-    key: str
-    patient: str
-    labels: Mapping[str, str | float | None]
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def labels(self) -> Mapping[str, str | float | None]:
+        """Class names or numbers; None where missing."""
+        ...
 
     def has(self, name: str) -> bool:
         """Whether this sample has the field (a modality may be missing)."""
@@ -77,12 +84,16 @@ class Schema:
 
     def need(self, name: str) -> Field:
         if name not in self.fields:
-            raise MethodError([f"{self.source} has no field '{name}' (it has: {', '.join(sorted(self.fields)) or 'none'})"])
+            raise MethodError(
+                [f"{self.source} has no field '{name}' (it has: {', '.join(sorted(self.fields)) or 'none'})"]
+            )
         return self.fields[name]
 
     def need_label(self, name: str) -> Label:
         if name not in self.labels:
-            raise MethodError([f"{self.source} has no label '{name}' (it has: {', '.join(sorted(self.labels)) or 'none'})"])
+            raise MethodError(
+                [f"{self.source} has no label '{name}' (it has: {', '.join(sorted(self.labels)) or 'none'})"]
+            )
         return self.labels[name]
 
 
@@ -184,7 +195,9 @@ class Batch(dict):
 
     def pin(self) -> Batch:
         """The same batch in pinned host memory, so that the copy to a GPU can overlap with compute."""
-        pinned = Batch({k: v.pin_memory() for k, v in self.items()}, {}, self.weight_B.pin_memory(), self.keys_B, self.patients_B)
+        pinned = Batch(
+            {k: v.pin_memory() for k, v in self.items()}, {}, self.weight_B.pin_memory(), self.keys_B, self.patients_B
+        )
         pinned.present = {k: v.pin_memory() for k, v in self.present.items()}
         return pinned
 
@@ -205,7 +218,9 @@ class Output(dict):
         diagnostics: Mapping[str, Tensor] | None = None,
         features: Mapping[str, Tensor] | None = None,
     ):
-        super().__init__(losses=dict(losses), total=total, diagnostics=dict(diagnostics or {}), features=dict(features or {}))
+        super().__init__(
+            losses=dict(losses), total=total, diagnostics=dict(diagnostics or {}), features=dict(features or {})
+        )
 
     @property
     def losses(self) -> dict[str, Tensor]:
@@ -303,9 +318,12 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Stacks samples; a method overrides it when its arrays are ragged."""
-        names = samples[0].arrays
-        tensors = {n: torch.from_numpy(np.stack([s.arrays[n] for s in samples])) for n in names}
+        """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged."""
+        stacked = getattr(samples, "stacked", {})
+        tensors = {
+            n: torch.from_numpy(stacked[n] if n in stacked else np.stack([s.arrays[n] for s in samples]))
+            for n in samples[0].arrays
+        }
         present = {n: torch.tensor([s.present[n] for s in samples]) for n in samples[0].present}
         return Batch(tensors, present)
 

@@ -99,7 +99,9 @@ class Checkpoints:
         engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
         recorder.save(random_states(), str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
         entries: dict[str, Any] = {}
-        recorder._keep_error(lambda: entries.update({str(p.relative_to(tmp)): manifest.digest(p) for p in recorder.written}))
+        recorder._keep_error(
+            lambda: entries.update({str(p.relative_to(tmp)): manifest.digest(p) for p in recorder.written})
+        )
         reports = gather_objects((entries, recorder.errors))
         errors = [f"rank {r}: {e}" for r, (_, es) in enumerate(reports) for e in es]
         if not errors:
@@ -120,7 +122,9 @@ class Checkpoints:
             shutil.rmtree(stale, ignore_errors=True)
         tmp.mkdir()
 
-    def _publish(self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: Path | None) -> None:
+    def _publish(
+        self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: Path | None
+    ) -> None:
         manifest.write_atomic(tmp / "state.json", json.dumps(state, indent=1).encode())
         entries["state.json"] = manifest.digest(tmp / "state.json")
         if best is not None:
@@ -169,8 +173,11 @@ class Checkpoints:
             said.append(f"skipping checkpoint {path.name}: {reason}")
         if candidates:
             raise UserError(
-                [f"none of the {len(candidates)} checkpoints in {self.folder} is complete", *said]
-                + ["give another out=FOLDER to start over, or restore the folder from a backup"]
+                [
+                    f"none of the {len(candidates)} checkpoints in {self.folder} is complete",
+                    *said,
+                    "give another out=FOLDER to start over, or restore the folder from a backup",
+                ]
             )
         return None, said
 
@@ -179,7 +186,9 @@ class Checkpoints:
 
         Random states belong to ranks, so another world size starts fresh ones (see the loop).
         """
-        source = path if same_world or engine.config.zero.stage == 0 else self._universal(path, engine.config.zero.stage)
+        source = (
+            path if same_world or engine.config.zero.stage == 0 else self._universal(path, engine.config.zero.stage)
+        )
         loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
         if loaded is None:
             raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")
@@ -199,12 +208,23 @@ class Checkpoints:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir()
             command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--num_extract_workers", "1"]
-            command += ["--num_merge_workers", "1", "--input_folder", str(path / ENGINE), "--output_folder", str(target / ENGINE)]
+            command += [
+                "--num_merge_workers",
+                "1",
+                "--input_folder",
+                str(path / ENGINE),
+                "--output_folder",
+                str(target / ENGINE),
+            ]
             command += ["--inject_missing_state"] if stage in (1, 2) else []
-            alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+            alone = {
+                k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+            }
             done = subprocess.run(command, env=alone, capture_output=True, text=True)
             if done.returncode:
-                raise TrainingError(f"converting {path} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+                raise TrainingError(
+                    f"converting {path} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+                )
 
         from_main(convert)
         return target

@@ -154,7 +154,9 @@ class Config(Section):
                 problems.append(f"stages.{name}: give epochs or steps, not both")
             problems += optim_problems(self.optim, stage.optim, f"stages.{name}.optim")
         if self.precision == "bf16" and self.zero.stage == 0:
-            problems.append("precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1")
+            problems.append(
+                "precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
+            )
         if self.zero.offload_params != "none" and self.zero.stage != 3:
             problems.append("zero.offload_params: only stage 3 shards weights; set zero.stage=3")
         if self.zero.offload_optimizer != "none" and self.zero.stage == 0:

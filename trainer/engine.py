@@ -49,7 +49,9 @@ def persistence_threshold(trainable: int) -> int:
     return min(100_000, max(64, trainable // 1000))
 
 
-def deepspeed_config(config: Config, stage: str, world: int, trainable: int, cuda: bool, universal: bool) -> dict[str, Any]:
+def deepspeed_config(
+    config: Config, stage: str, world: int, trainable: int, cuda: bool, universal: bool
+) -> dict[str, Any]:
     """The DeepSpeed dictionary of our config. Buckets follow the model: at 5e8 they would outweigh it."""
     micro, accumulation = split_batch(config, world)
     bucket = config.zero.bucket or max(1, min(MAX_BUCKET, trainable))
@@ -152,8 +154,8 @@ class Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, whole, float32 where it trains; on rank 0 (elsewhere empty). All ranks must call."""
+        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
         from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
 
         out: dict[str, Tensor] = {}
         for name, p in self.method.named_parameters():
@@ -164,7 +166,9 @@ class Engine:
                     value = p.data if master is None else master.view(getattr(p, "ds_shape", p.shape))
                     out[name] = value.detach().float().cpu().clone()
         if self.runtime.main:
-            out |= {n: b.detach().cpu().clone() for n, b in self.method.named_buffers() if n in self.method.state_dict()}
+            out |= {
+                n: b.detach().cpu().clone() for n, b in self.method.named_buffers() if n in self.method.state_dict()
+            }
         return out
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
 """A run's folder: made, locked, and checked against the command that comes back to it.
 
-    out/config.json         resolved configuration, recipe, versions
-    out/metrics.jsonl       one object a step
-    out/tensorboard/
-    out/checkpoints/        see trainer/checkpoint.py
-    out/stages/NAME.safetensors   weights at the end of a stage
-    out/weights.safetensors       weights at the end of the run, with method.json beside it
+out/config.json         resolved configuration, recipe, versions
+out/metrics.jsonl       one object a step
+out/tensorboard/
+out/checkpoints/        see trainer/checkpoint.py
+out/stages/NAME.safetensors   weights at the end of a stage
+out/weights.safetensors       weights at the end of the run, with method.json beside it
 """
 
 from __future__ import annotations
@@ -42,20 +42,26 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise UserError(f"out={self.path}: another process is training in it; wait for it, or give another out=FOLDER") from e
+            raise UserError(
+                f"out={self.path}: another process is training in it; wait for it, or give another out=FOLDER"
+            ) from e
         stored = self._stored()
         if stored is not None and not config.resume.accept_config:
             changed = differences(stored["config"], resolved)
             if changed:
                 raise UserError(
                     [f"{self.path} holds a run with another configuration; {line}" for line in changed]
-                    + ["give another out=FOLDER for a new run, or resume.accept_config=true to go on with the new values"]
+                    + [
+                        "give another out=FOLDER for a new run, or resume.accept_config=true to go on with the new values"
+                    ]
                 )
         content = {"config": resolved, "versions": versions}
         try:
             write_atomic(self.path / "config.json", json.dumps(content, indent=1, default=str).encode())
         except OSError as e:
-            raise UserError(f"out={self.path}: cannot be written ({e.strerror}); free space or give another out=FOLDER") from e
+            raise UserError(
+                f"out={self.path}: cannot be written ({e.strerror}); free space or give another out=FOLDER"
+            ) from e
 
     def _stored(self) -> dict[str, Any] | None:
         path = self.path / "config.json"

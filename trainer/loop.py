@@ -1,13 +1,13 @@
 """The training loop of one stage, from top to bottom. A step has fixed phases, in this order:
 
-    data      the next global batch, this rank's share of it
-    forward   loss terms of each micro batch, already values over all ranks (models/parallel.py)
-    backward  gradients; a non-finite loss poisons them on purpose
-    agree     one small all-reduce: is every loss finite, was a stop asked for
-    update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
-    evaluate  at the end of an epoch, where there is a validation split
-    log       one line a step
-    save      every so many steps, at the end, and when stopping
+data      the next global batch, this rank's share of it
+forward   loss terms of each micro batch, already values over all ranks (models/parallel.py)
+backward  gradients; a non-finite loss poisons them on purpose
+agree     one small all-reduce: is every loss finite, was a stop asked for
+update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
+evaluate  at the end of an epoch, where there is a validation split
+log       one line a step
+save      every so many steps, at the end, and when stopping
 """
 
 from __future__ import annotations
@@ -68,13 +68,16 @@ class Leg:
     epoch_steps: int
     save_every: int
     loader: Any
+    keys: Callable[[int, int], list[str]]
     validation: Any | None
     chance: dict[str, float]
     save: Callable[[], None]
     keep_best: Callable[[], None]
 
 
-def train(leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracker: Tracker, stop: StopFlag, bad: BadSteps) -> None:
+def train(
+    leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracker: Tracker, stop: StopFlag, bad: BadSteps
+) -> None:
     """Trains from `progress.stage_step` to the stage's end.
 
     Raises:
@@ -105,7 +108,8 @@ def train(leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracke
         # ---- agree
         finite = math.isfinite(terms["loss"])
         votes = agree_sum(
-            {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))}, runtime.device
+            {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))},
+            runtime.device,
         )
 
         # ---- update, or skip
@@ -120,7 +124,9 @@ def train(leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracke
 
         # ---- evaluate
         held_back: dict[str, float] = {}
-        if leg.validation is not None and (progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps):
+        if leg.validation is not None and (
+            progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps
+        ):
             held_back = evaluate(engine, leg.validation, runtime)
             if _better(leg.stage, held_back, progress.best):
                 assert leg.stage.select is not None
@@ -152,7 +158,7 @@ def train(leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracke
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
         if not applied and not _loss_scale_moves(engine):
-            keys = leg.loader.keys(data.epoch, data.step)
+            keys = leg.keys(data.epoch, data.step)
             runtime.say(f"step {progress.step}: not finite, skipped on all ranks; its samples: {', '.join(keys)}")
             bad.add(progress.step, keys)
             progress.bad_steps = list(bad.seen)

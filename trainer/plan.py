@@ -28,7 +28,9 @@ def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence
     names = [s.name for s in stages]
     unknown = [n for n in config.stages if n not in names]
     if unknown:
-        raise UserError([f"stages.{n}: {config.method_name} has no such stage; it has {', '.join(names)}" for n in unknown])
+        raise UserError(
+            [f"stages.{n}: {config.method_name} has no such stage; it has {', '.join(names)}" for n in unknown]
+        )
     plans = []
     for i, (stage, per_epoch) in enumerate(zip(stages, epoch_steps, strict=True)):
         own, last = config.stages.get(stage.name), i == len(stages) - 1
@@ -65,7 +67,9 @@ def state_bytes(method: Method, stage: str, config: Config, world: int) -> State
     return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent)
 
 
-def describe(method: Method, plans: Sequence[StagePlan], config: Config, world: int, samples: int, dropped: Sequence[int]) -> str:
+def describe(
+    method: Method, plans: Sequence[StagePlan], config: Config, world: int, samples: int, dropped: Sequence[int]
+) -> str:
     """The plan for a person."""
     micro, accumulation = split_batch(config, world)
     lines = [f"{config.method_name}: {samples} training samples, {world} rank{'s' if world > 1 else ''}"]

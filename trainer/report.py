@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from trainer.tracking import read_metrics
 
 
-def improvement(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, float, float | None]]:
+def improvement(
+    rows: list[dict[str, Any]], metrics: Collection[str] = ()
+) -> list[tuple[str, str, float, float, float | None]]:
     """(stage, term, first, last, chance) for every loss term: means over the first and the last tenth of a stage's steps,
-    at least one. Held-back values compare the first evaluation with the last."""
+    at least one. Held-back losses (and the diagnostics named by `metrics`) compare the first evaluation with the last."""
     out = []
     for stage in dict.fromkeys(r["stage"] for r in rows):
         here = [r for r in rows if r["stage"] == stage and not r["skipped"]]
@@ -22,19 +25,23 @@ def improvement(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, float
             last = fmean(r[name] for r in here[-span:])
             out.append((stage, f"{term} (training)", first, last, here[-1].get(f"chance/{term}")))
         evaluated = [r for r in here if any(k.startswith("val/") for k in r)]
-        for name in [k for k in (evaluated[-1] if evaluated else {}) if k.startswith("val/")]:
+        shown = [f"val/{m}" for m in metrics]
+        for name in [k for k in (evaluated[-1] if evaluated else {}) if k.startswith("val/loss/") or k in shown]:
             term = name.removeprefix("val/").removeprefix("loss/")
             chance = evaluated[-1].get(f"chance/{term}") if "loss/" in name else None
             out.append((stage, f"{term} (held back)", evaluated[0][name], evaluated[-1][name], chance))
     return out
 
 
-def report(out: Path, title: str, demo: bool) -> str:
+def report(out: Path, title: str, demo: bool, metrics: Collection[str] = ()) -> str:
     """The text printed at a run's end."""
     rows = read_metrics(out)
     lines = [f"\n{title}", f"  {'stage':<12}{'what':<32}{'at first':>10}{'at last':>10}{'chance':>10}"]
-    for stage, what, first, last, chance in improvement(rows):
-        lines.append(f"  {stage:<12}{what:<32}{first:>10.4f}{last:>10.4f}" + (f"{chance:>10.4f}" if chance is not None else f"{'-':>10}"))
+    for stage, what, first, last, chance in improvement(rows, metrics):
+        lines.append(
+            f"  {stage:<12}{what:<32}{first:>10.4f}{last:>10.4f}"
+            + (f"{chance:>10.4f}" if chance is not None else f"{'-':>10}")
+        )
     lines += [
         f"\n  metrics      {out / 'metrics.jsonl'}",
         f"  TensorBoard  tensorboard --logdir {out / 'tensorboard'}",

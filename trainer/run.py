@@ -112,7 +112,8 @@ def _train_all(run: Run) -> None:
     from_main(lambda: _finish(run))
     title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
     if run.runtime.main:
-        run.runtime.say(report(run.out, title, run.data.demo))
+        selected = [p.stage.select[0] for p in run.plans if p.stage.select]
+        run.runtime.say(report(run.out, title, run.data.demo, selected))
 
 
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
@@ -127,6 +128,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
     seed_everything(config.seed, 1 + runtime.rank, progress.step)
     loader = run.data.loader(config, plan.stage, engine.method, runtime)
+    validation = run.data.validation(config, plan.stage, engine.method, runtime)
     best = run.out / "stages" / f"{plan.stage.name}-best.safetensors"
     probe = run.data.probe(config, plan.stage, engine.method).to(runtime.device)
     if found is not None:
@@ -149,7 +151,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         epoch_steps=plan.epoch_steps,
         save_every=config.checkpoint.every or plan.epoch_steps,
         loader=loader,
-        validation=run.data.validation(config, plan.stage, engine.method, runtime),
+        keys=lambda epoch, step: run.data.keys(config, plan.stage, epoch, step),
+        validation=validation,
         chance=engine.method.chance(config.global_batch // engine.accumulation),
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
@@ -157,13 +160,19 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     try:
         train(leg, engine, runtime, progress, tracker, run.stop, bad)
     except Stopped as e:
-        raise Stopped(f"{e}; saved in {run.checkpoints.path(progress.step)}. The same command goes on from there") from None
+        raise Stopped(
+            f"{e}; saved in {run.checkpoints.path(progress.step)}. The same command goes on from there"
+        ) from None
     finally:
         loader.close()
+        if validation is not None:
+            validation.close()
     final = run.out / "stages" / f"{plan.stage.name}.safetensors"
     if progress.best is not None:
         direction = f"{plan.stage.select[0]} {progress.best:.4f}" if plan.stage.select else ""
-        runtime.say(f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({direction} held back)")
+        runtime.say(
+            f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({direction} held back)"
+        )
         from_main(lambda: write_atomic(final, best.read_bytes()))
     else:
         write_weights(final, engine, runtime)
@@ -204,7 +213,9 @@ def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
     old, new = state["config"], run.resolved
     problems = []
     if old["method_name"] != new["method_name"]:
-        problems.append(f"{path} is a checkpoint of {old['method_name']}, not of {new['method_name']}: give another out=FOLDER")
+        problems.append(
+            f"{path} is a checkpoint of {old['method_name']}, not of {new['method_name']}: give another out=FOLDER"
+        )
     if old["zero"]["stage"] != new["zero"]["stage"] or old["precision"] != new["precision"]:
         problems.append(
             f"{path} was saved under zero.stage={old['zero']['stage']} precision={old['precision']}; "
@@ -222,7 +233,9 @@ def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
     return progress
 
 
-def _restore(run: Run, engine: Engine, probe: Any, same_world: bool, best: Path, path: Path, state: dict[str, Any]) -> None:
+def _restore(
+    run: Run, engine: Engine, probe: Any, same_world: bool, best: Path, path: Path, state: dict[str, Any]
+) -> None:
     run.checkpoints.restore(engine, path, same_world)
     if (path / "best.safetensors").exists():
         from_main(lambda: shutil.copyfile(path / "best.safetensors", best))
@@ -254,5 +267,3 @@ def _finish(run: Run) -> None:
         "versions": versions(),
     }
     write_atomic(run.out / "method.json", json.dumps(card, indent=1).encode())
-
-

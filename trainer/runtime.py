@@ -51,7 +51,7 @@ def start(local_rank: int = 0) -> Runtime:
     import deepspeed
 
     # DeepSpeed would compile a shared-memory op (a minute, and a compiler) that only inference uses.
-    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
+    setattr(importlib.import_module("deepspeed.comm.torch"), "build_shm_op", lambda: None)  # noqa: B010
     _quiet_deepspeed()
     local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
     cuda = torch.cuda.is_available()

@@ -78,9 +78,11 @@ class Tracker:
     @staticmethod
     def _text(row: dict[str, Any]) -> str:
         terms = [f"{k.removeprefix('loss/')} {v:.4f}" for k, v in row.items() if k.startswith("loss/")]
-        val = [f"{k} {v:.4f}" for k, v in row.items() if k.startswith("val/")]
+        val = [f"{k} {v:.4f}" for k, v in row.items() if k.startswith("val/loss/")]
         tail = [f"lr {row['lr']:.1e}", f"{row['samples_per_s']:.1f} samples/s", f"data {row['data_wait']:.0%}"]
-        return "  ".join([row["stage"], f"loss {row['loss']:.4f}", *terms, *val, *tail] + (["SKIPPED"] if row["skipped"] else []))
+        return "  ".join(
+            [row["stage"], f"loss {row['loss']:.4f}", *terms, *val, *tail] + (["SKIPPED"] if row["skipped"] else [])
+        )
 
     def images(self, name: str, image_HWC: Any, step: int) -> None:
         """A picture (uint8) for TensorBoard."""

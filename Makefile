@@ -1,0 +1,32 @@
+# Two commands for a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check setup lint clean
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup  ## pre-train gimp on the built-in demo cohort
+	. $(BIN)/activate && deepspeed launch/pretrain.py --method gimp
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint  ## the fast subset
+	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks" -n 2
+
+test: lint  ## everything
+	$(BIN)/python -m pytest -q -m "not ranks" -n 2
+	$(BIN)/python -m pytest -q -m "ranks"
+
+clean:
+	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis

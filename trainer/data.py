@@ -1,0 +1,236 @@
+"""From data sets on disk to what a method and the loop need. The one bridge between shards/ and models/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.contract import Batch, Field, Label, Method, MethodError, Record, Sample, Schema, Stage
+from shards.errors import DataError, Problem
+from shards.loader import Loader
+from shards.mix import Mix, make_plan
+from shards.mix import open_data as open_parts
+from shards.reader import Dataset
+from shards.streams import sample_rng
+from trainer.config import Config
+from trainer.engine import split_batch
+from trainer.errors import UserError
+from trainer.runtime import Runtime
+
+PROBE = 4
+
+
+@dataclass
+class Data:
+    """The training data of a run, opened."""
+
+    parts: Dataset | Mix
+    schema: Schema
+    paths: list[str]
+    weights: list[float] | None
+    demo: bool
+    split: str
+
+    @property
+    def fingerprint(self) -> str:
+        return self.parts.fingerprint
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        return self.parts.parts if isinstance(self.parts, Mix) else (self.parts,)
+
+    @property
+    def samples(self) -> int:
+        return sum(len(d.subset(self.split)) for d in self.datasets)
+
+    def close(self) -> None:
+        self.parts.close()
+
+    def plan(self, config: Config, stage: Stage) -> Any:
+        """The order of a stage."""
+        return make_plan(
+            self.parts, self.split, stage.order, config.seed, config.global_batch,
+            weights=self.weights, label=stage.order_label if stage.order == "class_balanced" else None,
+        )  # fmt: skip
+
+    def loader(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Loader:
+        """This rank's batches of a stage.
+
+        Raises:
+            UserError: a loss that compares samples would change under accumulation.
+        """
+        micro, accumulation = split_batch(config, runtime.world)
+        if stage.compares and accumulation > 1:
+            raise UserError(
+                f"micro_batch={micro}: stage {stage.name} of {config.method_name} compares the samples of a batch with each other, "
+                f"so {accumulation} accumulated parts would be another loss than one batch of {config.global_batch}. "
+                f"Use micro_batch={config.global_batch // runtime.world}, activation_checkpointing=true if memory is short, "
+                "more ranks, or a smaller global_batch"
+            )
+        return Loader(
+            self.parts,
+            self.plan(config, stage),
+            sampler(method),
+            method.collate,
+            rank=runtime.rank,
+            world=runtime.world,
+            micro_batch=micro,
+            workers=config.data.workers,
+            prefetch=config.data.prefetch,
+            max_bad_samples=config.data.max_bad_samples,
+        )
+
+    def keys(self, config: Config, stage: Stage, epoch: int, step: int) -> list[str]:
+        """Sample keys of a planned global batch, in order."""
+        return self.parts.keys_of(self.plan(config, stage).batch(epoch, step).index)
+
+    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> HeldBack | None:
+        """The held-back split as padded evaluation batches; None without one."""
+        split = config.data.val_split
+        parts = [d for d in self.datasets if split and d.info.splits.get(split)]
+        if not parts:
+            return None
+        micro, _ = split_batch(config, runtime.world)
+        loaders = []
+        for part in parts:
+            samples = len(part.subset(split))
+            if samples < runtime.world:
+                raise UserError(
+                    f"data.val_split={split}: {samples} samples for {runtime.world} ranks; enlarge it, or data.val_split=''"
+                )
+            batch = min(micro, samples // runtime.world)
+            loaders.append(
+                Loader(
+                    part,
+                    make_plan(part, split, "sequential", config.seed, batch * runtime.world),
+                    sampler(method),
+                    method.collate,
+                    rank=runtime.rank,
+                    world=runtime.world,
+                    micro_batch=batch,
+                    workers=config.data.workers,
+                    prefetch=config.data.prefetch,
+                )
+            )
+        return HeldBack(loaders)
+
+    def probe(self, config: Config, stage: Stage, method: Method) -> Batch:
+        """The same few samples on every rank and at every start: the first that can be read of the stage's first batch."""
+        draws = self.plan(config, stage).batch(0, 0)
+        samples = []
+        for index, repeat in zip(draws.index.tolist(), draws.repeat.tolist(), strict=True):
+            try:
+                samples.append(sampler(method)(self.parts[index], sample_rng(config.seed, 0, index, repeat)))
+            except DataError:
+                continue  # the loader will name it when it comes to it
+            if len(samples) == min(PROBE, config.global_batch):
+                return method.collate(samples)
+        raise DataError(
+            Problem(
+                "hardly a sample of the first batch can be read",
+                ", ".join(self.paths),
+                "run `python -m shards lint` on it",
+            )
+        )
+
+
+@dataclass
+class HeldBack:
+    """Evaluation batches of all parts, one after another."""
+
+    loaders: list[Loader]
+
+    def evaluate(self) -> Iterator[Batch]:
+        for loader in self.loaders:
+            yield from loader.evaluate()
+
+    def close(self) -> None:
+        for loader in self.loaders:
+            loader.close()
+
+
+def sampler(method: Method) -> Callable[[Record, Any], Sample]:
+    """`method.sample`, with what it refuses counted as a bad sample and named."""
+
+    def sample(record: Record, rng: Any) -> Sample:
+        try:
+            return method.sample(record, rng)
+        except MethodError as e:
+            fix = "mend or leave out the sample"
+            raise DataError(Problem(p, f"sample '{record.key}'", fix) for p in e.problems) from e
+
+    return sample
+
+
+def demo_folder() -> Path:
+    """Where the built-in cohort is kept: MEDPAIR_CACHE, or the user's cache folder."""
+    cache = os.environ.get("MEDPAIR_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "medpair")
+    return Path(cache).expanduser() / "demo"
+
+
+def open_data(config: Config) -> Data:
+    """Opens `data.path` (or makes the demo cohort on first use) and describes it.
+
+    Raises:
+        DataError: what is wrong with the data sets, all at once.
+        UserError: data sets that cannot be trained on together.
+    """
+    sources = config.data.sources
+    if sources:
+        paths = [s.path for s in sources]
+    else:
+        from shards.demo import ensure
+
+        paths = [str(ensure(demo_folder()))]
+    parts = open_parts(paths if len(paths) > 1 else paths[0])
+    several = isinstance(parts, Mix)
+    schema = merged_schema([schema_of(d) for d in (parts.parts if isinstance(parts, Mix) else (parts,))])
+    weights = [s.weight for s in sources] if several else None
+    return Data(parts, schema, paths, weights, not sources, config.data.split)
+
+
+def schema_of(data: Dataset) -> Schema:
+    """What a data set offers, in the models' words."""
+    stats = data.stats() if "stats.npz" in data.info.files else {}
+    fields = {}
+    for name, f in data.info.fields.items():
+        fields[name] = Field(
+            name=name,
+            kind=f.kind,  # type: ignore[arg-type]
+            dtype=f.dtype,
+            shape=f.shape,
+            vocabulary=data.vocabulary(name) if f.vocab else None,
+            mean=stats.get(f"{name}.mean"),
+            std=stats.get(f"{name}.std"),
+        )
+    labels = {name: Label(name, v.kind, v.classes) for name, v in data.info.labels.items()}
+    return Schema(fields, labels, source=str(data.path))
+
+
+def merged_schema(schemas: Sequence[Schema]) -> Schema:
+    """What all of several data sets offer; statistics are the first one's.
+
+    Raises:
+        UserError: a field of the same name with another shape or vocabulary, a label with other classes.
+    """
+    first, problems = schemas[0], []
+    fields = {n: f for n, f in first.fields.items() if all(n in s.fields for s in schemas)}
+    labels = {n: v for n, v in first.labels.items() if all(n in s.labels for s in schemas)}
+    for other in schemas[1:]:
+        for n, f in fields.items():
+            g = other.fields[n]
+            if (f.kind, f.shape, f.vocabulary) != (g.kind, g.shape, g.vocabulary):
+                problems.append(
+                    f"field '{n}' differs between {first.source} and {other.source}: pack both with one vocabulary and width"
+                )
+        for n, v in labels.items():
+            if other.labels[n] != v:
+                problems.append(
+                    f"label '{n}' differs between {first.source} and {other.source}: give both the same classes"
+                )
+    if problems:
+        raise UserError(problems)
+    return first if len(schemas) == 1 else Schema(fields, labels, source=", ".join(s.source for s in schemas))
