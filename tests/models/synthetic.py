@@ -1,0 +1,135 @@
+"""A small data set in memory with every field a method may read, and a factor (class, severity) shared by all of them.
+
+schema()                     what it offers
+records(n)                   n samples; `missing` leaves fields out of some
+build(name)                  a method with the small options of its demo recipe, on `schema()`
+batch(method, records)       what the loader would make of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from models.contract import Batch, Field, Label, Method, Schema
+from models.registry import get_method
+
+RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+CLASSES, GRADES, SITES = ("LUAD", "LUSC"), ("II", "III", "IV"), ("05", "22", "33", "44")
+GENES, SNPS, SCORES, BURDENS, CNVS, MUTATIONS = 60, 300, 12, 200, 40, 30
+WIDTH, PIXELS = 24, 64
+FINDINGS = ("small round opacity", "large irregular opacity"), ("left upper lobe", "right lower lobe")
+
+
+class MemoryRecord:
+    """A `Record` over a dict; `reads` lists what was asked for."""
+
+    def __init__(self, key: str, patient: str, labels: Mapping[str, str | float | None], fields: dict[str, Any]):
+        self.key, self.patient, self.labels, self.fields = key, patient, labels, fields
+        self.reads: list[str] = []
+
+    def has(self, name: str) -> bool:
+        return name in self.fields
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.fields[name].shape
+
+    def read(self, name: str) -> Any:
+        self.reads.append(name)
+        value = self.fields[name]
+        return value.copy() if isinstance(value, np.ndarray) else value
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self.read(name)[start:stop]
+
+
+def _patches(rng: np.random.Generator, code: int, severity: float) -> np.ndarray:
+    """Patches of three tissues in raster order, neighbours alike; the class decides the share of the third tissue."""
+    N = int(rng.integers(20, 90))
+    tissue_N = np.where(rng.random(N) < 0.2 + 0.5 * code, 2, np.sort(rng.integers(0, 2, N)))
+    centre = np.random.default_rng(0).normal(size=(3, WIDTH))
+    return (centre[tissue_N] * (1 + severity) + 0.3 * rng.normal(size=(N, WIDTH))).astype(np.float16)
+
+
+def _image(rng: np.random.Generator, code: int, severity: float) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image with a bright disc of the severity's size, and the disc as a mask."""
+    row, column = np.mgrid[:PIXELS, :PIXELS]
+    y, x = rng.integers(16, 48, 2)
+    disc = (row - y) ** 2 + (column - x) ** 2 < (4 + 8 * severity) ** 2
+    image = rng.integers(0, 80, (PIXELS, PIXELS, 3)) + disc[..., None] * (80 + 60 * code)
+    return image.astype(np.uint8), (disc[..., None] * 255).astype(np.uint8)
+
+
+def record(i: int, seed: int = 0) -> MemoryRecord:
+    """Sample i: any two with the same number and seed are the same."""
+    rng = np.random.default_rng([seed, i])
+    code, severity = i % 2, float(rng.random())
+    image, mask = _image(rng, code, severity)
+    patches = _patches(rng, code, severity)
+    genes = rng.normal(size=GENES) + np.where(np.arange(GENES) < GENES // 3, 1.5 * code, severity)
+    fields = {
+        "patches": patches,
+        "coords": np.stack([np.arange(len(patches)) % 10, np.arange(len(patches)) // 10], 1).astype(np.int32) * 256,
+        "rna": genes.astype(np.float16),
+        "cnv": rng.integers(-2, 3, CNVS).astype(np.int8),
+        "mutation": (rng.random(MUTATIONS) < 0.1 + 0.3 * code).astype(np.uint8),
+        "snp": rng.integers(0, 3, SNPS).astype(np.int8),
+        "pgs": (rng.normal(size=SCORES) + severity).astype(np.float16),
+        "burden": (rng.random(BURDENS) < 0.05 + 0.1 * code).astype(np.uint8),
+        "image": image,
+        "mask": mask,
+        "report": f"There is a {FINDINGS[0][code]} in the {FINDINGS[1][i // 2 % 2]}. No effusion.",
+    }
+    labels = {"subtype": CLASSES[code], "grade": GRADES[i % 3], "site": SITES[i % 4], "severity": severity}
+    return MemoryRecord(f"s{i:04d}", f"p{i:04d}", labels, fields)
+
+
+def records(n: int, seed: int = 0, missing: Mapping[int, Sequence[str]] | None = None) -> list[MemoryRecord]:
+    """n samples of as many patients; `missing` maps a sample's number to the fields it lacks."""
+    made = [record(i, seed) for i in range(n)]
+    for i, names in (missing or {}).items():
+        made[i].fields = {k: v for k, v in made[i].fields.items() if k not in names}
+    return made
+
+
+def schema() -> Schema:
+    """The schema of these samples; statistics are fitted on 32 of them."""
+    made = records(32)
+    ragged = {"patches": (None, WIDTH), "coords": (None, 2)}
+    fields = {}
+    for name, value in made[0].fields.items():
+        if isinstance(value, str):
+            fields[name] = Field(name, "text")
+        elif name in ("image", "mask"):
+            fields[name] = Field(name, "image", "uint8", value.shape)
+        else:
+            shape = ragged.get(name, value.shape)
+            vocabulary = None if name in ragged else tuple(f"{name.upper()}{i}" for i in range(shape[0]))
+            whole = np.concatenate([np.atleast_2d(r.fields[name]) for r in made]).astype(np.float32)
+            fields[name] = Field(name, "array", str(value.dtype), shape, vocabulary, whole.mean(0), whole.std(0))
+    labels = {n: Label(n, "class", c) for n, c in (("subtype", CLASSES), ("grade", GRADES), ("site", SITES))}
+    return Schema(fields, {**labels, "severity": Label("severity", "number")}, "the synthetic data set")
+
+
+def small_options(name: str) -> dict[str, Any]:
+    """The options of configs/pretrain/NAME-demo.yaml: every method has one, small enough for two CPU cores."""
+    return yaml.safe_load((RECIPES / f"{name}-demo.yaml").read_text()).get("method") or {}
+
+
+def build(name: str, seed: int = 0, **options: Any) -> Method:
+    cls = get_method(name)
+    torch.manual_seed(seed)
+    return cls(cls.Options.parse({**small_options(name), **options}), schema())
+
+
+def batch(method: Method, made: Sequence[MemoryRecord], epoch: int = 0) -> Batch:
+    """One batch; each sample's randomness depends on the epoch and on itself alone, as in the loader."""
+    samples = [method.sample(r, np.random.default_rng([epoch, int(r.key[1:])])) for r in made]
+    done = method.collate(samples)
+    done.keys_B, done.patients_B = tuple(r.key for r in made), tuple(r.patient for r in made)
+    return done

@@ -1,0 +1,212 @@
+"""The contract, for every registered method: a new file in models/methods/ and its demo recipe are all it takes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import ranks
+import torch
+import yaml
+from synthetic import RECIPES, batch, build, records, schema, small_options
+
+from models.contract import Encoded, Method, MethodError, Schema
+from models.registry import get_method, method_names
+
+NAMES = method_names()
+STAGES = [(name, stage.name) for name in NAMES for stage in build(name).stages()]
+every_method = pytest.mark.parametrize("name", NAMES)
+every_stage = pytest.mark.parametrize(("name", "stage"), STAGES)
+
+
+def entered(name: str, stage: str, train: bool = False, **options) -> Method:
+    method = build(name, **options)
+    method.enter(stage)
+    return method.train(train)
+
+
+def assert_same_losses(a, b, rtol: float = 1e-5) -> None:
+    for part in ("losses", "diagnostics"):
+        assert a[part].keys() == b[part].keys()
+        for term in a[part]:
+            torch.testing.assert_close(
+                a[part][term], b[part][term], rtol=rtol, atol=1e-6, msg=lambda m, t=term: f"{t}: {m}"
+            )
+
+
+@every_method
+def test_is_a_documented_method(name):
+    cls = get_method(name)
+    assert cls.name == name
+    assert cls.paper, "name the paper"
+    assert inspect.getdoc(inspect.getmodule(cls))
+    silent = [n for n, f in cls.Options.model_fields.items() if not f.description]
+    assert not silent, "options without a docstring"
+
+
+@every_method
+def test_unknown_option_is_refused_with_its_neighbour(name):
+    cls = get_method(name)
+    known = max(cls.Options.model_fields, key=len)
+    with pytest.raises(MethodError, match=rf"method\.{known}x: unknown key; did you mean '{known}'"):
+        cls.Options.parse({f"{known}x": 1})
+
+
+@every_method
+def test_recipes_parse(name):
+    found = sorted(p for p in RECIPES.glob("*.yaml") if p.stem == name or p.stem.startswith(f"{name}-"))
+    assert {p.stem for p in found} >= {name, f"{name}-paper", f"{name}-demo"}
+    for path in found:
+        recipe = yaml.safe_load(path.read_text())
+        get_method(name).Options.parse(recipe.get("method") or {})
+        assert set(recipe.get("stages") or {}) <= {s for n, s in STAGES if n == name}, path.name
+
+
+@every_method
+def test_data_that_does_not_fit_is_refused(name):
+    options = get_method(name).Options.parse(small_options(name))
+    with pytest.raises(MethodError, match="no field"):
+        get_method(name)(options, Schema({}, schema().labels))
+
+
+@every_stage
+def test_sample_reads_only_what_the_stage_names_and_repeats_itself(name, stage):
+    method = entered(name, stage)
+    [fields] = [s.fields for s in method.stages() if s.name == stage]
+    for record in records(3):
+        a, b = (method.sample(record, np.random.default_rng(5)) for _ in range(2))
+        assert set(record.reads) <= set(fields)
+        assert a.present == b.present
+        for key in a.arrays:
+            np.testing.assert_array_equal(a.arrays[key], b.arrays[key])
+
+
+@every_stage
+def test_every_trainable_parameter_gets_a_finite_gradient(name, stage):
+    method = entered(name, stage, train=True)
+    out = method(batch(method, records(8)))
+    assert out.losses
+    out.total.backward()
+    trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
+    assert trainable
+    assert not [n for n, p in trainable.items() if p.grad is None], "no gradient"
+    assert not [n for n, p in trainable.items() if not p.grad.isfinite().all()], "not finite"
+    assert not [n for n, p in trainable.items() if not p.grad.any()], "all zero"
+    assert not [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None], "frozen"
+    grouped = [id(p) for g in method.param_groups() for p in g.params]
+    assert sorted(grouped) == sorted(id(p) for p in trainable.values()), (
+        "groups must hold every trainable parameter once"
+    )
+
+
+@every_stage
+def test_a_few_steps_lower_the_loss(name, stage):
+    method = entered(name, stage)
+    optimizer = torch.optim.AdamW([{"params": g.params} for g in method.param_groups()], 1e-3)
+    data = batch(method, records(8))
+    first = method(data).total.item()
+    for _ in range(12):
+        optimizer.zero_grad()
+        method(data).total.backward()
+        optimizer.step()
+    assert method(data).total.item() < 0.98 * first
+
+
+@every_stage
+def test_save_and_load(name, stage):
+    method, other = entered(name, stage), entered(name, stage, seed=1)
+    data = batch(method, records(6))
+    assert method(data).total != other(data).total, "the seed must matter, or this test proves nothing"
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(method(data).total, other(data).total)
+
+
+@every_stage
+def test_padding_of_weight_zero_is_ignored(name, stage):
+    method = entered(name, stage)
+    real, padded = batch(method, records(6)), batch(method, records(8))
+    padded.weight_B[6:] = 0
+    a, b = method(real), method(padded)
+    assert_same_losses(a, b)
+    assert not torch.equal(a.total, method(batch(method, records(8))).total)
+
+
+@every_stage
+def test_absent_modalities_do_not_enter(name, stage):
+    method = entered(name, stage)
+    modalities = list(batch(method, records(2)).present)
+    for modality in modalities:
+        data = batch(method, records(8, missing={0: [modality], 3: [modality]}))
+        assert data.present[modality].tolist() == [i not in (0, 3) for i in range(8)]
+        clean = method(data)
+        clean.total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+        for key in [k for k in data if k == modality]:
+            data[key][[0, 3]] = 7
+        assert_same_losses(clean, method(data))
+        nobody = method(batch(method, records(4, missing=dict.fromkeys(range(4), [modality]))))
+        assert nobody.total.isfinite()
+
+
+@every_stage
+def test_bfloat16(name, stage):
+    method = entered(name, stage)
+    exact = method(batch(method, records(6)))
+    out = method.to(torch.bfloat16)(batch(method, records(6)))
+    for term, value in out.losses.items():
+        assert value.isfinite()
+        torch.testing.assert_close(value.float(), exact.losses[term].float(), rtol=0.1, atol=0.05)
+
+
+@every_stage
+def test_chance(name, stage):
+    method = entered(name, stage)
+    chance = method.chance(8)
+    assert set(chance) <= set(method(batch(method, records(8))).losses)
+    assert all(math.isfinite(v) and v > 0 for v in chance.values())
+
+
+@every_method
+def test_encode_is_batch_invariant_and_deterministic(name):
+    method = entered(name, "")
+    together = method.encode(batch(method, records(5, missing={1: method.inputs[1:]})))
+    for i in range(5):
+        alone = method.encode(batch(method, records(5, missing={1: method.inputs[1:]})[i : i + 1], epoch=9))
+        torch.testing.assert_close(alone["pooled_BD"][0], together["pooled_BD"][i], rtol=1e-4, atol=1e-5)
+        real = [e["tokens_BLD"][j][e["mask_BL"][j]] for e, j in ((alone, 0), (together, i))]
+        torch.testing.assert_close(*real, rtol=1e-4, atol=1e-5)
+
+
+@every_method
+def test_encode_follows_its_contract(name):
+    method = entered(name, "")
+    data = batch(method, records(3))
+    encoded = method.encode(data)
+    assert isinstance(encoded, Encoded)
+    tokens, mask = encoded["tokens_BLD"], encoded["mask_BL"]
+    assert tokens.shape[:2] == mask.shape
+    assert mask.dtype == torch.bool
+    assert encoded["pooled_BD"].ndim == 2
+    encoded["pooled_BD"].square().sum().backward()
+    assert any(p.grad is not None for p in method.parameters()), "fine-tuning needs gradients"
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(tmp_path_factory):
+    return ranks.run(tmp_path_factory.mktemp("ranks"), [(name, stage, {}) for name, stage in STAGES])
+
+
+@pytest.mark.ranks
+@pytest.mark.timeout(180)
+@every_stage
+def test_two_ranks_equal_one(name, stage, on_two_ranks):
+    job = STAGES.index((name, stage))
+    one = ranks.result(name, stage, 0, 1)
+    for two in (on_two_ranks[0][job], on_two_ranks[1][job]):
+        assert_same_losses(one, two)
+        assert one["grads"].keys() == two["grads"].keys()
+        for key, grad in one["grads"].items():
+            scale = grad.abs().max().item()
+            torch.testing.assert_close(two["grads"][key], grad, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
