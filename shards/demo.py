@@ -69,7 +69,7 @@ def rna(who: Latent) -> np.ndarray:
     base_D, programme_FD = fixed.normal(5, 1.5, GENES), fixed.normal(0, 0.35, (8, GENES))
     sign_D = fixed.choice([-1.0, 1.0], GENES)
     of_class_D, of_severity_D = np.zeros(GENES), np.zeros(GENES)
-    of_class_D[:48], of_severity_D[32:80] = 0.35, 1.6
+    of_class_D[:48], of_severity_D[32:80] = 0.3, 1.4
     shift_D = sign_D * (of_class_D * who.sign + of_severity_D * (who.severity - 0.45))
     site_D = _rng("rna site", who.site).normal(0, 0.1, GENES)
     return (base_D + shift_D + site_D + rng.normal(size=8) @ programme_FD + rng.normal(0, 0.9, GENES)).astype(np.float16)
@@ -93,8 +93,8 @@ def slide(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
     centre_KD, texture_TD = fixed.normal(0, 0.8, (PHENOTYPES, WIDTH)), fixed.normal(0, 0.3, (8, WIDTH))
     wanted = int(np.exp(rng.uniform(np.log(40), np.log(400))))
     height = int(np.ceil(np.sqrt(wanted * 1.6)))
-    bias_K = np.array([0.0, 0.0, 0.0, -1.0 - 0.45 * who.sign, -1.0 + 0.45 * who.sign, 2.2 * who.severity - 2.0])
-    bias_K = bias_K + rng.normal(0, 0.55, PHENOTYPES)
+    bias_K = np.array([0.0, 0.0, 0.0, -0.8 - 0.8 * who.sign, -0.8 + 0.8 * who.sign, 3.0 * who.severity - 2.2])
+    bias_K = bias_K + rng.normal(0, 0.4, PHENOTYPES)
     logits_KHW = 1.8 * _smooth(rng.normal(size=(PHENOTYPES, height, height)), 1.5) + bias_K[:, None, None]
     share_KHW = np.exp(2 * logits_KHW)
     share_KHW /= share_KHW.sum(0)

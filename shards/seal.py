@@ -108,9 +108,9 @@ def vocab_problems(name: str, words: Sequence[str]) -> list[Problem]:
 
 
 def label_infos(rows: Sequence[SampleRow], kinds: Mapping[str, str]) -> dict[str, LabelInfo]:
-    """Label descriptions; classes in alphabetical order, or by value where all are whole numbers."""
+    """Label descriptions by name (dataset.json keeps no other order); classes in alphabetical order, or by value where all are whole numbers."""
     infos = {}
-    for name, kind in kinds.items():
+    for name, kind in sorted(kinds.items()):
         values = {v for r in rows if isinstance(v := r.labels.get(name), str)}
         order = sorted(values, key=int) if values and all(v.isdecimal() for v in values) else sorted(values)
         missing = sum(name not in r.labels for r in rows)

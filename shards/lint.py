@@ -1,0 +1,221 @@
+"""Finds everything that is wrong with a data set, in one pass, and says all of it.
+
+A problem makes a training run wrong or impossible; a warning is worth a look. Members are checked in shards/lint_members.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shards import index
+from shards.errors import DataError, Problem
+from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
+from shards.lint_members import MemberCheck
+from shards.seal import SampleRow, number, read_table, vocab_problems
+from shards.split import leaks
+
+FIX_SPLIT = "run `python -m shards split` on the folder"
+FIX_INDEX = "run `python -m shards index` on the folder"
+FIX_COPY = "copy it again from its source, or pack again"
+
+
+@dataclass
+class Report:
+    """What lint found. As text: problems, then warnings, then one line of verdict."""
+
+    folder: Path
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    checked: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"problem: {p}" for p in self.problems] + [f"warning: {w}" for w in self.warnings]
+        verdict = "clean" if not self.problems else f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
+        warned = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
+        return "\n".join([*lines, f"{self.folder}: {verdict}{warned}{'; ' + self.checked if self.checked else ''}"])
+
+
+def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
+    """Checks a data set; never raises for what it finds in it.
+
+    Args:
+        reference: text files of known feature names by field; names outside them are problems.
+    """
+    folder = Path(folder)
+    report = Report(folder)
+    try:
+        info = load_info(folder)
+    except DataError as e:
+        report.problems += e.problems
+        report.problems += [p for tar in sorted(folder.glob("*.tar")) for p in _build_problems(tar)]
+        return report
+    report.problems += _side_files(folder, info)
+    report.problems += _vocabularies(folder, info, reference or {})
+    rows, problems = _rows(folder, info)
+    report.problems += problems
+    report.problems += _splits(info, rows)
+    report.warnings += _unused_splits(rows)
+    check = MemberCheck(info, {r.sample: r for r in rows})
+    for shard in info.shards:
+        report.problems += _shard(folder, shard, check)
+    report.problems += _strangers(folder, info) + check.finish(rows)
+    report.problems = list(dict.fromkeys(report.problems))
+    report.warnings += check.warnings
+    report.checked = f"{info.samples} samples, {check.members} members, {check.bytes / 1e6:.1f} MB read"
+    return report
+
+
+def _build_problems(tar: Path) -> list[Problem]:
+    try:
+        index.build(tar)
+    except DataError as e:
+        return e.problems
+    return []
+
+
+def _side_files(folder: Path, info: DatasetInfo) -> Iterator[Problem]:
+    for name, sha in info.files.items():
+        path = folder / name
+        if not path.is_file():
+            yield Problem("missing", str(path), FIX_COPY)
+        elif sha256_of(path) != sha:
+            what, fix = ("vocabulary " if name.startswith("vocab/") else ""), FIX_SPLIT if name.endswith(".csv") else FIX_COPY
+            yield Problem(f"{what}hash mismatch: changed since the data set was sealed", str(path), f"restore it; if the change is meant: {fix}")
+    for name in ("splits.csv", "labels.csv"):
+        if name not in info.files:
+            yield Problem("not sealed in dataset.json", str(folder / name), FIX_INDEX)
+
+
+def _vocabularies(folder: Path, info: DatasetInfo, reference: Mapping[str, Path]) -> Iterator[Problem]:
+    for name, one in info.fields.items():
+        path = folder / (one.vocab or f"vocab/{name}.txt")
+        if one.vocab is None or not path.is_file():
+            continue
+        try:
+            words = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            yield Problem("is not UTF-8", str(path), FIX_COPY)
+            continue
+        yield from vocab_problems(name, words)
+        if one.shape and one.shape[-1] is not None and one.shape[-1] != len(words):
+            yield Problem(f"{len(words)} names for {one.shape[-1]} columns of '{name}'", str(path), "the vocabulary must name every column, in order")
+        if sha256_of(path) != one.vocab_sha256:
+            yield Problem(f"vocabulary hash mismatch: not the names that '{name}' was packed with", str(path), "restore the file, or pack again")
+        if name in reference:
+            yield from _unknown(name, words, reference[name])
+    for name in set(reference) - {n for n, one in info.fields.items() if one.vocab}:
+        yield Problem(f"no field '{name}' with a vocabulary", "--reference", f"fields with one: {', '.join(n for n, o in info.fields.items() if o.vocab)}")
+
+
+def _unknown(name: str, words: Sequence[str], path: Path) -> Iterator[Problem]:
+    try:
+        known = set(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as e:
+        yield Problem(f"cannot be read ({e})", f"--reference {name}={path}", "give a text file with one name a line")
+        return
+    unknown = [w for w in words if w not in known]
+    if unknown:
+        what = f"{len(unknown)} of {len(words)} names are unknown to {path.name}: {', '.join(unknown[:8])}"
+        yield Problem(what, f"vocabulary of '{name}'", "rename or drop the columns, or give the right reference")
+
+
+def _rows(folder: Path, info: DatasetInfo) -> tuple[list[SampleRow], list[Problem]]:
+    """The rows of splits.csv with their labels, and what is wrong with both files."""
+    problems: list[Problem] = []
+    tables: dict[str, list[dict[str, str]]] = {}
+    for name, columns in (("splits.csv", ["sample", "patient", "split"]), ("labels.csv", ["sample", *info.labels])):
+        path = folder / name
+        try:
+            tables[name] = read_table(path) if path.is_file() else []
+        except DataError as e:
+            problems, tables[name] = problems + e.problems, []
+        if tables[name] and list(tables[name][0]) != columns:
+            problems.append(Problem(f"columns {list(tables[name][0])}, not {columns}", str(path), FIX_INDEX))
+            tables[name] = []
+    labels = {r["sample"]: r for r in tables["labels.csv"]}
+    rows = []
+    for line, row in enumerate(tables["splits.csv"], 2):
+        where = f"{folder / 'splits.csv'} line {line}"
+        if row["split"] not in SPLITS:
+            problems.append(Problem(f"split '{row['split']}'", where, f"one of {', '.join(SPLITS)}"))
+        if not row["patient"]:
+            problems.append(Problem(f"sample '{row['sample']}' has no patient", where, "fill it"))
+        values, bad_cells = _labels(labels.get(row["sample"], {}), info.labels, f"{folder / 'labels.csv'} sample '{row['sample']}'")
+        problems += bad_cells
+        rows.append(SampleRow(row["sample"], row["patient"], row["split"], values))
+    if tables["labels.csv"] and [r["sample"] for r in tables["labels.csv"]] != [r.sample for r in rows]:
+        problems.append(Problem("lists other samples than splits.csv, or in another order", str(folder / "labels.csv"), FIX_INDEX))
+    return rows, problems
+
+
+def _labels(cells: Mapping[str, str], infos: Mapping[str, LabelInfo], where: str) -> tuple[dict[str, str | float], list[Problem]]:
+    values: dict[str, str | float] = {}
+    problems = []
+    for name, info in infos.items():
+        text = cells.get(name, "")
+        value = text if info.kind == "class" else number(text)
+        if not text:
+            continue
+        if value is None:
+            problems.append(Problem(f"label '{name}' is '{text}', not a number", where, "mend it in the manifest and pack again"))
+        elif info.kind == "class" and value not in info.classes:
+            problems.append(Problem(f"label '{name}' is '{text}', not one of its classes {', '.join(info.classes)}", where, "mend it in the manifest and pack again"))
+        else:
+            values[name] = value
+    return values, problems
+
+
+def _splits(info: DatasetInfo, rows: Sequence[SampleRow]) -> Iterator[Problem]:
+    yield from leaks(rows)
+    counts = Counter(r.split for r in rows)
+    for name in {"train", *info.splits} - {s for s, n in counts.items() if n}:
+        yield Problem(f"split '{name}' is empty", "splits.csv", FIX_SPLIT)
+    for name, count in info.splits.items():
+        if counts[name] and counts[name] != count:
+            yield Problem(f"split '{name}' has {counts[name]} samples, dataset.json says {count}", "splits.csv", FIX_SPLIT)
+
+
+def _unused_splits(rows: Sequence[SampleRow]) -> Iterator[Problem]:
+    lacking = [s for s in ("val", "test") if s not in {r.split for r in rows}]
+    if rows and lacking:
+        yield Problem(f"no {' and no '.join(lacking)} split", "splits.csv", f"nothing can be evaluated on it; {FIX_SPLIT}")
+
+
+def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:
+    """Problems of one shard. Members are looked up in the saved index, so that one bad member does not hide the others."""
+    path, problems = folder / shard.name, list[Problem]()
+    if not path.is_file():
+        return [Problem("missing", str(path), FIX_COPY)]
+    try:
+        saved = index.open_index(path)
+    except DataError as e:
+        saved, problems = None, problems + e.problems
+    size = path.stat().st_size
+    if size < shard.bytes:
+        problems.append(Problem(f"truncated: {size} of {shard.bytes} bytes", str(path), FIX_COPY))
+    elif size > shard.bytes:
+        problems.append(Problem(f"{size - shard.bytes} bytes more than were sealed", str(path), FIX_COPY))
+    changed = sha256_of(path) != shard.sha256
+    try:
+        built = index.build(path)
+    except DataError as e:
+        built, problems = None, problems + e.problems
+    named = list(check.differences(shard.name, saved, built)) if saved is not None and built is not None else []
+    if changed and size == shard.bytes and not named and built is not None:
+        problems.append(Problem("bytes changed since it was sealed (sha256), outside of all members", str(path), FIX_COPY))
+    use = saved if saved is not None else built
+    if use is not None:
+        named += check.shard(path, use)
+    return problems + named
+
+
+def _strangers(folder: Path, info: DatasetInfo) -> list[Problem]:
+    known = {s.name for s in info.shards}
+    tars = [p.name for p in sorted(folder.glob("*.tar")) if p.name not in known]
+    indexes = {index_path(folder / n).name for n in (*known, *tars)}
+    found = [Problem("a shard that dataset.json does not list", str(folder / n), f"remove it, or {FIX_INDEX}") for n in tars]
+    orphans = [p for p in sorted(folder.glob("*.idx.npy")) if p.name not in indexes]
+    return found + [Problem("an index without its shard", str(p), "remove it, or restore the shard") for p in orphans]

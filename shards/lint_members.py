@@ -1,0 +1,165 @@
+"""Lint's look at every member: do its bytes match the index, does it decode, does it say what dataset.json and splits.csv say."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.codecs import decode
+from shards.describe import FieldTally, HeaderError, header_of, is_mask
+from shards.errors import DataError, Problem
+from shards.format import KINDS, DatasetInfo, FieldInfo
+from shards.seal import SampleRow, cell
+from shards.stats import MISSING_CODE, Moments, vector_fields
+
+FIX = "store the member again from its source and pack again"
+FIX_COPY = "copy the shard again from its source, or pack again"
+FIX_INDEX = "run `python -m shards index` on the folder"
+MAX_SIZE = 8 << 30
+
+
+class MemberCheck:
+    """Walks the members of all shards and remembers what only the whole can tell: counts, constant features, twins across splits."""
+
+    def __init__(self, info: DatasetInfo, rows: Mapping[str, SampleRow]):
+        self.info, self.rows = info, rows
+        self.members = self.bytes = 0
+        self.keys: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.tally = FieldTally()
+        self.warnings: list[Problem] = []
+        self.moments = {n: Moments(w) for n in vector_fields(info.fields) if (s := info.fields[n].shape) and (w := s[0])}
+        self.seen: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+
+    def differences(self, shard: str, saved: np.ndarray, built: np.ndarray) -> Iterator[Problem]:
+        """What an index says against what its tar holds: members missing, extra, moved. Changed bytes are found when they are read."""
+        old, new = _places(saved), _places(built)
+        for name in old.keys() - new.keys():
+            yield Problem("missing member: in the index but not in the tar", f"{shard}: {name}", FIX_COPY)
+        for name in new.keys() - old.keys():
+            yield Problem("extra member: in the tar but not in the index", f"{shard}: {name}", f"if it belongs there: {FIX_INDEX}")
+        moved = [n for n in old.keys() & new.keys() if old[n] != new[n]]
+        if moved:
+            yield Problem(f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX)
+
+    def shard(self, path: Path, members: np.ndarray) -> list[Problem]:
+        """Problems of every member of a shard."""
+        problems: list[Problem] = []
+        with open(path, "rb") as f:
+            last = None
+            for row in members:
+                key, name, ext = (row[c].decode() for c in ("key", "field", "ext"))
+                where = f"{path.name}: {key}.{name}.{ext}"
+                if key != last:
+                    self.keys.append(key)
+                    last = key
+                data = os.pread(f.fileno(), min(int(row["size"]), MAX_SIZE), int(row["offset"]))
+                self.members += 1
+                self.bytes += len(data)
+                self.counts[name] += 1
+                if len(data) != int(row["size"]):
+                    problems.append(Problem(f"cut short: {len(data)} of {row['size']} bytes", where, FIX_COPY))
+                elif zlib.crc32(data) != int(row["crc32"]):
+                    problems.append(Problem("bytes changed since packing (crc32)", where, FIX_COPY))
+                else:
+                    problems += self._member(key, name, ext, data, where)
+        return problems
+
+    def _member(self, key: str, name: str, ext: str, data: bytes, where: str) -> list[Problem]:
+        info = self.info.fields.get(name)
+        if info is None:
+            return [Problem(f"field '{name}' is not in dataset.json", where, FIX_INDEX)]
+        try:
+            head = header_of(name, ext, data)
+            value = decode(ext, data, where, indexed=is_mask(name))
+        except HeaderError as e:
+            return [Problem(str(e), where, FIX)]
+        except DataError as e:
+            return e.problems
+        self.tally.add(key, name, ext, head)
+        if KINDS[ext] in ("image", "array"):
+            self.seen[name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data)].append(key)
+        if KINDS[ext] == "array":
+            return self._array(key, name, value, info, where)
+        if KINDS[ext] == "text" and not value.strip():
+            return [Problem("empty text", where, "drop the member: a missing report is no member at all")]
+        return list(self._meta(key, value, where)) if name == "meta" else []
+
+    def _array(self, key: str, name: str, array: np.ndarray, info: FieldInfo, where: str) -> list[Problem]:
+        problems = []
+        if info.shape and (len(info.shape) != array.ndim or any(w not in (None, n) for w, n in zip(info.shape, array.shape, strict=True))):
+            shape = [w if w is not None else "N" for w in info.shape]
+            problems.append(Problem(f"wrong width: {list(array.shape)}, the field is {shape}", where, FIX))
+        if info.dtype and array.dtype.name != info.dtype:
+            problems.append(Problem(f"dtype {array.dtype}, the field is {info.dtype}", where, FIX))
+        if array.ndim > 1 and not array.shape[0]:
+            problems.append(Problem("empty bag", where, "drop the member: a missing field is no member at all"))
+        if array.dtype.kind == "f" and (count := int((~np.isfinite(array)).sum())):
+            problems.append(Problem(f"{count} of {array.size} values are NaN or infinite", where, f"mend the source, or pack with --impute {name}=mean"))
+        row, code = self.rows.get(key), MISSING_CODE.get(name)
+        if not problems and name in self.moments and row is not None and row.split == "train":
+            self.moments[name].add(np.where(array == code, np.nan, array) if code is not None else array)
+        return problems
+
+    def _meta(self, key: str, meta: Any, where: str) -> Iterator[Problem]:
+        row = self.rows.get(key)
+        if not isinstance(meta, dict):
+            yield Problem("is not a JSON object", where, FIX)
+            return
+        if row is None:
+            return  # reported as a sample that splits.csv lacks
+        if "patient" in meta and meta["patient"] != row.patient:
+            yield Problem(f"patient '{meta['patient']}', splits.csv says '{row.patient}'", where, FIX_INDEX)
+        labels = meta.get("labels") or {}
+        for name in self.info.labels:
+            value = labels.get(name) if isinstance(labels, dict) else None
+            if value is not None and name in row.labels and cell(value) != cell(row.labels[name]):
+                yield Problem(f"label '{name}' is '{value}', labels.csv says '{cell(row.labels[name])}'", where, FIX_INDEX)
+
+    def finish(self, rows: Sequence[SampleRow]) -> list[Problem]:
+        """What only the whole can tell."""
+        problems = self.tally.problems({})
+        listed = [r.sample for r in rows]
+        if listed and listed != self.keys:
+            lacking, extra = sorted(set(self.keys) - set(listed)), sorted(set(listed) - set(self.keys))
+            detail = f"{len(lacking)} not in it, {len(extra)} in no shard" + (f" ({', '.join((lacking + extra)[:4])})" if lacking or extra else "; the order differs")
+            problems.append(Problem(f"does not list the samples of the shards: {detail}", "splits.csv", FIX_INDEX))
+        twice = [k for k, n in Counter(self.keys).items() if n > 1]
+        if twice:
+            problems.append(Problem(f"{len(twice)} keys stand in several places: {', '.join(twice[:5])}", "shards", "give every sample a key of its own"))
+        for name, info in self.info.fields.items():
+            if info.count != self.counts[name]:
+                problems.append(Problem(f"{self.counts[name]} members of field '{name}', dataset.json says {info.count}", "shards", FIX_COPY))
+        self.warnings += [*self._constant(), *self._twins()]
+        return problems
+
+    def _constant(self) -> Iterator[Problem]:
+        for name, moments in self.moments.items():
+            constant = int((moments.std_D == 0).sum())
+            if constant and moments.count_D.max() > 1:
+                what = f"{constant} of {len(moments.std_D)} features are constant over the training split"
+                yield Problem(what, f"field '{name}'", "they teach nothing (they are scaled to 0): drop them if you can")
+
+    def _twins(self) -> Iterator[Problem]:
+        """Equal bytes under different patients: in different splits that is a leak."""
+        pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for (name, _, _), keys in self.seen.items():
+            known = [self.rows[k] for k in keys if k in self.rows]
+            first = known[0] if known else None
+            other = next((r for r in known if first and r.patient != first.patient and r.split != first.split), None)
+            if first and other and self.info.fields[name].shape != (1,):
+                pairs[name].append((first.sample, other.sample))
+        for name, found in pairs.items():
+            what = f"{len(found)} pairs of patients in different splits have the same '{name}', such as {found[0][0]} and {found[0][1]}"
+            yield Problem(what, "splits.csv", "is one patient known by two names? Give both the same patient and split again")
+
+
+def _places(members: np.ndarray) -> dict[str, tuple[int, int]]:
+    names = (f"{r['key'].decode()}.{r['field'].decode()}.{r['ext'].decode()}" for r in members)
+    return {n: (int(r["offset"]), int(r["size"])) for n, r in zip(names, members, strict=True)}
