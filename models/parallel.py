@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# torch 2.14 renames it and warns about the old name.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -42,7 +44,7 @@ class _Gather(torch.autograd.Function):
         W = dist.get_world_size()
         ctx.rows, ctx.rank = x.shape[0], dist.get_rank()
         out = x.new_empty((W * x.shape[0], *x.shape[1:]))
-        dist.all_gather_into_tensor(out, x.contiguous())
+        _all_gather(out, x.contiguous())
         return out
 
     @staticmethod
@@ -61,7 +63,7 @@ def gather(x: Tensor) -> Tensor:
     if x.requires_grad:
         return _Gather.apply(x)
     out = x.new_empty((world_size() * x.shape[0], *x.shape[1:]))
-    dist.all_gather_into_tensor(out, x.contiguous())
+    _all_gather(out, x.contiguous())
     return out
 
 

@@ -1,0 +1,28 @@
+"""Shared by all tests: no fixed paths, one demo cohort a session, single-threaded maths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in cohort, generated once."""
+    from shards.demo import ensure
+
+    return ensure(tmp_path_factory.mktemp("cache") / "demo")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real samples; tests that read it are skipped without it."""
+    folder = os.environ.get("MEDPAIR_REAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("MEDPAIR_REAL_DATA names no folder: the real samples are not part of the repository")
+    return Path(folder).resolve()

@@ -1,0 +1,85 @@
+"""Runs launch/pretrain.py with faults planted in its own process: `python driver.py '{"die": {...}}' ARGS...`.
+
+Faults (`step` counts steps of the whole run, from 1; `rank` defaults to all):
+    die      {step}                    SIGKILL after that step is logged
+    signal   {step, name, rank|group}  a signal to that rank, or by rank 0 to the whole process group
+    loss     {step, value, rank}       the loss becomes nan or inf
+    grad     {step, value, rank}       every gradient of that rank becomes nan or inf; the loss stays finite
+    full     {step, rank}              from that step on no file of this rank can grow beyond 1 kB
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def mine(fault: dict[str, Any]) -> bool:
+    return fault.get("rank", RANK) == RANK
+
+
+def plant(faults: dict[str, dict[str, Any]]) -> None:
+    from trainer.engine import Engine
+    from trainer.tracking import Tracker
+
+    log, forward = Tracker.step, Engine.forward
+    upcoming = [0]
+
+    def step(self: Tracker, row: dict[str, Any]) -> None:
+        log(self, row)
+        upcoming[0] = row["step"] + 1
+        after_step(faults, row["step"])
+
+    def poisoned(self: Engine, batch: Any) -> Any:
+        out = forward(self, batch)
+        if self.deepspeed.training:
+            poison(faults, out, upcoming[0] or 1)
+        return out
+
+    Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
+
+
+def after_step(faults: dict[str, dict[str, Any]], done: int) -> None:
+    for kind, fault in faults.items():
+        if fault["step"] != done or not mine(fault):
+            continue
+        if kind == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "signal":
+            number = getattr(signal, fault["name"])
+            if not fault.get("group"):
+                os.kill(os.getpid(), number)
+            elif RANK == 0:
+                os.killpg(os.getpgrp(), number)
+        if kind == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+
+def poison(faults: dict[str, dict[str, Any]], out: Any, step: int) -> None:
+    for kind in ("loss", "grad"):
+        fault = faults.get(kind)
+        steps = fault["step"] if fault and isinstance(fault["step"], list) else [fault["step"]] if fault else []
+        if fault is None or step not in steps or not mine(fault):
+            continue
+        value = float(fault["value"])
+        if kind == "loss":
+            out["total"] = out["total"] + value
+        else:
+            out["total"].register_hook(lambda g, value=value: g * value)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
+    planted = json.loads(sys.argv[1])
+    plant(planted)
+    from launch.pretrain import main
+
+    status = main(sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(status)
