@@ -46,15 +46,35 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-version", default="1", help="version of the data set")
     parser.add_argument("--source", default=None, help="where the data come from; stored")
     parser.add_argument("--licence", default="", help="under which terms; stored")
-    parser.add_argument("--dtype", action="append", metavar="FIELD=DTYPE", help="dtype on disk (default: the most compact that keeps the values)")
-    parser.add_argument("--impute", action="append", metavar="FIELD=HOW", help="what a NaN of a vector becomes: mean (of the training split) or a number")
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        metavar="FIELD=DTYPE",
+        help="dtype on disk (default: the most compact that keeps the values)",
+    )
+    parser.add_argument(
+        "--impute",
+        action="append",
+        metavar="FIELD=HOW",
+        help="what a NaN of a vector becomes: mean (of the training split) or a number",
+    )
     parser.add_argument("--transform", action="append", metavar="FIELD=log2p1", help="log2(x + 1) of a vector field")
-    parser.add_argument("--vocab", action="append", metavar="FIELD=FILE", help="feature names of a vector field, one a line")
-    parser.add_argument("--strip-version", action="append", metavar="FIELD", help="feature names are Ensembl ids: drop '.N'")
-    parser.add_argument("--split-fractions", default="0.8,0.1,0.1", help="train,val,test by patient, unless the manifest has a split column")
+    parser.add_argument(
+        "--vocab", action="append", metavar="FIELD=FILE", help="feature names of a vector field, one a line"
+    )
+    parser.add_argument(
+        "--strip-version", action="append", metavar="FIELD", help="feature names are Ensembl ids: drop '.N'"
+    )
+    parser.add_argument(
+        "--split-fractions",
+        default="0.8,0.1,0.1",
+        help="train,val,test by patient, unless the manifest has a split column",
+    )
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--stratify", metavar="LABEL", help="give every split its share of each class")
-    parser.add_argument("--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)")
+    parser.add_argument(
+        "--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)"
+    )
     parser.add_argument("--shard-samples", type=int, help="most samples of a shard")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that stands in --out")
 
@@ -62,12 +82,16 @@ def _packing(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     from shards.sources import get_source, source_names
 
-    parser = argparse.ArgumentParser("python -m shards", description="Packs, checks and shows data sets (docs/data.md).")
+    parser = argparse.ArgumentParser(
+        "python -m shards", description="Packs, checks and shows data sets (docs/data.md)."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     pack = commands.add_parser("pack", help="pack the samples of a manifest")
     pack.add_argument("manifest", type=Path)
     _packing(pack)
-    source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(dest="name_of_source", required=True, metavar="SOURCE")
+    source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(
+        dest="name_of_source", required=True, metavar="SOURCE"
+    )
     for name in source_names():
         one = get_source(name)
         child = source.add_parser(name, help=one.help)
@@ -75,7 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
         _packing(child)
     index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
     index.add_argument("folder", type=Path)
-    index.add_argument("--patient-from-key", action="store_true", help="where meta.json has no patient, the key is the patient")
+    index.add_argument(
+        "--patient-from-key", action="store_true", help="where meta.json has no patient, the key is the patient"
+    )
     for flag in ("--name", "--source", "--licence"):
         index.add_argument(flag)
     split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
@@ -87,7 +113,12 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument("--label-fractions", metavar="F,F", help="nested lists of training samples, such as 0.01,0.1")
     lint = commands.add_parser("lint", help="find everything that is wrong with a data set")
     lint.add_argument("folder", type=Path)
-    lint.add_argument("--reference", action="append", metavar="FIELD=FILE", help="known feature names, one a line; others are reported")
+    lint.add_argument(
+        "--reference",
+        action="append",
+        metavar="FIELD=FILE",
+        help="known feature names, one a line; others are reported",
+    )
     info = commands.add_parser("info", help="what is in a data set")
     info.add_argument("folder", type=Path)
     info.add_argument("--json", action="store_true")
@@ -107,7 +138,9 @@ def _pack(args: argparse.Namespace) -> int:
     from shards.sources import Found, get_source
     from shards.split import parse_fractions
 
-    found = get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
+    found = (
+        get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
+    )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     vocab = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
     options = PackOptions(
@@ -132,15 +165,21 @@ def _pack(args: argparse.Namespace) -> int:
     print(*notes, sep="\n")
     if side:
         print(f"what did not join is listed in {args.out / 'unmatched.csv'}")
-    print(f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}")
+    print(
+        f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}"
+    )
     return 0
 
 
 def _index(args: argparse.Namespace) -> int:
     from shards.adopt import adopt
 
-    info = adopt(args.folder, patient_from_key=args.patient_from_key, name=args.name, source=args.source, licence=args.licence)
-    print(f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}")
+    info = adopt(
+        args.folder, patient_from_key=args.patient_from_key, name=args.name, source=args.source, licence=args.licence
+    )
+    print(
+        f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
+    )
     return 0
 
 
@@ -149,7 +188,9 @@ def _split(args: argparse.Namespace) -> int:
 
     fractions = parse_fractions(args.fractions)
     label_fractions = numbers(args.label_fractions, "--label-fractions")
-    info = resplit(args.folder, fractions, args.seed, stratify=args.stratify, group=args.group, label_fractions=label_fractions)
+    info = resplit(
+        args.folder, fractions, args.seed, stratify=args.stratify, group=args.group, label_fractions=label_fractions
+    )
     print(f"{args.folder}: {', '.join(f'{s} {n}' for s, n in info.splits.items())}; {info.fingerprint[:12]}")
     return 0
 
@@ -184,7 +225,16 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"pack": _pack, "source": _pack, "index": _index, "split": _split, "lint": _lint, "info": _info, "preview": _preview, "demo": _demo}
+COMMANDS = {
+    "pack": _pack,
+    "source": _pack,
+    "index": _index,
+    "split": _split,
+    "lint": _lint,
+    "info": _info,
+    "preview": _preview,
+    "demo": _demo,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

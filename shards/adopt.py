@@ -20,7 +20,7 @@ from shards.split import leaks
 from shards.stats import write_stats
 from shards.write import disk_errors
 
-FIX_META = "give every sample a KEY.meta.json with {\"patient\": ..., \"labels\": {...}}, or pass --patient-from-key if a key is a patient"
+FIX_META = 'give every sample a KEY.meta.json with {"patient": ..., "labels": {...}}, or pass --patient-from-key if a key is a patient'
 
 
 @dataclass
@@ -35,7 +35,12 @@ class _Adoption:
 
 
 def adopt(
-    folder: Path, *, patient_from_key: bool = False, name: str | None = None, source: str | None = None, licence: str | None = None
+    folder: Path,
+    *,
+    patient_from_key: bool = False,
+    name: str | None = None,
+    source: str | None = None,
+    licence: str | None = None,
 ) -> DatasetInfo:
     """Makes a folder of tars a data set, or brings a changed one up to date.
 
@@ -57,8 +62,8 @@ def adopt(
     found.problems += _double_keys(found)
     found.rows, problems = _split(folder, found.rows)
     kinds, mixed = _label_kinds(labels)
-    if found.problems := found.problems + problems + mixed:
-        raise DataError(found.problems)
+    if wrong := found.problems + problems + mixed:
+        raise DataError(wrong)
     old = _old(folder)
     hashes = {n: sha256_of(folder / "vocab" / f"{n}.txt") for n in vocab}
     info = DatasetInfo(
@@ -98,7 +103,9 @@ def _take_shard(tar: Path, found: _Adoption, labels: dict[str, set[str]], patien
             if not keys or keys[-1] != key:
                 keys.append(key)
             whole = KINDS[ext] == "image" or name == "meta"
-            data = os.pread(f.fileno(), int(row["size"]) if whole else min(HEADER_BYTES, int(row["size"])), int(row["offset"]))
+            data = os.pread(
+                f.fileno(), int(row["size"]) if whole else min(HEADER_BYTES, int(row["size"])), int(row["offset"])
+            )
             try:
                 found.tally.add(key, name, ext, header_of(name, ext, data))
                 if name == "meta" and ext == "json":
@@ -120,7 +127,12 @@ def _meta(data: bytes) -> dict[str, Any]:
 
 
 def _row(
-    key: str, meta: Mapping[str, Any], tar: Path, problems: list[Problem], labels: dict[str, set[str]], patient_from_key: bool
+    key: str,
+    meta: Mapping[str, Any],
+    tar: Path,
+    problems: list[Problem],
+    labels: dict[str, set[str]],
+    patient_from_key: bool,
 ) -> SampleRow:
     patient = meta.get("patient") or (key if patient_from_key else None)
     if not isinstance(patient, str):
@@ -134,7 +146,13 @@ def _row(
             known[name] = value if isinstance(value, str) else float(value)
             labels.setdefault(name, set()).add("class" if isinstance(value, str) else "number")
         else:
-            problems.append(Problem(f"label '{name}' is {value!r}", f"{tar.name}: {key}.meta.json", "a label is a text, a number or null"))
+            problems.append(
+                Problem(
+                    f"label '{name}' is {value!r}",
+                    f"{tar.name}: {key}.meta.json",
+                    "a label is a text, a number or null",
+                )
+            )
     return SampleRow(key, patient, "train", known)
 
 
@@ -145,7 +163,9 @@ def _double_keys(found: _Adoption) -> list[Problem]:
         for _ in range(shard.samples):
             key = next(keys)
             if key in first and first[key] != shard.name:
-                problems.append(Problem(f"key '{key}' is also in {first[key]}", shard.name, "give every sample a key of its own"))
+                problems.append(
+                    Problem(f"key '{key}' is also in {first[key]}", shard.name, "give every sample a key of its own")
+                )
             first.setdefault(key, shard.name)
     return problems
 
@@ -161,10 +181,15 @@ def _split(folder: Path, rows: Sequence[SampleRow]) -> tuple[list[SampleRow], li
     of = {r["sample"]: r["split"] for r in table}
     lacking = [r.sample for r in rows if r.sample not in of]
     extra = sorted(set(of) - {r.sample for r in rows})
-    problems = [Problem(f"split '{s}'", str(path), f"one of {', '.join(SPLITS)}") for s in sorted(set(of.values()) - set(SPLITS))]
+    problems = [
+        Problem(f"split '{s}'", str(path), f"one of {', '.join(SPLITS)}")
+        for s in sorted(set(of.values()) - set(SPLITS))
+    ]
     for names, what in ((lacking, "samples of the shards are not in it"), (extra, "of its samples are in no shard")):
         if names:
-            problems.append(Problem(f"{len(names)} {what}: {', '.join(names[:5])}", str(path), "mend or remove the file"))
+            problems.append(
+                Problem(f"{len(names)} {what}: {', '.join(names[:5])}", str(path), "mend or remove the file")
+            )
     moved = [r.moved(of.get(r.sample, "train")) for r in rows]
     return moved, problems + leaks(moved)
 
@@ -172,7 +197,9 @@ def _split(folder: Path, rows: Sequence[SampleRow]) -> tuple[list[SampleRow], li
 def _label_kinds(labels: Mapping[str, set[str]]) -> tuple[dict[str, str], list[Problem]]:
     mixed = [n for n, kinds in labels.items() if len(kinds) > 1]
     fix = "make all of them texts (classes) or all of them numbers"
-    problems = [Problem(f"label '{n}' is a number in some samples and a text in others", "meta.json", fix) for n in mixed]
+    problems = [
+        Problem(f"label '{n}' is a number in some samples and a text in others", "meta.json", fix) for n in mixed
+    ]
     return {n: next(iter(kinds), "number") for n, kinds in sorted(labels.items())}, problems
 
 

@@ -23,14 +23,14 @@ class VectorProfile:
     width: int
     all: Moments = field(init=False)
     train: Moments = field(init=False)
-    squared_error_D: np.ndarray = field(init=False)
+    squared_error: np.ndarray = field(init=False)  # [D], of rounding to float16
     low: float = np.inf
     high: float = -np.inf
     whole: bool = True
     missing: int = 0
 
     def __post_init__(self) -> None:
-        self.all, self.train, self.squared_error_D = Moments(self.width), Moments(self.width), np.zeros(self.width)
+        self.all, self.train, self.squared_error = Moments(self.width), Moments(self.width), np.zeros(self.width)
 
     def add(self, x_D: np.ndarray, in_train: bool) -> None:
         self.all.add(x_D)
@@ -45,7 +45,7 @@ class VectorProfile:
         self.whole = self.whole and bool((values == np.round(values)).all())
         with np.errstate(over="ignore", invalid="ignore"):
             error = values - values.astype(np.float16)
-        self.squared_error_D[known] += error**2
+        self.squared_error[known] += error**2
 
     @property
     def float16_error(self) -> float:
@@ -54,7 +54,7 @@ class VectorProfile:
         varies = std_D > 0
         if not varies.any():
             return 0.0
-        rms_D = np.sqrt(self.squared_error_D / np.maximum(self.all.count_D, 1))
+        rms_D = np.sqrt(self.squared_error / np.maximum(self.all.count_D, 1))
         return float((rms_D[varies] / std_D[varies]).max())
 
     def dtype(self) -> tuple[str, str]:

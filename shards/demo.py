@@ -72,7 +72,9 @@ def rna(who: Latent) -> np.ndarray:
     of_class_D[:48], of_severity_D[32:80] = 0.3, 1.4
     shift_D = sign_D * (of_class_D * who.sign + of_severity_D * (who.severity - 0.45))
     site_D = _rng("rna site", who.site).normal(0, 0.1, GENES)
-    return (base_D + shift_D + site_D + rng.normal(size=8) @ programme_FD + rng.normal(0, 0.9, GENES)).astype(np.float16)
+    return (base_D + shift_D + site_D + rng.normal(size=8) @ programme_FD + rng.normal(0, 0.9, GENES)).astype(
+        np.float16
+    )
 
 
 def _smooth(field_HW: np.ndarray, sigma: float) -> np.ndarray:
@@ -131,7 +133,10 @@ def lesions(who: Latent, number: int) -> list[tuple[int, int, int]]:
     rng = _rng("lesions", who.patient, number)
     count = 1 + rng.poisson(4 * who.severity)
     radius = 3 + 6 * who.severity
-    return [(int(rng.integers(12, PIXELS - 12)), int(rng.integers(12, PIXELS - 12)), int(radius * rng.uniform(0.7, 1.3))) for _ in range(count)]
+    return [
+        (int(rng.integers(12, PIXELS - 12)), int(rng.integers(12, PIXELS - 12)), int(radius * rng.uniform(0.7, 1.3)))
+        for _ in range(count)
+    ]
 
 
 def image(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +162,10 @@ def report(who: Latent, number: int) -> str:
     texture = "steep" if who.beta else "shallow"
     grade = "mild" if who.severity < 0.33 else "moderate" if who.severity < 0.66 else "severe"
     lesion = "lesion" if len(found) == 1 else "lesions"
-    first = [f"There {'is' if len(found) == 1 else 'are'} {many} {size} {lesion}, mainly on the {side}.", f"{many.capitalize()} {size} {lesion} {'is' if len(found) == 1 else 'are'} seen, mostly {side}-sided."]
+    first = [
+        f"There {'is' if len(found) == 1 else 'are'} {many} {size} {lesion}, mainly on the {side}.",
+        f"{many.capitalize()} {size} {lesion} {'is' if len(found) == 1 else 'are'} seen, mostly {side}-sided.",
+    ]
     second = [f"The background shows {texture} striation.", f"Background striation is {texture}."]
     return f"{first[rng.integers(2)]} {second[rng.integers(2)]} Overall the findings are {grade}.\n"
 
@@ -207,7 +215,11 @@ def samples() -> list[tuple[SampleRow, Latent, int]]:
     rows = []
     for who in people:
         name, slides = names[who.patient], 2 if _rng("second", who.patient).random() < SECOND_SLIDE else 1
-        labels: dict[str, str | float] = {"subtype": CLASSES[who.beta], "severity": round(who.severity, 4), "site": f"site{who.site}"}
+        labels: dict[str, str | float] = {
+            "subtype": CLASSES[who.beta],
+            "severity": round(who.severity, 4),
+            "site": f"site{who.site}",
+        }
         rows += [(SampleRow(f"{name}-{k}", name, split_of[name], labels), who, k) for k in range(slides)]
     return rows
 

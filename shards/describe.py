@@ -23,7 +23,11 @@ class Header:
 
 
 class HeaderError(ValueError):
-    """A member's bytes are not what its extension says. The message is the `what` of a Problem."""
+    """A member's bytes are not what its extension says. The message is the `what` of a Problem, `fix` its remedy."""
+
+    def __init__(self, what: str, fix: str = "mend the reference or the file it names"):
+        super().__init__(what)
+        self.fix = fix
 
 
 def npy_header(data: bytes) -> Header:
@@ -106,11 +110,22 @@ class FieldTally:
         """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary."""
         found: list[Problem] = []
         for name, seen in sorted(self._seen.items()):
-            forms: list[tuple[str, dict]] = [("kinds", _kinds(seen)), ("dtypes", seen.dtypes), ("ranks", seen.ranks), ("widths", seen.widths)]
+            forms: list[tuple[str, dict]] = [
+                ("kinds", _kinds(seen)),
+                ("dtypes", seen.dtypes),
+                ("ranks", seen.ranks),
+                ("widths", seen.widths),
+            ]
             for what, values in forms:
                 if len(values) > 1:
                     listed = ", ".join(f"{v} (first in '{k}')" for v, k in list(values.items())[:4])
-                    found.append(Problem(f"differing {what}: {listed}", f"field '{name}'", "all samples of a field must agree; mend the odd ones"))
+                    found.append(
+                        Problem(
+                            f"differing {what}: {listed}",
+                            f"field '{name}'",
+                            "all samples of a field must agree; mend the odd ones",
+                        )
+                    )
             width = next(iter(seen.widths), None)
             if name in vocab and len(seen.widths) == 1 and width != len(vocab[name]):
                 what = f"arrays are {width} wide but the vocabulary has {len(vocab[name])} names"
@@ -123,7 +138,7 @@ class FieldTally:
         for name, seen in sorted(self._seen.items()):
             shape = tuple(next(iter(s)) if len(s) == 1 else None for s in seen.sizes) if seen.sizes else None
             infos[name] = FieldInfo(
-                ext=seen.exts.most_common(1)[0][0],  # type: ignore[arg-type]
+                ext=seen.exts.most_common(1)[0][0],
                 dtype=next(iter(seen.dtypes), None),
                 shape=shape,
                 vocab=f"vocab/{name}.txt" if name in vocab_sha256 else None,

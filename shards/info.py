@@ -73,11 +73,15 @@ def _together(folder: Path, info: DatasetInfo) -> dict[str, int]:
 
 def _bag_sizes(data: Dataset, info: DatasetInfo) -> dict[str, np.ndarray]:
     """Rows of every sample's bag, from the headers alone."""
-    bags = [n for n, f in info.fields.items() if f.kind == "array" and f.shape and len(f.shape) == 2 and f.shape[0] is None]
+    bags = [
+        n for n, f in info.fields.items() if f.kind == "array" and f.shape and len(f.shape) == 2 and f.shape[0] is None
+    ]
     return {n: np.array([rec.shape(n)[0] for rec in data if rec.has(n)]) for n in bags}
 
 
-def _field(name: str, info: DatasetInfo, stored: int, bags: np.ndarray | None, stats: dict[str, np.ndarray]) -> dict[str, Any]:
+def _field(
+    name: str, info: DatasetInfo, stored: int, bags: np.ndarray | None, stats: dict[str, np.ndarray]
+) -> dict[str, Any]:
     one = info.fields[name]
     facts: dict[str, Any] = {
         "kind": one.kind,
@@ -143,7 +147,8 @@ def text(facts: dict[str, Any]) -> str:
 
 def _field_line(name: str, one: dict[str, Any]) -> str:
     shape = "[" + ", ".join("N" if n is None else str(n) for n in one["shape"]) + "]" if one["shape"] else ""
-    line = f"  {name:<12} {' '.join(filter(None, (one['dtype'] or one['kind'], shape))):<22} {one['coverage']:>4.0%}  {size(one['bytes']):>9}"
+    form = f"{one['dtype'] or one['kind']} {shape}".strip()
+    line = f"  {name:<12} {form:<22} {one['coverage']:>4.0%}  {size(one['bytes']):>9}"
     if "rows" in one:
         line += "  N: " + ", ".join(f"{q} {n:,}" for q, n in one["rows"].items() if q != "sum")
     if one.get("constant"):
@@ -162,5 +167,7 @@ def _label_line(name: str, one: dict[str, Any]) -> str:
 
 
 def _split_lines(name: str, one: dict[str, Any]) -> list[str]:
-    classes = [f"      {label}: {', '.join(f'{c} {n}' for c, n in counts.items())}" for label, counts in one["classes"].items()]
+    classes = [
+        f"      {label}: {', '.join(f'{c} {n}' for c, n in counts.items())}" for label, counts in one["classes"].items()
+    ]
     return [f"  {name:<6} {one['samples']:>7,} samples of {one['patients']:,} patients", *classes]

@@ -82,8 +82,15 @@ def _side_files(folder: Path, info: DatasetInfo) -> Iterator[Problem]:
         if not path.is_file():
             yield Problem("missing", str(path), FIX_COPY)
         elif sha256_of(path) != sha:
-            what, fix = ("vocabulary " if name.startswith("vocab/") else ""), FIX_SPLIT if name.endswith(".csv") else FIX_COPY
-            yield Problem(f"{what}hash mismatch: changed since the data set was sealed", str(path), f"restore it; if the change is meant: {fix}")
+            what, fix = (
+                ("vocabulary " if name.startswith("vocab/") else ""),
+                FIX_SPLIT if name.endswith(".csv") else FIX_COPY,
+            )
+            yield Problem(
+                f"{what}hash mismatch: changed since the data set was sealed",
+                str(path),
+                f"restore it; if the change is meant: {fix}",
+            )
     for name in ("splits.csv", "labels.csv"):
         if name not in info.files:
             yield Problem("not sealed in dataset.json", str(folder / name), FIX_INDEX)
@@ -101,13 +108,25 @@ def _vocabularies(folder: Path, info: DatasetInfo, reference: Mapping[str, Path]
             continue
         yield from vocab_problems(name, words)
         if one.shape and one.shape[-1] is not None and one.shape[-1] != len(words):
-            yield Problem(f"{len(words)} names for {one.shape[-1]} columns of '{name}'", str(path), "the vocabulary must name every column, in order")
+            yield Problem(
+                f"{len(words)} names for {one.shape[-1]} columns of '{name}'",
+                str(path),
+                "the vocabulary must name every column, in order",
+            )
         if sha256_of(path) != one.vocab_sha256:
-            yield Problem(f"vocabulary hash mismatch: not the names that '{name}' was packed with", str(path), "restore the file, or pack again")
+            yield Problem(
+                f"vocabulary hash mismatch: not the names that '{name}' was packed with",
+                str(path),
+                "restore the file, or pack again",
+            )
         if name in reference:
             yield from _unknown(name, words, reference[name])
     for name in set(reference) - {n for n, one in info.fields.items() if one.vocab}:
-        yield Problem(f"no field '{name}' with a vocabulary", "--reference", f"fields with one: {', '.join(n for n, o in info.fields.items() if o.vocab)}")
+        yield Problem(
+            f"no field '{name}' with a vocabulary",
+            "--reference",
+            f"fields with one: {', '.join(n for n, o in info.fields.items() if o.vocab)}",
+        )
 
 
 def _unknown(name: str, words: Sequence[str], path: Path) -> Iterator[Problem]:
@@ -143,15 +162,21 @@ def _rows(folder: Path, info: DatasetInfo) -> tuple[list[SampleRow], list[Proble
             problems.append(Problem(f"split '{row['split']}'", where, f"one of {', '.join(SPLITS)}"))
         if not row["patient"]:
             problems.append(Problem(f"sample '{row['sample']}' has no patient", where, "fill it"))
-        values, bad_cells = _labels(labels.get(row["sample"], {}), info.labels, f"{folder / 'labels.csv'} sample '{row['sample']}'")
+        values, bad_cells = _labels(
+            labels.get(row["sample"], {}), info.labels, f"{folder / 'labels.csv'} sample '{row['sample']}'"
+        )
         problems += bad_cells
         rows.append(SampleRow(row["sample"], row["patient"], row["split"], values))
     if tables["labels.csv"] and [r["sample"] for r in tables["labels.csv"]] != [r.sample for r in rows]:
-        problems.append(Problem("lists other samples than splits.csv, or in another order", str(folder / "labels.csv"), FIX_INDEX))
+        problems.append(
+            Problem("lists other samples than splits.csv, or in another order", str(folder / "labels.csv"), FIX_INDEX)
+        )
     return rows, problems
 
 
-def _labels(cells: Mapping[str, str], infos: Mapping[str, LabelInfo], where: str) -> tuple[dict[str, str | float], list[Problem]]:
+def _labels(
+    cells: Mapping[str, str], infos: Mapping[str, LabelInfo], where: str
+) -> tuple[dict[str, str | float], list[Problem]]:
     values: dict[str, str | float] = {}
     problems = []
     for name, info in infos.items():
@@ -160,9 +185,17 @@ def _labels(cells: Mapping[str, str], infos: Mapping[str, LabelInfo], where: str
         if not text:
             continue
         if value is None:
-            problems.append(Problem(f"label '{name}' is '{text}', not a number", where, "mend it in the manifest and pack again"))
+            problems.append(
+                Problem(f"label '{name}' is '{text}', not a number", where, "mend it in the manifest and pack again")
+            )
         elif info.kind == "class" and value not in info.classes:
-            problems.append(Problem(f"label '{name}' is '{text}', not one of its classes {', '.join(info.classes)}", where, "mend it in the manifest and pack again"))
+            problems.append(
+                Problem(
+                    f"label '{name}' is '{text}', not one of its classes {', '.join(info.classes)}",
+                    where,
+                    "mend it in the manifest and pack again",
+                )
+            )
         else:
             values[name] = value
     return values, problems
@@ -175,13 +208,17 @@ def _splits(info: DatasetInfo, rows: Sequence[SampleRow]) -> Iterator[Problem]:
         yield Problem(f"split '{name}' is empty", "splits.csv", FIX_SPLIT)
     for name, count in info.splits.items():
         if counts[name] and counts[name] != count:
-            yield Problem(f"split '{name}' has {counts[name]} samples, dataset.json says {count}", "splits.csv", FIX_SPLIT)
+            yield Problem(
+                f"split '{name}' has {counts[name]} samples, dataset.json says {count}", "splits.csv", FIX_SPLIT
+            )
 
 
 def _unused_splits(rows: Sequence[SampleRow]) -> Iterator[Problem]:
     lacking = [s for s in ("val", "test") if s not in {r.split for r in rows}]
     if rows and lacking:
-        yield Problem(f"no {' and no '.join(lacking)} split", "splits.csv", f"nothing can be evaluated on it; {FIX_SPLIT}")
+        yield Problem(
+            f"no {' and no '.join(lacking)} split", "splits.csv", f"nothing can be evaluated on it; {FIX_SPLIT}"
+        )
 
 
 def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:
@@ -205,7 +242,9 @@ def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:
         built, problems = None, problems + e.problems
     named = list(check.differences(shard.name, saved, built)) if saved is not None and built is not None else []
     if changed and size == shard.bytes and not named and built is not None:
-        problems.append(Problem("bytes changed since it was sealed (sha256), outside of all members", str(path), FIX_COPY))
+        problems.append(
+            Problem("bytes changed since it was sealed (sha256), outside of all members", str(path), FIX_COPY)
+        )
     use = saved if saved is not None else built
     if use is not None:
         named += check.shard(path, use)
@@ -216,6 +255,8 @@ def _strangers(folder: Path, info: DatasetInfo) -> list[Problem]:
     known = {s.name for s in info.shards}
     tars = [p.name for p in sorted(folder.glob("*.tar")) if p.name not in known]
     indexes = {index_path(folder / n).name for n in (*known, *tars)}
-    found = [Problem("a shard that dataset.json does not list", str(folder / n), f"remove it, or {FIX_INDEX}") for n in tars]
+    found = [
+        Problem("a shard that dataset.json does not list", str(folder / n), f"remove it, or {FIX_INDEX}") for n in tars
+    ]
     orphans = [p for p in sorted(folder.glob("*.idx.npy")) if p.name not in indexes]
     return found + [Problem("an index without its shard", str(p), "remove it, or restore the shard") for p in orphans]

@@ -34,7 +34,9 @@ class MemberCheck:
         self.counts: Counter[str] = Counter()
         self.tally = FieldTally()
         self.warnings: list[Problem] = []
-        self.moments = {n: Moments(w) for n in vector_fields(info.fields) if (s := info.fields[n].shape) and (w := s[0])}
+        self.moments = {
+            n: Moments(w) for n in vector_fields(info.fields) if (s := info.fields[n].shape) and (w := s[0])
+        }
         self.seen: dict[tuple[str, int, int], list[str]] = defaultdict(list)
 
     def differences(self, shard: str, saved: np.ndarray, built: np.ndarray) -> Iterator[Problem]:
@@ -43,10 +45,14 @@ class MemberCheck:
         for name in old.keys() - new.keys():
             yield Problem("missing member: in the index but not in the tar", f"{shard}: {name}", FIX_COPY)
         for name in new.keys() - old.keys():
-            yield Problem("extra member: in the tar but not in the index", f"{shard}: {name}", f"if it belongs there: {FIX_INDEX}")
+            yield Problem(
+                "extra member: in the tar but not in the index", f"{shard}: {name}", f"if it belongs there: {FIX_INDEX}"
+            )
         moved = [n for n in old.keys() & new.keys() if old[n] != new[n]]
         if moved:
-            yield Problem(f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX)
+            yield Problem(
+                f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX
+            )
 
     def shard(self, path: Path, members: np.ndarray) -> list[Problem]:
         """Problems of every member of a shard."""
@@ -93,7 +99,10 @@ class MemberCheck:
 
     def _array(self, key: str, name: str, array: np.ndarray, info: FieldInfo, where: str) -> list[Problem]:
         problems = []
-        if info.shape and (len(info.shape) != array.ndim or any(w not in (None, n) for w, n in zip(info.shape, array.shape, strict=True))):
+        if info.shape and (
+            len(info.shape) != array.ndim
+            or any(w not in (None, n) for w, n in zip(info.shape, array.shape, strict=True))
+        ):
             shape = [w if w is not None else "N" for w in info.shape]
             problems.append(Problem(f"wrong width: {list(array.shape)}, the field is {shape}", where, FIX))
         if info.dtype and array.dtype.name != info.dtype:
@@ -101,7 +110,13 @@ class MemberCheck:
         if array.ndim > 1 and not array.shape[0]:
             problems.append(Problem("empty bag", where, "drop the member: a missing field is no member at all"))
         if array.dtype.kind == "f" and (count := int((~np.isfinite(array)).sum())):
-            problems.append(Problem(f"{count} of {array.size} values are NaN or infinite", where, f"mend the source, or pack with --impute {name}=mean"))
+            problems.append(
+                Problem(
+                    f"{count} of {array.size} values are NaN or infinite",
+                    where,
+                    f"mend the source, or pack with --impute {name}=mean",
+                )
+            )
         row, code = self.rows.get(key), MISSING_CODE.get(name)
         if not problems and name in self.moments and row is not None and row.split == "train":
             self.moments[name].add(np.where(array == code, np.nan, array) if code is not None else array)
@@ -120,7 +135,9 @@ class MemberCheck:
         for name in self.info.labels:
             value = labels.get(name) if isinstance(labels, dict) else None
             if value is not None and name in row.labels and cell(value) != cell(row.labels[name]):
-                yield Problem(f"label '{name}' is '{value}', labels.csv says '{cell(row.labels[name])}'", where, FIX_INDEX)
+                yield Problem(
+                    f"label '{name}' is '{value}', labels.csv says '{cell(row.labels[name])}'", where, FIX_INDEX
+                )
 
     def finish(self, rows: Sequence[SampleRow]) -> list[Problem]:
         """What only the whole can tell."""
@@ -128,14 +145,28 @@ class MemberCheck:
         listed = [r.sample for r in rows]
         if listed and listed != self.keys:
             lacking, extra = sorted(set(self.keys) - set(listed)), sorted(set(listed) - set(self.keys))
-            detail = f"{len(lacking)} not in it, {len(extra)} in no shard" + (f" ({', '.join((lacking + extra)[:4])})" if lacking or extra else "; the order differs")
+            detail = f"{len(lacking)} not in it, {len(extra)} in no shard" + (
+                f" ({', '.join((lacking + extra)[:4])})" if lacking or extra else "; the order differs"
+            )
             problems.append(Problem(f"does not list the samples of the shards: {detail}", "splits.csv", FIX_INDEX))
         twice = [k for k, n in Counter(self.keys).items() if n > 1]
         if twice:
-            problems.append(Problem(f"{len(twice)} keys stand in several places: {', '.join(twice[:5])}", "shards", "give every sample a key of its own"))
+            problems.append(
+                Problem(
+                    f"{len(twice)} keys stand in several places: {', '.join(twice[:5])}",
+                    "shards",
+                    "give every sample a key of its own",
+                )
+            )
         for name, info in self.info.fields.items():
             if info.count != self.counts[name]:
-                problems.append(Problem(f"{self.counts[name]} members of field '{name}', dataset.json says {info.count}", "shards", FIX_COPY))
+                problems.append(
+                    Problem(
+                        f"{self.counts[name]} members of field '{name}', dataset.json says {info.count}",
+                        "shards",
+                        FIX_COPY,
+                    )
+                )
         self.warnings += [*self._constant(), *self._twins()]
         return problems
 
@@ -144,7 +175,9 @@ class MemberCheck:
             constant = int((moments.std_D == 0).sum())
             if constant and moments.count_D.max() > 1:
                 what = f"{constant} of {len(moments.std_D)} features are constant over the training split"
-                yield Problem(what, f"field '{name}'", "they teach nothing (they are scaled to 0): drop them if you can")
+                yield Problem(
+                    what, f"field '{name}'", "they teach nothing (they are scaled to 0): drop them if you can"
+                )
 
     def _twins(self) -> Iterator[Problem]:
         """Equal bytes under different patients: in different splits that is a leak."""
@@ -157,7 +190,9 @@ class MemberCheck:
                 pairs[name].append((first.sample, other.sample))
         for name, found in pairs.items():
             what = f"{len(found)} pairs of patients in different splits have the same '{name}', such as {found[0][0]} and {found[0][1]}"
-            yield Problem(what, "splits.csv", "is one patient known by two names? Give both the same patient and split again")
+            yield Problem(
+                what, "splits.csv", "is one patient known by two names? Give both the same patient and split again"
+            )
 
 
 def _places(members: np.ndarray) -> dict[str, tuple[int, int]]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
 from shards.format import FIELD, KEY, SPLITS
+from shards.numeric_table import delimiter_of, open_text
 from shards.reference import Reference, parse
 from shards.seal import number
-from shards.numeric_table import delimiter_of, open_text
 
 NOT_KNOWN = {"", "NA", "N/A", "nan", "NaN", "null", "None"}
 RESERVED = {"meta"}
@@ -107,7 +107,11 @@ def _columns(header: list[str], path: Path) -> list[_Column]:
         if column is None:
             known = ["sample", "patient", "split", f"label:{text}", f"field:{text}", f"text:{text}"]
             near = difflib.get_close_matches(text, known[:3], n=1, cutoff=0.6)
-            fix = f"did you mean '{near[0]}'?" if near else f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields"
+            fix = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields"
+            )
             problems.append(Problem(f"column '{text}' means nothing", str(path), fix))
         else:
             columns.append(column)
@@ -118,7 +122,9 @@ def _columns(header: list[str], path: Path) -> list[_Column]:
         if role not in {c.role for c in columns}:
             problems.append(Problem(f"no column '{role}'", str(path), f"every line needs a {role}"))
     if not any(c.role in ("field", "text") for c in columns):
-        problems.append(Problem("no column 'field:NAME' or 'text:NAME'", str(path), "a sample without any field teaches nothing"))
+        problems.append(
+            Problem("no column 'field:NAME' or 'text:NAME'", str(path), "a sample without any field teaches nothing")
+        )
     if problems:
         raise DataError(problems)
     return columns
@@ -150,7 +156,9 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, problems: li
             try:
                 entry.fields[column.name] = parse(text, folder)
             except HeaderError as e:
-                problems.append(Problem(str(e), f"{where}, field '{column.name}'", "mend the cell (docs/data.md lists the forms)"))
+                problems.append(
+                    Problem(str(e), f"{where}, field '{column.name}'", "mend the cell (docs/data.md lists the forms)")
+                )
     return entry
 
 
@@ -162,12 +170,26 @@ def entry_problems(entries: list[Entry]) -> list[Problem]:
             fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
             problems.append(Problem(f"sample '{e.sample}' is not a key", e.where, fix))
         elif e.sample in first:
-            problems.append(Problem(f"sample '{e.sample}' stands twice (first in {first[e.sample]})", e.where, "give every sample a key of its own"))
+            problems.append(
+                Problem(
+                    f"sample '{e.sample}' stands twice (first in {first[e.sample]})",
+                    e.where,
+                    "give every sample a key of its own",
+                )
+            )
         first.setdefault(e.sample, e.where)
         if not e.patient:
-            problems.append(Problem(f"sample '{e.sample}' has no patient", e.where, "fill the patient column: splits are made by patient"))
+            problems.append(
+                Problem(
+                    f"sample '{e.sample}' has no patient",
+                    e.where,
+                    "fill the patient column: splits are made by patient",
+                )
+            )
         if not e.fields and not e.texts:
-            problems.append(Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line"))
+            problems.append(
+                Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")
+            )
         if e.split is not None and e.split not in SPLITS:
             problems.append(Problem(f"split '{e.split}'", e.where, f"one of {', '.join(SPLITS)}"))
         elif e.split is not None and e.patient:
@@ -192,7 +214,9 @@ def _settle_labels(manifest: Manifest, columns: list[_Column], path: Path) -> No
             fix = "mend the cell, or leave it empty"
             if column.kind is None:
                 fix += f"; if the column holds classes, call it 'label:{column.name}:class'"
-            manifest.problems.append(Problem(f"label '{column.name}' is '{text}', not a number like the others", e.where, fix))
+            manifest.problems.append(
+                Problem(f"label '{column.name}' is '{text}', not a number like the others", e.where, fix)
+            )
         for e, _, value in values:
             if value is not None:
                 e.labels[column.name] = value

@@ -43,7 +43,9 @@ class Table:
             self._take(line, cells)
         self._spool.flush()
         shape = (len(self.rows), len(self.columns))
-        self.values = np.memmap(self._spool, np.float32, "r", shape=shape) if all(shape) else np.zeros(shape, np.float32)
+        self.values = (
+            np.memmap(self._spool, np.float32, "r", shape=shape) if all(shape) else np.zeros(shape, np.float32)
+        )
         self.row_of, self.column_of = ({n: i for i, n in enumerate(names)} for names in (self.rows, self.columns))
         for axis, names in (("row", self.rows), ("column", self.columns)):
             twice = [n for n, k in Counter(names).items() if k > 1]
@@ -117,7 +119,9 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
             yield next(csv.reader([header], delimiter=delimiter))
             yield from csv.reader(f, delimiter=delimiter)
     except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, OSError) as e:
-        raise bad(f"cannot be read as a table ({e})", path, "give a CSV/TSV in UTF-8 (optionally .gz) or a Parquet file") from e
+        raise bad(
+            f"cannot be read as a table ({e})", path, "give a CSV/TSV in UTF-8 (optionally .gz) or a Parquet file"
+        ) from e
 
 
 def _parquet_rows(path: Path) -> Iterator[list]:
@@ -135,4 +139,6 @@ def _parquet_rows(path: Path) -> Iterator[list]:
             columns = [batch.column(n).to_pylist() for n in names]
             yield from (list(row) for row in zip(*columns, strict=True))
     except (pa.ArrowInvalid, OSError) as e:
-        raise bad(f"cannot be read as Parquet ({e})", path, "give a CSV/TSV in UTF-8 (optionally .gz) or a Parquet file") from e
+        raise bad(
+            f"cannot be read as Parquet ({e})", path, "give a CSV/TSV in UTF-8 (optionally .gz) or a Parquet file"
+        ) from e

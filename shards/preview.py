@@ -36,11 +36,11 @@ class _Colouring:
 
     label: str | None
     names: list[str]
-    code_N: np.ndarray  # per sample of the data set; -1 unknown
+    codes: np.ndarray  # [N], per sample of the data set; -1 unknown
 
     def points(self, at: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
         """(name, colour, mask) of each class among samples `at`."""
-        code = self.code_N[at]
+        code = self.codes[at]
         groups = [(n, COLOURS[i], code == i) for i, n in enumerate(self.names)]
         return [g for g in groups if g[2].any()] + ([("unknown", "#bbbbbb", code < 0)] if (code < 0).any() else [])
 
@@ -55,17 +55,23 @@ def draw(folder: Path, out: Path, label: str | None = None) -> Path:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     info = load_info(Path(folder))
-    with Dataset.open(folder) as data, plt.rc_context({"font.size": 9, "axes.titlesize": 10, "text.color": INK, "font.family": "DejaVu Sans"}):
+    with (
+        Dataset.open(folder) as data,
+        plt.rc_context({"font.size": 9, "axes.titlesize": 10, "text.color": INK, "font.family": "DejaVu Sans"}),
+    ):
         colouring = _colouring(data, label)
         panels = _panels(data, colouring)
         images = [n for n, f in info.fields.items() if f.kind == "image" and not n.startswith("mask")]
         sheet_rows, panel_rows = len(images), -(-len(panels) // 3)
         ratios = [1.75] * sheet_rows + [1.75] * panel_rows
-        figure = plt.figure(figsize=(12, 0.9 + 1.75 * 1.65 * len(ratios)), dpi=110, layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)  # type: ignore[union-attr]
-        figure.suptitle(f"{info.name}: {info.samples:,} samples of {info.patients:,} patients", x=0.01, ha="left", fontsize=13)
+        layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
+        figure = plt.figure(figsize=(12, 0.9 + 1.75 * 1.65 * len(ratios)), dpi=110, layout=layout)
+        figure.suptitle(
+            f"{info.name}: {info.samples:,} samples of {info.patients:,} patients", x=0.01, ha="left", fontsize=13
+        )
         grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
         for row, name in enumerate(images):
             _contact_sheet(figure.add_subfigure(grid[row]), data, name, colouring)
@@ -88,7 +94,9 @@ def _colouring(data: Dataset, label: str | None) -> _Colouring:
     if chosen is None:
         return _Colouring(None, ["samples"], np.zeros(len(data), int))
     if len(classes[chosen]) > len(COLOURS):
-        raise bad(f"label '{chosen}' has {len(classes[chosen])} classes", "--label", f"give one of at most {len(COLOURS)}")
+        raise bad(
+            f"label '{chosen}' has {len(classes[chosen])} classes", "--label", f"give one of at most {len(COLOURS)}"
+        )
     return _Colouring(chosen, list(classes[chosen]), np.asarray(data.label_values[chosen]))
 
 
@@ -118,14 +126,14 @@ def _contact_sheet(part: Any, data: Dataset, name: str, colouring: _Colouring) -
     """Images in rows, framed in the colour of their class, outlines of their mask drawn in."""
     at = _chosen(data, name, SHEET_IMAGES)
     if colouring.label:
-        at = at[np.argsort(colouring.code_N[at], kind="stable")]
+        at = at[np.argsort(colouring.codes[at], kind="stable")]
     part.suptitle(f"{name}: {len(at)} of {data.info.fields[name].count:,}", x=0.01, ha="left", fontsize=10)
     for ax, i in zip(part.subplots(SHEET_ROWS, SHEET_COLUMNS).ravel(), [*at, *[None] * SHEET_IMAGES], strict=False):
         _bare(ax)
         if i is None:
             ax.set_visible(False)
             continue
-        rec, code = data[int(i)], int(colouring.code_N[i])
+        rec, code = data[int(i)], int(colouring.codes[i])
         pixels = rec.read(name)
         ax.imshow(pixels[..., 0] if pixels.shape[2] < 3 else pixels[..., :3], cmap="gray")
         mask = name.replace("image", "mask") if "image" in name else "mask"
@@ -134,7 +142,9 @@ def _contact_sheet(part: Any, data: Dataset, name: str, colouring: _Colouring) -
         colour = COLOURS[code] if colouring.label and code >= 0 else QUIET
         for side in ax.spines.values():
             side.set(visible=True, color=colour, linewidth=2)
-        ax.set_xlabel(colouring.names[code] if colouring.label and code >= 0 else rec.key, fontsize=7, color=QUIET, labelpad=1)
+        ax.set_xlabel(
+            colouring.names[code] if colouring.label and code >= 0 else rec.key, fontsize=7, color=QUIET, labelpad=1
+        )
 
 
 def _bare(ax: Axes) -> None:
@@ -194,16 +204,38 @@ def _bag_sizes(ax: Axes, data: Dataset, name: str, colouring: _Colouring) -> Non
     at = _chosen(data, name, 20_000)
     sizes = np.array([data[int(i)].shape(name)[0] for i in at])
     wide = sizes.max() > 30 * max(sizes.min(), 1)
-    edges = np.geomspace(max(sizes.min(), 1), sizes.max() + 1, 31) if wide else np.linspace(sizes.min(), sizes.max() + 1, 31)
+    edges = (
+        np.geomspace(max(sizes.min(), 1), sizes.max() + 1, 31)
+        if wide
+        else np.linspace(sizes.min(), sizes.max() + 1, 31)
+    )
     groups = colouring.points(at)
-    ax.hist([sizes[m] for _, _, m in groups], bins=edges.tolist(), stacked=True, color=[c for _, c, _ in groups], edgecolor="white", linewidth=0.5)
+    ax.hist(
+        [sizes[m] for _, _, m in groups],
+        bins=edges.tolist(),
+        stacked=True,
+        color=[c for _, c, _ in groups],
+        edgecolor="white",
+        linewidth=0.5,
+    )
     if wide:
         ax.set_xscale("log")
-        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5) if sizes.min() <= t <= sizes.max()]
+        ticks = [
+            t
+            for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5)
+            if sizes.min() <= t <= sizes.max()
+        ]
         ax.set_xticks(ticks, [f"{t:,.0f}" for t in ticks])
         ax.minorticks_off()
     ax.axvline(float(np.median(sizes)), color=INK, linewidth=1, linestyle=":")
-    ax.text(float(np.median(sizes)), 0.97, f" median {np.median(sizes):,.0f}", transform=ax.get_xaxis_transform(), va="top", fontsize=8)
+    ax.text(
+        float(np.median(sizes)),
+        0.97,
+        f" median {np.median(sizes):,.0f}",
+        transform=ax.get_xaxis_transform(),
+        va="top",
+        fontsize=8,
+    )
     _tidy(ax, f"{name}: bag size", "rows", "samples")
 
 
@@ -219,7 +251,9 @@ def _bag_mean(rec: Rec, name: str) -> np.ndarray:
     return rec.rows(name, start, min(rows, start + MAX_ROWS)).astype(np.float32).mean(0)
 
 
-def _scatter(ax: Axes, data: Dataset, name: str, read: Callable[[Rec, str], np.ndarray], title: str, colouring: _Colouring) -> None:
+def _scatter(
+    ax: Axes, data: Dataset, name: str, read: Callable[[Rec, str], np.ndarray], title: str, colouring: _Colouring
+) -> None:
     """First two principal components of standardised features."""
     at = _chosen(data, name, MAX_SAMPLES)
     if len(at) < 3:
@@ -232,7 +266,7 @@ def _scatter(ax: Axes, data: Dataset, name: str, read: Callable[[Rec, str], np.n
         return
     xy_N2, share = principal_components(x_ND)
     for _, colour, mask in colouring.points(at):
-        ax.scatter(*xy_N2[mask].T, s=12, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white")
+        ax.scatter(xy_N2[mask, 0], xy_N2[mask, 1], s=12, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white")
     ax.set_xticks([])
     ax.set_yticks([])
     few = f", {len(at):,} samples" if len(at) < data.info.fields[name].count else ""
@@ -258,7 +292,9 @@ def _texts(ax: Axes, data: Dataset, name: str) -> None:
     for text in [texts[0], texts[len(texts) // 2], texts[-1]]:
         lines = textwrap.wrap(" ".join(text.split()), 52)
         shown.append("\n".join(lines[:4]) + (" ..." if len(lines) > 4 else ""))
-    most = ", ".join(w for w, _ in Counter(w.strip(".,:;").lower() for t in texts for w in t.split() if len(w) > 4).most_common(6))
+    most = ", ".join(
+        w for w, _ in Counter(w.strip(".,:;").lower() for t in texts for w in t.split() if len(w) > 4).most_common(6)
+    )
     _bare(ax)
     _tidy(ax, f"{name}: {words.min()} to {words.max()} words, median {np.median(words):.0f}")
     ax.set_xticks([])

@@ -1,11 +1,11 @@
 """References in a manifest: what stands in a field's cell, where its bytes are, and how they are read without running anything.
 
-    images/p1.png                    a file: jpg, jpeg, png, npy, txt
-    bag.pt                           a tensor saved by torch.save (weights only)
-    slides.npz#features              a member of an .npz, or of an .h5
-    slides.npz#features[120:180]     some of its rows: bags packed one after the other
-    rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
-    rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
+images/p1.png                    a file: jpg, jpeg, png, npy, txt
+bag.pt                           a tensor saved by torch.save (weights only)
+slides.npz#features              a member of an .npz, or of an .h5
+slides.npz#features[120:180]     some of its rows: bags packed one after the other
+rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
+rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from shards.describe import HEADER_BYTES, Header, HeaderError, header_of, npy_header
+from shards.errors import DataError
 from shards.format import KINDS
 from shards.numeric_table import TABLE_SUFFIXES, Table, is_table
 
@@ -78,7 +79,7 @@ class Reader:
     """Reads references; keeps the files it has open. Use as a context manager."""
 
     def __init__(self) -> None:
-        self._tables: dict[Path, Table] = {}
+        self._tables: dict[Path, Table | DataError] = {}
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._members: dict[tuple[Path, str], tuple[IO[bytes], Header]] = {}
         self._h5: dict[Path, Any] = {}
@@ -92,16 +93,28 @@ class Reader:
     def _close(self) -> None:
         for opened in [*(m[0] for m in self._members.values()), *self._zips.values(), *self._h5.values()]:
             opened.close()
-        self._members.clear(), self._zips.clear(), self._h5.clear()
+        for kept in (self._members, self._zips, self._h5):
+            kept.clear()
 
     def _make_room(self) -> None:
         if len(self._zips) + len(self._h5) >= MAX_OPEN:
             self._close()
 
     def table(self, path: Path) -> Table:
+        """The table at `path`, read once.
+
+        Raises:
+            DataError: not readable as a table; the same error at every call.
+        """
         if path not in self._tables:
-            self._tables[path] = Table(path)
-        return self._tables[path]
+            try:
+                self._tables[path] = Table(path)
+            except DataError as e:
+                self._tables[path] = e
+        found = self._tables[path]
+        if isinstance(found, DataError):
+            raise found
+        return found
 
     def vocab(self, ref: Reference) -> list[str]:
         """Feature names of a table reference."""
@@ -167,7 +180,9 @@ class Reader:
                 self._zips[ref.path] = _guarded(lambda: zipfile.ZipFile(ref.path))
             names = self._zips[ref.path].namelist()
             if f"{ref.member}.npy" not in names:
-                raise HeaderError(f"has no member '{ref.member}'; it has {', '.join(n.removesuffix('.npy') for n in names[:8])}")
+                raise HeaderError(
+                    f"has no member '{ref.member}'; it has {', '.join(n.removesuffix('.npy') for n in names[:8])}"
+                )
             stream = _guarded(lambda: self._zips[ref.path].open(f"{ref.member}.npy"))
             self._members[key] = stream, npy_header(_guarded(lambda: stream.read(HEADER_BYTES)))
         return self._members[key]
@@ -198,7 +213,8 @@ def _sliced(head: Header, ref: Reference) -> Header:
 def _npz_rows(stream: IO[bytes], head: Header, ref: Reference) -> np.ndarray:
     # A member of a compressed .npz can only be read forwards: rows asked for in file order cost one pass over it in all.
     want, dtype = _sliced(head, ref), np.dtype(head.dtype)
-    assert want.shape is not None and head.shape is not None
+    assert want.shape is not None
+    assert head.shape is not None
     row_bytes = int(np.prod(head.shape[1:], dtype=np.int64)) * dtype.itemsize
     size = int(np.prod(want.shape, dtype=np.int64)) * dtype.itemsize
     start = ref.rows[0] if ref.rows else 0

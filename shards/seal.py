@@ -54,7 +54,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         with open(path, encoding="utf-8", newline="") as f:
             rows = list(csv.DictReader(f))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise bad(f"is not a CSV in UTF-8 ({e})", path, "write it again with `python -m shards split` or `index`") from e
+        raise bad(
+            f"is not a CSV in UTF-8 ({e})", path, "write it again with `python -m shards split` or `index`"
+        ) from e
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise bad(f"line {line} has another number of cells than the header", path, "mend the line")
@@ -73,7 +75,9 @@ def read_rows(folder: Path, labels: Mapping[str, LabelInfo]) -> list[SampleRow]:
     """The inverse of `write_rows`."""
     splits, values = read_table(folder / "splits.csv"), read_table(folder / "labels.csv")
     if [r.get("sample") for r in splits] != [r.get("sample") for r in values]:
-        raise bad("splits.csv and labels.csv list different samples", folder, "run `python -m shards index` on the folder")
+        raise bad(
+            "splits.csv and labels.csv list different samples", folder, "run `python -m shards index` on the folder"
+        )
     kinds = {name: float if info.kind == "number" else str for name, info in labels.items()}
     return [
         SampleRow(s["sample"], s["patient"], s["split"], {n: to(v[n]) for n, to in kinds.items() if v[n]})
@@ -101,14 +105,21 @@ def vocab_problems(name: str, words: Sequence[str]) -> list[Problem]:
     twice = [w for w, n in counts.items() if n > 1]
     found = []
     if twice:
-        found.append(Problem(f"{len(twice)} names stand twice: {', '.join(twice[:5])}", where, "every column needs a name of its own"))
+        found.append(
+            Problem(
+                f"{len(twice)} names stand twice: {', '.join(twice[:5])}", where, "every column needs a name of its own"
+            )
+        )
     if any(not w.strip() for w in words):
         found.append(Problem("a name is empty", where, "name every column"))
     return found
 
 
 def label_infos(rows: Sequence[SampleRow], kinds: Mapping[str, str]) -> dict[str, LabelInfo]:
-    """Label descriptions by name (dataset.json keeps no other order); classes in alphabetical order, or by value where all are whole numbers."""
+    """Label descriptions in order of their names (dataset.json keeps no other).
+
+    Classes stand in alphabetical order, or by value where all are whole numbers.
+    """
     infos = {}
     for name, kind in sorted(kinds.items()):
         values = {v for r in rows if isinstance(v := r.labels.get(name), str)}
@@ -147,5 +158,3 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-

@@ -1,4 +1,4 @@
-"""Patient-disjoint splits: a pure function of (patients, strata, groups, fractions, seed), and the command that applies one to a data set."""
+"""Patient-disjoint splits: a pure function of (patients, strata, groups, fractions, seed), and its use on a data set."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ def parse_fractions(text: str) -> dict[str, float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    good = len(values) in (1, 2, 3) and all(0 <= v <= 1 for v in values) and abs(sum(values) - 1) < 1e-6 and values[0] > 0
+    good = (
+        len(values) in (1, 2, 3) and all(0 <= v <= 1 for v in values) and abs(sum(values) - 1) < 1e-6 and values[0] > 0
+    )
     if not good:
-        raise bad(f"'{text}' is not a list of fractions", WHERE, "give train,val,test as numbers that add up to 1, such as 0.8,0.1,0.1")
+        raise bad(
+            f"'{text}' is not a list of fractions",
+            WHERE,
+            "give train,val,test as numbers that add up to 1, such as 0.8,0.1,0.1",
+        )
     return {s: v for s, v in zip(SPLITS, values, strict=False) if v > 0}
 
 
@@ -73,7 +79,8 @@ def _proportional(
     by_stratum: dict[str, list[str]] = defaultdict(list)
     for name in names:
         by_stratum[strata.get(name, "")].append(name)
-    owed, given, result = dict.fromkeys(fractions, 0.0), Counter[str](), {}
+    owed, given = dict.fromkeys(fractions, 0.0), Counter[str]()
+    result: dict[str, str] = {}
     for stratum in sorted(by_stratum):
         members = [by_stratum[stratum][i] for i in rng.permutation(len(by_stratum[stratum]))]
         counts = {s: int(f * len(members) + 1e-9) for s, f in fractions.items()}
@@ -90,7 +97,10 @@ def _proportional(
 
 
 def _greedy(
-    units: Mapping[str, Sequence[str]], fractions: Mapping[str, float], rng: np.random.Generator, strata: Mapping[str, str]
+    units: Mapping[str, Sequence[str]],
+    fractions: Mapping[str, float],
+    rng: np.random.Generator,
+    strata: Mapping[str, str],
 ) -> dict[str, str]:
     """Sites from large to small, each to the split whose class counts it brings nearest to the target."""
     classes = sorted({strata.get(n, "") for members in units.values() for n in members})
@@ -137,10 +147,14 @@ def leaks(rows: Sequence[SampleRow]) -> list[Problem]:
     for row in rows:
         seen[row.patient].add(row.split)
     fix = "put all samples of a patient into one split, or run `python -m shards split`"
-    return [Problem(f"patient '{p}' is in {' and '.join(sorted(s))}", "splits", fix) for p, s in seen.items() if len(s) > 1]
+    return [
+        Problem(f"patient '{p}' is in {' and '.join(sorted(s))}", "splits", fix) for p, s in seen.items() if len(s) > 1
+    ]
 
 
-def nested_fractions(rows: Sequence[SampleRow], label: str | None, fractions: Sequence[float], seed: int) -> dict[str, list[SampleRow]]:
+def nested_fractions(
+    rows: Sequence[SampleRow], label: str | None, fractions: Sequence[float], seed: int
+) -> dict[str, list[SampleRow]]:
     """Training samples of each label fraction by file name; a smaller fraction lies inside every larger one.
 
     Patients are ranked once, classes interleaved in proportion; a fraction is a prefix of that ranking, of at least one patient a class.
@@ -183,9 +197,15 @@ def resplit(
     barcodes = group == "tss" and "tss" not in info.labels and all(TCGA.match(r.patient) for r in rows)
     for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
         if name is not None and name not in info.labels:
-            raise bad(f"no label '{name}'", option, f"one of: {', '.join(info.labels) or 'none, the data set has no labels'}")
+            raise bad(
+                f"no label '{name}'", option, f"one of: {', '.join(info.labels) or 'none, the data set has no labels'}"
+            )
     if any(not 0 < f <= 1 for f in label_fractions):
-        raise bad(f"{list(label_fractions)} is not a list of fractions", "--label-fractions", "numbers over 0 and up to 1, such as 0.01,0.1")
+        raise bad(
+            f"{list(label_fractions)} is not a list of fractions",
+            "--label-fractions",
+            "numbers over 0 and up to 1, such as 0.01,0.1",
+        )
     strata = patient_labels(rows, stratify) if stratify else None
     sites = {r.patient: r.patient[5:7] for r in rows} if barcodes else None
     groups = sites or (_sites(rows, group) if group else None)

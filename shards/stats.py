@@ -51,7 +51,7 @@ class Moments:
         self.m2_D += delta_D * np.where(known_D, x_D - self.mean_D, 0.0)
 
     @property
-    def std_D(self) -> np.ndarray:
+    def std_D(self) -> np.ndarray:  # noqa: N802
         """Population standard deviation; 0 for a constant feature."""
         std_D = np.sqrt(self.m2_D / np.maximum(self.count_D, 1))
         # Rounding leaves a constant feature with a few ulp of spread; that is no signal to divide by.
@@ -63,7 +63,8 @@ def fit(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> dict[str,
     train, fitted = {r.sample for r in rows if r.split == "train"}, {}
     for name in vector_fields(info.fields):
         shape = info.fields[name].shape
-        assert shape is not None and shape[0] is not None
+        assert shape
+        assert shape[0]
         moments, code = Moments(shape[0]), MISSING_CODE.get(name)
         for _, x_D in vectors(folder, info.shards, name, train):
             moments.add(np.where(x_D == code, np.nan, x_D) if code is not None else x_D.astype(np.float64))
@@ -84,5 +85,5 @@ def write_stats(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> N
         path.unlink(missing_ok=True)
         return
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())

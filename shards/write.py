@@ -65,7 +65,8 @@ class _Shard:
     """One tar being written: hashes its bytes and notes where each member lies."""
 
     def __init__(self, path: Path):
-        self.path, self.file, self.sha = path, open(path, "wb"), hashlib.sha256()
+        self.path, self.sha = path, hashlib.sha256()
+        self.file = open(path, "wb")  # noqa: SIM115 - closed by `close`, or by the writer when it gives up
         self.offset, self.samples = 0, 0
         self.rows: list[tuple[int, bytes, bytes, bytes, int, int, int]] = []
 
@@ -152,11 +153,15 @@ class DatasetWriter:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._lock)
-                raise bad("another process is writing this data set", self.out, "wait for it, or choose another --out") from None
+                raise bad(
+                    "another process is writing this data set", self.out, "wait for it, or choose another --out"
+                ) from None
             _empty(self.staging)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._shard is not None:
             with contextlib.suppress(OSError):
                 self._shard.file.close()
@@ -173,7 +178,9 @@ class DatasetWriter:
                 fix = f"KEY.FIELD.EXT of at most {MAX_NAME} characters, the extension one of {', '.join(KINDS)}"
                 raise bad(f"'{name}' cannot be a member's name", self.out, fix)
             if len(data) >= MAX_MEMBER:
-                raise bad(f"'{name}' has {len(data):,} bytes", self.out, "a member may have at most 8 GiB: split the sample")
+                raise bad(
+                    f"'{name}' has {len(data):,} bytes", self.out, "a member may have at most 8 GiB: split the sample"
+                )
         with disk_errors(self.out):
             self._room_for(padded_size(members)).add(key, members)
         self.keys.append(key)
@@ -219,7 +226,9 @@ def refuse_used(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise bad("the folder is not empty", out, "choose another --out, or give --overwrite to replace a data set")
     if not (out / "dataset.json").is_file():
-        raise bad("--overwrite replaces data sets only, and this folder has no dataset.json", out, "choose another --out")
+        raise bad(
+            "--overwrite replaces data sets only, and this folder has no dataset.json", out, "choose another --out"
+        )
 
 
 def _empty(folder: Path) -> None:
@@ -240,7 +249,9 @@ def swap_in(new: Path, out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         os.replace(new, out)
         return
-    if not _exchange(new, out):  # file systems without the atomic exchange: a moment in which only the old folder's other name exists
+    if not _exchange(
+        new, out
+    ):  # file systems without the atomic exchange: a moment in which only the old folder's other name exists
         aside = out.parent / f".{out.name}.old"
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(out, aside)

@@ -67,6 +67,10 @@ def get_source(name: str) -> Source:
     """
     if name not in source_names():
         near = difflib.get_close_matches(name, source_names(), n=1, cutoff=0.4)
-        raise bad(f"no source '{name}'", "source", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(source_names())}")
+        raise bad(
+            f"no source '{name}'",
+            "source",
+            f"did you mean '{near[0]}'?" if near else f"known: {', '.join(source_names())}",
+        )
     importlib.import_module(f"shards.sources.{name}")
     return _registered[name]

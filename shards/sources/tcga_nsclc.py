@@ -49,12 +49,26 @@ class Slide:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--features", type=Path, required=True, help="folder of CLAM .h5/.pt bags, or an .npz with features, offsets, slide")
-    parser.add_argument("--expression", type=Path, required=True, help="expression table: cases as rows or as columns (found out by barcode)")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        required=True,
+        help="folder of CLAM .h5/.pt bags, or an .npz with features, offsets, slide",
+    )
+    parser.add_argument(
+        "--expression",
+        type=Path,
+        required=True,
+        help="expression table: cases as rows or as columns (found out by barcode)",
+    )
     parser.add_argument("--labels", type=Path, required=True, help="label table, first column the case")
     parser.add_argument("--label-columns", help="columns of the label table to keep, comma-separated (default: all)")
-    parser.add_argument("--slides", choices=("dx1", "all"), default="dx1", help="first diagnostic slide of a patient, or all")
-    parser.add_argument("--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts")
+    parser.add_argument(
+        "--slides", choices=("dx1", "all"), default="dx1", help="first diagnostic slide of a patient, or all"
+    )
+    parser.add_argument(
+        "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
+    )
 
 
 @register("tcga_nsclc", options)
@@ -67,18 +81,32 @@ def find(args: argparse.Namespace) -> Found:
     for slide in sorted(slides, key=lambda s: s.rank):
         by_case[slide.case].append(slide)
     if args.slides == "dx1":
-        unmatched += [(s.name, "another slide of the patient was taken (--slides all takes every one)") for v in by_case.values() for s in v[1:]]
+        unmatched += [
+            (s.name, "another slide of the patient was taken (--slides all takes every one)")
+            for v in by_case.values()
+            for s in v[1:]
+        ]
         by_case = defaultdict(list, {c: v[:1] for c, v in by_case.items()})
     entries = []
     for case in sorted({*by_case, *expression, *labels}):
-        lacking = [what for what, have in (("slide", by_case), ("expression", expression), ("labels", labels)) if case not in have]
+        lacking = [
+            what
+            for what, have in (("slide", by_case), ("expression", expression), ("labels", labels))
+            if case not in have
+        ]
         if lacking:
             unmatched.append((case, f"no {' and no '.join(lacking)}"))
         else:
-            entries += [_entry(s, case, labels[case], expression[case], many=len(by_case[case]) > 1) for s in by_case[case]]
+            entries += [
+                _entry(s, case, labels[case], expression[case], many=len(by_case[case]) > 1) for s in by_case[case]
+            ]
     if not entries:
         fix = "check that all three name cases by TCGA barcode (TCGA-XX-XXXX)"
-        raise bad(f"nothing joined: {len(slides)} slides, {len(expression)} cases with expression, {len(labels)} with labels", "tcga_nsclc", fix)
+        raise bad(
+            f"nothing joined: {len(slides)} slides, {len(expression)} cases with expression, {len(labels)} with labels",
+            "tcga_nsclc",
+            fix,
+        )
     patients = {e.patient for e in entries}
     notes.append(f"{len(patients)} patients joined ({len(entries)} slides); {len(unmatched)} slides or cases left out")
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
@@ -95,7 +123,9 @@ def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict:
 def _entry(slide: Slide, case: str, labels: dict[str, str | float], expression: Reference, many: bool) -> Entry:
     """One sample; its key is the case, or the slide where a case has several."""
     key = re.sub(r"[^A-Za-z0-9_-]", "_", slide.name) if many else case
-    entry = Entry(f"slide {slide.name}", key, case, labels=labels, fields={"patches": slide.features, "rna": expression})
+    entry = Entry(
+        f"slide {slide.name}", key, case, labels=labels, fields={"patches": slide.features, "rna": expression}
+    )
     if slide.coords:
         entry.fields["coords"] = slide.coords
     return entry
@@ -106,14 +136,24 @@ def _slides(path: Path) -> tuple[list[Slide], list[tuple[str, str]]]:
     if path.is_dir():
         return _folder(path)
     if path.suffix != ".npz" or not path.is_file():
-        raise bad("neither a folder of bags nor an .npz", path, "give --features a folder with .h5/.pt files, or an .npz")
+        raise bad(
+            "neither a folder of bags nor an .npz", path, "give --features a folder with .h5/.pt files, or an .npz"
+        )
     with np.load(path, allow_pickle=False) as packed:
         lacking = {"features", "offsets", "slide"} - set(packed.files)
         if lacking:
-            raise bad(f"has no {', '.join(sorted(lacking))}", path, "the .npz needs features [N, D], offsets [S + 1] and slide [S]")
+            raise bad(
+                f"has no {', '.join(sorted(lacking))}",
+                path,
+                "the .npz needs features [N, D], offsets [S + 1] and slide [S]",
+            )
         names, offsets, coords = packed["slide"], packed["offsets"], "coords" in packed.files
     if len(offsets) != len(names) + 1 or (np.diff(offsets) <= 0).any():
-        raise bad(f"{len(offsets)} offsets for {len(names)} slides, or an empty bag", path, "offsets must rise and have one more entry than slide")
+        raise bad(
+            f"{len(offsets)} offsets for {len(names)} slides, or an empty bag",
+            path,
+            "offsets must rise and have one more entry than slide",
+        )
 
     def part(member: str, i: int) -> Reference:
         start, stop = int(offsets[i]), int(offsets[i + 1])
@@ -136,7 +176,9 @@ def _folder(path: Path) -> tuple[list[Slide], list[tuple[str, str]]]:
             features = Reference(f"{file.name}#features", file, "features") if h5 else Reference(file.name, file)
             slides.append(Slide(file.stem, features, Reference(f"{file.name}#coords", file, "coords") if h5 else None))
     if not slides:
-        raise bad("no .h5 or .pt file named by a TCGA barcode", path, "give the folder that holds CLAM's h5_files or pt_files")
+        raise bad(
+            "no .h5 or .pt file named by a TCGA barcode", path, "give the folder that holds CLAM's h5_files or pt_files"
+        )
     return slides, unmatched
 
 
@@ -149,7 +191,11 @@ def _expression(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[str,
     names = [str(cells[0]) for cells in rows if cells]
     across, down = sum(bool(CASE.match(c)) for c in header[1:]), sum(bool(CASE.match(n)) for n in names)
     if not across and not down:
-        raise bad("no TCGA barcode in the first column or in the header", path, "one of them must name cases as TCGA-XX-XXXX...")
+        raise bad(
+            "no TCGA barcode in the first column or in the header",
+            path,
+            "one of them must name cases as TCGA-XX-XXXX...",
+        )
     by_column = across > down
     cases, features = (header[1:], names) if by_column else (names, header[1:])
     note = f"expression: {len(features)} features x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
@@ -181,7 +227,9 @@ def _unfit(name: str) -> str | None:
     return "normal tissue, not tumour" if code and int(code[1]) not in PRIMARY else None
 
 
-def _labels(path: Path, columns: str | None, unmatched: list[tuple[str, str]]) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
+def _labels(
+    path: Path, columns: str | None, unmatched: list[tuple[str, str]]
+) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
     """Labels of each case and the kind of each column; the site is added from the barcode."""
     if not path.is_file():
         raise bad("no such file", path, "give --labels a CSV, TSV or Parquet table")
@@ -200,7 +248,12 @@ def _labels(path: Path, columns: str | None, unmatched: list[tuple[str, str]]) -
         else:
             values = dict(zip(header, row, strict=True))
             cells[case] = {c: str(values[c]) for c in keep if values[c] not in (None, "", "NA", "nan")}
-    numeric = {c for c in keep if (v := [r[c] for r in cells.values() if c in r]) and all(number(x) is not None for x in v)}
+    numeric = {
+        c for c in keep if (v := [r[c] for r in cells.values() if c in r]) and all(number(x) is not None for x in v)
+    }
     kinds = {c: "number" if c in numeric else "class" for c in keep} | {SITE: "class"}
-    labels = {case: {c: float(v) if c in numeric else v for c, v in row.items()} | {SITE: case[5:7]} for case, row in cells.items()}
+    labels = {
+        case: {c: float(v) if c in numeric else v for c, v in row.items()} | {SITE: case[5:7]}
+        for case, row in cells.items()
+    }
     return labels, kinds

@@ -1,0 +1,270 @@
+"""The first look at a manifest before packing: headers, tables and vectors of every sample; collects problems and decides dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
+from shards.describe import FieldTally, Header, HeaderError
+from shards.errors import DataError, Problem
+from shards.format import KINDS
+from shards.manifest import Entry, Manifest
+from shards.reference import Reader, Reference
+from shards.seal import SampleRow, vocab_problems
+from shards.split import assign
+from shards.write import MAX_NAME, SHARD_BYTES
+
+
+def cell_place(entry: Entry, name: str, ref: Reference) -> str:
+    """Names a cell of the manifest."""
+    return f"{entry.where} ('{entry.sample}'), field '{name}', {ref.text}"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How to pack. Dictionaries map a field's name to its choice.
+
+    dtypes: dtype on disk; default: the most compact that keeps the values (vectors), float16 (float arrays), int32 (coords).
+    impute: what a NaN in a vector becomes: 'mean' (over the training split) or a number. Without it a NaN is a problem.
+    transforms: 'log2p1' for log2(x + 1); applied before anything else.
+    vocab: feature names of a vector field that does not come from a table, one a line in a text file.
+    strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
+    """
+
+    name: str | None = None
+    version: str = "1"
+    source: str = ""
+    licence: str = ""
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    impute: Mapping[str, str] = field(default_factory=dict)
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    vocab: Mapping[str, Path] = field(default_factory=dict)
+    strip_version: Sequence[str] = ()
+    fractions: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
+    split_seed: int = 0
+    stratify: str | None = None
+    shard_bytes: int = SHARD_BYTES
+    shard_samples: int | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class Plan:
+    """What the inspection settled: everything that converting one sample needs."""
+
+    rows: list[SampleRow]
+    dtypes: dict[str, str]
+    fills: dict[str, np.ndarray]
+    vocab: dict[str, list[str]]
+    notes: list[str]
+    problems: list[Problem]
+    refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
+    source_bytes: int
+
+
+class Survey:
+    """Call `plan` once."""
+
+    def __init__(self, manifest: Manifest, options: PackOptions, reader: Reader):
+        self.manifest, self.options, self.reader = manifest, options, reader
+        self.problems = list(manifest.problems)
+        self.tally = FieldTally()
+        self.profiles: dict[str, VectorProfile] = {}
+        self.sources: dict[str, str] = {}  # source dtype of the fields with two axes or more
+        self.vocab: dict[str, list[str]] = {}
+        self.tables: set[Path] = set()
+        self.missing: dict[str, int] = {}  # samples with NaN
+        self.files: set[Path] = set()
+        self.refused: set[tuple[str, str]] = set()
+
+    def plan(self) -> Plan:
+        names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
+        self._check_options(names)
+        rows = self._rows()
+        split_of = {r.sample: r.split for r in rows}
+        for name, path in self.options.vocab.items():
+            self._read_vocab(name, path)
+        for entry in self.manifest.entries:
+            for name, ref in entry.fields.items():
+                self._look(entry, name, ref, split_of.get(entry.sample) == "train")
+            for name in entry.texts:
+                self.tally.add(entry.sample, name, "txt", Header())
+        self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
+        self.problems += [p for n, words in self.vocab.items() for p in vocab_problems(n, words)]
+        self.problems += self.tally.problems(self.vocab)
+        fills = self._fills()
+        dtypes, notes = self._dtypes()
+        seen = sum(p.stat().st_size for p in self.files)
+        return Plan(rows, dtypes, fills, self.vocab, notes, self.problems, self.refused, seen)
+
+    def _check_options(self, names: Sequence[str]) -> None:
+        options = self.options
+        flags: list[tuple[str, Sequence[str]]] = [
+            ("--dtype", [*options.dtypes]),
+            ("--impute", [*options.impute]),
+            ("--transform", [*options.transforms]),
+            ("--vocab", [*options.vocab]),
+            ("--strip-version", options.strip_version),
+        ]
+        for flag, given in flags:
+            for name in set(given) - set(names):
+                self.problems.append(
+                    Problem(f"no field '{name}'", flag, f"fields of this manifest: {', '.join(names)}")
+                )
+        checks: list[tuple[str, Mapping[str, str], Sequence[str]]] = [
+            ("--dtype", options.dtypes, DTYPES),
+            ("--transform", options.transforms, [*TRANSFORMS]),
+        ]
+        for flag, given_to, known in checks:
+            for name, value in given_to.items():
+                if value not in known:
+                    self.problems.append(Problem(f"'{name}={value}'", flag, f"one of {', '.join(known)}"))
+
+    def _rows(self) -> list[SampleRow]:
+        entries, options = self.manifest.entries, self.options
+        given = [e.split for e in entries]
+        if any(given) and not all(given):
+            self.problems.append(
+                Problem(
+                    "some lines have a split and some have none",
+                    "column 'split'",
+                    "fill all of them, or drop the column",
+                )
+            )
+        of: dict[str, str] = {}
+        if not any(given) and entries and all(e.patient for e in entries):
+            if options.stratify is not None and options.stratify not in self.manifest.label_kinds:
+                self.problems.append(
+                    Problem(
+                        f"no label '{options.stratify}'",
+                        "--stratify",
+                        f"one of: {', '.join(self.manifest.label_kinds) or 'none'}",
+                    )
+                )
+            strata = {e.patient: str(e.labels.get(options.stratify or "", "")) for e in entries}
+            try:
+                of = assign([e.patient for e in entries], options.fractions, options.split_seed, strata)
+            except DataError as e:
+                self.problems += e.problems
+        return [SampleRow(e.sample, e.patient, e.split or of.get(e.patient, "train"), e.labels) for e in entries]
+
+    def _read_vocab(self, name: str, path: Path) -> None:
+        try:
+            self.vocab[name] = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as e:
+            self.problems.append(
+                Problem(
+                    f"cannot be read ({e})", f"--vocab {name}={path}", "give a text file with one feature name a line"
+                )
+            )
+
+    def _look(self, entry: Entry, name: str, ref: Reference, in_train: bool) -> None:
+        """Looks at one cell; whatever is wrong with it becomes a problem."""
+        try:
+            if not ref.path.is_file():
+                raise HeaderError("no such file", f"looked at {ref.path}; paths are relative to the manifest")
+            self.files.add(ref.path)
+            if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
+                raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
+            if ref.is_table and ref.path not in self.tables:
+                self.tables.add(ref.path)
+                self.problems += self.reader.table(ref.path).problems
+            head = self.reader.header(name, ref)
+            self.tally.add(entry.sample, name, ref.ext, head)
+            if ref.is_table:
+                self._same_vocab(name, ref)
+            if KINDS[ref.ext] == "array":
+                self._look_array(name, ref, head, in_train)
+        except HeaderError as e:
+            self.refused.add((entry.sample, name))
+            self.problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
+        except DataError as e:  # an unreadable table, said once
+            self.refused.add((entry.sample, name))
+            self.problems += [p for p in e.problems if p not in self.problems]
+
+    def _look_array(self, name: str, ref: Reference, head: Header, in_train: bool) -> None:
+        assert head.shape is not None
+        assert head.dtype is not None
+        if len(head.shape) != 1:
+            self.sources.setdefault(name, head.dtype)
+            if 0 in head.shape or not head.shape:
+                fix = "drop the reference; an empty cell means the field is missing"
+                raise HeaderError(f"has shape {head.shape}: nothing in it", fix)
+            return
+        x_D = self._transformed(name, self.reader.array(ref))
+        profile = self.profiles.setdefault(name, VectorProfile(len(x_D)))
+        if profile.width != len(x_D):
+            return  # the tally reports differing widths
+        profile.add(x_D, in_train)
+        if not np.isfinite(x_D).all():
+            self.missing[name] = self.missing.get(name, 0) + 1
+            if name not in self.options.impute:
+                raise self._missing(name, x_D)
+
+    def _transformed(self, name: str, x_D: np.ndarray) -> np.ndarray:
+        kind = self.options.transforms.get(name, "none")
+        if kind == "log2p1" and np.nanmin(x_D, initial=0) < 0:
+            raise HeaderError(f"has negative values (down to {np.nanmin(x_D):g}): log2p1 is for counts and FPKM/TPM")
+        return TRANSFORMS.get(kind, TRANSFORMS["none"])(x_D.astype(np.float32) if kind != "none" else x_D)
+
+    def _missing(self, name: str, x_D: np.ndarray) -> HeaderError:
+        bad_D = np.flatnonzero(~np.isfinite(x_D))
+        words = self.vocab.get(name, [])
+        which = ", ".join(words[i] if i < len(words) else f"column {i}" for i in bad_D[:3])
+        fix = (
+            f"mend the values, or say what they become: "
+            f"--impute {name}=mean (over the training split) or --impute {name}=0"
+        )
+        return HeaderError(f"{len(bad_D)} of {len(x_D)} values are NaN or infinite ({which})", fix)
+
+    def _same_vocab(self, name: str, ref: Reference) -> None:
+        words = self.reader.vocab(ref)
+        if self.vocab.setdefault(name, words) is not words and self.vocab[name] != words:
+            raise HeaderError("this table's features are not those of the field's first table, or in another order")
+
+    def _words(self, name: str) -> list[str]:
+        words = self.vocab[name]
+        return [w.split(".")[0] for w in words] if name in self.options.strip_version else words
+
+    def _fills(self) -> dict[str, np.ndarray]:
+        fills = {}
+        for name, how in self.options.impute.items():
+            profile, where = self.profiles.get(name), f"--impute {name}={how}"
+            if profile is None:
+                continue
+            if how != "mean":
+                try:
+                    fills[name] = np.full(profile.width, float(how), np.float32)
+                except ValueError:
+                    self.problems.append(Problem(f"'{how}' is neither 'mean' nor a number", where, "give one of them"))
+                continue
+            never = int((profile.train.count_D == 0).sum())
+            if never:
+                self.problems.append(
+                    Problem(
+                        f"{never} features have no value in the training split",
+                        where,
+                        f"drop them, or give a number: --impute {name}=0",
+                    )
+                )
+            fills[name] = profile.train.mean_D.astype(np.float32)
+        return fills
+
+    def _dtypes(self) -> tuple[dict[str, str], list[str]]:
+        dtypes = {n: self.options.dtypes.get(n, array_dtype(n, s)) for n, s in self.sources.items()}
+        notes = []
+        for name, profile in self.profiles.items():
+            best, why = profile.dtype()
+            if self.missing.get(name) and best == "int8" and self.options.impute.get(name) == "mean":
+                best, why = "float16", "imputed means are no whole numbers"
+            dtypes[name] = self.options.dtypes.get(name, best)
+            notes.append(f"{name}: {dtypes[name]}" + (f" ({why})" if dtypes[name] == best else " (as asked)"))
+            if self.missing.get(name):
+                how, count = self.options.impute.get(name), self.missing[name]
+                notes.append(f"{name}: {profile.missing} missing values of {count} samples became {how}")
+        notes += [f"{n}: {d}" for n, d in dtypes.items() if n in self.sources]
+        return dtypes, notes
