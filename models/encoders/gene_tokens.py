@@ -1,0 +1,126 @@
+"""Genome encoders of MRM (section 3.2, "SNN encoder with self-attention blocks"): vectors of several genetic modalities to
+tokens. The paper does not say how a vector becomes tokens; here it is cut into fragments.
+
+Shape letters: B samples, F features of a modality, T tokens (fragments), S tokens with the class token, C width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoders.snn import SNN
+from models.encoders.vit import Block
+from models.layers.attention import attention, merge_heads
+from models.layers.checkpointing import checkpointed
+
+EPS = 1e-6
+
+
+class MaskedBlock(Block):
+    """The ViT's block, with keys that may be absent."""
+
+    def forward(self, x_BSC: Tensor, real_BS: Tensor | None = None) -> Tensor:
+        return checkpointed(self._masked, x_BSC, real_BS)
+
+    def _masked(self, x_BSC: Tensor, real_BS: Tensor | None) -> Tensor:
+        mask = None if real_BS is None else real_BS[:, None, None]
+        seen = attention(*self.attn.heads_of(self.norm1(x_BSC)), mask)
+        x_BSC = x_BSC + self.drop_path(self.attn.proj(merge_heads(seen)))
+        return x_BSC + self.drop_path(self.mlp(self.norm2(x_BSC)))
+
+
+class FragmentTokens(nn.Module):
+    """{name: [B, F]} -> tokens [B, 1 + T, C], class token first.
+
+    A vector is padded with zeros and cut into fragments; one SNN a modality makes a token of each; a learned position
+    and the modality's embedding are added.
+    """
+
+    def __init__(self, widths: Mapping[str, int], fragment: int, dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.fragment = fragment
+        self.tokens = {name: math.ceil(width / fragment) for name, width in widths.items()}
+        self.snn = nn.ModuleDict({name: SNN(fragment, dim, (hidden,), dropout) for name in widths})
+        self.cls_C = nn.Parameter(torch.randn(dim) * 0.02)
+        self.position_TC = nn.Parameter(torch.randn(sum(self.tokens.values()), dim) * 0.02)
+        self.modality_MC = nn.Parameter(torch.randn(len(self.tokens), dim) * 0.02)
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        B = len(next(iter(values.values())))
+        made = []
+        for i, (name, count) in enumerate(self.tokens.items()):
+            x_BF = values[name]
+            x_BTF = F.pad(x_BF, (0, count * self.fragment - x_BF.shape[1])).view(B * count, self.fragment)
+            made.append(self.snn[name](x_BTF)[0].view(B, count, -1) + self.modality_MC[i])
+        x_BTC = torch.cat(made, 1) + self.position_TC
+        return torch.cat([self.cls_C.expand(B, 1, -1), x_BTC], 1)
+
+
+class GeneTokens(nn.Module):
+    """Fragment tokens, then transformer blocks with the ViT's names (`snn_tok`)."""
+
+    first = 1  # tokens before the fragments: the class token
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        dim: int,
+        depth: int,
+        heads: int,
+        fragment: int = 128,
+        hidden: int = 256,
+        dropout: float = 0.25,
+    ):
+        super().__init__()
+        self.widths, self.out = dict(widths), fragment
+        self.embed = FragmentTokens(widths, fragment, dim, hidden, dropout)
+        self.blocks = nn.ModuleList(MaskedBlock(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+        for m in self.blocks.modules():
+            if isinstance(m, nn.Linear):
+                nn.init.xavier_uniform_(m.weight)
+                nn.init.zeros_(m.bias)
+
+    def real(self, present: Mapping[str, Tensor]) -> Tensor:
+        """[B, 1 + T]: the tokens of the modalities a sample has; the class token where it has any."""
+        parts = [present[n][:, None].expand(-1, count) for n, count in self.embed.tokens.items()]
+        real_BT = torch.cat(parts, 1)
+        return torch.cat([real_BT.any(1, keepdim=True), real_BT], 1)
+
+    def split(self, predicted_BSF: Tensor) -> dict[str, Tensor]:
+        """Predictions for every token as one vector [B, F] a modality."""
+        parts = predicted_BSF[:, 1:].split(list(self.embed.tokens.values()), 1)
+        return {n: p.flatten(1)[:, : self.widths[n]] for n, p in zip(self.widths, parts, strict=True)}
+
+
+class GeneVector(nn.Module):
+    """All features through one SNN to a single token (`snn_vec`); there is no relation between gene tokens to mask."""
+
+    first = 0
+
+    def __init__(self, widths: Mapping[str, int], dim: int, hidden: int = 256, dropout: float = 0.25):
+        super().__init__()
+        self.widths, self.out = dict(widths), sum(widths.values())
+        self.embed = _OneToken(self.out, dim, hidden, dropout)
+        self.blocks = nn.ModuleList()
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+
+    def real(self, present: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([present[n] for n in self.widths], 1).any(1, keepdim=True)
+
+    def split(self, predicted_B1F: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.widths, predicted_B1F[:, 0].split(list(self.widths.values()), 1), strict=True))
+
+
+class _OneToken(nn.Module):
+    def __init__(self, features: int, dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.snn = SNN(features, dim, (hidden,), dropout)
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        return self.snn(torch.cat(list(values.values()), 1))[1]

@@ -1,0 +1,58 @@
+"""Images on their way to a model: fitting and augmenting in a worker thread, normalising on the device.
+
+Shape letters: B images, C colours, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# Mean and standard deviation of ImageNet's colours, as every published ViT expects them.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def fitted(image_HWC: np.ndarray, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
+    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> [size, size, 3]; grey becomes three equal colours.
+
+    "crop" scales the shorter side to `size` and cuts the centre out; "stretch" scales each side by itself.
+    """
+    if image_HWC.ndim == 2 or image_HWC.shape[2] == 1:
+        image_HWC = np.repeat(image_HWC.reshape(*image_HWC.shape[:2], 1), 3, axis=2)
+    picture, (H, W) = Image.fromarray(image_HWC), image_HWC.shape[:2]
+    side = min(H, W)
+    left, top = ((W - side) / 2, (H - side) / 2) if fit == "crop" else (0.0, 0.0)
+    box = (left, top, left + side, top + side) if fit == "crop" else (0, 0, W, H)
+    if (H, W) == (size, size):
+        return np.ascontiguousarray(image_HWC)
+    # Pillow's bilinear resize widens its kernel when it shrinks, so fine structure does not alias.
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+
+
+def augment(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, flip: float) -> np.ndarray:
+    """Rotation by up to `rotate` degrees either way (corners become black), horizontal flip with probability `flip`."""
+    angle, mirrored = rng.uniform(-rotate, rotate), rng.random() < flip
+    if rotate:
+        image_HWC = np.asarray(Image.fromarray(image_HWC).rotate(angle, Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(image_HWC[:, ::-1] if mirrored else image_HWC)
+
+
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(torch.tensor(c, device=device).view(3, 1, 1) for c in (MEAN, STD))  # type: ignore[return-value]
+
+
+def normalised(image_BHWC: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] with ImageNet's mean and deviation taken out."""
+    mean, std = _constants(image_BHWC.device)
+    return (image_BHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def to_pixels(image_BCHW: Tensor) -> np.ndarray:
+    """The inverse for people: uint8 [B, H, W, 3]."""
+    mean, std = _constants(image_BCHW.device)
+    scaled = ((image_BCHW.float() * std + mean) * 255).round().clamp(0, 255)
+    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()

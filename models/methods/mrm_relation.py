@@ -1,0 +1,467 @@
+"""MRM: Masked Relation Modeling for Medical Image Pre-Training with Genetics (Yang et al., ICCV 2023).
+
+Nothing of the input is hidden. Two passes share their weights: the intact pass is the encoders as they are deployed; in
+the masked pass the first attention blocks lose their strongest relations, within a modality and across (eq. 3-6). From the
+masked tokens of one modality and the intact ones of the other each modality is reconstructed (eq. 7), and the relations
+between samples are asked to be the same in both passes (eq. 8-13). Without genetics it is the image-only variant (Table 5).
+docs/methods/mrm_relation.md says what the paper leaves open and what was chosen.
+
+Shape letters: B samples, H x W pixels, P patches, L image tokens, S gene tokens, F features, C width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Bounded
+from torch import Tensor, nn
+
+from models.contract import Batch, Encoded, Group, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
+from models.encoders.gene_tokens import GeneTokens, GeneVector
+from models.encoders.relation import Cascade, Plan, TwoPass
+from models.encoders.vit import ViT, sincos_2d
+from models.layers.image import augment, fitted, normalised, to_pixels
+from models.layers.relation import Masking
+from models.losses_relation import Matching, MatchMode, Reduction, colour_mean_baseline, squared_error
+from models.parallel import global_mean
+from models.registry import register
+
+# Allele counts and flags enter as they are; everything else as z-scores of the training split.
+RAW = ("snp", "burden", "mutation")
+SNP_CODES = (-1, 0, 1, 2)
+
+
+class MrmRelationOptions(Options):
+    genetics: tuple[str, ...] = ("snp", "pgs", "burden")
+    """Genetic modalities, by field name: any vector field. Empty: images alone (Table 5)."""
+    missing: Literal["mask", "drop"] = "mask"
+    """Samples that lack a modality: its tokens are left out everywhere, or the whole sample is."""
+    img_size: int = Bounded(224, ge=8)
+    """Pixels of a side."""
+    patch: int = Bounded(16, ge=2)
+    """Pixels of a patch's side."""
+    fit: Literal["crop", "stretch"] = "crop"
+    """Images that are not square: the centre is cut out, or they are stretched."""
+    rotate: float = Bounded(20.0, ge=0, le=180)
+    """Largest rotation in training, in degrees."""
+    flip: float = Bounded(0.5, ge=0, le=1)
+    """Probability of a horizontal flip in training."""
+    dim: int = Bounded(768, ge=8)
+    """Width of the image encoder."""
+    depth: int = Bounded(12, ge=1)
+    """Its blocks."""
+    heads: int = Bounded(12, ge=1)
+    """Attention heads of both encoders and of the cross attention."""
+    init: Literal["scratch", "imagenet_mae"] = "scratch"
+    """Start of the image encoder: random, or MAE's ImageNet weights from `weights`."""
+    weights: str | None = None
+    """File for init=imagenet_mae (mae_pretrain_vit_base.pth, or any timm ViT of these sizes)."""
+    gene_encoder: Literal["snn_tok", "snn_vec"] = "snn_tok"
+    """Fragments of the vectors as tokens with self-attention, or one vector from a plain SNN (no gene masking)."""
+    gene_dim: int | None = Bounded(None, ge=8)
+    """Width of the gene encoder; None: as the image encoder. Another width adds a projection for matching."""
+    gene_depth: int = Bounded(4, ge=1)
+    """Its transformer blocks."""
+    fragment: int = Bounded(128, ge=1)
+    """Features that make one gene token."""
+    gene_hidden: int = Bounded(256, ge=1)
+    """Hidden width of the SNN."""
+    gene_dropout: float = Bounded(0.25, ge=0, lt=1)
+    """Its AlphaDropout."""
+    normalise: Literal["stats", "none"] = "stats"
+    """Scores and expression as z-scores by the training split's statistics, or as stored; never snp, burden, mutation."""
+    cross_attn_blocks: tuple[int, ...] = (0, 1)
+    """Blocks of both encoders that mask relations in the masked pass."""
+    cascade: Cascade = "per_block"
+    """Each such block masks self, then cross relations; or the first masks self and the others have cross instead."""
+    tau_image: float = Bounded(0.75, ge=0, le=1)
+    """Share of relations masked in rows whose query is an image token (tau_I)."""
+    tau_genes: float = Bounded(0.5, ge=0, le=1)
+    """The same for gene tokens (tau_G)."""
+    renorm: bool = False
+    """Scale what is left of a row to sum 1 (not in eq. 4)."""
+    share_heads: bool = False
+    """Mask the same elements in all heads, chosen by their mean."""
+    mask_cls: bool = True
+    """Class tokens are masked like any other; false: their rows and columns stay and do not count."""
+    decoder_dim: int = Bounded(512, ge=8)
+    """Width of the image decoder."""
+    decoder_depth: int = Bounded(8, ge=1)
+    """Its blocks."""
+    decoder_heads: int = Bounded(16, ge=1)
+    """Its heads."""
+    gene_decoder_dim: int = Bounded(256, ge=8)
+    """Width of the gene decoder."""
+    gene_decoder_depth: int = Bounded(2, ge=1)
+    """Its blocks."""
+    gene_decoder_heads: int = Bounded(8, ge=1)
+    """Its heads."""
+    reduction: Reduction = "mean"
+    """Reconstruction: mean over batch and elements, or the squared norms of eq. 7 to the letter (of order 1e5)."""
+    norm_pix_loss: bool = False
+    """Image target: each patch scaled to mean 0 and variance 1, instead of ImageNet-normalised pixels."""
+    burden_loss: Literal["mse", "bce"] = "mse"
+    """Burden scores (0 or 1): squared error as the paper, or binary cross-entropy."""
+    image_weight: float = Bounded(1.0, ge=0)
+    """Weight of the image reconstruction."""
+    gene_weight: float = Bounded(1.0, ge=0)
+    """Weight of the genome reconstruction."""
+    match_weight: float = Bounded(1.0, ge=0)
+    """Weight of relation matching (lambda)."""
+    match_feature: Literal["mean", "cls"] = "mean"
+    """Vector of a sample: mean of its tokens after the last norm without the class token, or the class token."""
+    match_n: int = Bounded(8, ge=2)
+    """Samples of the global batch whose relations are matched ("8 random pairs")."""
+    match_mode: MatchMode = "subset"
+    """Relations among that many samples, or that many single relations."""
+    match_stopgrad: Literal["none", "intact", "masked"] = "none"
+    """The pass that gets no gradient from matching."""
+    gene_lr_scale: float = Bounded(1.0, gt=0)
+    """Learning rate of the gene encoder relative to the rest; it takes no weight decay (Adam beside AdamW)."""
+
+
+@register("mrm_relation")
+class MrmRelation(Method):
+    """ViT and gene encoder in two passes, two decoders; parameters lie in submodules only."""
+
+    Options = MrmRelationOptions
+    paper = "Yang et al., MRM: Masked Relation Modeling for Medical Image Pre-Training with Genetics, ICCV 2023"
+    inputs = ("image",)
+    options: MrmRelationOptions
+
+    def __init__(self, options: MrmRelationOptions, schema: Schema):
+        super().__init__(options, schema)
+        o = options
+        if problems := list(_problems(o, schema)):
+            raise MethodError(problems)
+        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
+        self.gene_dim = o.gene_dim or o.dim
+        vit = ViT(o.img_size, o.patch, o.dim, o.depth, o.heads)
+        if o.init == "imagenet_mae":
+            self.loaded = vit.load_weights(o.weights or "")
+        genes = self._gene_encoder() if self.widths else None
+        spare = {"renorm": o.renorm, "share_heads": o.share_heads, "spare_cls": not o.mask_cls}
+        plan = Plan(o.cross_attn_blocks, o.cascade, Masking(o.tau_image, **spare), Masking(o.tau_genes, **spare))
+        self.encoder = TwoPass(vit, genes, plan, o.heads, self.gene_dim)
+        self._build_decoders(vit, genes)
+        self.match_proj = nn.Linear(self.gene_dim, o.dim) if genes is not None and self.gene_dim != o.dim else None
+        self._build_statistics()
+        self.enter("")
+
+    def _gene_encoder(self) -> GeneTokens | GeneVector:
+        o = self.options
+        if o.gene_encoder == "snn_vec":
+            return GeneVector(self.widths, self.gene_dim, o.gene_hidden, o.gene_dropout)
+        return GeneTokens(self.widths, self.gene_dim, o.gene_depth, o.heads, o.fragment, o.gene_hidden, o.gene_dropout)
+
+    def _build_decoders(self, vit: ViT, genes: GeneTokens | GeneVector | None) -> None:
+        o = self.options
+
+        def places(width: int) -> Tensor:
+            return nn.functional.pad(sincos_2d(*vit.grid, width), (0, 0, 1, 0))
+
+        self.image_decoder = FusionDecoder(
+            o.dim,
+            None if genes is None else self.gene_dim,
+            o.decoder_dim,
+            o.decoder_depth,
+            o.decoder_heads,
+            o.patch**2 * 3,
+            places(o.decoder_dim),
+        )
+        self.gene_decoder = None
+        if genes is not None:
+            width, depth, heads = o.gene_decoder_dim, o.gene_decoder_depth, o.gene_decoder_heads
+            self.gene_decoder = FusionDecoder(
+                self.gene_dim, o.dim, width, depth, heads, genes.out, other_places=places(width)
+            )
+
+    def _build_statistics(self) -> None:
+        """mean_NAME, std_NAME: the training split's, or 0 and 1; a feature that never varies becomes 0."""
+        for name, width in self.widths.items():
+            field = self.schema.fields[name]
+            mean = np.zeros(width) if field.mean is None else np.asarray(field.mean)
+            std = np.ones(width) if field.std is None else np.asarray(field.std)
+            self.register_buffer(f"mean_{name}", torch.from_numpy(mean.astype(np.float32)))
+            self.register_buffer(f"std_{name}", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
+
+    # --------------------------------------------------------------------------------------------------------- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        fields = ("image", *self.options.genetics)
+        return (Stage("pretrain", fields, compares=self.options.match_weight > 0, epochs=50),)
+
+    def enter(self, stage: str) -> None:
+        """`pretrain`, or "" for the deployed image encoder."""
+        super().enter(stage)
+        for name, p in self.named_parameters():
+            p.requires_grad_(stage == "pretrain" or name.startswith("encoder.vit."))
+
+    def no_weight_decay(self) -> Iterable[str]:
+        return [n for n, _ in self.named_parameters() if n.split(".")[-1] in ("cls_token", "kind_2W")]
+
+    def param_groups(self) -> list[Group]:
+        """The gene encoder apart, without weight decay: the paper's Adam for the SNN beside AdamW for the rest."""
+        mine = {id(p) for n, p in self.named_parameters() if n.startswith("encoder.genes.")}
+        groups = [
+            Group(g.name, [p for p in g.params if id(p) not in mine], g.lr_scale, g.decay_scale)
+            for g in super().param_groups()
+        ]
+        genes = [p for p in self.parameters() if p.requires_grad and id(p) in mine]
+        groups.append(Group("genes", genes, self.options.gene_lr_scale, 0.0))
+        return [g for g in groups if g.params]
+
+    def chance(self, batch_size: int) -> dict[str, float]:
+        """Normalised patches: their variance. Other terms depend on the data: see rec_image_baseline,
+        rec_genes_baseline, match_self_shuffled, match_cross_shuffled among the diagnostics."""
+        o, F = self.options, self.options.patch**2 * 3
+        # Unbiased variance: the squared norm of a patch is F - 1, not F.
+        return {"rec_image": (F - 1) / F} if o.norm_pix_loss and o.reduction == "mean" else {}
+
+    # ----------------------------------------------------------------------------------------------------------- data
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        o, size = self.options, self.options.img_size
+        present = {"image": record.has("image")}
+        image = fitted(record.read("image"), size, o.fit) if present["image"] else np.zeros((size, size, 3), np.uint8)
+        if self.stage == "":
+            return Sample({"image": image}, present)
+        arrays = {"image": augment(image, rng, o.rotate, o.flip), "draw": rng.random(2, dtype=np.float32)}
+        for name, width in self.widths.items():
+            present[name] = record.has(name)
+            dtype = self.schema.fields[name].dtype or "float32"
+            values = record.read(name) if present[name] else np.zeros(width)
+            arrays[name] = self._checked(record, name, values, width).astype(dtype)
+        return Sample(arrays, present)
+
+    @staticmethod
+    def _checked(record: Record, name: str, values: np.ndarray, width: int) -> np.ndarray:
+        if values.shape != (width,):
+            raise MethodError(
+                [f"sample {record.key}: '{name}' has shape {values.shape}, not ({width},); pack it again"]
+            )
+        if name == "snp" and not np.isin(values[np.isfinite(values)], SNP_CODES).all():
+            odd = sorted({float(v) for v in values if v not in SNP_CODES})[:3]
+            raise MethodError(
+                [f"sample {record.key}: 'snp' holds {odd}; genotypes are 0, 1, 2, and -1 for a missing call"]
+            )
+        return values
+
+    # -------------------------------------------------------------------------------------------------------- forward
+
+    def _vectors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Genetic vectors as the encoder takes them and the decoder gives them back, and which values are known.
+
+        An unknown value (a missing call, NaN) enters as the likeliest one: the genotype that is the mode at the
+        training frequency under Hardy-Weinberg equilibrium, else the mean. It is no target.
+        """
+        values, known = {}, {}
+        for name in self.widths:
+            x_BF = batch[name].float()
+            known[name] = x_BF.isfinite() & ((x_BF >= 0) if name == "snp" else True)
+            mean_F, std_F = getattr(self, f"mean_{name}").float(), getattr(self, f"std_{name}").float()
+            if name == "snp":
+                # f = mean / 2; the mode of (1-f)^2, 2f(1-f), f^2 changes at f = 1/3 and 2/3.
+                likely_F = (mean_F > 2 / 3).float() + (mean_F > 4 / 3).float()
+            else:
+                likely_F = mean_F
+            x_BF = torch.where(known[name] & batch.present[name][:, None], x_BF, likely_F)
+            scaled = self.options.normalise == "stats" and name not in RAW
+            values[name] = (x_BF - mean_F) / std_F if scaled else x_BF
+        return values, known
+
+    def _weights(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """weight of every sample [B] with `missing: drop` applied, and whether it has any genetics [B]."""
+        weight_B, has = batch.weight_B.float(), [batch.present[n] for n in self.widths]
+        if self.options.missing == "drop":
+            weight_B = weight_B * torch.stack([batch.present["image"], *has]).all(0)
+        return weight_B, torch.stack(has).any(0) if has else torch.zeros_like(batch.present["image"])
+
+    def _passes(self, batch: Batch) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
+        """Both passes, what they were given, and the masks of real tokens (absent where all are real)."""
+        pixels = normalised(batch["image"])
+        values, known = self._vectors(batch)
+        genes, real, L = self.encoder.genes, {}, self.encoder.vit.patches + 1
+        if not bool(batch.present["image"].all()):
+            real["image"] = batch.present["image"][:, None].expand(-1, L)
+        if genes is not None and not bool(torch.stack([batch.present[n] for n in self.widths]).all()):
+            real["genes"] = genes.real(batch.present)
+        cast = {n: v.to(self.dtype) for n, v in values.items()}
+        out = self.encoder(pixels.to(self.dtype), cast, real.get("image"), real.get("genes"))
+        return out, {"pixels": pixels, **values}, {**known, **{f"real_{n}": m for n, m in real.items()}}
+
+    def forward(self, batch: Batch) -> Output:
+        assert self.stage == "pretrain", "forward needs a stage: enter('pretrain')"
+        o = self.options
+        weight_B, has_genes_B = self._weights(batch)
+        out, given, known = self._passes(batch)
+        losses, diagnostics = self._image_loss(out["tokens"], given, known, weight_B * batch.present["image"])
+        if self.gene_decoder is not None:
+            more = self._gene_loss(out["tokens"], given, known, batch, weight_B)
+            losses, diagnostics = losses | more[0], diagnostics | more[1]
+        matched, shuffled, features = self._match(out["tokens"], batch, weight_B, has_genes_B, known)
+        losses, diagnostics = losses | matched, diagnostics | shuffled
+        for name, mass_B in out["kept"].items():
+            w = weight_B * batch.present["image"] * (1.0 if name == "self_image" else has_genes_B)
+            diagnostics[f"kept_{name}"] = global_mean((mass_B * w).sum(), w.sum())
+        scale = {"rec_image": o.image_weight, "rec_genes": o.gene_weight}
+        # L = L_recon + lambda L_match
+        total = sum((scale.get(n, o.match_weight) * v for n, v in losses.items()), torch.zeros(()).to(weight_B.device))
+        return Output(losses, total, diagnostics, features)
+
+    def _image_loss(
+        self, tokens: dict[str, Tensor], given: dict[str, Tensor], known: dict[str, Tensor], weight_B: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The image's addend of eq. 7, from z_I^F = concat[z_{I,M}; z_G]."""
+        o = self.options
+        target_BPF = patchify(given["pixels"], o.patch)
+        target_BPF = norm_patches(target_BPF) if o.norm_pix_loss else target_BPF
+        predicted_BPF = self._reconstructed(tokens, known)
+        flat = {"image": predicted_BPF.flatten(1)}
+        loss = squared_error(flat, {"image": target_BPF.flatten(1)}, {"image": weight_B[:, None]}, o.reduction)
+        baseline = colour_mean_baseline(target_BPF, 3, weight_B)
+        if o.reduction == "sum":
+            baseline = baseline * target_BPF[0].numel()
+        return {"rec_image": loss}, {"rec_image_baseline": baseline}
+
+    def _reconstructed(self, tokens: dict[str, Tensor], known: dict[str, Tensor]) -> Tensor:
+        """Predicted pixels of every patch [B, P, patch * patch * 3]."""
+        return self.image_decoder(
+            tokens["image_masked"], known.get("real_image"), tokens.get("genes"), known.get("real_genes")
+        )[:, 1:]
+
+    def _gene_loss(
+        self,
+        tokens: dict[str, Tensor],
+        given: dict[str, Tensor],
+        known: dict[str, Tensor],
+        batch: Batch,
+        weight_B: Tensor,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The genome's addend of eq. 7, from z_G^F = concat[z_{G,M}; z_I], over the features a sample has."""
+        assert self.gene_decoder is not None
+        assert self.encoder.genes is not None
+        predicted = self.encoder.genes.split(
+            self.gene_decoder(tokens["genes_masked"], known.get("real_genes"), tokens["image"], known.get("real_image"))
+        )
+        weight = {n: known[n] * (weight_B * batch.present[n])[:, None] for n in self.widths}
+        bce = frozenset({"burden"} & set(self.widths)) if self.options.burden_loss == "bce" else frozenset[str]()
+        loss = squared_error(predicted, given, weight, self.options.reduction, bce)
+        with torch.no_grad():
+            mean = {n: self._predicted_mean(n, n in bce).expand_as(predicted[n]) for n in self.widths}
+            diagnostics = {"rec_genes_baseline": squared_error(mean, given, weight, self.options.reduction, bce)}
+            if len(self.widths) > 1:
+                for n in self.widths:
+                    only = {n: predicted[n]}
+                    diagnostics[f"rec_{n}"] = squared_error(only, given, weight, self.options.reduction, bce)
+        return {"rec_genes": loss}, diagnostics
+
+    def _predicted_mean(self, name: str, as_logit: bool) -> Tensor:
+        """What predicting the training mean of a modality's features would be, as the decoder would say it."""
+        mean_F = getattr(self, f"mean_{name}").float()
+        if as_logit:
+            return mean_F.clamp(1e-3, 1 - 1e-3).logit()
+        return mean_F if self.options.normalise == "none" or name in RAW else torch.zeros_like(mean_F)
+
+    def _pooled(self, tokens_BLC: Tensor, first: int, real_BL: Tensor | None = None) -> Tensor:
+        """The sample's vector: mean of the real tokens behind the class token, or the class token."""
+        if self.options.match_feature == "cls" and first == 1:
+            return tokens_BLC[:, 0]
+        x = tokens_BLC[:, first:]
+        if real_BL is None:
+            return x.mean(1)
+        w_BL1 = real_BL[:, first:, None].to(x.dtype)
+        return (x * w_BL1).sum(1) / w_BL1.sum(1).clamp_min(1)
+
+    def _match(
+        self,
+        tokens: dict[str, Tensor],
+        batch: Batch,
+        weight_B: Tensor,
+        has_genes_B: Tensor,
+        known: dict[str, Tensor],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """L_self and L_cross (eq. 10, 12), their values for shuffled samples, and the vectors for the monitors."""
+        o, genes = self.options, self.encoder.genes
+        z, zm = (self._pooled(tokens[n], 1) for n in ("image", "image_masked"))
+        features, pair = {"image": z.detach()}, None
+        if genes is not None:
+            g, gm = (self._pooled(tokens[n], genes.first, known.get("real_genes")) for n in ("genes", "genes_masked"))
+            features["genes"] = g.detach()
+            if self.match_proj is not None:
+                g, gm = self.match_proj(g), self.match_proj(gm)
+            pair = (g.detach(), gm) if o.match_stopgrad == "intact" else (g, gm)
+            pair = (pair[0], gm.detach()) if o.match_stopgrad == "masked" else pair
+        image = (z.detach() if o.match_stopgrad == "intact" else z, zm.detach() if o.match_stopgrad == "masked" else zm)
+        matching = Matching(
+            image, pair, batch["draw"], weight_B * batch.present["image"], has_genes_B, o.match_n, o.match_mode
+        )
+        own, cross = matching.losses()
+        with torch.no_grad():
+            own_shuffled, cross_shuffled = matching.losses(shuffled=True)
+        losses, shuffled = {"match_self": own}, {"match_self_shuffled": own_shuffled}
+        if genes is not None:
+            losses, shuffled = losses | {"match_cross": cross}, shuffled | {"match_cross_shuffled": cross_shuffled}
+        return losses, shuffled, features
+
+    # --------------------------------------------------------------------------------------------------------- encode
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Tokens of the intact image pass, class token first; pooled as `match_feature` says."""
+        tokens_BLC = self.encoder.vit(normalised(batch["image"]).to(self.dtype))
+        mask_BL = batch.present["image"][:, None].expand(tokens_BLC.shape[:2])
+        return Encoded(tokens_BLC, mask_BL, self._pooled(tokens_BLC, 1) * batch.present["image"][:, None])
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """`reconstruction`: input above what the decoder makes of masked relations, one column a sample (at most 8)."""
+        out, given, known = self._passes(batch)
+        pixels_BPF = self._reconstructed(out["tokens"], known)
+        if self.options.norm_pix_loss:
+            patches = patchify(given["pixels"], self.options.patch)
+            pixels_BPF = pixels_BPF * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
+        made = unpatchify(pixels_BPF.float(), self.options.patch, self.encoder.vit.grid)
+        rows = [np.concatenate(list(to_pixels(x[:8])), 1) for x in (given["pixels"], made)]
+        return {"reconstruction": np.concatenate(rows, 0)}
+
+
+def _problems(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
+    """Everything in the options and the data that the method cannot be built from."""
+    has = ", ".join(sorted(schema.fields)) or "none"
+    if "image" not in schema.fields:
+        yield f"{schema.source} has no field 'image', which mrm_relation reads; it has {has}"
+    for name in o.genetics:
+        field = schema.fields.get(name)
+        if field is None:
+            yield f"{schema.source} has no field '{name}' (method.genetics); it has {has}; set method.genetics to a list of them"
+        elif field.kind != "array" or not field.shape or len(field.shape) != 1 or field.shape[0] is None:
+            yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
+    if len(set(o.genetics)) < len(o.genetics):
+        yield f"method.genetics: {list(o.genetics)} names a field twice; name each once"
+    sizes = {"dim": o.dim, "gene_dim": o.gene_dim or o.dim}
+    yield from (
+        f"method.{n}: {v} is not a multiple of method.heads ({o.heads})" for n, v in sizes.items() if v % o.heads
+    )
+    for n in ("decoder", "gene_decoder"):
+        width, heads = getattr(o, f"{n}_dim"), getattr(o, f"{n}_heads")
+        if width % math.lcm(4, heads):
+            yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
+    yield from _block_problems(o)
+    if (o.init == "imagenet_mae") != (o.weights is not None):
+        yield "method.init=imagenet_mae and method.weights=FILE belong together; give both or neither"
+    if not o.image_weight and not (o.gene_weight and o.genetics) and not o.match_weight:
+        yield "method.image_weight, gene_weight and match_weight are all 0: nothing would be learned; set one of them"
+
+
+def _block_problems(o: MrmRelationOptions) -> Iterable[str]:
+    blocks, tokens = o.cross_attn_blocks, bool(o.genetics) and o.gene_encoder == "snn_tok"
+    depth = min(o.depth, o.gene_depth) if tokens else o.depth
+    if not blocks or list(blocks) != sorted(set(blocks)) or min(blocks) < 0 or max(blocks) >= depth:
+        yield f"method.cross_attn_blocks: {list(blocks)} must be rising numbers of blocks from 0 to {depth - 1}"
+    elif o.cascade == "self_then_cross" and tokens and len(blocks) < 2:
+        yield "method.cascade=self_then_cross needs two blocks in method.cross_attn_blocks; give [0, 1]"
