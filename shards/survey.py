@@ -102,7 +102,8 @@ class Survey:
         return Plan(rows, dtypes, fills, self.vocab, notes, self.problems, self.refused, seen)
 
     def _check_options(self, names: Sequence[str]) -> None:
-        options = self.options
+        """Options that fit no manifest of these fields are refused before anything is read."""
+        options, wrong = self.options, list[Problem]()
         flags: list[tuple[str, Sequence[str]]] = [
             ("--dtype", [*options.dtypes]),
             ("--impute", [*options.impute]),
@@ -112,9 +113,7 @@ class Survey:
         ]
         for flag, given in flags:
             for name in set(given) - set(names):
-                self.problems.append(
-                    Problem(f"no field '{name}'", flag, f"fields of this manifest: {', '.join(names)}")
-                )
+                wrong.append(Problem(f"no field '{name}'", flag, f"fields of this manifest: {', '.join(names)}"))
         checks: list[tuple[str, Mapping[str, str], Sequence[str]]] = [
             ("--dtype", options.dtypes, DTYPES),
             ("--transform", options.transforms, [*TRANSFORMS]),
@@ -122,7 +121,9 @@ class Survey:
         for flag, given_to, known in checks:
             for name, value in given_to.items():
                 if value not in known:
-                    self.problems.append(Problem(f"'{name}={value}'", flag, f"one of {', '.join(known)}"))
+                    wrong.append(Problem(f"'{name}={value}'", flag, f"one of {', '.join(known)}"))
+        if wrong:
+            raise DataError(wrong)
 
     def _rows(self) -> list[SampleRow]:
         entries, options = self.manifest.entries, self.options

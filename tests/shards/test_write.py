@@ -53,7 +53,9 @@ def test_index_equals_one_built_by_walking_the_tar(tmp_path: Path) -> None:
 
 keys = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,20}", fullmatch=True)
 fields = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
-contents = st.dictionaries(keys, st.dictionaries(fields, st.binary(max_size=1500), min_size=1, max_size=3), min_size=1, max_size=5)
+contents = st.dictionaries(
+    keys, st.dictionaries(fields, st.binary(max_size=1500), min_size=1, max_size=3), min_size=1, max_size=5
+)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -94,7 +96,10 @@ def test_header_is_plain_ustar() -> None:
 
 @pytest.mark.parametrize("key", ["../x", "a/b", "", "a.b", "x" * 98, "-rf"])
 def test_names_that_cannot_be_members_are_refused(tmp_path: Path, key: str) -> None:
-    with DatasetWriter(tmp_path / "out") as writer, pytest.raises(DataError, match="cannot be a member's name.*Fix: KEY.FIELD.EXT"):
+    with (
+        DatasetWriter(tmp_path / "out") as writer,
+        pytest.raises(DataError, match="cannot be a member's name.*Fix: KEY.FIELD.EXT"),
+    ):
         writer.add(key, {("rna", "npy"): b""})
 
 
@@ -115,7 +120,11 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_folder(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path / "out"), pytest.raises(DataError, match="another process is writing"), DatasetWriter(tmp_path / "out"):
+    with (
+        DatasetWriter(tmp_path / "out"),
+        pytest.raises(DataError, match="another process is writing"),
+        DatasetWriter(tmp_path / "out"),
+    ):
         pass
 
 
@@ -170,5 +179,8 @@ def test_no_room_at_a_device_that_is_always_full() -> None:
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot write: Not a directory.*Fix: "), DatasetWriter(tmp_path / "file" / "out"):
+    with (
+        pytest.raises(DataError, match=r"cannot write: Not a directory.*Fix: "),
+        DatasetWriter(tmp_path / "file" / "out"),
+    ):
         pass
