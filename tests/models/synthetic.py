@@ -8,6 +8,7 @@ batch(method, records)       what the loader would make of them
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 
 from models.contract import Batch, Field, Label, Method, Schema
 from models.registry import get_method
+from shards.tokenizer import train_wordpiece
 
 RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
 CLASSES, GRADES, SITES = ("LUAD", "LUSC"), ("II", "III", "IV"), ("05", "22", "33", "44")
@@ -97,6 +99,7 @@ def records(n: int, seed: int = 0, missing: Mapping[int, Sequence[str]] | None =
     return made
 
 
+@functools.cache
 def schema() -> Schema:
     """The schema of these samples; statistics are fitted on 32 of them."""
     made = records(32)
@@ -104,7 +107,8 @@ def schema() -> Schema:
     fields = {}
     for name, value in made[0].fields.items():
         if isinstance(value, str):
-            fields[name] = Field(name, "text")
+            words = train_wordpiece([r.fields[name] for r in made], 200)
+            fields[name] = Field(name, "text", vocabulary=tuple(words))
         elif name in ("image", "mask"):
             fields[name] = Field(name, "image", "uint8", value.shape)
         else:

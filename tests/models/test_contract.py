@@ -146,7 +146,7 @@ def test_absent_modalities_do_not_enter(name, stage):
         for key in [k for k in data if k == modality]:
             data[key][[0, 3]] = 7
         assert_same_losses(clean, method(data))
-        nobody = method(batch(method, records(4, missing=dict.fromkeys(range(4), [modality]))))
+        nobody = method(batch(method, records(4, missing={i: [modality] for i in range(4)})))
         assert nobody.total.isfinite()
 
 
