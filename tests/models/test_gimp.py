@@ -27,7 +27,7 @@ def choices() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("option", "value"), choices())
 def test_every_choice_trains_and_encodes(option, value):
-    method = build("gimp", **{"window": 32, "dim": 32, option: value})
+    method = build("gimp", **{"window": 96, "dim": 32, option: value})
     for stage in method.stages():
         method.enter(stage.name)
         method.train()
@@ -43,14 +43,14 @@ def test_every_choice_trains_and_encodes(option, value):
 
 def test_choices_matter():
     """The options reach the losses: each value gives another number than the default."""
-    base = build("gimp", window=32, dim=32)
+    base = build("gimp", window=96, dim=32)
     base.enter("pretrain")
     base.eval()
     default = base(batch(base, records(8))).total.item()
     for option, value in choices():
         if option in ("triplet_mean", "mining"):
             continue
-        method = build("gimp", **{"window": 32, "dim": 32, option: value})
+        method = build("gimp", **{"window": 96, "dim": 32, option: value})
         method.enter("pretrain")
         assert method.eval()(batch(method, records(8))).total.item() != default, (option, value)
 
