@@ -1,4 +1,4 @@
-"""Command line of the data sets: python -m shards pack | source | index | split | lint | info | preview | demo"""
+"""Command line of the data sets: python -m shards pack | source | index | split | lint | info | preview | tokenizer | demo"""
 
 from __future__ import annotations
 
@@ -126,6 +126,12 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("folder", type=Path)
     preview.add_argument("--out", type=Path, default=Path("preview.png"))
     preview.add_argument("--label", help="label to colour by (default: the first class label)")
+    tokenizer = commands.add_parser("tokenizer", help="train a WordPiece vocabulary on the training split's reports")
+    tokenizer.add_argument("folder", type=Path)
+    tokenizer.add_argument("--field", default="report", help="text field (default: report)")
+    tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
+    tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
+    tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
     demo = commands.add_parser("demo", help="generate the demo cohort")
     demo.add_argument("folder", type=Path)
     return parser
@@ -218,6 +224,14 @@ def _preview(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tokenizer(args: argparse.Namespace) -> int:
+    from shards.tokenizer import add_tokenizer
+
+    words, info = add_tokenizer(args.folder, args.field, args.size, args.out, args.overwrite)
+    print(f"{args.out or args.folder / 'vocab' / f'{args.field}.txt'}: {len(words)} tokens; {info.fingerprint[:12]}")
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from shards.demo import ensure
 
@@ -233,6 +247,7 @@ COMMANDS = {
     "lint": _lint,
     "info": _info,
     "preview": _preview,
+    "tokenizer": _tokenizer,
     "demo": _demo,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,14 +22,16 @@ from shards.format import load_info
 from shards.pack import META, PackOptions, finish, meta_bytes
 from shards.seal import SampleRow
 from shards.split import assign
+from shards.tokenizer import train_wordpiece
 from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
 
-VERSION = "1"
+VERSION = "2"
 SEED = 20231008
 PATIENTS, SECOND_SLIDE = 240, 0.1
 CLASSES = ("alpha", "beta")
 SITES = 8
 GENES, SNPS, SCORES = 512, 1000, 16
+TOKENS = 200  # of the reports' vocabulary; enough for all of their words
 WIDTH = 64  # of a patch feature
 PHENOTYPES = 6  # kinds of tissue in a slide: 0-2 in every one, 3 and 4 tied to the class, 5 to the severity
 PIXELS = 96
@@ -197,9 +199,10 @@ def members_of(who: Latent, number: int) -> Members:
     }
 
 
-def vocabularies() -> Mapping[str, list[str]]:
-    """Made-up feature names; none is the name of a gene."""
+def vocabularies(reports: Sequence[str]) -> Mapping[str, list[str]]:
+    """Made-up feature names (none is the name of a gene), and a WordPiece vocabulary of the training reports."""
     return {
+        "report": train_wordpiece(reports, TOKENS),
         "rna": [f"DEMOG{i:04d}" for i in range(GENES)],
         "snp": [f"demo_snp_{i:04d}" for i in range(SNPS)],
         "pgs": [f"demo_pgs_{i:02d}" for i in range(SCORES)],
@@ -237,9 +240,10 @@ def generate(folder: Path, overwrite: bool = False) -> Path:
             for (name, ext), data in members.items():
                 tally.add(row.sample, name, ext, header_of(name, ext, data))
             writer.add(row.sample, members)
+        reports = [report(who, number) for row, who, number in everyone if row.split == "train"]
         kinds = {"subtype": "class", "severity": "number", "site": "class"}
         options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE)
-        finish(writer, tally, [r for r, _, _ in everyone], kinds, vocabularies(), options)
+        finish(writer, tally, [r for r, _, _ in everyone], kinds, vocabularies(reports), options)
     return folder
 
 

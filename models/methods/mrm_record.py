@@ -1,0 +1,394 @@
+"""MRM: Advancing Radiograph Representation Learning with Masked Record Modeling (Zhou et al., ICLR 2023, arXiv 2301.13155).
+
+A radiograph at half resolution loses 75 % of its patches, its report 50 % of its words. The encoder sees the visible
+patches; an image decoder restores the hidden ones at full resolution (eq. 2), a report decoder the hidden words from the
+visible ones and from the mean of the visible patches (eq. 1); L = L_R + lambda L_I (eq. 3). The encoder is what is kept.
+docs/methods/mrm_record.md says where paper and published code differ and what was chosen.
+
+Shape letters: B samples, C colours, H x W pixels, N patches, K kept and M masked ones, P values of a target patch,
+L report places, T report places of the batch that are scored, D encoder width, R report decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field as Bounded
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from models import record_pictures as pictures
+from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.decoders.image import MaskedImageDecoder
+from models.decoders.mae import patchify
+from models.decoders.report import InitText, ReportDecoder
+from models.encoders.vit import ViT
+from models.layers.crops import centre_view, colours, eight_bit, random_view
+from models.layers.patches import mask_order, standardise, take
+from models.parallel import global_mean
+from models.published import load_published
+from models.registry import register
+from models.text import CLS, PAD, UNK, draw_report_mask, same_tokenizer, tokenizer_of
+
+# What `conventions: published` sets: where the published code differs from the recommended form, or is easily mistaken.
+PUBLISHED = {
+    "target": "norm_patch",
+    "antialias": False,
+    "mlm_mask": "whole_word",
+    "mlm_loss_on": "all",
+    "fuse": "gap",
+    "fuse_to": "all",
+    "report_positions": "learned",
+    "init_text": "xavier_tied",
+}
+
+
+class MrmRecordOptions(Options):
+    conventions: Literal["recommended", "published"] = "recommended"
+    """`published` sets mlm_loss_on, fuse_to, init_text and all else in which the published code has its own way."""
+    init: Literal["scratch", "mae_in1k", "published"] = "scratch"
+    """Start of the weights: random, the encoder of an ImageNet MAE file, or all of the published checkpoint."""
+    init_file: str | None = None
+    """The file for `init`: mae_pretrain_vit_base.pth or the published MRM.pth (.pth read without running code, or .safetensors)."""
+    image_size: int = Bounded(224, ge=8)
+    """Pixels of a side that the encoder sees."""
+    super_resolution: int = Bounded(2, ge=1)
+    """The target is this many times larger (448 for 224); 1 restores at the encoder's resolution."""
+    antialias: bool = False
+    """Whether halving the target into the encoder's image filters first."""
+    grayscale: bool = True
+    """Colours become one grey value, repeated in three channels."""
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    """Least and largest share of the image's area in a random crop."""
+    flip: bool = True
+    """Mirror half of the crops."""
+    pixel_mean: float = 0.4978
+    """Mean of pixels in [0, 1] (of the authors' radiographs)."""
+    pixel_std: float = Bounded(0.2449, gt=0)
+    """Their standard deviation."""
+    patch: int = Bounded(16, ge=2)
+    """Pixels of a patch's side in the encoder's image."""
+    dim: int = Bounded(768, ge=4)
+    """Width of the encoder."""
+    depth: int = Bounded(12, ge=1)
+    """Blocks of the encoder."""
+    heads: int = Bounded(12, ge=1)
+    """Attention heads of the encoder."""
+    mlp_ratio: float = Bounded(4.0, gt=0)
+    """Width of its feed-forward layers, as a multiple of `dim`."""
+    mask_ratio: float = Bounded(0.75, ge=0, lt=1)
+    """Share of patches hidden."""
+    decoder_dim: int = Bounded(768, ge=4)
+    """Width of the image decoder."""
+    decoder_depth: int = Bounded(4, ge=1)
+    """Its blocks."""
+    decoder_heads: int = Bounded(6, ge=1)
+    """Its attention heads."""
+    target: Literal["norm_patch", "unit"] = "norm_patch"
+    """Pixels to restore: each patch standardised (the published run), or in [0, 1] (the paper's text)."""
+    image_weight: float = Bounded(1.0, ge=0)
+    """lambda, the weight of the image term; 0 leaves the image decoder out."""
+    report_weight: float = Bounded(1.0, ge=0)
+    """Weight of the report term; 0 leaves the report and its decoder out."""
+    tokenizer: str | None = None
+    """WordPiece vocabulary or tokenizers .json of the reports; None takes the one stored with the data set."""
+    report_length: int = Bounded(100, ge=3)
+    """Places of a report, [CLS] first; longer ones are cut (and counted in the diagnostics)."""
+    mlm_mask: Literal["whole_word", "token"] = "whole_word"
+    """Hide words with all their pieces (the published code), or tokens one by one (the paper's text)."""
+    mlm_ratio: float = Bounded(0.5, gt=0, le=1)
+    """Probability with which a word (or token) is hidden."""
+    mlm_loss_on: Literal["masked", "all"] = "masked"
+    """Cross-entropy over hidden places (eq. 1), or over all of them, padding too (the published code)."""
+    report_dim: int = Bounded(384, ge=2)
+    """Width of the report decoder."""
+    report_depth: int = Bounded(6, ge=1)
+    """Its blocks."""
+    report_heads: int = Bounded(6, ge=1)
+    """Its attention heads."""
+    report_inner: int = Bounded(1536, ge=1)
+    """Width of its feed-forward layers."""
+    report_dropout: float = Bounded(0.1, ge=0, lt=1)
+    """Its dropout."""
+    report_positions: Literal["learned", "sincos"] = "learned"
+    """Positions of words: learned (appendix A.2 and code) or fixed (section 3.1)."""
+    init_text: InitText = "normal"
+    """First weights of the report decoder: N(0, 0.02), or Xavier-uniform even in the word matrix (the published code)."""
+    fuse: Literal["gap", "gmp"] = "gap"
+    """The radiograph in the report decoder: mean of the visible patches, or their maximum (Table 5a)."""
+    fuse_to: Literal["all", "unmasked"] = "all"
+    """Places it is added to: all (the published code), or visible words only (the paper's text)."""
+    hybrid_image: bool = False
+    """Ablation of Table 4: add the mean visible word to the image decoder's input too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("conventions") != "published":
+            return given
+        against = [f"{k}={given[k]} (theirs: {v})" for k, v in PUBLISHED.items() if given.get(k, v) != v]
+        if against:
+            raise ValueError(f"conventions=published contradicts {', '.join(against)}; drop one or the other")
+        return {**PUBLISHED, **given}
+
+
+@register("mrm_record")
+class MrmRecord(Method):
+    """Image encoder, image decoder, report decoder; parameters lie in submodules only."""
+
+    Options = MrmRecordOptions
+    paper = "Zhou et al., Advancing Radiograph Representation Learning with Masked Record Modeling, ICLR 2023"
+    inputs = ("image",)
+    options: MrmRecordOptions
+
+    def __init__(self, options: MrmRecordOptions, schema: Schema):
+        super().__init__(options, schema)
+        o = options
+        if problems := list(_problems(o, schema)):
+            raise MethodError(problems)
+        self.encoder = ViT(o.image_size, o.patch, o.dim, o.depth, o.heads, o.mlp_ratio)
+        self.target_patch = o.patch * o.super_resolution
+        self.decoder: nn.Module | None = None
+        if o.image_weight > 0:
+            values = 3 * self.target_patch**2
+            size = (o.decoder_dim, o.decoder_depth, o.decoder_heads, values)
+            self.decoder = MaskedImageDecoder(o.dim, self.encoder.grid, *size)
+        self.report: nn.Module | None = None
+        if o.report_weight > 0:
+            self._build_report(o, schema)
+        if o.init != "scratch":
+            assert o.init_file is not None
+            path = o.init_file
+            self.loaded = self.encoder.load_weights(path) if o.init == "mae_in1k" else load_published(self, path)
+        self.enter("")
+
+    def _build_report(self, o: MrmRecordOptions, schema: Schema) -> None:
+        self.tokenizer = tokenizer_of(schema, "report", o.tokenizer)
+        self.report = ReportDecoder(
+            len(self.tokenizer),
+            o.report_length,
+            o.report_dim,
+            o.report_depth,
+            o.report_heads,
+            o.report_inner,
+            o.report_dropout,
+            o.report_positions,
+            o.init_text,
+        )
+        self.fuse = nn.Linear(o.dim, o.report_dim)
+        nn.init.xavier_uniform_(self.fuse.weight)
+        nn.init.zeros_(self.fuse.bias)
+        if o.hybrid_image and self.decoder is not None:
+            self.hybrid = nn.Linear(o.report_dim, o.dim)
+        # Rows of the word matrix mean nothing under another vocabulary, so the weights carry its hash.
+        digest = np.frombuffer(bytes.fromhex(self.tokenizer.sha256), np.uint8)
+        self.register_buffer("tokenizer_sha256", torch.from_numpy(digest.copy()))
+        self.register_load_state_dict_pre_hook(same_tokenizer)
+
+    # --------------------------------------------------------------------------------------------------------- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        fields = ("image",) if self.report is None else ("image", "report")
+        return (Stage("pretrain", fields, epochs=200),)
+
+    def enter(self, stage: str) -> None:
+        """`pretrain`, or "" for the deployed encoder: whole images, nothing masked."""
+        super().enter(stage)
+        for name, p in self.named_parameters():
+            p.requires_grad_(stage == "pretrain" or name.startswith("encoder."))
+
+    def chance(self, batch_size: int) -> dict[str, float]:
+        """Report: ln V, all words alike. Image: the variance of a standardised patch (blank patches have less)."""
+        found = {} if self.report is None else {"report": float(np.log(len(self.tokenizer)))}
+        if self.decoder is not None and self.options.target == "norm_patch":
+            found["image"] = 1.0 - 1.0 / (3 * self.target_patch**2)
+        return found
+
+    # ----------------------------------------------------------------------------------------------------------- data
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        o = self.options
+        side = o.image_size * o.super_resolution if self.stage else o.image_size
+        present = {"image": record.has("image")}
+        arrays: dict[str, np.ndarray] = {"image": np.zeros((side, side, 1 if o.grayscale else 3), np.uint8)}
+        if present["image"]:
+            image_HWC = colours(eight_bit(record.read("image")), o.grayscale)
+            if self.stage:
+                arrays["image"] = random_view(image_HWC, side, o.crop_scale, o.flip, rng)
+            else:
+                arrays["image"] = centre_view(image_HWC, side)
+        if self.stage:
+            arrays["noise"] = rng.random(self.encoder.patches, np.float32)
+            if self.report is not None:
+                present["report"] = self._read_report(record, rng, arrays)
+        return Sample(arrays, present)
+
+    def _read_report(self, record: Record, rng: np.random.Generator, arrays: dict[str, np.ndarray]) -> bool:
+        """Ids, hidden places and length of the report; False where it is absent or holds no word."""
+        o = self.options
+        text = record.read("report") if record.has("report") else ""
+        ids_L, count = self.tokenizer.encode(text, o.report_length)
+        arrays["report"] = ids_L
+        arrays["hidden"] = draw_report_mask(ids_L, self.tokenizer.continues_V, o.mlm_ratio, o.mlm_mask, rng)
+        arrays["words"] = np.int32(count)  # type: ignore[assignment]
+        return count > 0
+
+    # -------------------------------------------------------------------------------------------------------- forward
+
+    def forward(self, batch: Batch) -> Output:
+        assert self.stage == "pretrain", "forward needs a stage: enter('pretrain')"
+        o = self.options
+        pixels_BCHW = self.pixels(batch)
+        keep_BK, masked_BM = mask_order(batch["noise"], o.mask_ratio)
+        tokens_BLD = self.encoder(self.encoder_image(pixels_BCHW), keep_BK)
+        losses: dict[str, Tensor] = {}
+        diagnostics: dict[str, Tensor] = {}
+        context_BR = None
+        if self.report is not None:
+            losses["report"], context_BR, found = self._report_loss(tokens_BLD, batch)
+            diagnostics |= found
+        if self.decoder is not None:
+            if o.hybrid_image and context_BR is not None:
+                known_B1 = batch.present["report"][:, None]
+                tokens_BLD = tokens_BLD + (self.hybrid(context_BR) * known_B1)[:, None]
+            losses["image"], found = self._image_loss(tokens_BLD, pixels_BCHW, keep_BK, masked_BM, batch)
+            diagnostics |= found
+        # L = L_R + lambda L_I (eq. 3)
+        weight = {"report": o.report_weight, "image": o.image_weight}
+        total = torch.stack([weight[n] * v for n, v in losses.items()]).sum()
+        return Output(losses, total, diagnostics, {"image": tokens_BLD[:, 1:].mean(1).detach()})
+
+    def pixels(self, batch: Batch) -> Tensor:
+        """Pixels in [0, 1], float32 [B, 1 or 3, H, W]."""
+        return batch["image"].permute(0, 3, 1, 2).float() / 255
+
+    def encoder_image(self, pixels_BCHW: Tensor) -> Tensor:
+        """Normalised, at the encoder's size, in three channels."""
+        o = self.options
+        x = (pixels_BCHW - o.pixel_mean) / o.pixel_std
+        if x.shape[-1] != o.image_size:
+            x = F.interpolate(x, (o.image_size, o.image_size), mode="bicubic", antialias=o.antialias)
+        return x.to(self.dtype).expand(-1, 3, -1, -1)
+
+    def targets(self, pixels_BCHW: Tensor, masked_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What to restore, [B, M, P], and the mean and deviation that lead back to pixels (0 and 1 in `unit`)."""
+        o = self.options
+        x_BCHW = pixels_BCHW if o.target == "unit" else (pixels_BCHW - o.pixel_mean) / o.pixel_std
+        x_BMP = take(patchify(x_BCHW.expand(-1, 3, -1, -1), self.target_patch), masked_BM)
+        if o.target == "norm_patch":
+            return standardise(x_BMP)
+        return x_BMP, x_BMP.new_zeros(1), x_BMP.new_ones(1)
+
+    def _image_loss(
+        self, tokens_BLD: Tensor, pixels_BCHW: Tensor, keep_BK: Tensor, masked_BM: Tensor, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 2: squared error, averaged over a patch's values, then over masked patches."""
+        assert self.decoder is not None
+        target_BMP = self.targets(pixels_BCHW, masked_BM)[0]
+        error_BM = (self.decoder(tokens_BLD, keep_BK, masked_BM).float() - target_BMP).square().mean(-1)
+        weight_B1 = (batch.weight_B * batch.present["image"])[:, None]
+        count = weight_B1.sum() * masked_BM.shape[1]
+        loss = global_mean((error_BM * weight_B1).sum(), count)
+        with torch.no_grad():
+            # The loss of the best constant answer: what knowing nothing of the image costs.
+            mean = global_mean((target_BMP.mean(-1) * weight_B1).sum(), count)
+            square = global_mean((target_BMP.square().mean(-1) * weight_B1).sum(), count)
+        return loss, {"image_baseline": square - mean.square()}
+
+    def _report_loss(self, tokens_BLD: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Eq. 1 as a mean over the chosen places of the global batch; the mean visible word; diagnostics."""
+        o = self.options
+        ids_BL, hidden_BL = batch["report"].long(), batch["hidden"]
+        scores_TV, context_BR = self._scores(tokens_BLD, batch, o.mlm_loss_on == "all")
+        at_BL = hidden_BL if o.mlm_loss_on == "masked" else torch.ones_like(hidden_BL)
+        weight_BL = (batch.weight_B * batch.present["report"])[:, None].expand_as(at_BL)
+        each_T = F.cross_entropy(scores_TV.float(), ids_BL[at_BL], reduction="none")
+        weight_T = weight_BL[at_BL]
+        loss = global_mean((each_T * weight_T).sum(), weight_T.sum())
+        return loss, context_BR, self._report_diagnostics(scores_TV, at_BL, weight_BL, batch)
+
+    def _scores(self, tokens_BLD: Tensor, batch: Batch, everywhere: bool) -> tuple[Tensor, Tensor]:
+        """Word scores [T, V], at hidden places or everywhere, and the mean visible word [B, R]."""
+        assert self.report is not None
+        o = self.options
+        ids_BL, hidden_BL = batch["report"].long(), batch["hidden"]
+        visible_BKR = self.fuse(tokens_BLD[:, 1:])
+        image_BR = visible_BKR.mean(1) if o.fuse == "gap" else visible_BKR.amax(1)
+        image_BR = image_BR * batch.present["image"][:, None]
+        to_BL = (ids_BL != PAD) & ~hidden_BL if o.fuse_to == "unmasked" else None
+        return self.report(ids_BL, hidden_BL, image_BR, to_BL, None if everywhere else hidden_BL)
+
+    @torch.no_grad()
+    def _report_diagnostics(
+        self, scores_TV: Tensor, at_BL: Tensor, weight_BL: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Hidden words found; shares of tokens hidden and unknown, of reports cut and without any word."""
+        ids_BL, hidden_BL, weight_B = batch["report"].long(), batch["hidden"], weight_BL[:, 0]
+        real_BL = (ids_BL != PAD) & (ids_BL != CLS)
+
+        def share(yes: Tensor, of: Tensor) -> Tensor:
+            return global_mean((yes * of).sum(), of.sum())
+
+        right_T = scores_TV.argmax(-1) == ids_BL[at_BL]
+        return {
+            "report_accuracy": share(right_T, weight_BL[at_BL] * hidden_BL[at_BL]),
+            "report_hidden": share(hidden_BL, weight_BL * real_BL),
+            "report_unknown": share(ids_BL == UNK, weight_BL * real_BL),
+            "report_cut": share(batch["words"] > self.options.report_length - 1, weight_B),
+            "report_empty": share(~batch.present["report"], batch.weight_B),
+        }
+
+    # --------------------------------------------------------------------------------------------------------- encode
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Class token, then patch tokens; pooled is the mean of the patches (section 4.6's fine-tuning in code)."""
+        tokens_BLD = self.encoder(self.encoder_image(self.pixels(batch)))
+        known_B1 = batch.present["image"][:, None]
+        mask_BL = known_B1.expand(tokens_BLD.shape[:2])
+        return Encoded(tokens_BLD, mask_BL, tokens_BLD[:, 1:].mean(1) * known_B1)
+
+    # ------------------------------------------------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """`reconstruction` of images and `words` of reports (some hidden ones and their predictions), uint8 [H, W, 3]."""
+        few, made = pictures.cut(batch, pictures.MOST), {}
+        if self.decoder is not None:
+            made["reconstruction"] = pictures.reconstruction(self, few)
+        if self.report is not None:
+            keep_BK, _ = mask_order(few["noise"], self.options.mask_ratio)
+            tokens_BLD = self.encoder(self.encoder_image(self.pixels(few)), keep_BK)
+            scores_TV, _ = self._scores(tokens_BLD, few, everywhere=True)
+            made["words"] = pictures.hidden_words(self, few, scores_TV.unflatten(0, few["report"].shape))
+        return made
+
+
+def _problems(o: MrmRecordOptions, schema: Schema) -> Iterable[str]:
+    """Everything in the options and the data that an MrmRecord cannot be built from."""
+    wanted = [("image", "image")] + ([("report", "text")] if o.report_weight > 0 else [])
+    for name, kind in wanted:
+        known = schema.fields.get(name)
+        if known is None:
+            has = ", ".join(sorted(schema.fields)) or "none"
+            yield f"{schema.source} has no field '{name}', which mrm_record reads (it has: {has})"
+        elif known.kind != kind:
+            yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"
+    for what, width, heads in (("decoder", o.decoder_dim, o.decoder_heads), ("report", o.report_dim, o.report_heads)):
+        if width % heads:
+            yield f"method.{what}_dim: {width} is not a multiple of method.{what}_heads ({heads}); make it one"
+    if o.decoder_dim % 4:
+        yield f"method.decoder_dim: {o.decoder_dim} is not a multiple of 4, which its positions need"
+    if not 0 < o.crop_scale[0] <= o.crop_scale[1] <= 1:
+        yield f"method.crop_scale: {o.crop_scale} is no range within (0, 1]"
+    if o.image_weight == 0 and o.report_weight == 0:
+        yield "method.image_weight and method.report_weight are both 0: nothing would be learned; set one of them"
+    if int((o.image_size // o.patch) ** 2 * (1 - o.mask_ratio)) < 1:
+        yield f"method.mask_ratio: {o.mask_ratio} leaves no patch of {(o.image_size // o.patch) ** 2} visible"
+    if o.init != "scratch" and o.init_file is None:
+        yield f"method.init={o.init} needs the file: set method.init_file"
+    if o.init == "scratch" and o.init_file is not None:
+        yield "method.init_file is given, but method.init is scratch: set it to mae_in1k or published"
