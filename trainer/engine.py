@@ -54,7 +54,8 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The DeepSpeed dictionary of our config. Buckets follow the model: at 5e8 they would outweigh it."""
     micro, accumulation = split_batch(config, world)
-    bucket = config.zero.bucket or max(1, min(MAX_BUCKET, trainable))
+    # DeepSpeed wants an even number of elements.
+    bucket = config.zero.bucket or min(MAX_BUCKET, trainable + trainable % 2)
     zero: dict[str, Any] = {
         "stage": config.zero.stage,
         "reduce_bucket_size": bucket,
