@@ -27,7 +27,7 @@ from shards.stats import Moments
 from shards.survey import PackOptions
 
 
-@pytest.fixture()
+@pytest.fixture
 def made(tmp_path: Path) -> Sources:
     return sources(tmp_path / "in")
 
