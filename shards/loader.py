@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shards.arrays import ArrayPool
 from shards.errors import DataError, Problem, bad
 from shards.micro import BadSample, Micro, Recipe
 from shards.mix import Mix, MixPlan
@@ -19,6 +20,7 @@ from shards.pool import Pool
 from shards.ranks import eval_plan, micro_slices, rank_slice
 from shards.reader import Dataset
 from shards.stand_in import stand_ins
+from shards.streams import SampleStream
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Loader:
         self.micro_batch = micro_batch or plan.global_batch // world
         self._cuts = micro_slices(plan.global_batch // world, self.micro_batch)
         self.prefetch, self.max_bad_samples = prefetch, max_bad_samples
-        self._recipe = Recipe(data, transform, collate, plan.seed)
+        # In work, in the consumer's hands, and one that it has not let go of yet.
+        kept = (prefetch + 3) * len(self._cuts)
+        self._recipe = Recipe(data, transform, collate, ArrayPool(kept), SampleStream(plan.seed))
         # Two chunks a thread and micro batch keep threads level without many hand-overs.
         self._chunk = max(1, min(16, -(-self.micro_batch // (2 * max(workers, 1)))))
         self._bad: dict[int, BadSample] = {}

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from shards.arrays import ArrayPool
 from shards.errors import DataError
-from shards.streams import sample_rng
+from shards.streams import SampleStream
 
 
 class Readable(Protocol):
@@ -34,8 +35,9 @@ class Samples(list):
 class Block:
     """Arrays [B, ...] of a batch, allocated when the first sample shows their shapes."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, pool: ArrayPool | None = None):
         self._size = size
+        self._pool = pool or ArrayPool(0)
         self._lock = threading.Lock()
         self._arrays: dict[str, np.ndarray] = {}
         self._counts: dict[str, int] = {}
@@ -56,7 +58,7 @@ class Block:
         with self._lock:
             if name not in self._arrays:
                 self._counts[name] = 0
-                self._arrays[name] = np.empty((self._size, *like.shape), like.dtype)
+                self._arrays[name] = self._pool.empty((self._size, *like.shape), like.dtype)
             return self._arrays[name]
 
     def full(self) -> dict[str, np.ndarray]:
@@ -71,7 +73,8 @@ class Recipe:
     data: Readable
     transform: Callable[[Any, np.random.Generator], Any]
     collate: Callable[[Sequence[Any]], Any]
-    seed: int
+    arrays: ArrayPool
+    stream: SampleStream
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Micro:
         self._recipe, self._epoch, self._stand_ins, self._weight = recipe, epoch, stand_ins, weight
         self.index, self._repeat = index.copy(), repeat
         self._samples: list[Any] = [None] * len(index)
-        self._block = Block(len(index))
+        self._block = Block(len(index), recipe.arrays)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._chunk = chunk
@@ -181,7 +184,7 @@ class Micro:
 
     def _transformed(self, index: int, repeat: int) -> Any:
         recipe = self._recipe
-        rng = sample_rng(recipe.seed, self._epoch, index, repeat)
+        rng = recipe.stream.at(self._epoch, index, repeat)
         try:
             return recipe.transform(recipe.data[index], rng)
         except Exception as e:

@@ -6,6 +6,7 @@ purpose, three of the four counter words hold coordinates, and draws advance the
 
 from __future__ import annotations
 
+import threading
 from enum import IntEnum
 
 import numpy as np
@@ -38,6 +39,28 @@ def sample_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.
     `index` is the sample's number in its data set (or mix), `repeat` tells draws of one sample within an epoch apart.
     """
     return stream(seed, epoch, Purpose.SAMPLE, index, repeat)
+
+
+class SampleStream:
+    """`sample_rng` without its construction: one generator a thread, set to the wanted place.
+
+    What `at` returns is good until the thread's next call.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        self._mine = threading.local()
+
+    def at(self, epoch: int, index: int, repeat: int) -> np.random.Generator:
+        mine = self._mine
+        if not hasattr(mine, "rng"):
+            mine.rng = sample_rng(self._seed, epoch, index, repeat)
+            mine.state = mine.rng.bit_generator.state
+        place = mine.state["state"]
+        place["key"][1] = epoch * _PURPOSES + Purpose.SAMPLE
+        place["counter"][:] = 0, index, repeat, 0
+        mine.rng.bit_generator.state = mine.state
+        return mine.rng
 
 
 def check_seed(seed: int) -> int:
