@@ -70,12 +70,13 @@ class TwoPass(nn.Module):
             kept    kept mass [B] of self_image, self_genes, cross_image, cross_genes, mean over the blocks
         """
         x, g = self.vit.embed(image_BCHW), self.genes.embed(values) if self.genes is not None else None
-        xm, gm, kept = x, g, {}
+        xm, gm = x, g
+        kept: dict[str, list[Tensor]] = {}
         last = max(self.plan.blocks) + 1
         for i in range(last):
             x = self.vit.blocks[i](x)
             if self.tokens:
-                g = self.genes.blocks[i](g, real_BS)  # type: ignore[union-attr,index]
+                g = self.genes.blocks[i](g, real_BS)  # type: ignore[union-attr]
             xm, gm = self._masked_block(i, xm, gm, image_real_BL, real_BS, kept)
         x, xm = _rest(self.vit.blocks[last:], self.vit.norm, x, xm)
         tokens = {"image": x, "image_masked": xm}
@@ -99,8 +100,8 @@ class TwoPass(nn.Module):
         """Block i of the masked pass: self-masked attention, cross-masked attention, MLP, in both branches."""
         block, paired = self.vit.blocks[i], self.tokens
         if i not in self.plan.blocks:
-            return block(x), self.genes.blocks[i](g, real_BS) if paired else g  # type: ignore[union-attr,index]
-        gene_block = self.genes.blocks[i] if paired else None  # type: ignore[union-attr,index]
+            return block(x), self.genes.blocks[i](g, real_BS) if paired else g  # type: ignore[union-attr]
+        gene_block = self.genes.blocks[i] if paired else None  # type: ignore[union-attr]
         if self.plan.masks_self(i, alone=not paired):
             x, mass = checkpointed(masked_self_attention, block, x, self.plan.image)
             kept.setdefault("self_image", []).append(mass)
@@ -118,7 +119,7 @@ class TwoPass(nn.Module):
 
 
 def _feed_forward(block: nn.Module, x: Tensor | None) -> Tensor:
-    return x + block.drop_path(block.mlp(block.norm2(x)))  # type: ignore[operator,return-value]
+    return x + block.drop_path(block.mlp(block.norm2(x)))  # type: ignore[operator]
 
 
 def _rest(

@@ -27,7 +27,7 @@ def fitted(image_HWC: np.ndarray, size: int, fit: Literal["crop", "stretch"] = "
     side = min(H, W)
     left, top = ((W - side) / 2, (H - side) / 2) if fit == "crop" else (0.0, 0.0)
     box = (left, top, left + side, top + side) if fit == "crop" else (0, 0, W, H)
-    if (H, W) == (size, size):
+    if image_HWC.shape == (size, size, 3):
         return np.ascontiguousarray(image_HWC)
     # Pillow's bilinear resize widens its kernel when it shrinks, so fine structure does not alias.
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))

@@ -39,13 +39,21 @@ def count_masked(ratio: float, keys: int) -> int:
     return math.floor(ratio * keys + 0.5)
 
 
-def row_threshold(r_BHLS: Tensor, masking: Masking, real_BS: Tensor | None) -> Tensor:
-    """r^p of eq. 4 and 6: the k-th largest relation of each row, [B, H or 1, L, 1]; infinite where k is 0.
+def masked_places(r_BHLS: Tensor, masking: Masking, real_BS: Tensor | None) -> Tensor:
+    """True where eq. 4 and 6 put a zero: at r^p, the k-th largest of the row, and above; [B, H or 1, L, S].
 
-    k counts real keys only. Elements below the threshold stay, so what ties with it is masked too.
+    Elements below the threshold stay, so what ties with it is masked too.
     """
     rank = r_BHLS.mean(1, keepdim=True) if masking.share_heads else r_BHLS
-    rank = rank[..., 1:] if masking.spare_cls else rank
+    masked = rank >= _row_threshold(rank[..., 1:] if masking.spare_cls else rank, masking, real_BS)
+    if masking.spare_cls:
+        masked[..., 0] = False
+        masked[:, :, 0] = False
+    return masked
+
+
+def _row_threshold(rank: Tensor, masking: Masking, real_BS: Tensor | None) -> Tensor:
+    """r^p: the k-th largest of each row [.., 1], infinite where k is 0; k counts real keys only."""
     keys = rank.shape[-1]
     if real_BS is None:
         k = count_masked(masking.ratio, keys)
@@ -85,12 +93,7 @@ class _MaskedRelation(torch.autograd.Function):
         for part in _parts(signed_BHLS):
             real = None if real_BS is None else real_BS[part]
             r = _relation(q_BHLD[part], k_BHSD[part], real, scale)
-            masked = r >= row_threshold(r, masking, real)
-            if masking.spare_cls:
-                masked[..., 0] = False
-                masked[:, :, 0] = False
-            if masked.shape[1] != H:
-                masked = masked.expand_as(r)
+            masked = masked_places(r, masking, real)
             kept_BHL[part] = r.masked_fill(masked, 0.0).sum(-1)
             signed_BHLS[part] = torch.where(masked, -r, r)
             torch.matmul(signed_BHLS[part].clamp_min(0), v_BHSD[part], out=out_BHLD[part])
@@ -116,7 +119,7 @@ class _MaskedRelation(torch.autograd.Function):
 
 def _parts(matrix_BHLS: Tensor) -> list[slice]:
     each = matrix_BHLS[0].numel() if len(matrix_BHLS) else 1
-    step = max(1, CHUNK.get(matrix_BHLS.device.type, CHUNK["cuda"]) // max(1, each))
+    step = max(1, CHUNK["cpu" if matrix_BHLS.device.type == "cpu" else "cuda"] // max(1, each))
     return [slice(i, i + step) for i in range(0, len(matrix_BHLS), step)]
 
 
@@ -149,7 +152,8 @@ def masked_self_attention(
     Returns:
         tokens with their residual [B, L, C], kept mass of each sample [B] (mean over heads and real queries).
     """
-    out, kept_BHL = relation_attention(*block.attn.heads_of(block.norm1(x_BLC)), masking, real_BL)  # type: ignore[operator,union-attr]
+    q, k, v = block.attn.heads_of(block.norm1(x_BLC))  # type: ignore[operator,union-attr]
+    out, kept_BHL = relation_attention(q, k, v, masking, real_BL)
     x_BLC = x_BLC + block.drop_path(block.attn.proj(merge_heads(out)))  # type: ignore[operator,union-attr]
     return x_BLC, mean_over_queries(kept_BHL, real_BL)
 

@@ -11,118 +11,27 @@ Shape letters: B samples, H x W pixels, P patches, L image tokens, S gene tokens
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Encoded, Group, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Schema, Stage
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
 from models.encoders.gene_tokens import GeneTokens, GeneVector
-from models.encoders.relation import Cascade, Plan, TwoPass
+from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT, sincos_2d
 from models.layers.image import augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking
-from models.losses_relation import Matching, MatchMode, Reduction, colour_mean_baseline, squared_error
+from models.losses_relation import Matching, colour_mean_baseline, squared_error
+from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.registry import register
 
 # Allele counts and flags enter as they are; everything else as z-scores of the training split.
 RAW = ("snp", "burden", "mutation")
 SNP_CODES = (-1, 0, 1, 2)
-
-
-class MrmRelationOptions(Options):
-    genetics: tuple[str, ...] = ("snp", "pgs", "burden")
-    """Genetic modalities, by field name: any vector field. Empty: images alone (Table 5)."""
-    missing: Literal["mask", "drop"] = "mask"
-    """Samples that lack a modality: its tokens are left out everywhere, or the whole sample is."""
-    img_size: int = Bounded(224, ge=8)
-    """Pixels of a side."""
-    patch: int = Bounded(16, ge=2)
-    """Pixels of a patch's side."""
-    fit: Literal["crop", "stretch"] = "crop"
-    """Images that are not square: the centre is cut out, or they are stretched."""
-    rotate: float = Bounded(20.0, ge=0, le=180)
-    """Largest rotation in training, in degrees."""
-    flip: float = Bounded(0.5, ge=0, le=1)
-    """Probability of a horizontal flip in training."""
-    dim: int = Bounded(768, ge=8)
-    """Width of the image encoder."""
-    depth: int = Bounded(12, ge=1)
-    """Its blocks."""
-    heads: int = Bounded(12, ge=1)
-    """Attention heads of both encoders and of the cross attention."""
-    init: Literal["scratch", "imagenet_mae"] = "scratch"
-    """Start of the image encoder: random, or MAE's ImageNet weights from `weights`."""
-    weights: str | None = None
-    """File for init=imagenet_mae (mae_pretrain_vit_base.pth, or any timm ViT of these sizes)."""
-    gene_encoder: Literal["snn_tok", "snn_vec"] = "snn_tok"
-    """Fragments of the vectors as tokens with self-attention, or one vector from a plain SNN (no gene masking)."""
-    gene_dim: int | None = Bounded(None, ge=8)
-    """Width of the gene encoder; None: as the image encoder. Another width adds a projection for matching."""
-    gene_depth: int = Bounded(4, ge=1)
-    """Its transformer blocks."""
-    fragment: int = Bounded(128, ge=1)
-    """Features that make one gene token."""
-    gene_hidden: int = Bounded(256, ge=1)
-    """Hidden width of the SNN."""
-    gene_dropout: float = Bounded(0.25, ge=0, lt=1)
-    """Its AlphaDropout."""
-    normalise: Literal["stats", "none"] = "stats"
-    """Scores and expression as z-scores by the training split's statistics, or as stored; never snp, burden, mutation."""
-    cross_attn_blocks: tuple[int, ...] = (0, 1)
-    """Blocks of both encoders that mask relations in the masked pass."""
-    cascade: Cascade = "per_block"
-    """Each such block masks self, then cross relations; or the first masks self and the others have cross instead."""
-    tau_image: float = Bounded(0.75, ge=0, le=1)
-    """Share of relations masked in rows whose query is an image token (tau_I)."""
-    tau_genes: float = Bounded(0.5, ge=0, le=1)
-    """The same for gene tokens (tau_G)."""
-    renorm: bool = False
-    """Scale what is left of a row to sum 1 (not in eq. 4)."""
-    share_heads: bool = False
-    """Mask the same elements in all heads, chosen by their mean."""
-    mask_cls: bool = True
-    """Class tokens are masked like any other; false: their rows and columns stay and do not count."""
-    decoder_dim: int = Bounded(512, ge=8)
-    """Width of the image decoder."""
-    decoder_depth: int = Bounded(8, ge=1)
-    """Its blocks."""
-    decoder_heads: int = Bounded(16, ge=1)
-    """Its heads."""
-    gene_decoder_dim: int = Bounded(256, ge=8)
-    """Width of the gene decoder."""
-    gene_decoder_depth: int = Bounded(2, ge=1)
-    """Its blocks."""
-    gene_decoder_heads: int = Bounded(8, ge=1)
-    """Its heads."""
-    reduction: Reduction = "mean"
-    """Reconstruction: mean over batch and elements, or the squared norms of eq. 7 to the letter (of order 1e5)."""
-    norm_pix_loss: bool = False
-    """Image target: each patch scaled to mean 0 and variance 1, instead of ImageNet-normalised pixels."""
-    burden_loss: Literal["mse", "bce"] = "mse"
-    """Burden scores (0 or 1): squared error as the paper, or binary cross-entropy."""
-    image_weight: float = Bounded(1.0, ge=0)
-    """Weight of the image reconstruction."""
-    gene_weight: float = Bounded(1.0, ge=0)
-    """Weight of the genome reconstruction."""
-    match_weight: float = Bounded(1.0, ge=0)
-    """Weight of relation matching (lambda)."""
-    match_feature: Literal["mean", "cls"] = "mean"
-    """Vector of a sample: mean of its tokens after the last norm without the class token, or the class token."""
-    match_n: int = Bounded(8, ge=2)
-    """Samples of the global batch whose relations are matched ("8 random pairs")."""
-    match_mode: MatchMode = "subset"
-    """Relations among that many samples, or that many single relations."""
-    match_stopgrad: Literal["none", "intact", "masked"] = "none"
-    """The pass that gets no gradient from matching."""
-    gene_lr_scale: float = Bounded(1.0, gt=0)
-    """Learning rate of the gene encoder relative to the rest; it takes no weight decay (Adam beside AdamW)."""
 
 
 @register("mrm_relation")
@@ -137,7 +46,7 @@ class MrmRelation(Method):
     def __init__(self, options: MrmRelationOptions, schema: Schema):
         super().__init__(options, schema)
         o = options
-        if problems := list(_problems(o, schema)):
+        if problems := list(problems_of(o, schema)):
             raise MethodError(problems)
         self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         self.gene_dim = o.gene_dim or o.dim
@@ -428,40 +337,3 @@ class MrmRelation(Method):
         made = unpatchify(pixels_BPF.float(), self.options.patch, self.encoder.vit.grid)
         rows = [np.concatenate(list(to_pixels(x[:8])), 1) for x in (given["pixels"], made)]
         return {"reconstruction": np.concatenate(rows, 0)}
-
-
-def _problems(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
-    """Everything in the options and the data that the method cannot be built from."""
-    has = ", ".join(sorted(schema.fields)) or "none"
-    if "image" not in schema.fields:
-        yield f"{schema.source} has no field 'image', which mrm_relation reads; it has {has}"
-    for name in o.genetics:
-        field = schema.fields.get(name)
-        if field is None:
-            yield f"{schema.source} has no field '{name}' (method.genetics); it has {has}; set method.genetics to a list of them"
-        elif field.kind != "array" or not field.shape or len(field.shape) != 1 or field.shape[0] is None:
-            yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
-    if len(set(o.genetics)) < len(o.genetics):
-        yield f"method.genetics: {list(o.genetics)} names a field twice; name each once"
-    sizes = {"dim": o.dim, "gene_dim": o.gene_dim or o.dim}
-    yield from (
-        f"method.{n}: {v} is not a multiple of method.heads ({o.heads})" for n, v in sizes.items() if v % o.heads
-    )
-    for n in ("decoder", "gene_decoder"):
-        width, heads = getattr(o, f"{n}_dim"), getattr(o, f"{n}_heads")
-        if width % math.lcm(4, heads):
-            yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
-    yield from _block_problems(o)
-    if (o.init == "imagenet_mae") != (o.weights is not None):
-        yield "method.init=imagenet_mae and method.weights=FILE belong together; give both or neither"
-    if not o.image_weight and not (o.gene_weight and o.genetics) and not o.match_weight:
-        yield "method.image_weight, gene_weight and match_weight are all 0: nothing would be learned; set one of them"
-
-
-def _block_problems(o: MrmRelationOptions) -> Iterable[str]:
-    blocks, tokens = o.cross_attn_blocks, bool(o.genetics) and o.gene_encoder == "snn_tok"
-    depth = min(o.depth, o.gene_depth) if tokens else o.depth
-    if not blocks or list(blocks) != sorted(set(blocks)) or min(blocks) < 0 or max(blocks) >= depth:
-        yield f"method.cross_attn_blocks: {list(blocks)} must be rising numbers of blocks from 0 to {depth - 1}"
-    elif o.cascade == "self_then_cross" and tokens and len(blocks) < 2:
-        yield "method.cascade=self_then_cross needs two blocks in method.cross_attn_blocks; give [0, 1]"
