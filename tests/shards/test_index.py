@@ -1,0 +1,133 @@
+"""Indexing: offsets that are right, and every kind of broken or hostile tar refused with all its problems at once."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import time
+import zlib
+
+import numpy as np
+import pytest
+from builders import members_of, write_tar
+
+from shards import index as indexing
+from shards.errors import DataError
+
+
+def test_offsets_sizes_and_checksums(tmp_path):
+    members = [(f"k{i}.{name}", data) for i in range(6) for name, data in members_of(i).items()]
+    path = write_tar(tmp_path / "shard-000000.tar", members)
+    index = indexing.build(path)
+    whole = path.read_bytes()
+    assert len(index) == len(members)
+    for row, (name, data) in zip(index, members, strict=True):
+        assert f"{row['key'].decode()}.{row['field'].decode()}.{row['ext'].decode()}" == name
+        assert whole[row["offset"] : row["offset"] + row["size"]] == data
+        assert row["crc32"] == zlib.crc32(data)
+        assert row["sample"] == int(name[1])
+
+
+def test_saved_index_opens_mapped_and_equal(tmp_path):
+    path = write_tar(tmp_path / "shard-000000.tar", [("a.rna.npy", b"1"), ("b.rna.npy", b"22")])
+    saved = indexing.save(path, indexing.build(path))
+    assert saved.name == "shard-000000.idx.npy"
+    opened = indexing.open_index(path)
+    assert isinstance(opened, np.memmap)
+    assert (opened == indexing.build(path)).all()
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_other_dialects_and_long_names(tmp_path, form):
+    path = tmp_path / "shard.tar"
+    key = "k" * 150
+    with tarfile.open(path, "w", format=form) as tar:
+        entry = tarfile.TarInfo(f"{key}.rna.npy")
+        entry.size = 3
+        tar.addfile(entry, io.BytesIO(b"abc"))
+    index = indexing.build(path)
+    assert index["key"][0].decode() == key
+    assert path.read_bytes()[index["offset"][0] :][:3] == b"abc"
+
+
+def problems_of(path) -> str:
+    with pytest.raises(DataError) as caught:
+        indexing.build(path)
+    assert all(p.fix and p.where for p in caught.value.problems)
+    return str(caught.value)
+
+
+def test_all_problems_of_a_shard_come_at_once(tmp_path):
+    members = [
+        ("a.rna.npy", b"1"),
+        ("a.rna.npy", b"2"),
+        ("b.rna.npy", b"3"),
+        ("a.image.jpg", b"4"),
+        ("../evil.rna.npy", b"5"),
+        ("/etc/passwd", b"6"),
+        ("c.model.pkl", pickle.dumps({})),
+        ("d.cls", b"7"),
+        ("e.rna.npz", b"8"),
+    ]
+    text = problems_of(write_tar(tmp_path / "x.tar", members))
+    assert "sample 'a' has field 'rna' twice" in text
+    assert "key 'a' comes back" in text
+    assert text.count("leaves the folder") == 2
+    assert text.count("can carry code") == 2
+    assert "'d.cls': the name is not KEY.FIELD.EXT" in text
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_folders_and_devices_are_refused(tmp_path, kind):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        entry = tarfile.TarInfo("a.rna.npy")
+        entry.type, entry.linkname = kind, "b.rna.npy"
+        tar.addfile(entry)
+    assert "not a plain file" in problems_of(path)
+
+
+def test_every_truncation_is_found(tmp_path):
+    path = write_tar(tmp_path / "x.tar", [(f"k{i}.rna.npy", bytes(700)) for i in range(4)])
+    whole = path.read_bytes()
+    last_member_ends = 4 * (512 + 1024)
+    for size in [0, 1, 511, 512, 600, 1536, 2000, 3 * 1536, last_member_ends - 400, last_member_ends]:
+        path.write_bytes(whole[:size])
+        assert "truncated" in problems_of(path), size
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
+    path = write_tar(tmp_path / "x.tar", [(f"k{i}.rna.npy", bytes(100)) for i in range(4)])
+    data = bytearray(path.read_bytes())
+    data[2 * 1024 + 3] ^= 0x55
+    path.write_bytes(data)
+    assert "damaged" in problems_of(path)
+
+
+def test_compressed_empty_and_foreign_files(tmp_path):
+    (tmp_path / "gz.tar").write_bytes(b"\x1f\x8b\x08" + bytes(600))
+    assert "not an uncompressed tar" in problems_of(tmp_path / "gz.tar")
+    assert "no member" in problems_of(write_tar(tmp_path / "none.tar", []))
+
+
+def test_an_index_that_is_none_is_refused(tmp_path):
+    shard = tmp_path / "shard-000000.tar"
+    with pytest.raises(DataError, match="has no index"):
+        indexing.open_index(shard)
+    path = tmp_path / "shard-000000.idx.npy"
+    for content in (np.zeros(3), np.zeros(2, [("key", "S3"), ("field", "S3")]), np.array([{}], object)):
+        np.save(path, content, allow_pickle=True)
+        with pytest.raises(DataError, match=r"not an index|has columns|cannot be opened"):
+            indexing.open_index(shard)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be opened"):
+        indexing.open_index(shard)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_members_take_seconds(tmp_path):
+    path = write_tar(tmp_path / "x.tar", [(f"k{i:06d}.rna.npy", b"x") for i in range(100_000)])
+    start = time.process_time()
+    assert len(indexing.build(path)) == 100_000
+    assert time.process_time() - start < 60
