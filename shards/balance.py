@@ -1,8 +1,8 @@
 """P classes x K samples in every global batch (G = P K); small classes come round again, reshuffled.
 
 A class of n_c samples is walked in passes. With n_c >= K a pass serves floor(n_c / K) batches, so that no batch meets the seam
-of two passes and with it a sample twice; the n_c mod K samples left over differ from pass to pass. With n_c < K a sample must
-repeat within a batch. `repeat` is the number of the pass: it tells the draws of a sample apart, which is all that fresh randomness needs.
+of two passes and with it a sample twice; the n_c mod K samples left over differ from pass to pass. With n_c < K samples must
+repeat within a batch, and every batch begins a pass, so that it has all of them. `repeat` is the number of the pass: it tells the draws of a sample apart, which is all that fresh randomness needs.
 """
 
 from __future__ import annotations
@@ -59,10 +59,9 @@ class ClassBalanced:
         if n >= K:
             number, place = divmod(turn, n // K)
             return self._pass(epoch, c, number)[place * K : (place + 1) * K], np.full(K, number)
-        first, last = turn * K // n, ((turn + 1) * K - 1) // n
-        walk = np.concatenate([self._pass(epoch, c, number) for number in range(first, last + 1)])
-        begin = turn * K - first * n
-        return walk[begin : begin + K], (turn * K + np.arange(K)) // n
+        first = turn * -(-K // n)
+        walk = np.concatenate([self._pass(epoch, c, number) for number in range(first, first + -(-K // n))])
+        return walk[:K], first + np.arange(K) // n
 
     def _pass(self, epoch: int, c: int, number: int) -> np.ndarray:
         return stream(self.seed, epoch, Purpose.WINDOW, c, number).permutation(self._members[c])
