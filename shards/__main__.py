@@ -97,6 +97,13 @@ def build_parser() -> argparse.ArgumentParser:
         child = source.add_parser(name, help=one.help)
         one.options(child)
         _packing(child)
+    _folder_commands(commands)
+    _looking_commands(commands)
+    return parser
+
+
+def _folder_commands(commands: argparse._SubParsersAction) -> None:
+    """Commands that write into a data set."""
     index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
     index.add_argument("folder", type=Path)
     index.add_argument(
@@ -111,6 +118,18 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument("--stratify", metavar="LABEL")
     split.add_argument("--group", metavar="LABEL", help="keep every site whole ('tss': the site in a TCGA barcode)")
     split.add_argument("--label-fractions", metavar="F,F", help="nested lists of training samples, such as 0.01,0.1")
+    tokenizer = commands.add_parser("tokenizer", help="train a WordPiece vocabulary on the training split's reports")
+    tokenizer.add_argument("folder", type=Path)
+    tokenizer.add_argument("--field", default="report", help="text field (default: report)")
+    tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
+    tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
+    tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
+    demo = commands.add_parser("demo", help="generate the demo cohort")
+    demo.add_argument("folder", type=Path)
+
+
+def _looking_commands(commands: argparse._SubParsersAction) -> None:
+    """Commands that leave the data set as it is."""
     lint = commands.add_parser("lint", help="find everything that is wrong with a data set")
     lint.add_argument("folder", type=Path)
     lint.add_argument(
@@ -126,15 +145,6 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("folder", type=Path)
     preview.add_argument("--out", type=Path, default=Path("preview.png"))
     preview.add_argument("--label", help="label to colour by (default: the first class label)")
-    tokenizer = commands.add_parser("tokenizer", help="train a WordPiece vocabulary on the training split's reports")
-    tokenizer.add_argument("folder", type=Path)
-    tokenizer.add_argument("--field", default="report", help="text field (default: report)")
-    tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
-    tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
-    tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
-    demo = commands.add_parser("demo", help="generate the demo cohort")
-    demo.add_argument("folder", type=Path)
-    return parser
 
 
 def _pack(args: argparse.Namespace) -> int:

@@ -98,7 +98,9 @@ def test_flipped_byte_names_the_member(folder: Path) -> None:
     tar.write_bytes(bytes(data))
     name = f"{row['key'].decode()}.{row['field'].decode()}.{row['ext'].decode()}"
     report = lint(folder)
-    assert re.search(rf"shard-000000.tar: {name}: bytes changed since packing \(crc32\). Fix: copy the shard again", str(report))
+    assert re.search(
+        rf"shard-000000.tar: {name}: bytes changed since packing \(crc32\). Fix: copy the shard again", str(report)
+    )
 
 
 def test_flipped_byte_between_members(folder: Path) -> None:
@@ -111,7 +113,9 @@ def test_flipped_byte_between_members(folder: Path) -> None:
 
 def test_missing_and_extra_member(folder: Path) -> None:
     rewrite_tar(folder / "shard-000000.tar", lambda n, d: [] if n == "s01.rna.npy" else [(n, d)])
-    rewrite_tar(folder / "shard-000001.tar", lambda n, d: [(n, d), ("s08.zzz.txt", b"new")] if n == "s08.rna.npy" else [(n, d)])
+    rewrite_tar(
+        folder / "shard-000001.tar", lambda n, d: [(n, d), ("s08.zzz.txt", b"new")] if n == "s08.rna.npy" else [(n, d)]
+    )
     text = str(lint(folder))
     assert "shard-000000.tar: s01.rna.npy: missing member: in the index but not in the tar" in text
     assert "shard-000001.tar: s08.zzz.txt: extra member: in the tar but not in the index" in text
@@ -147,7 +151,10 @@ def test_pickle_members_and_object_arrays(folder: Path, tmp_path: Path) -> None:
 
     buffer = io.BytesIO()
     np.save(buffer, np.array([Evil()], dtype=object), allow_pickle=True)
-    rewrite_tar(folder / "shard-000001.tar", lambda n, d: [(n, d), ("s08.model.pickle", pickle.dumps(Evil()))] if n == "s08.rna.npy" else [(n, d)])
+    rewrite_tar(
+        folder / "shard-000001.tar",
+        lambda n, d: [(n, d), ("s08.model.pickle", pickle.dumps(Evil()))] if n == "s08.rna.npy" else [(n, d)],
+    )
     resealed(folder, replaced("s01.rna.npy", buffer.getvalue()))
     text = str(lint(folder))
     assert re.search(r"s08.model.pickle'?: the kind can carry code and is never read", text)
@@ -186,7 +193,12 @@ def test_nan_genes_and_wrong_width(folder: Path) -> None:
 
 
 def test_undecodable_image_bad_text_and_empty_text(folder: Path) -> None:
-    bodies = {"s00.image.png": png(1)[:300], "s01.report.txt": b"caf\xe9", "s02.report.txt": b"  \n", "s03.meta.json": b"{"}
+    bodies = {
+        "s00.image.png": png(1)[:300],
+        "s01.report.txt": b"caf\xe9",
+        "s02.report.txt": b"  \n",
+        "s03.meta.json": b"{",
+    }
     resealed(folder, lambda n, d: [(n, bodies.get(n, d))])
     expect(
         folder,
@@ -223,32 +235,53 @@ def test_patient_in_two_splits(folder: Path) -> None:
     text = (folder / "splits.csv").read_text()
     train = re.search(r"(s\d+),(p\d+),train", text)
     test = re.search(r"(s\d+),(p\d+),test", text)
-    assert train and test
+    assert train
+    assert test
     edit(folder, "splits.csv", test[0], f"{test[1]},{train[2]},test")
-    expect(folder, f"splits: patient '{train[2]}' is in test and train", f"{test[1]}.meta.json: patient '{test[2]}', splits.csv says '{train[2]}'")
+    expect(
+        folder,
+        f"splits: patient '{train[2]}' is in test and train",
+        f"{test[1]}.meta.json: patient '{test[2]}', splits.csv says '{train[2]}'",
+    )
 
 
 def test_empty_split_and_unknown_split(folder: Path) -> None:
     edit(folder, "splits.csv", ",test\n", ",holdout\n", 1)
     edit(folder, "splits.csv", ",test\n", ",val\n", -1)
-    expect(folder, "split 'holdout'. Fix: one of train, val, test", "split 'test' is empty. Fix: run `python -m shards split`", "split 'val' has 3 samples, dataset.json says 2")
+    expect(
+        folder,
+        "split 'holdout'. Fix: one of train, val, test",
+        "split 'test' is empty. Fix: run `python -m shards split`",
+        "split 'val' has 3 samples, dataset.json says 2",
+    )
 
 
 def test_edited_side_file(folder: Path) -> None:
     path = folder / "splits.csv"
     path.write_text(path.read_text() + "\n")
-    expect(folder, r"splits.csv: hash mismatch: changed since the data set was sealed. Fix: restore it; if the change is meant")
+    expect(
+        folder,
+        r"splits.csv: hash mismatch: changed since the data set was sealed. Fix: restore it; if the change is meant",
+    )
 
 
 def test_splits_that_list_other_samples(folder: Path) -> None:
     edit(folder, "splits.csv", "s05,", "x05,")
-    expect(folder, r"does not list the samples of the shards: 1 not in it, 1 in no shard \(s05, x05\)", "labels.csv: lists other samples than splits.csv")
+    expect(
+        folder,
+        r"does not list the samples of the shards: 1 not in it, 1 in no shard \(s05, x05\)",
+        "labels.csv: lists other samples than splits.csv",
+    )
 
 
 def test_label_outside_its_classes(folder: Path) -> None:
     edit(folder, "labels.csv", "LUAD", "11")
     edit(folder, "labels.csv", "\ns04,54,", "\ns04,old,")
-    expect(folder, "label 'subtype' is '11', not one of its classes LUAD, LUSC", "sample 's04': label 'age' is 'old', not a number")
+    expect(
+        folder,
+        "label 'subtype' is '11', not one of its classes LUAD, LUSC",
+        "sample 's04': label 'age' is 'old', not a number",
+    )
 
 
 def test_label_that_contradicts_meta(folder: Path) -> None:
@@ -289,7 +322,14 @@ def test_everything_is_found_in_one_pass(folder: Path) -> None:
     (folder / "shard-000002.tar").unlink()
     (folder / "vocab/rna.txt").write_text("GENE0\n")
     text = str(lint(folder))
-    for part in ("not one of its classes", "does not list the samples", "empty text", "shard-000002.tar: missing", "hash mismatch", "1 names for 20"):
+    for part in (
+        "not one of its classes",
+        "does not list the samples",
+        "empty text",
+        "shard-000002.tar: missing",
+        "hash mismatch",
+        "1 names for 20",
+    ):
         assert part in text
 
 
@@ -302,7 +342,11 @@ def foreign(folder: Path, patients: bool = True) -> Path:
         members = []
         for i in range(part * 4, part * 4 + 4):
             meta = {"labels": {"y": "ab"[i % 2], "age": 40 + i}} | ({"patient": f"p{i}"} if patients else {})
-            members += [(f"k{i}.rna.npy", npy_bytes(np.full(5, i, np.float16))), (f"k{i}.image.png", png(i)), (f"k{i}.meta.json", json.dumps(meta).encode())]
+            members += [
+                (f"k{i}.rna.npy", npy_bytes(np.full(5, i, np.float16))),
+                (f"k{i}.image.png", png(i)),
+                (f"k{i}.meta.json", json.dumps(meta).encode()),
+            ]
         tar_of(folder / f"part-{part}.tar", members)
     return folder
 
@@ -325,14 +369,19 @@ def test_adoption_keeps_splits_and_refuses_ones_that_do_not_fit(tmp_path: Path) 
     (folder / "splits.csv").write_text("\n".join(["sample,patient,split", *lines]) + "\n")
     assert adopt(folder).splits == {"train": 6, "test": 2}
     (folder / "splits.csv").write_text("\n".join(["sample,patient,split", *lines[:-1], "k9,p9,test"]) + "\n")
-    with pytest.raises(DataError, match=r"1 samples of the shards are not in it: k7[\s\S]*1 of its samples are in no shard: k9"):
+    with pytest.raises(
+        DataError, match=r"1 samples of the shards are not in it: k7[\s\S]*1 of its samples are in no shard: k9"
+    ):
         adopt(folder)
 
 
 def test_adoption_needs_patients(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "theirs", patients=False)
     before = snapshot(folder)
-    with pytest.raises(DataError, match=r"8 problems:[\s\S]*part-0.tar: k0.meta.json: sample 'k0' has no patient. Fix: .*--patient-from-key"):
+    with pytest.raises(
+        DataError,
+        match=r"8 problems:[\s\S]*part-0.tar: k0.meta.json: sample 'k0' has no patient. Fix: .*--patient-from-key",
+    ):
         adopt(folder)
     assert snapshot(folder) == before
     assert adopt(folder, patient_from_key=True).patients == 8

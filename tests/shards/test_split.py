@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,11 @@ def rows(count: int, classes: int = 2) -> list[SampleRow]:
 
 
 @given(st.integers(4, 300), st.lists(st.floats(0.005, 1), min_size=2, max_size=4, unique=True), st.integers(0, 20))
-def test_label_fractions_are_nested_by_patient_and_have_every_class(count: int, fractions: list[float], seed: int) -> None:
+def test_label_fractions_are_nested_by_patient_and_have_every_class(
+    count: int, fractions: list[float], seed: int
+) -> None:
     lists = [({r.sample for r in v}, v) for v in nested_fractions(rows(count), "y", sorted(fractions), seed).values()]
-    for (small, _), (large, _) in zip(lists, lists[1:], strict=False):
+    for (small, _), (large, _) in pairwise(lists):
         assert small <= large
     for (_, chosen), fraction in zip(lists, sorted(fractions), strict=False):
         patients = {r.patient for r in chosen}
@@ -113,7 +116,9 @@ def test_label_fractions_are_nested_by_patient_and_have_every_class(count: int, 
 
 
 def test_leaks_are_named() -> None:
-    found = leaks([SampleRow("a", "p1", "train", {}), SampleRow("b", "p1", "test", {}), SampleRow("c", "p2", "val", {})])
+    found = leaks(
+        [SampleRow("a", "p1", "train", {}), SampleRow("b", "p1", "test", {}), SampleRow("c", "p2", "val", {})]
+    )
     assert [str(p) for p in found] == [
         "splits: patient 'p1' is in test and train. Fix: put all samples of a patient into one split, or run `python -m shards split`"
     ]
@@ -137,9 +142,16 @@ def test_resplit_refits_statistics_and_reseals(folder: Path) -> None:
     with Dataset.open(folder) as data:
         train = np.stack([data[int(i)].read("rna") for i in data.subset("train").indices]).astype(np.float64)
         np.testing.assert_allclose(data.stats()["rna.mean"], train.mean(0), rtol=1e-5, atol=1e-6)
-        assert [Counter(data.subset(s).labels["subtype"].tolist()) for s in THREE] == [{0: 12, 1: 12}, {0: 4, 1: 4}, {0: 4, 1: 4}]
+        assert [Counter(data.subset(s).labels["subtype"].tolist()) for s in THREE] == [
+            {0: 12, 1: 12},
+            {0: 4, 1: 4},
+            {0: 4, 1: 4},
+        ]
         training = {data.keys[int(i)] for i in data.subset("train").indices}
-    quarter, half = ({r["sample"] for r in csv.DictReader(open(folder / "labels" / n))} for n in ("train-25.csv", "train-50.csv"))
+    quarter, half = (
+        {r["sample"] for r in csv.DictReader((folder / "labels" / n).read_text().splitlines())}
+        for n in ("train-25.csv", "train-50.csv")
+    )
     assert quarter < half < training
     assert (len(quarter), len(half)) == (6, 12)
     assert {"labels/train-25.csv", "labels/train-50.csv"} <= set(info.files)

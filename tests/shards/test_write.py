@@ -98,15 +98,19 @@ def test_header_is_plain_ustar() -> None:
 def test_names_that_cannot_be_members_are_refused(tmp_path: Path, key: str) -> None:
     with (
         DatasetWriter(tmp_path / "out") as writer,
-        pytest.raises(DataError, match="cannot be a member's name.*Fix: KEY.FIELD.EXT"),
+        pytest.raises(DataError, match=r"cannot be a member's name.*Fix: KEY.FIELD.EXT"),
     ):
         writer.add(key, {("rna", "npy"): b""})
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), DatasetWriter(tmp_path / "out") as writer:
-        writer.add("a", {("rna", "npy"): b"1"})
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with DatasetWriter(tmp_path / "out") as writer:
+            writer.add("a", {("rna", "npy"): b"1"})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not list(tmp_path.iterdir())
 
 
@@ -170,7 +174,7 @@ def test_no_room_at_a_device_that_is_always_full() -> None:
     from shards.write import disk_errors
 
     with (
-        pytest.raises(DataError, match="No space left on device.*Fix: free space"),
+        pytest.raises(DataError, match=r"No space left on device.*Fix: free space"),
         disk_errors(Path("out")),
         open("/dev/full", "wb", buffering=0) as f,
     ):
