@@ -21,11 +21,11 @@ def activation_checkpointing() -> bool:
     return _on
 
 
-def checkpointed(block: Callable[..., Any], *args: Any) -> Any:
-    """`block(*args)`, recomputed in the backward when the switch is on and gradients are wanted.
+def checkpointed(block: Callable[..., Any], *args: Any, always: bool = False) -> Any:
+    """`block(*args)`, recomputed in the backward when the switch is on (or `always`) and gradients are wanted.
 
     The non-reentrant form keeps the random state, so dropout draws the same values twice.
     """
-    if _on and torch.is_grad_enabled():
+    if (_on or always) and torch.is_grad_enabled():
         return checkpoint(block, *args, use_reentrant=False)
     return block(*args)

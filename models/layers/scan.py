@@ -1,0 +1,202 @@
+"""Selective scan, the recurrence of Mamba (Gu and Dao 2023, eq. 2a-2b, algorithm 2): the one function for it.
+
+    h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t        y_t = C_t h_t + D x_t
+
+Shape letters: B batch, L time, D channels, N states of a channel; S steps of a segment, K lanes of it, M = B x N x D.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements of one [S, B, N, D] tensor that stay in a core's cache (4 bytes each), and, on a GPU, that fill it.
+CPU_SEGMENT, CUDA_SEGMENT = 1 << 17, 1 << 24
+# Steps that run side by side on a GPU, where a launch costs more than a step's arithmetic.
+CUDA_LANES = 64
+
+
+def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, D_D: Tensor) -> Tensor:
+    """y [B, L, D] of x's dtype. The states are float32 (float64 for float64) and never stored whole.
+
+    Args:
+        delta_BLD: step sizes, after the softplus.
+        A_DN: negative decay rates.
+    """
+    if backend(x_BLD.device) == "mamba_ssm":
+        return _kernel_scan(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D)
+    y_BLD = _ChunkedScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
+    return y_BLD + x_BLD * D_D.to(x_BLD.dtype)
+
+
+def backend(device: torch.device) -> str:
+    """Which implementation runs: "mamba_ssm" on CUDA when its kernel loads, else "chunked"."""
+    return "mamba_ssm" if device.type == "cuda" and mamba_ssm_loads(device.index or 0) else "chunked"
+
+
+@functools.lru_cache
+def mamba_ssm_loads(device_index: int) -> bool:
+    """Whether mamba-ssm's kernel runs on this GPU: tried once, on a tiny input."""
+    try:
+        x = torch.zeros(1, 8, 8, device=f"cuda:{device_index}", requires_grad=True)
+        _kernel_scan(x, x + 1, -torch.ones_like(x[0]), x, x, torch.ones_like(x[0, 0])).sum().backward()
+    except Exception as e:
+        # Whatever keeps a compiled kernel from loading (missing package, other CUDA, no operator) has the same remedy.
+        warnings.warn(
+            f"the selective scan runs in PyTorch: mamba-ssm does not work here ({type(e).__name__}: {e})", stacklevel=2
+        )
+        return False
+    return True
+
+
+def _kernel_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, D_D: Tensor) -> Tensor:
+    scan = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    time_last = [t.transpose(1, 2).contiguous() for t in (x_BLD, delta_BLD, B_BLN, C_BLN)]
+    y_BDL = scan(time_last[0], time_last[1], A_DN.float(), time_last[2], time_last[3], D_D.float())
+    return y_BDL.transpose(1, 2)
+
+
+# ------------------------------------------------------------------------------------------------- the scan in PyTorch
+
+
+def segment_steps(length: int, batch: int, channels: int, states: int, device: torch.device) -> int:
+    """Steps whose states are held at once: as many as the cache (or a GPU's appetite) takes, whatever the length."""
+    room = CUDA_SEGMENT if device.type == "cuda" else CPU_SEGMENT
+    return max(8, min(length, room // max(1, batch * channels * states)))
+
+
+def linear_scan_(h_TM: Tensor, a_SM: Tensor, lanes: int = 1) -> Tensor:
+    """In place h[t + 1] += a[t] * h[t], for h of S + 1 rows whose first is the state before; returns h.
+
+    With `lanes` > 1 the steps run as that many shorter scans side by side, whose ends are then carried from lane to
+    lane: S / lanes + lanes launches in place of S, for twice the arithmetic. `lanes` must divide S.
+    """
+    S = len(a_SM)
+    if lanes == 1:
+        rows = h_TM.unbind(0)
+        for before, now, a_M in zip(rows, rows[1:], a_SM.unbind(0), strict=False):
+            now.addcmul_(a_M, before)
+        return h_TM
+    # A lane's local state starts at zero; decay_KSM is what is left of the state that entered the lane.
+    local_KSM = h_TM[1:].unflatten(0, (lanes, S // lanes))
+    decay_KSM = a_SM.clone().unflatten(0, (lanes, S // lanes))
+    for t in range(1, S // lanes):
+        local_KSM[:, t].addcmul_(decay_KSM[:, t], local_KSM[:, t - 1])
+        decay_KSM[:, t].mul_(decay_KSM[:, t - 1])
+    entering_M = h_TM[0]
+    for lane_SM, left_SM in zip(local_KSM, decay_KSM, strict=True):
+        lane_SM.addcmul_(left_SM, entering_M)
+        entering_M = lane_SM[-1]
+    return h_TM
+
+
+class _ChunkedScan(torch.autograd.Function):
+    """The scan segment by segment. Forward keeps the state at each segment's start; backward recomputes the rest.
+
+    Inside, time comes first and channels last ([S, B, N, D]): a step is then one contiguous block.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, steps: int | None = None
+    ) -> Tensor:
+        B, L, D = x_BLD.shape
+        work = torch.promote_types(x_BLD.dtype, torch.float32)
+        ctx.steps = steps or segment_steps(L, B, D, A_DN.shape[1], x_BLD.device)
+        A_ND = A_DN.to(work).T.contiguous()
+        y_LBD = x_BLD.new_empty(L, B, D)
+        state_BND = torch.zeros(B, *A_ND.shape, dtype=work, device=x_BLD.device)
+        starts = []
+        for s in range(0, L, ctx.steps):
+            starts.append(state_BND)
+            x, delta, Bs, Cs = _segment(s, ctx.steps, work, x_BLD, delta_BLD, B_BLN, C_BLN)
+            h, _ = _states(state_BND, x * delta, delta, A_ND, Bs)
+            y_LBD[s : s + len(x)] = (Cs[:, :, None] @ h[1:])[:, :, 0]
+            state_BND = h[-1].clone()
+        ctx.save_for_backward(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, torch.stack(starts))
+        return y_LBD.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy_BLD: Tensor):
+        x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, starts = ctx.saved_tensors
+        work = starts.dtype
+        A_ND = A_DN.to(work).T.contiguous()
+        grads = [
+            torch.empty_like(t.transpose(0, 1), memory_format=torch.contiguous_format)
+            for t in (x_BLD, delta_BLD, B_BLN, C_BLN)
+        ]
+        dA_ND = torch.zeros_like(A_ND)
+        later_BND = torch.zeros_like(starts[0])
+        for i in reversed(range(len(starts))):
+            s = i * ctx.steps
+            parts = _segment(s, ctx.steps, work, x_BLD, delta_BLD, B_BLN, C_BLN, dy_BLD)
+            *each, dA, later_BND = _segment_backward(starts[i], later_BND, A_ND, *parts)
+            dA_ND += dA
+            for whole, part in zip(grads, each, strict=True):
+                whole[s : s + len(part)] = part
+        dx, ddelta, dB, dC = (g.transpose(0, 1) for g in grads)
+        return dx, ddelta, dA_ND.T.to(A_DN.dtype), dB, dC, None
+
+
+def _segment(start: int, steps: int, work: torch.dtype, *tensors_BL: Tensor) -> list[Tensor]:
+    """Steps start .. start + steps of each tensor [B, L, ...] as [S, B, ...], contiguous, in the working dtype."""
+    return [t[:, start : start + steps].transpose(0, 1).to(work).contiguous() for t in tensors_BL]
+
+
+def _lanes(steps: int, device: torch.device) -> int:
+    """Lanes of a segment: 1 on a CPU, where steps are cheap; on a GPU the largest divisor up to CUDA_LANES."""
+    if device.type != "cuda":
+        return 1
+    return max(k for k in range(1, CUDA_LANES + 1) if steps % k == 0)
+
+
+def _states(before: Tensor, u_SBD: Tensor, delta_SBD: Tensor, A_ND: Tensor, B_SBN: Tensor) -> tuple[Tensor, Tensor]:
+    """The states before and after every step, [S + 1, B, N, D], and the decays exp(delta A), [S, B, N, D]."""
+    a_SBND = (delta_SBD[:, :, None] * A_ND).exp_()
+    h_TBND = a_SBND.new_empty(len(a_SBND) + 1, *before.shape)
+    h_TBND[0] = before
+    torch.mul(u_SBD[:, :, None], B_SBN[..., None], out=h_TBND[1:])
+    return linear_scan_(h_TBND, a_SBND, _lanes(len(a_SBND), before.device)), a_SBND
+
+
+def _segment_backward(
+    before: Tensor, later: Tensor, A_ND: Tensor, x: Tensor, delta: Tensor, Bs: Tensor, Cs: Tensor, dy: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients (x, delta, B, C, A) of one segment, and what flows back into the state before it.
+
+    With g_t = dLoss / dh_t = C_t dy_t + a_{t+1} g_{t+1} and a_t = exp(delta_t A):
+    dC_t = dy_t h_t,  dB_t = g_t u_t,  du_t = g_t B_t for u = delta x,  d(delta_t A) = g_t a_t h_{t-1}.
+    """
+    u = x * delta
+    h, a = _states(before, u, delta, A_ND, Bs)
+    # Time reversed: row 0 is what comes from the next segment, so that the scan's decays are shifted by one step.
+    S = len(a)
+    dC = (h[1:] @ dy[..., None])[..., 0]
+    g = torch.empty_like(a)
+    torch.mul(dy[:, :, None], Cs[..., None], out=g)
+    g[-1] += later
+    reverse_scan_(g, a, _lanes(S - 1, a.device) if S > 1 else 1)
+    dB = (g @ u[..., None])[..., 0]
+    du = (Bs[:, :, None] @ g)[:, :, 0]
+    earlier = g[0] * a[0]
+    q = g.mul_(a).mul_(h[:-1])
+    ddelta = torch.mul(q, A_ND, out=a).sum(2).addcmul_(du, x)
+    dA = q.mul_(delta[:, :, None]).sum((0, 1))
+    return du * delta, ddelta, dB, dC, dA, earlier
+
+
+def reverse_scan_(g_SM: Tensor, a_SM: Tensor, lanes: int = 1) -> Tensor:
+    """In place g[t] += a[t + 1] * g[t + 1], from the end to the start; returns g."""
+    if lanes == 1:
+        rows, decays = g_SM.unbind(0), a_SM.unbind(0)
+        for t in range(len(rows) - 2, -1, -1):
+            rows[t].addcmul_(decays[t + 1], rows[t + 1])
+        return g_SM
+    flipped = linear_scan_(g_SM.flip(0), a_SM[1:].flip(0), lanes)
+    return g_SM.copy_(flipped.flip(0))

@@ -1,0 +1,125 @@
+"""Contrastive losses between two views, over the global batch: equal in value and gradient for any number of ranks.
+
+Every rank gathers all rows and computes the same loss; see models/parallel.py for the gradient.
+
+Shape letters: B samples of this rank, G samples of all ranks, C width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.parallel import gather
+
+SamePatient = Literal["positive", "ignore", "negative"]
+
+
+class Temperature(nn.Module):
+    """1 / tau, learned as its logarithm or fixed; tau never falls below `floor`."""
+
+    log_scale: Tensor
+
+    def __init__(self, tau: float = 0.07, learn: bool = True, floor: float = 0.01):
+        super().__init__()
+        start = torch.tensor([-math.log(tau)])
+        self.most = -math.log(floor)
+        if learn:
+            self.log_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("log_scale", start)
+
+    def forward(self) -> Tensor:
+        # The value is clamped, not the gradient, so that a scale at its limit can come down again.
+        s = self.log_scale.float()
+        return (s + (s.clamp_max(self.most) - s).detach()).exp()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of the global batch: similarities / tau, which are positives, which count at all. Each [G, G]."""
+
+    logits_GG: Tensor
+    positive_GG: Tensor
+    counts_GG: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """Samples that count, [G]."""
+        return self.counts_GG.diagonal()
+
+
+def all_pairs(
+    a_BC: Tensor, b_BC: Tensor, scale: Tensor, weight_B: Tensor, patient_B: Tensor, same: SamePatient = "positive"
+) -> Pairs:
+    """Cosine similarities times `scale` between all a and all b of all ranks.
+
+    Args:
+        weight_B: 0 for a sample that is padding or lacks a view; it is in no pair.
+        patient_B: a number a patient. Pairs of different samples of one patient are positives too, left out, or taken
+            as negatives, by `same`.
+    """
+    a_GC, b_GC = (gather(F.normalize(x.float(), dim=-1)) for x in (a_BC, b_BC))
+    real_G, patient_G = gather(weight_B > 0), gather(patient_B)
+    itself_GG = torch.eye(len(real_G), dtype=torch.bool, device=real_G.device)
+    one_patient_GG = patient_G[:, None] == patient_G[None]
+    counts_GG = real_G[:, None] & real_G[None]
+    positive_GG = one_patient_GG if same == "positive" else itself_GG
+    if same == "ignore":
+        counts_GG = counts_GG & (itself_GG | ~one_patient_GG)
+    return Pairs(a_GC @ b_GC.T * scale, positive_GG & counts_GG, counts_GG)
+
+
+def symmetric(pairs: Pairs) -> Tensor:
+    """Mean of the two cross-entropies a -> b and b -> a (InfoNCE, as in CLIP); ln B at chance.
+
+    A row with several positives has the mean of their log-probabilities.
+    """
+    logits_GG = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
+    rows = pairs.rows.sum().clamp_min(1)
+    return sum((_rows(logits_GG, pairs, axis).sum() / rows for axis in (1, 0)), logits_GG.new_zeros(())) / 2
+
+
+def _rows(logits_GG: Tensor, pairs: Pairs, axis: int) -> Tensor:
+    """-mean over positives of log softmax along `axis`, [G]; 0 for a sample that does not count."""
+    # A row without any pair would be a softmax over nothing; it is switched off before, so that no NaN reaches a gradient.
+    safe_GG = torch.where(pairs.counts_GG.any(axis, keepdim=True), logits_GG, 0.0)
+    log_p_GG = safe_GG.log_softmax(axis)
+    picked_GG = torch.where(pairs.positive_GG, log_p_GG, 0.0)
+    return -picked_GG.sum(axis) / pairs.positive_GG.sum(axis).clamp_min(1)
+
+
+def joint(pairs: Pairs) -> Tensor:
+    """MGI eq. 1 with the minus sign and the mean it needs: one softmax over all B^2 pairs.
+
+    -1/B sum_i log( exp(s_ii) / sum_jk exp(s_jk) ): 2 ln B at chance, never below ln B when pairs are one to one.
+    Several positives of a sample share its term.
+    """
+    G = len(pairs.logits_GG)
+    flat = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf).flatten()
+    if not bool(pairs.counts_GG.any()):
+        return pairs.logits_GG.sum() * 0.0
+    picked_GG = torch.where(pairs.positive_GG, flat.log_softmax(0).view(G, G), 0.0)
+    each_G = -picked_GG.sum(1) / pairs.positive_GG.sum(1).clamp_min(1)
+    return each_G.sum() / pairs.rows.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def retrieval(pairs: Pairs) -> dict[str, Tensor]:
+    """Share of samples whose nearest other view is a positive, both ways, and mean similarity / tau of both kinds."""
+    logits_GG = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
+    rows_G, count = pairs.rows, pairs.rows.sum().clamp_min(1)
+    there = pairs.positive_GG.gather(1, logits_GG.argmax(1, keepdim=True))[:, 0]
+    back = pairs.positive_GG.gather(0, logits_GG.argmax(0, keepdim=True))[0]
+    negative_GG = pairs.counts_GG & ~pairs.positive_GG
+    return {
+        "top1_a_to_b": (there & rows_G).sum() / count,
+        "top1_b_to_a": (back & rows_G).sum() / count,
+        "positive": (pairs.logits_GG * pairs.positive_GG).sum() / pairs.positive_GG.sum().clamp_min(1),
+        "negative": (pairs.logits_GG * negative_GG).sum() / negative_GG.sum().clamp_min(1),
+    }

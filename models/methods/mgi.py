@@ -1,0 +1,310 @@
+"""MGI: Multimodal Contrastive Pre-training of Genomic and Medical Imaging (Zhou et al. 2024, arXiv 2406.00631).
+
+A slice goes through a Vision Transformer, the patient's expression vector through a Mamba; both are pooled (a mix of
+maximum and mean), projected and pulled together by a contrastive loss (eq. 1). The paper states no width, depth, size,
+temperature or optimiser: docs/methods/mgi.md says what was chosen and why.
+
+Shape letters: B samples, C channels, H x W pixels, L tokens, G genes, D image width, E gene width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Bounded
+from torch import Tensor, nn
+
+from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
+from models.encoders.vit import ViT
+from models.layers.pooling import MixedPooling
+from models.layers.slices import augmented, resized, zscored
+from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, joint, retrieval, symmetric
+from models.registry import register
+
+FLAIR = 1  # place of FLAIR in kaggle_3m's channels: pre-contrast, FLAIR, post-contrast
+
+
+class MgiOptions(Options):
+    channels: Literal["flair", "all3"] = "flair"
+    """Of an image with three channels the second (FLAIR in the LGG set; of one with one channel, that), repeated three times; or all."""
+    image_size: int = Bounded(256, ge=8)
+    """Pixels of a side; other images are resized."""
+    rotate: float = Bounded(15.0, ge=0, le=180)
+    """Augmentation: rotation by up to so many degrees either way."""
+    scale: float = Bounded(0.1, ge=0, lt=1)
+    """Augmentation: zoom by up to this share either way."""
+    flip: float = Bounded(0.5, ge=0, le=1)
+    """Augmentation: share of slices that are mirrored."""
+    init: Literal["scratch", "imagenet"] = "scratch"
+    """Start of the image encoder: random, or a file of ImageNet weights (recommended: MAE's ViT-B/16)."""
+    init_file: str | None = None
+    """The file for `init: imagenet`: timm's or MAE's, .safetensors or .pth (read without running code)."""
+    patch: int = Bounded(16, ge=2)
+    """Pixels of a patch's side."""
+    dim: int = Bounded(768, ge=4)
+    """Width of the image encoder."""
+    depth: int = Bounded(12, ge=1)
+    """Its blocks (L1)."""
+    heads: int = Bounded(12, ge=1)
+    """Its attention heads."""
+    mlp_ratio: float = Bounded(4.0, gt=0)
+    """Width of its feed-forward part, in multiples of `dim`."""
+    cls_token: bool = False
+    """A class token; it takes part in attention and is left out of the pooling."""
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Positions of patches: fixed 2-D sine-cosine, or learned."""
+    drop_path: float = Bounded(0.0, ge=0, lt=1)
+    """Stochastic depth of the last image block; it grows linearly from the first."""
+    gene_tokens: Tokens = "chunk"
+    """A token is a run of genes through one projection, or (closest to the paper's wording) a single gene."""
+    chunk: int = Bounded(64, ge=1)
+    """Genes in a chunk."""
+    gene_dim: int = Bounded(256, ge=4)
+    """Width of the gene encoder."""
+    gene_depth: int = Bounded(4, ge=1)
+    """Its Mamba blocks (L2)."""
+    states: int = Bounded(16, ge=1)
+    """States of a channel of the scan."""
+    conv: int = Bounded(4, ge=1)
+    """Kernel of the causal convolution."""
+    expand: int = Bounded(2, ge=1)
+    """Inner width of a Mamba block, in multiples of `gene_dim`."""
+    bidirectional: bool = False
+    """A second Mamba in each block reads the genes from the end; their order is arbitrary."""
+    gene_micro: int | None = Bounded(None, ge=1)
+    """Samples the gene encoder holds at once, each part recomputed in the backward pass; None: all."""
+    normalise: Literal["stats", "none"] = "stats"
+    """Genes as z-scores by the training split's statistics of the data set, or as stored."""
+    drop_constant: bool = False
+    """Leave out genes that never vary in the training split (otherwise they are zeros)."""
+    alpha: float = Bounded(0.5, ge=0, le=1)
+    """Mixed pooling: share of the maximum; the rest is the mean."""
+    learn_alpha: bool = False
+    """Learn that share, one for each encoder."""
+    project: int = Bounded(256, ge=1)
+    """Width of the compared vectors."""
+    loss: Literal["symmetric", "joint"] = "symmetric"
+    """Two cross-entropies, image to gene and gene to image (the paper's text), or one softmax over all pairs (its eq. 1)."""
+    temperature: float = Bounded(0.07, gt=0)
+    """Temperature tau, or where it starts."""
+    learn_temperature: bool = True
+    """Learn it."""
+    min_temperature: float = Bounded(0.01, gt=0)
+    """Where a learned temperature stops falling."""
+    order: Literal["patient_unique", "shuffle"] = "patient_unique"
+    """Batches with at most one slice of a patient (the paper), or of any slices."""
+    same_patient: SamePatient = "positive"
+    """Two slices of one patient in a batch: each other's positives too, left out, or (as a plain loss does) negatives."""
+
+
+@register("mgi")
+class Mgi(Method):
+    """Image encoder, gene encoder, poolings, projections, temperature; parameters lie in submodules only."""
+
+    Options = MgiOptions
+    paper = (
+        "Zhou et al., MGI: Multimodal Contrastive Pre-training of Genomic and Medical Imaging, arXiv 2406.00631, 2024"
+    )
+    options: MgiOptions
+    inputs = ("image", "rna")
+
+    gene_mean_G: Tensor
+    gene_std_G: Tensor
+    gene_order: Tensor
+    kept_genes: Tensor
+
+    def __init__(self, options: MgiOptions, schema: Schema):
+        super().__init__(options, schema)
+        o = options
+        if problems := list(_problems(o, schema)):
+            raise MethodError(problems)
+        self.image = ViT(
+            o.image_size, o.patch, o.dim, o.depth, o.heads, o.mlp_ratio, o.cls_token, o.positions, drop_path=o.drop_path
+        )
+        if o.init == "imagenet":
+            self.image.load_weights(str(o.init_file))
+        self.image_pool = MixedPooling(o.alpha, o.learn_alpha)
+        self.image_proj = nn.Linear(o.dim, o.project)
+        genes = self._know_genes(o, schema)
+        encoder = GeneMamba(
+            genes, o.gene_dim, o.gene_depth, o.states, o.conv, o.expand, o.gene_tokens, o.chunk, o.bidirectional
+        )
+        self.genes = PooledGenes(encoder, MixedPooling(o.alpha, o.learn_alpha), o.gene_micro)
+        self.gene_proj = nn.Linear(o.gene_dim, o.project)
+        self.temperature = Temperature(o.temperature, o.learn_temperature, o.min_temperature)
+        self.register_load_state_dict_pre_hook(_check_gene_order)
+        self.enter("")
+
+    def _know_genes(self, o: MgiOptions, schema: Schema) -> int:
+        """Registers statistics and the digest of the genes' order; the number of genes that enter."""
+        field = schema.need("rna")
+        self.n_genes = G = int(field.shape[-1])  # type: ignore[index,arg-type]
+        known = field.mean is not None and field.std is not None
+        mean = np.asarray(field.mean, np.float32) if known else np.zeros(G, np.float32)
+        std = np.asarray(field.std, np.float32) if known else np.ones(G, np.float32)
+        kept = np.flatnonzero(std > 0) if o.drop_constant else np.arange(G)
+        if o.normalise == "none":
+            mean, std = np.zeros(G, np.float32), np.ones(G, np.float32)
+        self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
+        # A gene that never varies carries nothing: it becomes 0, not a division by zero.
+        self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
+        self.register_buffer("kept_genes", torch.from_numpy(kept))
+        names = "\n".join(field.vocabulary or ()).encode()
+        digest = hashlib.sha256(names).digest() if names else bytes(32)
+        self.register_buffer("gene_order", torch.tensor(list(digest), dtype=torch.uint8))
+        return len(kept)
+
+    # --------------------------------------------------------------------------------------------------------- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (Stage("pretrain", self.inputs, self.options.order, compares=True, epochs=200),)
+
+    def enter(self, stage: str) -> None:
+        """`pretrain`, or "" for the deployed encoders: no augmentation, no projection, no temperature."""
+        super().enter(stage)
+        compared = ("image_proj", "gene_proj", "temperature")
+        for name, p in self.named_parameters():
+            p.requires_grad_(stage == "pretrain" or name.split(".")[0] not in compared)
+
+    def no_weight_decay(self) -> Iterable[str]:
+        flat = ("A_log", "pos_embed", "cls_token", "place_LC")
+        return [n for n, _ in self.named_parameters() if n.split(".")[-1] in flat]
+
+    def chance(self, batch_size: int) -> dict[str, float]:
+        """All similarities equal: ln B, or 2 ln B for the joint softmax, whose lower bound is ln B."""
+        return {"contrastive": math.log(max(2, batch_size)) * (2 if self.options.loss == "joint" else 1)}
+
+    # ----------------------------------------------------------------------------------------------------------- data
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        o, names = self.options, self.inputs
+        arrays: dict[str, np.ndarray] = {"patient": patient_number(record.patient)}
+        present = {name: record.has(name) for name in names}
+        if "image" in names:
+            width = 1 if o.channels == "flair" else 3
+            image_HWC = np.zeros((o.image_size, o.image_size, width), np.uint8)
+            if present["image"]:
+                image_HWC = resized(self._channels(record), o.image_size)
+                if self.stage:
+                    image_HWC = augmented(image_HWC, rng, o.rotate, o.scale, o.flip)
+            arrays["image"] = image_HWC
+        if "rna" in names:
+            arrays["rna"] = record.read("rna") if present["rna"] else np.zeros(self.n_genes, np.float16)
+            if not np.isfinite(arrays["rna"]).all():
+                bad = int((~np.isfinite(arrays["rna"])).sum())
+                raise MethodError([f"sample {record.key}: {bad} gene values are not finite; fill them when packing"])
+        return Sample(arrays, present)
+
+    def _channels(self, record: Record) -> np.ndarray:
+        """The channels asked for, uint8 [H, W, 1 or 3]."""
+        image = record.read("image")
+        image_HWC = image if image.ndim == 3 else image[..., None]
+        stored = image_HWC.shape[2]
+        if self.options.channels == "flair":
+            return np.ascontiguousarray(image_HWC[..., FLAIR : FLAIR + 1] if stored >= 3 else image_HWC[..., :1])
+        if stored < 3:
+            raise MethodError([f"sample {record.key}: method.channels=all3, but its image has {stored}; use flair"])
+        return np.ascontiguousarray(image_HWC[..., :3])
+
+    # -------------------------------------------------------------------------------------------------------- forward
+
+    def forward(self, batch: Batch) -> Output:
+        o = self.options
+        image_BD, gene_BE = self._pooled_image(self._image_tokens(batch)), self.genes(self._expression(batch))
+        weight_B = batch.weight_B * batch.present["image"] * batch.present["rna"]
+        scale = self.temperature()
+        pairs = all_pairs(
+            self.image_proj(image_BD), self.gene_proj(gene_BE), scale, weight_B, batch["patient"], o.same_patient
+        )
+        loss = symmetric(pairs) if o.loss == "symmetric" else joint(pairs)
+        features = {"image": image_BD.detach(), "gene": gene_BE.detach()}
+        return Output({"contrastive": loss}, loss, self._diagnostics(pairs, scale), features)
+
+    def _diagnostics(self, pairs: Pairs, scale: Tensor) -> dict[str, Tensor]:
+        found, tau = retrieval(pairs), 1 / scale.detach()[0]
+        diagnostics = {
+            "image_to_gene": found["top1_a_to_b"],
+            "gene_to_image": found["top1_b_to_a"],
+            "cosine_positive": found["positive"] * tau,
+            "cosine_negative": found["negative"] * tau,
+            "temperature": tau,
+        }
+        if self.options.loss == "joint":
+            diagnostics["contrastive_floor"] = pairs.rows.sum().clamp_min(1).float().log()
+        return diagnostics
+
+    def _image_tokens(self, batch: Batch) -> Tensor:
+        x_BCHW = zscored(batch["image"])
+        return self.image(x_BCHW.expand(-1, 3, -1, -1).to(self.dtype))
+
+    def _pooled_image(self, tokens_BLD: Tensor) -> Tensor:
+        return self.image_pool(tokens_BLD[:, self.image.extra :])
+
+    def _expression(self, batch: Batch) -> Tensor:
+        """z-scores [B, G] of the genes that enter; a sample without genes is the mean genome."""
+        z_BG = (batch["rna"].float() - self.gene_mean_G.float()) / self.gene_std_G.float()
+        z_BG = torch.where(batch.present["rna"][:, None], z_BG, 0.0)
+        if self.options.drop_constant:
+            z_BG = z_BG[:, self.kept_genes]
+        return z_BG.to(self.dtype)
+
+    # --------------------------------------------------------------------------------------------------------- encode
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0."""
+        tokens_BLD, seen_B = self._image_tokens(batch), batch.present["image"]
+        pooled = self._pooled_image(tokens_BLD) * seen_B[:, None]
+        if "rna" in batch:
+            gene_BE = self.genes(self._expression(batch)) * batch.present["rna"][:, None]
+            pooled = torch.cat([pooled, gene_BE], 1)
+        return Encoded(tokens_BLD, seen_B[:, None].expand(tokens_BLD.shape[:2]), pooled)
+
+    def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them (section 2.4)."""
+        tokens_BLE = self.genes.encoder(self._expression(batch))
+        return tokens_BLE, batch.present["rna"][:, None].expand(tokens_BLE.shape[:2])
+
+
+def patient_number(patient: str) -> Any:
+    """A number a patient, int64, the same on every machine."""
+    return np.int64(int.from_bytes(hashlib.blake2b(patient.encode(), digest_size=8).digest(), "little", signed=True))
+
+
+def _check_gene_order(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Refuses weights that were trained on genes in another order, where both orders are known."""
+    assert isinstance(module, Mgi)
+    own, other = module.gene_order, state.get(f"{prefix}gene_order")
+    if other is None or not other.any() or not own.any() or torch.equal(own.cpu(), other.cpu().to(own.dtype)):
+        return
+    raise MethodError(
+        [
+            f"the weights were trained on other genes, or on these in another order, than those of {module.schema.source}; "
+            "pack the data with the vocabulary of the training set"
+        ]
+    )
+
+
+def _problems(o: MgiOptions, schema: Schema) -> Iterable[str]:
+    """Everything in the options and the data that an Mgi cannot be built from."""
+    for name in ("image", "rna"):
+        if name not in schema.fields:
+            yield f"{schema.source} has no field '{name}', which mgi reads; it has {', '.join(sorted(schema.fields))}"
+    if (field := schema.fields.get("rna")) is not None:
+        if not field.shape or field.shape[-1] is None:
+            yield f"field 'rna' of {schema.source} has no fixed width (shape {field.shape}); pack it with one vocabulary"
+        if o.drop_constant and field.std is None:
+            yield f"method.drop_constant needs statistics, which {schema.source} lacks; pack it again, or set it to false"
+        elif o.drop_constant and field.std is not None and not (np.asarray(field.std) > 0).any():
+            yield f"method.drop_constant would leave no gene of {schema.source}: all are constant; mend the table"
+    if (o.init == "imagenet") != (o.init_file is not None):
+        yield "method.init=imagenet and method.init_file=FILE go together; give both or neither"
+    if o.learn_alpha and not 0 < o.alpha < 1:
+        yield f"method.alpha: {o.alpha} cannot be learned from; start between 0 and 1"
+    if o.min_temperature > o.temperature:
+        yield f"method.min_temperature: {o.min_temperature} is above method.temperature ({o.temperature})"
