@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,21 @@ def decode(ext: str, data: bytes | memoryview, where: object = "member", *, inde
         return _png(bytes(data), indexed) if ext == "png" else _DECODERS[ext](data)  # type: ignore[arg-type]
     except (ValueError, OSError, RecursionError, MemoryError, SyntaxError) as e:
         raise bad(f"cannot be decoded as {ext}: {e or type(e).__name__}", where, _MEND) from e
+
+
+def decode_jpeg(
+    data: bytes, where: object, canvas: Callable[[tuple[int, ...]], np.ndarray | None] | None = None
+) -> np.ndarray:
+    """`decode` of a JPEG, into the uint8 [H, W, 3] array that `canvas` gives for the shape, or else a new one."""
+    try:
+        shape = (*_jpeg_size(data), 3)
+        home = None if canvas is None else canvas(shape)
+        if home is None or not home.flags.c_contiguous:
+            return simplejpeg.decode_jpeg(data, "RGB")
+        simplejpeg.decode_jpeg(data, "RGB", buffer=home)
+        return home
+    except ValueError as e:
+        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
 
 
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from shards.arrays import ArrayPool
+from shards.canvas import Block, Canvas
 from shards.errors import DataError
 from shards.streams import SampleStream
 
@@ -32,40 +33,6 @@ class Samples(list):
     stacked: dict[str, np.ndarray]
 
 
-class Block:
-    """Arrays [B, ...] of a batch, allocated when the first sample shows their shapes."""
-
-    def __init__(self, size: int, pool: ArrayPool | None = None):
-        self._size = size
-        self._pool = pool or ArrayPool(0)
-        self._lock = threading.Lock()
-        self._arrays: dict[str, np.ndarray] = {}
-        self._counts: dict[str, int] = {}
-
-    def put(self, slot: int, arrays: dict[str, np.ndarray]) -> None:
-        """Copies what fits into its slot and leaves a view of it in `arrays`; what does not fit stays as it is."""
-        for name, array in arrays.items():
-            home = self._arrays.get(name)
-            if home is None:
-                home = self._allocate(name, np.asarray(array))
-            if home.shape[1:] == array.shape and home.dtype == array.dtype:
-                home[slot] = array
-                arrays[name] = home[slot, ...]
-                with self._lock:
-                    self._counts[name] += 1
-
-    def _allocate(self, name: str, like: np.ndarray) -> np.ndarray:
-        with self._lock:
-            if name not in self._arrays:
-                self._counts[name] = 0
-                self._arrays[name] = self._pool.empty((self._size, *like.shape), like.dtype)
-            return self._arrays[name]
-
-    def full(self) -> dict[str, np.ndarray]:
-        """The arrays that every sample fitted into."""
-        return {name: self._arrays[name] for name, n in self._counts.items() if n == self._size}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How a sample index becomes part of a batch; shared by all micro batches of a loader."""
@@ -75,6 +42,7 @@ class Recipe:
     collate: Callable[[Sequence[Any]], Any]
     arrays: ArrayPool
     stream: SampleStream
+    direct: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +76,7 @@ class Micro:
         self._recipe, self._epoch, self._stand_ins, self._weight = recipe, epoch, stand_ins, weight
         self.index, self._repeat = index.copy(), repeat
         self._samples: list[Any] = [None] * len(index)
-        self._block = Block(len(index), recipe.arrays)
+        self._block = Block(len(index), recipe.arrays, recipe.direct)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._chunk = chunk
@@ -167,9 +135,10 @@ class Micro:
         candidates: Iterator[int] | None = None
         while True:
             try:
-                sample = self._transformed(index, repeat)
+                canvas = Canvas(self._block, slot)
+                sample = self._transformed(index, repeat, canvas)
                 self.index[slot] = index
-                self._block.put(slot, sample.arrays)
+                self._block.put(slot, sample.arrays, canvas)
                 return sample
             except DataError as e:
                 if self._stand_ins is None:
@@ -182,11 +151,13 @@ class Micro:
                     raise
                 index, repeat = following, 0
 
-    def _transformed(self, index: int, repeat: int) -> Any:
+    def _transformed(self, index: int, repeat: int, canvas: Canvas) -> Any:
         recipe = self._recipe
         rng = recipe.stream.at(self._epoch, index, repeat)
         try:
-            return recipe.transform(recipe.data[index], rng)
+            record = recipe.data[index]
+            record.canvas = canvas
+            return recipe.transform(record, rng)
         except Exception as e:
             if not isinstance(e, DataError):
                 key = recipe.data.keys_of(np.array([index]))[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +13,21 @@ from shards.errors import DataError, bad
 from shards.store import FieldTable, Shard, crc32_ok
 
 if TYPE_CHECKING:
+    from shards.canvas import Canvas
     from shards.reader import Dataset
 
 
 class Rec:
     """One sample, read on demand (models' `Record`): every call reads only what it names."""
 
-    __slots__ = ("_data", "_row", "_shard", "index")
+    __slots__ = ("_data", "_row", "_shard", "canvas", "index")
 
     def __init__(self, data: Dataset, index: int, shard: Shard, row: int):
         self._data = data
         self.index = index
         self._shard = shard
         self._row = row
+        self.canvas: Canvas | None = None
 
     @property
     def key(self) -> str:
@@ -73,7 +76,12 @@ class Rec:
         """
         table = self._table(name)
         data = self._bytes(table, name)
-        return codecs.decode(table.ext_of(self._row), data, _Place(self, name), indexed=name.startswith("mask"))
+        ext = table.ext_of(self._row)
+        if self.canvas is None or ext not in ("jpg", "jpeg"):
+            return codecs.decode(ext, data, _Place(self, name), indexed=name.startswith("mask"))
+        image = codecs.decode_jpeg(data, _Place(self, name), partial(self.canvas.take, name))
+        self.canvas.seen(name, image)
+        return image
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start..stop of an array field; only its header and their bytes are read (so no checksum can be made).

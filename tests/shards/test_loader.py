@@ -388,3 +388,35 @@ def test_wrong_divisions_are_refused_at_once(data):
 
 def test_classes_are_those_of_the_data(data):
     assert data.info.labels["kind"].classes == KINDS
+
+
+# ------------------------------------------------------------------------------------------- images decoded into the batch
+
+
+def as_decoded(record, rng):
+    return Sample({"view": record.read("image"), "index": np.array(record.index)})
+
+
+def flipped_beside_as_decoded(record, rng):
+    """The name that a field was learnt to end in sometimes gets something else, while the image goes elsewhere."""
+    image = record.read("image")
+    first, second = (image, image[::-1]) if rng.random() < 0.5 else (image[::-1], image)
+    return Sample({"view": first, "other": second, "index": np.array(record.index), "again": record.read("image")})
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("call", [as_decoded, flipped_beside_as_decoded])
+def test_images_decoded_in_place_equal_those_read_alone(data, call, workers):
+    with loader_of(data, call=call, workers=workers, max_bad_samples=0) as loader:
+        steps = take(loader)
+    assert loader._recipe.direct, "nothing was decoded in place"
+    for s in steps:
+        batch = s.micro[0]
+        for j, i in enumerate(batch["index"].tolist()):
+            want = data[i].read("image")
+            if call is as_decoded:
+                np.testing.assert_array_equal(batch["view"][j].numpy(), want)
+                continue
+            pair = {batch["view"][j].numpy().tobytes(), batch["other"][j].numpy().tobytes()}
+            assert pair == {want.tobytes(), want[::-1].tobytes()}
+            np.testing.assert_array_equal(batch["again"][j].numpy(), want)
