@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from models.contract import MethodError
 from models.layers.transformer import Block
 
-# 60,480 genes in fragments of 84 make 720, the recommended layout; fewer genes keep fragments of at least 8.
-FRAGMENTS, SHORTEST = 720, 8
+# 60,480 genes in fragments of 84 make 720, the recommended layout. With fewer genes fragments keep about that length:
+# all fragments share one projection, which cannot tell one gene of a few from another.
+FRAGMENTS, SHORTEST = 720, 64
 
 
 def fragments_per_group(genes: int, groups: int, fragment: int | None) -> tuple[int, int]:

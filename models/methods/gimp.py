@@ -44,7 +44,7 @@ class GimpOptions(Options):
     groups: int = Bounded(24, ge=1)
     """Gene groups of GroupMSA (N_gr)."""
     fragment: int | None = Bounded(None, ge=1)
-    """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 8."""
+    """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 64."""
     gene_depth: int = Bounded(1, ge=1)
     """Transformer blocks inside the groups, and as many across them."""
     normalise: Literal["stats", "none"] = "stats"
