@@ -158,7 +158,8 @@ def _pack(args: argparse.Namespace) -> int:
         get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
     )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
-    vocab = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
+    given = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
+    vocab = {**found.pack.get("vocab", {}), **given}
     options = PackOptions(
         name=args.name,
         version=args.data_version,

@@ -1,0 +1,209 @@
+"""Fundus photographs with genotypes, polygenic scores and burden scores, as in MRM and ContIG on UK Biobank.
+
+Images: a table with a column of paths and one of patients; every other column is a label. Genotypes: PLINK .bed/.bim/.fam or an
+.npz (shards/sources/_genotypes.py). Scores: tables with people as rows, first column the person. A person who has no row in one
+of them lacks that modality. Images are cropped to the retina and checked (shards/sources/_fundus_quality.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from shards.codecs import decode
+from shards.errors import DataError, bad
+from shards.manifest import Entry, Manifest, entry_problems
+from shards.numeric_table import table_rows
+from shards.reference import Reference
+from shards.seal import number
+from shards.sources import Found, register
+from shards.sources._fundus_quality import crop, find_circle, tails
+from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--images", type=Path, required=True, help="table of images; paths in it are relative to the table")
+    add("--image-column", default="image", help="its column of paths (default: image)")
+    add("--patient-column", default="patient", help="its column of people, the unit of splits (default: patient)")
+    add("--eye-column", default="eye", help="its column of eyes: brightness tails are cut for each eye (default: eye)")
+    add("--genotypes", type=Path, help="PLINK FILE.bed with .bim and .fam beside it, or an .npz")
+    add("--every", type=int, help="keep every n-th SNP of a chromosome (default: 100 of PLINK, all of an .npz)")
+    add(
+        "--missing-calls", choices=("mode", "keep"), default="mode", help="a SNP's mode, or -1 for the method to handle"
+    )
+    add("--pairing", type=Path, help="table from patients (first column) to people of the genetic files")
+    add("--pairing-column", help="its column of people (default: the second)")
+    add("--pgs", type=Path, help="polygenic scores, people as rows")
+    add("--burden", type=Path, help="burden scores, people as rows")
+    add(
+        "--quality", choices=("circle", "none"), default="circle", help="crop to the retina and drop images without one"
+    )
+    add(
+        "--brightness-tails",
+        type=float,
+        default=0.005,
+        help="share dropped as too dark and as too bright (default: .005)",
+    )
+    add("--work", type=Path, help="folder for cropped images and vectors while packing (default: OUT-work)")
+
+
+@register("fundus_genotypes", options)
+def find(args: argparse.Namespace) -> Found:
+    """Fundus images + SNPs (PLINK or npz), PGS and burden tables, with circle crop and brightness check."""
+    if not 0 <= args.brightness_tails < 0.5 or (args.every is not None and args.every < 1):
+        raise bad("--brightness-tails must lie in [0, 0.5) and --every be 1 or more", "fundus_genotypes", "change it")
+    work = args.work or Path(f"{args.out}-work")
+    images, kinds = _images(args)
+    notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
+    person_of = _pairing(args, {str(i["patient"]) for i in images})
+    vectors, vocab = _vectors(args, work, notes)
+    kept = _quality(images, args, work, unmatched)
+    for name, people in vectors.items():
+        lacking = sorted({i["patient"] for i in images if person_of.get(i["patient"]) not in people})
+        unmatched += [(p, f"no {name}: the modality is missing in the samples of this patient") for p in lacking]
+    entries = []
+    for image in images:
+        if image["sample"] in kept:
+            fields = {"image": Reference(str(image["path"].name), kept[image["sample"]])}
+            person = person_of.get(image["patient"])
+            fields |= {n: people[person] for n, people in vectors.items() if person in people}
+            entries.append(
+                Entry(image["where"], image["sample"], image["patient"], labels=image["labels"], fields=fields)
+            )
+    if not entries:
+        raise bad("no image is left", args.images, "look at unmatched reasons with --quality none")
+    shared = Counter(person_of.get(p) for p in {e.patient for e in entries})
+    twice = sum(n > 1 for person, n in shared.items() if person is not None)
+    notes += [f"{len(entries)} images of {len({e.patient for e in entries})} patients; working files in {work}"]
+    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
+    if twice:
+        notes.append(
+            f"{twice} people of the genetic files are paired with several patients: splits do not keep those apart"
+        )
+    stratify = next((c for c in kinds if kinds[c] == "class" and c not in (args.eye_column,)), None)
+    pack = {"vocab": vocab} | ({"stratify": stratify} if stratify else {})
+    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched, pack)
+
+
+def _images(args: argparse.Namespace) -> tuple[list[dict], dict[str, str]]:
+    """One dictionary an image, and the kind of each label column; whole numbers of few values are classes."""
+    if not args.images.is_file():
+        raise bad("no such file", args.images, "give --images a CSV, TSV or Parquet table")
+    rows = table_rows(args.images)
+    header = [str(c) for c in next(rows)]
+    if lacking := [c for c in (args.image_column, args.patient_column) if c not in header]:
+        raise bad(f"no column {', '.join(lacking)}", args.images, f"columns: {', '.join(header)}; see --image-column")
+    lines = [dict(zip(header, (str("" if c is None else c) for c in row), strict=True)) for row in rows if row]
+    labels = [c for c in header if c not in (args.image_column, args.patient_column)]
+    kinds = {c: _kind([line[c] for line in lines if line[c]]) for c in labels}
+    images = []
+    for i, line in enumerate(lines, 2):
+        path = args.images.parent / line[args.image_column]
+        given = {c: line[c] if kinds[c] == "class" else float(line[c]) for c in labels if line[c]}
+        key = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
+        where = f"{args.images.name} line {i}"
+        images.append(
+            {"where": where, "sample": key, "patient": line[args.patient_column], "path": path, "labels": given}
+        )
+    problems = [n for n, k in Counter(i["sample"] for i in images).items() if k > 1]
+    if problems:
+        raise bad(f"file names stand twice: {', '.join(problems[:5])}", args.images, "name each image once, uniquely")
+    return images, kinds
+
+
+def _kind(values: list[str]) -> str:
+    numbers = [number(v) for v in values]
+    if any(n is None for n in numbers):
+        return "class"
+    return "class" if len(set(values)) <= 20 and all(n == int(n) for n in numbers if n is not None) else "number"
+
+
+def _quality(images: list[dict], args: argparse.Namespace, work: Path, unmatched: list) -> dict[str, Path]:
+    """Path of the image to pack for each sample that passes; the others go to `unmatched` with their reason."""
+    from PIL import Image
+
+    folder, brightness, kept = work / "images", {}, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    problems = []
+    for image in images:
+        path, name = image["path"], image["sample"]
+        try:
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                raise bad("no such JPEG or PNG", path, f"mend the cell in {image['where']}")
+            pixels = _rgb(decode(path.suffix[1:].lower().replace("jpeg", "jpg"), path.read_bytes(), path))
+        except DataError as e:
+            problems += e.problems
+            continue
+        circle = find_circle(pixels) if args.quality == "circle" else None
+        if args.quality == "circle" and circle is None:
+            unmatched.append((name, "no circle found"))
+            continue
+        kept[name] = path
+        if circle is not None:
+            pixels, kept[name] = crop(pixels, circle), folder / f"{name}.png"
+            Image.fromarray(pixels).save(kept[name], compress_level=3)
+        brightness[name] = float(pixels.mean())
+    if problems:
+        raise DataError(problems)
+    eye = {i["sample"]: str(i["labels"].get(args.eye_column, "")) for i in images}
+    for name, why in tails(brightness, eye, args.brightness_tails if args.quality == "circle" else 0.0).items():
+        unmatched.append((name, f"among the {why} {args.brightness_tails:.1%} of its eye"))
+        del kept[name]
+    return kept
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels, 3, 2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _pairing(args: argparse.Namespace, patients: set[str]) -> dict[str, str]:
+    """Person of the genetic files for each patient: themselves, or as the pairing table says."""
+    if args.pairing is None:
+        return {p: p for p in patients}
+    rows = table_rows(args.pairing)
+    header = [str(c) for c in next(rows)]
+    column = args.pairing_column or header[1]
+    if column not in header:
+        raise bad(f"no column '{column}'", args.pairing, f"columns: {', '.join(header)}")
+    return {str(r[0]): str(r[header.index(column)]) for r in rows if r}
+
+
+def _vectors(
+    args: argparse.Namespace, work: Path, notes: list[str]
+) -> tuple[dict[str, dict[str, Reference]], dict[str, Path]]:
+    """{field: {person: reference}}, and the file of feature names of fields that come from no table."""
+    vectors: dict[str, dict[str, Reference]] = {}
+    vocab: dict[str, Path] = {}
+    if args.genotypes is not None:
+        found = read_genotypes(args.genotypes, args.every)
+        found = impute_mode(found) if args.missing_calls == "mode" else found
+        notes += found.notes
+        vectors["snp"], vocab["snp"] = write_vectors(found, work / "snp")
+    for name in ("pgs", "burden"):
+        if (path := getattr(args, name)) is not None:
+            rows = table_rows(path)
+            next(rows)
+            people = [str(r[0]) for r in rows if r]
+            vectors[name] = {p: Reference(f"{path.name}#{p}", path, p) for p in people}
+            notes.append(f"{name}: {len(people)} people in {path.name}")
+    return vectors, vocab
+
+
+def write_vectors(found: Genotypes, folder: Path) -> tuple[dict[str, Reference], Path]:
+    """One small .npy a person and the SNPs' names, for the packer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    references = {}
+    for i, person in enumerate(found.people):
+        path = folder / f"{i:06d}.npy"
+        np.save(path, found.codes[i], allow_pickle=False)
+        references[person] = Reference(f"{person} ({path.name})", path)
+    names = folder / "snps.txt"
+    names.write_text("\n".join(found.snps) + "\n")
+    return references, names

@@ -1,0 +1,201 @@
+"""Glioma (TCGA GBM + LGG): pathology with omics, in both forms that the methods read.
+
+Tiles: a folder of JPEG or PNG images named by TCGA barcode (`TCGA-XX-XXXX_*.jpg`), each a sample with `image`. Bags: an .npz of
+region features (`features`, `offsets`, `slide`), each slide a sample with `patches`. Omics: tables whose first column is the
+case; a column `GENE_rnaseq` (or without an ending) goes to `rna`, `GENE_cnv` to `cnv`, `GENE_mut` to `mutation`. Any table may
+hold any of them; a case may stand in several tables, with the same value or with other columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import DataError, Problem, bad
+from shards.manifest import NOT_KNOWN, Entry, Manifest, entry_problems
+from shards.numeric_table import table_rows
+from shards.reference import Reference
+from shards.seal import number
+from shards.sources import Found, register
+
+CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+ENDINGS = {"rnaseq": "rna", "cnv": "cnv", "mut": "mutation"}
+CLINICAL = ("label", "oncotree_code", "age", "is_female", "survival_months", "censorship", "grade")
+NOT_FEATURES = ("slide", "tss", "n_regions", "case_id", *CLINICAL)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tiles", type=Path, help="folder of tiles named TCGA-XX-XXXX_*.jpg")
+    parser.add_argument("--features", type=Path, help=".npz of region features with features, offsets, slide")
+    parser.add_argument("--omics", type=Path, nargs="+", required=True, help="tables of omics, first column the case")
+    parser.add_argument("--labels", type=Path, help="table of labels, first column the case (default: from --omics)")
+    parser.add_argument(
+        "--tiles-per-case", type=int, help="keep that many tiles of a case, spread evenly (default: all)"
+    )
+    parser.add_argument("--work", type=Path, help="folder for vectors while packing (default: OUT-work)")
+
+
+@dataclass
+class Omics:
+    """{field: {feature: column}} in the order of the tables, and {case: {field: {feature: value}}}."""
+
+    features: dict[str, list[str]] = field(default_factory=dict)
+    values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@register("glioma", options)
+def find(args: argparse.Namespace) -> Found:
+    """TCGA GBM/LGG: pathology tiles and/or slide region features + RNA, CNV, mutations."""
+    if args.tiles is None and args.features is None:
+        raise bad(
+            "neither --tiles nor --features", "glioma", "give a folder of tiles, an .npz of region features, or both"
+        )
+    omics = Omics()
+    for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
+        _read(path, omics, features=path in args.omics)
+    if omics.problems:
+        raise DataError(omics.problems[:50])
+    work = args.work or Path(f"{args.out}-work")
+    vectors, vocab, notes = _vectors(omics, work)
+    pictures = _tiles(args.tiles, args.tiles_per_case) if args.tiles else []
+    bags = _bags(args.features) if args.features else []
+    kinds = _kinds(omics)
+    unmatched, entries = [], []
+    for name, case, fields in pictures + bags:
+        if case not in vectors:
+            unmatched.append((name, "no omics of this case"))
+            continue
+        labels = {c: float(v) if kinds[c] == "number" else v for c, v in omics.labels.get(case, {}).items()}
+        given = {**labels, "tss": case[5:7]}
+        entries.append(
+            Entry(name, re.sub(r"[^A-Za-z0-9_-]", "_", name), case, labels=given, fields=fields | vectors[case])
+        )
+    if not entries:
+        raise bad("nothing joined", "glioma", "check that images, features and tables name cases as TCGA-XX-XXXX")
+    have = {e.patient for e in entries}
+    unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
+    notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
+    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
+    pack = {"vocab": vocab} | ({"stratify": "label"} if kinds.get("label") == "class" else {})
+    return Found(Manifest(entries, kinds | {"tss": "class"}, entry_problems(entries)), notes, unmatched, pack)
+
+
+def _read(path: Path, omics: Omics, features: bool) -> None:
+    """Adds a table: its omics columns (if `features`) and its clinical ones."""
+    if not path.is_file():
+        raise bad("no such file", path, "give a CSV, TSV or Parquet table")
+    rows = table_rows(path)
+    header = [str(c) for c in next(rows)]
+    columns = {c: _field_of(c) for c in header[1:] if features and c not in NOT_FEATURES}
+    for modality, feature in columns.values():
+        known = omics.features.setdefault(modality, [])
+        if feature not in known:
+            known.append(feature)
+    for line, row in enumerate(rows, 2):
+        if not row or not CASE.match(str(row[0])):
+            omics.problems.append(
+                Problem(f"'{row[0] if row else ''}' is no TCGA case", f"{path} line {line}", "mend it")
+            )
+            continue
+        case, cells = str(row[0])[:12], dict(zip(header, row, strict=True))
+        for column, (modality, feature) in columns.items():
+            _put(omics, case, modality, feature, cells[column], f"{path} line {line}, {column}")
+        clinical = {c: str(cells[c]) for c in CLINICAL if c in cells and str(cells[c]) not in NOT_KNOWN}
+        omics.labels.setdefault(case, {}).update(clinical)
+
+
+def _field_of(column: str) -> tuple[str, str]:
+    """(field, feature) of a column."""
+    feature, _, ending = column.rpartition("_")
+    return (ENDINGS[ending], feature) if ending in ENDINGS and feature else ("rna", column)
+
+
+def _put(omics: Omics, case: str, modality: str, feature: str, cell: object, where: str) -> None:
+    value = number(str(cell))
+    if value is None or not np.isfinite(value):
+        omics.problems.append(Problem(f"'{cell}' is no number", where, "leave the case out or impute the value"))
+        return
+    if modality == "mutation" and value not in (0, 1):
+        omics.problems.append(Problem(f"mutation {value:g} is neither 0 nor 1", where, "code mutated genes as 1"))
+    known = omics.values.setdefault(case, {}).setdefault(modality, {})
+    if known.setdefault(feature, value) != value:
+        omics.problems.append(Problem(f"{value:g} here, {known[feature]:g} before", where, "keep one of the two"))
+
+
+def _vectors(omics: Omics, work: Path) -> tuple[dict[str, dict[str, Reference]], dict[str, Path], list[str]]:
+    """{case: {field: reference}}; a case lacks a field unless it has all of its features."""
+    folder, vocab, notes = work / "omics", {}, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for modality, names in omics.features.items():
+        vocab[modality] = folder / f"{modality}.txt"
+        vocab[modality].write_text("\n".join(names) + "\n")
+    vectors: dict[str, dict[str, Reference]] = {}
+    for case, of in sorted(omics.values.items()):
+        vectors[case] = {}
+        for modality, names in omics.features.items():
+            if all(n in of.get(modality, {}) for n in names):
+                path = folder / f"{case}.{modality}.npy"
+                dtype = np.float32 if modality == "rna" else np.int8
+                np.save(path, np.array([of[modality][n] for n in names], dtype), allow_pickle=False)
+                vectors[case][modality] = Reference(f"{case} ({modality})", path)
+    for modality, names in omics.features.items():
+        n = sum(modality in v for v in vectors.values())
+        notes.append(f"{modality}: {len(names)} features, {n} of {len(vectors)} cases have all of them")
+    return vectors, vocab, notes
+
+
+def _kinds(omics: Omics) -> dict[str, str]:
+    """Kind of each clinical column: number where every value is one."""
+    seen: dict[str, list[str]] = {}
+    for row in omics.labels.values():
+        for column, value in row.items():
+            seen.setdefault(column, []).append(value)
+    return {c: "number" if all(number(v) is not None for v in values) else "class" for c, values in seen.items()}
+
+
+def _tiles(folder: Path, most: int | None) -> list[tuple[str, str, dict[str, Reference]]]:
+    if not folder.is_dir():
+        raise bad("no such folder", folder, "give --tiles a folder of images")
+    of_case: dict[str, list[Path]] = {}
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and CASE.match(p.name)):
+        of_case.setdefault(path.name[:12], []).append(path)
+    kept = []
+    for case, paths in of_case.items():
+        chosen = (
+            paths if most is None else [paths[i] for i in sorted({*np.linspace(0, len(paths) - 1, most).astype(int)})]
+        )
+        kept += [(p.stem, case, {"image": Reference(p.name, p)}) for p in chosen]
+    return kept
+
+
+def _bags(path: Path) -> list[tuple[str, str, dict[str, Reference]]]:
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            if lacking := {"features", "offsets", "slide"} - set(packed.files):
+                raise bad(
+                    f"has no {', '.join(sorted(lacking))}", path, "it needs features [N, D], offsets [S + 1], slide [S]"
+                )
+            offsets, slides = packed["offsets"], [str(s) for s in packed["slide"]]
+    except (OSError, ValueError, EOFError) as e:
+        if isinstance(e, DataError):
+            raise
+        raise bad(f"cannot be read ({e})", path, "give an .npz without pickled objects") from e
+    if len(offsets) != len(slides) + 1 or (np.diff(offsets) <= 0).any():
+        raise bad(
+            f"{len(offsets)} offsets for {len(slides)} slides, or an empty bag",
+            path,
+            "offsets must rise, one more than slides",
+        )
+    spans = zip(slides, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    return [
+        (s, s[:12], {"patches": Reference(f"{path.name}#features[{a}:{b}]", path, "features", (a, b))})
+        for s, a, b in spans
+    ]
