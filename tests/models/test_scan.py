@@ -1,0 +1,128 @@
+"""The selective scan against a sequential reference in float64, value and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.layers import scan
+from models.layers.scan import backend, linear_scan_, reverse_scan_, segment_steps, selective_scan
+
+
+def inputs(L, B=2, D=3, N=4, dtype=torch.float32, seed=0):
+    """x, delta, A, B, C, D with the sizes that occur in training."""
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    delta = torch.exp(normal(B, L, D) - 3)
+    A = -torch.arange(1.0, N + 1, dtype=torch.float64).repeat(D, 1)
+    made = [normal(B, L, D), delta, A, normal(B, L, N), normal(B, L, N), normal(D)]
+    return [t.to(dtype).requires_grad_() for t in made]
+
+
+def sequential(x, delta, A, Bs, Cs, Ds):
+    """The recurrence, one step after another."""
+    h, y = x.new_zeros(x.shape[0], *A.shape), []
+    for t in range(x.shape[1]):
+        h = torch.exp(delta[:, t, :, None] * A) * h + (delta[:, t] * x[:, t])[..., None] * Bs[:, t, None]
+        y.append((h * Cs[:, t, None]).sum(-1) + Ds * x[:, t])
+    return torch.stack(y, 1)
+
+
+def run(function, given, exact=False):
+    """Output and gradients of a weighted sum."""
+    given = [t.detach().double().requires_grad_() if exact else t for t in given]
+    y = function(*given)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    return [y.detach(), *torch.autograd.grad((y * weights.to(y.dtype)).sum(), given)]
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    for name, a, b in zip(("y", "x", "delta", "A", "B", "C", "D"), found, expected, strict=True):
+        gap = (a.double() - b.double()).abs().max() / b.abs().max().clamp_min(1e-30)
+        assert gap < tolerance, f"{name}: {gap:.1e}"
+
+
+@pytest.mark.parametrize("room", [1 << 17, 300, 1])
+@pytest.mark.parametrize("L", [1, 7, 8, 9, 250])
+def test_equals_the_sequential_reference(L, room, monkeypatch):
+    """Whole, in several segments with a rest, and in the shortest segments."""
+    monkeypatch.setattr(scan, "CPU_SEGMENT", room)
+    given = inputs(L)
+    assert_close(run(selective_scan, given), run(sequential, given, exact=True))
+
+
+@pytest.mark.parametrize("L", [1, 24, 65])
+def test_lanes_equal_the_sequential_reference(L, monkeypatch):
+    """The path of a GPU without mamba-ssm, on this CPU."""
+    monkeypatch.setattr(scan, "CPU_SEGMENT", 24 * 24)
+    monkeypatch.setattr(scan, "_lanes", lambda steps, device: max(k for k in range(1, 9) if steps % k == 0))
+    given = inputs(L)
+    assert_close(run(selective_scan, given), run(sequential, given, exact=True))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4, 12])
+def test_linear_scans_in_lanes(lanes):
+    g = torch.Generator().manual_seed(0)
+    h, a = torch.randn(13, 5, generator=g), torch.rand(12, 5, generator=g)
+    literal, kept = [h[0]], a.clone()
+    for t in range(12):
+        literal.append(a[t] * literal[-1] + h[t + 1])
+    torch.testing.assert_close(linear_scan_(h.clone(), a, lanes), torch.stack(literal))
+    assert torch.equal(a, kept), "the decays are needed again"
+    back, decays = [h[-1]], torch.rand(13, 5, generator=g)
+    for t in range(11, -1, -1):
+        back.append(h[t] + decays[t + 1] * back[-1])
+    torch.testing.assert_close(reverse_scan_(h.clone(), decays, lanes), torch.stack(back[::-1]))
+
+
+def test_gradients_are_exact():
+    given = inputs(9, B=1, D=2, N=2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(selective_scan, given)
+
+
+def test_long_and_forgetful_sequences_stay_accurate():
+    """Decay over 3,000 steps from almost none to total: no product underflows into a division."""
+    given = inputs(3000, B=1, D=2, N=16)
+    with torch.no_grad():
+        given[1][:, :, 0] *= 1e-3
+        given[1][:, :, 1] *= 1e2
+    assert_close(run(selective_scan, given), run(sequential, given, exact=True))
+
+
+def test_bfloat16_keeps_float32_states():
+    given = inputs(2000, B=1)
+    half = [t.detach().bfloat16().requires_grad_() for t in given]
+    half[2] = half[2].detach().float().requires_grad_()
+    y = selective_scan(*half)
+    assert y.dtype == torch.bfloat16
+    exact = sequential(*(t.detach().double() for t in half))
+    assert (y - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_states_are_not_kept():
+    """What backward keeps is the inputs and one state a segment, whatever the length."""
+    given = inputs(4096, B=1, D=32, N=16)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
+        selective_scan(*given)
+    assert sum(kept) < 0.5 * 4096 * 32 * 16 * 4
+
+
+def test_segments_do_not_grow_with_the_length():
+    cpu = torch.device("cpu")
+    assert segment_steps(10**6, 1, 64, 16, cpu) == segment_steps(10**5, 1, 64, 16, cpu) == scan.CPU_SEGMENT // 1024
+    assert segment_steps(50, 1, 64, 16, cpu) == 50
+
+
+def test_cpu_runs_in_pytorch():
+    assert backend(torch.device("cpu")) == "chunked"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_equals_cpu():
+    given = inputs(300, D=8)
+    there = [t.detach().cuda().requires_grad_() for t in given]
+    assert_close([t.cpu() for t in run(selective_scan, there)], run(sequential, given, exact=True), 1e-4)
