@@ -14,6 +14,9 @@ from models.contract import Label, MethodError, Schema
 from models.labels import class_label
 from models.methods.gimp import Gimp, GimpOptions
 
+# Slides of 20 to 89 patches are all shorter than this window; the rest are the paper's choices on a small width.
+SMALL = {"window": 96, "dim": 32, "triplet_on": "pair"}
+
 
 def choices() -> list[tuple[str, object]]:
     """Every value of every option that is a choice or a switch, but the defaults."""
@@ -27,7 +30,7 @@ def choices() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("option", "value"), choices())
 def test_every_choice_trains_and_encodes(option, value):
-    method = build("gimp", **{"window": 96, "dim": 32, option: value})
+    method = build("gimp", **{**SMALL, option: value})
     for stage in method.stages():
         method.enter(stage.name)
         method.train()
@@ -43,14 +46,14 @@ def test_every_choice_trains_and_encodes(option, value):
 
 def test_choices_matter():
     """The options reach the losses: each value gives another number than the default."""
-    base = build("gimp", window=96, dim=32)
+    base = build("gimp", **SMALL)
     base.enter("pretrain")
     base.eval()
     default = base(batch(base, records(8))).total.item()
     for option, value in choices():
         if option in ("triplet_mean", "mining"):
             continue
-        method = build("gimp", **{"window": 96, "dim": 32, option: value})
+        method = build("gimp", **{**SMALL, option: value})
         method.enter("pretrain")
         assert method.eval()(batch(method, records(8))).total.item() != default, (option, value)
 
@@ -182,7 +185,10 @@ def test_all_problems_are_listed_at_once():
 @pytest.mark.timeout(180)
 def test_ranks_with_bags_of_different_length(tmp_path):
     """Each rank pads to its own longest bag, and every miner takes the same triplets."""
-    options = [{"short_bags": "pad", "mining": m, "triplet_mean": "active"} for m in ("hard", "random_one")]
+    options = [
+        {"triplet_on": "pair", "short_bags": "pad", "mining": m, "triplet_mean": "active"}
+        for m in ("hard", "random_one")
+    ]
     jobs = [("gimp", "pretrain", o) for o in options]
     two = ranks.run(tmp_path, jobs)
     for job, option in enumerate(options):
