@@ -19,7 +19,9 @@ def register(name: str) -> Callable[[T], T]:
     """Class decorator: makes a method known as `name`."""
 
     def add(cls: T) -> T:
-        assert name not in _registered or _registered[name].__module__ == cls.__module__, f"two methods are called {name}"
+        assert name not in _registered or _registered[name].__module__ == cls.__module__, (
+            f"two methods are called {name}"
+        )
         cls.name = name
         _registered[name] = cls
         return cls
