@@ -1,8 +1,9 @@
 """P classes x K samples in every global batch (G = P K); small classes come round again, reshuffled.
 
-A class of n_c samples is walked in passes. With n_c >= K a pass serves floor(n_c / K) batches, so that no batch meets the seam
-of two passes and with it a sample twice; the n_c mod K samples left over differ from pass to pass. With n_c < K samples must
-repeat within a batch, and every batch begins a pass, so that it has all of them. `repeat` is the number of the pass: it tells the draws of a sample apart, which is all that fresh randomness needs.
+A class of n_c samples is walked in passes. With n_c >= K a pass serves floor(n_c / K) batches, so that no batch meets the
+seam of two passes and with it a sample twice; the n_c mod K samples left over differ from pass to pass. With n_c < K
+samples must repeat within a batch, and every batch begins a pass, so that it has all of them. `repeat` is the number of
+the pass: it tells the draws of a sample apart, which is all that fresh randomness needs.
 """
 
 from __future__ import annotations

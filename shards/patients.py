@@ -1,9 +1,10 @@
 """At most one sample of a patient in a global batch.
 
 Let n_p be the samples of patient p. B batches of G distinct patients exist exactly when sum_p min(n_p, B) >= B G, and a
-wrap-around deal reaches that bound: lay the patients' samples out one after another, each patient at most B of them, and give
-position t to batch t mod B. A run of at most B consecutive positions meets every batch at most once (the argument of
-McNaughton's preemptive schedule, Management Science 6, 1959). The sum divided by B falls with B, so the most batches are found by bisection.
+wrap-around deal reaches that bound: lay the patients' samples out one after another, each patient at most B of them, and
+give position t to batch t mod B. A run of at most B consecutive positions meets every batch at most once (the argument of
+McNaughton's preemptive schedule, Management Science 6, 1959). The sum divided by B falls with B, so bisection finds the
+most batches.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import statistics
 import sys
@@ -20,9 +21,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
 
 import numpy as np
 import psutil
@@ -35,7 +33,8 @@ from models.contract import Method, Sample
 from shards import index as indexing
 from shards.format import DatasetInfo, FieldInfo, ShardInfo, save_info, sha256_of
 from shards.loader import Loader
-from shards.mix import make_plan
+from shards.mix import MixPlan, make_plan
+from shards.order import Plan
 from shards.reader import Dataset
 
 WORKERS, BATCH, SIDE = 2, 64, 224
@@ -132,18 +131,22 @@ def webdataset_undecoded(data: Dataset) -> int:
     return n
 
 
-def ours_decoded(data: Dataset) -> int:
-    plan = make_plan(data, None, "shuffle", 0, BATCH)
+PASSES = 3  # over the samples in one measurement, so that starting and draining the pipelines weigh little
 
+
+def image_loader(data: Dataset, plan: Plan | MixPlan) -> Loader:
     def transform(record, rng):  # type: ignore[no-untyped-def]
         return Sample({"image": record.read("image")})
 
-    with Loader(data, plan, transform, lambda s: Method.collate(None, s), workers=WORKERS, prefetch=2) as loader:  # type: ignore[arg-type]
-        steps = loader.iterate()
-        n = 0
-        for _ in range(plan.steps_per_epoch):
-            n += len(next(steps).micro[0]["image"])
-        steps.close()  # type: ignore[attr-defined]
+    return Loader(data, plan, transform, lambda s: Method.collate(None, s), workers=WORKERS)  # type: ignore[arg-type]
+
+
+def ours_decoded(data: Dataset) -> int:
+    plan = make_plan(data, None, "shuffle", 0, BATCH)
+    n = 0
+    with image_loader(data, plan) as loader:
+        for step in itertools.islice(loader.iterate(), PASSES * plan.steps_per_epoch):
+            n += len(step.micro[0]["image"])
     return n
 
 
@@ -161,7 +164,7 @@ def webdataset_decoded(data: Dataset) -> int:
         .batched(BATCH, collation_fn=torch.stack)
     )
     n = 0
-    for batch in webdataset.WebLoader(pipeline, batch_size=None, num_workers=WORKERS):
+    for batch in webdataset.WebLoader(pipeline.repeat(PASSES), batch_size=None, num_workers=WORKERS):
         n += len(batch)
     return n
 
@@ -169,7 +172,7 @@ def webdataset_decoded(data: Dataset) -> int:
 def pure_decode(data: Dataset) -> int:
     """The ceiling: two threads that do nothing but decode members held in memory."""
     members = [data.raw(i, ("image",))[0] for i in range(min(len(data), 256))]
-    per_thread = len(data) // WORKERS
+    per_thread = PASSES * len(data) // WORKERS
 
     def work(first: int) -> None:
         for i in range(per_thread):
@@ -187,14 +190,15 @@ def pure_decode(data: Dataset) -> int:
 
 
 def rates(contenders: dict[str, Callable[[Dataset], int]], data: Dataset, rounds: int) -> dict[str, list[float]]:
-    """Samples a second of each contender in each round; the first round warms up and is not counted."""
-    out: dict[str, list[float]] = {name: [] for name in contenders}
+    """Samples a second, and a second of processor time, of each contender in each round; the first round warms up."""
+    out: dict[str, list[float]] = {name: [] for pair in contenders for name in (pair, f"{pair}/cpu")}
     for r in range(rounds + 1):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             n = run(data)
             if r:
                 out[name].append(n / (time.perf_counter() - start))
+                out[f"{name}/cpu"].append(n / (time.process_time() - cpu))
     return out
 
 
@@ -219,11 +223,15 @@ def resume_seconds(folder: Path, samples: int, at: int) -> float:
 
 
 def resident_by_epoch(data: Dataset, epochs: int) -> list[float]:
-    """Resident megabytes after each epoch."""
+    """Resident megabytes after each epoch of one loader."""
+    plan = make_plan(data, None, "shuffle", 0, BATCH)
     out, process = [], psutil.Process()
-    for _ in range(epochs):
-        ours_decoded(data)
-        out.append(process.memory_info().rss / 2**20)
+    with image_loader(data, plan) as loader:
+        steps = loader.iterate()
+        for _ in range(epochs):
+            for _ in range(plan.steps_per_epoch):
+                next(steps)
+            out.append(process.memory_info().rss / 2**20)
     return out
 
 
@@ -236,15 +244,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer samples, shards and rounds")
     quick = parser.parse_args().quick
     rounds, per_shard, shards = (3, 256, 4) if quick else (7, 1024, 4)
+    torch.set_num_threads(1)
     ok = []
     with tempfile.TemporaryDirectory(prefix="medpair-bench-") as tmp:
         folder = Path(tmp) / "images"
         folder.mkdir()
         data = image_set(folder, shards, per_shard)
         size = statistics.mean(len(data.raw(i, ("image",))[0]) for i in range(64))
-        print(
-            f"{len(data)} samples in {shards} shards, {SIDE} px JPEG of {size / 1000:.1f} kB + 1,000 genes; {WORKERS} workers, {rounds} rounds\n"
-        )
+        print(f"{len(data)} samples in {shards} shards, {SIDE} px JPEG of {size / 1000:.1f} kB + 1,000 genes")
+        print(f"{WORKERS} workers, {rounds} rounds\n")
 
         m = rates({"ours": ours_undecoded, "webdataset": webdataset_undecoded}, data, rounds)
         r = ratio(m, "ours", "webdataset")
@@ -255,11 +263,13 @@ def main() -> int:
         m = rates({"ours": ours_decoded, "ceiling": pure_decode, "webdataset": webdataset_decoded}, data, rounds)
         speed = statistics.median(m["ours"])
         r = ratio(m, "ours", "webdataset")
+        print("samples/s by round:", {k: [round(x) for x in v] for k, v in m.items() if "/" not in k})
         ok.append(r >= 1.3)
         line("decoded, end to end: times webdataset", f"{r:.2f}x ({speed:,.0f} samples/s)", ">= 1.3x", ok[-1])
         r = ratio(m, "ours", "ceiling")
         ok.append(r >= 0.85)
-        line("decoded, end to end: share of pure decoding", f"{r:.2f}", ">= 0.85", ok[-1])
+        busy = ratio(m, "ours/cpu", "ceiling/cpu")
+        line("decoded, end to end: share of pure decoding", f"{r:.2f} (by CPU time {busy:.2f})", ">= 0.85", ok[-1])
 
         rss = resident_by_epoch(data, 10)
         growth = (rss[-1] - rss[2]) / rss[2]

@@ -210,7 +210,7 @@ def test_refusals_say_what_would_work(strategy, options, batch, words):
 
 
 def test_missing_classes_are_named_together():
-    with pytest.raises(DataError, match="class 'b'(.|\n)*class 'c'"):
+    with pytest.raises(DataError, match=r"class 'b'(.|\n)*class 'c'"):
         Plan("class_balanced", subset(40), 0, 9, label="kind")
     with pytest.raises(DataError, match="seed -1"):
         Plan("shuffle", subset(40), -1, 9)
@@ -227,9 +227,9 @@ def test_ranks_and_micro_batches_tile_the_global_batch(world, micro):
 
 
 def test_ranks_that_do_not_divide_are_refused_with_a_number_that_works():
-    with pytest.raises(DataError, match="3 ranks do not divide a global batch of 16.* set global_batch to 15"):
+    with pytest.raises(DataError, match=r"3 ranks do not divide a global batch of 16.* set global_batch to 15"):
         rank_slice(16, 0, 3)
-    with pytest.raises(DataError, match="micro batch of 5 does not divide .* 16 .* set micro_batch to 4"):
+    with pytest.raises(DataError, match=r"micro batch of 5 does not divide .* 16 .* set micro_batch to 4"):
         micro_slices(16, 5)
 
 

@@ -51,7 +51,7 @@ def test_reading_what_is_not_there_names_sample_and_field(tmp_path):
     data = dataset(tmp_path / "d")
     for read in (lambda: data[4].read("rna"), lambda: data[4].shape("rna"), lambda: data.raw(4, ["rna"])):
         with pytest.raises(
-            DataError, match="shard-000000.tar: sample 's0004', member rna: the sample has no such field"
+            DataError, match=r"shard-000000.tar: sample 's0004', member rna: the sample has no such field"
         ):
             read()
     with pytest.raises(DataError, match=r"rows 4\.\.9 of 5"):
