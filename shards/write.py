@@ -136,7 +136,7 @@ class DatasetWriter:
     def __init__(
         self, out: Path, *, shard_bytes: int = SHARD_BYTES, shard_samples: int | None = None, overwrite: bool = False
     ):
-        self.out = Path(os.path.abspath(out))
+        self.out = Path(os.path.realpath(out))  # a link to a folder elsewhere stays a link
         self.staging = self.out.parent / f".{self.out.name}.packing"
         self.shard_bytes, self.shard_samples, self.overwrite = shard_bytes, shard_samples or 2**63, overwrite
         self.shards: list[ShardInfo] = []

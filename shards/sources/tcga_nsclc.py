@@ -17,7 +17,7 @@ import numpy as np
 
 from shards.errors import bad
 from shards.manifest import Entry, Manifest, entry_problems
-from shards.numeric_table import table_rows
+from shards.numeric_table import NOT_KNOWN, table_rows
 from shards.reference import COLUMN, Reference
 from shards.seal import number
 from shards.sources import Found, register
@@ -247,7 +247,7 @@ def _labels(
             raise bad(f"case {case} stands twice", path, "keep one line a case")
         else:
             values = dict(zip(header, row, strict=True))
-            cells[case] = {c: str(values[c]) for c in keep if values[c] not in (None, "", "NA", "nan")}
+            cells[case] = {c: text for c in keep if (text := str(values[c])).lower() not in NOT_KNOWN}
     numeric = {
         c for c in keep if (v := [r[c] for r in cells.values() if c in r]) and all(number(x) is not None for x in v)
     }

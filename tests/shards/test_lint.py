@@ -308,6 +308,7 @@ def test_constant_genes_and_twins_are_warnings(tmp_path: Path) -> None:
     for i, row in enumerate(made.rows):
         row["split"] = "test" if i > 8 else "train"
     made.rows[10]["field:image"] = "p2.png"
+    made.rows[4]["field:image"] = "p3.png"  # both for training: no leak
     report = expect(made.pack(tmp_path / "set"))
     text = "\n".join(map(str, report.warnings))
     assert "field 'rna': 1 of 20 features are constant over the training split" in text

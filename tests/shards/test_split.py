@@ -115,6 +115,14 @@ def test_label_fractions_are_nested_by_patient_and_have_every_class(
         assert abs(shares["c0"] - shares["c1"]) <= 4
 
 
+def test_rare_class_is_in_the_smallest_fraction() -> None:
+    many = [SampleRow(f"s{i}", f"p{i}", "train", {"y": "rare" if i == 77 else "common"}) for i in range(100)]
+    for seed in range(20):
+        chosen = nested_fractions(many, "y", [0.02], seed)["train-2.csv"]
+        assert {r.labels["y"] for r in chosen} == {"rare", "common"}
+        assert len(chosen) == 2
+
+
 def test_leaks_are_named() -> None:
     found = leaks(
         [SampleRow("a", "p1", "train", {}), SampleRow("b", "p1", "test", {}), SampleRow("c", "p2", "val", {})]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -155,6 +158,59 @@ def test_overwrite_replaces_the_whole_folder_and_a_failure_keeps_the_old_one(tmp
     assert load_info(folder).samples == 8
     assert len(list(folder.glob("*.tar"))) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "in", "in2", "out"]
+
+
+def test_everything_is_on_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, real_sync, real_replace = set[str](), os.fsync, os.replace
+    unsynced: list[str] = []
+
+    def sync(fd: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        real_sync(fd)
+
+    def replace(old: str, new: str) -> None:
+        if Path(new).name == "out":
+            large = [*Path(old).glob("*.tar"), *Path(old).glob("*.npy"), Path(old)]
+            unsynced.extend(str(p) for p in large if str(p) not in synced)
+        real_replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    sources(tmp_path / "in").pack(tmp_path / "out", PackOptions(shard_samples=5))
+    assert len(synced) > 6
+    assert not unsynced
+
+
+def test_overwrite_where_folders_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = sources(tmp_path / "in").pack(tmp_path / "out")
+    monkeypatch.setattr("shards.write._exchange", lambda a, b: False)
+    sources(tmp_path / "in2", count=8).pack(folder, PackOptions(overwrite=True))
+    assert load_info(folder).samples == 8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in2", "out"]
+
+
+def test_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "set")
+    (tmp_path / "disk" / "set").mkdir()
+    sources(tmp_path / "in").pack(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert load_info(tmp_path / "disk" / "set").samples == 12
+
+
+def test_killed_pack_leaves_no_data_set_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    made = sources(tmp_path / "in")
+    made.write()
+    # Killed without any chance to clean up, right before the folder gets its name.
+    code = (
+        "import os, shards.write, shards.__main__ as m\n"
+        "shards.write.swap_in = lambda new, out: os.kill(os.getpid(), 9)\n"
+        f"m.main(['pack', {str(made.manifest)!r}, '--out', {str(tmp_path / 'out')!r}])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == -9
+    assert not (tmp_path / "out").exists()
+    assert load_info(made.pack(tmp_path / "out")).samples == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
