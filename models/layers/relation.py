@@ -15,7 +15,7 @@ from models.layers.attention import merge_heads, split_heads
 
 EPS = 1e-6
 # Elements of the relation matrix that are worked on at once: bounds what selection needs beside the one matrix it fills.
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 24}
+CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""The glioma source: tiles and bags with omics by barcode; and the real samples."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.__main__ import main
+from shards.lint import lint
+from shards.reader import Dataset
+
+CASES = [f"TCGA-{10 + i % 3}-{1000 + i}" for i in range(8)]
+HEADER = ["case_id", "oncotree_code", "AAA_rnaseq", "BBB_rnaseq", "AAA_cnv", "TP53_mut", "IDH1_mut"]
+
+
+def table(path: Path, rows: list[list]) -> Path:
+    with open(path, "w", newline="") as f:
+        csv.writer(f).writerows(rows)
+    return path
+
+
+@pytest.fixture
+def layout(tmp_path) -> dict[str, Path]:
+    rng, tiles = np.random.default_rng(0), tmp_path / "tiles"
+    tiles.mkdir()
+    for case in CASES[:4]:
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tiles / f"{case}_r0c{i}.png")
+    sizes = rng.integers(2, 5, 5)
+    np.savez(
+        tmp_path / "bags.npz",
+        features=rng.normal(size=(sizes.sum(), 6)).astype(np.float16),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        slide=[f"{c}-01Z-00-DX1.AB-{i}" for i, c in enumerate([*CASES[4:], "TCGA-99-9999"])],
+    )
+    rows = [
+        [c, "GBM" if i % 2 else "LGG", *rng.normal(size=2).round(3), i % 3 - 1, i % 2, 0] for i, c in enumerate(CASES)
+    ]
+    omics = table(tmp_path / "omics.csv", [HEADER, *rows])
+    return {"tiles": tiles, "features": tmp_path / "bags.npz", "omics": omics, "out": tmp_path / "ds"}
+
+
+def run(layout: dict[str, Path], *more: str) -> int:
+    flags = [part for name, path in layout.items() for part in (f"--{name}", str(path))]
+    return main(["source", "glioma", *flags, *more])
+
+
+def test_tiles_and_bags_share_one_data_set(layout):
+    assert run(layout) == 0
+    assert not lint(layout["out"]).problems
+    data = Dataset.open(layout["out"])
+    assert len(data) == 12 + 4
+    assert {n: f.shape for n, f in data.info.fields.items() if n != "meta"} == {
+        "image": (16, 16, 3), "patches": (None, 6), "rna": (2,), "cnv": (1,), "mutation": (2,),
+    }  # fmt: skip
+    rows = {r.key: r for r in (data[i] for i in range(len(data)))}
+    with open(layout["omics"]) as f:
+        first = list(csv.reader(f))[1]
+    tile = rows[f"{CASES[0]}_r0c1"]
+    np.testing.assert_allclose(tile.read("rna"), [float(x) for x in first[2:4]], atol=2e-3)
+    assert tile.read("cnv").tolist() == [-1]
+    assert tile.patient == CASES[0]
+    assert not tile.has("patches")
+    assert (layout["out"] / "vocab" / "mutation.txt").read_text().split() == ["TP53", "IDH1"]
+    assert "TCGA-99-9999" in (layout["out"] / "unmatched.csv").read_text()
+
+
+def test_tiles_of_a_case_can_be_thinned(layout):
+    assert run({k: v for k, v in layout.items() if k != "features"}, "--tiles-per-case", "1") == 0
+    assert len(Dataset.open(layout["out"])) == 4
+
+
+def test_every_problem_of_the_tables_is_named(layout, capsys):
+    rows = [
+        [CASES[0], "GBM", "high", 1, 0, 2, 0],
+        ["patient 7", "GBM", 1, 1, 0, 0, 0],
+        [CASES[0], "GBM", 1, 2, 0, 0, 0],
+    ]
+    table(layout["omics"], [HEADER, *rows])
+    assert run(layout) == 2
+    said = capsys.readouterr().err
+    for part in ("'high' is no number", "'patient 7' is no TCGA case", "mutation 2 is neither", "2 here, 1 before"):
+        assert part in said
+
+
+def test_nothing_to_join_and_nothing_given(layout, capsys):
+    assert run({k: layout[k] for k in ("omics", "out")}) == 2
+    assert "neither --tiles nor --features" in capsys.readouterr().err
+    table(layout["omics"], [HEADER, ["TCGA-77-7777", "GBM", 1, 2, 0, 0, 0]])
+    assert run(layout) == 2
+    assert "nothing joined" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_the_real_sample(real_data, tmp_path):
+    base = real_data / "mrm_glioma"
+    tables = [str(base / n) for n in ("rnaseq.csv.gz", "labels.csv", "rnaseq_roi.csv")]
+    flags = ["--features", str(base / "hipt_regions.npz"), "--tiles", str(base / "roi_tiles"), "--omics", *tables]
+    assert main(["source", "glioma", *flags, "--out", str(tmp_path / "g")]) == 0
+    assert not lint(tmp_path / "g").problems
+    data = Dataset.open(tmp_path / "g")
+    assert len(data) == 162 + 32
+    assert {n: f.shape for n, f in data.info.fields.items() if n in ("rna", "cnv", "mutation")} == {
+        "rna": (1544,), "cnv": (30,), "mutation": (16,),
+    }  # fmt: skip
