@@ -1,0 +1,238 @@
+"""Lower-grade glioma MRI with tumour masks (Buda et al. 2019) and gene expression: the layout of Kaggle's `kaggle_3m`.
+
+kaggle_3m: a folder a patient (`TCGA_CS_4941_19960909`), in it slices `TCGA_CS_4941_19960909_N.tif` (channels pre-contrast,
+FLAIR, post-contrast) each with `..._N_mask.tif`, beside them `data.csv` with genomic clusters. Or a table `slices.csv` with
+`case_id,slice,image,mask`, beside it `clinical.csv` and `rnaseq.csv.gz`. Expression: a table with cases as rows or as columns.
+
+Slices are stored round by round over the patients, so that batches read in stored order hold as many patients as they can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import DataError, Problem, bad
+from shards.manifest import Entry, Manifest, entry_problems
+from shards.numeric_table import NOT_KNOWN, open_text, table_rows
+from shards.reference import Reference
+from shards.seal import number
+from shards.sources import Found, register
+from shards.sources.tcga_nsclc import _expression as expression_of
+
+CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
+SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
+# Numbers that measure something; all other columns hold codes.
+MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
+SKIPPED = ("case_id", "patient", "site")
+MAX_LISTED = 50
+
+
+@dataclass(frozen=True)
+class Slice:
+    name: str
+    case: str
+    number: int
+    image: Path
+    mask: Path
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, help="the kaggle_3m folder, or one with slices.csv")
+    parser.add_argument("--expression", type=Path, help="expression table (default: rnaseq.csv.gz in --images)")
+    parser.add_argument("--labels", type=Path, help="patients' labels (default: data.csv or clinical.csv in --images)")
+    parser.add_argument("--slices", choices=("all", "positive"), default="all", help="all slices, or those with tumour")
+    parser.add_argument(
+        "--unpaired",
+        choices=("drop", "keep"),
+        default="drop",
+        help="patients without expression: left out and listed, or kept with the modality missing",
+    )
+    parser.add_argument(
+        "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
+    )
+    parser.add_argument("--work", type=Path, help="folder for converted images while packing (default: OUT-work)")
+
+
+@register("lgg_mri", options)
+def find(args: argparse.Namespace) -> Found:
+    """TCGA-LGG MRI slices with tumour masks + expression, joined by patient (kaggle_3m layout)."""
+    table = args.images / "slices.csv"
+    slices = _listed(table) if table.is_file() else _kaggle(args.images)
+    unmatched: list[tuple[str, str]] = []
+    expression, notes, strip = _genes(args, unmatched)
+    labels, kinds = _labels(args)
+    work = args.work or Path(f"{args.out}-work")
+    by_case: dict[str, list[Entry]] = defaultdict(list)
+    problems: list[Problem] = []
+    without = {s.case for s in slices} - set(expression)
+    for s in sorted(slices, key=lambda s: (s.case, s.number)):
+        if s.case in without and args.unpaired == "drop":
+            continue
+        entry = _entry(s, work, labels.get(s.case, {}), expression.get(s.case), problems)
+        if entry is None:
+            continue
+        if args.slices == "positive" and entry.labels["tumour"] == "no":
+            unmatched.append((s.name, "no tumour in the slice (--slices positive)"))
+        else:
+            by_case[s.case].append(entry)
+    if problems:
+        raise DataError(problems[:MAX_LISTED])
+    entries = _rounds(by_case)
+    if not entries:
+        fix = "check that folder and expression table name patients as TCGA_XX_XXXX or TCGA-XX-XXXX"
+        raise bad(f"nothing joined: {len(slices)} slices, {len(expression)} patients with expression", "lgg_mri", fix)
+    if args.unpaired == "drop":
+        unmatched += [(c, "no expression of this patient") for c in sorted(without)]
+    unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
+    notes.append(f"{len(by_case)} patients, {len(entries)} of {len(slices)} slices packed")
+    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
+    kinds |= {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
+    chosen: dict = {"transforms": {"rna": args.expression_transform}, "strip_version": ["rna"] if strip else []}
+    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched, chosen)
+
+
+def _case(text: str) -> str | None:
+    found = CASE.match(text)
+    return f"TCGA-{found[1]}-{found[2]}" if found else None
+
+
+def _kaggle(folder: Path) -> list[Slice]:
+    """All slices under `folder` that have a mask; every slice without one, and every mask without a slice, is told."""
+    if not folder.is_dir():
+        raise bad("no such folder", folder, "give --images the kaggle_3m folder, or one with slices.csv")
+    files = {p.stem: p for suffix in ("tif", "tiff", "png") for p in sorted(folder.glob(f"*/*.{suffix}"))}
+    slices, problems = [], []
+    for stem, path in files.items():
+        if stem.endswith("_mask"):
+            if stem.removesuffix("_mask") not in files:
+                problems.append(Problem("a mask without its slice", str(path), "bring the slice, or remove the mask"))
+            continue
+        named, case, mask = SLICE.fullmatch(stem), _case(stem), files.get(f"{stem}_mask")
+        if not named or not case:
+            problems.append(Problem("not named TCGA_XX_XXXX_DATE_N", str(path), "rename it, or move it elsewhere"))
+        elif mask is None:
+            problems.append(Problem("a slice without its mask", str(path), f"bring {stem}_mask.tif, or remove it"))
+        else:
+            slices.append(Slice(stem, case, int(named[2]), path, mask))
+    if problems:
+        raise DataError(problems[:MAX_LISTED])
+    if not slices:
+        raise bad("no slices TCGA_*/TCGA_*_N.tif", folder, "give --images the kaggle_3m folder, or one with slices.csv")
+    return slices
+
+
+def _listed(table: Path) -> list[Slice]:
+    """The slices of a table `case_id,slice,image,mask`; paths are relative to it."""
+    with open_text(table) as f:
+        rows = list(csv.DictReader(f))
+    if lacking := {"case_id", "slice", "image", "mask"} - set(rows[0] if rows else ()):
+        raise bad(f"no column {', '.join(sorted(lacking))}", table, "it needs case_id, slice, image, mask")
+    slices, problems = [], []
+    for line, row in enumerate(rows, 2):
+        image, mask, case = table.parent / row["image"], table.parent / row["mask"], _case(row["case_id"] or "")
+        for path in (image, mask):
+            if not path.is_file():
+                problems.append(Problem(f"no file {path}", f"{table.name} line {line}", "bring it, or drop the line"))
+        if case is None or number(row["slice"]) is None:
+            what = f"case '{row['case_id']}', slice '{row['slice']}'"
+            problems.append(Problem(what, f"{table.name} line {line}", "give a TCGA case and a slice number"))
+        else:
+            slices.append(Slice(image.stem, case, int(float(row["slice"])), image, mask))
+    if problems:
+        raise DataError(problems[:MAX_LISTED])
+    return slices
+
+
+def _genes(args: argparse.Namespace, unmatched: list) -> tuple[dict[str, Reference], list[str], bool]:
+    path = args.expression or args.images / "rnaseq.csv.gz"
+    if not path.is_file():
+        raise bad("no expression table", path, "give one with --expression (CSV, TSV or Parquet)")
+    return expression_of(path, unmatched)
+
+
+def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
+    """Labels of each patient, codes as classes; copy numbers stay out."""
+    usual = [args.images / n for n in ("data.csv", "clinical.csv")]
+    path = args.labels or next((p for p in usual if p.is_file()), None)
+    if path is None:
+        return {}, {}
+    rows = table_rows(path)
+    header = [str(c) for c in next(rows)]
+    kept = [c for c in header[1:] if c.lower() not in SKIPPED and not c.endswith("_cnv")]
+    kinds = {c: "number" if c in MEASURED else "class" for c in kept}
+    labels: dict[str, dict[str, str | float]] = {}
+    for row in rows:
+        if (case := _case(str(row[0]) if row else "")) is not None:
+            cells = {c: str(v).strip() for c, v in zip(header, row, strict=True) if c in kinds}
+            known = {c: v for c, v in cells.items() if v.lower() not in NOT_KNOWN}
+            labels[case] = {c: float(v) if kinds[c] == "number" else _code(v) for c, v in known.items()}
+    return labels, kinds
+
+
+def _code(text: str) -> str:
+    """'2.0000' and '2' are one class."""
+    value = number(text)
+    return text if value is None else f"{value:g}"
+
+
+def _entry(
+    s: Slice, work: Path, labels: dict[str, str | float], genes: Reference | None, problems: list[Problem]
+) -> Entry | None:
+    """One slice, its mask as class numbers 0 and 1; what does not fit goes to `problems`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(s.image) as image, Image.open(s.mask) as mask:
+            shapes = image.size, mask.size
+            tumour_HW = np.asarray(mask.convert("L")) > 127
+            stored = _as_png(image, s, work)
+    except (OSError, UnidentifiedImageError, ValueError) as e:
+        problems.append(Problem(f"cannot be read ({e})", str(s.image), "bring the slice and its mask again"))
+        return None
+    if shapes[0] != shapes[1]:
+        what = f"the slice has {shapes[0]} pixels, its mask {shapes[1]}"
+        problems.append(Problem(what, str(s.mask), "bring the mask of this slice"))
+        return None
+    pixels = int(tumour_HW.sum())
+    given = {**labels, "tumour": "yes" if pixels else "no", "tumour_pixels": float(pixels), "tss": s.case[5:7]}
+    entry = Entry(f"slice {s.name}", re.sub(r"[^A-Za-z0-9_-]", "_", s.name), s.case, labels=given)
+    entry.fields = {"image": stored, "mask": _class_png(tumour_HW, s, work)}
+    if genes is not None:
+        entry.fields["rna"] = genes
+    return entry
+
+
+def _as_png(image, s: Slice, work: Path) -> Reference:
+    """The slice itself where it is a PNG, else a lossless copy of it."""
+    if s.image.suffix.lower() == ".png":
+        return Reference(s.image.name, s.image)
+    if image.mode not in ("L", "RGB"):
+        raise ValueError(f"mode {image.mode}, not 8-bit grey or RGB")
+    path = work / "images" / f"{s.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return Reference(s.image.name, path)
+
+
+def _class_png(tumour_HW: np.ndarray, s: Slice, work: Path) -> Reference:
+    from PIL import Image
+
+    path = work / "masks" / f"{s.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(tumour_HW.astype(np.uint8))
+    picture.putpalette([0, 0, 0, 255, 220, 0])
+    picture.save(path)
+    return Reference(s.mask.name, path)
+
+
+def _rounds(by_case: dict[str, list[Entry]]) -> list[Entry]:
+    """The first slice of every patient, then the second of every patient that has one, and so on."""
+    longest = max((len(v) for v in by_case.values()), default=0)
+    return [v[k] for k in range(longest) for _, v in sorted(by_case.items()) if k < len(v)]
