@@ -72,7 +72,7 @@ def measure(batch: int, rounds: int, backward: bool) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def selection_memory(batch: int = 64) -> float:
+def selection_memory(batch: int = 192) -> float:
     """Growth of the resident set over one call, less what it returns, in attention matrices. Run in a fresh process."""
     q, k, v = (torch.randn(batch, HEADS, 197, DIM // HEADS) for _ in range(3))
     relation_attention(*(t[:1, :, :16] for t in (q, k, v)), Masking(0.75))
