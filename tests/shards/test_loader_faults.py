@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from builders import dataset
-from loading import loader_of, take, transform
+from loading import failing, loader_of, take, transform
 
 from shards.errors import DataError
 from shards.loader import Loader
