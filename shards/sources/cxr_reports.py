@@ -1,0 +1,249 @@
+"""Chest radiographs with reports: a table of image path and text, MIMIC-CXR-JPG's folders, or clinical notes beside images.
+
+The table (`--csv`) has one line an image: a column with the image's path (relative to `--images`, or to the table), and either a
+column with the text, or one with the path of a text file, or neither, in which case the text is found where MIMIC-CXR keeps it:
+files/pXX/pSUBJECT/sSTUDY/DICOM.jpg goes with files/pXX/pSUBJECT/sSTUDY.txt under `--reports`. A split table
+(mimic-cxr-2.0.0-split.csv) and a label table (mimic-cxr-2.0.0-chexpert.csv) are joined by image or by study.
+
+Rules, each counted in the notes: an image without a file or a line without a patient is left out; a report that is empty is left
+out as a field, and the image stays (`--empty drop` leaves both out); a report over `--longest` characters is left out as a field too
+(it is no report of one study). Text is stored as it is: nothing in it is evaluated, and no message repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from shards.errors import DataError, Problem, bad
+from shards.manifest import Entry, Manifest, entry_problems
+from shards.reference import Reference
+from shards.seal import number
+from shards.sources import Found, register
+
+MIMIC = re.compile(r"(?:^|/)(p\d{2}/p(\d+)/s(\d+))/([0-9a-zA-Z-]+)\.jpg$")
+IMAGE_COLUMNS = ("image", "image_path", "path", "filename")
+TEXT_COLUMNS = ("text", "report", "report_content", "findings", "clinical_notes")
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject_id")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
+LONGEST = 20_000
+KEY_LENGTH = 64
+UNKNOWN = ("", "NA", "nan", "todo")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--csv", type=Path, required=True, help="table with one line an image")
+    parser.add_argument("--images", type=Path, help="folder that image paths are relative to (default: the table's)")
+    parser.add_argument("--reports", type=Path, help="folder of report files (default: that of the images)")
+    parser.add_argument("--image-column", help=f"default: the first of {', '.join(IMAGE_COLUMNS)}")
+    parser.add_argument(
+        "--text-column", help=f"text, or path of a .txt (default: the first of {', '.join(TEXT_COLUMNS)})"
+    )
+    parser.add_argument(
+        "--patient-column", help="default: the first of patient, patient_id, subject_id, or MIMIC's path"
+    )
+    parser.add_argument("--split-column", help="train, validate or val, test (default: split by patient)")
+    parser.add_argument("--label-columns", help="columns to keep as labels, comma-separated (default: none)")
+    parser.add_argument("--splits", type=Path, help="MIMIC's split table (dicom_id, study_id, subject_id, split)")
+    parser.add_argument("--labels", type=Path, help="MIMIC's label table (subject_id, study_id, findings as 1, 0, -1)")
+    parser.add_argument("--empty", choices=("keep", "drop"), default="keep", help="images whose report is empty")
+    parser.add_argument("--longest", type=int, default=LONGEST, help=f"characters of a report (default {LONGEST})")
+
+
+class _Columns:
+    """Which column means what; what was asked for and is not there is an error, the rest is looked up by usual names."""
+
+    def __init__(self, args: argparse.Namespace, header: Sequence[str]):
+        self.header, self.problems = header, list[Problem]()
+        self.path = args.csv
+        self.image = self._named(args.image_column, IMAGE_COLUMNS, "--image-column")
+        self.text = self._named(args.text_column, TEXT_COLUMNS, "--text-column")
+        self.patient = self._named(args.patient_column, PATIENT_COLUMNS, "--patient-column")
+        self.split = self._named(args.split_column, (), "--split-column")
+        self.labels = [c for c in (args.label_columns or "").split(",") if c]
+        for name in self.labels:
+            self._named(name, (), "--label-columns")
+        if self.image is None and not self.problems:
+            fix = f"name it with --image-column; columns: {', '.join(header)}"
+            self.problems.append(Problem("no column with the image's path", str(self.path), fix))
+        if self.problems:
+            raise DataError(self.problems)
+
+    def _named(self, given: str | None, usual: Iterable[str], flag: str) -> str | None:
+        if given is None:
+            return next((c for c in usual if c in self.header), None)
+        if given not in self.header:
+            fix = f"columns: {', '.join(self.header)}"
+            self.problems.append(Problem(f"no column '{given}' ({flag})", str(self.path), fix))
+        return given
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """Lines of a CSV as dictionaries.
+
+    Raises:
+        DataError: no such file, not a CSV in UTF-8, empty, or lines of another number of cells.
+    """
+    csv.field_size_limit(1 << 24)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise bad(f"cannot be read as a table ({e})", path, "give a CSV in UTF-8") from e
+    if not rows:
+        raise bad("no lines", path, "one line an image below the header")
+    uneven = [str(n) for n, row in enumerate(rows, 2) if None in row or None in row.values()]
+    if uneven:
+        raise bad(
+            f"{len(uneven)} lines have another number of cells (line {uneven[0]})", path, "quote cells with commas"
+        )
+    return rows
+
+
+@register("cxr_reports", options)
+def find(args: argparse.Namespace) -> Found:
+    """Chest radiographs and reports: a table of both, or MIMIC-CXR-JPG's folders."""
+    rows = read_lines(args.csv)
+    columns = _Columns(args, list(rows[0]))
+    images = args.images or args.csv.parent
+    splits, findings = _mimic_splits(args.splits), _mimic_labels(args.labels)
+    entries: list[Entry] = []
+    unmatched: list[tuple[str, str]] = []
+    counts: Counter[str] = Counter()
+    paths = [row[columns.image or ""] for row in rows]
+    for line, (row, path, key) in enumerate(zip(rows, paths, _keys(paths), strict=True), 2):
+        entry = Entry(f"{args.csv.name} line {line}", key, _patient(row, columns.patient, path))
+        why = _unfit(entry, images / path)
+        if why is None:
+            entry.fields["image"] = Reference(path, images / path)
+            found = _add_report(entry, row, columns.text, args)
+            counts[found] += 1
+            why = found if args.empty == "drop" and found != "with a report" else None
+        if why:
+            unmatched.append((path, why))
+            continue
+        _add_split_and_labels(entry, row, path, columns, splits, findings)
+        entries.append(entry)
+    if not entries:
+        reasons = "; ".join(f"{n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common(3))
+        raise bad(f"none of {len(rows)} lines can be used ({reasons})", args.csv, "check --images and the columns")
+    kinds = _settle(entries)
+    notes = [f"{len(entries)} images of {len({e.patient for e in entries})} patients"]
+    notes += [f"  {n} images {what}" for what, n in counts.most_common()]
+    notes += [f"  left out: {n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common()]
+    notes.append("next: python -m shards tokenizer DIR    (a WordPiece vocabulary of the training reports)")
+    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched)
+
+
+def _keys(paths: Sequence[str]) -> list[str]:
+    """A key of each image: MIMIC's image id, or the file's name, with its folders where names repeat.
+
+    Long ones are cut and end in a hash of the path, because a tar's member names are short.
+    """
+    ids = [found[4] if (found := MIMIC.search(p)) else re.sub(r"\.[A-Za-z0-9]+$", "", p) for p in paths]
+    names = [i.rsplit("/", 1)[-1] for i in ids]
+    plain = names if len(set(names)) == len(set(ids)) else ids
+    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", k).strip("_-") or "image" for k in plain]
+    hashes = (hashlib.sha256(p.encode()).hexdigest()[:8] for p in paths)
+    return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
+
+
+def _patient(row: dict[str, str], column: str | None, path: str) -> str:
+    if column is not None and row[column].strip():
+        return row[column].strip()
+    found = MIMIC.search(path)
+    return f"p{found[2]}" if found else ""
+
+
+def _unfit(entry: Entry, image: Path) -> str | None:
+    if not entry.patient:
+        return "no patient"
+    return None if image.is_file() else "no image file"
+
+
+def _add_report(entry: Entry, row: dict[str, str], column: str | None, args: argparse.Namespace) -> str:
+    """Adds the report as a text; says how it went, in words for the notes."""
+    text = row[column] if column else ""
+    base = args.reports or args.images or args.csv.parent
+    file: Path | None = None
+    if text.endswith(".txt") and "\n" not in text:
+        file = base / text
+    elif column is None and (found := MIMIC.search(row[_image_name(row, args)])):
+        inside = row[_image_name(row, args)][: found.start(1)].lstrip("/")
+        file = base / inside / f"{found[1]}.txt"
+    if file is not None:
+        if not file.is_file():
+            return "without a report file"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return "with a report that is not UTF-8"
+    if not re.search(r"\w", text):
+        return "with an empty report"
+    if len(text) > args.longest:
+        return f"with a report over {args.longest} characters"
+    entry.texts["report"] = text
+    return "with a report"
+
+
+def _image_name(row: dict[str, str], args: argparse.Namespace) -> str:
+    return args.image_column or next(c for c in IMAGE_COLUMNS if c in row)
+
+
+def _add_split_and_labels(
+    entry: Entry,
+    row: dict[str, str],
+    path: str,
+    columns: _Columns,
+    splits: dict[str, str],
+    findings: dict[str, dict[str, str]],
+) -> None:
+    found = MIMIC.search(path)
+    if columns.split is not None:
+        entry.split = SPLITS.get(row[columns.split].strip().lower(), row[columns.split])
+    elif splits and found:
+        entry.split = splits.get(found[4])
+    entry.labels = {c: row[c].strip() for c in columns.labels if row[c].strip() not in UNKNOWN}
+    if found and found[3] in findings:
+        entry.labels |= findings[found[3]]
+
+
+def _settle(entries: list[Entry]) -> dict[str, str]:
+    """A label is a number where every value is one and it has over ten different ones; else its values are classes."""
+    kinds = {}
+    for name in sorted({n for e in entries for n in e.labels}):
+        having = [e for e in entries if name in e.labels]
+        values = {str(e.labels[name]) for e in having}
+        numeric = len(values) > 10 and all(number(v) is not None for v in values)
+        kinds[name] = "number" if numeric else "class"
+        for e in having if numeric else ():
+            e.labels[name] = float(e.labels[name])
+    return kinds
+
+
+def _mimic_splits(path: Path | None) -> dict[str, str]:
+    rows = read_lines(path) if path else []
+    if rows and not {"dicom_id", "split"} <= set(rows[0]):
+        raise bad("no columns dicom_id and split", path, "give mimic-cxr-2.0.0-split.csv")
+    return {r["dicom_id"]: SPLITS.get(r["split"].lower(), r["split"]) for r in rows}
+
+
+def _mimic_labels(path: Path | None) -> dict[str, dict[str, str]]:
+    """Findings of each study; empty cells (not mentioned) are unknown, -1 is kept as the class 'uncertain'."""
+    rows = read_lines(path) if path else []
+    if rows and "study_id" not in rows[0]:
+        raise bad("no column study_id", path, "give mimic-cxr-2.0.0-chexpert.csv")
+    words = {"1.0": "present", "1": "present", "0.0": "absent", "0": "absent", "-1.0": "uncertain", "-1": "uncertain"}
+    return {
+        r["study_id"]: {
+            re.sub(r"\W+", "_", n).lower(): words.get(v, v)
+            for n, v in r.items()
+            if n not in ("subject_id", "study_id") and v
+        }
+        for r in rows
+    }
