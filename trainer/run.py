@@ -119,18 +119,14 @@ def _train_all(run: Run) -> None:
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
     config, runtime, progress = run.config, run.runtime, run.progress
     plan = run.plans[progress.stage]
-    method = build_method(config, run.data, progress.stage)
-    before = _weights_before(run)
-    if before is not None:
-        method.load_state_dict(load_file(before), strict=True)
-    method.enter(plan.stage.name)
     same_world = found is None or found[1]["world"] == runtime.world
+    method = _method_for(run, plan)
     engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
     seed_everything(config.seed, 1 + runtime.rank, progress.step)
     loader = run.data.loader(config, plan.stage, engine.method, runtime)
     validation = run.data.validation(config, plan.stage, engine.method, runtime)
-    best = run.out / "stages" / f"{plan.stage.name}-best.safetensors"
     probe = run.data.probe(config, plan.stage, engine.method).to(runtime.device)
+    best = run.out / "stages" / f"{plan.stage.name}-best.safetensors"
     if found is not None:
         _restore(run, engine, probe, same_world, best, *found)
 
@@ -167,16 +163,31 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         loader.close()
         if validation is not None:
             validation.close()
-    final = run.out / "stages" / f"{plan.stage.name}.safetensors"
-    if progress.best is not None:
-        direction = f"{plan.stage.select[0]} {progress.best:.4f}" if plan.stage.select else ""
-        runtime.say(
-            f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({direction} held back)"
-        )
-        from_main(lambda: write_atomic(final, best.read_bytes()))
-    else:
-        write_weights(final, engine, runtime)
+    _keep_stage(run, plan, engine, best)
     engine.close()
+
+
+def _method_for(run: Run, plan: StagePlan) -> Method:
+    """The method as a stage begins: seeded, with the weights of the stage before."""
+    method = build_method(run.config, run.data, run.progress.stage)
+    before = _weights_before(run)
+    if before is not None:
+        method.load_state_dict(load_file(before), strict=True)
+    method.enter(plan.stage.name)
+    return method
+
+
+def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
+    """Writes what the stage hands on: the best weights if it selects, else the last."""
+    final, progress = run.out / "stages" / f"{plan.stage.name}.safetensors", run.progress
+    if progress.best is None or plan.stage.select is None:
+        write_weights(final, engine, run.runtime)
+        return
+    value = f"{plan.stage.select[0]} {progress.best:.4f}"
+    run.runtime.say(
+        f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({value} held back)"
+    )
+    from_main(lambda: write_atomic(final, best.read_bytes()))
 
 
 def _weights_before(run: Run) -> Path | None:

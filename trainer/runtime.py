@@ -44,6 +44,8 @@ def start(local_rank: int = 0) -> Runtime:
     """Joins the process group (alone when no launcher set one up) and picks the device."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Nothing is compiled on a CPU, but DeepSpeed would load the compiler for one helper: over a second a rank.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     _defaults_for_one_process()
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
     if "OMP_NUM_THREADS" not in os.environ:

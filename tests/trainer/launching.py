@@ -37,11 +37,21 @@ class Ended:
 
     @property
     def text(self) -> str:
-        return "\n".join(f"--- rank {r}: exit {c}\n{o[-4000:]}" for r, (c, o) in enumerate(zip(self.codes, self.outputs, strict=True)))
+        return "\n".join(
+            f"--- rank {r}: exit {c}\n{o[-4000:]}"
+            for r, (c, o) in enumerate(zip(self.codes, self.outputs, strict=True))
+        )
 
 
-def launch(world: int, words: list[str], cache: Path, faults: dict[str, Any] | None = None, limit: float = 180) -> Ended:
-    """Runs `pretrain.py WORDS` on `world` ranks and waits for all of them."""
+def launch(
+    world: int, words: list[str], cache: Path, faults: dict[str, Any] | None = None, limit: float = 240
+) -> Ended:
+    """Runs `pretrain.py WORDS` on `world` ranks, with faults planted by driver.py, and waits for all of them."""
+    return run_ranks(world, [str(HERE / "driver.py"), json.dumps(faults or {}), *words], cache, limit)
+
+
+def run_ranks(world: int, command: list[str], cache: Path, limit: float = 240) -> Ended:
+    """Runs a Python command on `world` ranks and waits for all of them."""
     env = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -51,18 +61,20 @@ def launch(world: int, words: list[str], cache: Path, faults: dict[str, Any] | N
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
     }
-    command = [sys.executable, "-W", "ignore", str(HERE / "driver.py"), json.dumps(faults or {}), *words]
     ranks: list[subprocess.Popen[str]] = []
     try:
         for r in range(world):
-            mine = {**env, "RANK": str(r), "LOCAL_RANK": str(r)}
-            group = ranks[0].pid if ranks else 0
             ranks.append(
                 subprocess.Popen(
-                    command, env=mine, cwd=ROOT, text=True, process_group=group,
-                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    [sys.executable, "-W", "ignore", *command],
+                    env={**env, "RANK": str(r), "LOCAL_RANK": str(r)},
+                    cwd=ROOT,
+                    text=True,
+                    process_group=ranks[0].pid if ranks else 0,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
                 )
-            )  # fmt: skip
+            )
         outputs = [p.communicate(timeout=limit)[0] for p in ranks]
         return Ended([p.returncode for p in ranks], outputs)
     finally:

@@ -1,0 +1,102 @@
+"""What is installed, which kernels will run, and why: `python launch/doctor.py`. Exit status 1 when something needed is missing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+NEEDED = (
+    "torch", "torchvision", "timm", "deepspeed", "webdataset", "submitit", "tensorboard", "torchmetrics", "tokenizers",
+    "safetensors", "numpy", "pillow", "simplejpeg", "pydantic", "pyyaml", "pyarrow", "h5py", "scikit-learn",
+)  # fmt: skip
+
+
+def versions() -> tuple[list[str], bool]:
+    """A line for each package that medpair needs, and whether all are there."""
+    lines, complete = [], True
+    for name in NEEDED:
+        try:
+            lines.append(f"  {name:<14} {version(name)}")
+        except PackageNotFoundError:
+            complete = False
+            lines.append(f"  {name:<14} MISSING: pip install -e .")
+    return lines, complete
+
+
+def kernel(package: str, module: str, extra: str, instead: str, cuda: bool) -> str:
+    """Whether an optional CUDA kernel will run, and what runs in its place."""
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return f"  {package:<14} not installed (pip install -e '.[{extra}]', docs/install.md): {instead} runs"
+    if not cuda:
+        return f"  {package:<14} {found}, CUDA only: {instead} runs on this machine"
+    try:
+        importlib.import_module(module)
+    except Exception as e:
+        return f"  {package:<14} {found} does not load ({type(e).__name__}: {str(e)[:80]}): {instead} runs"
+    return f"  {package:<14} {found}: its kernel runs"
+
+
+def machine(cuda: bool) -> list[str]:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cores = len(os.sched_getaffinity(0))
+    lines = [f"  Python {platform.python_version()}, {platform.machine()}, {cores} cores, {memory:.0f} GB of memory"]
+    if cuda:
+        for i in range(torch.cuda.device_count()):
+            p = torch.cuda.get_device_properties(i)
+            lines.append(f"  GPU {i}: {p.name}, {p.total_memory / 1e9:.0f} GB, compute {p.major}.{p.minor}, nccl")
+    else:
+        built = torch.version.cuda
+        why = f"PyTorch is built for CUDA {built}, but finds no driver or device" if built else "PyTorch is a CPU build"
+        lines.append(f"  no GPU ({why}): DeepSpeed uses its CPU accelerator and gloo, fp32 and bf16, no fp16")
+    return lines
+
+
+def tools() -> list[str]:
+    known = {
+        "deepspeed": "the launcher",
+        "sbatch": "Slurm jobs",
+        "g++": "DeepSpeed's CPUAdam, only with offload on GPU machines",
+    }
+    lines = []
+    for name, use in known.items():
+        beside = Path(sys.executable).parent / name
+        found = shutil.which(name) or (str(beside) if beside.exists() else None)
+        lines.append(f"  {name:<14} {found or 'not on PATH'} ({use})")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="doctor.py", description=__doc__).parse_args(argv)
+    lines, complete = versions()
+    print("packages\n" + "\n".join(lines))
+    try:
+        import torch
+
+        cuda = torch.cuda.is_available()
+        print("machine\n" + "\n".join(machine(cuda)))
+    except ImportError as e:
+        print(f"machine\n  PyTorch does not load: {e}")
+        return 1
+    print("kernels")
+    print(kernel("xformers", "xformers.ops", "cuda", "PyTorch's scaled_dot_product_attention", cuda))
+    print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "the chunked PyTorch scan", cuda))
+    print("tools\n" + "\n".join(tools()))
+    from models.registry import method_names
+
+    print(f"methods\n  {', '.join(method_names())}")
+    print("all is well" if complete else "something is missing: see above")
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The house's rules: imports go down only, rooms stay small, nothing speaks of the machine it was written on."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("launch", "trainer", "models", "shards")
+BELOW = {"launch": set(ROOMS), "trainer": {"trainer", "models", "shards"}, "models": {"models"}, "shards": {"shards"}}
+REASON = "Long because:"
+
+
+def files() -> list[Path]:
+    return sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name.split(".")[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_down_only(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        up = set(imported(ast.parse(path.read_text()))) & (set(ROOMS) - BELOW[room])
+        assert not up, f"{path.relative_to(ROOT)} imports {', '.join(up)}"
+
+
+def test_no_grab_bags() -> None:
+    assert not [p for p in files() if p.stem in ("utils", "util", "helpers", "misc", "common")]
+
+
+def test_rooms_stay_small() -> None:
+    lengths, functions, long_ = [], [], []
+    for path in files():
+        text = path.read_text()
+        tree = ast.parse(text)
+        lines = len(text.splitlines())
+        if text.strip():
+            lengths.append(lines)
+        spans = [
+            (n.name, (n.end_lineno or 0) - n.lineno + 1)
+            for n in ast.walk(tree)
+            if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
+        functions += [s for _, s in spans]
+        excused = REASON in (ast.get_docstring(tree) or "")
+        if not excused:
+            long_ += [f"{path.relative_to(ROOT)}: {lines} lines"] * (lines > 400)
+            long_ += [f"{path.relative_to(ROOT)}: {name} has {s} lines" for name, s in spans if s > 60]
+    assert not long_, f"split them, or give the reason in the module's docstring ('{REASON} ...'):\n" + "\n".join(long_)
+    assert statistics.median(lengths) < 200
+    assert statistics.median(functions) < 15
+
+
+def test_nothing_but_the_project_is_spoken_of() -> None:
+    tracked = (
+        subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    )
+    homes = ("/" + "work/", "/" + "root/", "/" + "home/")
+    for name in filter(None, tracked):
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".yaml", "") and path.is_file() and path.stat().st_size < 500_000:
+            text = path.read_text(errors="replace")
+            assert not [h for h in homes if h in text], f"{name} names a path of some machine"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_cheap_to_enter(room: str) -> None:
+    code = f"import sys, {room}; assert not {{'torch', 'matplotlib', 'pyarrow', 'deepspeed'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

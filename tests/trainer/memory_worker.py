@@ -1,0 +1,63 @@
+"""Counts the bytes of model state on every rank for each ZeRO stage; writes them beside what was predicted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+WORDS = [
+    "method.dim=64",
+    "method.heads=2",
+    "method.window=24",
+    "method.landmarks=8",
+    "method.groups=4",
+    "global_batch=8",
+]
+CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]
+
+
+def main(folder: Path) -> None:
+    from trainer.data import open_data
+    from trainer.engine import Engine
+    from trainer.memory import count
+    from trainer.plan import state_bytes
+    from trainer.recipe import build_config
+    from trainer.run import build_method
+    from trainer.runtime import finish, start
+
+    runtime, found = start(), []
+    for stage, precision in CASES:
+        config, _ = build_config("gimp", None, [*WORDS, f"zero.stage={stage}", f"precision={precision}"])
+        data = open_data(config)
+        method = build_method(config, data)
+        predicted = state_bytes(method, "pretrain", config, runtime.world)
+        method.enter("pretrain")
+        engine = Engine(method, config, "pretrain", runtime)
+        loader = data.loader(config, method.stages()[-1], engine.method, runtime)
+        steps = iter(loader.iterate())
+        for last in (False, True):  # Adam makes its moments in the first update
+            engine.backward(engine.forward(next(steps).micro[0]).total)
+            if not last:
+                engine.update(1e-4)
+        found.append(
+            {
+                "stage": stage,
+                "precision": precision,
+                "counted": asdict(count(engine, stage)),
+                "predicted": asdict(predicted),
+            }
+        )
+        loader.close()
+        engine.close()
+    (folder / f"rank{runtime.rank}.json").write_text(json.dumps(found))
+    finish()
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
+    main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,187 @@
+"""Configurations: typed, nothing unknown, all problems at once, what may change between two starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.registry import get_method, method_names
+from trainer.config import Config, Optim, differences, parse
+from trainer.engine import deepspeed_config, split_batch
+from trainer.errors import UserError
+from trainer.recipe import RECIPES, build_config, override, parse_value
+from trainer.schedule import learning_rate
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_every_problem_is_reported_at_once_with_the_nearest_key() -> None:
+    wrong = {"method_name": "gimp", "globl_batch": 3, "optim": {"lrr": 1, "lr": -1}, "zero": {"stage": 7}}
+    with pytest.raises(UserError) as e:
+        parse(wrong)
+    text = str(e.value)
+    assert "4 problems" in text
+    assert "globl_batch: unknown key; did you mean 'global_batch'?" in text
+    assert "optim.lrr: unknown key; did you mean 'lr'?" in text
+    assert "zero.stage: Input should be 0, 1, 2 or 3 (got 7)" in text
+
+
+def test_rules_between_keys() -> None:
+    with pytest.raises(UserError) as e:
+        parse(
+            {
+                "method_name": "gimp", "epochs": 1, "steps": 2, "precision": "bf16",
+                "zero": {"stage": 0, "offload_params": "cpu"}, "stages": {"gene": {"optim": {"wieght_decay": 1}}},
+            }
+        )  # fmt: skip
+    text = str(e.value)
+    assert "give one of them, not both" in text
+    assert "zero.stage=1" in text
+    assert "set zero.stage=3" in text
+    assert "stages.gene.optim.wieght_decay: unknown key; did you mean 'weight_decay'?" in text
+
+
+def test_overrides() -> None:
+    assert override({"optim": {"lr": 1}}, ["optim.lr=3e-4", "data.path=[a, b]", "out=x"]) == {
+        "optim": {"lr": 3e-4},
+        "data": {"path": ["a", "b"]},
+        "out": "x",
+    }
+    assert parse_value("1e-4") == 1e-4
+    assert parse_value("null") is None
+    with pytest.raises(UserError, match=r"(?s)2 problems.*'lr': overrides are written.*'out.x=1': out is a value"):
+        override({"out": "a"}, ["lr", "out.x=1"])
+
+
+def test_a_length_on_the_command_line_replaces_the_recipes() -> None:
+    config, path = build_config("gimp", None, ["steps=5", "stages.gene.steps=2"])
+    assert path.name == "gimp-demo.yaml"
+    assert (config.steps, config.epochs) == (5, None)
+    assert (config.stages["gene"].steps, config.stages["gene"].epochs) == (2, None)
+    assert build_config("gimp", None, ["data.path=x"])[1].name == "gimp.yaml"
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'gimp-paper'"):
+        build_config("gimp", "gimp-papr", [])
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_is_valid_and_makes_its_claim(path: Path) -> None:
+    method = path.stem.removesuffix("-demo").removesuffix("-paper")
+    config, _ = build_config(method, path.stem, [])
+    get_method(method).Options.parse(config.method)
+    head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    for word in ("Command:", "Hardware:", "Time:", "Expected:"):
+        assert word in head, f"{path.name}: its head comment lacks {word}"
+
+
+def test_every_method_has_its_three_recipes() -> None:
+    missing = [
+        f"{m}{s}" for m in method_names() for s in ("", "-paper", "-demo") if not (RECIPES / f"{m}{s}.yaml").exists()
+    ]
+    assert not missing
+
+
+def test_every_key_is_documented() -> None:
+    sections = [Config, *(f.annotation for f in Config.model_fields.values() if hasattr(f.annotation, "model_fields"))]
+    silent = {f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if not f.description}
+    # These say all there is to say by their names.
+    assert silent <= {
+        "Config.seed", "Config.precision", "Config.zero", "Config.optim", "Config.data", "Config.checkpoint", "Config.health",
+        "Config.log", "Config.resume", "Optim.betas", "Optim.eps", "Data.split", "Log.tensorboard",
+    }  # fmt: skip
+
+
+def test_only_what_decides_the_result_is_compared() -> None:
+    old = {"optim": {"lr": 1.0}, "data": {"workers": 2, "path": "a"}, "checkpoint": {"every": 3}, "seed": 0}
+    new = {"optim": {"lr": 2.0}, "data": {"workers": 4, "path": "b"}, "checkpoint": {"every": 9}, "seed": 0}
+    assert differences(old, new) == ["optim.lr: 1.0 -> 2.0"]
+
+
+@pytest.mark.parametrize(("world", "message"), [(3, "use 15 or 18"), (32, "use 32, or another number of ranks")])
+def test_a_global_batch_that_the_ranks_do_not_divide(world: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split_batch(parse({"method_name": "gimp", "global_batch": 16}), world)
+
+
+def test_accumulation_is_derived() -> None:
+    config = parse({"method_name": "gimp", "global_batch": 32, "micro_batch": 4})
+    assert split_batch(config, 2) == (4, 4)
+    with pytest.raises(UserError, match=r"use one of \[1, 2, 4, 8, 16\]"):
+        split_batch(parse({"method_name": "gimp", "global_batch": 32, "micro_batch": 3}), 2)
+
+
+def test_raw_deepspeed_keys_are_laid_over_ours() -> None:
+    config = parse({"method_name": "gimp", "deepspeed": {"zero_optimization": {"round_robin_gradients": True}}})
+    made = deepspeed_config(config, "pretrain", 1, 1000, False, False)
+    assert made["zero_optimization"]["round_robin_gradients"] is True
+    assert made["zero_optimization"]["reduce_bucket_size"] == 1000, "a bucket is no larger than the model"
+
+
+def test_the_learning_rate_by_hand() -> None:
+    optim = Optim(lr=1.0, warmup=0.2, schedule="cosine", min_lr=0.1)
+    got = [learning_rate(optim, u, 10) for u in range(10)]
+    assert got[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert got[6] == pytest.approx(0.1 + 0.9 / 2)  # half way down
+    assert learning_rate(optim, 10, 10) == pytest.approx(0.1)
+    assert learning_rate(Optim(lr=2.0, warmup=0, schedule="linear"), 5, 10) == pytest.approx(1.0)
+    assert learning_rate(Optim(lr=2.0, warmup=0, schedule="constant"), 9, 10) == 2.0
+
+
+def test_the_command_line_is_frozen() -> None:
+    """A new option or top-level key is a deliberate act."""
+    from launch.pretrain import parser
+
+    options = sorted(o for a in parser()._actions for o in a.option_strings)
+    assert options == ["--dry-run", "--help", "--local_rank", "--method", "--print-config", "--recipe", "--world", "-h"]
+    assert sorted(Config.model_fields) == sorted(
+        [
+            "activation_checkpointing",
+            "checkpoint",
+            "data",
+            "deepspeed",
+            "epochs",
+            "global_batch",
+            "health",
+            "log",
+            "method",
+            "method_name",
+            "micro_batch",
+            "optim",
+            "out",
+            "precision",
+            "resume",
+            "seed",
+            "stages",
+            "steps",
+            "zero",
+        ]
+    )
+
+
+@pytest.mark.parametrize("script", ["pretrain.py", "doctor.py"])
+def test_help_answers_without_torch(script: str) -> None:
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'deepspeed', 'pydantic'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "launch" / script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_the_printed_config_is_yaml_that_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    from launch.pretrain import main
+
+    assert main(["--method", "gimp", "--print-config", "optim.lr=0.5"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["optim"]["lr"] == 0.5
+    assert values["method"]["margin"] == 0.8
+    assert parse(values).optim.lr == 0.5

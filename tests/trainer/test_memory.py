@@ -1,0 +1,38 @@
+"""Bytes of model state: the formula by hand, and counted on two real ranks for every ZeRO stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launching import HERE, run_ranks
+from trainer.memory import predict
+
+
+def test_the_formula_by_hand() -> None:
+    """Psi = 1000 trainable, bf16, 4 ranks: 2 + 2 + 12 bytes a parameter, less what a stage shards (arXiv 1910.02054)."""
+    assert [predict(1000, 0, 4, s, "bf16").total for s in range(4)] == [16000, 7000, 5500, 4000]
+    assert predict(1000, 0, 4, 0, "fp32").total == 16000
+    assert predict(1000, 500, 2, 3, "fp32", persistent=10).total == 3000 + 2000 + 6000 + 40
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_ranks_hold_what_the_dry_run_says(tmp_path: Path, demo_cohort: Path) -> None:
+    ended = run_ranks(2, [str(HERE / "memory_worker.py"), str(tmp_path)], demo_cohort)
+    assert ended.codes == [0, 0], ended.text
+    print(
+        f"\n{'stage':<8}{'':<8}{'weights':>12}{'gradients':>12}{'optimizer':>12}{'kept whole':>12}{'total':>12}{'predicted':>12}"
+    )
+    for rank in (0, 1):
+        for case in json.loads((tmp_path / f"rank{rank}.json").read_text()):
+            counted, predicted = case["counted"], case["predicted"]
+            total = {k: sum(v.values()) for k, v in (("counted", counted), ("predicted", predicted))}
+            print(f"{case['stage']:<8}{case['precision']:<8}" + "".join(f"{v:>12,}" for v in counted.values()), end="")
+            print(f"{total['counted']:>12,}{total['predicted']:>12,}")
+            assert total["counted"] == pytest.approx(total["predicted"], rel=0.02), case
+            for what in ("weights", "gradients", "optimizer"):
+                assert counted[what] == pytest.approx(predicted[what], rel=0.02), (what, case)
