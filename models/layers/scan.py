@@ -2,7 +2,8 @@
 
     h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t        y_t = C_t h_t + D x_t
 
-Shape letters: B batch, L time, D channels, N states of a channel; S steps of a segment, K lanes of it, M = B x N x D.
+Shape letters: B batch, L time, D channels, N states of a channel; S steps of a segment, T = S + 1 rows,
+M = B x N x D.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.autograd.function import once_differentiable
 
 # Elements of one [S, B, N, D] tensor that stay in a core's cache (4 bytes each), and, on a GPU, that fill it.
 CPU_SEGMENT, CUDA_SEGMENT = 1 << 17, 1 << 24
-# Steps that run side by side on a GPU, where a launch costs more than a step's arithmetic.
-CUDA_LANES = 64
+# A scan of more rows than this, each of at most so many elements (or on a GPU), joins its rows in pairs: see `scan_`.
+FEW_ROWS, SMALL_ROW = 8, 4096
 
 
 def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, D_D: Tensor) -> Tensor:
@@ -70,29 +71,41 @@ def segment_steps(length: int, batch: int, channels: int, states: int, device: t
     return max(8, min(length, room // max(1, batch * channels * states)))
 
 
-def linear_scan_(h_TM: Tensor, a_SM: Tensor, lanes: int = 1) -> Tensor:
-    """In place h[t + 1] += a[t] * h[t], for h of S + 1 rows whose first is the state before; returns h.
+def scan_(h_TM: Tensor, a_SM: Tensor) -> Tensor:
+    """In place h[t + 1] += a[t] * h[t] from the first row to the last, for S + 1 rows; returns h.
 
-    With `lanes` > 1 the steps run as that many shorter scans side by side, whose ends are then carried from lane to
-    lane: S / lanes + lanes launches in place of S, for twice the arithmetic. `lanes` must divide S.
+    Where a step is cheaper than its call, rows are first joined in pairs (h[t + 2] from h[t] by a[t] a[t + 1]), so that
+    the recursion takes log2 S rounds of three calls for 1.5 more operations an element.
     """
-    S = len(a_SM)
-    if lanes == 1:
+    if not _pairwise(h_TM):
         rows = h_TM.unbind(0)
         for before, now, a_M in zip(rows, rows[1:], a_SM.unbind(0), strict=False):
             now.addcmul_(a_M, before)
         return h_TM
-    # A lane's local state starts at zero; decay_KSM is what is left of the state that entered the lane.
-    local_KSM = h_TM[1:].unflatten(0, (lanes, S // lanes))
-    decay_KSM = a_SM.clone().unflatten(0, (lanes, S // lanes))
-    for t in range(1, S // lanes):
-        local_KSM[:, t].addcmul_(decay_KSM[:, t], local_KSM[:, t - 1])
-        decay_KSM[:, t].mul_(decay_KSM[:, t - 1])
-    entering_M = h_TM[0]
-    for lane_SM, left_SM in zip(local_KSM, decay_KSM, strict=True):
-        lane_SM.addcmul_(left_SM, entering_M)
-        entering_M = lane_SM[-1]
+    odd_TM = h_TM[1::2]
+    odd_TM.addcmul_(a_SM[::2], h_TM[: 2 * len(odd_TM) : 2])
+    scan_(odd_TM, a_SM[1 : 2 * len(odd_TM) - 2 : 2] * a_SM[2 : 2 * len(odd_TM) - 1 : 2])
+    h_TM[2::2].addcmul_(a_SM[1::2], odd_TM[: (len(h_TM) - 1) // 2])
     return h_TM
+
+
+def reverse_scan_(g_TM: Tensor, a_SM: Tensor) -> Tensor:
+    """In place g[t] += a[t] * g[t + 1] from the last row to the first, for S + 1 rows; returns g."""
+    if not _pairwise(g_TM):
+        rows, decays = g_TM.unbind(0), a_SM.unbind(0)
+        for t in range(len(rows) - 2, -1, -1):
+            rows[t].addcmul_(decays[t], rows[t + 1])
+        return g_TM
+    even_TM, odd_TM = g_TM[::2], g_TM[1::2]
+    even_TM[: len(odd_TM)].addcmul_(a_SM[::2], odd_TM)
+    joined = len(even_TM) - 1
+    reverse_scan_(even_TM, a_SM[: 2 * joined : 2] * a_SM[1 : 2 * joined : 2])
+    odd_TM[:joined].addcmul_(a_SM[1 : 2 * joined : 2], even_TM[1:])
+    return g_TM
+
+
+def _pairwise(rows_TM: Tensor) -> bool:
+    return len(rows_TM) > FEW_ROWS and (rows_TM.device.type == "cuda" or rows_TM[0].numel() <= SMALL_ROW)
 
 
 class _ChunkedScan(torch.autograd.Function):
@@ -149,20 +162,13 @@ def _segment(start: int, steps: int, work: torch.dtype, *tensors_BL: Tensor) -> 
     return [t[:, start : start + steps].transpose(0, 1).to(work).contiguous() for t in tensors_BL]
 
 
-def _lanes(steps: int, device: torch.device) -> int:
-    """Lanes of a segment: 1 on a CPU, where steps are cheap; on a GPU the largest divisor up to CUDA_LANES."""
-    if device.type != "cuda":
-        return 1
-    return max(k for k in range(1, CUDA_LANES + 1) if steps % k == 0)
-
-
 def _states(before: Tensor, u_SBD: Tensor, delta_SBD: Tensor, A_ND: Tensor, B_SBN: Tensor) -> tuple[Tensor, Tensor]:
     """The states before and after every step, [S + 1, B, N, D], and the decays exp(delta A), [S, B, N, D]."""
     a_SBND = (delta_SBD[:, :, None] * A_ND).exp_()
     h_TBND = a_SBND.new_empty(len(a_SBND) + 1, *before.shape)
     h_TBND[0] = before
     torch.mul(u_SBD[:, :, None], B_SBN[..., None], out=h_TBND[1:])
-    return linear_scan_(h_TBND, a_SBND, _lanes(len(a_SBND), before.device)), a_SBND
+    return scan_(h_TBND, a_SBND), a_SBND
 
 
 def _segment_backward(
@@ -175,13 +181,11 @@ def _segment_backward(
     """
     u = x * delta
     h, a = _states(before, u, delta, A_ND, Bs)
-    # Time reversed: row 0 is what comes from the next segment, so that the scan's decays are shifted by one step.
-    S = len(a)
     dC = (h[1:] @ dy[..., None])[..., 0]
     g = torch.empty_like(a)
     torch.mul(dy[:, :, None], Cs[..., None], out=g)
     g[-1] += later
-    reverse_scan_(g, a, _lanes(S - 1, a.device) if S > 1 else 1)
+    reverse_scan_(g, a[1:])
     dB = (g @ u[..., None])[..., 0]
     du = (Bs[:, :, None] @ g)[:, :, 0]
     earlier = g[0] * a[0]
@@ -189,14 +193,3 @@ def _segment_backward(
     ddelta = torch.mul(q, A_ND, out=a).sum(2).addcmul_(du, x)
     dA = q.mul_(delta[:, :, None]).sum((0, 1))
     return du * delta, ddelta, dB, dC, dA, earlier
-
-
-def reverse_scan_(g_SM: Tensor, a_SM: Tensor, lanes: int = 1) -> Tensor:
-    """In place g[t] += a[t + 1] * g[t + 1], from the end to the start; returns g."""
-    if lanes == 1:
-        rows, decays = g_SM.unbind(0), a_SM.unbind(0)
-        for t in range(len(rows) - 2, -1, -1):
-            rows[t].addcmul_(decays[t + 1], rows[t + 1])
-        return g_SM
-    flipped = linear_scan_(g_SM.flip(0), a_SM[1:].flip(0), lanes)
-    return g_SM.copy_(flipped.flip(0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.layers import scan
-from models.layers.scan import backend, linear_scan_, reverse_scan_, segment_steps, selective_scan
+from models.layers.scan import backend, reverse_scan_, scan_, segment_steps, selective_scan
 
 
 def inputs(L, B=2, D=3, N=4, dtype=torch.float32, seed=0):
@@ -55,27 +55,26 @@ def test_equals_the_sequential_reference(L, room, monkeypatch):
 
 
 @pytest.mark.parametrize("L", [1, 24, 65])
-def test_lanes_equal_the_sequential_reference(L, monkeypatch):
-    """The path of a GPU without mamba-ssm, on this CPU."""
-    monkeypatch.setattr(scan, "CPU_SEGMENT", 24 * 24)
-    monkeypatch.setattr(scan, "_lanes", lambda steps, device: max(k for k in range(1, 9) if steps % k == 0))
+def test_plain_loop_equals_the_sequential_reference(L, monkeypatch):
+    """The path of wide rows, which are not joined in pairs."""
+    monkeypatch.setattr(scan, "SMALL_ROW", 0)
     given = inputs(L)
     assert_close(run(selective_scan, given), run(sequential, given, exact=True))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4, 12])
-def test_linear_scans_in_lanes(lanes):
+@pytest.mark.parametrize("few", [1, 8, 100])
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 13, 16, 17, 31])
+def test_scans_in_pairs(rows, few, monkeypatch):
+    monkeypatch.setattr(scan, "FEW_ROWS", few)
     g = torch.Generator().manual_seed(0)
-    h, a = torch.randn(13, 5, generator=g), torch.rand(12, 5, generator=g)
-    literal, kept = [h[0]], a.clone()
-    for t in range(12):
-        literal.append(a[t] * literal[-1] + h[t + 1])
-    torch.testing.assert_close(linear_scan_(h.clone(), a, lanes), torch.stack(literal))
+    h, a = torch.randn(rows, 5, generator=g), torch.rand(rows - 1, 5, generator=g)
+    there, back, kept = [h[0]], [h[-1]], a.clone()
+    for t in range(rows - 1):
+        there.append(a[t] * there[-1] + h[t + 1])
+        back.append(a[rows - 2 - t] * back[-1] + h[rows - 2 - t])
+    torch.testing.assert_close(scan_(h.clone(), a), torch.stack(there))
+    torch.testing.assert_close(reverse_scan_(h.clone(), a), torch.stack(back[::-1]))
     assert torch.equal(a, kept), "the decays are needed again"
-    back, decays = [h[-1]], torch.rand(13, 5, generator=g)
-    for t in range(11, -1, -1):
-        back.append(h[t] + decays[t + 1] * back[-1])
-    torch.testing.assert_close(reverse_scan_(h.clone(), decays, lanes), torch.stack(back[::-1]))
 
 
 def test_gradients_are_exact():
