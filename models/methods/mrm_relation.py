@@ -22,9 +22,9 @@ from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchif
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT, sincos_2d
-from models.layers.image import augment, fitted, normalised, to_pixels
+from models.layers.image import augment, fitted, heat, normalised, to_pixels
 from models.layers.relation import Masking
-from models.losses_relation import Matching, colour_mean_baseline, squared_error
+from models.losses_relation import Matching, colour_mean_baseline, cosines, squared_error
 from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.registry import register
@@ -287,6 +287,17 @@ class MrmRelation(Method):
         w_BL1 = real_BL[:, first:, None].to(x.dtype)
         return (x * w_BL1).sum(1) / w_BL1.sum(1).clamp_min(1)
 
+    def _sample_vectors(
+        self, tokens: dict[str, Tensor], known: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """z_I, z_{I,M}, z_G, z_{G,M} of eq. 8-11, all [B, C]; without genetics the last two are None."""
+        z, zm = (self._pooled(tokens[n], 1) for n in ("image", "image_masked"))
+        genes = self.encoder.genes
+        if genes is None:
+            return z, zm, None, None
+        g, gm = (self._pooled(tokens[n], genes.first, known.get("real_genes")) for n in ("genes", "genes_masked"))
+        return (z, zm, g, gm) if self.match_proj is None else (z, zm, self.match_proj(g), self.match_proj(gm))
+
     def _match(
         self,
         tokens: dict[str, Tensor],
@@ -296,14 +307,11 @@ class MrmRelation(Method):
         known: dict[str, Tensor],
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """L_self and L_cross (eq. 10, 12), their values for shuffled samples, and the vectors for the monitors."""
-        o, genes = self.options, self.encoder.genes
-        z, zm = (self._pooled(tokens[n], 1) for n in ("image", "image_masked"))
+        o = self.options
+        z, zm, g, gm = self._sample_vectors(tokens, known)
         features, pair = {"image": z.detach()}, None
-        if genes is not None:
-            g, gm = (self._pooled(tokens[n], genes.first, known.get("real_genes")) for n in ("genes", "genes_masked"))
+        if g is not None and gm is not None:
             features["genes"] = g.detach()
-            if self.match_proj is not None:
-                g, gm = self.match_proj(g), self.match_proj(gm)
             pair = (g.detach(), gm) if o.match_stopgrad == "intact" else (g, gm)
             pair = (pair[0], gm.detach()) if o.match_stopgrad == "masked" else pair
         image = (z.detach() if o.match_stopgrad == "intact" else z, zm.detach() if o.match_stopgrad == "masked" else zm)
@@ -314,7 +322,7 @@ class MrmRelation(Method):
         with torch.no_grad():
             own_shuffled, cross_shuffled = matching.losses(shuffled=True)
         losses, shuffled = {"match_self": own}, {"match_self_shuffled": own_shuffled}
-        if genes is not None:
+        if pair is not None:
             losses, shuffled = losses | {"match_cross": cross}, shuffled | {"match_cross_shuffled": cross_shuffled}
         return losses, shuffled, features
 
@@ -328,12 +336,23 @@ class MrmRelation(Method):
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
-        """`reconstruction`: input above what the decoder makes of masked relations, one column a sample (at most 8)."""
-        out, given, known = self._passes(batch)
+        """For people, of at most eight samples: `reconstruction` (input above what the image decoder makes of masked
+        relations) and `similarity` (cosines between samples, intact above masked: image-image, then image-gene)."""
+        few = Batch({k: v[:8] for k, v in batch.items()}, {k: v[:8] for k, v in batch.present.items()})
+        training = self.training
+        self.eval()
+        out, given, known = self._passes(few)
         pixels_BPF = self._reconstructed(out["tokens"], known)
+        self.train(training)
         if self.options.norm_pix_loss:
             patches = patchify(given["pixels"], self.options.patch)
             pixels_BPF = pixels_BPF * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
         made = unpatchify(pixels_BPF.float(), self.options.patch, self.encoder.vit.grid)
-        rows = [np.concatenate(list(to_pixels(x[:8])), 1) for x in (given["pixels"], made)]
-        return {"reconstruction": np.concatenate(rows, 0)}
+        rows = [np.concatenate(list(to_pixels(x)), 1) for x in (given["pixels"], made)]
+        z, zm, g, gm = self._sample_vectors(out["tokens"], known)
+        pairs = [(z, zm)] if g is None or gm is None else [(z, zm), (g, gm)]
+        tiles = [
+            [cosines(first, other) for other in side]
+            for first, side in zip((z, zm), zip(*pairs, strict=True), strict=True)
+        ]
+        return {"reconstruction": np.concatenate(rows, 0), "similarity": heat(tiles)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from synthetic import MemoryRecord, batch, build, records
+from synthetic import batch, build, records
 
 from models.contract import MethodError
 from models.decoders.mae import norm_patches, patchify, unpatchify
@@ -411,8 +411,13 @@ def test_images_are_fitted_and_augmented():
 
 
 def test_pictures():
-    method = entered()
-    made = method.pictures(batch(method, records(3)))["reconstruction"]
-    assert made.shape == (2 * 96, 3 * 96, 3)
-    assert made.dtype == np.uint8
-    assert isinstance(records(1)[0], MemoryRecord)
+    method = entered(train=True)
+    data = batch(method, records(9, missing={1: ["image"], 2: ["snp", "pgs", "rna"]}))
+    made = method.pictures(data)
+    assert made["reconstruction"].shape == (2 * 96, 8 * 96, 3)
+    assert made["similarity"].shape == (2 * (8 * 16 + 2), 2 * (8 * 16 + 2), 3)
+    assert all(p.dtype == np.uint8 for p in made.values())
+    assert method.training
+    np.testing.assert_array_equal(made["reconstruction"], method.pictures(data)["reconstruction"])
+    assert tuple(made["similarity"][9, 9]) == (255, 0, 0), "a sample is like itself"
+    assert entered(genetics=[], norm_pix_loss=True).pictures(data)["similarity"].shape[1] == 8 * 16 + 2
