@@ -198,3 +198,15 @@ def test_ranks_with_bags_of_different_length(tmp_path):
             torch.testing.assert_close(two[1][job]["grads"][key], grad, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
         for term, value in one["losses"].items():
             torch.testing.assert_close(two[0][job]["losses"][term], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sample_without_genes_is_in_no_pair_triplet_and_encoded_as_the_mean_genome():
+    method = build("gimp", **SMALL)
+    method.enter("pretrain")
+    method.eval()
+    made = records(8, missing={6: ["rna"], 7: ["rna"]})
+    data = batch(method, made)
+    torch.testing.assert_close(method(data).losses["triplet"], method(batch(method, made[:6])).losses["triplet"])
+    mean = batch(method, records(8))
+    mean["rna"] = method.gene_mean_G.expand(8, -1).clone()
+    torch.testing.assert_close(method._encode_genes(data)[0][6:], method._encode_genes(mean)[0][6:])

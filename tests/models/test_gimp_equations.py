@@ -102,7 +102,7 @@ def test_exactly_half_is_masked_and_copies_go_together(N):
             assert len(set(masked[patch == p])) == 1
 
 
-@pytest.mark.parametrize(("N", "L"), [(5, 8), (6, 16), (4, 4)])
+@pytest.mark.parametrize(("N", "L"), [(5, 8), (6, 8), (6, 16), (4, 4)])
 def test_masks_are_uniform_over_all_sets_that_fill_half(N, L):
     copies = Counter(tiled(N, L).tolist())
     allowed = {s for k in range(N + 1) for s in combinations(range(N), k) if sum(copies[p] for p in s) == L // 2}
