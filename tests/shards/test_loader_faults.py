@@ -58,6 +58,19 @@ def test_bad_samples_are_named_and_replaced_by_rule(data, strategy, label):
         assert [i for i, p in zip(index, planned, strict=True) if p not in bad] == [p for p in planned if p not in bad]
 
 
+@pytest.mark.parametrize("workers", [0, 4])
+def test_bad_samples_are_named_in_the_order_of_the_batch(data, workers):
+    bad, most = set(range(0, 60, 3)), 0
+    with loader_of(data, batch=6, call=failing(bad), max_bad_samples=30, workers=workers) as loader:
+        for s in take(loader, 10):
+            planned = loader.plan.batch(s.epoch, s.step).index
+            named = [key for key, _ in s.bad]
+            places = [named.index(f"s{i:04d}") for i in planned if i in bad]
+            most = max(most, len(places))
+            assert places == sorted(places)
+    assert most > 1
+
+
 def test_the_planned_keys_hash_does_not_change_with_faults(data):
     with loader_of(data, call=failing({3, 17}), max_bad_samples=2) as one, loader_of(data) as two:
         assert [s.keys_hash for s in take(one)] == [s.keys_hash for s in take(two)]

@@ -105,6 +105,8 @@ def test_reads_stay_within_a_window_of_shards():
     for first in range(0, 700, 35):
         assert len(set(order[first : first + 35])) == 5
     assert len(set(order[:7])) > 1
+    within = epoch_of(plan, 0).reshape(-1, 35)  # windows of as many samples are not shuffled alike
+    assert len({tuple(np.argsort(row)) for row in within}) == len(within)
 
 
 def test_a_far_position_costs_milliseconds():
