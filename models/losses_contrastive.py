@@ -123,3 +123,15 @@ def retrieval(pairs: Pairs) -> dict[str, Tensor]:
         "positive": (pairs.logits_GG * pairs.positive_GG).sum() / pairs.positive_GG.sum().clamp_min(1),
         "negative": (pairs.logits_GG * negative_GG).sum() / negative_GG.sum().clamp_min(1),
     }
+
+
+@torch.no_grad()
+def chance(pairs: Pairs, whole: bool = False) -> Tensor:
+    """The loss of this very batch were all its similarities equal: ln of the candidates of a row, or (`whole`) of all pairs.
+
+    Equal to ln B (2 ln B) for B samples that all count; less where samples are padding or lack a view.
+    """
+    if whole:
+        return pairs.counts_GG.sum().clamp_min(1).float().log()
+    candidates_2G = torch.stack([pairs.counts_GG.sum(axis) for axis in (0, 1)]).float()
+    return (candidates_2G.clamp_min(1).log() * pairs.rows).sum() / (2 * pairs.rows.sum().clamp_min(1))

@@ -19,12 +19,13 @@ import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
+from models import contrastive_pictures as draw
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
 from models.encoders.vit import ViT
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
-from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, joint, retrieval, symmetric
+from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
 from models.registry import register
 
 FLAIR = 1  # place of FLAIR in kaggle_3m's channels: pre-contrast, FLAIR, post-contrast
@@ -83,6 +84,9 @@ class MgiOptions(Options):
     """Genes as z-scores by the training split's statistics of the data set, or as stored."""
     drop_constant: bool = False
     """Leave out genes that never vary in the training split (otherwise they are zeros)."""
+    gene_drop: float = Bounded(0.0, ge=0, lt=1)
+    """Augmentation: share of a sample's genes that are set to their mean, others at every visit. (Not in the paper: a patient's genes
+    are otherwise the same at every visit, and a small cohort is soon known by heart.)"""
     alpha: float = Bounded(0.5, ge=0, le=1)
     """Mixed pooling: share of the maximum; the rest is the mean."""
     learn_alpha: bool = False
@@ -152,6 +156,7 @@ class Mgi(Method):
         if o.normalise == "none":
             mean, std = np.zeros(G, np.float32), np.ones(G, np.float32)
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
+        self.gene_mean = mean  # for `sample`, which works on the host
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
         self.register_buffer("kept_genes", torch.from_numpy(kept))
@@ -195,11 +200,17 @@ class Mgi(Method):
                     image_HWC = augmented(image_HWC, rng, o.rotate, o.scale, o.flip)
             arrays["image"] = image_HWC
         if "rna" in names:
-            arrays["rna"] = record.read("rna") if present["rna"] else np.zeros(self.n_genes, np.float16)
-            if not np.isfinite(arrays["rna"]).all():
-                bad = int((~np.isfinite(arrays["rna"])).sum())
-                raise MethodError([f"sample {record.key}: {bad} gene values are not finite; fill them when packing"])
+            arrays["rna"] = self._genes(record, rng) if present["rna"] else np.zeros(self.n_genes, np.float16)
         return Sample(arrays, present)
+
+    def _genes(self, record: Record, rng: np.random.Generator) -> np.ndarray:
+        genes_G = record.read("rna")
+        if bad := int((~np.isfinite(genes_G)).sum()):
+            raise MethodError([f"sample {record.key}: {bad} gene values are not finite; fill them when packing"])
+        if not self.stage or not self.options.gene_drop:
+            return genes_G
+        dropped_G = rng.random(self.n_genes, np.float32) < self.options.gene_drop
+        return np.where(dropped_G, self.gene_mean, genes_G).astype(genes_G.dtype)
 
     def _channels(self, record: Record) -> np.ndarray:
         """The channels asked for, uint8 [H, W, 1 or 3]."""
@@ -234,6 +245,7 @@ class Mgi(Method):
             "cosine_positive": found["positive"] * tau,
             "cosine_negative": found["negative"] * tau,
             "temperature": tau,
+            "contrastive_chance": chance(pairs, self.options.loss == "joint"),
         }
         if self.options.loss == "joint":
             diagnostics["contrastive_floor"] = pairs.rows.sum().clamp_min(1).float().log()
@@ -269,6 +281,23 @@ class Mgi(Method):
         """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them (section 2.4)."""
         tokens_BLE = self.genes.encoder(self._expression(batch))
         return tokens_BLE, batch.present["rna"][:, None].expand(tokens_BLE.shape[:2])
+
+    # ------------------------------------------------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """For TensorBoard: the slices as the encoder gets them, and the cosines of their vectors with the genes'."""
+        few = Batch(
+            {k: v[: draw.MOST] for k, v in batch.items()},
+            {k: v[: draw.MOST] for k, v in batch.present.items()},
+            batch.weight_B[: draw.MOST],
+        )
+        was, _ = self.training, self.eval()
+        image_BC = self.image_proj(self._pooled_image(self._image_tokens(few)))
+        gene_BC = self.gene_proj(self.genes(self._expression(few)))
+        self.train(was)
+        a_BC, b_BC = (nn.functional.normalize(v.float(), dim=-1) for v in (image_BC, gene_BC))
+        return {"slices": draw.row_of_images(few["image"]), "similarity": draw.similarity(a_BC @ b_BC.T)}
 
 
 def patient_number(patient: str) -> Any:

@@ -16,7 +16,7 @@ from models.encoders.vit import ViT, sincos_2d
 from models.layers.mamba import Mamba, MambaBlock
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
-from models.losses_contrastive import Temperature, all_pairs, joint, retrieval, symmetric
+from models.losses_contrastive import Temperature, all_pairs, chance, joint, retrieval, symmetric
 
 # --------------------------------------------------------------------------------------------- section 2.3: contrastive
 
@@ -59,6 +59,10 @@ def test_chance_and_floor(B):
     same = torch.ones(B, 4)
     assert float(symmetric(pairs_of(same, same))) == pytest.approx(math.log(B), rel=1e-5)
     assert float(joint(pairs_of(same, same))) == pytest.approx(2 * math.log(B), rel=1e-5)
+    for weight, count in ((None, B), (torch.arange(B) > 0, B - 1)):
+        pairs = pairs_of(same, same, weight=weight)
+        assert chance(pairs).item() == pytest.approx(symmetric(pairs).item(), abs=1e-6)
+        assert chance(pairs, whole=True).item() == pytest.approx(2 * math.log(count), abs=1e-6)
     apart = torch.eye(B)
     assert float(symmetric(pairs_of(apart, apart, tau=0.01))) == pytest.approx(0, abs=1e-5)
     assert float(joint(pairs_of(apart, apart, tau=0.01))) == pytest.approx(math.log(B), rel=1e-5)
@@ -395,3 +399,28 @@ def test_every_option_trains(given):
     missing = [n for n, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not missing
     assert out.total.isfinite()
+
+
+def test_dropped_genes_are_their_mean_and_others_at_every_visit():
+    method, record = build("mgi", gene_drop=0.5), records(1)[0]
+    method.enter("pretrain")
+    a, b = (method.sample(record, np.random.default_rng(i)).arrays["rna"] for i in (0, 1))
+    changed = a != record.fields["rna"]
+    assert 0.25 < changed.mean() < 0.75
+    np.testing.assert_array_equal(a[changed], method.gene_mean[changed].astype(np.float16))
+    assert not np.array_equal(a, b)
+    method.enter("")
+    deployed = method.sample(record, np.random.default_rng(0)).arrays["rna"]
+    np.testing.assert_array_equal(deployed, record.fields["rna"])
+
+
+def test_pictures():
+    method = build("mgi")
+    method.enter("pretrain")
+    method.train()
+    data = batch(method, records(10))
+    made = method.pictures(data)
+    assert method.training
+    assert made["slices"].shape == (method.options.image_size, 8 * method.options.image_size, 3)
+    assert made["similarity"].shape == (8 * 24, 8 * 24, 3)
+    assert all(p.dtype == np.uint8 for p in made.values())
