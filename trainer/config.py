@@ -23,7 +23,7 @@ class Zero(Section):
     offload_params: Literal["none", "cpu"] = "none"
     """Keep sharded weights in host memory (stage 3)."""
     bucket: int | None = Field(None, gt=0)
-    """Elements in a communication bucket; by default the number of trainable parameters, at most 5e8."""
+    """Elements in a communication bucket; by default an eighth of the trainable parameters, within 1e6 and 5e7."""
 
 
 class Optim(Section):

@@ -14,7 +14,7 @@ from models.layers.checkpointing import set_activation_checkpointing
 from trainer.config import Config
 from trainer.runtime import Runtime
 
-MAX_BUCKET = 500_000_000
+MAX_BUCKET, MIN_BUCKET = 50_000_000, 1_000_000
 
 
 def split_batch(config: Config, world: int) -> tuple[int, int]:
@@ -47,6 +47,14 @@ def merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def persistence_threshold(trainable: int) -> int:
     """Largest tensor that ZeRO-3 leaves whole: DeepSpeed's 1e5, but less in a small model, where that would be most of it."""
     return min(100_000, max(64, trainable // 1000))
+
+
+def bucket_size(trainable: int) -> int:
+    """Elements of a communication bucket: an eighth of the model, within bounds.
+
+    At DeepSpeed's 5e8 a bucket would outweigh most models here; at the whole model ZeRO-2 would save no gradients.
+    """
+    return max(1, min(trainable, max(MIN_BUCKET, min(MAX_BUCKET, trainable // 8))))
 
 
 def deepspeed_config(

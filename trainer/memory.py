@@ -28,10 +28,10 @@ class StateBytes:
 
 
 def predict(trainable: int, frozen: int, world: int, stage: int, precision: str, persistent: int = 0) -> StateBytes:
-    """State bytes of a rank after a backward pass, before the update.
+    """State bytes of a rank when a backward pass is complete, before the update.
 
     stage 0: w(Psi+F) weights, wPsi gradients, optimizer 8 Psi (fp32) or 12 Psi (a master copy as well)
-    stage 1: weights as before, gradients wPsi (whole, reduced in place), optimizer 12 Psi/N
+    stage 1: weights as before, gradients wPsi (whole until they are reduced), optimizer 12 Psi/N
     stage 2: gradients wPsi/N
     stage 3: weights w(Psi+F)/N, gradients wPsi/N
 
@@ -47,7 +47,10 @@ def predict(trainable: int, frozen: int, world: int, stage: int, precision: str,
 
 
 def count(engine: Any, stage: int) -> StateBytes:
-    """The same bytes, counted on a DeepSpeed engine after `backward` and before `step`; each storage once."""
+    """The same bytes, counted on a DeepSpeed engine between `backward` and `step`, each storage once.
+
+    Stage 1 lets go of other ranks' gradients as it reduces them: to see its peak, count before that.
+    """
     module, optimizer = engine.module, engine.optimizer
     params = list(module.parameters())
     if stage == 3:
@@ -63,13 +66,29 @@ def count(engine: Any, stage: int) -> StateBytes:
         masters = list(optimizer.single_partition_of_fp32_groups)
     elif stage == 3:
         masters = list(optimizer.fp32_partitioned_groups_flat)
-    return StateBytes(weights, _bytes(_gradients(optimizer, params, stage)), _bytes(moments + masters), persistent)
+    gradients = _gradients(optimizer, params, stage)
+    held = sum(g.numel() * g.element_size() for g in gradients) if stage >= 2 else _bytes(gradients)
+    return StateBytes(weights, held, _bytes(moments + masters), persistent)
+
+
+def border(engine: Any, stage: int) -> int:
+    """Named buffer: bytes of gradients beyond a rank's share. DeepSpeed keeps a tensor that straddles two ranks' shares whole."""
+    gradients = _gradients(engine.optimizer, list(engine.module.parameters()), stage)
+    return _bytes(gradients) - sum(g.numel() * g.element_size() for g in gradients) if stage >= 2 else 0
+
+
+def bucket_bytes(bucket: int, stage: int, precision: str, overlap: bool) -> int:
+    """Named buffer: what gradients are copied into to be reduced, a second one where communication overlaps."""
+    return 0 if stage == 0 else bucket * (4 if precision == "fp32" else 2) * (2 if overlap else 1)
 
 
 def _gradients(optimizer: Any, params: list[torch.nn.Parameter], stage: int) -> list[torch.Tensor]:
-    if stage in (0, 1):
-        return [p.grad for p in params if p.grad is not None]
-    return [g for group in optimizer.averaged_gradients.values() if group is not None for g in group if g is not None]
+    """Wherever DeepSpeed keeps them: on the parameters (under one of two names) or in the partition's own buffers."""
+    found = [g for p in params for g in (p.grad, getattr(p, "grad_accum", None)) if g is not None]
+    if stage:
+        groups = optimizer.averaged_gradients.values()
+        found += [g for group in groups if group is not None for g in group if g is not None]
+    return found
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

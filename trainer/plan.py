@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from models.contract import Method, Stage
 from trainer.config import Config
-from trainer.engine import persistence_threshold, split_batch
+from trainer.engine import bucket_size, persistence_threshold, split_batch
 from trainer.errors import UserError
-from trainer.memory import StateBytes, predict
+from trainer.memory import StateBytes, bucket_bytes, predict
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,16 @@ def describe(
             f"  state of a rank under ZeRO {config.zero.stage}, {config.precision}: {_mb(b.total)} "
             f"(weights {_mb(b.weights)}, gradients {_mb(b.gradients)}, optimizer {_mb(b.optimizer)}"
             + (f", kept whole {_mb(b.persistent)}" if b.persistent else "")
-            + "); activations come on top"
+            + f"); communication buckets {_mb(_buckets(method, config))} and activations come on top"
         )
     return "\n".join(lines)
+
+
+def _buckets(method: Method, config: Config) -> int:
+    trainable = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    return bucket_bytes(
+        config.zero.bucket or bucket_size(trainable), config.zero.stage, config.precision, overlap=False
+    )
 
 
 def _mb(n: int) -> str:

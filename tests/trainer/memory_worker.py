@@ -22,7 +22,7 @@ CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "b
 def main(folder: Path) -> None:
     from trainer.data import open_data
     from trainer.engine import Engine
-    from trainer.memory import count
+    from trainer.memory import StateBytes, border, count
     from trainer.plan import state_bytes
     from trainer.recipe import build_config
     from trainer.run import build_method
@@ -38,6 +38,14 @@ def main(folder: Path) -> None:
         engine = Engine(method, config, "pretrain", runtime)
         loader = data.loader(config, method.stages()[-1], engine.method, runtime)
         steps = iter(loader.iterate())
+        before: list[StateBytes] = []
+        reduce = engine.deepspeed.allreduce_gradients
+
+        def counted(engine=engine, stage=stage, before=before, reduce=reduce, **kwargs) -> None:
+            before.append(count(engine.deepspeed, stage))
+            reduce(**kwargs)
+
+        engine.deepspeed.allreduce_gradients = counted
         for last in (False, True):  # Adam makes its moments in the first update
             engine.backward(engine.forward(next(steps).micro[0]).total)
             if not last:
@@ -46,8 +54,10 @@ def main(folder: Path) -> None:
             {
                 "stage": stage,
                 "precision": precision,
-                "counted": asdict(count(engine, stage)),
+                "counted": asdict(before[-1] if stage < 2 else count(engine.deepspeed, stage)),
                 "predicted": asdict(predicted),
+                "border": border(engine.deepspeed, stage),
+                "largest": max(getattr(p, "ds_numel", p.numel()) for p in method.parameters()) * 4,
             }
         )
         loader.close()

@@ -24,15 +24,15 @@ def test_the_formula_by_hand() -> None:
 def test_two_ranks_hold_what_the_dry_run_says(tmp_path: Path, demo_cohort: Path) -> None:
     ended = run_ranks(2, [str(HERE / "memory_worker.py"), str(tmp_path)], demo_cohort)
     assert ended.codes == [0, 0], ended.text
-    print(
-        f"\n{'stage':<8}{'':<8}{'weights':>12}{'gradients':>12}{'optimizer':>12}{'kept whole':>12}{'total':>12}{'predicted':>12}"
-    )
+    columns = ("weights", "gradients", "optimizer", "kept whole", "total", "predicted", "border")
+    print(f"\n{'stage':<8}{'':<8}" + "".join(f"{c:>12}" for c in columns))
     for rank in (0, 1):
         for case in json.loads((tmp_path / f"rank{rank}.json").read_text()):
             counted, predicted = case["counted"], case["predicted"]
             total = {k: sum(v.values()) for k, v in (("counted", counted), ("predicted", predicted))}
             print(f"{case['stage']:<8}{case['precision']:<8}" + "".join(f"{v:>12,}" for v in counted.values()), end="")
-            print(f"{total['counted']:>12,}{total['predicted']:>12,}")
+            print(f"{total['counted']:>12,}{total['predicted']:>12,}{case['border']:>12,}")
             assert total["counted"] == pytest.approx(total["predicted"], rel=0.02), case
+            assert case["border"] <= 2 * case["largest"]
             for what in ("weights", "gradients", "optimizer"):
                 assert counted[what] == pytest.approx(predicted[what], rel=0.02), (what, case)
