@@ -65,13 +65,15 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
     Raises:
         DataError: wrong columns or number of rows, a sample twice, no patient, an unknown split, a patient in two splits.
     """
+    import pyarrow.compute as pc
+
     table = _read_csv(path, ["sample", "patient", "split"], info.samples)
     patients = table["patient"].dictionary_encode()
     codes = patients.indices.to_numpy().astype(np.int64)
     names = patients.dictionary
     splits = _codes(table["split"], SPLITS)
     problems = [*_repeated(table["sample"], path), *_unknown_splits(table["split"], splits, path)]
-    if "" in names.to_pylist():
+    if pc.index(names, "").as_py() >= 0:
         problems.append(
             Problem("a sample without a patient", str(path), "patients are mandatory: splits and intervals go by them")
         )
@@ -195,8 +197,8 @@ def _unknown_splits(column: pa.Array, codes: np.ndarray, path: Path) -> Iterator
 def _torn_patients(codes: np.ndarray, splits: np.ndarray, names: pa.Array, path: Path) -> Iterator[Problem]:
     """Patients whose samples stand in two splits: what is learnt from one half would be tested on the other."""
     used = splits >= 0
-    pairs = np.unique(codes[used] * len(SPLITS) + splits[used])
-    patients, counts = np.unique(pairs // len(SPLITS), return_counts=True)
-    torn = names.take(patients[counts > 1]).to_pylist()
+    seen = np.zeros((len(names), len(SPLITS)), bool)
+    seen[codes[used], splits[used]] = True
+    torn = names.take(np.flatnonzero(seen.sum(1) > 1)).to_pylist()
     if torn:
         yield Problem(f"{len(torn)} patients stand in two splits ({', '.join(torn[:5])})", str(path), _RESPLIT)
