@@ -51,7 +51,7 @@ class MrmRelationOptions(Options):
     gene_dropout: float = Bounded(0.25, ge=0, lt=1)
     """Its AlphaDropout."""
     normalise: Literal["stats", "none"] = "stats"
-    """Scores and expression as z-scores by the training split's statistics, or as stored; never snp, burden, mutation."""
+    """By the training split's statistics: z-scores, but snp, burden and mutation only centred; or all as stored."""
     cross_attn_blocks: tuple[int, ...] = (0, 1)
     """Blocks of both encoders that mask relations in the masked pass."""
     cascade: Cascade = "per_block"

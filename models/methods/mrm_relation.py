@@ -29,8 +29,8 @@ from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.registry import register
 
-# Allele counts and flags enter as they are; everything else as z-scores of the training split.
-RAW = ("snp", "burden", "mutation")
+# Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
+COUNTS = ("snp", "burden", "mutation")
 SNP_CODES = (-1, 0, 1, 2)
 
 
@@ -89,6 +89,8 @@ class MrmRelation(Method):
             self.gene_decoder = FusionDecoder(
                 self.gene_dim, o.dim, width, depth, heads, genes.out, other_places=places(width)
             )
+            # Starts near the training mean (0 after centring): thousands of features have nothing better at first.
+            nn.init.normal_(self.gene_decoder.head.weight, std=0.02)
 
     def _build_statistics(self) -> None:
         """mean_NAME, std_NAME: the training split's, or 0 and 1; a feature that never varies becomes 0."""
@@ -180,8 +182,9 @@ class MrmRelation(Method):
             else:
                 likely_F = mean_F
             x_BF = torch.where(known[name] & batch.present[name][:, None], x_BF, likely_F)
-            scaled = self.options.normalise == "stats" and name not in RAW
-            values[name] = (x_BF - mean_F) / std_F if scaled else x_BF
+            if self.options.normalise == "stats":
+                x_BF = x_BF - mean_F if name in COUNTS else (x_BF - mean_F) / std_F
+            values[name] = x_BF
         return values, known
 
     def _weights(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -260,14 +263,19 @@ class MrmRelation(Method):
         )
         weight = {n: known[n] * (weight_B * batch.present[n])[:, None] for n in self.widths}
         bce = frozenset({"burden"} & set(self.widths)) if self.options.burden_loss == "bce" else frozenset[str]()
-        loss = squared_error(predicted, given, weight, self.options.reduction, bce)
+        # The squared error of centred values is that of the values themselves; a logit needs its 0 or 1 back.
+        offset = self.options.normalise == "stats"
+        target = {
+            n: given[n] + getattr(self, f"mean_{n}").float() if offset and n in bce else given[n] for n in self.widths
+        }
+        loss = squared_error(predicted, target, weight, self.options.reduction, bce)
         with torch.no_grad():
             mean = {n: self._predicted_mean(n, n in bce).expand_as(predicted[n]) for n in self.widths}
-            diagnostics = {"rec_genes_baseline": squared_error(mean, given, weight, self.options.reduction, bce)}
+            diagnostics = {"rec_genes_baseline": squared_error(mean, target, weight, self.options.reduction, bce)}
             if len(self.widths) > 1:
                 for n in self.widths:
                     only = {n: predicted[n]}
-                    diagnostics[f"rec_{n}"] = squared_error(only, given, weight, self.options.reduction, bce)
+                    diagnostics[f"rec_{n}"] = squared_error(only, target, weight, self.options.reduction, bce)
         return {"rec_genes": loss}, diagnostics
 
     def _predicted_mean(self, name: str, as_logit: bool) -> Tensor:
@@ -275,7 +283,7 @@ class MrmRelation(Method):
         mean_F = getattr(self, f"mean_{name}").float()
         if as_logit:
             return mean_F.clamp(1e-3, 1 - 1e-3).logit()
-        return mean_F if self.options.normalise == "none" or name in RAW else torch.zeros_like(mean_F)
+        return mean_F if self.options.normalise == "none" else torch.zeros_like(mean_F)
 
     def _pooled(self, tokens_BLC: Tensor, first: int, real_BL: Tensor | None = None) -> Tensor:
         """The sample's vector: mean of the real tokens behind the class token, or the class token."""

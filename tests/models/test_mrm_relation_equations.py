@@ -349,18 +349,46 @@ def test_missing_drop_leaves_the_whole_sample_out():
 
 
 def test_missing_calls_are_imputed_and_no_target():
-    method = entered(genetics=["snp"])
+    method = entered(genetics=["snp"], normalise="none")
     made = records(4)
-    made[0].fields["snp"][:10] = -1
+    made[0].fields["snp"][:12] = -1
     data = batch(method, made)
+    method.mean_snp[:12] = torch.linspace(0, 2, 12)
     values, known = method._vectors(data)
-    assert known["snp"].sum(1).tolist() == [290, 300, 300, 300]
-    mean = method.mean_snp[:10]
-    frequency = mean / 2
+    assert known["snp"].sum(1).tolist() == [288, 300, 300, 300]
+    frequency = method.mean_snp[:12] / 2
     genotypes = torch.stack([(1 - frequency) ** 2, 2 * frequency * (1 - frequency), frequency**2])
-    assert torch.equal(values["snp"][0, :10], genotypes.argmax(0).float())
-    sums = method(data).losses["rec_genes"]
-    assert sums.isfinite()
+    assert torch.equal(values["snp"][0, :12], genotypes.argmax(0).float())
+    by_hand = squared_error({"snp": torch.zeros(4, 300)}, values, {"snp": known["snp"]})
+    torch.testing.assert_close(
+        by_hand,
+        torch.stack([v[k].square().sum() for v, k in zip(values["snp"], known["snp"], strict=True)]).sum() / 1188,
+    )
+
+
+def test_values_and_their_yardstick():
+    """Counts are centred, the rest are z-scores; the baseline is the loss of predicting the training mean."""
+    made = records(6)
+    for options in ({}, {"normalise": "none"}):
+        method = entered(genetics=["snp", "pgs"], **options)
+        data = batch(method, made)
+        values, _ = method._vectors(data)
+        snp, pgs = data["snp"].float(), data["pgs"].float()
+        if not options:
+            torch.testing.assert_close(values["snp"], snp - method.mean_snp)
+            torch.testing.assert_close(values["pgs"], (pgs - method.mean_pgs) / method.std_pgs)
+            pgs, mean = values["pgs"], torch.zeros(12)
+        else:
+            assert torch.equal(values["snp"], snp)
+            mean = method.mean_pgs
+        gaps = (snp - method.mean_snp).square().sum() + (pgs - mean).square().sum()
+        torch.testing.assert_close(method(data).diagnostics["rec_genes_baseline"], gaps / (6 * 312))
+    method = entered(genetics=["burden"], burden_loss="bce")
+    data = batch(method, made)
+    f = method.mean_burden.clamp(1e-3, 1 - 1e-3)
+    bits = data["burden"].float()
+    entropy = -(bits * f.log() + (1 - bits) * (1 - f).log()).mean()
+    torch.testing.assert_close(method(data).diagnostics["rec_genes_baseline"], entropy)
 
 
 def test_wrong_codes_and_widths_are_refused_by_name():
