@@ -1,6 +1,6 @@
 """Both passes of relation masking at ViT-B/16 shapes against plain forward passes, and the memory that selection takes.
 
-    OMP_NUM_THREADS=2 python tests/benchmarks/relation.py [--batch 4] [--rounds 5]
+    OMP_NUM_THREADS=2 python tests/benchmarks/relation.py [--batch 4] [--rounds 5] [--backward]
 
 224 px, 12 blocks of width 768, 213 gene tokens (7,854 SNPs, 481 scores, 18,574 burden scores) in 4 blocks, float32. The
 competitors alternate round by round, so that a busy machine slows all of them; medians and ratios are printed. Memory is what
@@ -88,13 +88,14 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--target", type=float, default=2.3)
+    parser.add_argument("--backward", action="store_true", help="measure forward + backward too")
     parser.add_argument("--memory", action="store_true", help="only measure the memory of selection, and print it")
     args = parser.parse_args()
     if args.memory:
         print(selection_memory())
         return 0
     worst = 0.0
-    for backward in (False, True):
+    for backward in (False, True) if args.backward else (False,):
         found = measure(args.batch, args.rounds, backward)
         print(
             f"{'forward + backward' if backward else 'forward'}, batch {args.batch}, {torch.get_num_threads()} threads"
