@@ -25,6 +25,8 @@ def mine(fault: dict[str, Any]) -> bool:
 
 
 def plant(faults: dict[str, dict[str, Any]]) -> None:
+    import torch
+
     from trainer.engine import Engine
     from trainer.tracking import Tracker
 
@@ -38,7 +40,7 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
 
     def poisoned(self: Engine, batch: Any) -> Any:
         out = forward(self, batch)
-        if self.deepspeed.training:
+        if torch.is_grad_enabled():
             poison(faults, out, upcoming[0] or 1)
         return out
 
