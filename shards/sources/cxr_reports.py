@@ -1,9 +1,10 @@
 """Chest radiographs with reports: a table of image path and text, MIMIC-CXR-JPG's folders, or clinical notes beside images.
 
-The table (`--csv`) has one line an image: a column with the image's path (relative to `--images`, or to the table), and either a
-column with the text, or one with the path of a text file, or neither, in which case the text is found where MIMIC-CXR keeps it:
-files/pXX/pSUBJECT/sSTUDY/DICOM.jpg goes with files/pXX/pSUBJECT/sSTUDY.txt under `--reports`. A split table
-(mimic-cxr-2.0.0-split.csv) and a label table (mimic-cxr-2.0.0-chexpert.csv) are joined by image or by study.
+The table (`--csv`) has one line an image: a column with the image's path (relative to `--images`, or to the table), and
+either a column with the text, or one with paths of text files (`--text-files`), or neither, in which case the text is
+found where MIMIC-CXR keeps it: files/pXX/pSUBJECT/sSTUDY/DICOM.jpg goes with files/pXX/pSUBJECT/sSTUDY.txt under
+`--reports`. A split table (mimic-cxr-2.0.0-split.csv) and a label table (mimic-cxr-2.0.0-chexpert.csv) are joined by
+image or by study.
 
 Rules, each counted in the notes: an image without a file or a line without a patient is left out; a report that is empty is left
 out as a field, and the image stays (`--empty drop` leaves both out); a report over `--longest` characters is left out as a field too
@@ -33,6 +34,7 @@ PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject_id")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LONGEST = 20_000
 KEY_LENGTH = 64
+WITH = "with a report"
 UNKNOWN = ("", "NA", "nan", "todo")
 
 
@@ -41,12 +43,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder that image paths are relative to (default: the table's)")
     parser.add_argument("--reports", type=Path, help="folder of report files (default: that of the images)")
     parser.add_argument("--image-column", help=f"default: the first of {', '.join(IMAGE_COLUMNS)}")
-    parser.add_argument(
-        "--text-column", help=f"text, or path of a .txt (default: the first of {', '.join(TEXT_COLUMNS)})"
-    )
+    parser.add_argument("--text-column", help=f"text (default: the first of {', '.join(TEXT_COLUMNS)})")
     parser.add_argument(
         "--patient-column", help="default: the first of patient, patient_id, subject_id, or MIMIC's path"
     )
+    parser.add_argument("--text-files", action="store_true", help="the text column holds paths of .txt files")
     parser.add_argument("--split-column", help="train, validate or val, test (default: split by patient)")
     parser.add_argument("--label-columns", help="columns to keep as labels, comma-separated (default: none)")
     parser.add_argument("--splits", type=Path, help="MIMIC's split table (dicom_id, study_id, subject_id, split)")
@@ -121,9 +122,9 @@ def find(args: argparse.Namespace) -> Found:
         why = _unfit(entry, images / path)
         if why is None:
             entry.fields["image"] = Reference(path, images / path)
-            found = _add_report(entry, row, columns.text, args)
+            found = _add_report(entry, row, columns.text, path, args)
             counts[found] += 1
-            why = found if args.empty == "drop" and found != "with a report" else None
+            why = found if args.empty == "drop" and found != WITH else None
         if why:
             unmatched.append((path, why))
             continue
@@ -132,6 +133,9 @@ def find(args: argparse.Namespace) -> Found:
     if not entries:
         reasons = "; ".join(f"{n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common(3))
         raise bad(f"none of {len(rows)} lines can be used ({reasons})", args.csv, "check --images and the columns")
+    if not counts[WITH]:
+        what = "; ".join(f"{n} images {why}" for why, n in counts.most_common(3))
+        raise bad(f"no image has a report ({what})", args.csv, "check --text-column, --text-files and --reports")
     kinds = _settle(entries)
     notes = [f"{len(entries)} images of {len({e.patient for e in entries})} patients"]
     notes += [f"  {n} images {what}" for what, n in counts.most_common()]
@@ -166,17 +170,15 @@ def _unfit(entry: Entry, image: Path) -> str | None:
     return None if image.is_file() else "no image file"
 
 
-def _add_report(entry: Entry, row: dict[str, str], column: str | None, args: argparse.Namespace) -> str:
+def _add_report(entry: Entry, row: dict[str, str], column: str | None, path: str, args: argparse.Namespace) -> str:
     """Adds the report as a text; says how it went, in words for the notes."""
     text = row[column] if column else ""
     base = args.reports or args.images or args.csv.parent
-    file: Path | None = None
-    if text.endswith(".txt") and "\n" not in text:
-        file = base / text
-    elif column is None and (found := MIMIC.search(row[_image_name(row, args)])):
-        inside = row[_image_name(row, args)][: found.start(1)].lstrip("/")
-        file = base / inside / f"{found[1]}.txt"
-    if file is not None:
+    name = text if args.text_files else _mimic_report(path) if column is None else None
+    if name:
+        file = base / name
+        if not file.resolve().is_relative_to(base.resolve()):
+            return "with a report file outside the folder"
         if not file.is_file():
             return "without a report file"
         try:
@@ -188,11 +190,13 @@ def _add_report(entry: Entry, row: dict[str, str], column: str | None, args: arg
     if len(text) > args.longest:
         return f"with a report over {args.longest} characters"
     entry.texts["report"] = text
-    return "with a report"
+    return WITH
 
 
-def _image_name(row: dict[str, str], args: argparse.Namespace) -> str:
-    return args.image_column or next(c for c in IMAGE_COLUMNS if c in row)
+def _mimic_report(path: str) -> str | None:
+    """Where MIMIC-CXR keeps the report of an image: beside the folder of its study."""
+    found = MIMIC.search(path)
+    return f"{path[: found.start(1)]}{found[1]}.txt".lstrip("/") if found else None
 
 
 def _add_split_and_labels(

@@ -113,6 +113,22 @@ def test_text_is_data(tmp_path, capsys):
     assert not list(tmp_path.rglob("ran"))
 
 
+def test_text_is_a_path_only_where_the_user_says_so(tmp_path):
+    (tmp_path / "in" / "reports").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("not a report")
+    (tmp_path / "in" / "reports" / "1.txt").write_text("clear lungs")
+    path = notes(tmp_path / "in", text="../secret.txt")
+    texts = [e.texts["report"] for e in found(path).manifest.entries]
+    assert texts[1] == "../secret.txt"
+    with pytest.raises(DataError, match="no image has a report"):
+        found(path, "--text-files")
+    files = ("reports/1.txt", "../secret.txt")
+    rows = [{"image": f"images/film{i}.jpg", "patient": f"p{i}", "report": f} for i, f in enumerate(files)]
+    result = found(table(tmp_path / "in" / "files.csv", rows), "--text-files")
+    assert [e.texts for e in result.manifest.entries] == [{"report": "clear lungs"}, {}]
+    assert any("1 images with a report file outside the folder" in n for n in result.notes)
+
+
 def test_long_names_are_cut_and_stay_different(tmp_path):
     long = "a" * 90
     for end in "12":
