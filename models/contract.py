@@ -354,6 +354,10 @@ class Method(nn.Module):
         """Value of each loss term at chance for a global micro batch of this size; terms without one are left out."""
         return {}
 
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Pictures people would look at, {name: uint8 [H, W, 3]}: reconstructions, similarities. In eval mode, without gradient."""
+        return {}
+
     def teachers(self) -> dict[str, tuple[str, float]]:
         """{prefix of an EMA copy: (prefix it follows, momentum)}; the trainer updates the copies after a real step."""
         return {}

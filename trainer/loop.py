@@ -73,6 +73,7 @@ class Leg:
     chance: dict[str, float]
     save: Callable[[], None]
     keep_best: Callable[[], None]
+    show: Callable[[], None]
 
 
 def train(
@@ -124,9 +125,8 @@ def train(
 
         # ---- evaluate
         held_back: dict[str, float] = {}
-        if leg.validation is not None and (
-            progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps
-        ):
+        epoch_ended = progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps
+        if leg.validation is not None and epoch_ended:
             held_back = evaluate(engine, leg.validation, runtime)
             if _better(leg.stage, held_back, progress.best):
                 assert leg.stage.select is not None
@@ -155,6 +155,8 @@ def train(
                 "replaced_samples": int(votes["replaced"]),
             }
         )
+        if epoch_ended:
+            leg.show()
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
         if not applied and not _loss_scale_moves(engine):

@@ -152,6 +152,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         chance=engine.method.chance(config.global_batch // engine.accumulation),
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
+        show=lambda: _show(engine, probe, tracker, progress.step),
     )
     try:
         train(leg, engine, runtime, progress, tracker, run.stop, bad)
@@ -213,6 +214,16 @@ def probe_loss(engine: Engine, probe: Any) -> float:
         loss = float(engine.forward(probe).total)
     engine.train()
     return loss
+
+
+@torch.no_grad()
+def _show(engine: Engine, probe: Any, tracker: Tracker, step: int) -> None:
+    """The method's pictures of the probe batch, to TensorBoard; every rank computes them, since sharded weights want all."""
+    engine.train(False)
+    with alone():
+        for name, image_HWC in engine.method.pictures(probe).items():
+            tracker.images(f"{engine.stage}/{name}", image_HWC, step)
+    engine.train()
 
 
 def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
