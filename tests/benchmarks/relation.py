@@ -2,24 +2,27 @@
 
     OMP_NUM_THREADS=2 python tests/benchmarks/relation.py [--batch 4] [--rounds 5] [--backward]
 
-224 px, 12 blocks of width 768, 213 gene tokens (7,854 SNPs, 481 scores, 18,574 burden scores) in 4 blocks, float32. The
-competitors alternate round by round, so that a busy machine slows all of them; medians and ratios are printed. Memory is what
-the resident set grows to in one call of relation attention, in matrices [B, H, L, S]. Ends with status 1 when both passes
-with genes cost more than --target times two plain ViT passes, or selection more than one matrix and a tenth.
+224 px, 12 blocks of width 768, 213 gene tokens (7,854 SNPs, 481 scores, 18,574 burden scores) in 4 blocks, float32.
+The competitors alternate round by round, so that a busy machine slows all of them; medians and ratios are printed.
+Memory is the largest sum of tensors alive in one call of relation attention, beside its output, in matrices [B, H, L,
+S]. It ends with status 1 when both passes with genes cost more than --target times two plain ViT passes, or selection
+more than one matrix and a tenth.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import subprocess
 import sys
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from models.encoders.gene_tokens import GeneTokens
 from models.encoders.relation import Plan, TwoPass
@@ -72,15 +75,40 @@ def measure(batch: int, rounds: int, backward: bool) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def selection_memory(batch: int = 192) -> float:
-    """Growth of the resident set over one call, less what it returns, in attention matrices. Run in a fresh process."""
-    q, k, v = (torch.randn(batch, HEADS, 197, DIM // HEADS) for _ in range(3))
-    relation_attention(*(t[:1, :, :16] for t in (q, k, v)), Masking(0.75))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    out, kept = relation_attention(q, k, v, Masking(0.75))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    returned = (out.numel() + kept.numel()) * 4
-    return (grown - returned) / (batch * HEADS * 197 * 197 * 4)
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that operators made and that are still alive; `peak` is their largest sum."""
+
+    def __init__(self, given: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.given = {t.untyped_storage().data_ptr() for t in given}
+        self.users: Counter[int] = Counter()
+        self.size: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in (x for x in tree_leaves(out) if isinstance(x, Tensor)):
+            storage = t.untyped_storage()
+            if storage.data_ptr() in self.given:
+                continue
+            self.users[storage.data_ptr()] += 1
+            self.size[storage.data_ptr()] = storage.nbytes()
+            weakref.finalize(t, self._gone, storage.data_ptr())
+        self.peak = max(self.peak, sum(self.size.values()))
+        return out
+
+    def _gone(self, pointer: int) -> None:
+        self.users[pointer] -= 1
+        if self.users[pointer] == 0:
+            self.size.pop(pointer, None)
+
+
+def selection_memory(batch: int = 64) -> float:
+    """Largest sum of live tensors in one call, less inputs and what it returns, in attention matrices."""
+    q, k, v = (torch.randn(batch, HEADS, 197, DIM // HEADS, requires_grad=True) for _ in range(3))
+    with Live((q, k, v)) as live:
+        out, kept = relation_attention(q, k, v, Masking(0.75))
+    return (live.peak / 4 - out.numel() - kept.numel()) / (batch * HEADS * 197 * 197)
 
 
 def main() -> int:
@@ -104,8 +132,7 @@ def main() -> int:
         for name, took in found.items():
             print(f"  {name:32} {took:7.3f} s   x {took / base:.2f}")
         worst = worst if backward else found["both passes, image + genes"] / base
-    command = [sys.executable, __file__, "--memory"]
-    matrices = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    matrices = selection_memory()
     print(f"selection: {matrices:.2f} attention matrices beside the output (target <= 1.1)")
     print(f"both passes with genes: {worst:.2f} of two plain ViT passes (target <= {args.target})")
     return int(worst > args.target or matrices > 1.1)
