@@ -53,7 +53,7 @@ def runs(batch: int) -> dict[str, Callable[[], Tensor]]:
         "ViT, two plain passes": lambda: vit(image).sum() + vit(image).sum(),
         "ViT + genes, two plain passes": lambda: sum(
             f().sum() for f in (lambda: vit(image), plain_genes) for _ in "12"
-        ),  # type: ignore[misc,return-value]
+        ),
         "both passes, image alone": lambda: summed(alone(image, {}, None, None)),
         "both passes, image + genes": lambda: summed(both(image, values, None, None)),
     }
