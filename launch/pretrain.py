@@ -64,22 +64,24 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.recipe import build_config
 
     config, recipe = build_config(args.method, args.recipe, args.overrides)
+    from trainer.runtime import StopFlag, choose_accelerator, environment_rank, environment_world, finish, start
+
+    choose_accelerator()
     if args.print_config or args.dry_run:
         from trainer.dry import dry_run
 
         dry_run(config, recipe, plan=args.dry_run, world=args.world)
         return
-    from trainer.runtime import StopFlag, finish, start
-
     stop = StopFlag().install()
-    runtime = start(args.local_rank)
-    from trainer.run import pretrain
+    from trainer.run import prepare, pretrain
 
-    runtime.say(f"recipe {recipe}")
-    if not config.data.sources:
-        runtime.say("no data.path given: this trains on the built-in demo cohort")
+    if environment_rank() == 0:
+        print(f"recipe {recipe}", flush=True)
+        if not config.data.sources:
+            print("no data.path given: this trains on the built-in demo cohort", flush=True)
+    job = prepare(config, environment_world())
     try:
-        pretrain(config, runtime, stop)
+        pretrain(job, start(args.local_rank), stop)
     finally:
         finish()
 

@@ -56,20 +56,35 @@ class Data:
             weights=self.weights, label=stage.order_label if stage.order == "class_balanced" else None,
         )  # fmt: skip
 
-    def loader(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Loader:
-        """This rank's batches of a stage.
+    def check(self, config: Config, stage: Stage, world: int) -> None:
+        """Refuses a stage that cannot be trained as configured.
 
         Raises:
-            UserError: a loss that compares samples would change under accumulation.
+            UserError: a loss that compares samples would change under accumulation; too small a validation split.
         """
-        micro, accumulation = split_batch(config, runtime.world)
+        micro, accumulation = split_batch(config, world)
         if stage.compares and accumulation > 1:
             raise UserError(
-                f"micro_batch={micro}: stage {stage.name} of {config.method_name} compares the samples of a batch with each other, "
-                f"so {accumulation} accumulated parts would be another loss than one batch of {config.global_batch}. "
-                f"Use micro_batch={config.global_batch // runtime.world}, activation_checkpointing=true if memory is short, "
+                f"micro_batch={micro}: stage {stage.name} of {config.method_name} compares the samples of a batch with each "
+                f"other, so {accumulation} accumulated parts would be another loss than one batch of {config.global_batch}. "
+                f"Use micro_batch={config.global_batch // world} (with activation_checkpointing=true if memory is short), "
                 "more ranks, or a smaller global_batch"
             )
+        for part in self._held_back_parts(config):
+            samples = len(part.subset(config.data.val_split))
+            if samples < world:
+                raise UserError(
+                    f"data.val_split={config.data.val_split}: {samples} samples for {world} ranks; "
+                    "enlarge it (python -m shards split), or data.val_split='' for none"
+                )
+
+    def _held_back_parts(self, config: Config) -> list[Dataset]:
+        split = config.data.val_split
+        return [d for d in self.datasets if split and d.info.splits.get(split)]
+
+    def loader(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Loader:
+        """This rank's batches of a stage."""
+        micro, _ = split_batch(config, runtime.world)
         return Loader(
             self.parts,
             self.plan(config, stage),
@@ -89,18 +104,14 @@ class Data:
 
     def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> HeldBack | None:
         """The held-back split as padded evaluation batches; None without one."""
-        split = config.data.val_split
-        parts = [d for d in self.datasets if split and d.info.splits.get(split)]
+        parts = self._held_back_parts(config)
         if not parts:
             return None
+        split = config.data.val_split
         micro, _ = split_batch(config, runtime.world)
         loaders = []
         for part in parts:
             samples = len(part.subset(split))
-            if samples < runtime.world:
-                raise UserError(
-                    f"data.val_split={split}: {samples} samples for {runtime.world} ranks; enlarge it, or data.val_split=''"
-                )
             batch = min(micro, samples // runtime.world)
             loaders.append(
                 Loader(

@@ -65,31 +65,55 @@ def make_plans(config: Config, data: Data, method: Method) -> list[StagePlan]:
     return stage_lengths(config, stages, [data.plan(config, s).steps_per_epoch for s in stages])
 
 
-def pretrain(config: Config, runtime: Runtime, stop: StopFlag) -> None:
+@dataclass
+class Job:
+    """What a run will do, checked before any process group or training exists."""
+
+    config: Config
+    resolved: dict[str, Any]
+    data: Data
+    plans: list[StagePlan]
+    plan_text: str
+
+
+def prepare(config: Config, world: int) -> Job:
+    """Opens the data, builds the method once and works the plan out.
+
+    Raises:
+        UserError, DataError, MethodError: something the user has to change.
+    """
+    split_batch(config, world)
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
+    _, _, resolved = resolve(config)
+    data = open_data(config)
+    method = build_method(config, data)
+    plans = make_plans(config, data, method)
+    for plan in plans:
+        data.check(config, plan.stage, world)
+    dropped = [data.plan(config, p.stage).dropped for p in plans]
+    text = describe(method, plans, config, world, data.samples, dropped)
+    return Job(config, resolved, data, plans, text)
+
+
+def pretrain(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     """Runs, or goes on with, the run in `config.out`.
 
     Raises:
         Stopped: a signal asked for it and the run is saved.
-        UserError, DataError, MethodError: something the user has to change, before any step where that can be known.
+        UserError: a folder that cannot be used, or that holds another run.
+        DataError: more bad samples than allowed.
         TrainingError: the run cannot go on.
     """
-    split_batch(config, runtime.world)
-    data = open_data(config)
-    method = build_method(config, data)
-    plans = make_plans(config, data, method)
-    _, _, resolved = resolve(config)
-    out = out_folder(config)
+    config, out = job.config, out_folder(job.config)
     folder = RunFolder(out)
-    from_main(lambda: folder.claim(config, resolved, versions()))
-    dropped = [data.plan(config, p.stage).dropped for p in plans]
-    runtime.say(describe(method, plans, config, runtime.world, data.samples, dropped))
-    del method
-    checkpoints = Checkpoints(out, config.checkpoint, runtime)
-    run = Run(config, resolved, out, runtime, data, plans, checkpoints, Progress(), stop)
     try:
-        _train_all(run)
+        from_main(lambda: folder.claim(config, job.resolved, versions()))
+        runtime.say(job.plan_text)
+        checkpoints = Checkpoints(out, config.checkpoint, runtime)
+        _train_all(Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop))
     finally:
-        data.close()
+        job.data.close()
         folder.release()
 
 

@@ -40,12 +40,22 @@ def environment_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def start(local_rank: int = 0) -> Runtime:
-    """Joins the process group (alone when no launcher set one up) and picks the device."""
+def environment_world() -> int:
+    """Number of ranks before anything is initialised."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def choose_accelerator() -> None:
+    """Tells DeepSpeed what this machine has; before it is imported."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # Nothing is compiled on a CPU, but DeepSpeed would load the compiler for one helper: over a second a rank.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
+def start(local_rank: int = 0) -> Runtime:
+    """Joins the process group (alone when no launcher set one up) and picks the device."""
+    choose_accelerator()
     _defaults_for_one_process()
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
     if "OMP_NUM_THREADS" not in os.environ:

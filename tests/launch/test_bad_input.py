@@ -1,0 +1,157 @@
+"""Every wrong input gives one clear error (what, where, how to mend), a status that is not 0, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from launch.pretrain import main
+from tests.trainer.launching import TINY, launch, rows
+
+
+@pytest.fixture(autouse=True)
+def _cache(demo_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDPAIR_CACHE", str(demo_cohort.parent))
+
+
+def refused(capsys: pytest.CaptureFixture[str], out: Path, *words: str, method: str = "gimp") -> str:
+    """The message of a command that ends with status 2 and touches nothing."""
+    assert main(["--method", method, *words, f"out={out}"]) == 2
+    assert not out.exists(), "nothing was written"
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
+        (["method.margn=1"], "method.margn: unknown key; did you mean 'margin'?"),
+        (["global_batch=0"], "global_batch: Input should be greater than or equal to 1 (got 0)"),
+        (["micro_batch=5"], "micro_batch=5 x 1 ranks does not divide global_batch=16: use one of [1, 2, 4, 8, 16]"),
+        (["micro_batch=4"], "compares the samples of a batch with each other"),
+        (["stages.gen.epochs=1"], "stages.gen: gimp has no such stage; it has gene, pretrain"),
+        (["global_batch=4000"], "a global batch of 4000 from 160 samples"),
+        (["data.path=nowhere"], "nowhere: no dataset.json"),
+        (["--recipe", "nowhere.yaml"], "--recipe nowhere.yaml: no such file"),
+        (["precision=fp16"], "precision=fp16: this machine has no device for it"),
+        (["method.label=colour"], "has no label 'colour'"),
+    ],
+)
+def test_refused_before_anything_is_written(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, tmp_path / "run", *words)
+
+
+def test_an_unknown_method_gets_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean" in refused(capsys, tmp_path / "run", method="gim")
+
+
+def test_damaged_data_is_refused_before_training(
+    demo_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(demo_cohort, tmp_path / "data"))
+    (data / "vocab" / "rna.txt").write_text("A\nB\n")
+    text = refused(capsys, tmp_path / "run", f"data.path={data}")
+    assert "the vocabulary is not the one the data set was sealed with" in text
+    splits = (data / "splits.csv").read_text()
+    (data / "splits.csv").write_text(splits.replace("train", "test", 1))
+    assert "splits.csv: changed since the data set was sealed" in refused(capsys, tmp_path / "run", f"data.path={data}")
+
+
+pytest_ranks = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+class TestWithProcesses:
+    """What needs a run to exist."""
+
+    pytestmark = pytest_ranks
+
+    def test_a_run_is_not_continued_with_another_configuration_data_or_method(
+        self, tmp_path: Path, demo_cohort: Path
+    ) -> None:
+        out = f"out={tmp_path / 'run'}"
+        words = [*TINY, "steps=4", "checkpoint.every=2", out]
+        assert launch(1, words, demo_cohort, {"die": {"step": 3}}).codes == [-9]
+        before = (tmp_path / "run" / "config.json").read_bytes()
+
+        other = launch(1, [*words, "optim.lr=0.5"], demo_cohort)
+        assert other.codes == [2], other.text
+        assert "another configuration; optim.lr: 0.001 -> 0.5" in other.text
+        assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+        data = Path(shutil.copytree(demo_cohort, tmp_path / "data"))
+        info = json.loads((data / "dataset.json").read_text())
+        for resplit in (("--fractions", "0.5,0.25,0.25"),):
+            from shards.__main__ import main as shards
+
+            assert shards(["split", str(data), *resplit]) == 0
+        moved = launch(1, [*words, f"data.path={data}"], demo_cohort)
+        assert moved.codes == [2], moved.text
+        assert info["fingerprint"] in moved.text
+        assert json.loads((data / "dataset.json").read_text())["fingerprint"] in moved.text
+        assert "resume.accept_data=true" in moved.text
+
+        state = next((tmp_path / "run" / "checkpoints").glob("step-*")) / "state.json"
+        assert json.loads(state.read_text())["config"]["method_name"] == "gimp"
+        mgi = launch(1, ["--method", "mgi", out, "resume.accept_config=true"], demo_cohort)
+        assert mgi.codes == [2], mgi.text
+        assert "is a checkpoint of gimp, not of mgi" in mgi.text
+
+        accepted = launch(1, [*words, f"data.path={data}", "resume.accept_data=true"], demo_cohort)
+        assert accepted.codes == [0], accepted.text
+        assert [r["step"] for r in rows(tmp_path / "run")] == [1, 2, 3, 4]
+
+    def test_a_folder_that_cannot_be_used(self, tmp_path: Path, demo_cohort: Path) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        ended = launch(1, [*TINY, "steps=2", f"out={tmp_path / 'file' / 'run'}"], demo_cohort)
+        assert ended.codes == [2], ended.text
+        assert "cannot be written" in ended.text
+        busy = tmp_path / "busy"
+        busy.mkdir()
+        lock = os.open(busy / ".lock", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = launch(1, [*TINY, "steps=2", f"out={busy}"], demo_cohort)
+        os.close(lock)
+        assert ended.codes == [2], ended.text
+        assert "another process is training in it" in ended.text
+
+    def test_a_global_batch_that_the_ranks_do_not_divide(self, tmp_path: Path, demo_cohort: Path) -> None:
+        ended = launch(2, [*TINY, "steps=2", "global_batch=7", f"out={tmp_path / 'run'}"], demo_cohort)
+        assert ended.codes == [2, 2], ended.text
+        assert "global_batch=7 cannot be shared by 2 ranks: use 6 or 8" in ended.text
+
+    def test_bad_samples_are_counted_named_and_replaced_until_there_are_too_many(
+        self, tmp_path: Path, demo_cohort: Path
+    ) -> None:
+        from shards.reader import Dataset
+
+        data = Path(shutil.copytree(demo_cohort, tmp_path / "data"))
+        with Dataset.open(data) as opened:
+            first = int(opened.subset("train").indices[3])
+            key = opened[first].key
+        shard = data / "shard-000000.tar"
+        index = next(r for r in _index(data) if r["key"].decode() == key and r["field"] == b"rna")
+        content = bytearray(shard.read_bytes())
+        content[int(index["offset"]) + int(index["size"]) - 5] ^= 0xFF
+        shard.write_bytes(content)
+        words = [*TINY, "epochs=1", "steps=null", f"data.path={data}"]
+        allowed = launch(1, [*words, "data.max_bad_samples=1", f"out={tmp_path / 'a'}"], demo_cohort)
+        assert allowed.codes == [0], allowed.text
+        assert f"bad sample {key} replaced" in allowed.text
+        assert sum(r["replaced_samples"] for r in rows(tmp_path / "a")) == 1
+        none = launch(1, [*words, f"out={tmp_path / 'b'}"], demo_cohort)
+        assert none.codes == [2], none.text
+        assert "data.max_bad_samples allows 0" in none.text
+        assert key in none.text
+
+
+def _index(data: Path) -> list:
+    import numpy as np
+
+    return list(np.load(data / "shard-000000.idx.npy"))
