@@ -324,8 +324,9 @@ def test_loss_of_the_method_is_the_equation():
     tokens = method.image(zscored(data["image"]).expand(-1, 3, -1, -1))
     pooled = [0.5 * t.amax(1) + 0.5 * t.mean(1) for t in (tokens, method.genes.encoder(z))]
     s = literal_cosines(method.image_proj(pooled[0]).double(), method.gene_proj(pooled[1]).double())
-    below = sum(math.exp(v / 0.07) for row in s for v in row)
-    literal = -sum(math.log(math.exp(s[i][i] / 0.07) / below) for i in range(6)) / 6
+    tau = method.options.temperature
+    below = sum(math.exp(v / tau) for row in s for v in row)
+    literal = -sum(math.log(math.exp(s[i][i] / tau) / below) for i in range(6)) / 6
     assert float(out.total) == pytest.approx(literal, rel=1e-4)
 
 
