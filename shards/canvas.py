@@ -37,6 +37,11 @@ class Block:
                 home = self._arrays[name]
         return home if home.shape[1:] == shape and home.dtype == dtype else None
 
+    def known(self, name: str) -> np.ndarray | None:
+        """The array called `name`, if it is an image array that exists already."""
+        home = self._arrays.get(name)
+        return home if home is not None and home.dtype == _UINT8 and home.ndim == 4 else None
+
     def put(self, slot: int, arrays: dict[str, np.ndarray], canvas: Canvas | None = None) -> None:
         """Copies what fits into its slot and leaves a view of it in `arrays`; what does not fit stays as it is."""
         if canvas is not None:
@@ -74,6 +79,19 @@ class Canvas:
             return None
         view = self.drawn[name] = home[self._slot]
         return view
+
+    def expected(self, field: str) -> np.ndarray | None:
+        """The slot that `field` is expected to end in, where earlier samples have shown which and of what shape."""
+        name = self._block.direct.get(field)
+        home = None if name is None else self._block.known(name)
+        if home is None or name is None or name in self.drawn:
+            return None
+        view = self.drawn[name] = home[self._slot]
+        return view
+
+    def erase(self, view: np.ndarray) -> None:
+        """Takes an expectation back: the image was another one."""
+        self.drawn = {name: drawn for name, drawn in self.drawn.items() if drawn is not view}
 
     def seen(self, field: str, image: np.ndarray) -> None:
         self._seen[field] = image

@@ -58,6 +58,18 @@ def decode_jpeg(
         raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
 
 
+def decode_jpeg_as(data: bytes, home: np.ndarray) -> np.ndarray | None:
+    """`home` [H, W, 3] with the image in it; None (and `home` spoilt) when it is no such image.
+
+    The decoder writes into `home` alone, so no size needs checking first: that would parse the header once more.
+    """
+    try:
+        image = simplejpeg.decode_jpeg(data, "RGB", buffer=home)
+    except ValueError:
+        return None
+    return home if image.shape == home.shape else None
+
+
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
     """[H, W, C] that `decode` would give, from the header.
 

@@ -1,13 +1,13 @@
 """What a data set is on disk: the typed form of dataset.json, the index's columns, the allowed members.
 
-    nsclc/
-      dataset.json          this module's `DatasetInfo`
-      splits.csv            sample,patient,split     one row a sample, in shard order (row i is sample i of the data set)
-      labels.csv            sample,LABEL,...         same order; copied from meta.json so that an order needs no shard
-      vocab/FIELD.txt       one feature a line, in column order
-      stats.npz             FIELD.mean, FIELD.std    fitted on the training split only
-      shard-000000.tar      KEY.FIELD.EXT, members of one sample adjacent
-      shard-000000.idx.npy  `index_dtype`, one row a member, in tar order
+nsclc/
+  dataset.json          this module's `DatasetInfo`
+  splits.csv            sample,patient,split     one row a sample, in shard order (row i is sample i of the data set)
+  labels.csv            sample,LABEL,...         same order; copied from meta.json so that an order needs no shard
+  vocab/FIELD.txt       one feature a line, in column order
+  stats.npz             FIELD.mean, FIELD.std    fitted on the training split only
+  shard-000000.tar      KEY.FIELD.EXT, members of one sample adjacent
+  shard-000000.idx.npy  `index_dtype`, one row a member, in tar order
 """
 
 from __future__ import annotations
@@ -164,14 +164,26 @@ def load_info(folder: Path) -> DatasetInfo:
     """
     path = folder / "dataset.json"
     if not path.is_file():
-        raise bad("no dataset.json", folder, "give the folder that `python -m shards pack` wrote, or adopt tars with `python -m shards index DIR`")
+        raise bad(
+            "no dataset.json",
+            folder,
+            "give the folder that `python -m shards pack` wrote, or adopt tars with `python -m shards index DIR`",
+        )
     try:
         info = DatasetInfo.model_validate_json(path.read_bytes())
     except ValidationError as e:
         raise DataError(
-            Problem(f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg']}", str(path), "pack or index the data set again")
+            Problem(
+                f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg']}",
+                str(path),
+                "pack or index the data set again",
+            )
             for p in e.errors()
         ) from e
     if info.fingerprint != fingerprint_of(info):
-        raise bad("the fingerprint is not that of the content", path, "the file was edited: run `python -m shards index` on the folder")
+        raise bad(
+            "the fingerprint is not that of the content",
+            path,
+            "the file was edited: run `python -m shards index` on the folder",
+        )
     return info

@@ -79,7 +79,12 @@ class Rec:
         ext = table.ext_of(self._row)
         if self.canvas is None or ext not in ("jpg", "jpeg"):
             return codecs.decode(ext, data, _Place(self, name), indexed=name.startswith("mask"))
-        image = codecs.decode_jpeg(data, _Place(self, name), partial(self.canvas.take, name))
+        expected = self.canvas.expected(name)
+        image = None if expected is None else codecs.decode_jpeg_as(data, expected)
+        if image is None:
+            if expected is not None:
+                self.canvas.erase(expected)
+            image = codecs.decode_jpeg(data, _Place(self, name), partial(self.canvas.take, name))
         self.canvas.seen(name, image)
         return image
 

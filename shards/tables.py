@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -38,7 +39,20 @@ class Names(Sequence[str]):
         return iter(self._column.to_pylist())
 
     def take(self, indices: np.ndarray) -> list[str]:
-        return self._column.take(indices).to_pylist()
+        starts_n, text = self._buffers
+        starts, ends = starts_n[indices].tolist(), starts_n[indices + 1].tolist()
+        return [str(text[a:b], "utf-8") for a, b in zip(starts, ends, strict=True)]
+
+    @cached_property
+    def _buffers(self) -> tuple[np.ndarray, memoryview]:
+        """Where each string begins, and all of them; arrow's own `take` costs ten times more for a batch."""
+        import pyarrow as pa
+
+        column = self._column
+        width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+        _, starts, text = column.buffers()
+        starts_n = np.frombuffer(starts, width)[column.offset : column.offset + len(column) + 1]
+        return starts_n, memoryview(text) if text is not None else memoryview(b"")
 
     def find(self, names: Iterable[str]) -> np.ndarray:
         """Positions of the names; -1 for a name that is not there."""
