@@ -8,6 +8,8 @@ update    or skip, on all ranks alike; the learning rate moves with updates, not
 evaluate  at the end of an epoch, where there is a validation split
 log       one line a step
 save      every so many steps, at the end, and when stopping
+
+Long because: `train` is the one story of the project; its phases stand in one visible order.
 """
 
 from __future__ import annotations

@@ -75,12 +75,14 @@ def start(local_rank: int = 0) -> Runtime:
 
 
 def _quiet_deepspeed() -> None:
-    """DeepSpeed's chatter below warnings is not for our users."""
+    """DeepSpeed's chatter below warnings is not for our users, nor what it still calls by its old name."""
     import logging
+    import warnings
 
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed.*")
 
 
 def _defaults_for_one_process() -> None:
