@@ -129,6 +129,10 @@ class Engine:
     def forward(self, batch: Batch) -> Output:
         return self.deepspeed(batch)
 
+    def accumulate(self, last: bool) -> None:
+        """Before a micro batch: whether it is the last of its step, so that gradients are reduced after it."""
+        self.deepspeed.set_gradient_accumulation_boundary(last)
+
     def backward(self, total: Tensor) -> None:
         """Gradients of one micro batch. A non-finite loss is made to poison every gradient, so that no rank updates."""
         self.deepspeed.backward(total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan))
@@ -147,7 +151,6 @@ class Engine:
             self.grad_norm = float(norm)
             if not torch.isfinite(norm):
                 self.deepspeed.zero_grad()
-                self.deepspeed.micro_steps += 1
                 return False
         self.deepspeed.step()
         if not plain(self.config):

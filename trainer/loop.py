@@ -100,7 +100,8 @@ def train(
 
         # ---- forward, backward
         outputs: list[Output] = []
-        for micro in data.micro:
+        for i, micro in enumerate(data.micro):
+            engine.accumulate(last=i == len(data.micro) - 1)
             output = engine.forward(micro)
             engine.backward(output.total)
             outputs.append(output)
@@ -120,6 +121,7 @@ def train(
         applied = engine.update(lr)
         if votes["bad"] and applied:
             raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
+        assert applied or votes["bad"] or not math.isfinite(engine.grad_norm), "a good step was not applied"
         progress.step += 1
         progress.stage_step += 1
         progress.consumed += global_batch
