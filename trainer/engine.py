@@ -12,6 +12,7 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
 from trainer.config import Config
+from trainer.ema import update_teachers
 from trainer.runtime import Runtime
 
 MAX_BUCKET, MIN_BUCKET = 50_000_000, 1_000_000
@@ -156,7 +157,10 @@ class Engine:
         if not plain(self.config):
             norm_or_none = self.deepspeed.get_global_grad_norm()
             self.grad_norm = float("nan") if norm_or_none is None else float(norm_or_none)
-        return bool(self.deepspeed.was_step_applied())
+        applied = bool(self.deepspeed.was_step_applied())
+        if applied:
+            update_teachers(self.method)
+        return applied
 
     def train(self, on: bool = True) -> None:
         self.deepspeed.train(on)

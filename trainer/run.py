@@ -18,6 +18,7 @@ from models.registry import get_method
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, out_folder
 from trainer.data import Data, open_data
+from trainer.ema import check_teachers
 from trainer.engine import Engine, split_batch
 from trainer.errors import Stopped, TrainingError, UserError
 from trainer.folder import RunFolder, versions
@@ -89,6 +90,7 @@ def prepare(config: Config, world: int) -> Job:
     data = open_data(config)
     method = build_method(config, data)
     plans = make_plans(config, data, method)
+    check_teachers(method, config)
     for plan in plans:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]
