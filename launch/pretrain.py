@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, Stopped, TrainingError, UserError
 
     rank = int(os.environ.get("RANK", "0"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.pretrain import main
+from shards.__main__ import main as shards
 from tests.trainer.launching import TINY, launch, rows
 
 
@@ -76,7 +77,7 @@ class TestWithProcesses:
         self, tmp_path: Path, demo_cohort: Path
     ) -> None:
         out = f"out={tmp_path / 'run'}"
-        words = [*TINY, "steps=4", "checkpoint.every=2", out]
+        words = [*TINY, "--recipe", "gimp-demo", "steps=4", "checkpoint.every=2", out]
         assert launch(1, words, demo_cohort, {"die": {"step": 3}}).codes == [-9]
         before = (tmp_path / "run" / "config.json").read_bytes()
 
@@ -87,10 +88,7 @@ class TestWithProcesses:
 
         data = Path(shutil.copytree(demo_cohort, tmp_path / "data"))
         info = json.loads((data / "dataset.json").read_text())
-        for resplit in (("--fractions", "0.5,0.25,0.25"),):
-            from shards.__main__ import main as shards
-
-            assert shards(["split", str(data), *resplit]) == 0
+        assert shards(["split", str(data), "--fractions", "0.5,0.25,0.25"]) == 0
         moved = launch(1, [*words, f"data.path={data}"], demo_cohort)
         assert moved.codes == [2], moved.text
         assert info["fingerprint"] in moved.text

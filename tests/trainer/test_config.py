@@ -185,3 +185,11 @@ def test_the_printed_config_is_yaml_that_comes_back(capsys: pytest.CaptureFixtur
     assert values["optim"]["lr"] == 0.5
     assert values["method"]["margin"] == 0.8
     assert parse(values).optim.lr == 0.5
+
+
+def test_options_and_overrides_come_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    from launch.pretrain import main
+
+    assert main(["optim.lr=0.25", "--method", "gimp", "seed=3", "--print-config", "steps=7"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["optim"]["lr"], values["seed"], values["steps"]) == (0.25, 3, 7)
