@@ -147,12 +147,15 @@ class Loader:
     def _plan_step(self, epoch: int, step: int) -> _Pending:
         draws = self.plan.batch(epoch, step)
         index, repeat = draws.index[self.share], draws.repeat[self.share]
-        micros = []
+        keys = self.data.keys_of(draws.index)
+        own, micros = keys[self.share], []
         for cut in self._cuts:
             first = self.share.start + cut.start
             replace = _Replace(self.plan, epoch, step, first)
-            micros.append(Micro(self._recipe, epoch, index[cut], repeat[cut], replace, chunk=self._chunk))
-        return _Pending(epoch, step, micros, keys_hash(self.data.keys_of(draws.index)))
+            micros.append(
+                Micro(self._recipe, epoch, index[cut], repeat[cut], replace, chunk=self._chunk, keys=own[cut])
+            )
+        return _Pending(epoch, step, micros, keys_hash(keys))
 
     def _eval_planned(self, epoch: int, indices: np.ndarray) -> Iterator[_Pending]:
         plan = eval_plan(len(indices), self.micro_batch, self.rank, self.world)

@@ -61,6 +61,7 @@ class Micro:
         index, repeat: int64 [B], what the plan drew.
         stand_ins: slot -> samples to try instead of a bad one; None makes a bad sample an error.
         weight: float32 [B] for an evaluation.
+        keys: of the samples drawn, where the planner has looked them up already.
     """
 
     def __init__(
@@ -72,9 +73,12 @@ class Micro:
         stand_ins: Callable[[int], Iterator[int]] | None,
         weight: np.ndarray | None = None,
         chunk: int = 16,
+        keys: Sequence[str] | None = None,
     ):
         self._recipe, self._epoch, self._stand_ins, self._weight = recipe, epoch, stand_ins, weight
-        self.index, self._repeat = index.copy(), repeat
+        self.index, self._keys = index.copy(), keys
+        # Plain numbers: scalars of an array cost more, and hold no more.
+        self._draws: list[tuple[int, int]] = list(zip(index.tolist(), repeat.tolist(), strict=True))
         self._samples: list[Any] = [None] * len(index)
         self._block = Block(len(index), recipe.arrays, recipe.direct)
         self._lock = threading.Lock()
@@ -131,44 +135,52 @@ class Micro:
 
     def _make(self, slot: int) -> Any:
         """The slot's sample, or the first of its stand-ins that can be read."""
-        index, repeat = int(self.index[slot]), int(self._repeat[slot])
-        candidates: Iterator[int] | None = None
-        while True:
-            try:
-                canvas = Canvas(self._block, slot)
-                sample = self._transformed(index, repeat, canvas)
-                self.index[slot] = index
-                self._block.put(slot, sample.arrays, canvas)
-                return sample
-            except DataError as e:
-                if self._stand_ins is None:
-                    raise
-                self._bad.append((slot, BadSample(index, self._recipe.data.keys_of(np.array([index]))[0], e)))
-                candidates = candidates or self._stand_ins(slot)
-                following = next(candidates, None)
-                if following is None:
-                    e.add_note("no sample is left to stand in for it: use a smaller global batch or mend the data")
-                    raise
-                index, repeat = following, 0
+        index, repeat = self._draws[slot]
+        try:
+            return self._sample(slot, index, repeat)
+        except DataError as e:
+            if self._stand_ins is None:
+                raise
+            self._note(slot, index, e)
+            return self._stand_in(slot, self._stand_ins(slot), e)
 
-    def _transformed(self, index: int, repeat: int, canvas: Canvas) -> Any:
-        recipe = self._recipe
+    def _stand_in(self, slot: int, candidates: Iterator[int], error: DataError) -> Any:
+        for index in candidates:
+            try:
+                sample = self._sample(slot, index, 0)
+            except DataError as e:
+                self._note(slot, index, e)
+                error = e
+                continue
+            self.index[slot] = index
+            return sample
+        error.add_note("no sample is left to stand in for it: use a smaller global batch or mend the data")
+        raise error
+
+    def _note(self, slot: int, index: int, error: DataError) -> None:
+        self._bad.append((slot, BadSample(index, self._recipe.data.keys_of(np.array([index]))[0], error)))
+
+    def _sample(self, slot: int, index: int, repeat: int) -> Any:
+        recipe, block = self._recipe, self._block
         rng = recipe.stream.at(self._epoch, index, repeat)
         try:
             record = recipe.data[index]
-            record.canvas = canvas
-            return recipe.transform(record, rng)
+            canvas = record.canvas = Canvas(block, slot)
+            sample = recipe.transform(record, rng)
         except Exception as e:
             if not isinstance(e, DataError):
                 key = recipe.data.keys_of(np.array([index]))[0]
                 e.add_note(f"in sample '{key}' (index {index}), epoch {self._epoch}, repeat {repeat}")
             raise
+        block.put(slot, sample.arrays, canvas)
+        return sample
 
     def _collate(self) -> Any:
         samples = Samples(self._samples)
         samples.stacked = self._block.full()
         batch = self._recipe.collate(samples)
-        batch.keys_B = tuple(self._recipe.data.keys_of(self.index))
+        planned = self._keys is not None and not self._bad
+        batch.keys_B = tuple(self._keys if planned else self._recipe.data.keys_of(self.index))  # type: ignore[arg-type]
         batch.patients_B = tuple(self._recipe.data.patients_of(self.index))
         if self._weight is not None:
             import torch

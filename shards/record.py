@@ -77,15 +77,16 @@ class Rec:
         table = self._table(name)
         data = self._bytes(table, name)
         ext = table.ext_of(self._row)
-        if self.canvas is None or ext not in ("jpg", "jpeg"):
+        canvas = self.canvas
+        if canvas is None or ext not in ("jpg", "jpeg"):
             return codecs.decode(ext, data, _Place(self, name), indexed=name.startswith("mask"))
-        expected = self.canvas.expected(name)
+        expected = canvas.expected(name)
         image = None if expected is None else codecs.decode_jpeg_as(data, expected)
         if image is None:
             if expected is not None:
-                self.canvas.erase(expected)
-            image = codecs.decode_jpeg(data, _Place(self, name), partial(self.canvas.take, name))
-        self.canvas.seen(name, image)
+                canvas.erase(expected)
+            image = codecs.decode_jpeg(data, _Place(self, name), partial(canvas.take, name))
+        canvas.seen(name, image)
         return image
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Purpose(IntEnum):
 
 
 _PURPOSES = 8
+_SAMPLE = int(Purpose.SAMPLE)
 
 
 def stream(seed: int, epoch: int, purpose: Purpose, a: int = 0, b: int = 0, c: int = 0) -> np.random.Generator:
@@ -49,18 +51,27 @@ class SampleStream:
 
     def __init__(self, seed: int):
         self._seed = seed
-        self._mine = threading.local()
+        self._mine = _Own(seed)
 
     def at(self, epoch: int, index: int, repeat: int) -> np.random.Generator:
+        """`sample_rng(seed, epoch, index, repeat)`; plain whole numbers, as tuples of them are set at half the cost of arrays."""
         mine = self._mine
-        if not hasattr(mine, "rng"):
-            mine.rng = sample_rng(self._seed, epoch, index, repeat)
-            mine.state = mine.rng.bit_generator.state
-        place = mine.state["state"]
-        place["key"][1] = epoch * _PURPOSES + Purpose.SAMPLE
-        place["counter"][:] = 0, index, repeat, 0
-        mine.rng.bit_generator.state = mine.state
+        place = mine.place
+        place["key"] = (self._seed, epoch * _PURPOSES + _SAMPLE)
+        place["counter"] = (0, index, repeat, 0)
+        mine.bits.state = mine.state
         return mine.rng
+
+
+class _Own(threading.local):
+    """A thread's generator, and the state that moves it: fresh but for `place`."""
+
+    def __init__(self, seed: int):
+        self.rng = sample_rng(seed, 0, 0)
+        self.bits = self.rng.bit_generator
+        self.state: dict[str, Any] = dict(self.bits.state, buffer=(0, 0, 0, 0))
+        self.place: dict[str, tuple[int, ...]] = {}
+        self.state["state"] = self.place
 
 
 def check_seed(seed: int) -> int:
