@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check setup lint clean
+.PHONY: demo learn test check setup lint clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,9 @@ setup: $(VENV)/.ready
 
 demo: setup  ## pre-train gimp on the built-in demo cohort
 	. $(BIN)/activate && deepspeed launch/pretrain.py --method gimp
+
+learn: setup  ## every method against its random start: twelve demo runs, then probes (about half an hour on two CPU cores)
+	$(BIN)/python launch/learn.py
 
 lint: setup
 	$(BIN)/ruff check .

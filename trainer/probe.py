@@ -207,7 +207,12 @@ class Comparison:
 
 
 def compare(
-    kind: Kind, pretrained_SP: np.ndarray, random_SP: np.ndarray, label_P: np.ndarray, resamples: int = 2000, seed: int = 0
+    kind: Kind,
+    pretrained_SP: np.ndarray,
+    random_SP: np.ndarray,
+    label_P: np.ndarray,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Comparison:
     """Compares scores of the same held-out patients, one row a seed. label_P: 0 or 1, or numbers."""
     metric, (S, P) = METRICS[kind], pretrained_SP.shape
@@ -215,7 +220,10 @@ def compare(
     one, two = metric(pretrained_SP, label_SP), metric(random_SP, label_SP)
     pick_RP = np.random.default_rng(seed).integers(0, P, (resamples, P))
     label_RP = label_P[pick_RP]
-    each_SR = [metric(a[pick_RP], label_RP) - metric(b[pick_RP], label_RP) for a, b in zip(pretrained_SP, random_SP, strict=True)]
+    each_SR = [
+        metric(a[pick_RP], label_RP) - metric(b[pick_RP], label_RP)
+        for a, b in zip(pretrained_SP, random_SP, strict=True)
+    ]
     low, high = np.nanpercentile(np.mean(each_SR, 0), [2.5, 97.5])
     return Comparison(
         METRIC_NAMES[kind], P, one.tolist(), two.tolist(), float((one - two).mean()), (float(low), float(high)), _t(one - two)
