@@ -28,14 +28,14 @@ class RunFolder:
         self.path = path
         self._lock: int | None = None
 
-    def claim(self, config: Config, resolved: dict[str, Any], versions: dict[str, str]) -> None:
+    def claim(self, config: Config, resolved: dict[str, Any]) -> None:
         """Takes the folder for this process.
 
         Raises:
             UserError: not writable, in use by another process, or holding a run with another configuration.
         """
         try:
-            (self.path / "stages").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as e:
             raise UserError(f"out={self.path}: cannot be written ({e.strerror}); give another out=FOLDER") from e
@@ -55,8 +55,16 @@ class RunFolder:
                         "give another out=FOLDER for a new run, or resume.accept_config=true to go on with the new values"
                     ]
                 )
+
+    def record(self, resolved: dict[str, Any], versions: dict[str, str]) -> None:
+        """Writes what the run is, once nothing speaks against going on: a refused command leaves the folder as it was.
+
+        Raises:
+            UserError: not writable.
+        """
         content = {"config": resolved, "versions": versions}
         try:
+            (self.path / "stages").mkdir(exist_ok=True)
             write_atomic(self.path / "config.json", json.dumps(content, indent=1, default=str).encode())
         except OSError as e:
             raise UserError(

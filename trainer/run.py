@@ -110,19 +110,21 @@ def pretrain(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     config, out = job.config, out_folder(job.config)
     folder = RunFolder(out)
     try:
-        from_main(lambda: folder.claim(config, job.resolved, versions()))
+        from_main(lambda: folder.claim(config, job.resolved))
         runtime.say(job.plan_text)
         checkpoints = Checkpoints(out, config.checkpoint, runtime)
-        _train_all(Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop))
+        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop)
+        found = checkpoints.find()
+        if found is not None:
+            run.progress = _progress_of(run, *found)
+        from_main(lambda: folder.record(job.resolved, versions()))
+        _train_all(run, found)
     finally:
         job.data.close()
         folder.release()
 
 
-def _train_all(run: Run) -> None:
-    found = run.checkpoints.find()
-    if found is not None:
-        run.progress = _progress_of(run, *found)
+def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
     total = sum(p.steps for p in run.plans)
     log = run.config.log
     tracker = Tracker(run.out, run.runtime, run.progress.step, total, log.every, log.tensorboard)
