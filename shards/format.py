@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shards.errors import DataError, Problem, bad
 
-FORMAT = "medpair-dataset/1"
+FORMAT: Literal["medpair-dataset/1"] = "medpair-dataset/1"
 # The allow-list of design: what a member's extension may be, and so the only decoders that exist.
 KINDS = {"jpg": "image", "jpeg": "image", "png": "image", "npy": "array", "txt": "text", "json": "json"}
 MAX_PIXELS = 100_000_000
