@@ -109,11 +109,16 @@ def test_reads_stay_within_a_window_of_shards():
     assert len({tuple(np.argsort(row)) for row in within}) == len(within)
 
 
-def test_a_far_position_costs_milliseconds():
-    plan = Plan("shuffle", subset(1_200_000, per_shard=120), 0, 64)
-    start = time.process_time()
-    plan.batch(5, 1_000_000 // 64)
-    assert time.process_time() - start < 0.5
+def test_a_far_position_costs_no_more_than_the_first():
+    samples = subset(1_200_000, per_shard=120)
+
+    def cost(epoch: int, step: int) -> float:
+        plan = Plan("shuffle", samples, 0, 64)
+        start = time.process_time()
+        plan.batch(epoch, step)
+        return time.process_time() - start
+
+    assert min(cost(5, 1_000_000 // 64) for _ in range(5)) < 20 * min(cost(0, 0) for _ in range(5))
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=25), batch=st.integers(1, 12), seed=seeds)
