@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 Call = Callable[[], None]
+# How long a process that ends waits for calls that are running: one that hangs in a read must not hold it back.
+EXIT_SECONDS = 10.0
 
 
 class Pool:
@@ -24,6 +29,7 @@ class Pool:
         ]
         for thread in self._threads:
             thread.start()
+        _pools.add(self)
 
     @property
     def workers(self) -> int:
@@ -47,6 +53,20 @@ class Pool:
             self.stop()
         for thread in self._threads:
             thread.join()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """An interpreter that ends kills daemon threads where they want its lock, and inside C++ that aborts the process."""
+    pools = list(_pools)
+    for pool in pools:
+        pool.stop()
+    deadline = time.monotonic() + EXIT_SECONDS
+    for thread in (t for pool in pools for t in pool._threads):
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work(queue: SimpleQueue[Call | None]) -> None:

@@ -173,3 +173,21 @@ next(loader.iterate())
 raise SystemExit(7)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 7
+
+
+def test_a_process_that_ends_waits_for_the_call_that_runs():
+    code = """
+import atexit, threading
+from shards.pool import Pool
+started, ending = threading.Event(), threading.Event()
+atexit.register(ending.set)
+def call():
+    started.set()
+    ending.wait()
+    print(sum(range(1_000_000)), flush=True)
+pool = Pool(1)
+pool.put(call)
+started.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(sum(range(1_000_000)))), done.stderr
