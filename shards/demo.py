@@ -25,9 +25,9 @@ from shards.split import assign
 from shards.tokenizer import train_wordpiece
 from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
 
-VERSION = "2"
+VERSION = "3"
 SEED = 20231008
-PATIENTS, SECOND_SLIDE = 240, 0.1
+PATIENTS, SECOND_SLIDE = 480, 0.1
 CLASSES = ("alpha", "beta")
 SITES = 8
 GENES, SNPS, SCORES = 512, 1000, 16
@@ -35,6 +35,7 @@ TOKENS = 200  # of the reports' vocabulary; enough for all of their words
 WIDTH = 64  # of a patch feature
 PHENOTYPES = 6  # kinds of tissue in a slide: 0-2 in every one, 3 and 4 tied to the class, 5 to the severity
 PIXELS = 96
+WAVE = 8.0  # height of the texture that tells the class
 LICENCE = "CC0-1.0"
 SOURCE = "synthetic: medpair's demo cohort, no real patient"
 
@@ -141,18 +142,42 @@ def lesions(who: Latent, number: int) -> list[tuple[int, int, int]]:
     ]
 
 
+def _body(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """What all images share: a round body, brighter to its rim, with two dark lobes, on a dim ground. Coordinates from -1 to 1."""
+    rim = 1 / (1 + np.exp((np.hypot(x / 0.9, y / 0.95) - 1) * 14))
+    lobes = sum(np.exp(-2.5 * (((x - side) / 0.3) ** 2 + ((y + 0.05) / 0.55) ** 2) ** 2) for side in (-0.4, 0.4))
+    return rim * (0.75 + 0.35 * (x**2 + y**2) - 0.5 * lobes)
+
+
 def image(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image [PIXELS, PIXELS] uint8 and its lesion mask (0, 1). The class sets the direction of the texture, severity the lesions."""
+    """Image [PIXELS, PIXELS] uint8 and its lesion mask (0, 1).
+
+    A body that all patients share lies a little differently in each, under an exposure of its own. The class sets the direction of
+    a faint texture, severity number and size of the lesions: bright discs in a dark ring, beside rings in a bright one (vessels,
+    say) that mean nothing. So neither brightness nor contrast gives severity away, but what a hidden patch holds can be guessed.
+    """
     rng, mask = _rng("image", who.patient, number), np.zeros((PIXELS, PIXELS), np.uint8)
     y, x = np.mgrid[:PIXELS, :PIXELS]
-    angle = np.pi / 4 * (1 + 0.6 * who.sign) + rng.normal(0, 0.25)
+    u, v = ((c - (PIXELS - 1) / 2) / (PIXELS / 2) * rng.uniform(0.92, 1.08) + rng.uniform(-0.08, 0.08) for c in (x, y))
+    angle = np.pi / 4 * (1 + 0.6 * who.sign) + rng.normal(0, 0.15)
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.55 + rng.uniform(0, 6.3))
-    pixels = 95 + 14 * wave + 12 * _smooth(rng.normal(size=(PIXELS, PIXELS)), 6) + rng.normal(0, 9, (PIXELS, PIXELS))
+    pixels = 110 * _body(v, u) + WAVE * rng.uniform(0.6, 1.4) * wave + 5 * _smooth(rng.normal(size=(PIXELS, PIXELS)), 5)
+    for _ in range(rng.poisson(2)):
+        pixels = pixels - 45 * rng.uniform(0.7, 1.3) * _spot(
+            x, y, *rng.integers(12, PIXELS - 12, 2), rng.uniform(2.5, 5)
+        )
     for cx, cy, radius in lesions(who, number):
-        disc = (x - cx) ** 2 + (y - cy) ** 2 <= radius**2
-        mask[disc] = 1
-        pixels = np.where(disc, pixels + 55 * rng.uniform(0.8, 1.2), pixels)
+        mask[(x - cx) ** 2 + (y - cy) ** 2 <= radius**2] = 1
+        pixels = pixels + 60 * rng.uniform(0.8, 1.2) * _spot(x, y, cx, cy, radius)
+    pixels = 50 + rng.normal(0, 4) + rng.uniform(0.92, 1.08) * pixels + rng.normal(0, 3, pixels.shape)
     return np.clip(pixels, 0, 255).astype(np.uint8), mask
+
+
+def _spot(x: np.ndarray, y: np.ndarray, cx: float, cy: float, radius: float) -> np.ndarray:
+    """A disc of height 1 with a soft edge, in a ring that takes away as much light as the disc adds."""
+    distance = np.hypot(x - cx, y - cy)
+    disc, around = (1 / (1 + np.exp((distance - r) * 1.5)) for r in (radius, 1.5 * radius))
+    return disc - (around - disc) * 0.25
 
 
 def report(who: Latent, number: int) -> str:
@@ -164,12 +189,8 @@ def report(who: Latent, number: int) -> str:
     texture = "steep" if who.beta else "shallow"
     grade = "mild" if who.severity < 0.33 else "moderate" if who.severity < 0.66 else "severe"
     lesion = "lesion" if len(found) == 1 else "lesions"
-    first = [
-        f"There {'is' if len(found) == 1 else 'are'} {many} {size} {lesion}, mainly on the {side}.",
-        f"{many.capitalize()} {size} {lesion} {'is' if len(found) == 1 else 'are'} seen, mostly {side}-sided.",
-    ]
-    second = [f"The background shows {texture} striation.", f"Background striation is {texture}."]
-    return f"{first[rng.integers(2)]} {second[rng.integers(2)]} Overall the findings are {grade}.\n"
+    rest = [f"{texture} striation, {grade}.", f"striation is {texture}, overall {grade}."]
+    return f"{many.capitalize()} {size} {lesion} on the {side}, {rest[rng.integers(2)]}\n"
 
 
 def png_bytes(pixels: np.ndarray, indexed: bool = False) -> bytes:
@@ -210,7 +231,7 @@ def vocabularies(reports: Sequence[str]) -> Mapping[str, list[str]]:
 
 
 def samples() -> list[tuple[SampleRow, Latent, int]]:
-    """All samples: 240 patients, one in ten with a second slide, split 60/20/20 by patient with balanced classes."""
+    """All samples: 480 patients, one in ten with a second slide, split 60/20/20 by patient with balanced classes."""
     people = [latent(i) for i in range(PATIENTS)]
     names = {w.patient: f"demo-{w.patient:04d}" for w in people}
     strata = {names[w.patient]: CLASSES[w.beta] for w in people}

@@ -27,15 +27,15 @@ def test_clean_and_balanced(demo_cohort: Path) -> None:
     assert not report.problems
     assert not report.warnings
     with Dataset.open(demo_cohort) as data:
-        assert data.info.patients == 240
-        assert len(data) > 240  # some patients have two slides
+        assert data.info.patients == 480
+        assert len(data) > 480  # some patients have two slides
         sizes = [rec.shape("patches")[0] for rec in data]
         assert 40 <= min(sizes) < 60
         assert 300 < max(sizes) <= 400
         assert set(data.info.labels) == {"subtype", "severity", "site"}
         for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
             part = data.subset(split)
-            assert abs(len(set(part.patients.tolist())) / 240 - share) < 0.01
+            assert abs(len(set(part.patients.tolist())) / 480 - share) < 0.01
             assert abs(part.labels["subtype"].mean() - 0.5) < 0.06
 
 
