@@ -48,6 +48,8 @@ def report(out: Path, title: str, demo: bool, metrics: Collection[str] = ()) -> 
         f"  checkpoints  {out / 'checkpoints'}",
         f"  weights      {out / 'weights.safetensors'}",
     ]
+    if (out / "projection.png").exists():
+        lines.append(f"  features     {out / 'projection.png'} (held-back samples, t-SNE)")
     if demo:
         lines += [
             "\nThis was the built-in demo cohort: made-up patients with a planted factor that slide and genome share.",

@@ -26,6 +26,7 @@ from trainer.health import BadSteps
 from trainer.loop import Leg, Progress, train
 from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
+from trainer.projection import projection
 from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, barrier, from_main, seed_everything
 from trainer.tracking import Tracker
@@ -135,9 +136,9 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
                 _train_stage(run, tracker, bad, found)
                 found = None
             run.progress.next_stage()
+        from_main(lambda: _finish(run, tracker, total))
     finally:
         tracker.close()
-    from_main(lambda: _finish(run))
     title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
     if run.runtime.main:
         selected = [p.stage.select[0] for p in run.plans if p.stage.select]
@@ -301,7 +302,7 @@ def _restore(
     barrier()
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, tracker: Tracker, step: int) -> None:
     """The run's product: the last trained stage's weights, and what is needed to build the method around them."""
     import json
 
@@ -317,3 +318,7 @@ def _finish(run: Run) -> None:
         "versions": versions(),
     }
     write_atomic(run.out / "method.json", json.dumps(card, indent=1).encode())
+    picture = projection(run.config, run.data, run.out / "weights.safetensors") if trained else None
+    if picture is not None:
+        write_atomic(run.out / "projection.png", picture)
+        tracker.png("projection", picture, step)

@@ -89,6 +89,18 @@ class Tracker:
         if self.main and self.board:
             self.board.add_image(name, image_HWC, step, dataformats="HWC")
 
+    def png(self, name: str, picture: bytes, step: int) -> None:
+        """A picture that is a PNG already."""
+        if self.main and self.board:
+            import io
+
+            import numpy as np
+            from PIL import Image
+
+            self.board.add_image(
+                name, np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), step, dataformats="HWC"
+            )
+
     def close(self) -> None:
         if not self.main:
             return
