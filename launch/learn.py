@@ -3,7 +3,7 @@
 Pre-trains every method with its demo recipe on the demo cohort's training patients, then compares linear probes of planted labels on
 the trained encoder and on the same encoder before its first step (trainer/probe.py). The patients that are compared on (splits `val`
 and `test`) take part in nothing else: nothing is selected on them. A run that is already in --out is not trained again.
-Exit status: 0 every method beats its random start on the first label, 1 one does not, 2 something to change in the input.
+Exit status: 0 every method beats its random start on its decisive label, 1 one does not, 2 something to change in the input.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("severity", "subtype")
+# The label that decides. No method but GiMP is told a label: severity, which images show by their lesions, is what image, genes and
+# report share. GiMP's triplets are drawn by subtype, so that is what its slides should give away in patients it has not seen.
+DECISIVE = {"gimp": "subtype"}
 HELD_OUT = ("val", "test")
 
 
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return EXIT_BUG
     print(f"\n{table(results, seeds)}\n{LEGEND}\n{args.report}")
-    return EXIT_OK if all(r[LABELS[0]].better for r in results.values()) else EXIT_BUG
+    return EXIT_OK if all(r[decisive(m)].better for m, r in results.items()) else EXIT_BUG
 
 
 def seeds_of(text: str) -> list[int]:
@@ -114,16 +117,15 @@ def compared(outs: Sequence[Path]) -> dict[str, Comparison]:
     from trainer.probe import compare, encoders_of, features, probe
 
     scores: dict[str, dict[str, list[Any]]] = {label: {"pretrained": [], "random": []} for label in LABELS}
-    answers, kinds = {}, {}
+    answers: dict[str, Any] = {}
     for out in outs:
         data, encoders = encoders_of(out)
         (dataset,) = data.datasets
-        for label in LABELS:
-            kinds[label] = data.schema.labels[label].kind
-            for which, method in encoders.items():
-                train = features(method, dataset, [data.split], label)
-                held_out = features(method, dataset, HELD_OUT, label)
-                _, score_P, answers[label] = probe(kinds[label], train, held_out)
+        kinds = {label: data.schema.labels[label].kind for label in LABELS}
+        for which, method in encoders.items():
+            train, held_out = (features(method, dataset, splits, LABELS) for splits in ([data.split], HELD_OUT))
+            for label in LABELS:
+                _, score_P, answers[label] = probe(kinds[label], train[label], held_out[label])
                 scores[label][which].append(score_P)
         data.close()
     return {
@@ -134,14 +136,19 @@ def compared(outs: Sequence[Path]) -> dict[str, Comparison]:
 
 LEGEND = (
     "Linear probes on held-out patients. difference: pre-trained minus random start, mean over seeds; over patients: 95 % interval from\n"
-    "resampling held-out patients (paired, seeds as they are); over seeds: 95 % interval of Student's t over seeds (patients as they are)."
+    "resampling held-out patients (paired); over seeds: 95 % interval of Student's t over seeds.\n"
+    "* the label that decides; better: in every seed, and over patients."
 )
+
+
+def decisive(method: str) -> str:
+    return DECISIVE.get(method, LABELS[0])
 
 
 def table(results: dict[str, dict[str, Comparison]], seeds: Sequence[int]) -> str:
     """The result as text, a line a method and label."""
     lines = [
-        f"{'method':<14}{'label':<10}{'metric':<10}{'pre-trained':>20}{'random start':>20}{'difference':>12}"
+        f"{'method':<14}{'label':<12}{'metric':<10}{'pre-trained':>20}{'random start':>20}{'difference':>12}"
         f"{'over patients':>18}{'over seeds':>18}  better"
     ]
     for method, by_label in results.items():
@@ -149,8 +156,9 @@ def table(results: dict[str, dict[str, Comparison]], seeds: Sequence[int]) -> st
             one, two = (" ".join(f"{v:.3f}" for v in values) for values in (c.pretrained, c.random))
             spans = "".join(f"{span(i):>18}" for i in (c.over_patients, c.over_seeds))
             verdict = "yes" if c.better else "no"
+            marked = label + (" *" if label == decisive(method) else "")
             lines.append(
-                f"{method:<14}{label:<10}{c.metric:<10}{one:>20}{two:>20}{c.difference:>+12.3f}{spans}  {verdict}"
+                f"{method:<14}{marked:<12}{c.metric:<10}{one:>20}{two:>20}{c.difference:>+12.3f}{spans}  {verdict}"
             )
     return "\n".join(lines)
 
@@ -169,6 +177,7 @@ def write(path: Path, results: Any, methods: Sequence[str], seeds: Sequence[int]
         "seeds": list(seeds),
         "overrides": list(overrides),
         "held_out": list(HELD_OUT),
+        "decisive": {m: decisive(m) for m in methods},
         "versions": versions(),
         "results": {m: {n: {**asdict(c), "better": c.better} for n, c in results[m].items()} for m in methods},
     }

@@ -75,28 +75,30 @@ def encoders_of(out: Path) -> tuple[Data, dict[str, Method]]:
 
 
 @torch.no_grad()
-def features(method: Method, data: Dataset, splits: Sequence[str], label: str, batch: int = 32) -> Features:
-    """Pooled features of `method.encode` on the image side alone, for every sample of `splits`; nothing is masked or augmented.
+def features(
+    method: Method, data: Dataset, splits: Sequence[str], labels: Sequence[str], batch: int = 32
+) -> dict[str, Features]:
+    """Pooled features of `method.encode` on the image side alone, for every sample of `splits`, with each of `labels`.
+
+    Nothing is masked or augmented. `method` is left in its deployed form.
 
     Raises:
-        UserError: the method reads no image, or a sample has no such label.
+        UserError: the method reads no image, or samples lack a label.
     """
     fields = tuple(n for n in method.inputs if n in IMAGE_FIELDS)
     if not fields:
         raise UserError(f"{method.name} reads {', '.join(method.inputs)}: there is no image side to probe")
+    subsets = [data.subset(s) for s in splits]
+    values = {n: np.concatenate([s.labels[n] for s in subsets]) for n in labels}
+    for name, v in values.items():
+        if missing := int(np.isnan(v).sum() if v.dtype.kind == "f" else (v < 0).sum()):
+            raise UserError(f"{missing} samples of {data.path} have no label '{name}': probe another one")
     method.inputs = fields
     method.enter("")
     method.eval()
-    parts = []
-    for split in splits:
-        subset = data.subset(split)
-        values = subset.labels[label]
-        missing = int(np.isnan(values).sum() if values.dtype.kind == "f" else (values < 0).sum())
-        if missing:
-            raise UserError(f"{missing} samples of split {split} of {data.path} have no '{label}': probe another label")
-        parts.append(Features(_pooled(method, data, split, batch), np.array(data.patients_of(subset.indices)), values))
-    columns = zip(*((p.x_ND, p.patients_N, p.label_N) for p in parts), strict=True)
-    return Features(*(np.concatenate(c) for c in columns))
+    x_ND = np.concatenate([_pooled(method, data, s, batch) for s in splits])
+    patients_N = np.concatenate([data.patients_of(s.indices) for s in subsets])
+    return {n: Features(x_ND, patients_N, v) for n, v in values.items()}
 
 
 def _pooled(method: Method, data: Dataset, split: str, batch: int) -> np.ndarray:

@@ -182,10 +182,10 @@ def test_learn_from_end_to_end(demo_cohort: Path, tmp_path: Path, capsys: pytest
     metrics = (tmp_path / "runs" / "mrm_record-3" / "metrics.jsonl").read_text()
     assert '"loss/image"' in metrics
     assert '"val/' not in metrics  # nobody looked at held-out patients
-    x = {n: features(m, data.datasets[0], ["val"], "severity") for n, m in encoders.items()}
+    x = {n: features(m, data.datasets[0], ["val"], ["severity"])["severity"] for n, m in encoders.items()}
     assert x["random"].x_ND.shape == (len(data.datasets[0].subset("val")), encoders["random"].options.dim)
     again = features(
-        encoders_of(tmp_path / "runs" / "mrm_record-3")[1]["random"], data.datasets[0], ["val"], "severity", batch=7
+        encoders_of(tmp_path / "runs" / "mrm_record-3")[1]["random"], data.datasets[0], ["val"], ["severity"], batch=7
     )
     np.testing.assert_allclose(again.x_ND, x["random"].x_ND, atol=1e-5)
     assert np.abs(x["pretrained"].x_ND - x["random"].x_ND).max() > 1e-3
