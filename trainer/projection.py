@@ -68,7 +68,7 @@ def projection(config: Config, data: Data, weights: Path) -> bytes | None:
     method: Any = build_method(config, data)
     method.load_state_dict(load_file(weights), strict=True)
     try:
-        found = features(method, part, [split], label)
+        found = features(method, part, [split], [label])[label]
     except UserError:
         return None  # the method has no image side, or samples lack the label
     classes = data.schema.labels[label].classes
