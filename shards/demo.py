@@ -25,8 +25,8 @@ from shards.split import assign
 from shards.tokenizer import train_wordpiece
 from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
 
-VERSION = "3"
-SEED = 20231008
+VERSION = "4"
+SEED = 20261122
 PATIENTS, SECOND_SLIDE = 480, 0.1
 CLASSES = ("alpha", "beta")
 SITES = 8
