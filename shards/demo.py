@@ -152,9 +152,9 @@ def _body(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def image(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Image [PIXELS, PIXELS] uint8 and its lesion mask (0, 1).
 
-    A body that all patients share lies a little differently in each, under an exposure of its own. The class sets the direction of
-    a faint texture, severity number and size of the lesions: bright discs in a dark ring, beside rings in a bright one (vessels,
-    say) that mean nothing. So neither brightness nor contrast gives severity away, but what a hidden patch holds can be guessed.
+    A body that all patients share lies a little differently in each, under an exposure of its own, so that what a hidden patch holds
+    can be guessed. The class sets the direction of a faint texture, severity number and size of bright lesions; dark spots (vessels,
+    say) mean nothing.
     """
     rng, mask = _rng("image", who.patient, number), np.zeros((PIXELS, PIXELS), np.uint8)
     y, x = np.mgrid[:PIXELS, :PIXELS]
@@ -163,9 +163,8 @@ def image(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.55 + rng.uniform(0, 6.3))
     pixels = 110 * _body(v, u) + WAVE * rng.uniform(0.6, 1.4) * wave + 5 * _smooth(rng.normal(size=(PIXELS, PIXELS)), 5)
     for _ in range(rng.poisson(2)):
-        pixels = pixels - 45 * rng.uniform(0.7, 1.3) * _spot(
-            x, y, *rng.integers(12, PIXELS - 12, 2), rng.uniform(2.5, 5)
-        )
+        height, (cx, cy), radius = 45 * rng.uniform(0.7, 1.3), rng.integers(12, PIXELS - 12, 2), rng.uniform(2.5, 5)
+        pixels = pixels - height * _spot(x, y, cx, cy, radius)
     for cx, cy, radius in lesions(who, number):
         mask[(x - cx) ** 2 + (y - cy) ** 2 <= radius**2] = 1
         pixels = pixels + 60 * rng.uniform(0.8, 1.2) * _spot(x, y, cx, cy, radius)
@@ -174,14 +173,14 @@ def image(who: Latent, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spot(x: np.ndarray, y: np.ndarray, cx: float, cy: float, radius: float) -> np.ndarray:
-    """A disc of height 1 with a soft edge, in a ring that takes away as much light as the disc adds."""
+    """A disc of height 1 with a soft edge, in a faint ring of the opposite sign."""
     distance = np.hypot(x - cx, y - cy)
     disc, around = (1 / (1 + np.exp((distance - r) * 1.5)) for r in (radius, 1.5 * radius))
     return disc - (around - disc) * 0.25
 
 
 def report(who: Latent, number: int) -> str:
-    """A few sentences on what the image shows: number, size and place of the lesions, texture, grade."""
+    """A sentence on what the image shows: number, size and place of the lesions, texture, grade."""
     found, rng = lesions(who, number), _rng("report", who.patient, number)
     side = "right" if np.mean([f[0] for f in found]) > PIXELS / 2 else "left"
     size = "small" if max(f[2] for f in found) < 5 else "medium-sized" if max(f[2] for f in found) < 8 else "large"
