@@ -186,7 +186,7 @@ def test_learn_from_end_to_end(demo_cohort: Path, tmp_path: Path, capsys: pytest
     assert x["random"].x_ND.shape == (len(data.datasets[0].subset("val")), encoders["random"].options.dim)
     again = features(
         encoders_of(tmp_path / "runs" / "mrm_record-3")[1]["random"], data.datasets[0], ["val"], ["severity"], batch=7
-    )
+    )["severity"]
     np.testing.assert_allclose(again.x_ND, x["random"].x_ND, atol=1e-5)
     assert np.abs(x["pretrained"].x_ND - x["random"].x_ND).max() > 1e-3
     data.close()
