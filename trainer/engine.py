@@ -145,7 +145,9 @@ class Engine:
         sharding every rank holds the same gradient.
         """
         for settings, group in zip(self.deepspeed.optimizer.param_groups, self.groups, strict=True):
-            settings["lr"] = lr * group.lr_scale
+            # All of them each time: a universal checkpoint gives every group the first one's weight decay back.
+            decay = self.optim.weight_decay * group.decay_scale
+            settings.update(lr=lr * group.lr_scale, weight_decay=decay, betas=self.optim.betas, eps=self.optim.eps)
         if plain(self.config):
             params = [p for g in self.groups for p in g.params]
             norm = torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
