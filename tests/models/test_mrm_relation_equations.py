@@ -442,7 +442,8 @@ def test_pictures():
     method = entered(train=True)
     data = batch(method, records(9, missing={1: ["image"], 2: ["snp", "pgs", "rna"]}))
     made = method.pictures(data)
-    assert made["reconstruction"].shape == (2 * 96, 8 * 96, 3)
+    side = method.options.img_size
+    assert made["reconstruction"].shape == (2 * side, 8 * side, 3)
     assert made["similarity"].shape == (2 * (8 * 16 + 2), 2 * (8 * 16 + 2), 3)
     assert all(p.dtype == np.uint8 for p in made.values())
     assert method.training
