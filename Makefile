@@ -16,7 +16,7 @@ setup: $(VENV)/.ready
 demo: setup  ## pre-train gimp on the built-in demo cohort
 	. $(BIN)/activate && deepspeed launch/pretrain.py --method gimp
 
-learn: setup  ## every method against its random start: twelve demo runs, then probes (about half an hour on two CPU cores)
+learn: setup  ## every method against its random start: twelve demo runs, then probes (a quarter of an hour on two CPU cores)
 	$(BIN)/python launch/learn.py
 
 lint: setup
