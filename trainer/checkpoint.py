@@ -197,6 +197,7 @@ class Checkpoints:
             restore_random_states(torch.load(mine, weights_only=True))
         barrier()
         if source != path:
+            engine.untangle()
             from_main(lambda: shutil.rmtree(source, ignore_errors=True))
 
     def _universal(self, path: Path, stage: int) -> Path:

@@ -164,6 +164,13 @@ class Engine:
             update_teachers(self.method)
         return applied
 
+    def untangle(self) -> None:
+        """After a universal checkpoint: DeepSpeed's stage 3 gives all groups one step counter, which each would then advance."""
+        inner = getattr(self.deepspeed.optimizer, "optimizer", None)
+        for state in inner.state.values() if inner is not None else ():
+            if torch.is_tensor(state.get("step")):
+                state["step"] = state["step"].clone()
+
     def train(self, on: bool = True) -> None:
         self.deepspeed.train(on)
 
