@@ -19,7 +19,7 @@ def test_two_kills_change_nothing(stage: int, tmp_path: Path, demo_cohort: Path)
     whole = launch(2, [*words, f"out={tmp_path / 'whole'}"], demo_cohort)
     assert whole.codes == [0, 0], whole.text
     cut = [*words, f"out={tmp_path / 'cut'}"]
-    for step in (5, 8):  # both inside the first epoch of 20 steps, between checkpoints
+    for step in (5, 8):  # both inside the first epoch, between checkpoints
         died = launch(2, cut, demo_cohort, {"die": {"step": step}})
         assert died.codes == [-9, -9], died.text
     again = launch(2, cut, demo_cohort)
