@@ -61,8 +61,8 @@ class Data(Section):
     path: str | tuple[Source, ...] | None = None
     """A data set folder, a list of them, or a list of {path, weight}; none means the built-in demo cohort."""
     split: str = "train"
-    val_split: str = "val"
-    """Split that stages are selected on and that the held-back losses come from; '' for none."""
+    val_split: str | None = "val"
+    """Split that stages are selected on and that the held-back losses come from; nothing (`data.val_split=`) for none."""
     workers: int = Field(2, ge=0)
     """Reader threads of a rank."""
     prefetch: int = Field(2, ge=1)

@@ -75,7 +75,7 @@ class Data:
             if samples < world:
                 raise UserError(
                     f"data.val_split={config.data.val_split}: {samples} samples for {world} ranks; "
-                    "enlarge it (python -m shards split), or data.val_split='' for none"
+                    "enlarge it (python -m shards split), or data.val_split= for none"
                 )
 
     def _held_back_parts(self, config: Config) -> list[Dataset]:

@@ -63,7 +63,7 @@ def projection(config: Config, data: Data, weights: Path) -> bytes | None:
 
     label, split, part = label_to_show(data.schema), config.data.val_split, data.datasets[0]
     samples = part.info.splits.get(split, 0) if split else 0
-    if label is None or not FEWEST <= samples <= MOST:
+    if label is None or not split or not FEWEST <= samples <= MOST:
         return None
     method: Any = build_method(config, data)
     method.load_state_dict(load_file(weights), strict=True)

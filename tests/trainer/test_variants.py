@@ -51,7 +51,8 @@ def test_accumulation_adds_up_to_the_batch(tmp_path: Path, demo_cohort: Path) ->
 def test_both_stages_resume_with_the_best_weights(tmp_path: Path, demo_cohort: Path) -> None:
     """Killed in the stage that selects, after its best epoch, and again in the next: the same as undisturbed."""
     words = [
-        *TINY, "global_batch=16", "method.dropout=0.1", "stages.gene.epochs=2", "stages.gene.optim.lr=3e-3", "steps=6", "checkpoint.every=7",
+        *TINY, "global_batch=16", "method.dropout=0.1", "stages.gene.epochs=2", "stages.gene.optim.lr=3e-3", "steps=6",
+        "checkpoint.every=7",
         "data.val_split=val",
     ]  # fmt: skip
     whole = launch(2, [*words, f"out={tmp_path / 'whole'}"], demo_cohort)
