@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import zlib
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 
 from shards.errors import bad
 from shards.format import ShardInfo
@@ -159,4 +159,5 @@ class Shelf:
 
 
 def crc32_ok(data: bytes | np.ndarray, crc32: int) -> bool:
-    return zlib.crc32(data) == crc32  # type: ignore[arg-type]
+    # The CRC-32 of zlib by the processor's own instructions: a tenth of its time.
+    return isal_zlib.crc32(data) == crc32
