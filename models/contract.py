@@ -334,6 +334,18 @@ class Method(nn.Module):
         """Tokens and pooled vector of the deployed encoder; no masking, no randomness in eval mode."""
         raise NotImplementedError
 
+    def tower(self) -> nn.Module | None:
+        """The image encoder as a vision transformer (models/encoders/vit.py), for dense tasks and export; None without one."""
+        return None
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        """What `tower` takes, normalised [B, 3, H, W], from a batch of the deployed form (`enter("")`)."""
+        raise NotImplementedError
+
+    def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them; None without them."""
+        return None
+
     def param_groups(self) -> list[Group]:
         """Trainable parameters; biases, norms and vectors get no weight decay."""
         named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]

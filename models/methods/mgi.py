@@ -251,9 +251,14 @@ class Mgi(Method):
             diagnostics["contrastive_floor"] = pairs.rows.sum().clamp_min(1).float().log()
         return diagnostics
 
+    def tower(self) -> nn.Module:
+        return self.image
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        return zscored(batch["image"]).expand(-1, 3, -1, -1).to(self.dtype)
+
     def _image_tokens(self, batch: Batch) -> Tensor:
-        x_BCHW = zscored(batch["image"])
-        return self.image(x_BCHW.expand(-1, 3, -1, -1).to(self.dtype))
+        return self.image(self.tower_input(batch))
 
     def _pooled_image(self, tokens_BLD: Tensor) -> Tensor:
         return self.image_pool(tokens_BLD[:, self.image.extra :])

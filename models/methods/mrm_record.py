@@ -344,9 +344,15 @@ class MrmRecord(Method):
 
     # --------------------------------------------------------------------------------------------------------- encode
 
+    def tower(self) -> nn.Module:
+        return self.encoder
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        return self.encoder_image(self.pixels(batch))
+
     def encode(self, batch: Batch) -> Encoded:
         """Class token, then patch tokens; pooled is the mean of the patches (section 4.6's fine-tuning in code)."""
-        tokens_BLD = self.encoder(self.encoder_image(self.pixels(batch)))
+        tokens_BLD = self.encoder(self.tower_input(batch))
         known_B1 = batch.present["image"][:, None]
         mask_BL = known_B1.expand(tokens_BLD.shape[:2])
         return Encoded(tokens_BLD, mask_BL, tokens_BLD[:, 1:].mean(1) * known_B1)

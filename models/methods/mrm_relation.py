@@ -336,9 +336,15 @@ class MrmRelation(Method):
 
     # --------------------------------------------------------------------------------------------------------- encode
 
+    def tower(self) -> nn.Module:
+        return self.encoder.vit
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        return normalised(batch["image"]).to(self.dtype)
+
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the intact image pass, class token first; pooled as `match_feature` says."""
-        tokens_BLC = self.encoder.vit(normalised(batch["image"]).to(self.dtype))
+        tokens_BLC = self.encoder.vit(self.tower_input(batch))
         mask_BL = batch.present["image"][:, None].expand(tokens_BLC.shape[:2])
         return Encoded(tokens_BLC, mask_BL, self._pooled(tokens_BLC, 1) * batch.present["image"][:, None])
 
