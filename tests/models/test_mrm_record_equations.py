@@ -16,7 +16,7 @@ from torch import nn
 from models.contract import MethodError
 from models.decoders.mae import patchify
 from models.layers.patches import mask_order, standardise
-from models.methods.mrm_record import PUBLISHED, MrmRecordOptions
+from models.methods._mrm_record_options import PUBLISHED, MrmRecordOptions
 from models.published import published_state
 from models.text import MASK, PAD
 
