@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> None:
         dry_run(config, recipe, plan=args.dry_run, world=args.world)
         return
     stop = StopFlag().install()
-    from trainer.run import prepare, pretrain
+    from trainer.run import prepare, train_job
 
     if environment_rank() == 0:
         print(f"recipe {recipe}", flush=True)
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> None:
             print("no data.path given: this trains on the built-in demo cohort", flush=True)
     job = prepare(config, environment_world())
     try:
-        pretrain(job, start(args.local_rank), stop)
+        train_job(job, start(args.local_rank), stop)
     finally:
         finish()
 

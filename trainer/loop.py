@@ -5,7 +5,7 @@ forward   loss terms of each micro batch, already values over all ranks (models/
 backward  gradients; a non-finite loss poisons them on purpose
 agree     one small all-reduce: is every loss finite, was a stop asked for
 update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
-evaluate  at the end of an epoch, where there is a validation split
+evaluate  every so many steps (an epoch, in pre-training), where there is a validation split
 log       one line a step
 save      every so many steps, at the end, and when stopping
 
@@ -27,7 +27,6 @@ from models.contract import Output, Stage
 from models.parallel import gather
 from trainer.engine import Engine
 from trainer.errors import Stopped, TrainingError
-from trainer.evaluation import evaluate
 from trainer.feed import on_device
 from trainer.health import BadSteps, collapse_readings
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
@@ -68,10 +67,12 @@ class Leg:
     stage: Stage
     steps: int
     epoch_steps: int
+    evaluate_every: int
     save_every: int
     loader: Any
     keys: Callable[[int, int], list[str]]
     validation: Any | None
+    evaluate: Callable[[Engine, Any, Runtime], dict[str, float]]
     chance: dict[str, float]
     save: Callable[[], None]
     keep_best: Callable[[], None]
@@ -129,9 +130,9 @@ def train(
 
         # ---- evaluate
         held_back: dict[str, float] = {}
-        epoch_ended = progress.stage_step % leg.epoch_steps == 0 or progress.stage_step == leg.steps
-        if leg.validation is not None and epoch_ended:
-            held_back = evaluate(engine, leg.validation, runtime)
+        looks = progress.stage_step % leg.evaluate_every == 0 or progress.stage_step == leg.steps
+        if leg.validation is not None and looks:
+            held_back = leg.evaluate(engine, leg.validation, runtime)
             if _better(leg.stage, held_back, progress.best):
                 assert leg.stage.select is not None
                 progress.best, progress.best_step = held_back[leg.stage.select[0]], progress.step
@@ -159,7 +160,7 @@ def train(
                 "replaced_samples": int(votes["replaced"]),
             }
         )
-        if epoch_ended:
+        if looks:
             leg.show()
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)

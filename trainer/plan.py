@@ -17,6 +17,8 @@ class StagePlan:
     stage: Stage
     epoch_steps: int
     steps: int
+    evaluate_every: int
+    """Steps between looks at the held-back split."""
 
 
 def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[StagePlan]:
@@ -42,7 +44,7 @@ def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence
             steps = own.epochs * per_epoch
         else:
             steps = stage.epochs * per_epoch
-        plans.append(StagePlan(stage, per_epoch, steps))
+        plans.append(StagePlan(stage, per_epoch, steps, evaluate_every=per_epoch))
     return plans
 
 

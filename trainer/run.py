@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from safetensors.torch import save as to_safetensors
 from models.contract import Method
 from models.parallel import alone
 from models.registry import get_method
+from trainer.card import write_card
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, out_folder
 from trainer.data import Data, open_data
 from trainer.ema import check_teachers
 from trainer.engine import Engine, split_batch
 from trainer.errors import Stopped, TrainingError, UserError
+from trainer.evaluation import evaluate
 from trainer.folder import RunFolder, versions
 from trainer.health import BadSteps
 from trainer.loop import Leg, Progress, train
@@ -45,6 +48,7 @@ class Run:
     checkpoints: Checkpoints
     progress: Progress
     stop: StopFlag
+    job: Job
 
 
 def resolve(config: Config) -> tuple[type[Method], Any, dict[str, Any]]:
@@ -76,6 +80,14 @@ class Job:
     data: Data
     plans: list[StagePlan]
     plan_text: str
+    build: Callable[[int], Method]
+    """The method with its initial weights for the stage of this number: a function of the seed alone, equal on every rank."""
+    finish: Callable[[Run, Tracker, int], None]
+    """Writes the run's product; on rank 0."""
+    evaluate: Callable[[Engine, Any, Runtime], dict[str, float]] = evaluate
+    """Named values on the held-back split; on all ranks."""
+    closing: Callable[[Run], str | None] = lambda run: None
+    """What to say at the end."""
 
 
 def prepare(config: Config, world: int) -> Job:
@@ -96,10 +108,12 @@ def prepare(config: Config, world: int) -> Job:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)
-    return Job(config, resolved, data, plans, text)
+    return Job(
+        config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
+    )
 
 
-def pretrain(job: Job, runtime: Runtime, stop: StopFlag) -> None:
+def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     """Runs, or goes on with, the run in `config.out`.
 
     Raises:
@@ -114,7 +128,7 @@ def pretrain(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         from_main(lambda: folder.claim(config, job.resolved))
         runtime.say(job.plan_text)
         checkpoints = Checkpoints(out, config.checkpoint, runtime)
-        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop)
+        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job)
         found = checkpoints.find()
         if found is not None:
             run.progress = _progress_of(run, *found)
@@ -136,13 +150,19 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
                 _train_stage(run, tracker, bad, found)
                 found = None
             run.progress.next_stage()
-        from_main(lambda: _finish(run, tracker, total))
+        from_main(lambda: run.job.finish(run, tracker, total))
     finally:
         tracker.close()
+    text = run.job.closing(run) if run.runtime.main else None
+    if text is not None:
+        run.runtime.say(text)
+
+
+def _closing(run: Run) -> str:
+    total = sum(p.steps for p in run.plans)
     title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
-    if run.runtime.main:
-        selected = [p.stage.select[0] for p in run.plans if p.stage.select]
-        run.runtime.say(report(run.out, title, run.data.demo, selected))
+    selected = [p.stage.select[0] for p in run.plans if p.stage.select]
+    return report(run.out, title, run.data.demo, selected)
 
 
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
@@ -174,10 +194,12 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         stage=plan.stage,
         steps=plan.steps,
         epoch_steps=plan.epoch_steps,
+        evaluate_every=plan.evaluate_every,
         save_every=config.checkpoint.every or plan.epoch_steps,
         loader=loader,
         keys=lambda epoch, step: run.data.keys(config, plan.stage, epoch, step),
         validation=validation,
+        evaluate=run.job.evaluate,
         chance=engine.method.chance(config.global_batch // engine.accumulation),
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
@@ -199,7 +221,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
 
 def _method_for(run: Run, plan: StagePlan) -> Method:
     """The method as a stage begins: seeded, with the weights of the stage before."""
-    method = build_method(run.config, run.data, run.progress.stage)
+    method = run.job.build(run.progress.stage)
     before = _weights_before(run)
     if before is not None:
         method.load_state_dict(load_file(before), strict=True)
@@ -304,20 +326,10 @@ def _restore(
 
 def _finish(run: Run, tracker: Tracker, step: int) -> None:
     """The run's product: the last trained stage's weights, and what is needed to build the method around them."""
-    import json
-
     trained = [p.stage.name for p in run.plans if p.steps]
     if trained:
         write_atomic(run.out / "weights.safetensors", (run.out / "stages" / f"{trained[-1]}.safetensors").read_bytes())
-    card = {
-        "method": run.config.method_name,
-        "options": run.resolved["method"],
-        "data": {"fingerprint": run.data.fingerprint, "paths": run.data.paths},
-        "fields": {n: {"kind": f.kind, "dtype": f.dtype, "shape": f.shape} for n, f in run.data.schema.fields.items()},
-        "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in run.data.schema.labels.items()},
-        "versions": versions(),
-    }
-    write_atomic(run.out / "method.json", json.dumps(card, indent=1).encode())
+    write_card(run.out, run.config, run.resolved["method"], run.data)
     picture = projection(run.config, run.data, run.out / "weights.safetensors") if trained else None
     if picture is not None:
         write_atomic(run.out / "projection.png", picture)

@@ -1,0 +1,166 @@
+"""What a finished run says about itself, so that it can be used without the data it was trained on.
+
+out/method.json     method, options, fields, labels, data fingerprint, versions
+out/schema.npz      the fields in full: shapes, vocabularies, statistics; enough to build the method again
+out/patients.txt    a digest of every patient of pre-training and of the split it stood in: no names leave the data set, and
+                    yet an overlap with another data set's test patients is found (trainer/downstream/leak.py)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.contract import Field, Label, Method, Schema
+from models.registry import get_method
+from trainer.config import Config, parse
+from trainer.data import Data
+from trainer.errors import UserError
+from trainer.folder import versions
+from trainer.manifest import write_atomic
+
+
+def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data) -> None:
+    """Writes method.json, schema.npz and patients.txt."""
+    card = {
+        "method": config.method_name,
+        "options": options,
+        "data": {"fingerprint": data.fingerprint, "paths": data.paths},
+        "fields": {n: {"kind": f.kind, "dtype": f.dtype, "shape": f.shape} for n, f in data.schema.fields.items()},
+        "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in data.schema.labels.items()},
+        "versions": versions(),
+    }
+    write_atomic(out / "schema.npz", schema_bytes(data.schema))
+    write_atomic(out / "patients.txt", patients_text(data, config).encode())
+    write_atomic(out / "method.json", json.dumps(card, indent=1).encode())
+
+
+def schema_bytes(schema: Schema) -> bytes:
+    """A schema as npz: plain arrays, nothing that would be executed on loading."""
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, Any] = {"fields": {}, "labels": {}}
+    for name, f in schema.fields.items():
+        plain["fields"][name] = {"kind": f.kind, "dtype": f.dtype, "shape": f.shape}
+        if f.vocabulary is not None:
+            arrays[f"{name}.vocabulary"] = np.frombuffer("\n".join(f.vocabulary).encode(), np.uint8)
+        for what, values in (("mean", f.mean), ("std", f.std)):
+            if values is not None:
+                arrays[f"{name}.{what}"] = values
+    for name, v in schema.labels.items():
+        plain["labels"][name] = {"kind": v.kind, "classes": v.classes}
+    arrays["schema"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    file = BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def read_schema(path: Path) -> Schema:
+    """The inverse of `schema_bytes`.
+
+    Raises:
+        UserError: no such file, or a damaged one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            plain = json.loads(arrays["schema"].tobytes())
+            found = {n: arrays[n] for n in arrays.files}
+    except FileNotFoundError as e:
+        raise UserError(
+            f"{path} is missing: give the run's own command again, it finishes at once and writes it"
+        ) from e
+    except (OSError, ValueError, KeyError) as e:
+        raise UserError(f"{path}: damaged ({e}); give the run's own command again") from e
+    fields = {}
+    for name, f in plain["fields"].items():
+        words = found.get(f"{name}.vocabulary")
+        fields[name] = Field(
+            name,
+            f["kind"],
+            f["dtype"],
+            None if f["shape"] is None else tuple(f["shape"]),
+            None if words is None else tuple(words.tobytes().decode().split("\n")),
+            found.get(f"{name}.mean"),
+            found.get(f"{name}.std"),
+        )
+    labels = {n: Label(n, v["kind"], tuple(v["classes"])) for n, v in plain["labels"].items()}
+    return Schema(fields, labels, source=f"the data of {path.parent}")
+
+
+def digest(patient: str) -> str:
+    return hashlib.blake2b(patient.encode(), digest_size=12).hexdigest()
+
+
+def patients_text(data: Data, config: Config) -> str:
+    lines: dict[str, str] = {}
+    for split in (config.data.val_split, config.data.split):
+        for part in data.datasets:
+            if split and part.info.splits.get(split):
+                names = part.patients_of(part.subset(split).indices)
+                lines |= {digest(p): "train" if split == config.data.split else "val" for p in names}
+    return "".join(f"{d} {which}\n" for d, which in sorted(lines.items()))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, opened. `trained_on` and `held_back` hold digests of patients."""
+
+    path: Path
+    config: Config
+    options: Mapping[str, Any]
+    schema: Schema
+    fingerprint: str
+    trained_on: frozenset[str]
+    held_back: frozenset[str]
+
+    @property
+    def method_name(self) -> str:
+        return self.config.method_name
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+    def build(self, changes: Mapping[str, Any] | None = None) -> Method:
+        """The method with the weights of torch's current random state; `changes` to its options."""
+        cls = get_method(self.method_name)
+        return cls(cls.Options.parse({**self.options, **(changes or {})}), self.schema)
+
+    def overlap(self, patients: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Those of `patients` that pre-training learned from, and those that it selected on."""
+        names = sorted(set(patients))
+        return [p for p in names if digest(p) in self.trained_on], [p for p in names if digest(p) in self.held_back]
+
+
+def open_run(path: Path) -> Finished:
+    """A finished run.
+
+    Raises:
+        UserError: no run, an unfinished one, or one with damaged files.
+    """
+    wanted = ("weights.safetensors", "config.json", "method.json", "patients.txt", "schema.npz")
+    missing = [n for n in wanted if not (path / n).is_file()]
+    if len(missing) == len(wanted):
+        raise UserError(f"{path} is no run of pre-training (it has none of {', '.join(wanted)})")
+    if missing:
+        raise UserError(
+            f"{path} is no finished run ({', '.join(missing)} missing): give its own command again to finish it"
+        )
+    try:
+        card = json.loads((path / "method.json").read_bytes())
+        stored = json.loads((path / "config.json").read_bytes())["config"]
+        rows = [line.split(" ") for line in (path / "patients.txt").read_text().splitlines()]
+        by = {which: frozenset(d for d, w in rows if w == which) for which in ("train", "val")}
+        options, fingerprint = card["options"], card["data"]["fingerprint"]
+    except (ValueError, KeyError) as e:
+        raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
+    return Finished(path, parse(stored), options, read_schema(path / "schema.npz"), fingerprint, by["train"], by["val"])
