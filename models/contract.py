@@ -18,6 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from models.deployed import ImageView
+
 # ---------------------------------------------------------------------------------------------------- what a method sees
 
 
@@ -341,6 +343,10 @@ class Method(nn.Module):
     def tower_input(self, batch: Batch) -> Tensor:
         """What `tower` takes, normalised [B, 3, H, W], from a batch of the deployed form (`enter("")`)."""
         raise NotImplementedError
+
+    def image_view(self) -> ImageView | None:
+        """What happens to an image before and after `tower`, for export; None without one."""
+        return None
 
     def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them; None without them."""

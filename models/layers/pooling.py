@@ -15,6 +15,10 @@ class MixedPooling(nn.Module):
         # The sigmoid keeps a learned share inside (0, 1).
         self.logit = nn.Parameter(torch.logit(torch.tensor([alpha]))) if learn else None
 
+    def share(self) -> float:
+        """a, the share of the maximum."""
+        return self.alpha if self.logit is None else float(self.logit.detach().sigmoid())
+
     def forward(self, x_BLD: Tensor) -> Tensor:
         a = self.alpha if self.logit is None else self.logit.sigmoid()
         return a * x_BLD.amax(1) + (1 - a) * x_BLD.mean(1)

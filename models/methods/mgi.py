@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models import contrastive_pictures as draw
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.deployed import ImageView, Pool
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
 from models.encoders.vit import ViT
 from models.layers.pooling import MixedPooling
@@ -256,6 +257,13 @@ class Mgi(Method):
 
     def tower_input(self, batch: Batch) -> Tensor:
         return zscored(batch["image"]).expand(-1, 3, -1, -1).to(self.dtype)
+
+    def image_view(self) -> ImageView:
+        o, a = self.options, self.image_pool.share()
+        pools: dict[float, Pool] = {0.0: "avg", 0.5: "avgmax", 1.0: "max"}
+        words = f"{a:.6g} x maximum + {1 - a:.6g} x mean of the patch tokens"
+        channels: Literal["second", "rgb"] = "second" if o.channels == "flair" else "rgb"
+        return ImageView(o.image_size, channels, "stretch", "bilinear", None, None, pools.get(a, ""), words)
 
     def _image_tokens(self, batch: Batch) -> Tensor:
         return self.image(self.tower_input(batch))

@@ -12,6 +12,7 @@ L report places, T report places of the batch that are scored, D encoder width, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from models.contract import Batch, Encoded, Method, MethodError, Output, Record,
 from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
+from models.deployed import ImageView
 from models.encoders.vit import ViT
 from models.layers.crops import centre_view, colours, eight_bit, random_view
 from models.layers.patches import mask_order, standardise, take
@@ -246,6 +248,12 @@ class MrmRecord(Method):
 
     def tower_input(self, batch: Batch) -> Tensor:
         return self.encoder_image(self.pixels(batch))
+
+    def image_view(self) -> ImageView:
+        o = self.options
+        mean, std = (o.pixel_mean,) * 3, (o.pixel_std,) * 3
+        channels: Literal["grey", "rgb"] = "grey" if o.grayscale else "rgb"
+        return ImageView(o.image_size, channels, "crop", "bicubic", mean, std, "avg", "mean of the patch tokens")
 
     def encode(self, batch: Batch) -> Encoded:
         """Class token, then patch tokens; pooled is the mean of the patches (section 4.6's fine-tuning in code)."""

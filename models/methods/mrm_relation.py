@@ -12,6 +12,7 @@ Shape letters: B samples, H x W pixels, P patches, L image tokens, S gene tokens
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Schema, Stage
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
+from models.deployed import ImageView
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT, sincos_2d
-from models.layers.image import augment, fitted, heat, normalised, to_pixels
+from models.layers.image import MEAN, STD, augment, fitted, heat, normalised, to_pixels
 from models.layers.relation import Masking
 from models.losses_relation import Matching, colour_mean_baseline, cosines, squared_error
 from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
@@ -341,6 +343,12 @@ class MrmRelation(Method):
 
     def tower_input(self, batch: Batch) -> Tensor:
         return normalised(batch["image"]).to(self.dtype)
+
+    def image_view(self) -> ImageView:
+        o, by_class = self.options, self.options.match_feature == "cls"
+        fit: Literal["box", "stretch"] = "box" if o.fit == "crop" else "stretch"
+        pool, words = ("token", "the class token") if by_class else ("avg", "mean of the patch tokens")
+        return ImageView(o.img_size, "rgb", fit, "bilinear", MEAN, STD, pool, words)  # type: ignore[arg-type]
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the intact image pass, class token first; pooled as `match_feature` says."""
