@@ -90,3 +90,13 @@ def global_mean(sum_: Tensor, count: Tensor) -> Tensor:
     value = both[0].to(sum_.dtype) / n
     local = sum_ * (W / n)
     return value + (local - local.detach())
+
+
+def global_means(sum_K: Tensor, count_K: Tensor) -> Tensor:
+    """`global_mean` of K things at once, [K]: of each its own sum and count; 0 where a count is 0 on all ranks."""
+    W = world_size()
+    totals_2K = total(torch.stack([sum_K.double(), count_K.double()]))
+    n_K = torch.where(totals_2K[1] > 0, totals_2K[1], 1.0)
+    value_K = (totals_2K[0] / n_K).to(sum_K.dtype)
+    local_K = sum_K * (W / n_K).to(sum_K.dtype) * (totals_2K[1] > 0)
+    return value_K + (local_K - local_K.detach())

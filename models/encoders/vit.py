@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -181,14 +181,37 @@ class ViT(nn.Module):
         """
         return self(x_BCHW, keep_BK, embed_only=True)
 
-    def forward(self, x: Tensor, keep_BK: Tensor | None = None, embed_only: bool = False) -> Tensor:
-        """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them.
+    def features(self, x_BCHW: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Tokens [B, L, D] after each of `blocks` (counted from 1; repeats allowed), for decoders that take several depths.
+
+        Those of the last block are normed, as `forward` returns them; the others are what the next block gets. Blocks
+        above the largest asked for are not run.
+        """
+        taps, depth = tuple(sorted(set(blocks))), len(self.blocks)
+        assert set(taps) <= set(range(1, depth + 1)), f"features of blocks {taps}: there are 1 to {depth}"
+        made = dict(zip(taps, self(x_BCHW, taps=taps), strict=True)) if taps else {}
+        return [made[b] for b in blocks]
+
+    def _tapped(self, x_BLD: Tensor, taps: tuple[int, ...]) -> tuple[Tensor, ...]:
+        made = []
+        for i, block in enumerate(self.blocks[: taps[-1]], 1):
+            x_BLD = block(x_BLD)
+            if i in taps:
+                made.append(self.norm(x_BLD) if i == len(self.blocks) else x_BLD)
+        return tuple(made)
+
+    def forward(
+        self, x: Tensor, keep_BK: Tensor | None = None, embed_only: bool = False, taps: tuple[int, ...] = ()
+    ) -> Any:
+        """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them; `taps` is what `features` asks for.
 
         All uses of the class token and the positions lie in this forward, where sharded weights are whole.
         """
         x_BLD = self._tokens(x, keep_BK) if x.ndim == 4 else x
         if embed_only:
             return x_BLD
+        if taps:
+            return self._tapped(x_BLD, taps)
         for block in self.blocks:
             x_BLD = block(x_BLD)
         return self.norm(x_BLD)

@@ -1,0 +1,116 @@
+"""Decoders of segmentation from the tokens of a plain ViT: UPerNet (Xiao et al. 2018) over a pyramid of four blocks' tokens,
+as BEiT fine-tunes (Bao et al. 2022, appendix), its auxiliary FCN head, and the lightest thing that can draw a mask.
+
+The pyramid pooling and the feature pyramid are those of segmentation_models_pytorch. Its batch norm is replaced by group norm:
+statistics of a batch differ from rank to rank, and a pooled map of one place has none at a micro batch of 1.
+
+Shape letters: B images, L tokens, D width, C decoder width, K channels of the mask, H x W places.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.decoders.maps import LayerNorm2d, token_map
+
+
+def pyramid_blocks(depth: int) -> tuple[int, int, int, int]:
+    """Blocks (counted from 1) whose tokens make the pyramid: after 1/3, 1/2, 2/3 and all of them; 4, 6, 8, 12 of 12."""
+    third, half, two_thirds = (max(1, math.floor(depth * share + 0.5)) for share in (1 / 3, 1 / 2, 2 / 3))
+    return third, half, two_thirds, depth
+
+
+class UPerNetDecoder(nn.Module):
+    """Tokens after four blocks -> logits [B, K, 4 x rows, 4 x columns]; the caller resizes.
+
+    The four maps are rescaled by 4, 2, 1 and 1/2 (transposed convolutions, identity, maximum of 2 x 2).
+
+    Args:
+        channels: C (768 in mrm_record's SIIM task, whose ViT is as wide).
+        dropout: of whole channels before the last convolution.
+    """
+
+    scale = 4  # places of the logits for a patch, along a side
+
+    def __init__(self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1):
+        super().__init__()
+        self.rescale = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.ConvTranspose2d(dim, dim, 2, stride=2),
+                    LayerNorm2d(dim, eps=1e-6),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(dim, dim, 2, stride=2),
+                ),
+                nn.ConvTranspose2d(dim, dim, 2, stride=2),
+                nn.Identity(),
+                # Rounded up, so that a grid of odd sides loses nothing and one of a single patch keeps it.
+                nn.MaxPool2d(2, stride=2, ceil_mode=True),
+            ]
+        )
+        # timm, which the library imports, takes seconds: only those who build a decoder wait for it.
+        library = importlib.import_module("segmentation_models_pytorch.decoders.upernet.decoder")
+        # Two places in front stand for the maps at strides 1 and 2, which it skips.
+        self.pyramid = library.UPerNetDecoder((0, 0, dim, dim, dim, dim), encoder_depth=5, decoder_channels=channels)
+        _own_norms(self.pyramid)
+        self.drop = nn.Dropout2d(dropout)
+        self.out = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, features: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """features: tokens [B, L, D] after the blocks of `pyramid_blocks`, with or without a class token in front."""
+        assert len(features) == 4, f"UPerNet takes the tokens of 4 blocks, not {len(features)}"
+        maps = [scale(token_map(x, grid)) for scale, x in zip(self.rescale, features, strict=True)]
+        return self.out(self.drop(self.pyramid([maps[0], maps[0], *maps])))
+
+
+def _own_norms(module: nn.Module) -> None:
+    """Group norm for batch norm, and no ReLU in place (which may not overwrite what ZeRO-3's hooks hand on)."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, _group_norm(child.num_features))
+        elif isinstance(child, nn.ReLU):
+            setattr(module, name, nn.ReLU())
+        else:
+            _own_norms(child)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """32 groups (Wu and He 2018), or fewer, so that a group has eight channels: one alone on a single place would be 0."""
+    return nn.GroupNorm(math.gcd(32, max(1, channels // 8), channels), channels)
+
+
+class FCNHead(nn.Module):
+    """One block's tokens -> logits [B, K, rows, columns]: the auxiliary head, on the third map of the pyramid."""
+
+    scale = 1
+
+    def __init__(self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, channels, 3, padding=1, bias=False)
+        self.norm = _group_norm(channels)
+        self.drop = nn.Dropout2d(dropout)
+        self.out = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.out(self.drop(F.relu(self.norm(self.conv(token_map(tokens_BLD, grid))))))
+
+
+class LinearMaskHead(nn.Module):
+    """The last tokens -> logits by one 1 x 1 convolution: [B, K, rows, columns], or resized bilinearly to `size`."""
+
+    scale = 1
+
+    def __init__(self, dim: int, out_channels: int = 1):
+        super().__init__()
+        self.out = nn.Conv2d(dim, out_channels, 1)
+
+    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int], size: tuple[int, int] | None = None) -> Tensor:
+        logits_BKHW = self.out(token_map(tokens_BLD, grid))
+        if size is None:
+            return logits_BKHW
+        return F.interpolate(logits_BKHW, size, mode="bilinear", align_corners=False)

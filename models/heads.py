@@ -1,0 +1,80 @@
+"""Heads of downstream tasks: what an encoder made -> logits, log risks or standardised values.
+
+Shape letters: B samples, L tokens, D width of the encoder, A width of the attention, K outputs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-6
+
+
+class LinearHead(nn.Module):
+    """Pooled vectors [B, D] -> [B, K]: LayerNorm (if asked), then Linear, as MAE fine-tunes (He et al. 2022, A.1).
+
+    Args:
+        std: deviation of the first weights (truncated normal). So small, the first logits are all but equal, whatever
+            the scale of the features.
+    """
+
+    takes: ClassVar[Literal["pooled"]] = "pooled"
+
+    def __init__(self, in_dim: int, out_dim: int, norm: bool = True, std: float = 2e-5):
+        super().__init__()
+        self.norm: nn.Module = nn.LayerNorm(in_dim, eps=EPS) if norm else nn.Identity()
+        self.out = nn.Linear(in_dim, out_dim)
+        nn.init.trunc_normal_(self.out.weight, std=std, a=-2 * std, b=2 * std)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, pooled_BD: Tensor) -> Tensor:
+        return self.out(self.norm(pooled_BD))
+
+
+class MLPHead(nn.Sequential):
+    """Pooled vectors [B, D] -> [B, K]: Linear, ReLU, dropout, Linear (GiMP, section 2.4: an MLP on the class token)."""
+
+    takes: ClassVar[Literal["pooled"]] = "pooled"
+
+    def __init__(self, in_dim: int, out_dim: int, hidden: int = 512, dropout: float = 0.25):
+        super().__init__(nn.Linear(in_dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out_dim))
+
+
+class BagHead(nn.Module):
+    """Tokens [B, L, D] and which are real [B, L] -> [B, K]: gated attention pooling, then Linear.
+
+    The weight of token h is softmax over the bag of w^T (tanh(V h) * sigmoid(U h)) (Ilse et al. 2018, eq. 9). The order
+    of the tokens does not matter; a bag without any real token is pooled to zeros.
+
+    Args:
+        hidden: A, the width of V and U (128 in the paper).
+        dropout: on the pooled vector.
+    """
+
+    takes: ClassVar[Literal["tokens"]] = "tokens"
+
+    def __init__(self, in_dim: int, out_dim: int, hidden: int = 128, dropout: float = 0.0):
+        super().__init__()
+        self.tanh = nn.Linear(in_dim, hidden)
+        self.gate = nn.Linear(in_dim, hidden)
+        self.weigh = nn.Linear(hidden, 1)
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(in_dim, out_dim)
+
+    def attention(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """Weights of the tokens [B, L], float32; they sum to 1 over a bag's real tokens and are 0 elsewhere."""
+        gated_BLA = self.tanh(tokens_BLD).tanh() * self.gate(tokens_BLD).sigmoid()
+        score_BL = self.weigh(gated_BLA)[..., 0].float()
+        # The least number instead of -inf: a bag of padding alone would be 0 / 0, in the gradient even where masked after.
+        weight_BL = score_BL.masked_fill(~mask_BL, torch.finfo(torch.float32).min).softmax(1)
+        return weight_BL * mask_BL
+
+    def forward(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        # Padding may hold anything, even NaN, which a weight of 0 would not silence.
+        tokens_BLD = tokens_BLD.masked_fill(~mask_BL[..., None], 0.0)
+        weight_BL = self.attention(tokens_BLD, mask_BL).to(tokens_BLD.dtype)
+        pooled_BD = torch.einsum("bl,bld->bd", weight_BL, tokens_BLD)
+        return self.out(self.drop(pooled_BD))
