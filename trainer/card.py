@@ -20,6 +20,7 @@ import numpy as np
 
 from models.contract import Field, Label, Method, Schema
 from models.registry import get_method
+from shards.reader import Dataset
 from trainer.config import Config, parse
 from trainer.data import Data
 from trainer.errors import UserError
@@ -32,7 +33,7 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
     card = {
         "method": config.method_name,
         "options": options,
-        "data": {"fingerprint": data.fingerprint, "paths": data.paths},
+        "data": {"fingerprint": data.fingerprint, "paths": data.paths, "sets": [about(d) for d in data.datasets]},
         "fields": {n: {"kind": f.kind, "dtype": f.dtype, "shape": f.shape} for n, f in data.schema.fields.items()},
         "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in data.schema.labels.items()},
         "versions": versions(),
@@ -40,6 +41,15 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
     write_atomic(out / "schema.npz", schema_bytes(data.schema))
     write_atomic(out / "patients.txt", patients_text(data, config).encode())
     write_atomic(out / "method.json", json.dumps(card, indent=1).encode())
+
+
+def about(data: Dataset) -> dict[str, Any]:
+    """Where a data set comes from and under which terms."""
+    info = data.info
+    return {
+        **{n: getattr(info, n) for n in ("name", "version", "source", "licence", "samples", "patients")},
+        "fingerprint": data.fingerprint,
+    }
 
 
 def schema_bytes(schema: Schema) -> bytes:
