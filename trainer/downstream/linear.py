@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.linear_losses import Targets, check_target, losses, prepare, scores
+from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare, scores
 from trainer.errors import UserError
 
 Score = Callable[[np.ndarray, np.ndarray], float]
-CHUNK = 8192
+CHUNK = 2048  # samples at a time where all of them are read: a few MB, so that they stay in the cache
 
 
 class GridPoint(NamedTuple):
@@ -64,9 +64,9 @@ class LinearFit:
 
     def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
         """Scores of features [N, D], in the convention of `Predictions` for the probe's kind."""
-        x_ND = _features(x, "features", self.weight.shape[1])
+        x_ND = check_features(x, "features", self.weight.shape[1])
         mean, std, weight, bias = (torch.from_numpy(a).to(x_ND.device) for a in (self.mean, self.std, self.weight, self.bias))  # fmt: skip
-        parts = [F.linear((c.float() - mean) / std, weight, bias) for c in x_ND.split(CHUNK)]
+        parts = [F.linear((c.float() - mean).mul_(1 / std), weight, bias) for c in x_ND.split(CHUNK)]
         return scores(self.targets, torch.cat(parts).cpu())
 
 
@@ -100,13 +100,11 @@ def fit_linear(
     Raises:
         UserError: features or targets that cannot be fitted; no grid point with a value on the validation split.
     """
-    xt_ND, xv_ND = _features(x_train, "training features"), _features(x_val, "validation features", x_train.shape[1])
-    if kind in ("multiclass", "ordinal"):
-        classes = classes or int(max(np.max(y_train, initial=1), np.max(y_val, initial=1))) + 1
-    yt = check_target(kind, y_train, len(xt_ND), "training targets", classes)
-    check_target(kind, y_val, len(xv_ND), "validation targets", classes)
     _check_grid(grid, epochs, batch)
-    targets = prepare(kind, yt, classes, class_weights)
+    xt_ND = check_features(x_train, "training features")
+    xv_ND = check_features(x_val, "validation features", xt_ND.shape[1])
+    y, classes = check_targets(kind, y_train, y_val, (len(xt_ND), len(xv_ND)), classes)
+    targets = prepare(kind, y, classes, class_weights)
     probes = _Probes(xt_ND, targets, grid, optimiser)
     best = _Best(len(grid), higher_is_better)
     steps = epochs * -(-len(xt_ND) // batch)
@@ -123,7 +121,7 @@ def fit_linear(
 # ----------------------------------------------------------------------------------------------------------------- checks
 
 
-def _features(x: np.ndarray | Tensor, name: str, width: int | None = None) -> Tensor:
+def check_features(x: np.ndarray | Tensor, name: str, width: int | None = None) -> Tensor:
     """Features as a tensor [N, D], without a copy where none is needed.
 
     Raises:
@@ -175,7 +173,12 @@ class _Probes:
 
     def __init__(self, x_ND: Tensor, targets: Targets, grid: Sequence[GridPoint], optimiser: str):
         device, G, K, D = x_ND.device, len(grid), targets.outputs, x_ND.shape[1]
-        self.x_ND, self.kind, self.y, self.y_weight = x_ND, targets.kind, targets.y.to(device), targets.weight.to(device)
+        self.x_ND, self.kind, self.y, self.y_weight = (
+            x_ND,
+            targets.kind,
+            targets.y.to(device),
+            targets.weight.to(device),
+        )
         self.mean, self.std = moments(x_ND)
         self.targets, self.lrs, self.step = targets, [p.lr for p in grid], 0
         self.weight = torch.zeros(G, K, D, device=device, requires_grad=True)
@@ -197,7 +200,8 @@ class _Probes:
             for i, group in enumerate(self.optimiser.param_groups):
                 group["lr"] = factor * self.lrs[i // 2]
             index_N = index_N.to(self.x_ND.device)
-            logits_NGK = self._logits(self.x_ND.index_select(0, index_N), self.weight, self.bias)
+            x_ND = self.x_ND.index_select(0, index_N).float().sub_(self.mean)  # in place: the rows picked are a copy
+            logits_NGK = self._logits(x_ND)
             # Points do not share a weight: the gradient of the sum is each point's own.
             losses(self.kind, logits_NGK, self.y[index_N], self.y_weight[index_N]).sum().backward()
             self.optimiser.step()
@@ -206,16 +210,17 @@ class _Probes:
                 t.grad.zero_()
             self.step += 1
 
-    def _logits(self, x_ND: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        G, K, D = weight.shape
-        x_ND = x_ND.float().sub(self.mean).div_(self.std)
-        return F.linear(x_ND, weight.view(G * K, D), bias.view(G * K)).view(len(x_ND), G, K)
+    def _logits(self, centred_ND: Tensor) -> Tensor:
+        """[N, G, K] of centred features, which are divided in place."""
+        G, K, D = self.weight.shape
+        x_ND = centred_ND.mul_(1 / self.std)
+        return F.linear(x_ND, self.weight.view(G * K, D), self.bias.view(G * K)).view(len(x_ND), G, K)
 
     @torch.no_grad()
     def logits(self, x_ND: Tensor) -> Tensor:
         """[N, G, K] of other features, on the CPU."""
         x_ND = x_ND.to(self.x_ND.device)
-        return torch.cat([self._logits(c, self.weight, self.bias).cpu() for c in x_ND.split(CHUNK)])
+        return torch.cat([self._logits(c.float() - self.mean).cpu() for c in x_ND.split(CHUNK)])
 
 
 def _row(whole: Tensor, g: int) -> Tensor:

@@ -54,6 +54,25 @@ class Targets:
 # ----------------------------------------------------------------------------------------------------------------- checks
 
 
+def check_targets(
+    kind: str, y_train: np.ndarray, y_val: np.ndarray, samples: tuple[int, int], classes: int | None = None
+) -> tuple[np.ndarray, int | None]:
+    """Training targets, checked together with those of the validation split, and the number of classes or grades.
+
+    Raises:
+        UserError: see `check_target`.
+    """
+    y = check_target(kind, y_train, samples[0], "training targets", classes)
+    other = check_target(kind, y_val, samples[1], "validation targets", classes)
+    if kind in ("multiclass", "ordinal"):
+        classes = classes or int(max(y.max(), other.max())) + 1
+    if kind in ("multilabel", "regression") and y.shape[1:] != other.shape[1:]:
+        raise UserError(
+            f"targets are {list(y.shape)} for training, {list(other.shape)} for validation; give the same labels"
+        )
+    return y, classes
+
+
 def check_target(kind: str, y: np.ndarray, samples: int, name: str, classes: int | None = None) -> np.ndarray:
     """A target array as float64 (int64 codes where a sample has one of several classes), in the shape its kind asks for.
 
@@ -73,9 +92,8 @@ def check_target(kind: str, y: np.ndarray, samples: int, name: str, classes: int
     y = y.astype(np.float64)
     unknown = np.isnan(y)
     if kind in ("multilabel", "regression"):
-        if unknown.all(axis=0).any():
-            columns = np.flatnonzero(np.atleast_1d(unknown.all(axis=0))).tolist()
-            raise UserError(f"{name}: no known value in column {columns}; leave the label out")
+        if unknown.all():
+            raise UserError(f"{name}: no known value; take another label")
     elif unknown.any():
         raise UserError(f"{name}: {int(unknown.sum())} unknown {kind} targets (NaN); leave these samples out")
     return _check_values(kind, y, name, classes)
@@ -106,6 +124,8 @@ def check_learnable(kind: str, y: np.ndarray) -> None:
         raise UserError(f"training targets: all {len(y)} samples are of class {int(y[0])}; {remedy}")
     if kind == "multilabel" and not ((y == 0).any(0) & (y == 1).any(0)).any():
         raise UserError(f"training targets: no label has both a 0 and a 1; {remedy}")
+    if kind in ("multilabel", "regression") and (empty := np.flatnonzero(np.isnan(y.reshape(len(y), -1)).all(0))).size:
+        raise UserError(f"training targets: no known value in column {empty.tolist()}; {remedy}")
     if kind == "regression" and (np.nanmax(y, 0) == np.nanmin(y, 0)).any():
         raise UserError(f"training targets: a column is constant; {remedy}")
     if kind == "survival" and not y[:, 1].any():
