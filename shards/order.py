@@ -23,7 +23,7 @@ from shards.patients import PatientUnique
 from shards.streams import Purpose, check_seed, sample_rng, stream
 from shards.subset import Subset
 
-__all__ = ["Draws", "Plan", "sample_rng"]
+__all__ = ["Draws", "Once", "Plan", "sample_rng"]
 
 WINDOW = 64
 
@@ -193,6 +193,15 @@ class Plan:
         text = f"{self.subset.source}: {n} samples, order {self.strategy}, {steps} steps of {G} an epoch"
         notes = [f"{self.dropped} samples are left out of each epoch"] if self.dropped else []
         return "; ".join([text, *notes, *self.order.notes])
+
+
+class Once(Plan):
+    """All samples of a subset, as stored: for `Loader.evaluate` alone, which pads, so that a batch may be larger than the subset."""
+
+    def __init__(self, subset: Subset, global_batch: int):
+        assert global_batch > 0, "an evaluation needs a batch size"
+        self.strategy, self.subset, self.global_batch, self.seed = "sequential", subset, global_batch, 0
+        self.order = Sequential(subset, 0, global_batch)
 
 
 def check_batch(global_batch: int, samples: int, source: str) -> None:
