@@ -1,0 +1,106 @@
+"""Bars with intervals, and how a value grows with the labels trained on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trainer.reporting.figures import INK, Plot, canvas, plain, svg
+from trainer.reporting.groups import Amount, Entry, Group
+from trainer.reporting.words import number
+
+CHANCE = {"auc": 0.5, "auc_micro": 0.5, "image_auc": 0.5, "c_index": 0.5}
+Styles = dict[str, dict[str, Any]]
+
+
+def bars(group: Group, amount: Amount, styles: Styles) -> Plot:
+    """One bar a setting, the best on top; dots are seeds."""
+    entries = [e for e in group.at(amount) if not math.isnan(e.measured.value)]
+    with canvas(0.55 + 0.42 * max(1, len(entries))) as figure:
+        axes = figure.add_subplot()
+        for y, e in enumerate(entries):
+            _bar(axes, y, e, styles[e.label])
+        if group.primary in CHANCE:
+            axes.axvline(CHANCE[group.primary], color=INK, linewidth=0.8, linestyle=":")
+        axes.set_ylim(len(entries) - 0.4, -0.75)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(plain(group.primary) + ("" if group.higher_is_better else " (lower is better)"))
+        uri = svg(figure)
+    undefined = len(group.at(amount)) - len(entries)
+    caption = "Bars: mean over seeds; lines: interval over patients; dots: seeds."
+    caption += " Dotted line: chance." if group.primary in CHANCE else ""
+    caption += f" {undefined} without a defined value are left out." if undefined else ""
+    return Plot(f"{group.primary}, {amount.name}", caption, uri)
+
+
+def _bar(axes: Any, y: int, e: Entry, style: dict[str, Any]) -> None:
+    m = e.measured
+    pale = e.setting.scratch or e.setting.control is not None
+    axes.barh(
+        y, m.value, height=0.42, color=style["color"], alpha=0.35 if pale else 0.75, hatch="///" if pale else None
+    )
+    if m.interval and not any(map(math.isnan, m.interval)):
+        axes.plot(m.interval, (y, y), color=INK, linewidth=1.4, solid_capstyle="butt")
+    axes.plot(m.per_seed, [y] * len(m.per_seed), "o", color=INK, markersize=2.6, alpha=0.8)
+    leak = "  LEAK" if e.leaking else ""
+    axes.annotate(
+        f"{plain(e.label)}  {number(m.value)}{leak}",
+        (0, y - 0.27),
+        (2, 0),
+        textcoords="offset points",
+        va="bottom",
+        fontsize=8,
+    )
+
+
+def efficiency(group: Group, styles: Styles) -> list[Plot]:
+    """Value against the fraction of labels, and against cases a class, where there are several."""
+    fractions = [a for a in group.amounts if not a.shots]
+    shots = [a for a in group.amounts if a.shots]
+    out = []
+    if len(fractions) > 1:
+        out.append(
+            _curve(group, fractions, [100 * a.fraction for a in fractions], "labels of the training split (%)", styles)
+        )
+    if len(shots) > 1:
+        out.append(_curve(group, shots, [float(a.shots) for a in shots], "cases a class", styles))
+    return out
+
+
+def _curve(group: Group, amounts: list[Amount], at: list[float], label: str, styles: Styles) -> Plot:
+    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+    x = dict(zip(amounts, at, strict=True))
+    settings = [s for s in group.settings if sum(e.setting == s and e.amount in x for e in group.entries)]
+    with canvas(3.2 + 0.17 * len(settings)) as figure:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        for i, s in enumerate(settings):
+            # Intervals of several settings at one amount stand side by side.
+            aside = 1.03 ** (i - (len(settings) - 1) / 2)
+            _line(
+                axes,
+                sorted((e for e in group.entries if e.setting == s and e.amount in x), key=lambda e: x[e.amount]),
+                x,
+                aside,
+                styles,
+            )
+        axes.xaxis.set_major_locator(FixedLocator(at))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticklabels([f"{v:g}" for v in at])
+        axes.set(xlabel=label, ylabel=plain(group.primary))
+        axes.grid(alpha=0.25)
+        figure.legend(loc="outside lower left", fontsize=8, frameon=False)
+        uri = svg(figure)
+    return Plot("Label efficiency", f"{group.primary} by {label}, logarithmic; lines: interval over patients.", uri)
+
+
+def _line(axes: Any, entries: list[Entry], x: dict[Amount, float], aside: float, styles: Styles) -> None:
+    at = [x[e.amount] * aside for e in entries]
+    style = styles[entries[0].label]
+    axes.plot(at, [e.measured.value for e in entries], marker="o", markersize=4, label=plain(entries[0].label), **style)
+    for position, e in zip(at, entries, strict=True):
+        if e.measured.interval:
+            axes.plot((position, position), e.measured.interval, color=style["color"], linewidth=1)

@@ -1,0 +1,83 @@
+"""Paired bootstrap of every entry against the best one, against its own scratch, and of a control against what it controls.
+
+All are made on the same test patients. The best entry was found on these patients, and many pairs are tested: p values are
+therefore also given after Holm's correction over a group (Holm 1979, Scand. J. Statist. 6, 65).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from trainer.errors import UserError
+from trainer.reporting import cases
+from trainer.reporting.groups import Entry, Group
+
+BEST, SCRATCH, CONTROLLED = "best", "scratch", "without control"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`entry` minus `other` in the group's primary metric; `problem` says why there is no number."""
+
+    against: str
+    entry: Entry
+    other: Entry
+    difference: float = float("nan")
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+    p: float = float("nan")
+    p_holm: float = float("nan")
+    problem: str = ""
+
+
+def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
+    """Every comparison of a group, with Holm's correction over all of them."""
+    out = []
+    for amount in group.amounts:
+        entries = group.at(amount)
+        best = group.best(amount)
+        for entry in entries:
+            for against, other in _others(entry, entries, best):
+                out.append(_tested(against, entry, other, group.primary, draws, seed))
+    # The same two entries may meet as best and as scratch: one test, counted once.
+    tests = {frozenset((id(t.entry), id(t.other))): t.p for t in out if t.p == t.p}
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    return [replace(t, p_holm=corrected.get(frozenset((id(t.entry), id(t.other))), float("nan"))) for t in out]
+
+
+def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Iterator[tuple[str, Entry]]:
+    if best is not None and best is not entry:
+        yield BEST, best
+    s = entry.setting
+    alike = [e for e in entries if e is not entry and e.setting.method == s.method and e.setting.mode == s.mode]
+    alike = [e for e in alike if e.setting.inputs == s.inputs]
+    # Where two scratch runs differ in nothing that is named, `entries` has the better one first: the harder opponent.
+    scratch = [e for e in alike if e.setting.scratch and e.setting.control == s.control]
+    if scratch and not s.scratch:
+        yield SCRATCH, scratch[0]
+    plain = [e for e in alike if s.control and e.setting.control is None and e.setting.init == s.init]
+    if plain:
+        yield CONTROLLED, plain[0]
+
+
+def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, seed: int) -> Pair:
+    from trainer.downstream.metrics import METRICS
+    from trainer.downstream.statistics import paired
+
+    try:
+        found = paired(
+            cases.predictions(entry.results), cases.predictions(other.results), METRICS[metric], draws=draws, seed=seed
+        )
+    except UserError as e:  # other test cases: said in the table, no number
+        return Pair(against, entry, other, problem=str(e))
+    return Pair(against, entry, other, found.difference, (found.low, found.high), found.p)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Step-down adjusted p values, in the order given."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    out, so_far = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (len(p) - rank) * p[i]))
+        out[i] = so_far
+    return out

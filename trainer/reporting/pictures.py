@@ -1,0 +1,145 @@
+"""Example masks over images, and features in two dimensions.
+
+Shape letters: H height, W width, C channels, N cases, D width of the features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import UserError
+from trainer.reporting.cases import MEND
+from trainer.reporting.curves import chosen
+from trainer.reporting.figures import COLOURS, Plot, canvas, plain, png
+from trainer.reporting.groups import Amount, Entry, Group
+
+FEATURES = "features.npz"
+MOST_PANELS, MOST_EXAMPLES = 4, 4
+MOST_POINTS, FEWEST_POINTS = 2000, 12
+MOST_CLASSES = 12  # distinct labels; more, or broken numbers, are shown on a scale
+TRUTH, PREDICTED = "#00e5ff", "#ff2fd6"
+
+
+def arrays(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Raises: UserError: missing, damaged, or without one of the arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[n] for n in names]
+    except Exception as e:  # a damaged archive fails in many ways
+        raise UserError(f"{path}: cannot read {', '.join(names)} from it ({type(e).__name__}: {e}); {MEND}") from e
+
+
+# ------------------------------------------------------------------------------------------------------------------- masks
+
+
+def examples(group: Group, amount: Amount) -> list[Plot]:
+    """Truth and prediction as outlines on the same cases, a plot a setting."""
+    return [_examples(e, amount) for e in chosen(group, amount, MOST_PANELS) if e.first.content.examples]
+
+
+def _examples(e: Entry, amount: Amount) -> Plot:
+    names = e.first.content.examples[:MOST_EXAMPLES]
+    with canvas(1.75 * len(names)) as figure:
+        grid = figure.subplots(len(names), 3, squeeze=False)
+        for row, name in zip(grid, names, strict=True):
+            _example(row, e.first.folder / name)
+        for axes, title in zip(grid[0], ("image", "true", "predicted"), strict=True):
+            axes.set_title(title, fontsize=9)
+        uri = png(figure)
+    caption = f"Seed {e.first.content.seeds[0]}. Cyan: true outline, magenta: predicted; empty where a mask is empty."
+    return Plot(f"Examples, {e.label}, {amount.name}", caption, uri)
+
+
+def _example(row: Any, path: Path) -> None:
+    image_HWC, truth_HW, predicted_HW = arrays(path, ("image_HWC", "truth_HW", "predicted_HW"))
+    shape = image_HWC.shape[:2]
+    if image_HWC.ndim != 3 or truth_HW.shape != shape or predicted_HW.shape != shape:
+        found = f"image {image_HWC.shape}, truth {truth_HW.shape}, predicted {predicted_HW.shape}"
+        raise UserError(f"{path}: image and masks differ in size ({found}); {MEND}")
+    image = np.repeat(image_HWC[..., :1], 3, 2) if image_HWC.shape[2] < 3 else image_HWC[..., :3]
+    for axes, outlines in zip(
+        row, ((), ((truth_HW, TRUTH),), ((truth_HW, TRUTH), (predicted_HW, PREDICTED))), strict=True
+    ):
+        axes.imshow(image, interpolation="nearest")
+        for mask_HW, colour in outlines:
+            if (mask_HW > 0).any():
+                # A border of nothing closes the outline of a mask that touches the image's edge.
+                axes.contour(
+                    np.arange(-1, shape[1] + 1),
+                    np.arange(-1, shape[0] + 1),
+                    np.pad(mask_HW > 0, 1),
+                    [0.5],
+                    colors=colour,
+                    linewidths=1.2,
+                )
+        axes.set(xticks=[], yticks=[], xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
+    row[0].set_ylabel(plain(path.stem[:24]), fontsize=7)
+
+
+# ---------------------------------------------------------------------------------------------------------------- features
+
+
+def features(group: Group, amount: Amount, seed: int) -> list[Plot]:
+    """t-SNE of features.npz (x_ND, label_N), where it lies beside a result."""
+    shown = [e for e in chosen(group, amount, len(group.entries)) if (e.first.folder / FEATURES).is_file()]
+    plots = (_features(e, amount, seed) for e in shown[:MOST_PANELS])
+    return [p for p in plots if p is not None]
+
+
+def _features(e: Entry, amount: Amount, seed: int) -> Plot | None:
+    from trainer.projection import project
+
+    path = e.first.folder / FEATURES
+    x_ND, label_N = arrays(path, ("x_ND", "label_N"))
+    if x_ND.ndim != 2 or label_N.shape != (len(x_ND),) or not np.isfinite(x_ND).all():
+        raise UserError(
+            f"{path}: x_ND {x_ND.shape} and label_N {label_N.shape} are not finite features with a label each; {MEND}"
+        )
+    if len(x_ND) < FEWEST_POINTS:
+        return None
+    kept_N = np.sort(np.random.default_rng(seed).permutation(len(x_ND))[:MOST_POINTS])
+    at_N2, label_N = project(x_ND[kept_N].astype(np.float32), seed), label_N[kept_N]
+    with canvas(4.2) as figure:
+        axes = figure.add_subplot()
+        _scatter(figure, axes, at_N2, label_N, e)
+        axes.set(xticks=[], yticks=[])
+        uri = png(figure)
+    some = f"{len(kept_N)} of {len(x_ND)} cases" if len(kept_N) < len(x_ND) else f"{len(x_ND)} cases"
+    return Plot(
+        f"Features, {e.label}, {amount.name}",
+        f"t-SNE of {some}, coloured by the label; distances between clusters mean little.",
+        uri,
+    )
+
+
+def _scatter(figure: Any, axes: Any, at_N2: np.ndarray, label_N: np.ndarray, e: Entry) -> None:
+    numeric = label_N.dtype.kind in "fiu"
+    known_N = ~np.isnan(label_N.astype(float)) if numeric else np.ones(len(label_N), bool)
+    values = np.unique(label_N[known_N])
+    axes.scatter(*at_N2[~known_N].T, s=8, color="#cccccc")
+    if numeric and (len(values) > MOST_CLASSES or (values != np.round(values)).any()):
+        points = axes.scatter(*at_N2[known_N].T, s=8, c=label_N[known_N], cmap="viridis")
+        figure.colorbar(points, ax=axes, shrink=0.7)
+        return
+    for i, value in enumerate(values[: 2 * MOST_CLASSES]):
+        here_N = label_N == value
+        name = _class_name(value, e) if numeric else str(value)
+        axes.scatter(
+            *at_N2[here_N].T,
+            s=10,
+            alpha=0.8,
+            color=COLOURS[i % len(COLOURS)],
+            marker="o^sD"[i // len(COLOURS) % 4],
+            label=plain(f"{name} ({int(here_N.sum())})"),
+        )
+    figure.legend(loc="outside lower left", fontsize=8, frameon=False, ncols=2)
+
+
+def _class_name(code: Any, e: Entry) -> str:
+    from trainer.reporting import cases
+
+    classes = cases.predictions(e.results)[0].classes
+    return classes[int(code)] if 0 <= code < len(classes) else f"{code:g}"

@@ -1,0 +1,156 @@
+"""From folders of runs to compare.md, compare.csv and index.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainer.errors import UserError
+from trainer.manifest import write_atomic
+from trainer.reporting import bars, cases, curves, page, pictures, table, words
+from trainer.reporting.collect import Running, collect
+from trainer.reporting.figures import Plot, styles
+from trainer.reporting.groups import Group, group
+from trainer.reporting.pairs import Pair, pairs
+from trainer.reporting.table import Table
+
+FILES = ("compare.md", "compare.csv", "index.html")
+TITLE = "Fine-tune results"
+
+
+@dataclass
+class Report:
+    """What the three files say; plots are drawn once."""
+
+    groups: list[Group]
+    running: tuple[Running, ...]
+    draws: int
+    seed: int
+    tested: dict[str, list[Pair]] = field(default_factory=dict)
+    plots: dict[str, list[Plot]] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [t for g in self.groups for t in self.tested[g.name]]
+
+
+def build(paths: Sequence[Path], draws: int, seed: int) -> Report:
+    """Reads, checks and tests everything under `paths`.
+
+    Raises:
+        UserError: nothing found, or anything found that cannot be read or does not fit together; all problems at once.
+    """
+    found = collect(paths)
+    problems = [p for r in found.results for p in cases.check(r)]
+    if problems:
+        raise UserError(problems)
+    report = Report(group(found.results), found.running, draws, seed)
+    labels = sorted({e.label for g in report.groups for e in g.entries})
+    for g in report.groups:
+        report.tested[g.name] = pairs(g, draws, seed)
+        report.plots[g.name] = draw(g, labels, seed)
+    return report
+
+
+def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
+    """Bars for every amount and curves over amounts; what lies behind them for the largest amount."""
+    style, most = styles(labels, g.entries), g.amounts[-1]
+    out = [bars.bars(g, a, style) for a in reversed(g.amounts)] + bars.efficiency(g, style)
+    if g.kind in ("binary", "multilabel"):
+        curve = curves.roc(g, most, style)
+        out += [curve] if curve else []
+    if g.kind in ("binary", "multiclass", "ordinal"):
+        out += curves.confusions(g, most)
+    if g.kind == "survival":
+        out += curves.survivals(g, most)
+    return out + pictures.examples(g, most) + pictures.features(g, most, seed)
+
+
+def write(report: Report, out: Path) -> list[Path]:
+    """Writes the three files, each at once.
+
+    Raises:
+        UserError: `out` cannot be written.
+    """
+    texts = (markdown(report), table.as_csv(report.groups, report.pairs), html(report))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in zip(FILES, texts, strict=True):
+            write_atomic(out / name, text.encode())
+            (out / name).chmod(0o644)  # a report is there to be shared
+    except OSError as e:
+        raise UserError(f"--out {out}: cannot be written ({e.strerror}); give another folder") from e
+    return [out / name for name in FILES]
+
+
+def _tables(report: Report, g: Group) -> Iterator[Table]:
+    """Of one task, in the order of reading: the largest amount of labels first."""
+    for amount in reversed(g.amounts):
+        yield table.main_table(g, amount, report.tested[g.name])
+    reference = table.published(g)
+    if reference:
+        yield reference
+    yield from (t for a in reversed(g.amounts) if (t := table.other_metrics(g, a)))
+
+
+def _about(g: Group) -> str:
+    n, better = g.entries[0].first.content.n, "higher" if g.higher_is_better else "lower"
+    convention = g.entries[0].measured.convention.rstrip(".")
+    return (
+        f"{g.kind}; {g.primary}: {convention}; {better} is better; {n.test} test cases of {n.test_patients} patients."
+    )
+
+
+def markdown(report: Report) -> str:
+    doubts, notes = words.warnings(report.groups)
+    lines = [f"# {TITLE}", ""]
+    lines += [f"> **Warning**: {table.escaped(w)}\n" for w in doubts]
+    lines += [f"{table.escaped(a)}\n" for a in words.apart(report.groups)]
+    if report.running:
+        lines += _md(table.still_running(report.running))
+    if report.groups:
+        lines += _md(table.overview(report.groups))
+    for g in report.groups:
+        lines += [f"## {table.escaped(g.name)}", "", table.escaped(_about(g)), ""]
+        for t in _tables(report, g):
+            lines += _md(t, "###")
+    lines += [
+        "## How to read this",
+        "",
+        *(f"- {table.escaped(x)}" for x in words.how_to_read(report.groups, report.draws, report.seed)),
+    ]
+    lines += (
+        ["", "## What the results say of themselves", "", *(f"- {table.escaped(x)}" for x in notes)] if notes else []
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _md(t: Table, level: str = "##") -> list[str]:
+    return [f"{level} {table.escaped(t.title)}", "", table.markdown(t), ""]
+
+
+def html(report: Report) -> str:
+    doubts, notes = words.warnings(report.groups)
+    first = page.listing(doubts, "warning") + page.listing(words.apart(report.groups), "note")
+    sections = []
+    if report.running:
+        waiting = table.still_running(report.running)
+        sections.append((waiting.title, page.table(waiting)))
+    if report.groups:
+        sections.append(("All tasks", page.table(table.overview(report.groups))))
+    for g in report.groups:
+        others = [t for a in reversed(g.amounts) if (t := table.other_metrics(g, a))]
+        main = [t for t in _tables(report, g) if t not in others]
+        body = page.listing([_about(g)], "note") + "".join(
+            f"<h3>{page.escape(t.title)}</h3>{page.table(t)}" for t in main
+        )
+        body += page.plots(report.plots[g.name])
+        body += "".join(page.folded(t.title, page.table(t)) for t in others)
+        sections.append((g.name, body))
+    sections.append(
+        ("How to read this", page.listing(words.how_to_read(report.groups, report.draws, report.seed), "note"))
+    )
+    if notes:
+        sections.append(("What the results say of themselves", page.listing(notes, "note")))
+    return page.page(TITLE, sections, first)

@@ -1,0 +1,163 @@
+"""One result.json, read strictly: another format, a missing or misshapen entry or a path that leaves the folder is an error.
+
+Entries that this version does not know are left alone: an addition keeps the format's number, a change of meaning raises it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from trainer.errors import UserError
+
+NAME = "result.json"
+FORMAT = 1
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+# A metric that its convention leaves undefined on these cases is null or NaN in the file, NaN here.
+Value = Annotated[float, BeforeValidator(lambda v: float("nan") if v is None else v)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
+
+
+class Init(Part):
+    kind: Literal["pretrained", "scratch", "file"]
+    path: str | None = None
+    sha256: str | None = None
+
+
+class Leak(Part):
+    checked: bool
+    shared: int = 0
+    ids: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Counts(Part):
+    train: int
+    val: int
+    test: int
+    test_patients: int
+
+
+class Measured(Part):
+    """A metric over a result's seeds; `k` is the number of right cases a seed, where the metric is a count."""
+
+    convention: str
+    higher_is_better: bool
+    value: Value
+    per_seed: tuple[Value, ...]
+    spread: float | None
+    interval: tuple[Value, Value] | None
+    level: float = 0.95
+    draws: int = 1000
+    n: int
+    k: tuple[int, ...] | None = None
+
+
+class Hashes(Part):
+    data: str
+    config: str | None = None
+    checkpoint: str | None = None
+    code: str | None = None
+    task: str | None = None
+
+
+class Reference(Part):
+    """A published number, and the data that it was measured on."""
+
+    system: str
+    metric: str
+    value: float
+    data: str
+
+
+class Content(Part):
+    """What stands in the file."""
+
+    task: str
+    kind: Kind
+    method: str
+    mode: str
+    init: Init
+    inputs: tuple[str, ...]
+    control: str | None = None
+    leak: Leak
+    first_line: str | None = None
+    fraction: float | None = None
+    shots: int | None = None
+    draw: int | str = 0
+    seeds: tuple[int, ...]
+    n: Counts
+    primary: str
+    metrics: dict[str, Measured]
+    wall_s: float | None = None
+    hashes: Hashes
+    predictions: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+    reference: tuple[Reference, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Content:
+        problems = []
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            problems.append(f"seeds {list(self.seeds)}: one or more different ones are needed")
+        if len(self.predictions) != len(self.seeds):
+            problems.append(f"{len(self.predictions)} predictions for {len(self.seeds)} seeds")
+        if self.primary not in self.metrics:
+            problems.append(f"primary '{self.primary}' is not among the metrics ({', '.join(self.metrics)})")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            problems.append(f"fraction {self.fraction} is not in (0, 1]")
+        for name, m in self.metrics.items():
+            if len(m.per_seed) != len(self.seeds):
+                problems.append(f"metrics.{name}.per_seed has {len(m.per_seed)} values for {len(self.seeds)} seeds")
+            if m.k is not None and (len(m.k) != len(self.seeds) or not all(0 <= k <= m.n for k in m.k)):
+                problems.append(f"metrics.{name}.k {list(m.k)} does not count right cases of n {m.n}, one a seed")
+            if m.interval is not None and m.interval[0] > m.interval[1]:
+                problems.append(f"metrics.{name}.interval {list(m.interval)} is upside down")
+        for name in (*self.predictions, *self.examples):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                problems.append(f"'{name}' leaves the result's folder")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result and the folder it lies in."""
+
+    folder: Path
+    content: Content
+
+    @property
+    def measured(self) -> Measured:
+        return self.content.metrics[self.content.primary]
+
+
+def read_result(path: Path) -> Result:
+    """Raises: UserError: every problem of the file, with what to do."""
+    mend = "restore it, run the fine-tune again, or leave its folder out"
+    try:
+        text = path.read_text()
+        raw = json.loads(text)
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read as JSON ({e}); {mend}") from e
+    if not isinstance(raw, dict) or "format" not in raw:
+        raise UserError(f"{path}: not a result of launch/finetune.py (it has no 'format'); {mend}")
+    if raw["format"] != FORMAT:
+        raise UserError(
+            f"{path}: format {raw['format']!r}, this version reads {FORMAT}; use the version of medpair that wrote it, "
+            "or run the fine-tune again"
+        )
+    try:
+        return Result(path.parent, Content.model_validate_json(text))
+    except ValidationError as e:
+        raise UserError(
+            [f"{path}: {'.'.join(map(str, p['loc'])) or 'content'}: {p['msg']}; {mend}" for p in e.errors()]
+        ) from e

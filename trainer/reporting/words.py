@@ -1,0 +1,102 @@
+"""Numbers and sentences of a report, the same in Markdown and HTML."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from trainer.reporting.groups import Entry, Group
+from trainer.reporting.pairs import Pair
+from trainer.reporting.result import Measured
+
+NONE = "–"
+
+
+def number(v: float | None, sign: bool = False) -> str:
+    if v is None or math.isnan(v):
+        return NONE
+    digits = ".3f" if abs(v) < 100 else ".4g"
+    return format(v, ("+" if sign else "") + digits)
+
+
+def span(interval: tuple[float, float] | None, sign: bool = False) -> str:
+    if interval is None or any(math.isnan(v) for v in interval):
+        return NONE
+    return f"{number(interval[0], sign)} to {number(interval[1], sign)}"
+
+
+def count(m: Measured) -> str:
+    return f"{', '.join(map(str, m.k))} of {m.n}" if m.k else NONE
+
+
+def p_value(p: float) -> str:
+    return NONE if math.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def pair(t: Pair | None) -> str:
+    if t is None:
+        return NONE
+    if t.problem:
+        return "other test cases"
+    star = " *" if t.p_holm < 0.05 else ""
+    return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}"
+
+
+def cases(entry: Entry) -> str:
+    """Test cases and patients, and training cases."""
+    n = entry.first.content.n
+    return f"{n.test} ({n.test_patients} patients)"
+
+
+def trained_on(entry: Entry) -> str:
+    return ", ".join(str(v) for v in dict.fromkeys(r.content.n.train for r in entry.results))
+
+
+def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+    """First lines of the results: those that put a number in doubt, and the rest; each once, with how many say it."""
+    doubts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for g in groups:
+        for e in g.entries:
+            for r in e.results:
+                leak, line = r.content.leak, (r.content.first_line or r.content.leak.note).strip()
+                doubtful = leak.shared > 0 or not leak.checked
+                if leak.shared > 0 and str(leak.shared) not in line:
+                    line = f"{leak.shared} test patients were in the pre-training data. {line}".strip()
+                line = line or ("" if leak.checked else "It was not checked whether test patients were pre-trained on.")
+                if line:
+                    (doubts if doubtful else notes)[f"{g.name}, {e.label}, {e.amount.name}: {line}"] += 1
+    return list(doubts), list(notes)
+
+
+def apart(groups: Sequence[Group]) -> list[str]:
+    """What keeps results of one task in several tables, and where one table joins results of several versions of the code."""
+    out = [f"{g.name}: {g.apart}" for g in groups if g.apart]
+    for g in groups:
+        codes = {r.content.hashes.code for e in g.entries for r in e.results}
+        if len(codes) > 1:
+            out.append(
+                f"{g.name}: made by {len(codes)} versions of the code ({', '.join(str(c)[:12] for c in codes)})."
+            )
+        variants = sum(bool(e.setting.variant) for e in g.entries)
+        if variants:
+            out.append(
+                f"{g.name}: {variants} results share all that is compared; they are told apart by their folders."
+            )
+    return sorted(out)
+
+
+def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
+    """The conventions under which everything else stands."""
+    levels = sorted({e.measured.level for g in groups for e in g.entries})
+    named = " or ".join(f"{100 * v:g} %" for v in levels) or "95 %"
+    return [
+        f"value: mean over seeds. interval: {named}, from resampling test patients (all seeds alike); it does not know that another "
+        "seed would give another model. spread: standard deviation over seeds (and draws), which does not know that other patients "
+        "would give other numbers. k/n: right cases of each seed.",
+        "Bold: the best value of a table; controls and results with a leak cannot be it.",
+        "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
+        f"of test patients ({draws} draws, seed {seed}). scratch is the same method, mode and inputs without pre-training. * marks "
+        "p < 0.05 after Holm's correction over all pairs of the task. The best was picked on these same patients, which favours it.",
+    ]
