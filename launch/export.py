@@ -1,0 +1,47 @@
+"""A finished run for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]`.
+
+`timm`: the image encoder, as a folder that `timm.create_model("local-dir:DIR", pretrained=True)` loads. `safetensors`: all of the
+method, as a folder that medpair builds again without the data set. Both come with a model card (docs/export.md).
+Exit status: 0 done, 2 something to change in the input, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="export.py", description="A finished pre-training run as files for others.")
+    p.add_argument("run", type=Path, help="the out=FOLDER of a finished run")
+    p.add_argument("--to", required=True, choices=("timm", "safetensors"))
+    p.add_argument("--out", type=Path, help="a new folder; RUN/export/TO by default")
+    p.add_argument(
+        "--results", type=Path, nargs="+", default=[], metavar="PATH",
+        help="fine-tuning results of this run for the card: result.json files, or folders of them",
+    )  # fmt: skip
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from models.contract import MethodError
+    from trainer.errors import EXIT_OK, EXIT_USER, UserError
+    from trainer.export import export
+
+    try:
+        folder, said = export(args.run, args.to, args.out, args.results)
+    except (UserError, MethodError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_USER
+    print(f"{folder}: {said}\n{folder / 'README.md'} is its model card: read it before passing the folder on")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""A finished run as a folder for others: its image encoder for plain timm, or the whole method with what it takes to build it.
+
+--to timm          config.json  model.safetensors  README.md                        timm.create_model("local-dir:DIR", pretrained=True)
+--to safetensors   method.json  schema.npz  model.safetensors  README.md    trainer.export.load_exported("DIR")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models.contract import Method, MethodError, Schema
+from models.registry import get_method
+from models.weights import load_strict
+from trainer.card import Finished, open_run, read_schema, schema_bytes
+from trainer.errors import UserError
+from trainer.manifest import sync, write_atomic
+
+To = Literal["timm", "safetensors"]
+FORMAT = "medpair-export/1"
+# Options that say where first weights come from: a trained method does not need those files any more.
+START = ("init", "init_file", "weights")
+
+
+@dataclass
+class Exporting:
+    """A finished pre-training run, with its method built and filled, in its deployed form."""
+
+    run: Finished
+    method: Method
+    card: dict[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.run.method_name
+
+    @property
+    def licences(self) -> list[str]:
+        """Of the data sets, each once; `not stated` where one says nothing."""
+        return sorted({d["licence"] or "not stated" for d in self.sets}) or ["not recorded"]
+
+    @property
+    def sets(self) -> list[dict[str, Any]]:
+        return self.card["data"].get("sets", [])
+
+
+# ----------------------------------------------------------------------------------------------------------------- reading
+
+
+def open_finished(out: Path) -> Exporting:
+    """Opens a finished run; its data set is not needed.
+
+    Raises:
+        UserError: no run, an unfinished one, another kind of folder.
+        MethodError: weights that cannot be read or are of another method.
+    """
+    if not out.is_dir():
+        raise UserError(f"{out}: no such folder; give the out=FOLDER of a pre-training run")
+    if (out / "result.json").is_file():
+        raise UserError(
+            f"{out} holds a fine-tuned result, not a pre-training run; give the run it started from (--init)"
+        )
+    run = open_run(out)
+    method = built(run.method_name, run.options, run.schema, run.weights)
+    return Exporting(run, method, _json(out / "method.json"), run.sha256())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as e:
+        raise UserError(f"{path}: not JSON ({e}); restore the file") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not an object; restore the file")
+    return content
+
+
+def built(name: str, options: Mapping[str, Any], schema: Schema, weights: Path) -> Method:
+    """The method in its deployed form with these weights, in eval mode.
+
+    Raises:
+        MethodError: options, schema and weights that do not belong together, or a damaged file.
+    """
+    cls = get_method(name)
+    method = cls(cls.Options.parse({k: v for k, v in options.items() if k not in START}), schema)
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as e:
+        raise MethodError([f"{weights}: not a readable safetensors file ({e}); restore it"]) from e
+    load_strict(method, state, str(weights))
+    method.enter("")
+    return method.eval()
+
+
+# ----------------------------------------------------------------------------------------------------------------- writing
+
+
+def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] = ()) -> tuple[Path, str]:
+    """Writes the export of a finished run; its folder (RUN/export/TO by default) and what was checked, in a sentence.
+
+    The folder is complete or not there. results: result files (or folders of them) of fine-tunes that started from this run.
+
+    Raises:
+        UserError: not a finished run; a method without an image transformer (timm); a folder that exists; foreign results.
+    """
+    from trainer.export_card import read_results
+
+    folder = out or run / "export" / to
+    if folder.exists():
+        raise UserError(f"{folder} exists: remove it, or give another --out")
+    opened = open_finished(run)
+    if to == "timm" and (opened.method.tower() is None or opened.method.image_view() is None):
+        raise UserError(
+            f"{run}: {opened.name} has no image transformer that timm knows (it reads {', '.join(opened.method.inputs)}); "
+            "--to safetensors gives all of its encoder"
+        )
+    found = read_results(results, opened.sha256)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as e:
+        raise UserError(f"{folder}: cannot be written ({e.strerror}); give another --out") from e
+    try:
+        said = _write(opened, to, tmp, found)
+        _publish(tmp, folder)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+    return folder, said
+
+
+def _write(opened: Exporting, to: To, tmp: Path, results: Sequence[dict[str, Any]]) -> str:
+    from trainer.export_card import model_card
+
+    if to == "timm":
+        from trainer.export_timm import write_timm
+
+        said = write_timm(opened, tmp)
+    else:
+        said = _write_method(opened, tmp)
+    write_atomic(tmp / "README.md", model_card(opened, to, said, results).encode())
+    return said
+
+
+def _publish(tmp: Path, folder: Path) -> None:
+    os.chmod(tmp, 0o755)
+    for path in tmp.rglob("*"):
+        os.chmod(path, 0o755 if path.is_dir() else 0o644)
+        sync(path)
+    os.rename(tmp, folder)
+    sync(folder.parent)
+
+
+def provenance(opened: Exporting) -> dict[str, Any]:
+    """What the weights are, in plain data: nothing of the machine they were trained on."""
+    return {
+        "format": FORMAT,
+        "method": opened.name,
+        "paper": opened.method.paper,
+        "options": shown_options(opened.run.options),
+        "data": {"fingerprint": opened.run.fingerprint, "split": opened.run.config.data.split, "sets": opened.sets},
+        "weights_sha256": opened.sha256,
+        "versions": opened.card["versions"],
+    }
+
+
+def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the names of files instead of their paths."""
+    return {k: Path(v).name if isinstance(v, str) and ("/" in v or "\\" in v) else v for k, v in options.items()}
+
+
+def _write_method(opened: Exporting, tmp: Path) -> str:
+    method, card = opened.method, provenance(opened)
+    save_file({k: v.contiguous() for k, v in method.state_dict().items()}, tmp / "model.safetensors")
+    if tokenizer := opened.run.options.get("tokenizer"):
+        card["options"]["tokenizer"] = f"tokenizer{Path(tokenizer).suffix}"
+        shutil.copyfile(tokenizer, tmp / card["options"]["tokenizer"])
+    write_atomic(tmp / "schema.npz", schema_bytes(method.schema))
+    write_atomic(tmp / "method.json", json.dumps(card, indent=1).encode())
+    again = load_exported(tmp).state_dict()
+    assert all(v.equal(again[k]) for k, v in method.state_dict().items()), "what was written is not what was read"
+    return f"built again from the folder alone: all {len(again)} tensors are equal"
+
+
+# ----------------------------------------------------------------------------------------------------------- loading again
+
+
+def load_exported(folder: str | Path) -> Method:
+    """The method of an `--to safetensors` export in its deployed form (`encode`), without its data set.
+
+    Raises:
+        UserError: no such export.
+        MethodError: weights that are not the card's.
+    """
+    folder = Path(folder)
+    if not (folder / "method.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise UserError(f"{folder} holds no export of a method; make one with launch/export.py RUN --to safetensors")
+    card = _json(folder / "method.json")
+    if card.get("format") != FORMAT:
+        raise UserError(f"{folder}/method.json is not of the format {FORMAT}; export the run again")
+    options = dict(card["options"])
+    if options.get("tokenizer"):
+        options["tokenizer"] = str(folder / options["tokenizer"])
+    return built(card["method"], options, read_schema(folder / "schema.npz"), folder / "model.safetensors")

@@ -1,0 +1,138 @@
+"""The image encoder of a method as a folder that plain timm loads: names and forms are timm's already, so this is arithmetic-free.
+
+Shape letters: B images, H x W pixels, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from models.deployed import ImageView
+from models.encoders.vit import ViT
+from trainer.errors import UserError
+from trainer.export import Exporting, provenance
+from trainer.manifest import write_atomic
+
+TOLERANCE = 1e-5
+# timm's entry points by (width, depth, heads, patch); every size is overridden by model_args, so that another one does no harm.
+NAMES = {
+    (192, 12, 3, 16): "vit_tiny_patch16_224",
+    (384, 12, 6, 16): "vit_small_patch16_224",
+    (384, 12, 6, 32): "vit_small_patch32_224",
+    (768, 12, 12, 16): "vit_base_patch16_224",
+    (768, 12, 12, 32): "vit_base_patch32_224",
+    (1024, 24, 16, 16): "vit_large_patch16_224",
+}
+OTHER = "vit_base_patch16_224"
+
+
+def model_args(vit: ViT, pool: str) -> dict[str, Any]:
+    """Arguments of timm's VisionTransformer for this encoder; its pooling after the last norm, as here."""
+    block: Any = vit.blocks[0]
+    hidden, ratio = block.mlp.fc1.out_features, block.mlp.fc1.out_features / vit.dim
+    return {
+        "img_size": list(vit.img_size),
+        "patch_size": vit.patch,
+        "in_chans": vit.patch_embed.proj.in_channels,
+        "embed_dim": vit.dim,
+        "depth": len(vit.blocks),
+        "num_heads": block.attn.heads,
+        # timm cuts the hidden width off to a whole number.
+        "mlp_ratio": ratio if int(vit.dim * ratio) == hidden else (hidden + 0.5) / vit.dim,
+        "qkv_bias": block.attn.qkv.bias is not None,
+        "class_token": vit.cls_token is not None,
+        "global_pool": pool,
+        "fc_norm": False,
+    }
+
+
+def config(opened: Exporting, vit: ViT, view: ImageView) -> dict[str, Any]:
+    """config.json as timm writes it for the Hugging Face hub, and under `medpair` what it has no words for."""
+    args = model_args(vit, view.pool)
+    size = (args["embed_dim"], args["depth"], args["num_heads"], args["patch_size"])
+    notes = [_channels_note(view)] if view.channels != "rgb" else []
+    if view.own_statistics:
+        notes.append(
+            "each image and channel is standardised by its own mean and deviation; mean and std here do nothing"
+        )
+    return {
+        "architecture": NAMES.get(size, OTHER),
+        "num_classes": 0,
+        "num_features": vit.dim,
+        "global_pool": view.pool,
+        "model_args": args,
+        "pretrained_cfg": {
+            "tag": f"medpair_{opened.name}",
+            "custom_load": False,
+            "input_size": [args["in_chans"], *args["img_size"]],
+            "fixed_input_size": True,
+            "interpolation": view.resample,
+            "crop_pct": 1.0,
+            "crop_mode": "squash" if view.fit == "stretch" else "center",
+            "mean": list(view.mean or (0.0, 0.0, 0.0)),
+            "std": list(view.std or (1.0, 1.0, 1.0)),
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+            "license": ", ".join(opened.licences),
+            "paper_name": opened.method.paper,
+            "notes": notes,
+        },
+        "medpair": {
+            **provenance(opened),
+            "preprocessing": {
+                "channels": view.channels,
+                "fit": view.fit,
+                "interpolation": view.resample,
+                "per_image_standardised": view.own_statistics,
+            },
+            "pooling": view.pooling,
+        },
+    }
+
+
+def _channels_note(view: ImageView) -> str:
+    what = {"grey": "images are made grey (ITU-R 601) first", "second": "the second of three channels is taken"}
+    return f"{what[view.channels]} and repeated three times"
+
+
+def write_timm(opened: Exporting, folder: Path) -> str:
+    """Writes weights and config.json, loads them back with timm and compares; what came of it, in a sentence.
+
+    Raises:
+        UserError: the image tower is not a vision transformer of timm's kind.
+    """
+    vit, view = opened.method.tower(), opened.method.image_view()
+    if not isinstance(vit, ViT) or view is None:
+        raise UserError(f"{opened.name}: its image encoder is not one that timm has")
+    save_file({k: v.detach().float().contiguous() for k, v in vit.state_dict().items()}, folder / "model.safetensors")
+    write_atomic(folder / "config.json", json.dumps(config(opened, vit, view), indent=1).encode())
+    return f"loaded back with plain timm: token features differ by {checked(vit, folder):.1e} at most"
+
+
+@torch.no_grad()
+def checked(vit: ViT, folder: Path) -> float:
+    """Largest difference [B, L, D] of token features between the encoder and the folder as timm loads it, on noise."""
+    loaded = loaded_by_timm(folder)
+    noise = torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(2, vit.patch_embed.proj.in_channels, *vit.img_size, generator=noise)
+    difference = float((loaded.forward_features(x_BCHW) - vit.float().eval()(x_BCHW)).abs().max())
+    assert difference < TOLERANCE, f"timm's features differ from the encoder's by {difference:.1e}"
+    return difference
+
+
+def loaded_by_timm(folder: Path) -> Any:
+    """The model as anybody would load it, every name checked."""
+    import timm
+    from safetensors.torch import load_file
+
+    model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return model
