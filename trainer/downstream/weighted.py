@@ -1,0 +1,282 @@
+"""Metrics of many resamples at once: a resample is a row of weights, how often each case was drawn.
+
+Each function here prepares what does not depend on the weights (sorting, errors, confusion) and returns W_RN -> R values, equal to
+the metric of a set in which case n stands W_RN[r, n] times. NaN where that set has no value. Cases have known targets
+(`Predictions.known`); a target that is unknown in one column counts for the others.
+
+Shape letters: R resamples, N cases, K classes, labels or targets, M cases known in one column, G groups of equal values, P patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trainer.downstream.predictions import Predictions
+
+Weighted = Callable[[np.ndarray], np.ndarray]
+# Rows of the pair matrix of survival held at a time: 256 x 20,000 pairs are 20 MB.
+PAIR_ROWS = 256
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, NaN where b is zero."""
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0)
+
+
+def defined_mean(values_KR: np.ndarray) -> np.ndarray:
+    """The mean over the first axis of what is not NaN; NaN where nothing is."""
+    known_KR = ~np.isnan(values_KR)
+    return ratio(np.where(known_KR, values_KR, 0).sum(0), known_KR.sum(0))
+
+
+def columns(p: Predictions) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(case_M, truth_M, score_M) of each yes-or-no question that the predictions answer.
+
+    binary: the one; multiclass: each class against the rest; multilabel: each label, where it is known; ordinal: at least grade k,
+    for k = 1..K-1; segmentation: any true pixel, scored by the pixels predicted.
+    """
+    every = np.arange(len(p))
+    if p.kind == "binary":
+        return [(every, p.target == 1, p.score)]
+    if p.kind == "multiclass":
+        return [(every, p.target == k, p.score[:, k]) for k in range(p.score.shape[1])]
+    if p.kind == "ordinal":
+        return [(every, p.target >= k, p.score[:, k]) for k in range(1, p.score.shape[1])]
+    if p.kind == "segmentation":
+        return [(every, p.target > 0, p.score[:, 1])]
+    assert p.kind == "multilabel"
+    known_NK = ~np.isnan(p.target)
+    cases = [np.flatnonzero(known_NK[:, k]) for k in range(p.target.shape[1])]
+    return [(n, p.target[n, k] == 1, p.score[n, k]) for k, n in enumerate(cases)]
+
+
+def pooled(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All of `columns` as one question."""
+    case, truth, score = zip(*columns(p), strict=True)
+    return np.concatenate(case), np.concatenate(truth), np.concatenate(score)
+
+
+# ------------------------------------------------------------------------------------------------------------------- ranking
+
+
+def _groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(order, starts): the sorting of x and where each group of equal values begins in it."""
+    order = np.argsort(x_M, kind="stable")
+    sorted_ = x_M[order]
+    return order, np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
+
+
+def _sums(w_RM: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return w_RM if len(starts) == w_RM.shape[1] else np.add.reduceat(w_RM, starts, axis=1)
+
+
+def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
+    """Mann-Whitney U over the pairs of a positive and a negative, ties one half (Hanley and McNeil 1982)."""
+    if not len(case_M):
+        return _nothing
+    order, starts = _groups(score_M)
+    case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
+
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        w_RM = W_RN[:, case_M]
+        pos_RG = _sums(w_RM * truth_M, starts)
+        neg_RG = _sums(w_RM, starts) - pos_RG
+        half_RG = np.cumsum(neg_RG, axis=1) - neg_RG / 2
+        pairs_R = pos_RG.sum(1) * neg_RG.sum(1)
+        return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pairs_R)
+
+    return of
+
+
+def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
+    """Precision at each distinct score, weighted by the recall gained there; no interpolation."""
+    if not len(case_M):
+        return _nothing
+    order, starts = _groups(-score_M)
+    case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
+
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        w_RM = W_RN[:, case_M]
+        pos_RG = _sums(w_RM * truth_M, starts)
+        seen_RG = np.cumsum(_sums(w_RM, starts), axis=1)
+        precision_RG = np.cumsum(pos_RG, axis=1) / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
+        return ratio(np.einsum("rg,rg->r", precision_RG, pos_RG), pos_RG.sum(1))
+
+    return of
+
+
+def _nothing(W_RN: np.ndarray) -> np.ndarray:
+    return np.full(len(W_RN), np.nan)
+
+
+def macro(parts: Sequence[Weighted]) -> Weighted:
+    """The mean of those parts that have a value."""
+    return lambda W_RN: defined_mean(np.stack([part(W_RN) for part in parts]))
+
+
+# ----------------------------------------------------------------------------------------------------------------- decisions
+
+
+def confusion(p: Predictions, of_RKK: Callable[[np.ndarray], np.ndarray]) -> Weighted:
+    """A function of the confusion matrices [R, true, predicted]."""
+    from scipy.sparse import csr_array
+
+    K = 2 if p.kind == "binary" else p.score.shape[1]
+    cell_N = p.truth() * K + p.decided()
+    to_cell = csr_array((np.ones(len(p)), (cell_N, np.arange(len(p)))), shape=(K * K, len(p)))
+    return lambda W_RN: of_RKK((to_cell @ W_RN.T).T.reshape(-1, K, K))
+
+
+def accuracy(C_RKK: np.ndarray) -> np.ndarray:
+    """The share on the diagonal."""
+    return ratio(np.trace(C_RKK, axis1=1, axis2=2), C_RKK.sum((1, 2)))
+
+
+def balanced_accuracy(C_RKK: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that have a true case."""
+    return defined_mean(ratio(np.diagonal(C_RKK, axis1=1, axis2=2), C_RKK.sum(2)).T)
+
+
+def f1_macro(C_RKK: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that are true or predicted of some case."""
+    return defined_mean(ratio(2 * np.diagonal(C_RKK, axis1=1, axis2=2), C_RKK.sum(1) + C_RKK.sum(2)).T)
+
+
+def kappa_quadratic(C_RKK: np.ndarray) -> np.ndarray:
+    """1 - observed / expected squared distance of the grades (Cohen 1968)."""
+    grade_K = np.arange(C_RKK.shape[1], dtype=np.float64)
+    distance_KK = (grade_K[:, None] - grade_K) ** 2
+    observed_R = (C_RKK * distance_KK).sum((1, 2))
+    expected_R = np.einsum("ri,ij,rj->r", C_RKK.sum(2), distance_KK, C_RKK.sum(1))
+    return 1 - ratio(observed_R * C_RKK.sum((1, 2)), expected_R)
+
+
+def f1_labels(p: Predictions) -> Weighted:
+    """Mean over labels of the F1 of the positive class; labels that are neither true nor predicted of a known case are left out."""
+
+    def one(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
+        yes_M = score_M > 0.5
+        right_M, either_M = 2.0 * (truth_M & yes_M), truth_M.astype(np.float64) + yes_M
+        return lambda W_RN: ratio(W_RN[:, case_M] @ right_M, W_RN[:, case_M] @ either_M)
+
+    return macro([one(*c) for c in columns(p)])
+
+
+# ------------------------------------------------------------------------------------------------------------------- numbers
+
+
+def _targets(p: Predictions) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(case_M, target_M, score_M) of each target, where it is known."""
+    cases = [np.flatnonzero(~np.isnan(y_N)) for y_N in p.targets.T]
+    return [(n, p.targets[n, k], p.scores[n, k]) for k, n in enumerate(cases)]
+
+
+def mse(p: Predictions) -> Weighted:
+    """Sum over targets of the mean squared error in units of `scale_K`; NaN if a target is not known at all."""
+    assert p.scale_K is not None, (
+        "the metric mse needs Predictions.scale_K, the targets' deviations over the training split"
+    )
+    parts = [_mean(n, ((y - s) / c) ** 2) for (n, y, s), c in zip(_targets(p), p.scale_K, strict=True)]
+    return lambda W_RN: np.sum([part(W_RN) for part in parts], axis=0)
+
+
+def mae(p: Predictions) -> Weighted:
+    """Mean over targets of the mean absolute error."""
+    return macro([_mean(n, np.abs(y - s)) for n, y, s in _targets(p)])
+
+
+def _mean(case_M: np.ndarray, x_M: np.ndarray) -> Weighted:
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        w_RM = W_RN[:, case_M]
+        return ratio(w_RM @ x_M, w_RM.sum(1))
+
+    return of
+
+
+def _constant(w_RM: np.ndarray, x_RM: np.ndarray) -> np.ndarray:
+    """[R] whether all that was drawn is one value: exactly, since a variance of rounding errors would pass for one."""
+    drawn_RM = w_RM > 0
+    return np.where(drawn_RM, x_RM, -np.inf).max(1) <= np.where(drawn_RM, x_RM, np.inf).min(1)
+
+
+def r2(p: Predictions) -> Weighted:
+    """Mean over targets of 1 - squared error / squared deviation from the mean; a constant target has no value."""
+
+    def one(case_M: np.ndarray, y_M: np.ndarray, s_M: np.ndarray) -> Weighted:
+        def of(W_RN: np.ndarray) -> np.ndarray:
+            w_RM = W_RN[:, case_M]
+            mean_R = ratio(w_RM @ y_M, w_RM.sum(1))
+            around_R = (w_RM * (y_M - mean_R[:, None]) ** 2).sum(1)
+            return np.where(_constant(w_RM, y_M[None]), np.nan, 1 - ratio(w_RM @ (y_M - s_M) ** 2, around_R))
+
+        return of if len(case_M) else _nothing
+
+    return macro([one(*t) for t in _targets(p)])
+
+
+def correlation(p: Predictions, ranks: bool) -> Weighted:
+    """Mean over targets of Pearson's correlation, of the mid-ranks within each resample where `ranks` (Spearman)."""
+
+    def one(case_M: np.ndarray, y_M: np.ndarray, s_M: np.ndarray) -> Weighted:
+        a, b = (_midranks(v) if ranks else _as_is(v - v.mean()) for v in (y_M, s_M)) if len(case_M) else (None, None)
+
+        def of(W_RN: np.ndarray) -> np.ndarray:
+            w_RM = W_RN[:, case_M]
+            return _pearson(w_RM, a(w_RM), b(w_RM))  # type: ignore[misc]
+
+        return of if len(case_M) else _nothing
+
+    return macro([one(*t) for t in _targets(p)])
+
+
+def _as_is(x_M: np.ndarray) -> Weighted:
+    return lambda w_RM: np.broadcast_to(x_M, w_RM.shape)
+
+
+def _midranks(x_M: np.ndarray) -> Weighted:
+    order, starts = _groups(x_M)
+    group_M = np.empty(len(x_M), dtype=np.int64)
+    group_M[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(x_M))))
+
+    def of(w_RM: np.ndarray) -> np.ndarray:
+        w_RG = _sums(w_RM[:, order], starts)
+        return (np.cumsum(w_RG, axis=1) - (w_RG - 1) / 2)[:, group_M]
+
+    return of
+
+
+def _pearson(w_RM: np.ndarray, a_RM: np.ndarray, b_RM: np.ndarray) -> np.ndarray:
+    n_R = w_RM.sum(1)
+    da_RM, db_RM = (x - ratio((w_RM * x).sum(1), n_R)[:, None] for x in (a_RM, b_RM))
+    both_R = (w_RM * da_RM * db_RM).sum(1)
+    deviation_R = np.sqrt((w_RM * da_RM**2).sum(1)) * np.sqrt((w_RM * db_RM**2).sum(1))
+    value_R = np.clip(ratio(both_R, deviation_R), -1, 1)
+    return np.where(_constant(w_RM, a_RM) | _constant(w_RM, b_RM), np.nan, value_R)
+
+
+# ------------------------------------------------------------------------------------------------------------------ survival
+
+
+def c_index(p: Predictions) -> Weighted:
+    """Harrell's C (1982): of the comparable pairs, the share whose earlier event has the higher risk; equal risks count one half.
+
+    A pair is comparable when the earlier time is an event, or when of two equal times just one is.
+    """
+    time_N, event_N = p.target[:, 0], p.target[:, 1] == 1
+    first = np.flatnonzero(event_N)
+
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        right_R, pairs_R = np.zeros(len(W_RN)), np.zeros(len(W_RN))
+        W32_NR = W_RN.T.astype(np.float32)  # sums of a row of pairs are whole or half, far below 2 ** 24: exact
+        for start in range(0, len(first), PAIR_ROWS):
+            i = first[start : start + PAIR_ROWS]
+            later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
+            higher_IN = (p.score < p.score[i, None]) + 0.5 * (p.score == p.score[i, None])
+            w_IR = W_RN[:, i].T
+            right_R += (w_IR * ((later_IN * higher_IN).astype(np.float32) @ W32_NR)).sum(0)
+            pairs_R += (w_IR * (later_IN.astype(np.float32) @ W32_NR)).sum(0)
+        return ratio(right_R, pairs_R)
+
+    return of
