@@ -17,11 +17,14 @@ import signal
 import sys
 from typing import Any
 
-RANK = int(os.environ.get("RANK", "0"))
+
+def this_rank() -> int:
+    """Asked when needed: forking.py loads this before the ranks exist."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def mine(fault: dict[str, Any]) -> bool:
-    return fault.get("rank", RANK) == RANK
+    return fault.get("rank", this_rank()) == this_rank()
 
 
 def plant(faults: dict[str, dict[str, Any]]) -> None:
@@ -57,7 +60,7 @@ def after_step(faults: dict[str, dict[str, Any]], done: int) -> None:
             number = getattr(signal, fault["name"])
             if not fault.get("group"):
                 os.kill(os.getpid(), number)
-            elif RANK == 0:
+            elif this_rank() == 0:
                 os.killpg(os.getpgrp(), number)
         if kind == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))

@@ -1,0 +1,119 @@
+"""Every registered method through real DeepSpeed ranks, at the sizes of its demo recipe: a new method is tested by being there.
+
+What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.registry import get_method, method_names
+from tests.trainer.forking import Forks
+from tests.trainer.launching import rows
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
+BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
+Run = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def forks(demo_cohort: Path) -> Iterator[Forks]:
+    opened = Forks(demo_cohort)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module", params=method_names())
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def words(name: str, demo_cohort: Path) -> list[str]:
+    """The command line of all runs of a method; few steps of every stage that it has, validation and pictures included."""
+    from trainer.data import open_data
+    from trainer.recipe import build_config
+    from trainer.run import build_method
+
+    config, _ = build_config(name, f"{name}-demo", [f"data.path={demo_cohort}"])
+    data = open_data(config)
+    earlier = [f"stages.{s.name}.steps={BEFORE}" for s in build_method(config, data).stages()[:-1]]
+    data.close()
+    return ["--method", name, f"steps={STEPS}", "global_batch=8", "optim.lr=1e-3", "checkpoint.every=100", *earlier]
+
+
+@pytest.fixture(scope="module")
+def run(words: list[str], name: str, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """run(world, *more words): the rows of metrics.jsonl, of a method without dropout (each rank draws its own)."""
+    still = [f"method.{o}=0" for o in get_method(name).Options.model_fields if o.endswith(("dropout", "drop_path"))]
+
+    def make(world: int, *more: str) -> list[dict[str, Any]]:
+        out = tmp_path_factory.mktemp(name) / "run"
+        ended = forks.launch(world, [*words, *still, *more, f"out={out}"])
+        assert ended.codes == [0] * world, ended.text
+        return rows(out)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def plain(run: Run) -> list[dict[str, Any]]:
+    """Two ranks, nothing sharded, float32: what the other ways are compared with."""
+    made = run(2, "zero.stage=0")
+    first, last = made[-STEPS]["loss"], made[-1]["loss"]
+    assert first != last, "nothing is learned: the comparisons would prove nothing"
+    return made
+
+
+def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]], rel: float) -> None:
+    """Every loss term, in training and held back, step by step."""
+    assert [r["keys"] for r in a] == [r["keys"] for r in b]
+    for one, other in zip(a, b, strict=True):
+        terms = [k for k in one if k == "loss" or k.startswith(("loss/", "val/loss/"))]
+        assert len(terms) >= 2, terms
+        assert [k for k in other if k in terms] == terms
+        for term in terms:
+            assert other[term] == pytest.approx(one[term], rel=rel, abs=rel), (one["step"], term)
+
+
+def test_a_kill_changes_nothing(words: list[str], forks: Forks, tmp_path: Path) -> None:
+    """SIGKILL between two checkpoints: the same command gives losses, gradients, keys and weights bit for bit."""
+    words = [*words, "steps=8", "checkpoint.every=3", "data.workers=2"]
+    whole = forks.launch(2, [*words, f"out={tmp_path / 'whole'}"])
+    assert whole.codes == [0, 0], whole.text
+    total = rows(tmp_path / "whole")[-1]["step"]
+    died = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"], {"die": {"step": total - 3}})
+    assert died.codes == [-9, -9], died.text
+    again = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"])
+    assert again.codes == [0, 0], again.text
+    assert f"step-{total - 5:08d}" in again.outputs[0], "it goes on from the checkpoint before the kill"
+    timed = ("samples_per_s", "data_wait", "peak_memory")
+    assert _without(timed, rows(tmp_path / "cut")) == _without(timed, rows(tmp_path / "whole"))
+    names = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.safetensors"))
+    assert Path("weights.safetensors") in names
+    for file in names:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+def _without(names: tuple[str, ...], made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in names} for row in made]
+
+
+def test_zero_3_computes_what_zero_0_does(run: Run, plain: list[dict[str, Any]]) -> None:
+    assert_same(plain, run(2, "zero.stage=3"), rel=1e-5)
+
+
+def test_bfloat16_stays_near_float32(run: Run, plain: list[dict[str, Any]]) -> None:
+    made = run(2, "zero.stage=1", "precision=bf16")
+    assert not any(r["skipped"] for r in made)
+    assert_same(plain, made, rel=0.05)
+    assert [r["loss"] for r in made] != [r["loss"] for r in plain], "it did run in bf16"
+
+
+def test_one_rank_of_eight_equals_two_of_four(run: Run, plain: list[dict[str, Any]]) -> None:
+    """Compared with ZeRO-0 on two ranks, this one under ZeRO-1."""
+    assert_same(plain, run(1, "zero.stage=1"), rel=1e-5)
