@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from trainer import manifest
+from trainer import fence, manifest
 from trainer.config import Checkpoint
 from trainer.engine import Engine
 from trainer.errors import TrainingError, UserError
@@ -86,7 +86,7 @@ class Checkpoints:
         Raises:
             TrainingError: on every rank, when any rank could not write; the last complete checkpoint is untouched.
         """
-        final, tmp = self.path(step), self.folder / f".tmp-step-{step:08d}"
+        final, tmp = self.path(step), self.folder / f".tmp-step-{step:08d}{fence.Life.here().tag}"
         if from_main(final.exists):
             return final
         try:
@@ -117,6 +117,7 @@ class Checkpoints:
         return final
 
     def _prepare(self, tmp: Path) -> None:
+        fence.check(tmp)
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in [*self.folder.glob(".tmp-*"), *self.folder.glob(".trash-*"), *self.folder.glob(".universal-*")]:
             shutil.rmtree(stale, ignore_errors=True)

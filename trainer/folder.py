@@ -10,12 +10,14 @@ out/weights.safetensors       weights at the end of the run, with method.json be
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from trainer import fence
 from trainer.config import Config, differences
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
@@ -34,17 +36,17 @@ class RunFolder:
         Raises:
             UserError: not writable, in use by another process, or holding a run with another configuration.
         """
+        life = fence.Life.here()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            free = self._try_lock()
         except OSError as e:
             raise UserError(f"out={self.path}: cannot be written ({e.strerror}); give another out=FOLDER") from e
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+        before = fence.holder(self.path)
+        if not free and not life.succeeds(before):
             raise UserError(
-                f"out={self.path}: another process is training in it; wait for it, or give another out=FOLDER"
-            ) from e
+                f"out={self.path}: another process is training in it ({before or 'unknown'}); wait for it, or give another out=FOLDER"
+            )
         stored = self._stored()
         if stored is not None and not config.resume.accept_config:
             changed = differences(stored["config"], resolved)
@@ -55,6 +57,35 @@ class RunFolder:
                         "give another out=FOLDER for a new run, or resume.accept_config=true to go on with the new values"
                     ]
                 )
+
+        if not free:
+            self._replace_lock()
+        fence.take(self.path, life)
+
+    def _try_lock(self) -> bool:
+        """Whether the folder's lock is ours. Where files cannot be locked, the fence alone keeps lives apart."""
+        while True:
+            fd = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                if e.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                    self._lock = fd
+                    return True
+                os.close(fd)
+                return False
+            # A later life may have put a new lock file there between the two calls.
+            if os.path.exists(self.path / ".lock") and os.path.samestat(os.fstat(fd), os.stat(self.path / ".lock")):
+                self._lock = fd
+                return True
+            os.close(fd)
+
+    def _replace_lock(self) -> None:
+        """A lock of our own in place of one that an earlier life of this job still holds."""
+        new = self.path / f".lock{fence.Life.here().tag}"
+        self._lock = os.open(new, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.replace(new, self.path / ".lock")
 
     def record(self, resolved: dict[str, Any], versions: dict[str, str]) -> None:
         """Writes what the run is, once nothing speaks against going on: a refused command leaves the folder as it was.
@@ -81,6 +112,7 @@ class RunFolder:
             raise UserError(f"{path}: not JSON ({e}); restore it or give another out=FOLDER") from e
 
     def release(self) -> None:
+        fence.leave(self.path)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

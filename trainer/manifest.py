@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer import fence
+
 NAME = "manifest.json"
 
 
@@ -29,6 +31,7 @@ def sync(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """A reader sees the old bytes or the new ones, whatever happens in between."""
+    fence.check(path)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "wb") as f:
@@ -46,6 +49,7 @@ def publish(tmp: Path, final: Path, entries: Mapping[str, Mapping[str, int | str
     write_atomic(tmp / NAME, json.dumps({"files": entries}, indent=1, sort_keys=True).encode())
     for folder in {tmp, *(p for p in tmp.rglob("*") if p.is_dir())}:
         sync(folder)
+    fence.check(final)
     os.rename(tmp, final)
     sync(final.parent)
 
@@ -73,6 +77,7 @@ def remove(folder: Path) -> None:
     """Deletes a folder so that a half-deleted one is never taken for a complete one."""
     if not folder.exists():
         return
+    fence.check(folder)
     trash = folder.with_name(f".trash-{folder.name}")
     shutil.rmtree(trash, ignore_errors=True)
     os.rename(folder, trash)

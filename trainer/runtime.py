@@ -190,6 +190,8 @@ class StopFlag:
     def install(self) -> StopFlag:
         for s in self.SIGNALS:
             signal.signal(s, self._take)
+        # A cluster job starts with these held back, so that one sent during start-up arrives here (trainer/cluster/job.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
         return self
 
     def _take(self, number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainer import fence
 from trainer.manifest import write_atomic
 from trainer.runtime import Runtime
 
@@ -35,7 +36,7 @@ class Tracker:
     """
 
     def __init__(self, out: Path, runtime: Runtime, step: int, total: int, every: int, tensorboard: bool):
-        self.main, self.total, self.every = runtime.main, total, every
+        self.main, self.total, self.every, self.out = runtime.main, total, every, out
         if not self.main:
             return
         kept = [r for r in read_metrics(out) if r["step"] <= step]
@@ -62,6 +63,7 @@ class Tracker:
         """One finished step: a line of metrics.jsonl, scalars of TensorBoard, now and then a line on the terminal."""
         if not self.main:
             return
+        fence.check(self.out)
         # JSON has no NaN: a value that is not finite is written as null.
         clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
         self.file.write(json.dumps(clean) + "\n")
