@@ -94,7 +94,7 @@ def bootstrap(
     each = [metric.compute(p) for p in seeds]
     value, known = float(np.mean(each)), seeds[0].known()
     patients = len(np.unique(known.patients_N))
-    resampled_R = _resampled([seeds], metric, draws, seed)[0]
+    resampled_R = _resampled([seeds], [each], metric, draws, seed)[0]
     low, high = _percentiles(resampled_R, patients, level) if value == value else (NAN, NAN)
     return Interval(
         metric.name, value, tuple(each), _spread(each), low, high, level, draws, seed, int(np.isnan(resampled_R).sum()),
@@ -114,10 +114,11 @@ def paired(
     both = _aligned([*a, *b])
     metric = _metric(metric, both[0])
     systems = both[: len(a)], both[len(a) :]
-    mean_a, mean_b = (float(np.mean([metric.compute(p) for p in s])) for s in systems)
+    each = [[metric.compute(p) for p in s] for s in systems]
+    mean_a, mean_b = (float(np.mean(e)) for e in each)
     known = both[0].known()
     patients = len(np.unique(known.patients_N))
-    resampled_a, resampled_b = _resampled(systems, metric, draws, seed)
+    resampled_a, resampled_b = _resampled(systems, each, metric, draws, seed)
     difference, difference_R = mean_a - mean_b, resampled_a - resampled_b
     low, high, p = NAN, NAN, NAN
     if difference == difference:
@@ -238,8 +239,10 @@ def _draws(patients: int, cases: int, draws: int, seed: int) -> Iterator[np.ndar
         yield np.bincount(pick_rP.ravel(), minlength=r * patients).reshape(r, patients)
 
 
-def _resampled(systems: Sequence[Sequence[Predictions]], metric: Metric, draws: int, seed: int) -> list[np.ndarray]:
-    """[R] for each system: the mean over its seeds of the metric, in the same resamples."""
+def _resampled(
+    systems: Sequence[Sequence[Predictions]], each: Sequence[Sequence[float]], metric: Metric, draws: int, seed: int
+) -> list[np.ndarray]:
+    """[R] for each system: the mean over its seeds of the metric, in the same resamples. `each` is its value on the whole set."""
     known = [[p.known() for p in s] for s in systems]
     N = len(known[0][0])
     if N == 0:
@@ -247,9 +250,9 @@ def _resampled(systems: Sequence[Sequence[Predictions]], metric: Metric, draws: 
     names_P, of_N = np.unique(known[0][0].patients_N, return_inverse=True)
     # Prepared once a seed: what is sorted or counted does not depend on the draw.
     forms = [[metric.weighted(p) if metric.weighted else _one_by_one(p, metric, of_N) for p in s] for s in known]
-    for form, p in ((f, p) for fs, s in zip(forms, known, strict=True) for f, p in zip(fs, s, strict=True)):
-        whole = float(form(np.ones((1, N)))[0])
-        assert np.isclose(whole, metric.compute(p), rtol=1e-9, atol=1e-12, equal_nan=True), (metric.name, whole)
+    for fs, values in zip(forms, each, strict=True):
+        whole = [float(form(np.ones((1, N)))[0]) for form in fs]
+        assert np.allclose(whole, values, rtol=1e-6, atol=1e-6, equal_nan=True), (metric.name, whole, values)
     parts: list[list[np.ndarray]] = [[] for _ in systems]
     for count_RP in _draws(len(names_P), N, draws, seed):
         W_RN = count_RP[:, of_N].astype(np.float64)
