@@ -74,12 +74,12 @@ class Predictions:
     @property
     def targets(self) -> np.ndarray:
         """The target with its columns, one where it has none."""
-        return self.target.reshape(len(self), -1) if len(self) else self.target.reshape(0, 1)
+        return self.target if self.target.ndim == 2 else self.target[:, None]
 
     @property
     def scores(self) -> np.ndarray:
         """The score with its columns, one where it has none."""
-        return self.score.reshape(len(self), -1) if len(self) else self.score.reshape(0, 1)
+        return self.score if self.score.ndim == 2 else self.score[:, None]
 
     def take(self, index: np.ndarray, patients: np.ndarray | None = None) -> Predictions:
         """The cases at `index` (with repetition, or a mask), under other patients' names where given."""
