@@ -133,7 +133,8 @@ class TwoWayDecoder(nn.Module):
         width: C; image tokens are brought to it by a Linear, gene tokens where their width is another. K is C / 8.
         n_query: queries that the gene sequence is pooled to. Their mean, after the last MLP, is multiplied with the image.
         mask_token: one learned query beside them, which is multiplied with the image instead (as Segment Anything does).
-        gene_missing: what stands in for genes that a sample lacks: learned queries, or the running mean of those present.
+        gene_missing: what stands in for genes that a sample lacks: the running mean of those present, or learned queries
+            (which learn nothing where every training sample has its genes).
 
     Raises:
         MethodError: sizes that do not divide, all at once.
@@ -151,12 +152,12 @@ class TwoWayDecoder(nn.Module):
         depth: int = 2,
         n_query: int = 16,
         mask_token: bool = False,
-        gene_missing: Missing = "learned",
+        gene_missing: Missing = "mean",
     ):
         super().__init__()
         if problems := list(_problems(width, heads, n_query, gene_missing)):
             raise MethodError(problems)
-        self.mask_token = mask_token
+        self.mask_token, self.gene_dim = mask_token, gene_dim
         self.image_proj = nn.Linear(image_dim, width)
         self.queries = GeneQueries(gene_dim, width, n_query, mask_token, gene_missing)
         self.blocks = nn.ModuleList(TwoWayBlock(width, heads, mlp, first=i == 0) for i in range(depth))
