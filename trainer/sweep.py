@@ -1,0 +1,189 @@
+"""A sweep: a file that names a command, words that all its runs share, and what differs from run to run.
+
+    command: pretrain                     # or finetune: launch/COMMAND.py
+    words: [--method, gimp, steps=200]    # of every run
+    grid:                                 # every combination
+      seed: [0, 1, 2]
+      optim.lr: [1.0e-4, 3.0e-4]
+    points:                               # optional: each of these with every combination of the grid
+      - {method.rec_weight: 1.0}
+      - {method.rec_weight: 0.0, method.triplet_weight: 2.0}
+
+A key that starts with `--` is a flag (`--task: [a, b]`), any other a `section.key=value` word. A point is a run in a folder of its
+own; its place, name and words are a function of the file alone, so that any machine can run point I (trainer/sweep_run.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from trainer.config import Section, explain_all
+from trainer.errors import UserError
+from trainer.recipe import numbers, parse_value
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST_NAME = 120
+# Set by the sweep itself, or no part of what a run is.
+RESERVED = ("out", "--out", "--dry-run", "--print-config", "--world", "--local_rank")
+
+
+class SweepFile(Section):
+    command: Literal["pretrain", "finetune"]
+    """The script of launch/ that runs a point."""
+    words: tuple[str, ...] = ()
+    """Words of its command line, the same for all points."""
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    """Values by key; every combination is a point."""
+    points: tuple[dict[str, Any], ...] = ()
+    """Sets of values; each is combined with the whole grid."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run. `words` is its command line without `out`."""
+
+    index: int
+    name: str
+    values: Mapping[str, Any]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Points in the file's order, each with a folder below `out`."""
+
+    file: Path
+    command: str
+    out: Path
+    points: tuple[Point, ...]
+
+    def folder(self, point: Point) -> Path:
+        return self.out / point.name
+
+    def command_line(self, point: Point) -> list[str]:
+        script = str(ROOT / "launch" / f"{self.command}.py")
+        return [sys.executable, script, *point.words, f"out={self.folder(point)}"]
+
+
+def read_sweep(file: Path, out: Path | None = None) -> Sweep:
+    """The sweep in a YAML file; its runs go below `out` (runs/NAME OF THE FILE by default).
+
+    Raises:
+        UserError: every problem of the file: unknown keys, empty lists, reserved words, doubled keys or points.
+    """
+    content = _read(file)
+    try:
+        given = SweepFile.model_validate(content)
+    except ValidationError as e:
+        raise UserError([f"{file}: {line}" for line in explain_all(SweepFile, e)]) from e
+    if problems := list(_problems(given)):
+        raise UserError([f"{file}: {p}" for p in problems])
+    values = [
+        {**point, **dict(zip(given.grid, combination, strict=True))}
+        for point in given.points or ({},)
+        for combination in itertools.product(*given.grid.values())
+    ]
+    words = [(*given.words, *(w for k, v in one.items() for w in words_of(k, v))) for one in values]
+    names = names_of(values)
+    points = tuple(Point(i, n, v, w) for i, (n, v, w) in enumerate(zip(names, values, words, strict=True)))
+    refuse_doubles(file, points, [tuple(sorted(p.words)) for p in points])
+    return Sweep(file, given.command, out or Path("runs") / file.stem, points)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; docs/sweeps.md shows one")
+    try:
+        content = numbers(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{file}: not YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a sweep is a mapping with command, words, grid, points; docs/sweeps.md shows one")
+    return content
+
+
+def _problems(given: SweepFile) -> Iterator[str]:
+    if not given.grid and not given.points:
+        yield "neither grid nor points says what differs; for a single run give the command itself"
+    yield from (f"grid.{k}: an empty list; give values or leave the key out" for k, v in given.grid.items() if not v)
+    fixed = [w.partition("=")[0] for w in given.words]
+    for i, point in enumerate(given.points):
+        yield from (f"points[{i}].{k} stands in the grid too; keep one of them" for k in point if k in given.grid)
+    for key in dict.fromkeys([*given.grid, *(k for p in given.points for k in p)]):
+        if key in fixed:
+            yield f"{key} stands among the words and among what differs; keep one of them"
+    for key in dict.fromkeys([*fixed, *given.grid, *(k for p in given.points for k in p)]):
+        if key in RESERVED:
+            yield f"{key}: a sweep sets it itself (or it is no part of a run); leave it out"
+        elif not key or any(c.isspace() or c == "=" for c in key):
+            yield f"'{key}' is no key: write section.key or --flag"
+
+
+def words_of(key: str, value: Any) -> list[str]:
+    """The words of a command line that say `key` is `value`; a flag that is true stands alone, one that is false is left out."""
+    if key.startswith("--"):
+        return [] if value is False else [key] if value is True else [key, str(value)]
+    text = value if isinstance(value, str) else json.dumps(value)
+    # What the other side would read as something else (a number, a list) is quoted.
+    return [f"{key}={text if parse_value(text) == value else json.dumps(value)}"]
+
+
+def refuse_doubles(file: Path, points: Sequence[Point], runs: Sequence[Any]) -> None:
+    """`runs` says what each point is, in a form that is equal for equal runs.
+
+    Raises:
+        UserError: points that are the same run, all of them.
+    """
+    first: dict[Any, Point] = {}
+    problems = []
+    for point, run in zip(points, runs, strict=True):
+        other = first.setdefault(run, point)
+        if other is not point:
+            problems.append(
+                f"{file}: points {other.index} and {point.index} are the same run "
+                f"({text_of(other.values)}; {text_of(point.values)}); keep one of them"
+            )
+    if problems:
+        raise UserError(problems)
+
+
+def text_of(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in values.items())
+
+
+# ------------------------------------------------------------------------------------------------------------------- names
+
+
+def names_of(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Folder names that say what differs: `seed-0_lr-0.0001`; a hash is added where a name would be too long or not its own."""
+    keys = list(dict.fromkeys(k for v in values for k in v))
+    short = {k: k.lstrip("-").split(".")[-1] for k in keys}
+    count = Counter(short.values())
+    labels = {k: s if count[s] == 1 else k.lstrip("-") for k, s in short.items()}
+    plain = ["_".join(f"{_safe(labels[k])}-{_safe(v)}" for k, v in one.items()) for one in values]
+    times = Counter(n.lower() for n in plain)
+    return [
+        name if times[name.lower()] == 1 and len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{_hash(one)}"
+        for name, one in zip(plain, values, strict=True)
+    ]
+
+
+def _safe(value: Any) -> str:
+    text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-.") or "none"
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
