@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from trainer.errors import UserError
 
 # Weights held at a time: 16 MB of them stay near the processor and bound the memory for any number of cases.
 CHUNK = 2_000_000
+ROUNDING = 1e-12
 NAN = float("nan")
 
 
@@ -92,7 +94,7 @@ def bootstrap(
     seeds = _aligned(predictions)
     metric = _metric(metric, seeds[0])
     each = [metric.compute(p) for p in seeds]
-    value, known = float(np.mean(each)), seeds[0].known()
+    value, known = fmean(each), seeds[0].known()
     patients = len(np.unique(known.patients_N))
     resampled_R = _resampled([seeds], [each], metric, draws, seed)[0]
     low, high = _percentiles(resampled_R, patients, level) if value == value else (NAN, NAN)
@@ -115,28 +117,30 @@ def paired(
     metric = _metric(metric, both[0])
     systems = both[: len(a)], both[len(a) :]
     each = [[metric.compute(p) for p in s] for s in systems]
-    mean_a, mean_b = (float(np.mean(e)) for e in each)
+    mean_a, mean_b = (fmean(e) for e in each)
     known = both[0].known()
     patients = len(np.unique(known.patients_N))
     resampled_a, resampled_b = _resampled(systems, each, metric, draws, seed)
-    difference, difference_R = mean_a - mean_b, resampled_a - resampled_b
+    difference, difference_R = _exact(mean_a - mean_b), _exact(resampled_a - resampled_b)
     low, high, p = NAN, NAN, NAN
     if difference == difference:
         low, high = _percentiles(difference_R, patients, level)
         p = _p_value(difference_R, patients)
     return Paired(
-        metric.name, mean_a, mean_b, difference, low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),
+        metric.name, mean_a, mean_b, float(difference), low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),
         len(known), patients,
     )  # fmt: skip
 
 
-def entry(predictions: Sequence[Predictions], metric: Metric | str, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+def entry(
+    predictions: Sequence[Predictions], metric: Metric | str, draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, Any]:
     """What a result file holds of a metric: plain data, None for what has no value.
 
     Raises:
         UserError: the seeds predict different cases, or there is no such metric.
     """
-    i = bootstrap(predictions, metric, draws, seed)
+    i = bootstrap(predictions, metric, draws, seed, level)
     metric = _metric(metric, predictions[0])
     return {
         "convention": metric.convention,
@@ -155,12 +159,21 @@ def entry(predictions: Sequence[Predictions], metric: Metric | str, draws: int =
     }
 
 
+def _exact(difference: Any) -> Any:
+    """Differences with rounding errors taken for the zeros they are: all of one sign, they would pass for significant."""
+    return np.where(np.abs(difference) < ROUNDING, 0.0, difference)[()]
+
+
 def _plain(x: float | None) -> float | None:
     return None if x is None or x != x else float(x)
 
 
 def _spread(each: Sequence[float]) -> float | None:
-    return float(np.std(each, ddof=1)) if len(each) > 1 else None
+    if len(each) < 2:
+        return None
+    return (
+        0.0 if min(each) == max(each) else float(np.std(each, ddof=1))
+    )  # equal seeds: exactly none, not a rounding error
 
 
 def _metric(metric: Metric | str, p: Predictions) -> Metric:
