@@ -48,7 +48,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """A value from the shell: YAML, but 1e-4 is a number (YAML 1.1 wants 1.0e-4)."""
     value = yaml.safe_load(text)
-    if isinstance(value, str):
+    # A quoted "12" is meant as text.
+    if isinstance(value, str) and value == text.strip():
         try:
             return float(value)
         except ValueError:
