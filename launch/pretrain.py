@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,30 +33,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
-    from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, Stopped, TrainingError, UserError
+    from trainer.errors import exit_status
 
-    rank = int(os.environ.get("RANK", "0"))
-    try:
-        _run(args)
-        return EXIT_OK
-    except Stopped as e:
-        if rank == 0:
-            print(e, flush=True)
-        return EXIT_STOPPED
-    except TrainingError as e:
-        if rank == 0:
-            print(f"error: {e}", file=sys.stderr, flush=True)
-        return EXIT_BUG
-    except Exception as e:
-        # Errors of the data and the method are known by their own families, which only exist once those rooms are loaded.
-        if isinstance(e, UserError) or hasattr(e, "problems"):
-            where = "" if rank == 0 else f"[rank {rank}] "
-            if rank == 0 or not getattr(e, "everywhere", True):
-                print(f"{where}error: {e}", file=sys.stderr, flush=True)
-            return EXIT_USER
-        print(f"[rank {rank}]", file=sys.stderr)
-        traceback.print_exc()
-        return EXIT_BUG
+    return exit_status(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from shards.split import assign
 from shards.tokenizer import train_wordpiece
 from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
 
-VERSION = "4"
+VERSION = "5"
 SEED = 20261122
 PATIENTS, SECOND_SLIDE = 480, 0.1
 CLASSES = ("alpha", "beta")
@@ -129,6 +129,20 @@ def pgs(who: Latent) -> np.ndarray:
     score_D[0] += 0.8 * who.sign
     score_D[1] += 3.0 * (who.severity - 0.45)
     return score_D.astype(np.float16)
+
+
+def outcome(who: Latent) -> dict[str, float]:
+    """Grade 0 to 3 by severity, one in ten a grade off; months to an event that comes sooner with severity, and whether it was seen."""
+    rng = _rng("outcome", who.patient)
+    grade = min(3, int(4 * who.severity))
+    if rng.random() < 0.1:
+        grade = int(np.clip(grade + rng.choice([-1, 1]), 0, 3))
+    months, censored = rng.exponential(60 * np.exp(-4 * who.severity)), rng.exponential(40)
+    return {
+        "grade": float(grade),
+        "months": round(float(min(months, censored)), 2),
+        "event": float(months <= censored),
+    }
 
 
 def lesions(who: Latent, number: int) -> list[tuple[int, int, int]]:
@@ -241,6 +255,7 @@ def samples() -> list[tuple[SampleRow, Latent, int]]:
         labels: dict[str, str | float] = {
             "subtype": CLASSES[who.beta],
             "severity": round(who.severity, 4),
+            **outcome(who),
             "site": f"site{who.site}",
         }
         rows += [(SampleRow(f"{name}-{k}", name, split_of[name], labels), who, k) for k in range(slides)]
@@ -261,7 +276,8 @@ def generate(folder: Path, overwrite: bool = False) -> Path:
                 tally.add(row.sample, name, ext, header_of(name, ext, data))
             writer.add(row.sample, members)
         reports = [report(who, number) for row, who, number in everyone if row.split == "train"]
-        kinds = {"subtype": "class", "severity": "number", "site": "class"}
+        kinds = dict.fromkeys(("severity", "grade", "months", "event"), "number")
+        kinds |= {"subtype": "class", "site": "class"}
         options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE)
         finish(writer, tally, [r for r, _, _ in everyone], kinds, vocabularies(reports), options)
     return folder

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -25,3 +28,29 @@ class TrainingError(RuntimeError):
 
 class Stopped(Exception):
     """A stop was asked for and the run is saved. Exit status 75."""
+
+
+def exit_status(run: Callable[[], None]) -> int:
+    """Runs a command and turns what ends it into its exit status; messages come from rank 0 unless only one rank knows."""
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        run()
+        return EXIT_OK
+    except Stopped as e:
+        if rank == 0:
+            print(e, flush=True)
+        return EXIT_STOPPED
+    except TrainingError as e:
+        if rank == 0:
+            print(f"error: {e}", file=sys.stderr, flush=True)
+        return EXIT_BUG
+    except Exception as e:
+        # Errors of the data and the method are known by their own families, which only exist once those rooms are loaded.
+        if isinstance(e, UserError) or hasattr(e, "problems"):
+            where = "" if rank == 0 else f"[rank {rank}] "
+            if rank == 0 or not getattr(e, "everywhere", True):
+                print(f"{where}error: {e}", file=sys.stderr, flush=True)
+            return EXIT_USER
+        print(f"[rank {rank}]", file=sys.stderr)
+        traceback.print_exc()
+        return EXIT_BUG

@@ -198,6 +198,8 @@ def _better(stage: Stage, values: dict[str, float], best: float | None) -> bool:
     name, direction = stage.select
     if name not in values:
         raise TrainingError(f"stage {stage.name} selects on '{name}', evaluation gave {', '.join(values)}")
+    if math.isnan(values[name]):
+        return False
     return best is None or (values[name] > best if direction == "max" else values[name] < best)
 
 

@@ -32,7 +32,7 @@ def test_clean_and_balanced(demo_cohort: Path) -> None:
         sizes = [rec.shape("patches")[0] for rec in data]
         assert 40 <= min(sizes) < 60
         assert 300 < max(sizes) <= 400
-        assert set(data.info.labels) == {"subtype", "severity", "site"}
+        assert set(data.info.labels) == {"subtype", "severity", "site", "grade", "months", "event"}
         for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
             part = data.subset(split)
             assert abs(len(set(part.patients.tolist())) / 480 - share) < 0.01

@@ -1,0 +1,117 @@
+"""Fine-tune, probe or train from scratch: `deepspeed launch/finetune.py --task TASK --method METHOD --init RUN [section.key=value ...]`.
+
+The same splits, protocol and statistics for every method (docs/finetune.md). Without data.path it runs on the built-in demo cohort.
+The same command goes on where it stopped; a result that is there already is shown.
+Exit status: 0 done, 75 stopped and resumable, 2 something to change in the input, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.downstream.runner import Setting
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="finetune.py",
+        description="Evaluate a pre-trained method on a task. Under `deepspeed` it runs on several ranks.",
+        epilog="Keys: out, seeds, inputs, data.path, protocol.epochs | protocol.steps, protocol.lr, protocol.fraction | protocol.shots, "
+        "protocol.batch, output.head, output.decoder, zero.stage, precision, leak.accept, method.OPTION and more (--print-config).",
+    )
+    p.add_argument("--task", required=True, help="a YAML file, or a name in configs/task, for example nsclc_subtype")
+    p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
+    p.add_argument("--init", required=True, help="the folder of a finished pre-training run, or `scratch`")
+    p.add_argument(
+        "--mode",
+        choices=("finetune", "scratch", "linear", "knn"),
+        help="scratch: fine-tune RUN's architecture from random weights; linear, knn: probes of the frozen encoder",
+    )
+    p.add_argument("--recipe", help="with --init scratch: the pre-training recipe that gives the method's options")
+    p.add_argument("--random", action="store_true", help="take RUN's architecture with random weights, in any mode")
+    p.add_argument(
+        "--dry-run", action="store_true", help="check everything and print what would be done; train nothing"
+    )
+    p.add_argument("--print-config", action="store_true", help="print the resolved task as YAML")
+    p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    p.add_argument("overrides", nargs="*", metavar="section.key=value", help="task keys, e.g. protocol.fraction=0.1")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_intermixed_args(argv)
+    from trainer.errors import exit_status
+
+    return exit_status(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    from trainer.downstream.task import build_task
+
+    words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
+    task, path = build_task(args.task, words, args.mode)
+    if args.print_config:
+        import yaml
+
+        print(yaml.safe_dump(task.model_dump(mode="json"), sort_keys=False), end="")
+        return
+    from trainer.runtime import StopFlag, choose_accelerator, environment_rank, environment_world, finish, start
+
+    choose_accelerator()
+    from pathlib import Path
+
+    from trainer.data import schema_of
+    from trainer.downstream.encoders import find_source
+    from trainer.downstream.runner import open_task_data, prepare, run_setting
+
+    stop = StopFlag().install()
+    if environment_rank() == 0:
+        print(f"task {path}", flush=True)
+        if task.data.path is None:
+            print("no data.path given: this runs on the built-in demo cohort", flush=True)
+    data = open_task_data(task)
+    source = find_source(
+        args.method, args.init, args.recipe, task, schema_of(data), task.data.path is None, args.random
+    )
+    share = f"{task.protocol.shots}shot" if task.protocol.shots else f"{100 * task.protocol.fraction:g}"
+    mode = f"{task.mode}-random" if args.random and task.mode != "scratch" else task.mode
+    out = Path(task.out.format(task=task.name, method=args.method, mode=mode, fraction=share))
+    setting = prepare(task, source, data, out, environment_world())
+    try:
+        if args.dry_run:
+            if environment_rank() == 0:
+                print(describe(setting))
+            return
+        run_setting(setting, start(args.local_rank), stop)
+    finally:
+        setting.close()
+        finish()
+
+
+def describe(setting: Setting) -> str:
+    """What would be done, for a person."""
+    task, n = setting.task, {k: len(v) for k, v in setting.splits.items()}
+    p = task.protocol
+    share = f"{p.shots} patients a class" if p.shots else f"{100 * p.fraction:g} % of the training patients' labels"
+    runs = len(p.seeds) * (len(p.lr) if setting.finetunes else 1)
+    lines = [
+        f"{task.name} ({task.kind}): {setting.source.method_name} from {setting.source.kind}, {task.mode}, "
+        f"reads {', '.join(setting.fields)}",
+        f"  {share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
+        f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}; metrics {', '.join(setting.metrics)}",
+        f"  leak check: {setting.leak.note}",
+        f"  out {setting.out}",
+    ]
+    return "\n".join(lines + [f"  {k} samples take no part: {why}" for why, k in setting.targets.left_out.items()])
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Leaves without waiting for threads of libraries: a rank that has saved must not outlive its run.
+    os._exit(status)

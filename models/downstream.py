@@ -1,0 +1,345 @@
+"""An encoder with a head on it, for one task: a method like any other, so that one loop, loader and checkpoint serve both.
+
+The encoder is a method in its deployed form (`enter("")`): nothing masked, nothing augmented but by the task. What the task
+asks comes from outside (`answer`), so that no label reaches the encoder.
+
+Shape letters: B samples, D pooled width, K outputs, T numbers of a target, L tokens, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import losses_downstream as losses
+from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Stage
+from models.decoders.two_way import TwoWayDecoder
+from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.heads import BagHead, LinearHead, MLPHead
+from models.view import Change, Turned, View
+
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+STAGE = "finetune"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`."""
+
+    kind: Kind
+    outputs: int
+    classes: tuple[str, ...]
+    mean_K: tuple[float, ...] | None = None
+    std_K: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the whole is trained.
+
+    fields         what the encoder may read
+    frozen         prefixes of the encoder's parameters that stay as they are
+    layer_decay    learning-rate factor from one layer to the one below it; the head's is 1
+    encoder_scale  the encoder's learning rate in parts of the head's
+    mask           segmentation: the field of the mask
+    """
+
+    fields: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+    layer_decay: float = 1.0
+    encoder_scale: float = 1.0
+    change: Change = field(default_factory=Change)
+    mask: str | None = None
+    mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
+    ties: Literal["efron", "breslow"] = "efron"
+    metric: str = "loss/task"
+    higher_is_better: bool = False
+    balance: bool = False
+
+
+class Downstream(Method):
+    """`encoder` and `head`; see the module's head.
+
+    Args:
+        answer: record -> float32 [T], NaN where unknown (segmentation: not called).
+    """
+
+    mean_K: Tensor
+    std_K: Tensor
+
+    def __init__(
+        self, encoder: Method, head: nn.Module, question: Question, fit: Fit, answer: Callable[[Record], np.ndarray]
+    ):
+        super().__init__(encoder.options, encoder.schema)
+        self.encoder, self.head = encoder, head
+        self.question, self.fit, self.answer = question, fit, answer
+        self.inputs = fit.fields
+        self.side = side_of(encoder) if question.kind == "segmentation" else None
+        if question.kind == "regression":
+            assert question.mean_K is not None
+            assert question.std_K is not None
+            self.register_buffer("mean_K", torch.tensor(question.mean_K, dtype=torch.float32))
+            self.register_buffer("std_K", torch.tensor(question.std_K, dtype=torch.float32))
+        self.enter(STAGE)
+
+    # --------------------------------------------------------------------------------------------------------- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        direction: Literal["max", "min"] = "max" if self.fit.higher_is_better else "min"
+        # The risk set of Cox's likelihood is the batch: its loss compares samples.
+        compares = self.question.kind == "survival"
+        return (Stage(STAGE, self.fit.fields, compares=compares, select=(self.fit.metric, direction), epochs=1),)
+
+    def enter(self, stage: str) -> None:
+        self.stage = stage
+        self.encoder.inputs = self.fit.fields
+        self.encoder.enter("")
+        for name, p in self.encoder.named_parameters():
+            if name.startswith(self.fit.frozen):
+                p.requires_grad_(False)
+        for p in self.head.parameters():
+            p.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Downstream:
+        """As usual, but an encoder that is frozen as a whole stays in eval mode: its dropout would only be noise."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.encoder.parameters()):
+            self.encoder.eval()
+        return self
+
+    def param_groups(self) -> list[Group]:
+        """Head and encoder, the latter layer by layer when the learning rate decays downwards."""
+        keep = set(self.encoder.no_weight_decay())
+        scale = layer_scales(self.encoder, self.fit.layer_decay)
+        groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+        for name, p in self.named_parameters():
+            if not p.requires_grad:
+                continue
+            part, _, rest = name.partition(".")
+            # ds_shape is a parameter's true shape once ZeRO-3 has partitioned it.
+            flat = len(getattr(p, "ds_shape", p.shape)) <= 1 or rest in keep
+            lr = scale(rest) * self.fit.encoder_scale if part == "encoder" else 1.0
+            groups.setdefault((part, lr, 0.0 if flat else 1.0), []).append(p)
+        return [Group(f"{n} x{lr:.3g}{'' if d else ' plain'}", ps, lr, d) for (n, lr, d), ps in groups.items()]
+
+    # ----------------------------------------------------------------------------------------------------------- data
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        """A training sample: the image changed at random, as the task says."""
+        turned = None if self.fit.change == Change() else Turned(self.fit.change, rng)
+        return self.looked_at(record, rng, turned)
+
+    def looked_at(
+        self, record: Record, rng: np.random.Generator, turned: Turned | None = None, genes: Any = None
+    ) -> Sample:
+        """A sample as it is, or turned; with the genes of another record, if one is given."""
+        view = View(record, self.fit.fields, turned, self.side, genes)
+        sample = self.encoder.sample(view, rng)
+        sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
+        if self.question.kind == "segmentation":
+            assert self.fit.mask is not None
+            sample.arrays["target_mask"] = self._mask(record, view)
+        else:
+            sample.arrays["target"] = self.answer(record).astype(np.float32)
+        return sample
+
+    def _mask(self, record: Record, view: View) -> np.ndarray:
+        assert self.fit.mask is not None
+        image, mask = record.shape("image"), record.shape(self.fit.mask)
+        if tuple(image[:2]) != tuple(mask[:2]):
+            raise MethodError(
+                [
+                    f"sample {record.key}: {self.fit.mask} is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}; mend it"
+                ]
+            )
+        return view.mask(self.fit.mask)
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        return self.encoder.collate(samples)
+
+    # -------------------------------------------------------------------------------------------------------- forward
+
+    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the head says, [B, K] (segmentation: [B, 1, H, W]), and the pooled vector it was said of."""
+        if self.question.kind == "segmentation":
+            return self._mask_logits(batch)
+        encoded = self.encoder.encode(batch)
+        if isinstance(self.head, BagHead):
+            return self.head(encoded["tokens_BLD"], encoded["mask_BL"]), encoded["pooled_BD"]
+        return self.head(encoded["pooled_BD"]), encoded["pooled_BD"]
+
+    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        tower: Any = self.encoder.tower()
+        x_BCHW = self.encoder.tower_input(batch)
+        assert self.side is not None
+        grid = tower.grid
+        if isinstance(self.head, UPerNetDecoder):
+            tokens = tower.features(x_BCHW, pyramid_blocks(len(tower.blocks)))
+            last_BLD = tokens[-1]
+            logits_BKHW = self.head(tokens, grid)
+        else:
+            last_BLD = tower(x_BCHW)
+            if isinstance(self.head, TwoWayDecoder):
+                genes_BQE, real_BQ = self._gene_tokens(batch)
+                logits_BKHW = self.head(last_BLD, genes_BQE, real_BQ, grid)
+            else:
+                logits_BKHW = self.head(last_BLD, grid)
+        full = F.interpolate(logits_BKHW.float(), (self.side, self.side), mode="bilinear", align_corners=False)
+        return full, last_BLD.mean(1)
+
+    def _gene_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The encoder's gene tokens; without gene fields a single token that says that there are none."""
+        found = self.encoder.encode_genes(batch) if len(self.fit.fields) > 1 else None
+        if found is not None:
+            return found
+        assert isinstance(self.head, TwoWayDecoder)
+        B, E = batch.size, self.head.gene_dim
+        none = torch.zeros(B, 1, E, dtype=self.dtype, device=batch.weight_B.device)
+        return none, torch.zeros(B, 1, dtype=torch.bool, device=none.device)
+
+    def forward(self, batch: Batch) -> Output:
+        logits, pooled_BD = self.logits(batch)
+        loss = self._loss(logits, batch)
+        return Output({"task": loss}, loss, {}, {"pooled": pooled_BD.detach()})
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        kind, weight_B = self.question.kind, batch.weight_B
+        if kind == "segmentation":
+            score = losses.bce_dice if self.fit.mask_loss == "bce_dice" else losses.focal_dice
+            return score(logits, batch["target_mask"][:, None], weight_B)
+        target_BT = batch["target"].float()
+        if kind == "regression":
+            target_BT = (target_BT - self.mean_K.float()) / self.std_K.float()
+            return losses.mse(logits, target_BT, weight_B)
+        if kind == "survival":
+            return losses.cox(logits[:, 0], target_BT, weight_B, self.fit.ties)
+        if kind == "multiclass":
+            return losses.multiclass(logits, target_BT[:, 0], weight_B)
+        if kind == "ordinal":
+            return losses.ordinal(logits, target_BT[:, 0], weight_B)
+        return losses.bce(logits, target_BT, weight_B)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """What is reported of a sample, float32: probabilities [B] or [B, K], values in the label's units, log risk [B]; for masks the
+        probability of each pixel [B, H, W]."""
+        x = self.logits(batch)[0].float()
+        kind = self.question.kind
+        if kind == "segmentation":
+            return x[:, 0].sigmoid()
+        if kind == "multiclass":
+            return x.softmax(1)
+        if kind == "regression":
+            return x * self.std_K.float() + self.mean_K.float()
+        if kind == "survival":
+            return x[:, 0]
+        return x[:, 0].sigmoid() if kind == "binary" else x.sigmoid()
+
+    def encode(self, batch: Batch) -> Encoded:
+        return self.encoder.encode(batch)
+
+
+# ----------------------------------------------------------------------------------------------------------------- building
+
+
+def side_of(encoder: Method) -> int:
+    """Pixels of a side that the encoder's tower takes.
+
+    Raises:
+        MethodError: the encoder has no tower, or one that is not square.
+    """
+    tower: Any = encoder.tower()
+    if tower is None:
+        raise MethodError(
+            [f"{encoder.name} has no image tower, so it cannot say where: segmentation needs one that has"]
+        )
+    H, W = tower.img_size
+    if H != W:
+        raise MethodError([f"{encoder.name}: its images are {H} x {W}; segmentation needs square ones"])
+    return H
+
+
+def image_side(encoder: Method) -> tuple[str, ...]:
+    """The fields of an encoder's image side."""
+    return tuple(n for n in encoder.inputs if n in ("image", "patches"))
+
+
+def make_head(
+    kind: Kind,
+    encoder: Method,
+    pooled: int,
+    tokens: int,
+    outputs: int,
+    *,
+    head: str,
+    norm: bool,
+    hidden: int,
+    dropout: float,
+) -> nn.Module:
+    """A head for pooled vectors (`pooled` wide) or tokens (`tokens` wide)."""
+    if head == "mlp":
+        return MLPHead(pooled, outputs, hidden, dropout)
+    if head == "bag":
+        return BagHead(tokens, outputs, hidden, dropout)
+    return LinearHead(pooled, outputs, norm)
+
+
+def make_decoder(
+    encoder: Method, decoder: str, *, width: int, queries: int, mask_token: bool, gene_dim: int
+) -> nn.Module:
+    """A decoder for masks.
+
+    Raises:
+        MethodError: an encoder without a tower.
+    """
+    side_of(encoder)
+    tower: Any = encoder.tower()
+    if decoder == "upernet":
+        return UPerNetDecoder(tower.dim, 1, width)
+    if decoder == "two_way":
+        return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token)
+    return LinearMaskHead(tower.dim, 1)
+
+
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
+_ABOVE = re.compile(r"(?:^|\.)(?:norm|fc_norm)\.")
+
+
+def layer_scales(encoder: Method, decay: float) -> Callable[[str], float]:
+    """{name of an encoder's parameter: learning-rate factor}: decay^(layers above it), the head's layer being the topmost.
+
+    What lies outside the blocks is below them (patches, tokens, positions), but the last norm above.
+    """
+    if decay == 1.0:
+        return lambda name: 1.0
+    numbers = [int(m[1]) for n, _ in encoder.named_parameters() if (m := _BLOCK.search(n))]
+    return partial(_layer_scale, depth=max(numbers, default=-1) + 1, decay=decay)
+
+
+def _layer_scale(name: str, depth: int, decay: float) -> float:
+    found = _BLOCK.search(name)
+    layer = int(found[1]) + 1 if found else depth if _ABOVE.search(name) else 0
+    return decay ** (depth + 1 - layer)
+
+
+def unreached(method: Downstream, batch: Batch) -> list[str]:
+    """Encoder parameters that no gradient of the task's loss reaches: they are frozen, since nothing would train them."""
+    was = method.training
+    method.train()
+    method.zero_grad(set_to_none=True)
+    method(batch).total.backward()
+    names = [n for n, p in method.encoder.named_parameters() if p.requires_grad and p.grad is None]
+    method.zero_grad(set_to_none=True)
+    method.train(was)
+    return names
+
+
+def names_under(encoder: Method, prefixes: Iterable[str]) -> list[str]:
+    return [n for n, _ in encoder.named_parameters() if n.startswith(tuple(prefixes))]

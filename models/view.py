@@ -1,0 +1,141 @@
+"""A record as a task may see it: some fields hidden, genes of someone else, the image and its mask turned alike.
+
+Shape letters: H x W pixels, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.contract import Record
+
+
+@dataclass(frozen=True)
+class Change:
+    """Bounds of a random change of an image: degrees, shares, a probability; 0 leaves alone."""
+
+    rotate: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    flip: float = 0.0
+    brightness: float = 0.0
+
+
+class Turned:
+    """One drawn change. The same draw turns an image (bilinear) and its mask (nearest); brightness is for images alone."""
+
+    def __init__(self, change: Change, rng: np.random.Generator):
+        self.angle = math.radians(rng.uniform(-change.rotate, change.rotate))
+        self.zoom = 1 + rng.uniform(-change.scale, change.scale)
+        self.shift = rng.uniform(-change.shift, change.shift, 2)
+        self.mirror = -1.0 if rng.random() < change.flip else 1.0
+        self.gain = 1 + rng.uniform(-change.brightness, change.brightness)
+
+    def image(self, image_HWC: np.ndarray) -> np.ndarray:
+        out = self._moved(image_HWC, Image.Resampling.BILINEAR)
+        if self.gain != 1:
+            out = np.clip(out.astype(np.float32) * self.gain, 0, np.iinfo(image_HWC.dtype).max).astype(image_HWC.dtype)
+        return out
+
+    def mask(self, mask_HW: np.ndarray) -> np.ndarray:
+        return self._moved(mask_HW, Image.Resampling.NEAREST)
+
+    def _moved(self, x: np.ndarray, how: Image.Resampling) -> np.ndarray:
+        H, W = x.shape[:2]
+        if not self.angle and self.zoom == 1 and not self.shift.any():
+            return np.ascontiguousarray(x[:, ::-1]) if self.mirror < 0 else x
+        cos, sin, m = math.cos(self.angle) / self.zoom, math.sin(self.angle) / self.zoom, self.mirror
+        cx, cy = W / 2, H / 2
+        dx, dy = self.shift[0] * W, self.shift[1] * H
+        # Pillow asks where each pixel of the result comes from.
+        a, b, d, e = cos * m, sin, -sin * m, cos
+        matrix = (a, b, cx - a * (cx + dx) - b * (cy + dy), d, e, cy - d * (cx + dx) - e * (cy + dy))
+        if x.ndim == 2:
+            return np.asarray(Image.fromarray(x).transform((W, H), Image.Transform.AFFINE, matrix, how))
+        planes = [Image.fromarray(np.ascontiguousarray(x[..., c])) for c in range(x.shape[2])]
+        return np.stack([np.asarray(p.transform((W, H), Image.Transform.AFFINE, matrix, how)) for p in planes], axis=-1)
+
+
+class View:
+    """A record with only `fields`; see the module's head.
+
+    Args:
+        fields: fields that may be read; of others `has` says no.
+        turned: how the image is changed, if at all.
+        side: pixels to which image and mask are scaled, each side by itself (None: as stored).
+        genes: where every field but the image side comes from (another patient's record), or None for this one.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        fields: tuple[str, ...],
+        turned: Turned | None = None,
+        side: int | None = None,
+        genes: Any = None,
+    ):
+        self._record, self._fields, self._turned, self._side, self._genes = record, fields, turned, side, genes
+
+    @property
+    def key(self) -> str:
+        return self._record.key
+
+    @property
+    def patient(self) -> str:
+        return self._record.patient
+
+    @property
+    def labels(self) -> Mapping[str, str | float | None]:
+        # What a task is to answer is not among what it may look at.
+        return {}
+
+    def _source(self, name: str) -> Record:
+        return self._record if self._genes is None or name in ("image", "patches", "coords") else self._genes
+
+    def has(self, name: str) -> bool:
+        return name in self._fields and self._source(name).has(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        shape = self._source(name).shape(name)
+        return (self._side, self._side, *shape[2:]) if name == "image" and self._side else shape
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._source(name).rows(name, start, stop)
+
+    def read(self, name: str) -> Any:
+        value = self._source(name).read(name)
+        if name != "image":
+            return value
+        image = value if self._turned is None else self._turned.image(value)
+        return image if self._side is None else scaled(image, self._side, Image.Resampling.BILINEAR)
+
+    def mask(self, name: str) -> np.ndarray:
+        """A mask field as 0 and 1, uint8 [H, W], moved as the image is."""
+        return shaped_mask(self._record.read(name), self._turned, self._side)
+
+
+def shaped_mask(mask: np.ndarray, turned: Turned | None = None, side: int | None = None) -> np.ndarray:
+    """Pixels above 0 as 1, uint8 [H, W]; turned and scaled (nearest)."""
+    mask_HW = (mask if mask.ndim == 2 else mask.max(-1)) > 0
+    out = mask_HW.astype(np.uint8)
+    out = out if turned is None else turned.mask(out)
+    return out if side is None else scaled(out, side, Image.Resampling.NEAREST)
+
+
+def scaled(x: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C] -> [side, side(, C)], each side by itself."""
+    if x.shape[:2] == (side, side):
+        return x
+    if x.ndim == 2:
+        return np.asarray(Image.fromarray(x).resize((side, side), how))
+    planes = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(x[..., c])).resize((side, side), how))
+        for c in range(x.shape[2])
+    ]
+    return np.stack(planes, axis=-1)

@@ -1,0 +1,124 @@
+"""Where an encoder comes from: a finished run, its architecture alone, a recipe, or a file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file
+
+from models.contract import Method, Schema
+from models.registry import get_method
+from models.weights import load_strict
+from trainer.card import Finished, open_run
+from trainer.downstream.task import Task
+from trainer.errors import UserError
+from trainer.recipe import find_recipe, numbers, read_recipe
+from trainer.runtime import seed_everything
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder to start from. `weights` is None from scratch (and where the method loads a file of its own: `file`)."""
+
+    method_name: str
+    options: Mapping[str, Any]
+    schema: Schema
+    run: Finished | None
+    pretrained: bool
+    file: Path | None
+
+    @property
+    def kind(self) -> Literal["pretrained", "scratch", "file"]:
+        return "pretrained" if self.pretrained else "file" if self.file else "scratch"
+
+    def sha256(self) -> str | None:
+        """Of the weights it starts from."""
+        if self.pretrained:
+            assert self.run is not None
+            return self.run.sha256()
+        return hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else None
+
+    def describe(self) -> dict[str, Any]:
+        path = self.run.path if self.run and self.pretrained else self.file
+        return {"kind": self.kind, "path": str(path) if path else None, "sha256": self.sha256()}
+
+    def build(self, seed: int) -> Method:
+        """The encoder, equal on every rank; from scratch its weights follow the seed."""
+        cls = get_method(self.method_name)
+        seed_everything(seed, 0, 7)
+        method = cls(cls.Options.parse(self.options), self.schema)
+        if self.pretrained:
+            assert self.run is not None
+            load_strict(method, load_file(self.run.weights), str(self.run.weights))
+        return method
+
+
+def find_source(
+    method: str, init: str, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
+) -> Source:
+    """What `--init` means: a run's folder, or `scratch`.
+
+    With mode `scratch`, or `random`, a run gives its architecture alone, so that it is compared with itself. `init=scratch`
+    takes the options of a recipe (METHOD, or METHOD-demo on the demo cohort); an option that names a file of weights
+    (`method.init_file=...`) makes it `file`.
+
+    Raises:
+        UserError: no such run, another method's, or one whose fields the task's data lack.
+    """
+    if init != "scratch":
+        run = open_run(Path(init))
+        if run.method_name != method:
+            raise UserError(
+                f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"
+            )
+        if task.method.keys() & {"init", "init_file", "weights"}:
+            raise UserError(
+                "method.init and --init RUN: the weights come from the one or the other; use --init scratch with method.init"
+            )
+        options = {**run.options, **task.method}
+        for name in ("init_file", "weights"):
+            if options.get(name) and name in options:
+                # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
+                options |= {name: None, "init": "scratch"}
+        return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None)
+    given = numbers(read_recipe(find_recipe(method, recipe, demo))).get("method", {})
+    options = {**given, **task.method}
+    named = options.get("init_file") or options.get("weights")
+    file = Path(named) if named and options.get("init", "scratch") != "scratch" else None
+    if file is not None and not file.is_file():
+        raise UserError(f"method.init_file: {file}: no such file")
+    return Source(method, options, schema, None, False, file)
+
+
+def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> None:
+    """Refuses data whose fields are not those that the encoder was built for.
+
+    Raises:
+        UserError: a field that is missing, of another kind or width, or with its features in another order.
+    """
+    problems = []
+    for name in fields:
+        mine, theirs = source.schema.fields.get(name), schema.fields.get(name)
+        assert mine is not None, f"{source.method_name} reads '{name}', which its own schema lacks"
+        if theirs is None:
+            has = ", ".join(sorted(schema.fields))
+            problems.append(f"{schema.source} has no field '{name}', which {source.method_name} reads (it has: {has})")
+        elif mine.kind != theirs.kind:
+            problems.append(
+                f"field '{name}' of {schema.source} is {theirs.kind}, the encoder was trained on {mine.kind}"
+            )
+        elif mine.kind == "array" and (mine.shape or ())[-1:] != (theirs.shape or ())[-1:]:
+            problems.append(
+                f"field '{name}' of {schema.source} has shape {theirs.shape}, the encoder was trained on {mine.shape}"
+            )
+        elif mine.vocabulary and theirs.vocabulary and mine.vocabulary != theirs.vocabulary:
+            problems.append(
+                f"field '{name}' of {schema.source} has other features, or these in another order, than the encoder was trained on; "
+                "pack it with the vocabulary of the training set"
+            )
+    if problems:
+        raise UserError(problems)

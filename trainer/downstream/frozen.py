@@ -1,0 +1,132 @@
+"""Linear probe and k-NN: the encoder stands still, so its features are computed once and shared by seeds and fractions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.reader import Dataset
+from trainer.downstream.encoders import Source
+from trainer.downstream.features import extract, identity_of
+from trainer.downstream.knn import fit_knn
+from trainer.downstream.labelled import labelled
+from trainer.downstream.linear import fit_linear, make_grid
+from trainer.downstream.metrics import METRICS
+from trainer.downstream.predict import as_predictions
+from trainer.downstream.predictions import Predictions
+from trainer.downstream.targets import Targets, fitted
+from trainer.downstream.task import Task
+from trainer.runtime import Runtime
+
+
+@dataclass
+class Probed:
+    predictions: list[Predictions]
+    chosen: list[dict[str, Any]]
+    train: int
+
+
+def frozen_predictions(
+    task: Task,
+    source: Source,
+    data: Dataset,
+    targets: Targets,
+    fields: tuple[str, ...],
+    splits: dict[str, np.ndarray],
+    primary: str,
+    cache: Path,
+    runtime: Runtime,
+) -> Probed:
+    """Fits on the labelled training samples, chooses on the validation split, predicts the test split; once a seed."""
+    out = Probed([], [], 0)
+    features: dict[str, np.ndarray] = {}
+    for seed in task.protocol.seeds:
+        if not features or not source.pretrained:
+            # From scratch another seed is another encoder.
+            features = _features(task, source, data, fields, splits, cache, seed, runtime)
+        train = labelled(task, data, targets, splits[task.data.train], seed)
+        own = fitted(task, targets, train)
+        x_train = features[task.data.train][np.isin(splits[task.data.train], train)]
+        predicted, chosen = _fit(task, data, own, train, x_train, features, splits, primary, seed)
+        out.predictions.append(predicted)
+        out.chosen.append({"seed": seed, **chosen})
+        out.train = len(train)
+    return out
+
+
+def _features(
+    task: Task,
+    source: Source,
+    data: Dataset,
+    fields: tuple[str, ...],
+    splits: dict[str, np.ndarray],
+    cache: Path,
+    seed: int,
+    runtime: Runtime,
+) -> dict[str, np.ndarray]:
+    """By split, the features of the samples that take part, [N, D]."""
+    method = source.build(seed)
+    method.inputs = fields
+    method.to(runtime.device)
+    identity, found = identity_of(method), {}
+    for split, at in splits.items():
+        whole = extract(
+            method,
+            data,
+            split,
+            runtime,
+            batch=task.protocol.eval_batch,
+            workers=task.data.workers,
+            cache=cache,
+            identity=identity,
+        )
+        found[split] = whole.x_ND[np.isin(data.subset(split).indices, at)]
+    return found
+
+
+def _answers(task: Task, targets: Targets, at: np.ndarray) -> np.ndarray:
+    """Targets as `Predictions` has them."""
+    value = targets.value_NT[at]
+    if task.kind in ("multilabel", "survival") or value.shape[1] > 1:
+        return value
+    return value[:, 0]
+
+
+def _fit(
+    task: Task, data: Dataset, targets: Targets, train: np.ndarray, x_train: np.ndarray, features: dict[str, np.ndarray],
+    splits: dict[str, np.ndarray], primary: str, seed: int,
+) -> tuple[Predictions, dict[str, Any]]:  # fmt: skip
+    metric, val = METRICS[primary], splits[task.data.val]
+    K = len(targets.question.classes) if task.kind in ("multiclass", "ordinal") else None
+
+    def score(values: np.ndarray, _: np.ndarray) -> float:
+        return metric.compute(as_predictions(targets, data, val, np.asarray(values, np.float64)))
+
+    x_val, x_test = features[task.data.val], features[task.data.test]
+    y_train, y_val = _answers(task, targets, train), _answers(task, targets, val)
+    fit: Any
+    if task.mode == "knn":
+        fit = fit_knn(
+            task.kind, x_train, y_train, x_val, y_val, score=score, higher_is_better=metric.higher_is_better,
+            ks=task.protocol.neighbours, classes=K,
+        )  # fmt: skip
+        chosen = {"k": fit.k, "val": fit.val, "grid": fit.grid_values}
+    else:
+        fit = fit_linear(
+            task.kind, x_train, y_train, x_val, y_val, score=score, higher_is_better=metric.higher_is_better,
+            grid=make_grid(task.protocol.lr, task.protocol.weight_decays), epochs=task.protocol.epochs or 50,
+            batch=task.protocol.batch, seed=seed, classes=K,
+            class_weights="balanced" if task.protocol.weight_classes else None,
+        )  # fmt: skip
+        chosen = {
+            "lr": fit.lr,
+            "weight_decay": fit.weight_decay,
+            "val": fit.val,
+            "epoch": fit.epoch,
+            "grid": fit.grid_values,
+        }
+    scores = np.asarray(fit.predict(x_test), np.float64)
+    return as_predictions(targets, data, splits[task.data.test], scores), chosen

@@ -1,0 +1,68 @@
+"""Were test patients in pre-training? A number on patients whose data the encoder has seen is not the number it claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.card import Finished
+from trainer.errors import UserError
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """checked: whether the patients of pre-training are known. ids: test patients that were learned from."""
+
+    checked: bool
+    ids: tuple[str, ...]
+    selected_on: tuple[str, ...]
+    note: str
+
+    @property
+    def first_line(self) -> str:
+        """What a reader must see first; empty when there is nothing to warn of."""
+        if self.ids:
+            return f"LEAK: {len(self.ids)} test patients were in pre-training ({shown(self.ids)}): no number for new patients"
+        return "" if self.checked else f"NOT CHECKED for leaks: {self.note}"
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "checked": self.checked,
+            "shared": len(self.ids),
+            "ids": list(self.ids),
+            "selected_on": len(self.selected_on),
+            "note": self.note,
+        }
+
+
+def shown(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+
+
+def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[str], accept: bool) -> LeakReport:
+    """Compares the task's test patients with those of pre-training, before anything is trained.
+
+    Raises:
+        UserError: some are shared, and `accept` is not set; they are named.
+    """
+    if run is None:
+        if from_file:
+            return LeakReport(False, (), (), "the patients behind a weights file are not known")
+        return LeakReport(True, (), (), "nothing was pre-trained")
+    shared, selected = run.overlap(test_patients)
+    patients = len(run.trained_on) + len(run.held_back)
+    if shared and not accept:
+        raise UserError(
+            [
+                f"{len(shared)} of {len(set(test_patients))} test patients were in the pre-training of {run.path}: {shown(shared)}",
+                "pre-train again without them (keep the task's test split out of data.split), test on other patients (data.test=...), "
+                "or accept it with leak.accept=true; the result then says so in its first line",
+            ]
+        )
+    note = f"{len(shared)} of {len(set(test_patients))} test patients are among the {patients} of pre-training"
+    if selected:
+        note += f"; {len(selected)} more were held back in it to choose its weights"
+    return LeakReport(True, tuple(shared), tuple(selected), note)

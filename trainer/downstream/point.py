@@ -1,0 +1,209 @@
+"""One training of a setting: a seed and a learning rate, as a job of the ordinary loop.
+
+OUT/seed-0/lr-0.001/      config.json, metrics.jsonl, checkpoints/ while it runs, stages/finetune.safetensors,
+                          point.json when it is done: the best validation value and its step
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.downstream import STAGE, Downstream
+from trainer.config import Config, Data, Optim
+from trainer.downstream.metrics import METRICS
+from trainer.downstream.predict import predict
+from trainer.downstream.samples import Looks, TaskSamples
+from trainer.downstream.targets import Targets
+from trainer.downstream.task import Task
+from trainer.engine import Engine
+from trainer.errors import UserError
+from trainer.manifest import write_atomic
+from trainer.plan import StagePlan
+from trainer.run import Job, Run, train_job
+from trainer.runtime import Runtime, StopFlag, barrier
+from trainer.tracking import read_metrics
+
+
+@dataclass(frozen=True)
+class Point:
+    """val: the best validation value; step: where it was, of so many steps."""
+
+    seed: int
+    lr: float
+    val: float
+    step: int
+    steps: int
+    epoch: float
+
+
+def engine_config(
+    task: Task, method_name: str, out: Path, seed: int, lr: float, batch: int, steps: int, path: str
+) -> Config:
+    """The task's protocol as the engine's configuration."""
+    p = task.protocol
+    return Config(
+        method_name=method_name,
+        out=str(out),
+        seed=seed,
+        steps=steps,
+        global_batch=batch,
+        micro_batch=p.micro_batch if p.micro_batch and p.micro_batch <= batch else None,
+        precision=task.precision,
+        activation_checkpointing=task.activation_checkpointing,
+        zero=task.zero,
+        optim=Optim(
+            lr=lr, betas=p.betas, weight_decay=p.weight_decay, warmup=p.warmup, schedule=p.schedule, clip=p.clip
+        ),
+        data=Data(
+            path=path,
+            split=task.data.train,
+            val_split=task.data.val,
+            workers=task.data.workers,
+            prefetch=task.data.prefetch,
+            max_bad_samples=task.data.max_bad_samples,
+        ),
+        checkpoint=task.checkpoint,
+        health=task.health,
+        log=task.log,
+        resume=task.resume,
+        deepspeed=task.deepspeed,
+    )
+
+
+def batch_size(task: Task, samples: int, world: int) -> int:
+    """The protocol's batch, or the most that the labelled samples fill on this many ranks.
+
+    Raises:
+        UserError: fewer samples than ranks, or a batch that the ranks do not share.
+    """
+    wanted = task.protocol.batch
+    if wanted <= samples:
+        return wanted
+    fits = samples - samples % world
+    if not fits:
+        raise UserError(
+            f"{samples} labelled training samples for {world} ranks: use fewer ranks, or more labels (protocol.fraction)"
+        )
+    return fits
+
+
+def length(task: Task, samples: int, batch: int) -> int:
+    """Steps of a training."""
+    p = task.protocol
+    return max(p.min_steps, p.steps or (p.epochs or 1) * (samples // batch))
+
+
+@dataclass
+class Training:
+    """What the points of a seed share. `build` gives the method with its initial weights; `about` is all that decides the result."""
+
+    task: Task
+    method_name: str
+    data: TaskSamples
+    targets: Targets
+    build: Callable[[], Downstream]
+    about: dict[str, Any]
+
+    def run(self, out: Path, seed: int, lr: float, runtime: Runtime, stop: StopFlag) -> Point:
+        """Trains, goes on, or takes what is done.
+
+        Raises:
+            Stopped: a stop was asked for and the point is saved.
+            UserError: the folder holds another training.
+        """
+        task, runs = self.task, self.data.samples
+        batch = batch_size(task, runs, runtime.world)
+        config = engine_config(
+            task, self.method_name, out, seed, lr, batch, length(task, runs, batch), self.data.paths[0]
+        )
+        resolved = {**config.model_dump(mode="json"), "about": self.about}
+        found = finished(out, resolved)
+        if found is not None:
+            return found
+        stage = self.build().stages()[0]
+        per_epoch = self.data.plan(config, stage).steps_per_epoch
+        assert config.steps is not None
+        every = max(1, config.steps // task.protocol.evaluations)
+        plan = StagePlan(stage, per_epoch, config.steps, evaluate_every=every)
+        self.data.check(config, stage, runtime.world)
+        job = Job(
+            config,
+            resolved,
+            self.data,
+            [plan],
+            f"{task.name}: {self.method_name}, seed {seed}, lr {lr:g}: {config.steps} steps of {batch} over {runs} labelled samples",
+            build=lambda _: self.build(),
+            finish=lambda run, tracker, step: self._finish(run, seed, lr),
+            evaluate=self._evaluate,
+        )
+        train_job(job, runtime, stop)
+        barrier()
+        done = finished(out, resolved)
+        assert done is not None, f"{out} was trained and has no point.json"
+        return done
+
+    def _evaluate(self, engine: Engine, looks: Looks, runtime: Runtime) -> dict[str, float]:
+        engine.train(False)
+        assert isinstance(engine.method, Downstream)
+        found, _ = predict(engine.method, looks, self.data.dataset, self.targets, runtime)
+        engine.train()
+        return {name: METRICS[name].compute(found) for name in metric_names(self.task)}
+
+    def _finish(self, run: Run, seed: int, lr: float) -> None:
+        """Notes the best look; the checkpoints have done their work."""
+        primary = METRICS[metric_names(self.task)[0]]
+        rows = [r for r in read_metrics(run.out) if r.get(f"val/{primary.name}") is not None]
+        if not rows:
+            raise UserError(
+                f"{run.out}: {primary.name} had no value on split '{self.task.data.val}': take another metric, or a larger split"
+            )
+        sign = 1 if primary.higher_is_better else -1
+        # Of equal values the first, as the loop keeps it.
+        best = max(rows, key=lambda r: (sign * r[f"val/{primary.name}"], -r["step"]))
+        content = {
+            "seed": seed,
+            "lr": lr,
+            "val": best[f"val/{primary.name}"],
+            "step": best["step"],
+            "steps": run.progress.step,
+            "epoch": best["epoch"],
+            "resolved": run.resolved,
+        }
+        write_atomic(run.out / "point.json", json.dumps(content, indent=1).encode())
+        shutil.rmtree(run.out / "checkpoints", ignore_errors=True)
+        (run.out / "stages" / f"{STAGE}-best.safetensors").unlink(missing_ok=True)
+
+
+def finished(out: Path, resolved: dict[str, Any]) -> Point | None:
+    """The point that `out` holds, if it is done and of this configuration."""
+    from trainer.config import differences
+
+    path = out / "point.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as e:
+        raise UserError(f"{path}: not JSON ({e}); remove {out} to train it again") from e
+    changed = differences(content.pop("resolved"), json.loads(json.dumps(resolved)))
+    if changed:
+        raise UserError(
+            [f"{out} holds a training with another configuration; {line}" for line in changed]
+            + ["give another out=FOLDER, or remove that folder"]
+        )
+    return Point(**content)
+
+
+def metric_names(task: Task) -> list[str]:
+    """The primary metric first."""
+    from trainer.downstream.metrics import DEFAULTS, metric_of
+
+    names = [task.metric or DEFAULTS[task.kind][0], *(task.metrics or DEFAULTS[task.kind])]
+    for name in names:
+        metric_of(name, task.kind)
+    return list(dict.fromkeys(names))

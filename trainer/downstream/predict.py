@@ -1,0 +1,115 @@
+"""What a trained method says of every case of a split, once each, on every rank.
+
+Shape letters: N cases, B samples of a batch, K outputs, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models.downstream import Downstream
+from models.view import shaped_mask
+from shards.reader import Dataset
+from trainer.downstream.predictions import Predictions
+from trainer.downstream.samples import Looks
+from trainer.downstream.targets import Targets
+from trainer.runtime import Runtime, gather_objects
+
+EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case to look at: image uint8 [H, W, 3], true and predicted mask uint8 [H, W]."""
+
+    key: str
+    image_HWC: np.ndarray
+    truth_HW: np.ndarray
+    predicted_HW: np.ndarray
+
+
+@torch.no_grad()
+def predict(
+    method: Downstream, looks: Looks, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
+) -> tuple[Predictions, list[Example]]:
+    """Predictions of the cases of `looks`, in the data set's order; with `examples`, some masks to look at (on rank 0)."""
+    was = method.training
+    method.eval()
+    index, score = [], []
+    shown: list[Example] = []
+    for batch in looks.on_device():
+        counts_B = (batch.weight_B > 0).cpu().numpy()
+        here = batch["index"].cpu().numpy()[counts_B]
+        values = method.scores(batch).cpu().numpy()[counts_B]
+        if method.question.kind == "segmentation":
+            found = [_mask_counts(data, method, int(i), p) for i, p in zip(here, values, strict=True)]
+            if examples and runtime.main and len(shown) < EXAMPLES:
+                shown += [
+                    _example(data, method, int(i), p) for i, p, c in zip(here, values, found, strict=True) if c[2]
+                ]
+            values = np.array(found, np.float64).reshape(-1, 3)
+        index.append(here)
+        score.append(values)
+    method.train(was)
+    both = gather_objects((np.concatenate(index), np.concatenate(score)))
+    index_N = np.concatenate([i for i, _ in both])
+    score_N = np.concatenate([s for _, s in both]).astype(np.float64)
+    order = np.argsort(index_N, kind="stable")
+    return as_predictions(targets, data, index_N[order], score_N[order]), shown[:EXAMPLES]
+
+
+def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:
+    """Scores of the samples `index_N` with what is true of them. For masks `score` holds intersection, predicted, true pixels."""
+    q, value_NT = targets.question, targets.value_NT[index_N]
+    if q.kind == "segmentation":
+        target, score = score[:, 2], score[:, :2]
+    else:
+        target = (
+            value_NT
+            if q.kind in ("multilabel", "survival") or (q.outputs > 1 and q.kind == "regression")
+            else value_NT[:, 0]
+        )
+    if q.kind == "regression" and q.outputs == 1:
+        score = score.reshape(-1)
+    return Predictions(
+        kind=q.kind,
+        keys_N=np.array(data.keys_of(index_N)),
+        patients_N=np.array(data.patients_of(index_N)),
+        target=target,
+        score=score,
+        classes=q.classes if q.kind in ("multiclass", "multilabel", "ordinal", "binary") else (),
+        scale_K=None if q.std_K is None else np.array(q.std_K),
+    )
+
+
+def _truth(data: Dataset, method: Downstream, index: int) -> np.ndarray:
+    assert method.fit.mask is not None
+    return shaped_mask(data[index].read(method.fit.mask))
+
+
+def _decided(p_HW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Probabilities on the encoder's grid -> mask at the image's own size (bilinear, then above one half)."""
+    p = torch.from_numpy(np.ascontiguousarray(p_HW))[None, None]
+    full = p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", align_corners=False)
+    return (full[0, 0].numpy() > 0.5).astype(np.uint8)
+
+
+def _mask_counts(data: Dataset, method: Downstream, index: int, p_HW: np.ndarray) -> tuple[int, int, int]:
+    """Pixels in the intersection, predicted, true: at the mask's own resolution."""
+    truth_HW = _truth(data, method, index)
+    predicted_HW = _decided(p_HW, truth_HW.shape)
+    return int((truth_HW & predicted_HW).sum()), int(predicted_HW.sum()), int(truth_HW.sum())
+
+
+def _example(data: Dataset, method: Downstream, index: int, p_HW: np.ndarray) -> Example:
+    record: Any = data[index]
+    truth_HW = _truth(data, method, index)
+    image = record.read("image")
+    image = image if image.ndim == 3 else image[..., None]
+    image = np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
+    return Example(record.key, np.ascontiguousarray(image).astype(np.uint8), truth_HW, _decided(p_HW, truth_HW.shape))

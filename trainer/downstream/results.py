@@ -1,0 +1,141 @@
+"""result.json: what a setting came to, with all that decided it. Written last, whole; reused only when every hash agrees.
+
+The file's form is fixed (trainer/reporting reads it): see `write_result`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.downstream.predict import Example
+from trainer.downstream.predictions import Predictions
+from trainer.downstream.statistics import entry
+from trainer.downstream.task import Task
+from trainer.errors import UserError
+from trainer.folder import versions
+from trainer.manifest import write_atomic
+
+FORMAT = 1
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("models", "shards", "trainer")
+
+
+@cache
+def code_hash() -> str:
+    """Of every Python file that could change a number."""
+    digest = hashlib.sha256()
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def hash_of(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def reusable(out: Path, hashes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result that `out` holds, if it was made from the same things.
+
+    Raises:
+        UserError: it holds one that was made from others: it is not overwritten.
+    """
+    path = out / "result.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+        old = found["hashes"]
+    except (ValueError, KeyError) as e:
+        raise UserError(f"{path}: damaged ({e!r}); remove it to measure again") from e
+    changed = [f"{k} {old.get(k)} -> {v}" for k, v in hashes.items() if old.get(k) != v]
+    if changed:
+        raise UserError(
+            f"{path} was made from other things ({'; '.join(changed)}): give another out=FOLDER, or remove {out} to measure again"
+        )
+    return found
+
+
+def write_result(
+    out: Path,
+    task: Task,
+    about: Mapping[str, Any],
+    predictions: Sequence[Predictions],
+    metrics: Sequence[str],
+    examples: Sequence[Example] = (),
+) -> dict[str, Any]:
+    """Keeps predictions and examples, measures, and writes result.json last.
+
+    Args:
+        about: method, mode, init, inputs, control, leak, first_line, n, chosen, seeds, wall_s, hashes.
+        predictions: one a seed, of the same test cases.
+        metrics: names; the first is the primary one.
+    """
+    names = [f"predictions/seed-{s}.npz" for s in about["seeds"]]
+    for name, p in zip(names, predictions, strict=True):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        p.save(out / name)
+    b = task.bootstrap
+    content = {
+        "format": FORMAT,
+        "task": task.name,
+        "kind": task.kind,
+        **about,
+        "fraction": None if task.protocol.shots else task.protocol.fraction,
+        "shots": task.protocol.shots,
+        "draw": task.protocol.draw,
+        "primary": metrics[0],
+        "metrics": {m: entry(predictions, m, b.draws, b.seed, b.level) for m in metrics},
+        "versions": versions(),
+        "predictions": names,
+        "examples": [_keep_example(out, e, i) for i, e in enumerate(examples)],
+        "reference": [r.model_dump() for r in task.reference],
+        "question": {"classes": list(predictions[0].classes), "labels": list(task.labels)},
+    }
+    write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
+    return content
+
+
+def _keep_example(out: Path, e: Example, number: int) -> str:
+    name = f"examples/case-{number}.npz"
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(out / name, key=e.key, image_HWC=e.image_HWC, truth_HW=e.truth_HW, predicted_HW=e.predicted_HW)
+    return name
+
+
+def summary(result: Mapping[str, Any], out: Path) -> str:
+    """The result for a person; warnings first."""
+    lines = ["", result["first_line"]] if result["first_line"] else [""]
+    n = result["n"]
+    share = f"{result['shots']} a class" if result["shots"] else f"{100 * result['fraction']:g} % of labels"
+    control = f", control: {result['control']}" if result["control"] else ""
+    lines.append(
+        f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {share}, "
+        f"trained on {n['train']}, chosen on {n['val']}, tested once on {n['test']} cases of {n['test_patients']} patients"
+    )
+    lines.append(f"  {'metric':<18}{'value':>8}  {'interval':<17}{'over seeds':<12}{'right':<14}per seed")
+    for name, m in result["metrics"].items():
+        right = " ".join(f"{k}/{m['n']}" for k in m["k"]) if m["k"] else ""
+        spread = "" if m["spread"] is None else f"sd {m['spread']:.4f}"
+        lines.append(
+            f"  {name + (' *' if name == result['primary'] else ''):<18}{_number(m['value']):>8}  "
+            f"{_number(m['interval'][0])} to {_number(m['interval'][1]):<8} {spread:<12}{right:<14}"
+            + " ".join(_number(v) for v in m["per_seed"])
+        )
+    level, draws = next((f"{100 * m['level']:g} %", m["draws"]) for m in result["metrics"].values())
+    lines.append(
+        f"  interval: {level} over {draws} resamples of test patients; spread over seeds apart from it. * chosen on"
+    )
+    lines.append(f"  {out / 'result.json'}")
+    return "\n".join(lines)
+
+
+def _number(x: float | None) -> str:
+    return "-" if x is None else f"{x:.4f}"

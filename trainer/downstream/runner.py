@@ -1,0 +1,429 @@
+"""A setting from task and encoder to result.json: seeds, learning rates, one look at the test split.
+
+OUT/config.json            task, encoder, what they resolved to; there from the start
+OUT/seed-S/lr-R/           a training (point.py)
+OUT/predictions/seed-S.npz what was said of every test case
+OUT/result.json            written last
+OUT/control-shuffled/      the same weights with another patient's genes; control-missing/: without
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+
+from models.downstream import STAGE, Downstream, Fit, image_side, make_decoder, make_head, unreached
+from models.view import Change
+from shards.errors import DataError, Problem
+from shards.reader import Dataset
+from shards.streams import sample_rng
+from trainer.data import demo_folder, schema_of
+from trainer.downstream.encoders import Source, check_fields
+from trainer.downstream.frozen import frozen_predictions
+from trainer.downstream.labelled import labelled
+from trainer.downstream.leak import LeakReport, check_leak
+from trainer.downstream.metrics import METRICS
+from trainer.downstream.point import Point, Training, batch_size, metric_names
+from trainer.downstream.predict import Example, predict
+from trainer.downstream.predictions import Predictions
+from trainer.downstream.results import code_hash, hash_of, reusable, summary, write_result
+from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
+from trainer.downstream.targets import Targets, check_split, fitted, read_targets
+from trainer.downstream.task import Task
+from trainer.errors import UserError
+from trainer.folder import RunFolder, versions
+from trainer.runtime import Runtime, StopFlag, barrier, from_main
+
+# What says how, not what: it may change without making another result.
+FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")
+
+
+@dataclass
+class Setting:
+    """A task and an encoder, checked against each other; nothing is trained yet."""
+
+    task: Task
+    source: Source
+    out: Path
+    data: Dataset
+    targets: Targets
+    fields: tuple[str, ...]
+    splits: dict[str, np.ndarray]
+    leak: LeakReport
+    metrics: list[str]
+    world: int
+
+    def close(self) -> None:
+        self.data.close()
+
+    @property
+    def finetunes(self) -> bool:
+        return self.task.mode in ("finetune", "scratch")
+
+    def hashes(self) -> dict[str, Any]:
+        return {
+            "config": hash_of(self.about()),
+            "data": self.data.fingerprint,
+            "checkpoint": self.source.sha256(),
+            "code": code_hash(),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """All that decides the result but data and weights, which have hashes of their own."""
+        task = self.task.model_dump(mode="json", exclude=set(FREE))
+        task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
+        return {
+            "task": task,
+            "method": self.source.method_name,
+            "options": dict(self.source.options),
+            "inputs": list(self.fields),
+        }
+
+
+def open_task_data(task: Task) -> Dataset:
+    """The task's data set, or the demo cohort."""
+    if task.data.path is not None:
+        return Dataset.open(task.data.path)
+    from shards.demo import ensure
+
+    return Dataset.open(ensure(demo_folder()))
+
+
+def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) -> Setting:
+    """Checks everything that can be known before training, and refuses all of it at once where possible.
+
+    Raises:
+        UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
+    """
+    probe = source.build(0)
+    side = image_side(probe)
+    if not side:
+        raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
+    fields = side if task.inputs == "image" else probe.inputs
+    if task.inputs == "multimodal" and fields == side:
+        raise UserError(
+            f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
+        )
+    check_fields(source, fields, schema_of(data))
+    metrics = metric_names(task)
+    targets = read_targets(task, data, side)
+    splits, problems = {}, []
+    for which in (task.data.train, task.data.val, task.data.test):
+        at = data.subset(which).indices
+        splits[which] = at[targets.asked_N[at]]
+        problems += check_split(task, targets, splits[which], which)
+    if len(splits) < 3:
+        problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
+    if problems:
+        raise UserError(problems)
+    leak = check_leak(
+        source.run if source.pretrained else None,
+        source.kind == "file",
+        data.patients_of(splits[task.data.test]),
+        task.leak.accept,
+    )
+    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world)
+    _check_trainable(setting, probe)
+    return setting
+
+
+def _check_trainable(setting: Setting, probe: Any) -> None:
+    task, train = setting.task, setting.splits[setting.task.data.train]
+    for seed in task.protocol.seeds:
+        chosen = labelled(task, setting.data, setting.targets, train, seed)
+        if wrong := check_split(task, setting.targets, chosen, task.data.train):
+            raise UserError(wrong)
+        if setting.finetunes:
+            batch_size(task, len(chosen), setting.world)
+    if task.kind == "segmentation":
+        make_decoder(
+            probe,
+            task.output.decoder,
+            width=task.output.width,
+            queries=task.output.queries,
+            mask_token=task.output.mask_token,
+            gene_dim=8,
+        )
+    if task.protocol.freeze == "genes" and not any(n.startswith("genes.") for n, _ in probe.named_parameters()):
+        raise UserError(
+            f"protocol.freeze=genes: the encoder of {setting.source.method_name} has no gene side; use none or encoder"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------------- a run
+
+
+def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str, Any]:
+    """Trains what is not trained yet, tests once, writes and returns the result.
+
+    Raises:
+        Stopped: a stop was asked for; what is done is kept, the same command goes on.
+    """
+    folder = RunFolder(setting.out)
+    try:
+        from_main(lambda: _claim(folder, setting))
+        hashes = from_main(setting.hashes)
+        found = from_main(lambda: reusable(setting.out, hashes))
+        if found is not None:
+            runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration and code")
+            runtime.say(summary(found, setting.out))
+            return found
+        return _measure(setting, runtime, stop, hashes)
+    finally:
+        folder.release()
+
+
+def _claim(folder: RunFolder, setting: Setting) -> None:
+    task = setting.task
+    resolved = {"about": setting.about(), "init": setting.source.describe(), "data": {"path": str(setting.data.path)}}
+
+    class Accepting:
+        resume = task.resume
+
+    folder.claim(Accepting, resolved)  # type: ignore[arg-type]
+    folder.record(resolved, versions())
+
+
+def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[str, Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    task = setting.task
+    if setting.leak.first_line:
+        runtime.say(setting.leak.first_line)
+    for why, n in setting.targets.left_out.items():
+        runtime.say(f"{n} samples take no part: {why}")
+    measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime)
+    about = {
+        "method": setting.source.method_name,
+        "mode": "finetune" if setting.finetunes else task.mode,
+        "init": setting.source.describe(),
+        "inputs": list(setting.fields),
+        "leak": setting.leak.plain(),
+        "first_line": setting.leak.first_line,
+        "seeds": list(task.protocol.seeds),
+        "n": _counts(setting, measured.train),
+        "chosen": measured.chosen,
+        "hashes": hashes,
+        "left_out": dict(setting.targets.left_out),
+    }
+    result: dict[str, Any] = {}
+
+    def write() -> dict[str, Any]:
+        for control, predictions in measured.controls.items():
+            content = {**about, "control": control, "wall_s": time.monotonic() - began}
+            write_result(setting.out / f"control-{control}", task, content, predictions, setting.metrics)
+        content = {**about, "control": None, "wall_s": time.monotonic() - began}
+        return write_result(setting.out, task, content, measured.predictions, setting.metrics, measured.examples)
+
+    result = from_main(write)
+    runtime.say(summary(result, setting.out))
+    return result
+
+
+@dataclass
+class Measured:
+    predictions: list[Predictions]
+    chosen: list[dict[str, Any]]
+    controls: dict[str, list[Predictions]]
+    examples: list[Example]
+    train: int
+
+
+def _counts(setting: Setting, train: int) -> dict[str, int]:
+    test = setting.splits[setting.task.data.test]
+    return {
+        "train": train,
+        "val": len(setting.splits[setting.task.data.val]),
+        "test": len(test),
+        "test_patients": len(set(setting.data.patients_of(test))),
+    }
+
+
+def _frozen(setting: Setting, runtime: Runtime) -> Measured:
+    task = setting.task
+    found = frozen_predictions(
+        task, setting.source, setting.data, setting.targets, setting.fields, setting.splits, setting.metrics[0],
+        setting.out.parent / ".features", runtime,
+    )  # fmt: skip
+    return Measured(found.predictions, found.chosen, {}, [], found.train)
+
+
+def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
+    task, done = setting.task, Measured([], [], {c: [] for c in setting.task.controls}, [], 0)
+    for seed in task.protocol.seeds:
+        training, targets = _training(setting, seed)
+        done.train = training.data.samples
+        points = [
+            training.run(setting.out / f"seed-{seed}" / f"lr-{lr:g}", seed, lr, runtime, stop)
+            for lr in task.protocol.lr
+        ]
+        best = _best(points, setting.metrics[0])
+        done.chosen.append(
+            {
+                "seed": seed, "lr": best.lr, "val": best.val, "epoch": best.epoch, "step": best.step,
+                "grid": [{"lr": p.lr, "val": p.val, "epoch": p.epoch} for p in points],
+            }
+        )  # fmt: skip
+        _test(setting, training, targets, best, runtime, done)
+        from_main(partial(_drop_losers, setting.out / f"seed-{seed}", points, best))
+    return done
+
+
+def _best(points: Sequence[Point], metric: str) -> Point:
+    """The best on validation; of equal ones the first of the grid."""
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    return max(points, key=lambda p: sign * p.val)
+
+
+def _drop_losers(folder: Path, points: Sequence[Point], best: Point) -> None:
+    """Weights of learning rates that were not chosen; their metrics stay."""
+    for p in points:
+        if p is not best:
+            (folder / f"lr-{p.lr:g}" / "stages" / f"{STAGE}.safetensors").unlink(missing_ok=True)
+
+
+def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
+    task, data = setting.task, setting.data
+    train = labelled(task, data, setting.targets, setting.splits[task.data.train], seed)
+    targets = fitted(task, setting.targets, train)
+    subset = part(data, train, f"{task.name}, {task.data.train}")
+    if task.protocol.balance:
+        subset = with_answers(subset, targets.value_NT[train, 0], targets.question.classes)
+    samples = TaskSamples(
+        data, setting.source.schema, [str(data.path)], None, False, task.data.train,
+        train=subset, held_back=part(data, setting.splits[task.data.val], task.data.val),
+        balance=task.protocol.balance, look_batch=task.protocol.eval_batch,
+    )  # fmt: skip
+    build = builder(setting, targets, seed, train)
+    about = {**setting.about(), "checkpoint": setting.source.sha256(), "train": hash_of(train.tolist())}
+    about["task"].pop("controls", None)
+    return Training(task, setting.source.method_name, samples, targets, build, about), targets
+
+
+def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:
+    """Gives the method with its initial weights: equal on every rank, a function of the seed."""
+    frozen: list[str] | None = None
+
+    def build() -> Downstream:
+        nonlocal frozen
+        if frozen is None:
+            trial = _assemble(setting, targets, seed, ())
+            frozen = unreached(trial, _few(setting, trial, train))
+        return _assemble(setting, targets, seed, tuple(frozen))
+
+    return build
+
+
+def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[str, ...]) -> Downstream:
+    task, o = setting.task, setting.task.output
+    encoder = setting.source.build(seed)
+    encoder.inputs = setting.fields
+    fit = Fit(
+        fields=setting.fields,
+        frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
+        layer_decay=task.protocol.layer_decay,
+        encoder_scale=task.protocol.encoder_lr_scale,
+        change=Change(**task.augment.model_dump()),
+        mask=task.mask if task.kind == "segmentation" else None,
+        mask_loss=o.mask_loss,
+        ties=o.ties,
+        metric=setting.metrics[0],
+        higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
+    )
+    pooled, tokens, genes = _widths(setting, encoder)
+    head: Any
+    if task.kind == "segmentation":
+        head = make_decoder(
+            encoder, o.decoder, width=o.width, queries=o.queries, mask_token=o.mask_token, gene_dim=genes
+        )
+    else:
+        K = targets.question.outputs
+        head = make_head(
+            task.kind, encoder, pooled, tokens, K, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
+        )
+    return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
+
+
+def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
+    """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
+    import torch
+
+    from models.view import View
+
+    encoder.enter("")
+    encoder.eval()
+    index = int(setting.splits[setting.task.data.train][0])
+    sample = encoder.sample(View(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
+    batch = encoder.collate([sample])
+    with torch.no_grad():
+        encoded = encoder.encode(batch)
+        genes = encoder.encode_genes(batch) if len(setting.fields) > 1 else None
+    return encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2], 256 if genes is None else genes[0].shape[2]
+
+
+def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Any:
+    """A small batch of training samples that can be read."""
+    samples = []
+    for index in train.tolist():
+        try:
+            samples.append(method.looked_at(setting.data[index], sample_rng(0, 0, index, 0)))
+        except DataError:
+            continue  # the loader will name it when it comes to it
+        if len(samples) == 2:
+            return method.collate(samples)
+    if samples:
+        return method.collate(samples)
+    raise DataError(
+        Problem("no training sample can be read", str(setting.data.path), "run `python -m shards lint` on it")
+    )
+
+
+def _test(
+    setting: Setting, training: Training, targets: Targets, best: Point, runtime: Runtime, done: Measured
+) -> None:
+    """The one look at the test split, with the best weights of the best learning rate."""
+    task, data = setting.task, setting.data
+    method = training.build()
+    method.load_state_dict(
+        load_file(setting.out / f"seed-{best.seed}" / f"lr-{best.lr:g}" / "stages" / f"{STAGE}.safetensors"),
+        strict=True,
+    )
+    method.to(runtime.device)
+    subset = part(data, setting.splits[task.data.test], task.data.test)
+
+    def look(
+        genes: Callable[[int], int | None] | None = None, examples: bool = False
+    ) -> tuple[Predictions, list[Example]]:
+        looks = Looks(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)
+        try:
+            return predict(method, looks, data, targets, runtime, examples)
+        finally:
+            looks.close()
+
+    found, examples = look(examples=not done.predictions)
+    done.predictions.append(found)
+    done.examples += examples
+    for control in task.controls:
+        genes = (lambda i: None) if control == "missing" else _strangers(data, subset.indices, best.seed)
+        done.controls[control].append(look(genes)[0])
+    barrier()
+
+
+def _strangers(data: Dataset, indices: np.ndarray, seed: int) -> Callable[[int], int]:
+    """Each sample -> a sample of another patient, all samples of a patient the same one."""
+    names_P, of_N = np.unique(data.patients_of(indices), return_inverse=True)
+    if len(names_P) < 2:
+        raise UserError("controls: shuffled needs two test patients or more")
+    order_P = np.random.default_rng([seed, 90_210]).permutation(len(names_P))
+    # Each patient gets the genes of the next on a random circle: nobody gets their own.
+    next_P = np.empty_like(order_P)
+    next_P[order_P] = np.roll(order_P, -1)
+    first_P = np.array([int(indices[np.flatnonzero(of_N == p)[0]]) for p in range(len(names_P))])
+    given = {int(i): int(first_P[next_P[p]]) for i, p in zip(indices, of_N, strict=True)}
+    return lambda i: given[int(i)]

@@ -1,0 +1,145 @@
+"""A task's samples in the shape the training loop knows: labelled training samples, validation and test samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from models.contract import Batch, Method, MethodError, Sample, Stage
+from models.downstream import Downstream
+from shards.errors import DataError, Problem
+from shards.loader import Loader
+from shards.order import Once, Plan
+from shards.reader import Dataset
+from shards.subset import Subset
+from trainer.config import Config
+from trainer.data import Data
+from trainer.engine import split_batch
+from trainer.errors import UserError
+from trainer.feed import on_device
+from trainer.runtime import Runtime
+
+LABEL = "answer"
+
+
+@dataclass
+class TaskSamples(Data):
+    """Like the data of pre-training, with the order made over the labelled training samples alone."""
+
+    train: Subset | None = None
+    held_back: Subset | None = None
+    balance: bool = False
+    look_batch: int = 16
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.datasets[0]
+
+    @property
+    def samples(self) -> int:
+        assert self.train is not None
+        return len(self.train)
+
+    def close(self) -> None:
+        """The data set is shared by the trainings of a setting and closed by who opened it."""
+
+    def plan(self, config: Config, stage: Stage) -> Plan:
+        assert self.train is not None
+        strategy = "class_balanced" if self.balance else "shuffle"
+        return Plan(strategy, self.train, config.seed, config.global_batch, label=LABEL if self.balance else None)
+
+    def check(self, config: Config, stage: Stage, world: int) -> None:
+        micro, accumulation = split_batch(config, world)
+        if stage.compares and accumulation > 1:
+            raise UserError(
+                f"protocol.micro_batch={micro}: Cox's likelihood ranks the samples of a batch, so {accumulation} parts would be "
+                f"another loss than one batch of {config.global_batch}: use protocol.micro_batch={config.global_batch // world}"
+            )
+
+    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Looks:  # type: ignore[override]
+        assert self.held_back is not None
+        assert isinstance(method, Downstream)
+        return Looks(self.dataset, self.held_back, method, runtime, self.look_batch, config.data.workers)
+
+
+class Looks:
+    """Evaluation batches of some samples: once each, as they are, over all ranks.
+
+    Args:
+        genes: index of a sample -> index of the one whose genes it gets, or None for none; not given: its own.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        subset: Subset,
+        method: Downstream,
+        runtime: Runtime,
+        batch: int,
+        workers: int,
+        genes: Callable[[int], int | None] | None = None,
+    ):
+        def sample(record: Any, rng: np.random.Generator) -> Sample:
+            try:
+                if genes is None:
+                    return method.looked_at(record, rng)
+                other = genes(record.index)
+                return method.looked_at(record, rng, genes=Nothing() if other is None else data[other])
+            except MethodError as e:
+                raise DataError(
+                    Problem(p, f"sample '{record.key}'", "mend or leave out the sample") for p in e.problems
+                ) from e
+
+        self.runtime = runtime
+        self.loader = Loader(
+            data,
+            Once(subset, batch * runtime.world),
+            sample,
+            method.collate,
+            rank=runtime.rank,
+            world=runtime.world,
+            micro_batch=batch,
+            workers=workers,
+        )
+
+    def evaluate(self) -> Iterator[Batch]:
+        return self.loader.evaluate()
+
+    def on_device(self) -> Iterator[Batch]:
+        for step in on_device((_Padded(b) for b in self.loader.evaluate()), self.runtime.device):
+            yield step.micro[0]
+
+    def close(self) -> None:
+        self.loader.close()
+
+
+class _Padded:
+    """An evaluation batch in the shape of a step, for `on_device`."""
+
+    def __init__(self, batch: Any):
+        self.micro = [batch]
+
+
+class Nothing:
+    """A record without any field: whose genes are missing."""
+
+    key = patient = ""
+
+    @staticmethod
+    def has(name: str) -> bool:
+        return False
+
+
+def part(data: Dataset, indices: np.ndarray, source: str) -> Subset:
+    """The subset of exactly these samples."""
+    return data.subset(None).keep(indices, source)
+
+
+def with_answers(subset: Subset, codes: np.ndarray, classes: tuple[str, ...]) -> Subset:
+    """The same samples with the task's classes as a label, for balanced batches."""
+    return replace(
+        subset, labels={**subset.labels, LABEL: codes.astype(np.int64)}, classes={**subset.classes, LABEL: classes}
+    )

@@ -1,0 +1,312 @@
+"""A task as a typed claim: data, label, kind, metric, protocol. `configs/task/NAME.yaml`, or any file of a user's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
+from trainer.errors import UserError
+from trainer.recipe import numbers, override, read_recipe
+
+TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+Mode = Literal["finetune", "scratch", "linear", "knn"]
+Head = Literal["linear", "mlp", "bag"]
+Decoder = Literal["two_way", "upernet", "linear"]
+
+
+class TaskData(Section):
+    path: str | None = None
+    """The data set's folder; none means the built-in demo cohort."""
+    train: str = "train"
+    val: str = "val"
+    test: str = "test"
+    """Splits of the data set: learning, choosing, and the one look at the end."""
+    workers: int = Field(2, ge=0)
+    prefetch: int = Field(2, ge=1)
+    max_bad_samples: int = Field(0, ge=0)
+
+
+class Augment(Section):
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Degrees either way."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Zoom either way, as a share."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """Translation either way, as a share of the side."""
+    flip: float = Field(0.0, ge=0, le=1)
+    """Probability of a mirrored image."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """Grey values times 1 plus or minus this."""
+
+
+class Protocol(Section):
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each trains anew: order, augmentation, head and (from scratch) encoder."""
+    epochs: int | None = Field(50, ge=1)
+    steps: int | None = Field(None, ge=1)
+    """Length in steps, instead of epochs."""
+    min_steps: int = Field(0, ge=0)
+    """Fewest steps, for small label fractions."""
+    batch: int = Field(16, ge=1)
+    """Samples of an update over all ranks; fewer where the labelled patients do not fill one."""
+    micro_batch: int | None = Field(None, ge=1)
+    eval_batch: int = Field(16, ge=1)
+    """Samples of an evaluation batch of a rank, whatever the number of ranks."""
+    lr: tuple[float, ...] = (1e-3,)
+    """Peak learning rates to try; the best on the validation split is taken, for each seed."""
+    encoder_lr_scale: float = Field(1.0, gt=0)
+    """The encoder's learning rate, in parts of the head's."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor from one layer to the one below it."""
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    clip: float = Field(1.0, ge=0)
+    evaluations: int = Field(20, ge=1)
+    """How often the validation split is looked at, evenly; never more than once a step."""
+    freeze: Literal["none", "encoder", "genes"] = "none"
+    """What stays as it was: nothing, the whole encoder, or its gene side."""
+    fraction: float = Field(1.0, gt=0, le=1)
+    """Share of the training patients whose labels are used; smaller shares lie within larger ones."""
+    shots: int | None = Field(None, ge=1)
+    """Patients of each class instead of a share."""
+    draw: int | Literal["seed"] = 0
+    """Which draw of these patients; `seed`: another one for each seed."""
+    balance: bool = False
+    """Batches with equally many of each class."""
+    weight_classes: bool = False
+    """Linear probes: each class weighs the same."""
+    weight_decays: tuple[float, ...] = (0.0, 1e-4, 1e-2)
+    """Linear probes: weight decays to try with each learning rate."""
+    neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)
+    """k-NN: numbers of neighbours to try."""
+
+
+class Output(Section):
+    head: Head = "linear"
+    """`linear` or `mlp` on the pooled vector, `bag`: attention over the tokens."""
+    norm: bool = True
+    """A layer norm before a linear head."""
+    hidden: int = Field(512, ge=1)
+    """Width of the MLP's or of the bag's attention layer."""
+    dropout: float = Field(0.25, ge=0, lt=1)
+    """Of the MLP or bag head."""
+    decoder: Decoder = "upernet"
+    """Segmentation: MGI's two-way decoder (with genes), UPerNet, or one linear layer on the last tokens."""
+    width: int = Field(256, ge=8)
+    """Width of the decoder."""
+    queries: int = Field(16, ge=1)
+    """Two-way decoder: gene tokens are pooled to so many."""
+    mask_token: bool = False
+    """Two-way decoder: one more, learned query gives the mask."""
+    ties: Literal["efron", "breslow"] = "efron"
+    """Cox loss: how tied times count."""
+    mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
+
+
+class Reference(Section):
+    system: str
+    metric: str
+    value: float
+    data: str
+
+
+class Bootstrap(Section):
+    draws: int = Field(1000, ge=100)
+    seed: int = 0
+    level: float = Field(0.95, gt=0, lt=1)
+
+
+class Leak(Section):
+    accept: bool = False
+    """Go on although test patients were in pre-training; the result says so in its first line."""
+
+
+class Task(Section):
+    name: str
+    kind: Kind
+    label: str | tuple[str, ...] | None = None
+    """Label of the data set; several for multilabel and regression."""
+    time: str | None = None
+    event: str | None = None
+    """Survival: follow-up time (a number) and whether the event was seen."""
+    censored: bool = False
+    """Survival: `event` says 1 for censored, as some tables do."""
+    mask: str = "mask"
+    """Segmentation: the mask's field; pixels above 0 are the object."""
+    classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
+    """Class names in order (ordinal: from the lowest grade), or {class: [values]} to group values. By default the label's own."""
+    leave_out: tuple[str, ...] = ()
+    """Values of the label whose samples take no part."""
+    positive: str | None = None
+    """Binary: the class that scores speak of; the last by default."""
+    grades: int | None = Field(None, ge=2)
+    """Ordinal with a number label: grades 0 to grades - 1."""
+    impute: Literal["none", "mean", "median"] = "none"
+    """Regression: unknown targets in training are left out, or filled by what the known training ones give."""
+    inputs: Literal["image", "multimodal"] = "image"
+    """The image side alone, or all that the method's encoder reads."""
+    controls: tuple[Literal["shuffled", "missing"], ...] = ()
+    """Multimodal: test again with another patient's genes, or without."""
+    mode: Mode = "finetune"
+    metric: str | None = None
+    """What is chosen on and reported first; the kind's usual one by default."""
+    metrics: tuple[str, ...] = ()
+    """More of them; the kind's usual ones by default."""
+    method: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the method's options that leave its weights their shape (drop path, image side)."""
+    out: str = "runs/{task}/{method}-{mode}-{fraction}"
+    data: TaskData = TaskData()
+    protocol: Protocol = Protocol()
+    augment: Augment = Augment()
+    output: Output = Output()
+    bootstrap: Bootstrap = Bootstrap()
+    leak: Leak = Leak()
+    reference: tuple[Reference, ...] = ()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    activation_checkpointing: bool = False
+    zero: Zero = Zero()
+    checkpoint: Checkpoint = Checkpoint()
+    health: Health = Health()
+    log: Log = Log(every=50, tensorboard=False)
+    resume: Resume = Resume()
+    deepspeed: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, values: Any) -> Any:
+        """A single number or word where several may stand."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        protocol = values.get("protocol")
+        if isinstance(protocol, Mapping):
+            several = ("seeds", "lr", "weight_decays", "neighbours")
+            values["protocol"] = {
+                k: [v] if k in several and isinstance(v, int | float) else v for k, v in protocol.items()
+            }
+        for key in ("controls", "metrics", "leave_out"):
+            if isinstance(values.get(key), str):
+                values[key] = [values[key]]
+        for key in ("classes", "leave_out"):
+            values[key] = _words(values[key]) if key in values else None
+            if values[key] is None:
+                del values[key]
+        return values
+
+    @model_validator(mode="after")
+    def _rules(self) -> Task:
+        problems = list(_problems(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels that the target is made of."""
+        if self.kind == "survival":
+            return (self.time or "", self.event or "")
+        if self.kind == "segmentation" or self.label is None:
+            return ()
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+
+def _words(value: Any) -> Any:
+    """Class values as words: YAML reads 0 as a number and `no` as a truth value."""
+    if isinstance(value, Mapping):
+        return {str(k): [_word(x) for x in (v if isinstance(v, list | tuple) else [v])] for k, v in value.items()}
+    return [_word(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _problems(t: Task) -> Sequence[str]:
+    out = []
+    if t.kind == "survival":
+        out += [] if t.time and t.event else ["time, event: survival needs both labels"]
+    elif t.kind != "segmentation" and t.label is None:
+        out.append(f"label: a {t.kind} task needs one")
+    if isinstance(t.label, tuple) and t.kind not in ("multilabel", "regression"):
+        out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
+    if t.kind == "multilabel" and isinstance(t.label, str):
+        out.append("label: multilabel needs a list of labels")
+    if t.protocol.epochs and t.protocol.steps and "epochs" in t.protocol.model_fields_set:
+        out.append("protocol.epochs, protocol.steps: give one of them, not both")
+    if t.protocol.shots and t.protocol.fraction != 1.0:
+        out.append("protocol.fraction, protocol.shots: give one of them, not both")
+    if t.protocol.shots and t.kind not in ("binary", "multiclass", "ordinal"):
+        out.append(f"protocol.shots: so many of each class; a {t.kind} task has no classes, use protocol.fraction")
+    for name in ("seeds", "lr"):
+        values = getattr(t.protocol, name)
+        if not values or len(set(values)) != len(values):
+            out.append(f"protocol.{name}: {list(values)}: give at least one, each once")
+    if any(lr <= 0 for lr in t.protocol.lr):
+        out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
+    if t.controls and t.inputs != "multimodal":
+        out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
+    if t.mode in ("linear", "knn") and t.kind == "segmentation":
+        out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
+    if t.mode == "knn" and t.kind in ("multilabel", "survival"):
+        out.append(f"mode: knn has no {t.kind} form; use linear")
+    if t.precision == "bf16" and t.zero.stage == 0:
+        out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
+    return out
+
+
+def find_task(name: str) -> Path:
+    """The file of a task: a path, or a name in configs/task.
+
+    Raises:
+        UserError: no such file; the nearest name is given.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if not Path(name).is_file():
+            raise UserError(f"--task {name}: no such file")
+        return Path(name)
+    path = TASKS / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in TASKS.glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        raise UserError(
+            f"no task '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
+        )
+    return path
+
+
+def parse_task(values: Mapping[str, Any]) -> Task:
+    """A Task from plain data.
+
+    Raises:
+        UserError: every unknown key and wrong value at once.
+    """
+    try:
+        return Task.model_validate(values)
+    except ValidationError as e:
+        raise UserError(explain_all(Task, e)) from e
+
+
+def build_task(name: str, words: Sequence[str], mode: str | None = None) -> tuple[Task, Path]:
+    """The task of a command line, and its file."""
+    path = find_task(name)
+    values = numbers(read_recipe(path))
+    values.setdefault("name", path.stem)
+    given = override({}, words)
+    lengths = given.get("protocol") if isinstance(given.get("protocol"), dict) else {}
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if one in (lengths or {}):
+            values.setdefault("protocol", {}).pop(other, None)
+    values = override(values, words)
+    if mode is not None:
+        values["mode"] = mode
+    if (values.get("protocol") or {}).get("steps"):
+        values["protocol"].setdefault("epochs", None)
+    return parse_task(values), path
