@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainer.downstream.runner import Setting
+    from trainer.downstream.setting import Setting
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +66,8 @@ def _run(args: argparse.Namespace) -> None:
 
     from trainer.data import schema_of
     from trainer.downstream.encoders import find_source
-    from trainer.downstream.runner import open_task_data, prepare, run_setting
+    from trainer.downstream.runner import run_setting
+    from trainer.downstream.setting import open_task_data, prepare
 
     stop = StopFlag().install()
     if environment_rank() == 0:

@@ -19,143 +19,22 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from models.downstream import STAGE, Downstream, Fit, image_side, make_decoder, make_head, unreached
-from models.view import Change
-from shards.errors import DataError, Problem
+from models.downstream import STAGE
 from shards.reader import Dataset
-from shards.streams import sample_rng
-from trainer.data import demo_folder, schema_of
-from trainer.downstream.encoders import Source, check_fields
+from trainer.downstream.assemble import builder
 from trainer.downstream.frozen import frozen_predictions
 from trainer.downstream.labelled import labelled
-from trainer.downstream.leak import LeakReport, check_leak
 from trainer.downstream.metrics import METRICS
-from trainer.downstream.point import Point, Training, batch_size, metric_names
+from trainer.downstream.point import Point, Training
 from trainer.downstream.predict import Example, predict
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.results import code_hash, hash_of, reusable, summary, write_result
+from trainer.downstream.results import hash_of, reusable, summary, write_result
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
-from trainer.downstream.targets import Targets, check_split, fitted, read_targets
-from trainer.downstream.task import Task
+from trainer.downstream.setting import Setting
+from trainer.downstream.targets import Targets, fitted
 from trainer.errors import UserError
 from trainer.folder import RunFolder, versions
 from trainer.runtime import Runtime, StopFlag, barrier, from_main
-
-# What says how, not what: it may change without making another result.
-FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")
-
-
-@dataclass
-class Setting:
-    """A task and an encoder, checked against each other; nothing is trained yet."""
-
-    task: Task
-    source: Source
-    out: Path
-    data: Dataset
-    targets: Targets
-    fields: tuple[str, ...]
-    splits: dict[str, np.ndarray]
-    leak: LeakReport
-    metrics: list[str]
-    world: int
-
-    def close(self) -> None:
-        self.data.close()
-
-    @property
-    def finetunes(self) -> bool:
-        return self.task.mode in ("finetune", "scratch")
-
-    def hashes(self) -> dict[str, Any]:
-        return {
-            "config": hash_of(self.about()),
-            "data": self.data.fingerprint,
-            "checkpoint": self.source.sha256(),
-            "code": code_hash(),
-        }
-
-    def about(self) -> dict[str, Any]:
-        """All that decides the result but data and weights, which have hashes of their own."""
-        task = self.task.model_dump(mode="json", exclude=set(FREE))
-        task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
-        return {
-            "task": task,
-            "method": self.source.method_name,
-            "options": dict(self.source.options),
-            "inputs": list(self.fields),
-        }
-
-
-def open_task_data(task: Task) -> Dataset:
-    """The task's data set, or the demo cohort."""
-    if task.data.path is not None:
-        return Dataset.open(task.data.path)
-    from shards.demo import ensure
-
-    return Dataset.open(ensure(demo_folder()))
-
-
-def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) -> Setting:
-    """Checks everything that can be known before training, and refuses all of it at once where possible.
-
-    Raises:
-        UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
-    """
-    probe = source.build(0)
-    side = image_side(probe)
-    if not side:
-        raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
-    fields = side if task.inputs == "image" else probe.inputs
-    if task.inputs == "multimodal" and fields == side:
-        raise UserError(
-            f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
-        )
-    check_fields(source, fields, schema_of(data))
-    metrics = metric_names(task)
-    targets = read_targets(task, data, side)
-    splits, problems = {}, []
-    for which in (task.data.train, task.data.val, task.data.test):
-        at = data.subset(which).indices
-        splits[which] = at[targets.asked_N[at]]
-        problems += check_split(task, targets, splits[which], which)
-    if len(splits) < 3:
-        problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
-    if problems:
-        raise UserError(problems)
-    leak = check_leak(
-        source.run if source.pretrained else None,
-        source.kind == "file",
-        data.patients_of(splits[task.data.test]),
-        task.leak.accept,
-    )
-    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world)
-    _check_trainable(setting, probe)
-    return setting
-
-
-def _check_trainable(setting: Setting, probe: Any) -> None:
-    task, train = setting.task, setting.splits[setting.task.data.train]
-    for seed in task.protocol.seeds:
-        chosen = labelled(task, setting.data, setting.targets, train, seed)
-        if wrong := check_split(task, setting.targets, chosen, task.data.train):
-            raise UserError(wrong)
-        if setting.finetunes:
-            batch_size(task, len(chosen), setting.world)
-    if task.kind == "segmentation":
-        make_decoder(
-            probe,
-            task.output.decoder,
-            width=task.output.width,
-            queries=task.output.queries,
-            mask_token=task.output.mask_token,
-            gene_dim=8,
-        )
-    if task.protocol.freeze == "genes" and not any(n.startswith("genes.") for n, _ in probe.named_parameters()):
-        raise UserError(
-            f"protocol.freeze=genes: the encoder of {setting.source.method_name} has no gene side; use none or encoder"
-        )
-
 
 # ------------------------------------------------------------------------------------------------------------------- a run
 
@@ -304,84 +183,6 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
     about = {**setting.about(), "checkpoint": setting.source.sha256(), "train": hash_of(train.tolist())}
     about["task"].pop("controls", None)
     return Training(task, setting.source.method_name, samples, targets, build, about), targets
-
-
-def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:
-    """Gives the method with its initial weights: equal on every rank, a function of the seed."""
-    frozen: list[str] | None = None
-
-    def build() -> Downstream:
-        nonlocal frozen
-        if frozen is None:
-            trial = _assemble(setting, targets, seed, ())
-            frozen = unreached(trial, _few(setting, trial, train))
-        return _assemble(setting, targets, seed, tuple(frozen))
-
-    return build
-
-
-def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[str, ...]) -> Downstream:
-    task, o = setting.task, setting.task.output
-    encoder = setting.source.build(seed)
-    encoder.inputs = setting.fields
-    fit = Fit(
-        fields=setting.fields,
-        frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
-        layer_decay=task.protocol.layer_decay,
-        encoder_scale=task.protocol.encoder_lr_scale,
-        change=Change(**task.augment.model_dump()),
-        mask=task.mask if task.kind == "segmentation" else None,
-        mask_loss=o.mask_loss,
-        ties=o.ties,
-        metric=setting.metrics[0],
-        higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
-    )
-    pooled, tokens, genes = _widths(setting, encoder)
-    head: Any
-    if task.kind == "segmentation":
-        head = make_decoder(
-            encoder, o.decoder, width=o.width, queries=o.queries, mask_token=o.mask_token, gene_dim=genes
-        )
-    else:
-        K = targets.question.outputs
-        head = make_head(
-            task.kind, encoder, pooled, tokens, K, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
-        )
-    return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
-
-
-def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
-    """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
-    import torch
-
-    from models.view import View
-
-    encoder.enter("")
-    encoder.eval()
-    index = int(setting.splits[setting.task.data.train][0])
-    sample = encoder.sample(View(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
-    batch = encoder.collate([sample])
-    with torch.no_grad():
-        encoded = encoder.encode(batch)
-        genes = encoder.encode_genes(batch) if len(setting.fields) > 1 else None
-    return encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2], 256 if genes is None else genes[0].shape[2]
-
-
-def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Any:
-    """A small batch of training samples that can be read."""
-    samples = []
-    for index in train.tolist():
-        try:
-            samples.append(method.looked_at(setting.data[index], sample_rng(0, 0, index, 0)))
-        except DataError:
-            continue  # the loader will name it when it comes to it
-        if len(samples) == 2:
-            return method.collate(samples)
-    if samples:
-        return method.collate(samples)
-    raise DataError(
-        Problem("no training sample can be read", str(setting.data.path), "run `python -m shards lint` on it")
-    )
 
 
 def _test(

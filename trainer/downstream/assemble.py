@@ -1,0 +1,91 @@
+"""Encoder and head put together for a setting; what the task's loss cannot reach is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.downstream import Downstream, Fit, make_decoder, make_head, unreached
+from models.view import Change, View
+from shards.errors import DataError, Problem
+from shards.streams import sample_rng
+from trainer.downstream.metrics import METRICS
+from trainer.downstream.setting import Setting
+from trainer.downstream.targets import Targets
+
+
+def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:
+    """Gives the method with its initial weights: equal on every rank, a function of the seed."""
+    frozen: list[str] | None = None
+
+    def build() -> Downstream:
+        nonlocal frozen
+        if frozen is None:
+            trial = _assemble(setting, targets, seed, ())
+            frozen = unreached(trial, _few(setting, trial, train))
+        return _assemble(setting, targets, seed, tuple(frozen))
+
+    return build
+
+
+def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[str, ...]) -> Downstream:
+    task, o = setting.task, setting.task.output
+    encoder = setting.source.build(seed)
+    encoder.inputs = setting.fields
+    fit = Fit(
+        fields=setting.fields,
+        frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
+        layer_decay=task.protocol.layer_decay,
+        encoder_scale=task.protocol.encoder_lr_scale,
+        change=Change(**task.augment.model_dump()),
+        mask=task.mask if task.kind == "segmentation" else None,
+        mask_loss=o.mask_loss,
+        ties=o.ties,
+        metric=setting.metrics[0],
+        higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
+    )
+    pooled, tokens, genes = _widths(setting, encoder)
+    head: Any
+    if task.kind == "segmentation":
+        head = make_decoder(
+            encoder, o.decoder, width=o.width, queries=o.queries, mask_token=o.mask_token, gene_dim=genes
+        )
+    else:
+        K = targets.question.outputs
+        head = make_head(
+            task.kind, encoder, pooled, tokens, K, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
+        )
+    return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
+
+
+def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
+    """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
+    encoder.enter("")
+    encoder.eval()
+    index = int(setting.splits[setting.task.data.train][0])
+    sample = encoder.sample(View(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
+    batch = encoder.collate([sample])
+    with torch.no_grad():
+        encoded = encoder.encode(batch)
+        genes = encoder.encode_genes(batch) if len(setting.fields) > 1 else None
+    return encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2], 256 if genes is None else genes[0].shape[2]
+
+
+def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Any:
+    """A small batch of training samples that can be read."""
+    samples = []
+    for index in train.tolist():
+        try:
+            samples.append(method.looked_at(setting.data[index], sample_rng(0, 0, index, 0)))
+        except DataError:
+            continue  # the loader will name it when it comes to it
+        if len(samples) == 2:
+            return method.collate(samples)
+    if samples:
+        return method.collate(samples)
+    raise DataError(
+        Problem("no training sample can be read", str(setting.data.path), "run `python -m shards lint` on it")
+    )

@@ -1,0 +1,136 @@
+"""A task and an encoder, opened and checked against each other before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.downstream import image_side, make_decoder
+from shards.reader import Dataset
+from trainer.data import demo_folder, schema_of
+from trainer.downstream.encoders import Source, check_fields
+from trainer.downstream.labelled import labelled
+from trainer.downstream.leak import LeakReport, check_leak
+from trainer.downstream.point import batch_size, metric_names
+from trainer.downstream.results import code_hash, hash_of
+from trainer.downstream.targets import Targets, check_split, read_targets
+from trainer.downstream.task import Task
+from trainer.errors import UserError
+
+# What says how, not what: it may change without making another result.
+FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")
+
+
+@dataclass
+class Setting:
+    """A task and an encoder, checked against each other; nothing is trained yet."""
+
+    task: Task
+    source: Source
+    out: Path
+    data: Dataset
+    targets: Targets
+    fields: tuple[str, ...]
+    splits: dict[str, np.ndarray]
+    leak: LeakReport
+    metrics: list[str]
+    world: int
+
+    def close(self) -> None:
+        self.data.close()
+
+    @property
+    def finetunes(self) -> bool:
+        return self.task.mode in ("finetune", "scratch")
+
+    def hashes(self) -> dict[str, Any]:
+        return {
+            "config": hash_of(self.about()),
+            "data": self.data.fingerprint,
+            "checkpoint": self.source.sha256(),
+            "code": code_hash(),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """All that decides the result but data and weights, which have hashes of their own."""
+        task = self.task.model_dump(mode="json", exclude=set(FREE))
+        task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
+        return {
+            "task": task,
+            "method": self.source.method_name,
+            "options": dict(self.source.options),
+            "inputs": list(self.fields),
+        }
+
+
+def open_task_data(task: Task) -> Dataset:
+    """The task's data set, or the demo cohort."""
+    if task.data.path is not None:
+        return Dataset.open(task.data.path)
+    from shards.demo import ensure
+
+    return Dataset.open(ensure(demo_folder()))
+
+
+def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) -> Setting:
+    """Checks everything that can be known before training, and refuses all of it at once where possible.
+
+    Raises:
+        UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
+    """
+    probe = source.build(0)
+    side = image_side(probe)
+    if not side:
+        raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
+    fields = side if task.inputs == "image" else probe.inputs
+    if task.inputs == "multimodal" and fields == side:
+        raise UserError(
+            f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
+        )
+    check_fields(source, fields, schema_of(data))
+    metrics = metric_names(task)
+    targets = read_targets(task, data, side)
+    splits, problems = {}, []
+    for which in (task.data.train, task.data.val, task.data.test):
+        at = data.subset(which).indices
+        splits[which] = at[targets.asked_N[at]]
+        problems += check_split(task, targets, splits[which], which)
+    if len(splits) < 3:
+        problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
+    if problems:
+        raise UserError(problems)
+    leak = check_leak(
+        source.run if source.pretrained else None,
+        source.kind == "file",
+        data.patients_of(splits[task.data.test]),
+        task.leak.accept,
+    )
+    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world)
+    _check_trainable(setting, probe)
+    return setting
+
+
+def _check_trainable(setting: Setting, probe: Any) -> None:
+    task, train = setting.task, setting.splits[setting.task.data.train]
+    for seed in task.protocol.seeds:
+        chosen = labelled(task, setting.data, setting.targets, train, seed)
+        if wrong := check_split(task, setting.targets, chosen, task.data.train):
+            raise UserError(wrong)
+        if setting.finetunes:
+            batch_size(task, len(chosen), setting.world)
+    if task.kind == "segmentation":
+        make_decoder(
+            probe,
+            task.output.decoder,
+            width=task.output.width,
+            queries=task.output.queries,
+            mask_token=task.output.mask_token,
+            gene_dim=8,
+        )
+    if task.protocol.freeze == "genes" and not any(n.startswith("genes.") for n, _ in probe.named_parameters()):
+        raise UserError(
+            f"protocol.freeze=genes: the encoder of {setting.source.method_name} has no gene side; use none or encoder"
+        )
