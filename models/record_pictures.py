@@ -14,12 +14,13 @@ from torch import Tensor
 from models.contract import Batch
 from models.decoders.mae import patchify, unpatchify
 from models.layers.patches import mask_order, pasted
+from models.text import CLS, PAD
 
 if TYPE_CHECKING:
     from models.methods.mrm_record import MrmRecord
 
 MOST = 8  # samples in a picture
-WORDS = 12  # hidden tokens of a report that are shown: never the report as a whole
+WORDS = 12  # hidden tokens of a report that are shown, and at most half of it: never the report as a whole
 LINE = 14  # pixels
 RIGHT, WRONG = (20, 120, 60), (170, 30, 60)
 
@@ -61,7 +62,8 @@ def hidden_words(method: MrmRecord, batch: Batch, scores_BLV: Tensor) -> np.ndar
         if not bool(batch.present["report"][i]):
             continue
         places = np.flatnonzero(hidden_BL[i])
-        places = places[np.linspace(0, len(places) - 1, min(WORDS, len(places))).astype(int)]
+        most = min(WORDS, len(places), int(((ids_BL[i] != PAD) & (ids_BL[i] != CLS)).sum()) // 2)
+        places = places[np.linspace(0, len(places) - 1, most).astype(int)]
         for at in places:
             true, made = words[ids_BL[i, at]], words[guess_BL[i, at]]
             lines.append((f"{i}: {true} -> {made}", RIGHT if true == made else WRONG))

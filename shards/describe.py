@@ -87,6 +87,8 @@ class FieldTally:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        self._sample: tuple[str, dict[str, tuple[int, ...]]] = ("", {})  # sizes of the images of the sample at hand
+        self._uneven: dict[str, list[str]] = {}  # mask field -> samples in which it does not lie on the image
 
     def add(self, key: str, name: str, ext: str, header: Header) -> None:
         seen = self._seen.setdefault(name, _Seen())
@@ -94,6 +96,8 @@ class FieldTally:
         seen.exts[ext] += 1
         if header.shape is None or header.dtype is None:
             return
+        if KINDS[ext] == "image":
+            self._lay_over(key, name, header.shape[:2])
         seen.dtypes.setdefault(header.dtype, key)
         if len(header.shape) not in seen.ranks:
             seen.ranks[len(header.shape)] = key
@@ -106,8 +110,21 @@ class FieldTally:
         if KINDS[ext] == "array" and header.shape:
             seen.widths.setdefault(header.shape[-1], key)
 
+    def _lay_over(self, key: str, name: str, size: tuple[int, ...]) -> None:
+        """Compares a mask with the image of its sample, whose members come one after the other in any order."""
+        if key != self._sample[0]:
+            self._sample = (key, {})
+        sizes = self._sample[1]
+        sizes[name] = size
+        image = sizes.get("image")
+        for mask in [n for n in sizes if is_mask(n)] if name == "image" else [name] * is_mask(name):
+            if image is not None and sizes[mask] != image:
+                (h, w), (H, W) = sizes[mask], image
+                self._uneven.setdefault(mask, []).append(f"'{key}' {h} x {w} on {H} x {W}")
+
     def problems(self, vocab: dict[str, list[str]]) -> list[Problem]:
-        """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary."""
+        """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary;
+        masks that do not lie on their image."""
         found: list[Problem] = []
         for name, seen in sorted(self._seen.items()):
             forms: list[tuple[str, dict]] = [
@@ -130,6 +147,9 @@ class FieldTally:
             if name in vocab and len(seen.widths) == 1 and width != len(vocab[name]):
                 what = f"arrays are {width} wide but the vocabulary has {len(vocab[name])} names"
                 found.append(Problem(what, f"field '{name}'", "the vocabulary must name every column, in order"))
+        for name, listed_keys in sorted(self._uneven.items()):
+            what = f"{len(listed_keys)} masks have another size than their image: {', '.join(listed_keys[:4])}"
+            found.append(Problem(what, f"field '{name}'", "bring the masks of these images, pixel on pixel"))
         return found
 
     def infos(self, vocab_sha256: dict[str, str]) -> dict[str, FieldInfo]:

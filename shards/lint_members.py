@@ -16,7 +16,7 @@ from shards.describe import FieldTally, HeaderError, header_of, is_mask
 from shards.errors import DataError, Problem
 from shards.format import KINDS, DatasetInfo, FieldInfo
 from shards.seal import SampleRow, cell
-from shards.stats import MISSING_CODE, Moments, vector_fields
+from shards.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 
 FIX = "store the member again from its source and pack again"
 FIX_COPY = "copy the shard again from its source, or pack again"
@@ -117,6 +117,8 @@ class MemberCheck:
                     f"mend the source, or pack with --impute {name}=mean",
                 )
             )
+        if array.ndim == 1 and (wrong := odd_codes(name, array)):
+            problems.append(Problem(wrong, where, "code copies of one allele as 0, 1, 2 and a missing call as -1"))
         row, code = self.rows.get(key), MISSING_CODE.get(name)
         if not problems and name in self.moments and row is not None and row.split == "train":
             self.moments[name].add(np.where(array == code, np.nan, array) if code is not None else array)

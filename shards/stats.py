@@ -14,6 +14,17 @@ from shards.seal import SampleRow
 
 # Genotypes are allele counts 0, 1, 2; -1 is the missing call and says nothing about the mean.
 MISSING_CODE = {"snp": -1}
+# All that a field of codes may hold: copies of one allele, or a missing call.
+CODES = {"snp": (-1, 0, 1, 2)}
+
+
+def odd_codes(name: str, x_D: np.ndarray) -> str | None:
+    """What is wrong with a vector of codes, NaN apart; None where all is well, or where the field holds no codes."""
+    known = CODES.get(name)
+    if known is None or not (odd_D := np.isfinite(x_D) & ~np.isin(x_D, known)).any():
+        return None
+    first = ", ".join(f"{x_D[i]:g} in column {i}" for i in np.flatnonzero(odd_D)[:3])
+    return f"{int(odd_D.sum())} of {len(x_D)} values are none of {', '.join(map(str, known))} ({first})"
 
 
 def vector_fields(fields: Mapping[str, FieldInfo]) -> list[str]:

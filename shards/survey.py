@@ -16,6 +16,7 @@ from shards.manifest import Entry, Manifest
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, vocab_problems
 from shards.split import assign
+from shards.stats import MISSING_CODE, odd_codes
 from shards.write import MAX_NAME, SHARD_BYTES
 
 
@@ -200,6 +201,8 @@ class Survey:
         profile = self.profiles.setdefault(name, VectorProfile(len(x_D)))
         if profile.width != len(x_D):
             return  # the tally reports differing widths
+        if wrong := odd_codes(name, x_D):
+            raise HeaderError(wrong, f"code copies of one allele as 0, 1, 2 and a missing call as {MISSING_CODE[name]}")
         profile.add(x_D, in_train)
         if not np.isfinite(x_D).all():
             self.missing[name] = self.missing.get(name, 0) + 1

@@ -49,6 +49,10 @@ class Run:
     progress: Progress
     stop: StopFlag
     job: Job
+    folder: RunFolder
+
+    def record(self) -> None:
+        self.folder.record(self.resolved, versions())
 
 
 def resolve(config: Config) -> tuple[type[Method], Any, dict[str, Any]]:
@@ -90,14 +94,14 @@ class Job:
     """What to say at the end."""
 
 
-def prepare(config: Config, world: int) -> Job:
-    """Opens the data, builds the method once and works the plan out.
+def prepare(config: Config, world: int, here: bool = True) -> Job:
+    """Opens the data, builds the method once and works the plan out; `here`: for this machine's devices.
 
     Raises:
         UserError, DataError, MethodError: something the user has to change.
     """
     split_batch(config, world)
-    if config.precision == "fp16" and not torch.cuda.is_available():
+    if here and config.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
     _, _, resolved = resolve(config)
     data = open_data(config)
@@ -128,11 +132,12 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         from_main(lambda: folder.claim(config, job.resolved))
         runtime.say(job.plan_text)
         checkpoints = Checkpoints(out, config.checkpoint, runtime)
-        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job)
+        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job, folder)
         found = checkpoints.find()
         if found is not None:
             run.progress = _progress_of(run, *found)
-        from_main(lambda: folder.record(job.resolved, versions()))
+        if found is None:
+            from_main(run.record)
         _train_all(run, found)
     finally:
         job.data.close()
@@ -178,6 +183,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     best = run.out / "stages" / f"{plan.stage.name}-best.safetensors"
     if found is not None:
         _restore(run, engine, probe, same_world, best, *found)
+        from_main(run.record)  # not earlier: weights that do not fit must leave the folder as it was
 
     def save() -> None:
         state = {
