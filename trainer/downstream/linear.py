@@ -37,7 +37,7 @@ def make_grid(lrs: Sequence[float], weight_decays: Sequence[float] = (0.0,)) -> 
     return tuple(GridPoint(lr, decay) for lr in lrs for decay in weight_decays)
 
 
-GRID = make_grid((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), (0.0, 0.1))
+GRID = make_grid((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), (0.0, 0.01, 0.1))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fit_linear(
     seed: int = 0,
     classes: int | None = None,
     class_weights: Literal["balanced"] | None = None,
-    optimiser: Literal["adamw", "sgd"] = "adamw",
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam",
 ) -> LinearFit:
     """Fits a probe for every grid point on the training split and returns the best one on the validation split.
 
@@ -95,7 +95,8 @@ def fit_linear(
         score: (scores, targets) of the validation split -> the metric that chooses; NaN means it has no value.
         batch: samples in a mini-batch; survival: also its risk set, so give all samples where they fit.
         classes: number of classes or grades, where the training split may lack the last one.
-        optimiser: AdamW (decoupled weight decay), or SGD with momentum 0.9 (weight decay as an L2 penalty).
+        optimiser: "adam" and "sgd" (momentum 0.9) take weight_decay / 2 x |weight|^2 into the loss, whose optimum is scikit-learn's
+            at C = 1 / (N weight_decay); "adamw" decouples it.
 
     Raises:
         UserError: features or targets that cannot be fitted; no grid point with a value on the validation split.
@@ -188,8 +189,8 @@ class _Probes:
             for g, p in enumerate(grid)
             for row, decay in ((_row(self.weight, g), p.weight_decay), (_row(self.bias, g), 0.0))
         ]
-        make = torch.optim.AdamW if optimiser == "adamw" else torch.optim.SGD
-        options = {} if optimiser == "adamw" else {"momentum": 0.9}
+        make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimiser]
+        options = {"momentum": 0.9} if optimiser == "sgd" else {}
         self.optimiser = make(groups, lr=1.0, fused=True, **options)  # type: ignore[arg-type]
 
     def train(self, batches: Sequence[Tensor], steps: int) -> None:

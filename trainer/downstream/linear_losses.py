@@ -1,7 +1,8 @@
 """What a probe is fitted to: targets of every kind checked and prepared once, losses of many probes at a time.
 
 All probes of a grid see the same mini-batch, so a loss is computed on logits [N, G, K] and returned for each grid point: the
-points stay independent, also where one of them diverges.
+points stay independent, also where one of them diverges. Several labels or targets are problems of their own: each is a mean
+over its known samples, and these are summed, so that a weight decay means the same for one label and for fourteen.
 
     binary, multilabel, ordinal   logistic loss; unknown labels (NaN) left out. A grade is the multi-hot "at least grade 1, 2, ...":
                                   Cheng et al., "A neural network approach to ordinal regression", IJCNN 2008
@@ -198,23 +199,24 @@ def _targets(
 
 
 def losses(kind: str, logits_NGK: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Loss of every grid point, [G]: the weighted mean over what is known in the mini-batch; 0 where nothing is."""
+    """Loss of every grid point, [G]: the sum over outputs of weighted means over the known in the mini-batch; 0 where none is."""
     if kind == "survival":
         return _cox(logits_NGK[..., 0], y[:, 0], y[:, 1])
     if kind == "multiclass":
         N, G, K = logits_NGK.shape
         each_NG = F.cross_entropy(logits_NGK.reshape(N * G, K), y.repeat_interleave(G), reduction="none").view(N, G)
-        return (each_NG * weight[:, None]).sum(0) / _count(weight)
+        return (each_NG * weight[:, None]).sum(0) / _counts(weight)
     y_NGK = y[:, None].expand_as(logits_NGK)
     if kind == "regression":
         each_NGK = (logits_NGK - y_NGK).square()
     else:
         each_NGK = F.binary_cross_entropy_with_logits(logits_NGK, y_NGK, reduction="none")
-    return (each_NGK * weight[:, None]).sum((0, 2)) / _count(weight)
+    return ((each_NGK * weight[:, None]).sum(0) / _counts(weight)).sum(1)
 
 
-def _count(weight: Tensor) -> Tensor:
-    return weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+def _counts(weight: Tensor) -> Tensor:
+    """Sum of the weights of every output; never 0."""
+    return weight.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _cox(risk_NG: Tensor, time_N: Tensor, event_N: Tensor) -> Tensor:
