@@ -9,6 +9,7 @@ only), elsewhere (a node of another host, never up).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -114,7 +115,11 @@ class Cluster:
         self.daemons: list[psutil.Process] = []
         for name in ("state", "log", "pid", "munge", *(f"spool/{n}" for n in self.names)):
             (root / name).mkdir(parents=True)
-        self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        self.env = {
+            **os.environ,
+            "SLURM_CONF": str(root / "slurm.conf"),
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+        }
         for name in [k for k in self.env if k.startswith(("SLURM_", "SBATCH_")) and k != "SLURM_CONF"]:
             del self.env[name]
         try:
@@ -311,10 +316,8 @@ class Cluster:
 
 
 def kill(p: psutil.Process, number: int = signal.SIGKILL) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         p.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def run(*words: str) -> None:
