@@ -23,6 +23,7 @@ def bars(group: Group, amount: Amount, styles: Styles) -> Plot:
         if group.primary in CHANCE:
             axes.axvline(CHANCE[group.primary], color=INK, linewidth=0.8, linestyle=":")
         axes.set_ylim(len(entries) - 0.4, -0.75)
+        axes.set_xlim(*_limits(group))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(plain(group.primary) + ("" if group.higher_is_better else " (lower is better)"))
@@ -34,18 +35,21 @@ def bars(group: Group, amount: Amount, styles: Styles) -> Plot:
     return Plot(f"{group.primary}, {amount.name}", caption, uri)
 
 
+def _limits(group: Group) -> tuple[float, float]:
+    """The same for all amounts of labels, from zero, so that bars may be compared across plots."""
+    ends = [v for e in group.entries for v in (*e.measured.per_seed, *(e.measured.interval or ())) if not math.isnan(v)]
+    return 1.02 * min(0.0, *ends, 0.0), 1.02 * max(0.0, *ends, 0.0) or 1.0
+
+
 def _bar(axes: Any, y: int, e: Entry, style: dict[str, Any]) -> None:
     m = e.measured
     pale = e.setting.scratch or e.setting.control is not None
-    axes.barh(
-        y, m.value, height=0.42, color=style["color"], alpha=0.35 if pale else 0.75, hatch="///" if pale else None
-    )
+    axes.barh(y, m.value, height=0.42, color=style["color"], alpha=0.35 if pale else 0.75)
     if m.interval and not any(map(math.isnan, m.interval)):
         axes.plot(m.interval, (y, y), color=INK, linewidth=1.4, solid_capstyle="butt")
     axes.plot(m.per_seed, [y] * len(m.per_seed), "o", color=INK, markersize=2.6, alpha=0.8)
-    leak = "  LEAK" if e.leaking else ""
     axes.annotate(
-        f"{plain(e.label)}  {number(m.value)}{leak}",
+        f"{plain(e.name)}  {number(m.value)}",
         (0, y - 0.27),
         (2, 0),
         textcoords="offset points",

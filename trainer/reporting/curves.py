@@ -24,8 +24,8 @@ GRID_G = np.linspace(0, 1, 501)
 
 
 def chosen(group: Group, amount: Amount, most: int) -> list[Entry]:
-    """The settings that get a panel of their own: the best ones, controls last."""
-    return sorted(group.at(amount), key=lambda e: e.setting.control is not None)[:most]
+    """The settings that get a panel of their own: the best ones; controls and leaks last."""
+    return sorted(group.at(amount), key=lambda e: not e.eligible)[:most]
 
 
 # --------------------------------------------------------------------------------------------------------------------- ROC
@@ -43,7 +43,7 @@ def roc(group: Group, amount: Amount, styles: dict[str, dict[str, Any]]) -> Plot
         axes.plot((0, 1), (0, 1), color=INK, linewidth=0.8, linestyle=":")
         for e, tpr_G in shown:
             auc = f"  {number(e.metrics['auc'].value)}" if "auc" in e.metrics else ""
-            axes.plot(np.r_[0, GRID_G], np.r_[0, tpr_G], label=plain(e.label) + auc, **styles[e.label])
+            axes.plot(np.r_[0, GRID_G], np.r_[0, tpr_G], label=plain(e.name) + auc, **styles[e.label])
         axes.set(
             xlabel="false positive rate",
             ylabel="true positive rate",
@@ -65,7 +65,8 @@ def mean_roc(predictions: Sequence[Predictions]) -> np.ndarray | None:
 
     curves = []
     for p in predictions:
-        for target_N, score_N in zip(p.target_NK.T, p.score_NK.T, strict=True):
+        columns = (x.reshape(len(p.keys_N), -1).T for x in (p.target, p.score))
+        for target_N, score_N in zip(*columns, strict=True):
             known_N = ~np.isnan(target_N)
             if len(np.unique(target_N[known_N])) == 2:
                 fpr, tpr, _ = roc_curve(target_N[known_N], score_N[known_N])
@@ -100,7 +101,7 @@ def _confusion(e: Entry, amount: Amount) -> Plot:
         axes = figure.add_subplot()
         axes.imshow(share_KK, cmap="Blues", vmin=0, vmax=1)
         for i, j in np.ndindex(K, K) if K <= MOST_NUMBERED else ():
-            text = f"{counts_KK[i, j]:.4g}\n{100 * share_KK[i, j]:.0f} %" if K <= 6 else f"{counts_KK[i, j]:.3g}"
+            text = f"{counts_KK[i, j]:.1f}\n{100 * share_KK[i, j]:.0f} %" if K <= 6 else f"{counts_KK[i, j]:.0f}"
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if share_KK[i, j] > 0.6 else INK)
         shown = [plain(n if len(n) <= 14 else n[:13] + "…") for n in names]
         axes.set_xticks(range(K), shown, rotation=45 if K > 3 else 0, ha="right" if K > 3 else "center")
@@ -109,7 +110,7 @@ def _confusion(e: Entry, amount: Amount) -> Plot:
         axes.spines[:].set_visible(False)
         uri = svg(figure)
     caption = "Test cases (mean over seeds) and their share of the true class."
-    return Plot(f"Confusion, {e.label}, {amount.name}", caption, uri)
+    return Plot(f"Confusion, {e.name}, {amount.name}", caption, uri)
 
 
 # ---------------------------------------------------------------------------------------------------------------- survival
@@ -166,7 +167,7 @@ def _survival(e: Entry, amount: Amount) -> Plot | None:
         uri = svg(figure)
     p = logrank(*halves.values()).pvalue if event_P.any() else float("nan")
     caption = f"Test patients in halves of predicted risk; ticks: censored. Log-rank p {p_value(p)} (not corrected for other settings)."
-    return Plot(f"Survival, {e.label}, {amount.name}", caption, uri)
+    return Plot(f"Survival, {e.name}, {amount.name}", caption, uri)
 
 
 def _steps(axes: Any, sf: Any, last: float, censored: np.ndarray, **style: Any) -> None:

@@ -71,6 +71,11 @@ class Entry:
         return any(r.content.leak.shared > 0 for r in self.results)
 
     @property
+    def name(self) -> str:
+        """The label, with what must not be overlooked."""
+        return self.label + " [LEAK]" * self.leaking
+
+    @property
     def eligible(self) -> bool:
         """Whether it may be the best: a control is not a proposal, and a leak makes the number worthless."""
         return self.setting.control is None and not self.leaking and self.measured.value == self.measured.value

@@ -10,6 +10,7 @@ from trainer.reporting.table import Table
 
 # The policy makes a browser refuse what should not be there in the first place.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+ONE_LINE = 44  # characters
 STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 0 1rem 4rem; max-width: 76rem;
@@ -19,10 +20,12 @@ h3 { font-size: 1.05rem }
 a { color: #00508a }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #bbb; min-width: 4.5rem; max-width: 22rem;
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #bbb; min-width: 3.5rem; max-width: 22rem;
   overflow-wrap: normal }
+.short { white-space: nowrap }
 th { border-bottom: 2px solid #1a1a1a }
-th:first-child, td:first-child { position: sticky; left: 0; background: #fff }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; min-width: 7.5rem; max-width: 11rem;
+  overflow-wrap: anywhere }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start }
 figure { margin: 0; flex: 0 1 27rem; min-width: 0 }
 figure img { width: 100%; height: auto } figcaption { font-size: .85rem; color: #333 }
@@ -34,15 +37,17 @@ figure img { width: 100%; height: auto } figcaption { font-size: .85rem; color: 
 def table(t: Table) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in t.head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(c, (i, j) in t.bold)}</td>" for j, c in enumerate(row)) + "</tr>\n"
+        "<tr>" + "".join(_cell(c, j, (i, j) in t.bold) for j, c in enumerate(row)) + "</tr>\n"
         for i, row in enumerate(t.rows)
     )
     note = f"<p>{escape(t.note)}</p>" if t.note else ""
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{note}'
 
 
-def _cell(text: str, bold: bool) -> str:
-    return f"<strong>{escape(text)}</strong>" if bold else escape(text)
+def _cell(text: str, column: int, bold: bool) -> str:
+    """Numbers stay on one line; names in the first column and sentences wrap."""
+    short = ' class="short"' if column and len(text) <= ONE_LINE else ""
+    return f"<td{short}>{f'<strong>{escape(text)}</strong>' if bold else escape(text)}</td>"
 
 
 def plots(drawn: Sequence[Plot]) -> str:

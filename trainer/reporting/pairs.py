@@ -1,7 +1,7 @@
-"""Paired bootstrap of every entry against the best one, against its own scratch, and of a control against what it controls.
+"""Paired bootstrap of entries against the best one, against their own scratch, and of controls against what they control.
 
-All are made on the same test patients. The best entry was found on these patients, and many pairs are tested: p values are
-therefore also given after Holm's correction over a group (Holm 1979, Scand. J. Statist. 6, 65).
+Always on the same test patients; a result with a leak is compared with nothing. The best entry was found on these patients, and
+many pairs are tested: p values are therefore also given after Holm's correction over a group (Holm 1979, Scand. J. Statist. 6, 65).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
     for amount in group.amounts:
         entries = group.at(amount)
         best = group.best(amount)
-        for entry in entries:
+        for entry in (e for e in entries if not e.leaking):  # a leaking number is no evidence for anything
             for against, other in _others(entry, entries, best):
                 out.append(_tested(against, entry, other, group.primary, draws, seed))
     # The same two entries may meet as best and as scratch: one test, counted once.
@@ -49,7 +49,11 @@ def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Itera
     if best is not None and best is not entry:
         yield BEST, best
     s = entry.setting
-    alike = [e for e in entries if e is not entry and e.setting.method == s.method and e.setting.mode == s.mode]
+    alike = [
+        e
+        for e in entries
+        if e is not entry and not e.leaking and e.setting.method == s.method and e.setting.mode == s.mode
+    ]
     alike = [e for e in alike if e.setting.inputs == s.inputs]
     # Where two scratch runs differ in nothing that is named, `entries` has the better one first: the harder opponent.
     scratch = [e for e in alike if e.setting.scratch and e.setting.control == s.control]

@@ -50,7 +50,7 @@ def _examples(e: Entry, amount: Amount) -> Plot:
             axes.set_title(title, fontsize=9)
         uri = png(figure)
     caption = f"Seed {e.first.content.seeds[0]}. Cyan: true outline, magenta: predicted; empty where a mask is empty."
-    return Plot(f"Examples, {e.label}, {amount.name}", caption, uri)
+    return Plot(f"Examples, {e.name}, {amount.name}", caption, uri)
 
 
 def _example(row: Any, path: Path) -> None:
@@ -109,7 +109,7 @@ def _features(e: Entry, amount: Amount, seed: int) -> Plot | None:
         uri = png(figure)
     some = f"{len(kept_N)} of {len(x_ND)} cases" if len(kept_N) < len(x_ND) else f"{len(x_ND)} cases"
     return Plot(
-        f"Features, {e.label}, {amount.name}",
+        f"Features, {e.name}, {amount.name}",
         f"t-SNE of {some}, coloured by the label; distances between clusters mean little.",
         uri,
     )

@@ -45,7 +45,7 @@ def overview(groups: Sequence[Group]) -> Table:
 
 
 def _short(e: Entry) -> str:
-    return f"{words.number(e.measured.value)} ({words.span(e.measured.interval)})"
+    return f"{words.number(e.measured.value)} ({words.span(e.measured.interval)})" + " [LEAK]" * e.leaking
 
 
 def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
@@ -53,21 +53,22 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
     entries, best = group.at(amount), group.best(amount)
     found = {(id(t.entry), t.against): t for t in tested}
     controls = any(e.setting.control for e in entries)
-    head = ["method", "mode", "start", "inputs", group.primary, "interval", "spread", "repeats", "k/n", "test", "train"]
-    head += ["against best", "against scratch", *(["against no control"] if controls else [])]
+    counted = any(e.measured.k for e in entries)
+    head = ["", group.primary, "interval", "spread", *(["k/n"] if counted else []), "against best", "against scratch"]
+    head += [*(["against no control"] if controls else []), "repeats", "test", "train", "mode", "start", "inputs"]
     rows = []
     for e in entries:
         s, m = e.setting, e.measured
-        inputs = "+".join(s.inputs) + (f" ({s.control})" if s.control else "") + (" LEAK" if e.leaking else "")
-        row = [s.method, s.mode, s.start, inputs, words.number(m.value), words.span(m.interval), words.number(m.spread)]
-        row += [e.repeats, words.count(m), words.cases(e), words.trained_on(e)]
-        row += ["best" if e is best else words.pair(found.get((id(e), BEST)))]
-        row += [words.pair(found.get((id(e), SCRATCH)))]
+        row = [e.name, words.number(m.value), words.span(m.interval), words.number(m.spread)]
+        row += [words.count(m)] if counted else []
+        row += [_against(e, best, found.get((id(e), BEST))), words.pair(found.get((id(e), SCRATCH)))]
         row += [words.pair(found.get((id(e), CONTROLLED)))] if controls else []
+        row += [e.repeats, words.cases(e), words.trained_on(e), s.mode, s.start, "+".join(s.inputs)]
+        row[-1] += f" ({s.control})" if s.control else ""
         rows.append(tuple(row))
-    bold = frozenset((i, 4) for i, e in enumerate(entries) if best is not None and e.eligible and _ties(e, best))
+    bold = frozenset((i, 1) for i, e in enumerate(entries) if best is not None and e.eligible and _ties(e, best))
     problems = dict.fromkeys(
-        f"{t.entry.label} against {t.against}: {t.problem}" for t in tested if t.problem and t.entry in entries
+        f"{t.entry.name} against {t.against}: {t.problem}" for t in tested if t.problem and t.entry in entries
     )
     return Table(
         f"{amount.name} of the labels" if not amount.shots else f"{amount.shots} cases a class",
@@ -76,6 +77,10 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
         bold,
         " ".join(problems),
     )
+
+
+def _against(e: Entry, best: Entry | None, t: Pair | None) -> str:
+    return "not compared" if e.leaking else "best" if e is best else words.pair(t)
 
 
 def _ties(e: Entry, best: Entry) -> bool:
@@ -91,7 +96,7 @@ def other_metrics(group: Group, amount: Amount) -> Table | None:
     best = {n: group.best(amount, n) for n in names}
     rows, bold = [], set()
     for i, e in enumerate(entries):
-        row = [e.label]
+        row = [e.name]
         for j, n in enumerate(names):
             m = e.metrics.get(n)
             text = words.NONE if m is None else f"{words.number(m.value)} ({words.span(m.interval)})"

@@ -31,7 +31,9 @@ def count(m: Measured) -> str:
 
 
 def p_value(p: float) -> str:
-    return NONE if math.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+    if math.isnan(p):
+        return NONE
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0").replace("1.000", "1")
 
 
 def pair(t: Pair | None) -> str:
