@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from shards.format import write_atomic as replace_file
 from trainer import fence
 
 NAME = "manifest.json"
@@ -30,18 +30,9 @@ def sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """A reader sees the old bytes or the new ones, whatever happens in between."""
+    """A reader sees the old bytes or the new ones, whatever happens in between; an earlier life of the run writes nothing."""
     fence.check(path)
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    except BaseException:
-        Path(tmp).unlink(missing_ok=True)
-        raise
+    replace_file(path, data)
 
 
 def publish(tmp: Path, final: Path, entries: Mapping[str, Mapping[str, int | str]]) -> None:

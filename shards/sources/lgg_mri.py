@@ -24,7 +24,7 @@ from shards.numeric_table import NOT_KNOWN, open_text, table_rows
 from shards.reference import Reference
 from shards.seal import number
 from shards.sources import Found, register
-from shards.sources.tcga_nsclc import _expression as expression_of
+from shards.sources._expression import expression_of
 
 CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")

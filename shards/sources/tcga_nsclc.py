@@ -18,12 +18,11 @@ import numpy as np
 from shards.errors import bad
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.numeric_table import NOT_KNOWN, table_rows
-from shards.reference import COLUMN, Reference
+from shards.reference import Reference
 from shards.seal import number
 from shards.sources import Found, register
+from shards.sources._expression import CASE, expression_of
 
-CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
-PRIMARY = range(1, 10)  # sample types 01-09 are tumours, 10-19 normal tissue
 DIAGNOSTIC = re.compile(r"-DX(\d*)")
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
 SITE = "tss"  # tissue source site: the second field of a barcode
@@ -75,7 +74,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def find(args: argparse.Namespace) -> Found:
     """TCGA LUAD/LUSC: slide features + expression + labels, joined by barcode."""
     slides, unmatched = _slides(args.features)
-    expression, notes, strip = _expression(args.expression, unmatched)
+    expression, notes, strip = expression_of(args.expression, unmatched)
     labels, kinds = _labels(args.labels, args.label_columns, unmatched)
     by_case: dict[str, list[Slide]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: s.rank):
@@ -180,51 +179,6 @@ def _folder(path: Path) -> tuple[list[Slide], list[tuple[str, str]]]:
             "no .h5 or .pt file named by a TCGA barcode", path, "give the folder that holds CLAM's h5_files or pt_files"
         )
     return slides, unmatched
-
-
-def _expression(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[str, Reference], list[str], bool]:
-    """Reference of each case; notes on orientation; whether features are Ensembl ids with a version."""
-    if not path.is_file():
-        raise bad("no such file", path, "give --expression a CSV, TSV or Parquet table")
-    rows = table_rows(path)
-    header = [str(c) for c in next(rows)]
-    names = [str(cells[0]) for cells in rows if cells]
-    across, down = sum(bool(CASE.match(c)) for c in header[1:]), sum(bool(CASE.match(n)) for n in names)
-    if not across and not down:
-        raise bad(
-            "no TCGA barcode in the first column or in the header",
-            path,
-            "one of them must name cases as TCGA-XX-XXXX...",
-        )
-    by_column = across > down
-    cases, features = (header[1:], names) if by_column else (names, header[1:])
-    note = f"expression: {len(features)} features x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
-    best: dict[str, str] = {}
-    for name in sorted(cases):
-        why = _unfit(name)
-        if why is None and name[:12] in best:
-            why = f"another expression sample of the patient was taken ({best[name[:12]]})"
-        if why:
-            unmatched.append((name, why))
-        else:
-            best[name[:12]] = name
-    references = {c: _cell(path, n, by_column) for c, n in best.items()}
-    versioned = sum(bool(re.match(r"ENSG\d+\.\d+", f)) for f in features)
-    notes = [note] + ([f"expression: {versioned} Ensembl ids, their version is dropped"] if versioned else [])
-    return references, notes, versioned > 0
-
-
-def _cell(path: Path, name: str, by_column: bool) -> Reference:
-    member = COLUMN + name if by_column else name
-    return Reference(f"{path.name}#{member}", path, member)
-
-
-def _unfit(name: str) -> str | None:
-    """Why an expression sample is not used: no barcode, or not of a tumour."""
-    if not CASE.match(name):
-        return "not a TCGA barcode"
-    code = re.match(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}-(\d{2})", name)
-    return "normal tissue, not tumour" if code and int(code[1]) not in PRIMARY else None
 
 
 def _labels(
