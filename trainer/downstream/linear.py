@@ -191,7 +191,7 @@ class _Probes:
         ]
         make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimiser]
         options = {"momentum": 0.9} if optimiser == "sgd" else {}
-        self.optimiser = make(groups, lr=1.0, fused=True, **options)  # type: ignore[arg-type]
+        self.optimiser = make(groups, lr=1.0, fused=True, **options)
 
     def train(self, batches: Sequence[Tensor], steps: int) -> None:
         """One epoch; `steps` is the length of the whole fit."""
