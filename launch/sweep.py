@@ -118,20 +118,37 @@ def resolved(sweep: Sweep, point: Point) -> Any:
     Raises:
         UserError, MethodError: what the command would refuse.
     """
-    from launch import pretrain
-    from models.registry import get_method
+    from launch import finetune, pretrain
     from trainer.errors import UserError
-    from trainer.recipe import build_config
 
-    if sweep.command != "pretrain":
-        return point.words
+    parse = (pretrain if sweep.command == "pretrain" else finetune).parser().parse_intermixed_args
     try:
-        args = pretrain.parser().parse_intermixed_args(list(point.words))
+        args = parse(list(point.words))
     except SystemExit:
         raise UserError(f"`{shlex.join(point.words)}` is no command line of launch/{sweep.command}.py") from None
+    return _pretraining(args) if sweep.command == "pretrain" else _finetuning(args)
+
+
+def _pretraining(args: argparse.Namespace) -> Any:
+    from models.registry import get_method
+    from trainer.recipe import build_config
+
     config, _ = build_config(args.method, args.recipe, args.overrides)
     options = get_method(config.method_name).Options.parse(config.method)
     return {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
+
+
+def _finetuning(args: argparse.Namespace) -> Any:
+    from models.registry import get_method
+    from trainer.downstream.task import build_task
+    from trainer.errors import UserError
+
+    get_method(args.method)
+    if args.init != "scratch" and not Path(args.init).is_dir():
+        raise UserError(f"--init {args.init}: no such folder; give a finished pre-training run, or `scratch`")
+    words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
+    task, _ = build_task(args.task, words, args.mode)
+    return [args.method, args.init, args.recipe, args.random, task.model_dump(mode="json")]
 
 
 if __name__ == "__main__":

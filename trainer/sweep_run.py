@@ -276,7 +276,11 @@ def reached(folder: Path) -> str:
         metric = result["metrics"][result["primary"]]
         low, high = metric.get("interval") or (None, None)
         span = f" ({low:.4f} to {high:.4f})" if isinstance(low, float) and isinstance(high, float) else ""
-        return f"{result['primary']} {metric['value']:.4f}{span}"
+        return f"{result['primary']} {_number(metric['value'])}{span}"
     rows = read_metrics(folder)
     losses = {k: v for row in rows[-1:] for k, v in row.items() if k == "loss" or k.startswith("val/loss/")}
-    return ", ".join([f"step {rows[-1]['step']}", *(f"{k} {v:.4f}" for k, v in losses.items())]) if rows else ""
+    return ", ".join([f"step {rows[-1]['step']}", *(f"{k} {_number(v)}" for k, v in losses.items())]) if rows else ""
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"

@@ -29,7 +29,12 @@ class Desk:
 
     def __init__(self, cluster: Cluster, cache: Path):
         self.cluster = cluster
-        extra = {"OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(cache.parent), "DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
+        extra = {
+            "OMP_NUM_THREADS": "1",
+            "MEDPAIR_CACHE": str(cache.parent),
+            "DS_ACCELERATOR": "cpu",
+            "PYTHONWARNINGS": "ignore",
+        }
         self.env = {**cluster.env, **extra}
         self.cache = cache
 

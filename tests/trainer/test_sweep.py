@@ -205,13 +205,14 @@ def kill(process: subprocess.Popen[str], *runs: psutil.Process) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_cohort: Path) -> None:
+    words = [w for w in TINY if not w.startswith("optim.lr")]
     points = [
         {"data.path": str(tmp_path / "nowhere")},
         {"optim.lr": 1e30, "health.max_bad_steps": 0, "optim.clip": 0.0},
         {"seed": 3},
     ]
     file, out = (
-        written(tmp_path / "s.yaml", words=[*TINY, "--recipe", "gimp-demo", "steps=4"], points=points),
+        written(tmp_path / "s.yaml", words=[*words, "--recipe", "gimp-demo", "steps=4"], points=points),
         tmp_path / "out",
     )
     refused, nan, good = names = [p.name for p in read_sweep(file).points]

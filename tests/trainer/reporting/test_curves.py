@@ -96,7 +96,8 @@ def test_a_wrong_example_is_named(tmp_path: Path, wrong: str) -> None:
             "image_HWC": np.zeros((32, 32, 3), np.uint8),
             "truth_HW": np.zeros((32, 32), np.uint8),
         }
-        np.savez(path, **arrays, **({"predicted_HW": np.zeros((16, 16), np.uint8)} if wrong == "size" else {}))
+        more: dict[str, Any] = {"predicted_HW": np.zeros((16, 16), np.uint8)} if wrong == "size" else {}
+        np.savez(path, **arrays, **more)
     with pytest.raises(UserError, match=r"case-1\.npz.*run the fine-tune again"):
         examples(only(tmp_path), Amount())
 
