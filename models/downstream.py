@@ -227,10 +227,13 @@ class Downstream(Method):
             return losses.ordinal(logits, target_BT[:, 0], weight_B)
         return losses.bce(logits, target_BT, weight_B)
 
-    def scores(self, batch: Batch) -> Tensor:
+    def scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is reported of a sample, float32: probabilities [B] or [B, K], values in the label's units, log risk [B]; for masks the
-        probability of each pixel [B, H, W]."""
-        x = self.logits(batch)[0].float()
+        probability of each pixel [B, H, W]. And the pooled vector [B, D] that it was said of."""
+        logits, pooled_BD = self.logits(batch)
+        return self._reported(logits.float()), pooled_BD.float()
+
+    def _reported(self, x: Tensor) -> Tensor:
         kind = self.question.kind
         if kind == "segmentation":
             return x[:, 0].sigmoid()

@@ -27,6 +27,8 @@ class Probed:
     predictions: list[Predictions]
     chosen: list[dict[str, Any]]
     train: int
+    pooled_ND: np.ndarray | None = None
+    """Features of the test cases, of the first seed."""
 
 
 def frozen_predictions(
@@ -54,6 +56,8 @@ def frozen_predictions(
         out.predictions.append(predicted)
         out.chosen.append({"seed": seed, **chosen})
         out.train = len(train)
+        if out.pooled_ND is None:
+            out.pooled_ND = features[task.data.test]
     return out
 
 

@@ -150,7 +150,7 @@ class Training:
     def _evaluate(self, engine: Engine, looks: Looks, runtime: Runtime) -> dict[str, float]:
         engine.train(False)
         assert isinstance(engine.method, Downstream)
-        found, _ = predict(engine.method, looks, self.data.dataset, self.targets, runtime)
+        found = predict(engine.method, looks, self.data.dataset, self.targets, runtime).predictions
         engine.train()
         return {name: METRICS[name].compute(found) for name in metric_names(self.task)}
 

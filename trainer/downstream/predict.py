@@ -1,6 +1,6 @@
 """What a trained method says of every case of a split, once each, on every rank.
 
-Shape letters: N cases, B samples of a batch, K outputs, H x W pixels.
+Shape letters: N cases, B samples of a batch, K outputs, D width of the encoder's pooled vector, H x W pixels.
 """
 
 from __future__ import annotations
@@ -33,19 +33,28 @@ class Example:
     predicted_HW: np.ndarray
 
 
+@dataclass(frozen=True)
+class Seen:
+    """predictions in the data set's order; `examples` are some masks to look at (on rank 0), `pooled_ND` what the head was given."""
+
+    predictions: Predictions
+    examples: list[Example]
+    pooled_ND: np.ndarray
+
+
 @torch.no_grad()
 def predict(
     method: Downstream, looks: Looks, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
-) -> tuple[Predictions, list[Example]]:
-    """Predictions of the cases of `looks`, in the data set's order; with `examples`, some masks to look at (on rank 0)."""
+) -> Seen:
+    """What the method says of the cases of `looks`; with `examples`, also some masks."""
     was = method.training
     method.eval()
-    index, score = [], []
+    index, score, pooled = [], [], []
     shown: list[Example] = []
     for batch in looks.on_device():
         counts_B = (batch.weight_B > 0).cpu().numpy()
         here = batch["index"].cpu().numpy()[counts_B]
-        values = method.scores(batch).cpu().numpy()[counts_B]
+        values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))
         if method.question.kind == "segmentation":
             found = [_mask_counts(data, method, int(i), p) for i, p in zip(here, values, strict=True)]
             if examples and runtime.main and len(shown) < EXAMPLES:
@@ -55,12 +64,13 @@ def predict(
             values = np.array(found, np.float64).reshape(-1, 3)
         index.append(here)
         score.append(values)
+        pooled.append(pooled_BD)
     method.train(was)
-    both = gather_objects((np.concatenate(index), np.concatenate(score)))
-    index_N = np.concatenate([i for i, _ in both])
-    score_N = np.concatenate([s for _, s in both]).astype(np.float64)
+    shares = gather_objects(tuple(np.concatenate(x) for x in (index, score, pooled)))
+    index_N, score_N, pooled_ND = (np.concatenate(x) for x in zip(*shares, strict=True))
     order = np.argsort(index_N, kind="stable")
-    return as_predictions(targets, data, index_N[order], score_N[order]), shown[:EXAMPLES]
+    said = as_predictions(targets, data, index_N[order], score_N[order].astype(np.float64))
+    return Seen(said, shown[:EXAMPLES], pooled_ND[order])
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:

@@ -23,6 +23,7 @@ from trainer.folder import versions
 from trainer.manifest import write_atomic
 
 FORMAT = 1
+MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "shards", "trainer")
 
@@ -101,6 +102,14 @@ def write_result(
     }
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
+
+
+def keep_features(out: Path, p: Predictions, pooled_ND: np.ndarray | None) -> None:
+    """Writes features.npz, x_ND and label_N, which a report draws in two dimensions; nothing where a case has no single label."""
+    if pooled_ND is None or p.kind not in ("binary", "multiclass", "ordinal", "regression") or p.target.ndim != 1:
+        return
+    kept = np.unique(np.linspace(0, len(p) - 1, min(len(p), MOST_FEATURES)).astype(int))
+    np.savez(out / "features.npz", x_ND=pooled_ND[kept].astype(np.float32), label_N=p.target[kept])
 
 
 def _keep_example(out: Path, e: Example, number: int) -> str:

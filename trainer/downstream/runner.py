@@ -3,6 +3,7 @@
 OUT/config.json            task, encoder, what they resolved to; there from the start
 OUT/seed-S/lr-R/           a training (point.py)
 OUT/predictions/seed-S.npz what was said of every test case
+OUT/features.npz           pooled vectors of test cases, of the first seed, to be drawn in two dimensions
 OUT/result.json            written last
 OUT/control-shuffled/      the same weights with another patient's genes; control-missing/: without
 """
@@ -26,9 +27,9 @@ from trainer.downstream.frozen import frozen_predictions
 from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.point import Point, Training
-from trainer.downstream.predict import Example, predict
+from trainer.downstream.predict import Example, Seen, predict
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.results import hash_of, reusable, summary, write_result
+from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets import Targets, fitted
@@ -98,6 +99,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
             content = {**about, "control": control, "wall_s": time.monotonic() - began}
             write_result(setting.out / f"control-{control}", task, content, predictions, setting.metrics)
         content = {**about, "control": None, "wall_s": time.monotonic() - began}
+        keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
         return write_result(setting.out, task, content, measured.predictions, setting.metrics, measured.examples)
 
     result = from_main(write)
@@ -112,6 +114,8 @@ class Measured:
     controls: dict[str, list[Predictions]]
     examples: list[Example]
     train: int
+    pooled_ND: np.ndarray | None = None
+    """Pooled vectors of the test cases, of the first seed."""
 
 
 def _counts(setting: Setting, train: int) -> dict[str, int]:
@@ -130,7 +134,7 @@ def _frozen(setting: Setting, runtime: Runtime) -> Measured:
         task, setting.source, setting.data, setting.targets, setting.fields, setting.splits, setting.metrics[0],
         setting.out.parent / ".features", runtime,
     )  # fmt: skip
-    return Measured(found.predictions, found.chosen, {}, [], found.train)
+    return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
 
 
 def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
@@ -198,21 +202,21 @@ def _test(
     method.to(runtime.device)
     subset = part(data, setting.splits[task.data.test], task.data.test)
 
-    def look(
-        genes: Callable[[int], int | None] | None = None, examples: bool = False
-    ) -> tuple[Predictions, list[Example]]:
+    def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> Seen:
         looks = Looks(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)
         try:
             return predict(method, looks, data, targets, runtime, examples)
         finally:
             looks.close()
 
-    found, examples = look(examples=not done.predictions)
-    done.predictions.append(found)
-    done.examples += examples
+    first = not done.predictions
+    found = look(examples=first)
+    done.predictions.append(found.predictions)
+    if first:
+        done.examples, done.pooled_ND = found.examples, found.pooled_ND
     for control in task.controls:
         genes = (lambda i: None) if control == "missing" else _strangers(data, subset.indices, best.seed)
-        done.controls[control].append(look(genes)[0])
+        done.controls[control].append(look(genes).predictions)
     barrier()
 
 
