@@ -59,6 +59,7 @@ class Fit:
     change: Change = field(default_factory=Change)
     mask: str | None = None
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
+    mask_weights: tuple[float, float] | None = None
     ties: Literal["efron", "breslow"] = "efron"
     metric: str = "loss/task"
     higher_is_better: bool = False
@@ -214,7 +215,7 @@ class Downstream(Method):
         kind, weight_B = self.question.kind, batch.weight_B
         if kind == "segmentation":
             score = losses.bce_dice if self.fit.mask_loss == "bce_dice" else losses.focal_dice
-            return score(logits, batch["target_mask"][:, None], weight_B)
+            return score(logits, batch["target_mask"][:, None], weight_B, *(self.fit.mask_weights or ()))
         target_BT = batch["target"].float()
         if kind == "regression":
             target_BT = (target_BT - self.mean_K.float()) / self.std_K.float()

@@ -14,21 +14,26 @@ import numpy as np
 from PIL import Image
 
 from models.contract import Record
+from models.layers.crops import draw_box
 
 
 @dataclass(frozen=True)
 class Change:
-    """Bounds of a random change of an image: degrees, shares, a probability; 0 leaves alone."""
+    """Bounds of a random change of an image: degrees, shares, a probability; 0 leaves alone, and so does a crop of 1."""
 
     rotate: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
     flip: float = 0.0
     brightness: float = 0.0
+    crop: float = 1.0
 
 
 class Turned:
-    """One drawn change. The same draw turns an image (bilinear) and its mask (nearest); brightness is for images alone."""
+    """One drawn change. The same draw cuts and turns an image (bilinear) and its mask (nearest); brightness is for images alone.
+
+    A crop is Inception's (models/layers/crops.py), scaled to a square of the image's shorter side.
+    """
 
     def __init__(self, change: Change, rng: np.random.Generator):
         self.angle = math.radians(rng.uniform(-change.rotate, change.rotate))
@@ -36,15 +41,27 @@ class Turned:
         self.shift = rng.uniform(-change.shift, change.shift, 2)
         self.mirror = -1.0 if rng.random() < change.flip else 1.0
         self.gain = 1 + rng.uniform(-change.brightness, change.brightness)
+        # The box is drawn when the size is known, by a generator of its own: alike for an image and its mask.
+        self.crop, self.crop_seed = change.crop, rng.integers(2**63) if change.crop < 1 else None
 
     def image(self, image_HWC: np.ndarray) -> np.ndarray:
-        out = self._moved(image_HWC, Image.Resampling.BILINEAR)
+        out = self._moved(self._cut(image_HWC, Image.Resampling.BILINEAR), Image.Resampling.BILINEAR)
         if self.gain != 1:
             out = np.clip(out.astype(np.float32) * self.gain, 0, np.iinfo(image_HWC.dtype).max).astype(image_HWC.dtype)
         return out
 
     def mask(self, mask_HW: np.ndarray) -> np.ndarray:
-        return self._moved(mask_HW, Image.Resampling.NEAREST)
+        return self._moved(self._cut(mask_HW, Image.Resampling.NEAREST), Image.Resampling.NEAREST)
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        return (height, width) if self.crop_seed is None else (min(height, width),) * 2
+
+    def _cut(self, x: np.ndarray, how: Image.Resampling) -> np.ndarray:
+        if self.crop_seed is None:
+            return x
+        H, W = x.shape[:2]
+        left, top, right, bottom = draw_box(H, W, (self.crop, 1.0), np.random.default_rng(self.crop_seed))
+        return scaled(x[top:bottom, left:right], min(H, W), how)
 
     def _moved(self, x: np.ndarray, how: Image.Resampling) -> np.ndarray:
         H, W = x.shape[:2]
@@ -103,7 +120,10 @@ class View:
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self._source(name).shape(name)
-        return (self._side, self._side, *shape[2:]) if name == "image" and self._side else shape
+        if name != "image":
+            return shape
+        H, W = shape[:2] if self._turned is None else self._turned.shape(*shape[:2])
+        return (self._side or H, self._side or W, *shape[2:])
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         return self._source(name).rows(name, start, stop)
@@ -133,7 +153,7 @@ def scaled(x: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:
     if x.shape[:2] == (side, side):
         return x
     if x.ndim == 2:
-        return np.asarray(Image.fromarray(x).resize((side, side), how))
+        return np.asarray(Image.fromarray(np.ascontiguousarray(x)).resize((side, side), how))
     planes = [
         np.asarray(Image.fromarray(np.ascontiguousarray(x[..., c])).resize((side, side), how))
         for c in range(x.shape[2])

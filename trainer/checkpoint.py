@@ -187,9 +187,13 @@ class Checkpoints:
 
         Random states belong to ranks, so another world size starts fresh ones (see the loop).
         """
-        source = (
-            path if same_world or engine.config.zero.stage == 0 else self._universal(path, engine.config.zero.stage)
-        )
+        stage = engine.config.zero.stage
+        if not same_world and stage > 0 and engine.optim.kind == "sgd":
+            fix = "give it that number of ranks again, or set zero.stage=0 from the start"
+            raise UserError(
+                f"{path} was saved by another number of ranks: DeepSpeed converts Adam's state, not SGD's; {fix}"
+            )
+        source = path if same_world or stage == 0 else self._universal(path, stage)
         loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
         if loaded is None:
             raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")

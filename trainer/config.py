@@ -27,12 +27,16 @@ class Zero(Section):
 
 
 class Optim(Section):
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    """AdamW, Adam (weight decay as a gradient), or SGD, whose momentum is the first of `betas`."""
     lr: float = Field(1e-4, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
+    lr_batch: int | None = Field(None, ge=1)
+    """`lr` and `min_lr` are meant for so many samples an update and are scaled, lr x global_batch / lr_batch; None: as they are."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = Field(0.05, ge=0)
-    """Decoupled weight decay; biases, norms and what a method names take none."""
+    """Weight decay; biases, norms and what a method names take none."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of a stage's updates over which the learning rate rises linearly."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -166,9 +170,11 @@ class Config(Section):
         return self
 
     def optim_of(self, stage: str) -> Optim:
-        """`optim` with what `stages.STAGE.optim` changes."""
+        """`optim` with what `stages.STAGE.optim` changes, its rates those of this global batch."""
         given = self.stages.get(stage, StageConfig()).optim
-        return Optim.model_validate({**self.optim.model_dump(), **given})
+        optim = Optim.model_validate({**self.optim.model_dump(), **given})
+        scale = self.global_batch / optim.lr_batch if optim.lr_batch else 1.0
+        return optim.model_copy(update={"lr": optim.lr * scale, "min_lr": optim.min_lr * scale, "lr_batch": None})
 
 
 def optim_problems(base: Optim, changes: Mapping[str, Any], where: str) -> list[str]:

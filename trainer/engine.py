@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
-from trainer.config import Config
+from trainer.config import Config, Optim
 from trainer.ema import update_teachers
 from trainer.runtime import Runtime
 
@@ -100,6 +100,19 @@ def plain(config: Config) -> bool:
     return config.zero.stage == 0 and config.precision == "fp32"
 
 
+def constants(optim: Optim) -> dict[str, Any]:
+    """What an optimiser takes beside learning rate and weight decay."""
+    if optim.kind == "sgd":
+        return {"momentum": optim.betas[0]}
+    return {"betas": optim.betas, "eps": optim.eps}
+
+
+def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.optim.Optimizer:
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
+    return kinds[optim.kind](params, lr=optim.lr, fused=True if cuda else None, **constants(optim))
+
+
 class Engine:
     """forward, backward, update: the loop's verbs. Weights in and out are float32 and whole."""
 
@@ -113,16 +126,10 @@ class Engine:
         self.groups: list[Group] = method.param_groups()
         assert self.groups, f"stage {stage} has nothing to train"
         self.trainable = sum(p.numel() for g in self.groups for p in g.params)
-        adam = torch.optim.AdamW(
-            [{"params": g.params, "weight_decay": self.optim.weight_decay * g.decay_scale} for g in self.groups],
-            lr=self.optim.lr,
-            betas=self.optim.betas,
-            eps=self.optim.eps,
-            fused=True if runtime.device.type == "cuda" else None,
-        )
         cuda = runtime.device.type == "cuda"
+        optimizer = make_optimizer(self.groups, self.optim, cuda)
         settings = deepspeed_config(config, stage, runtime.world, self.trainable, cuda, universal)
-        self.deepspeed, *_ = deepspeed.initialize(model=method, optimizer=adam, config=settings)
+        self.deepspeed, *_ = deepspeed.initialize(model=method, optimizer=optimizer, config=settings)
         self.method: Method = self.deepspeed.module
         self.accumulation = int(self.deepspeed.gradient_accumulation_steps())
         self.grad_norm = float("nan")
@@ -147,7 +154,7 @@ class Engine:
         for settings, group in zip(self.deepspeed.optimizer.param_groups, self.groups, strict=True):
             # All of them each time: a universal checkpoint gives every group the first one's weight decay back.
             decay = self.optim.weight_decay * group.decay_scale
-            settings.update(lr=lr * group.lr_scale, weight_decay=decay, betas=self.optim.betas, eps=self.optim.eps)
+            settings.update(lr=lr * group.lr_scale, weight_decay=decay, **constants(self.optim))
         if plain(self.config):
             params = [p for g in self.groups for p in g.params]
             norm = torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))

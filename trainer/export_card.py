@@ -9,6 +9,7 @@ from typing import Any
 
 from models.deployed import ImageView
 from models.encoders.vit import ViT
+from trainer.config import Config
 from trainer.errors import UserError
 from trainer.export import Exporting, To, shown_options
 from trainer.tracking import read_metrics
@@ -17,6 +18,7 @@ LICENCE_NOTE = (
     "Weights inherit the terms of the data they were trained on: whoever passes them on answers for those terms, and for "
     "what was agreed on with the patients. medpair's own licence (Apache-2.0) covers the code, not these weights."
 )
+OPTIMISERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
 CHANNELS = {
     "rgb": "the first three channels; a single one is repeated",
     "grey": "made grey (luma by ITU-R 601), repeated in three channels",
@@ -230,12 +232,17 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _optimiser(c: Config) -> str:
+    scaled = f" x {c.global_batch} / {c.optim.lr_batch}" if c.optim.lr_batch else ""
+    return f"{OPTIMISERS[c.optim.kind]} at {c.optim.lr:g}{scaled}"
+
+
 def _training(opened: Exporting) -> str:
     c = opened.run.config
     rows = read_metrics(opened.run.path)
     steps = rows[-1]["step"] if rows else 0
     lines = [
-        f"- {steps} steps, global batch {c.global_batch}, {c.precision}, seed {c.seed}, AdamW at {c.optim.lr:g}",
+        f"- {steps} steps, global batch {c.global_batch}, {c.precision}, seed {c.seed}, {_optimiser(c)}",
         *(f"- {k}: `{json.dumps(v)}`" for k, v in shown_options(opened.run.options).items()),
         f"- versions: {', '.join(f'{k} {v}' for k, v in opened.card['versions'].items())}",
     ]

@@ -57,6 +57,10 @@ class MrmRecordOptions(Options):
     """Attention heads of the encoder."""
     mlp_ratio: float = Bounded(4.0, gt=0)
     """Width of its feed-forward layers, as a multiple of `dim`."""
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Positions of patches: fixed 2-D sine-cosine, or learned (the published fine-tuning learns on from the fixed ones)."""
+    drop_path: float = Bounded(0.0, ge=0, lt=1)
+    """Stochastic depth of the encoder's last block; it grows linearly from the first (0.1 in fine-tuning)."""
     mask_ratio: float = Bounded(0.75, ge=0, lt=1)
     """Share of patches hidden."""
     decoder_dim: int = Bounded(768, ge=4)

@@ -34,6 +34,10 @@ class MrmRelationOptions(Options):
     """Its blocks."""
     heads: int = Bounded(12, ge=1)
     """Attention heads of both encoders and of the cross attention."""
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Positions of patches: fixed 2-D sine-cosine, or learned (in fine-tuning, on from the fixed ones)."""
+    drop_path: float = Bounded(0.0, ge=0, lt=1)
+    """Stochastic depth of the image encoder's last block; it grows linearly from the first (0.1 in fine-tuning)."""
     init: Literal["scratch", "imagenet_mae"] = "scratch"
     """Start of the image encoder: random, or MAE's ImageNet weights from `weights`."""
     weights: str | None = None

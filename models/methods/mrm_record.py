@@ -49,7 +49,16 @@ class MrmRecord(Method):
         o = options
         if problems := list(_problems(o, schema)):
             raise MethodError(problems)
-        self.encoder = ViT(o.image_size, o.patch, o.dim, o.depth, o.heads, o.mlp_ratio)
+        self.encoder = ViT(
+            o.image_size,
+            o.patch,
+            o.dim,
+            o.depth,
+            o.heads,
+            o.mlp_ratio,
+            positions=o.positions,
+            drop_path=o.drop_path,
+        )
         self.target_patch = o.patch * o.super_resolution
         self.decoder: nn.Module | None = None
         if o.image_weight > 0:
@@ -99,6 +108,10 @@ class MrmRecord(Method):
         super().enter(stage)
         for name, p in self.named_parameters():
             p.requires_grad_(stage == "pretrain" or name.startswith("encoder."))
+
+    def no_weight_decay(self) -> Iterable[str]:
+        """Learned positions; the class token decays, as in MAE's pre-training."""
+        return [n for n, _ in self.named_parameters() if n.endswith("pos_embed")]
 
     def chance(self, batch_size: int) -> dict[str, float]:
         """Report: ln V, all words alike. Image: the variance of a standardised patch (blank patches have less)."""

@@ -52,7 +52,7 @@ class MrmRelation(Method):
             raise MethodError(problems)
         self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         self.gene_dim = o.gene_dim or o.dim
-        vit = ViT(o.img_size, o.patch, o.dim, o.depth, o.heads)
+        vit = ViT(o.img_size, o.patch, o.dim, o.depth, o.heads, positions=o.positions, drop_path=o.drop_path)
         if o.init == "imagenet_mae":
             self.loaded = vit.load_weights(o.weights or "")
         genes = self._gene_encoder() if self.widths else None
@@ -116,7 +116,7 @@ class MrmRelation(Method):
             p.requires_grad_(stage == "pretrain" or name.startswith("encoder.vit."))
 
     def no_weight_decay(self) -> Iterable[str]:
-        return [n for n, _ in self.named_parameters() if n.split(".")[-1] in ("cls_token", "kind_2W")]
+        return [n for n, _ in self.named_parameters() if n.split(".")[-1] in ("cls_token", "pos_embed", "kind_2W")]
 
     def param_groups(self) -> list[Group]:
         """The gene encoder apart, without weight decay: the paper's Adam for the SNN beside AdamW for the rest."""

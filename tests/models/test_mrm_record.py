@@ -178,6 +178,29 @@ def test_weights_of_another_tokenizer_are_refused():
         twin.load_state_dict(method.state_dict())
 
 
+# ----------------------------------------------------------------------------------------------------------- encoder
+
+
+def test_drop_path_leaves_branches_out_in_training_only():
+    method, data = made(drop_path=0.9, report_dropout=0.0)
+    same, _ = made(report_dropout=0.0)
+    same.load_state_dict(method.state_dict())
+    assert [round(b.drop_path.rate, 2) for b in method.encoder.blocks] == [0.0, 0.45, 0.9]
+    torch.testing.assert_close(method(data).total, same(data).total)
+    assert not torch.allclose(method.train()(data).losses["image"], same.train()(data).losses["image"])
+
+
+def test_learned_positions_go_on_from_fixed_ones():
+    (fixed, data), (learned, _) = made(), made(positions="learned")
+    learned.load_state_dict(fixed.state_dict())  # the same name and shape
+    out = learned(data)
+    torch.testing.assert_close(out.total, fixed(data).total)
+    out.total.backward()
+    assert learned.encoder.pos_embed.grad.any()
+    assert learned.no_weight_decay() == ["encoder.pos_embed"]
+    torch.testing.assert_close(published_state(learned)["pos_embed"], fixed.encoder.pos_embed)
+
+
 # ----------------------------------------------------------------------------------------------------------- weights
 
 

@@ -306,6 +306,7 @@ VARIANTS = [
     {"genetics": []}, {"gene_encoder": "snn_vec"}, {"gene_dim": 64}, {"cascade": "self_then_cross"},
     {"renorm": True, "share_heads": True, "mask_cls": False}, {"match_feature": "cls", "match_mode": "index_pairs"},
     {"match_stopgrad": "intact"}, {"match_stopgrad": "masked"}, {"reduction": "sum"}, {"norm_pix_loss": True},
+    {"positions": "learned"},
     {"genetics": ["burden", "cnv"], "burden_loss": "bce"}, {"missing": "drop"}, {"fit": "stretch", "normalise": "none"},
 ]  # fmt: skip
 
@@ -321,6 +322,24 @@ def test_every_variant_trains_all_its_parameters(options):
     assert ("rec_genes" in out.losses) == bool(method.widths)
     assert ("match_cross" in out.losses) == bool(method.widths)
     assert ("kept_cross_image" in out.diagnostics) == (bool(method.widths) and "snn_vec" not in options.values())
+
+
+def test_drop_path_leaves_branches_out_in_training_only():
+    method = entered(train=True, drop_path=0.9, gene_dropout=0.0)
+    data, same = batch(method, records(4)), entered(train=True, gene_dropout=0.0)
+    same.load_state_dict(method.state_dict())
+    assert [round(b.drop_path.rate, 2) for b in method.encoder.vit.blocks] == [0.0, 0.3, 0.6, 0.9]
+    assert not torch.allclose(method(data).losses["rec_image"], same(data).losses["rec_image"])
+    torch.testing.assert_close(method.eval()(data).total, same.eval()(data).total)
+
+
+def test_learned_positions_go_on_from_fixed_ones():
+    fixed, learned = entered(), entered(positions="learned")
+    learned.load_state_dict(fixed.state_dict())  # the same name and shape
+    data = batch(fixed, records(4))
+    torch.testing.assert_close(learned(data).total, fixed(data).total)
+    assert "encoder.vit.pos_embed" in {n for n, p in learned.named_parameters() if p.requires_grad}
+    assert "encoder.vit.pos_embed" in learned.no_weight_decay()
 
 
 def test_image_only_has_nothing_of_the_genome():

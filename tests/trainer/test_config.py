@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from models.contract import Group
 from models.registry import get_method, method_names
 from trainer.config import Config, Optim, differences, parse
-from trainer.engine import deepspeed_config, split_batch
+from trainer.engine import deepspeed_config, make_optimizer, split_batch
 from trainer.errors import UserError
 from trainer.recipe import RECIPES, build_config, override, parse_value
 from trainer.schedule import learning_rate
@@ -131,6 +133,39 @@ def test_the_learning_rate_by_hand() -> None:
     assert learning_rate(optim, 10, 10) == pytest.approx(0.1)
     assert learning_rate(Optim(lr=2.0, warmup=0, schedule="linear"), 5, 10) == pytest.approx(1.0)
     assert learning_rate(Optim(lr=2.0, warmup=0, schedule="constant"), 9, 10) == 2.0
+
+
+def test_the_learning_rate_is_scaled_by_the_batch_it_is_meant_for() -> None:
+    config = parse({"global_batch": 8, "method_name": "gimp", "optim": {"lr": 1e-3, "min_lr": 1e-5, "lr_batch": 256}})
+    assert config.optim_of("pretrain").lr == pytest.approx(1e-3 / 32)
+    assert config.optim_of("pretrain").min_lr == pytest.approx(1e-5 / 32)
+    other = {"stages": {"pretrain": {"optim": {"lr_batch": None}}}}
+    assert parse({**config.model_dump(), **other}).optim_of("pretrain").lr == 1e-3
+    recommended, _ = build_config("mrm_relation", "mrm_relation", ["global_batch=8"])
+    assert recommended.optim_of("pretrain").lr == pytest.approx(3.1e-5, rel=0.01), "the rate of the TCGA runs"
+    paper, _ = build_config("mrm_relation", "mrm_relation-paper", ["global_batch=8"])
+    assert paper.optim_of("pretrain").lr == 1e-3
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_optimisers_are_those_they_are_called(kind: str) -> None:
+    """Two steps on one weight, by hand; decay is decoupled in AdamW, part of the gradient in the others."""
+    w, optim, lr, decay = 2.0, Optim(kind=kind, betas=(0.9, 0.95)), 0.1, 0.5
+    p = torch.nn.Parameter(torch.tensor(w, dtype=torch.float64))
+    made = make_optimizer([Group("one", [p])], optim.model_copy(update={"lr": lr, "weight_decay": decay}), cuda=False)
+    m = v = 0.0
+    for t, gradient in enumerate((1.0, -3.0), 1):
+        p.grad = torch.tensor(gradient, dtype=torch.float64)
+        made.step()
+        g = gradient if kind == "adamw" else gradient + decay * w
+        if kind == "sgd":
+            m = 0.9 * m + g
+            w -= lr * m
+            continue
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g
+        w = w * (1 - lr * decay) if kind == "adamw" else w
+        w -= lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.95**t)) ** 0.5 + 1e-8)
+    assert p.item() == pytest.approx(w, rel=1e-9)
 
 
 def test_the_command_line_is_frozen() -> None:

@@ -43,6 +43,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         change=Change(**task.augment.model_dump()),
         mask=task.mask if task.kind == "segmentation" else None,
         mask_loss=o.mask_loss,
+        mask_weights=o.mask_weights,
         ties=o.ties,
         metric=setting.metrics[0],
         higher_is_better=METRICS[setting.metrics[0]].higher_is_better,

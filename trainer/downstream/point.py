@@ -57,7 +57,13 @@ def engine_config(
         activation_checkpointing=task.activation_checkpointing,
         zero=task.zero,
         optim=Optim(
-            lr=lr, betas=p.betas, weight_decay=p.weight_decay, warmup=p.warmup, schedule=p.schedule, clip=p.clip
+            kind=p.optimizer,
+            lr=lr,
+            betas=p.betas,
+            weight_decay=p.weight_decay,
+            warmup=p.warmup,
+            schedule=p.schedule,
+            clip=p.clip,
         ),
         data=Data(
             path=path,

@@ -43,6 +43,8 @@ class Augment(Section):
     """Probability of a mirrored image."""
     brightness: float = Field(0.0, ge=0, lt=1)
     """Grey values times 1 plus or minus this."""
+    crop: float = Field(1.0, gt=0, le=1)
+    """Least share of the area of a random crop, before anything else; 1 crops nothing (mrm_record: 0.08, sides within 3 : 4)."""
 
 
 class Protocol(Section):
@@ -64,6 +66,8 @@ class Protocol(Section):
     """The encoder's learning rate, in parts of the head's."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor from one layer to the one below it."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """SGD's momentum is the first of `betas`. (mrm_record fine-tunes by SGD at 0.9, ContIG by Adam.)"""
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -109,6 +113,9 @@ class Output(Section):
     ties: Literal["efron", "breslow"] = "efron"
     """Cox loss: how tied times count."""
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
+    """Segmentation: cross-entropy and Dice, or focal loss and Dice with squares (mrm_record's SIIM task)."""
+    mask_weights: tuple[float, float] | None = None
+    """Weights of these two terms; 1 and 1, or 2 and 1 with focal loss, by default (ContIG's PALM task: 0.2 and 0.8)."""
 
 
 class Reference(Section):
@@ -251,6 +258,8 @@ def _problems(t: Task) -> Sequence[str]:
             out.append(f"protocol.{name}: {list(values)}: give at least one, each once")
     if any(lr <= 0 for lr in t.protocol.lr):
         out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
+    if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
+        out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":

@@ -1,0 +1,42 @@
+"""Options of a task that reach the loss and the weights: each is flipped and its effect seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from synthetic import build, record
+
+from models.downstream import Downstream, Fit, Question, make_decoder
+from models.losses_downstream import mask_bce, mask_focal, soft_dice
+
+
+def segmenter(**fit) -> Downstream:
+    torch.manual_seed(0)
+    encoder = build("mgi")
+    head = make_decoder(encoder, "linear", width=16, queries=1, mask_token=False, gene_dim=32)
+    answer: Callable = lambda record: np.zeros(1)  # noqa: E731
+    return Downstream(
+        encoder, head, Question("segmentation", 1, ("object",)), Fit(("image",), mask="mask", **fit), answer
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "given", "weights"),
+    [
+        ("bce_dice", None, (1, 1)),
+        ("bce_dice", (0.2, 0.8), (0.2, 0.8)),
+        ("focal_dice", None, (2, 1)),
+        ("focal_dice", (1.0, 0.0), (1, 0)),
+    ],
+)
+def test_mask_losses_take_their_weights(loss, given, weights):
+    method = segmenter(mask_loss=loss, mask_weights=given)
+    batch = method.collate([method.sample(record(i), np.random.default_rng(i)) for i in range(2)])
+    logits, mask, ones = method.logits(batch)[0], batch["target_mask"][:, None], torch.ones(2)
+    focal = loss == "focal_dice"
+    first = (mask_focal if focal else mask_bce)(logits, mask, ones)
+    literal = weights[0] * first + weights[1] * soft_dice(logits, mask, ones, squared=focal)
+    torch.testing.assert_close(method(batch).total, literal)

@@ -1,0 +1,56 @@
+"""What a task may do to an image and its mask: cut and turned alike, by one draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic import record
+
+from models.view import Change, Turned, View
+
+
+def turned(seed: int = 0, **change: float) -> Turned:
+    return Turned(Change(**change), np.random.default_rng(seed))
+
+
+def places(height: int, width: int) -> np.ndarray:
+    """An image whose two channels tell where a pixel was, 0 to 255 over a side."""
+    row, column = np.mgrid[:height, :width]
+    return np.stack([row * 255 / (height - 1), column * 255 / (width - 1)], -1).round().astype(np.uint8)
+
+
+def test_a_crop_has_the_stated_area_and_fills_a_square():
+    areas = []
+    for seed in range(300):
+        cut = turned(seed, crop=0.25).image(places(60, 90)).astype(float)
+        assert cut.shape == (60, 60, 2)
+        sides = [np.ptp(cut[..., c]) / 255 * n for c, n in ((0, 60), (1, 90))]
+        areas.append(sides[0] * sides[1] / (60 * 90))
+    assert 0.2 < min(areas) < 0.35 < 0.75 < max(areas) <= 1
+
+
+def test_an_image_and_its_mask_are_changed_alike():
+    for seed in range(20):
+        image = np.zeros((64, 80, 3), np.uint8)
+        image[20:40, 30:60] = 255
+        change = turned(seed, crop=0.3, rotate=10, flip=0.5, shift=0.05, scale=0.1)
+        whole, mask = change.image(image), change.mask((image[..., 0] > 0).astype(np.uint8))
+        assert whole.shape[:2] == mask.shape == (64, 64)
+        assert ((whole[..., 0] > 127) != mask).mean() < 0.06  # a rim of bilinear against nearest
+
+
+def test_without_a_crop_nothing_of_the_draw_changes():
+    image = places(40, 40)
+    with_crop, without = turned(3, flip=0.5, rotate=9, crop=0.5), turned(3, flip=0.5, rotate=9)
+    assert (with_crop.angle, with_crop.mirror) == (without.angle, without.mirror)
+    assert np.array_equal(turned(3, crop=1.0).image(image), image)
+
+
+@pytest.mark.parametrize(("side", "shape"), [(None, (64, 64, 3)), (32, (32, 32, 3))])
+def test_a_view_tells_the_shape_that_it_gives(side, shape):
+    made = record(0)
+    made.fields["image"] = np.zeros((64, 90, 3), np.uint8)
+    view = View(made, ("image",), turned(crop=0.5), side)
+    assert view.shape("image") == view.read("image").shape == shape
+    plain = View(made, ("image",), None, side)
+    assert plain.shape("image") == plain.read("image").shape
