@@ -19,16 +19,9 @@ from models.text import CLS, PAD
 if TYPE_CHECKING:
     from models.methods.mrm_record import MrmRecord
 
-MOST = 8  # samples in a picture
 WORDS = 12  # hidden tokens of a report that are shown, and at most half of it: never the report as a whole
 LINE = 14  # pixels
 RIGHT, WRONG = (20, 120, 60), (170, 30, 60)
-
-
-def cut(batch: Batch, n: int) -> Batch:
-    """The first n samples."""
-    present = {k: v[:n] for k, v in batch.present.items()}
-    return Batch({k: v[:n] for k, v in batch.items()}, present, batch.weight_B[:n], batch.keys_B[:n])
 
 
 def reconstruction(method: MrmRecord, batch: Batch) -> np.ndarray:

@@ -20,7 +20,7 @@ from trainer.engine import split_batch
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 
-PROBE = 4
+PROBE = 8
 
 
 @dataclass

@@ -7,14 +7,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trainer.tracking import read_metrics
+from trainer.tracking import loss_text, read_metrics
+
+
+def yardstick(row: dict[str, Any], term: str, part: str = "") -> float | None:
+    """The chance value of a term: of the very batches where it is measured, or as the method states it, or the loss of a constant
+    answer, or of samples shuffled. A last batch that is smaller has a chance of its own, so the measured one goes first."""
+    names = (f"{part}{term}_chance", f"chance/{term}", f"{part}{term}_baseline", f"{part}{term}_shuffled")
+    return next((row[n] for n in names if n in row), None)
 
 
 def improvement(
     rows: list[dict[str, Any]], metrics: Collection[str] = ()
 ) -> list[tuple[str, str, float, float, float | None]]:
     """(stage, term, first, last, chance) for every loss term: means over the first and the last tenth of a stage's steps,
-    at least one. Held-back losses (and the diagnostics named by `metrics`) compare the first evaluation with the last."""
+    at least one. Held-back losses (and the diagnostics named by `metrics`) compare the first evaluation with the last.
+    Chance is what the data give without learning, see `yardstick`."""
     out = []
     for stage in dict.fromkeys(r["stage"] for r in rows):
         here = [r for r in rows if r["stage"] == stage and not r["skipped"]]
@@ -23,24 +31,24 @@ def improvement(
             term = name.removeprefix("loss/")
             first = fmean(r[name] for r in here[:span])
             last = fmean(r[name] for r in here[-span:])
-            out.append((stage, f"{term} (training)", first, last, here[-1].get(f"chance/{term}")))
+            out.append((stage, f"{term} (training)", first, last, yardstick(here[-1], term)))
         evaluated = [r for r in here if any(k.startswith("val/") for k in r)]
         shown = [f"val/{m}" for m in metrics]
         for name in [k for k in (evaluated[-1] if evaluated else {}) if k.startswith("val/loss/") or k in shown]:
             term = name.removeprefix("val/").removeprefix("loss/")
-            chance = evaluated[-1].get(f"chance/{term}") if "loss/" in name else None
+            chance = yardstick(evaluated[-1], term, "val/") if "loss/" in name else None
             out.append((stage, f"{term} (held back)", evaluated[0][name], evaluated[-1][name], chance))
     return out
 
 
-def report(out: Path, title: str, demo: bool, metrics: Collection[str] = ()) -> str:
+def report(out: Path, title: str, method: str, demo: bool, metrics: Collection[str] = ()) -> str:
     """The text printed at a run's end."""
     rows = read_metrics(out)
     lines = [f"\n{title}", f"  {'stage':<12}{'what':<32}{'at first':>10}{'at last':>10}{'chance':>10}"]
     for stage, what, first, last, chance in improvement(rows, metrics):
         lines.append(
-            f"  {stage:<12}{what:<32}{first:>10.4f}{last:>10.4f}"
-            + (f"{chance:>10.4f}" if chance is not None else f"{'-':>10}")
+            f"  {stage:<12}{what:<32}{loss_text(first):>10}{loss_text(last):>10}"
+            + f"{loss_text(chance) if chance is not None else '-':>10}"
         )
     lines += [
         f"\n  metrics      {out / 'metrics.jsonl'}",
@@ -52,9 +60,9 @@ def report(out: Path, title: str, demo: bool, metrics: Collection[str] = ()) -> 
         lines.append(f"  features     {out / 'projection.png'} (held-back samples, t-SNE)")
     if demo:
         lines += [
-            "\nThis was the built-in demo cohort: made-up patients with a planted factor that slide and genome share.",
+            "\nThis was the built-in demo cohort: made-up patients with a planted factor that all their modalities share.",
             "With your own data (docs/data.md):",
             "  python -m shards pack manifest.csv --out DIR && python -m shards lint DIR",
-            "  deepspeed launch/pretrain.py --method gimp data.path=DIR out=runs/mine",
+            f"  deepspeed launch/pretrain.py --method {method} data.path=DIR out=runs/mine",
         ]
     return "\n".join(lines)

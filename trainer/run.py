@@ -167,7 +167,7 @@ def _closing(run: Run) -> str:
     total = sum(p.steps for p in run.plans)
     title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
     selected = [p.stage.select[0] for p in run.plans if p.stage.select]
-    return report(run.out, title, run.data.demo, selected)
+    return report(run.out, title, run.config.method_name, run.data.demo, selected)
 
 
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:

@@ -27,6 +27,11 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def loss_text(value: float) -> str:
+    """Four decimals, or two digits and a power of ten where these would hide the value."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 or not math.isfinite(value) else f"{value:.1e}"
+
+
 class Tracker:
     """Writes what the loop reports; a no-op on other ranks, so that the loop has no rank in it.
 
@@ -79,8 +84,8 @@ class Tracker:
 
     @staticmethod
     def _text(row: dict[str, Any]) -> str:
-        terms = [f"{k.removeprefix('loss/')} {v:.4f}" for k, v in row.items() if k.startswith("loss/")]
-        val = [f"{k} {v:.4f}" for k, v in row.items() if k.startswith("val/loss/")]
+        terms = [f"{k.removeprefix('loss/')} {loss_text(v)}" for k, v in row.items() if k.startswith("loss/")]
+        val = [f"{k} {loss_text(v)}" for k, v in row.items() if k.startswith("val/loss/")]
         tail = [f"lr {row['lr']:.1e}", f"{row['samples_per_s']:.1f} samples/s", f"data {row['data_wait']:.0%}"]
         return "  ".join(
             [row["stage"], f"loss {row['loss']:.4f}", *terms, *val, *tail] + (["SKIPPED"] if row["skipped"] else [])

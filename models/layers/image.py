@@ -56,17 +56,3 @@ def to_pixels(image_BCHW: Tensor) -> np.ndarray:
     mean, std = _constants(image_BCHW.device)
     scaled = ((image_BCHW.float() * std + mean) * 255).round().clamp(0, 255)
     return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-
-
-def heat(tiles: list[list[Tensor]], pixels: int = 16) -> np.ndarray:
-    """Matrices of values in [-1, 1], in rows, as one picture: blue below 0, white at 0, red above; uint8 [H, W, 3]."""
-    rows = []
-    for row in tiles:
-        drawn = []
-        for matrix in row:
-            x = matrix.detach().float().cpu().clamp(-1, 1).numpy()
-            fade = 1 - np.abs(x)
-            rgb = np.stack([np.where(x < 0, fade, 1), fade, np.where(x > 0, fade, 1)], -1)
-            drawn.append(np.pad(rgb.repeat(pixels, 0).repeat(pixels, 1), ((1, 1), (1, 1), (0, 0))))
-        rows.append(np.concatenate(drawn, 1))
-    return (np.concatenate(rows, 0) * 255).round().astype(np.uint8)

@@ -27,6 +27,7 @@ from models.labels import class_label, label_code
 from models.layers.bags import draw_mask, tiled, window_start
 from models.losses import Mining, accuracy, cross_entropy, masked_l1, triplet
 from models.parallel import global_mean, total
+from models.pictures import alike, first, matrices
 from models.registry import register
 
 
@@ -318,6 +319,21 @@ class Gimp(Method):
         known_B1 = batch.present["rna"][:, None]
         mask_BL = torch.cat([mask_BL, known_B1.expand(B, group_BNC.shape[1])], 1)
         return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
+
+    # ------------------------------------------------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """`similarity` for TensorBoard: cosines of CLS_img, then of CLS_ge, between samples, sorted by class."""
+        few, was = first(batch), self.training
+        order, vectors = few["label"].argsort(stable=True), []
+        self.eval()
+        if "patches" in few:
+            vectors.append(self.aggregator(few["patches"].to(self.dtype), few["masked"], few.get("length"))[0])
+        if "rna" in few:
+            vectors.append(self._encode_genes(few)[0])
+        self.train(was)
+        return {"similarity": matrices([[alike(v[order]) for v in vectors]])}
 
 
 def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:

@@ -19,7 +19,6 @@ import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models import contrastive_pictures as draw
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
 from models.deployed import ImageView, Pool
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
@@ -27,6 +26,7 @@ from models.encoders.vit import ViT
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
 from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
+from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
 
 FLAIR = 1  # place of FLAIR in kaggle_3m's channels: pre-contrast, FLAIR, post-contrast
@@ -299,18 +299,13 @@ class Mgi(Method):
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
-        """For TensorBoard: the slices as the encoder gets them, and the cosines of their vectors with the genes'."""
-        few = Batch(
-            {k: v[: draw.MOST] for k, v in batch.items()},
-            {k: v[: draw.MOST] for k, v in batch.present.items()},
-            batch.weight_B[: draw.MOST],
-        )
+        """For TensorBoard: the slices as the encoder gets them, and the cosines of their vectors (rows) with the genes'."""
+        few = first(batch)
         was, _ = self.training, self.eval()
         image_BC = self.image_proj(self._pooled_image(self._image_tokens(few)))
         gene_BC = self.gene_proj(self.genes(self._expression(few)))
         self.train(was)
-        a_BC, b_BC = (nn.functional.normalize(v.float(), dim=-1) for v in (image_BC, gene_BC))
-        return {"slices": draw.row_of_images(few["image"]), "similarity": draw.similarity(a_BC @ b_BC.T)}
+        return {"slices": row_of_images(few["image"]), "similarity": matrices([[alike(image_BC, gene_BC)]])}
 
 
 def patient_number(patient: str) -> Any:

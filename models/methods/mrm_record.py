@@ -30,6 +30,7 @@ from models.layers.crops import centre_view, colours, eight_bit, random_view
 from models.layers.patches import mask_order, standardise, take
 from models.methods._mrm_record_options import MrmRecordOptions
 from models.parallel import global_mean
+from models.pictures import first
 from models.published import load_published
 from models.registry import register
 from models.text import CLS, PAD, UNK, draw_report_mask, same_tokenizer, tokenizer_of
@@ -280,7 +281,7 @@ class MrmRecord(Method):
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`reconstruction` of images and `words` of reports (some hidden ones and their predictions), uint8 [H, W, 3]."""
-        few, made = pictures.cut(batch, pictures.MOST), {}
+        few, made = first(batch), {}
         if self.decoder is not None:
             made["reconstruction"] = pictures.reconstruction(self, few)
         if self.report is not None:

@@ -24,11 +24,12 @@ from models.deployed import ImageView
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT, sincos_2d
-from models.layers.image import MEAN, STD, augment, fitted, heat, normalised, to_pixels
+from models.layers.image import MEAN, STD, augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking
 from models.losses_relation import Matching, colour_mean_baseline, cosines, squared_error
 from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
+from models.pictures import first, matrices
 from models.registry import register
 
 # Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
@@ -360,7 +361,7 @@ class MrmRelation(Method):
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """For people, of at most eight samples: `reconstruction` (input above what the image decoder makes of masked
         relations) and `similarity` (cosines between samples, intact above masked: image-image, then image-gene)."""
-        few = Batch({k: v[:8] for k, v in batch.items()}, {k: v[:8] for k, v in batch.present.items()})
+        few = first(batch)
         training = self.training
         self.eval()
         out, given, known = self._passes(few)
@@ -377,4 +378,4 @@ class MrmRelation(Method):
             [cosines(first, other) for other in side]
             for first, side in zip((z, zm), zip(*pairs, strict=True), strict=True)
         ]
-        return {"reconstruction": np.concatenate(rows, 0), "similarity": heat(tiles)}
+        return {"reconstruction": np.concatenate(rows, 0), "similarity": matrices(tiles)}

@@ -13,6 +13,7 @@ from synthetic import GENES, batch, build, records, schema
 from models.contract import Label, MethodError, Schema
 from models.labels import class_label
 from models.methods.gimp import Gimp, GimpOptions
+from models.pictures import CELL, alike, matrices
 
 # Slides of 20 to 89 patches are all shorter than this window; the rest are the paper's choices on a small width.
 SMALL = {"window": 96, "dim": 32, "triplet_on": "pair"}
@@ -212,3 +213,18 @@ def test_a_sample_without_genes_is_in_no_pair_triplet_and_encoded_as_the_mean_ge
     mean = batch(method, records(8))
     mean["rna"] = method.gene_mean_G.expand(8, -1).clone()
     torch.testing.assert_close(method._encode_genes(data)[0][6:], method._encode_genes(mean)[0][6:])
+
+
+@pytest.mark.parametrize("stage", ["gene", "pretrain"])
+def test_pictures_are_cosines_sorted_by_class(stage):
+    method = build("gimp")
+    method.enter(stage)
+    method.train()
+    data = batch(method, records(10))
+    made = method.pictures(data)["similarity"]
+    tiles = 1 if stage == "gene" else 2
+    assert made.shape == (8 * CELL + 2, tiles * (8 * CELL + 2), 3)
+    assert method.training
+    order = data["label"][:8].argsort(stable=True)
+    vectors = method.eval()._encode_genes(data)[0][:8][order]
+    np.testing.assert_array_equal(made[:, -(8 * CELL + 2) :], matrices([[alike(vectors)]]))

@@ -17,6 +17,7 @@ from models.layers.mamba import Mamba, MambaBlock
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
 from models.losses_contrastive import Temperature, all_pairs, chance, joint, retrieval, symmetric
+from models.pictures import CELL
 
 # --------------------------------------------------------------------------------------------- section 2.3: contrastive
 
@@ -423,5 +424,5 @@ def test_pictures():
     made = method.pictures(data)
     assert method.training
     assert made["slices"].shape == (method.options.image_size, 8 * method.options.image_size, 3)
-    assert made["similarity"].shape == (8 * 24, 8 * 24, 3)
+    assert made["similarity"].shape == (8 * CELL + 2, 8 * CELL + 2, 3)
     assert all(p.dtype == np.uint8 for p in made.values())

@@ -15,6 +15,7 @@ from models.encoders.vit import Block
 from models.layers.image import augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking, count_masked, masked_self_attention, relation_attention
 from models.losses_relation import Matching, cosines, draw_pairs, squared_error
+from models.pictures import CELL
 
 B, H, L, S, D = 3, 2, 7, 12, 8
 
@@ -463,9 +464,9 @@ def test_pictures():
     made = method.pictures(data)
     side = method.options.img_size
     assert made["reconstruction"].shape == (2 * side, 8 * side, 3)
-    assert made["similarity"].shape == (2 * (8 * 16 + 2), 2 * (8 * 16 + 2), 3)
+    assert made["similarity"].shape == (2 * (8 * CELL + 2), 2 * (8 * CELL + 2), 3)
     assert all(p.dtype == np.uint8 for p in made.values())
     assert method.training
     np.testing.assert_array_equal(made["reconstruction"], method.pictures(data)["reconstruction"])
-    assert tuple(made["similarity"][9, 9]) == (255, 0, 0), "a sample is like itself"
-    assert entered(genetics=[], norm_pix_loss=True).pictures(data)["similarity"].shape[1] == 8 * 16 + 2
+    assert tuple(made["similarity"][2, 2]) == (253, 231, 37), "a sample is like itself"
+    assert entered(genetics=[], norm_pix_loss=True).pictures(data)["similarity"].shape[1] == 8 * CELL + 2

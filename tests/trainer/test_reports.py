@@ -13,9 +13,9 @@ from trainer import manifest
 from trainer.errors import TrainingError
 from trainer.health import BadSteps, collapse_readings, effective_rank, feature_std
 from trainer.plan import stage_lengths
-from trainer.report import improvement, report
+from trainer.report import improvement, report, yardstick
 from trainer.runtime import Runtime
-from trainer.tracking import Tracker, read_metrics
+from trainer.tracking import Tracker, loss_text, read_metrics
 
 ALONE = Runtime(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
 
@@ -53,18 +53,37 @@ def test_improvement_is_first_tenth_against_last_tenth() -> None:
     ]
 
 
+def test_chance_is_what_was_measured_on_the_same_batches() -> None:
+    one = row(1, 3.1, **{"chance/a": 3.5, "val/loss/a": 3.4, "val/a_chance": 3.36, "a_baseline": 9.0})
+    assert [r[-1] for r in improvement([one])] == [3.5, 3.36]
+    two = row(1, 1e-5, **{"a_shuffled": 2e-4, "val/loss/a": 1e-5, "val/a_shuffled": 3e-4})
+    assert [r[-1] for r in improvement([two])] == [2e-4, 3e-4]
+    assert yardstick({"a_baseline": 0.7, "a_shuffled": 0.1}, "a") == 0.7
+
+
+def test_small_losses_are_not_printed_as_zero() -> None:
+    assert [loss_text(v) for v in (0.0, 3.46574, 0.01, 5.617e-5, float("nan"))] == [
+        "0.0000",
+        "3.4657",
+        "0.0100",
+        "5.6e-05",
+        "nan",
+    ]
+
+
 def test_the_closing_text_says_where_things_are(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row(1, 1.0)) + "\n")
-    text = report(tmp_path, "done", demo=True)
+    text = report(tmp_path, "done", "mgi", demo=True)
     for word in (
         "metrics.jsonl",
         "tensorboard --logdir",
         "checkpoints",
         "weights.safetensors",
         "python -m shards pack",
+        "--method mgi data.path=DIR",
     ):
         assert word in text
-    assert "python -m shards pack" not in report(tmp_path, "done", demo=False)
+    assert "python -m shards pack" not in report(tmp_path, "done", "mgi", demo=False)
 
 
 def test_each_step_stands_in_the_file_once_after_a_resume(tmp_path: Path) -> None:
