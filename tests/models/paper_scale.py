@@ -1,6 +1,9 @@
-"""One optimisation step of each stage of gimp-paper at the paper's sizes; prints what it cost as JSON.
+"""One optimisation step of each stage of a method at the paper's sizes; prints what it cost as JSON.
 
-python tests/models/paper_scale.py [BATCH] [checkpointing]
+python tests/models/paper_scale.py gimp|mgi BATCH [checkpointing] [method.OPTION=VALUE ...]
+
+gimp: 6,000 x 1024 patches and 60,480 genes (gimp-paper). mgi: a slice of 256 pixels and 60,484 genes; mgi-paper has a token a
+gene, mgi (`recipe=mgi`) one for 64 genes.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,32 +22,43 @@ from synthetic import MemoryRecord
 
 from models.contract import Field, Label, Schema
 from models.layers.checkpointing import set_activation_checkpointing
-from models.methods.gimp import Gimp, GimpOptions
+from models.registry import get_method
 
-RECIPE = Path(__file__).parents[2] / "configs" / "pretrain" / "gimp-paper.yaml"
-GENES, WIDTH, PATCHES = 60_480, 1024, (9_000, 2_500)
+RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+WIDTH, PATCHES, SIDE = 1024, (9_000, 2_500), 256
+GENES = {"gimp": 60_480, "mgi": 60_484}
 
 
-def sample(i: int) -> MemoryRecord:
-    """A slide longer than the window or a shorter one, in turn."""
+def sample(name: str, i: int) -> MemoryRecord:
+    """gimp: a slide longer than the window or a shorter one, in turn. mgi: a slice of one channel."""
     rng = np.random.default_rng(i)
-    patches = rng.standard_normal((PATCHES[i % 2], WIDTH), dtype=np.float32).astype(np.float16)
-    rna = rng.standard_normal(GENES, dtype=np.float32).astype(np.float16)
-    return MemoryRecord(f"s{i}", f"p{i}", {"subtype": "AB"[i // 2 % 2]}, {"patches": patches, "rna": rna})
+    fields = {"rna": rng.standard_normal(GENES[name], dtype=np.float32).astype(np.float16)}
+    if name == "gimp":
+        fields["patches"] = rng.standard_normal((PATCHES[i % 2], WIDTH), dtype=np.float32).astype(np.float16)
+    else:
+        fields["image"] = rng.integers(0, 255, (SIDE, SIDE, 1), dtype=np.uint8)
+    return MemoryRecord(f"s{i}", f"p{i}", {"subtype": "AB"[i // 2 % 2]}, fields)
 
 
-def main(batch_size: int, checkpointing: bool) -> dict[str, float]:
-    set_activation_checkpointing(checkpointing)
+def schema(name: str) -> Schema:
+    G = GENES[name]
     fields = {
+        "rna": Field("rna", "array", "float16", (G,), None, np.zeros(G), np.ones(G)),
         "patches": Field("patches", "array", "float16", (None, WIDTH)),
-        "rna": Field("rna", "array", "float16", (GENES,), None, np.zeros(GENES), np.ones(GENES)),
+        "image": Field("image", "image", "uint8", (SIDE, SIDE, 1)),
     }
+    return Schema(fields, {"subtype": Label("subtype", "class", ("A", "B"))})
+
+
+def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: dict[str, Any]) -> dict[str, float]:
+    set_activation_checkpointing(checkpointing)
     torch.manual_seed(0)
-    options = GimpOptions.parse(yaml.safe_load(RECIPE.read_text())["method"])
-    method = Gimp(options, Schema(fields, {"subtype": Label("subtype", "class", ("A", "B"))}))
+    cls = get_method(name)
+    given = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text()).get("method") or {}
+    method = cls(cls.Options.parse({**given, **changes}), schema(name))
     made: dict[str, float] = {"parameters": sum(p.numel() for p in method.parameters())}
-    records = [sample(i) for i in range(batch_size)]
-    for stage in ("gene", "pretrain"):
+    records = [sample(name, i) for i in range(batch_size)]
+    for stage in [s.name for s in method.stages()]:
         method.enter(stage)
         method.train()
         optimizer = torch.optim.AdamW([{"params": g.params} for g in method.param_groups()], 1e-4)
@@ -51,6 +66,7 @@ def main(batch_size: int, checkpointing: bool) -> dict[str, float]:
         batch = method.collate([method.sample(r, np.random.default_rng(i)) for i, r in enumerate(records)])
         loss = method(batch).total
         loss.backward()
+        made[f"{stage}_lacking"] = sum(p.grad is None for g in method.param_groups() for p in g.params)
         optimizer.step()
         made[f"{stage}_s"], made[f"{stage}_loss"] = time.perf_counter() - start, loss.item()
     # ru_maxrss is in kilobytes on Linux.
@@ -59,4 +75,8 @@ def main(batch_size: int, checkpointing: bool) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2, "checkpointing" in sys.argv)))
+    name, size, *words = sys.argv[1:]
+    pairs = dict(w.split("=", 1) for w in words if "=" in w)
+    recipe = pairs.pop("recipe", f"{name}-paper")
+    options = {k.removeprefix("method."): yaml.safe_load(v) for k, v in pairs.items()}
+    print(json.dumps(main(name, int(size), "checkpointing" in words, recipe, options)))
