@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 INK, QUIET, GRID = "#222222", "#6b6b6b", "#e4e4e4"
 MAX_SAMPLES = 600  # of a scatter; evenly spaced over the data set
+MOST_ROWS = 18  # of the panel of what samples have
 MAX_ROWS = 2000  # of one bag in its mean
 SHEET_ROWS, SHEET_COLUMNS = 2, 8
 SHEET_IMAGES = SHEET_ROWS * SHEET_COLUMNS
@@ -143,7 +144,7 @@ def _contact_sheet(part: Any, data: Dataset, name: str, colouring: _Colouring) -
         for side in ax.spines.values():
             side.set(visible=True, color=colour, linewidth=2)
         ax.set_xlabel(
-            colouring.names[code] if colouring.label and code >= 0 else rec.key, fontsize=7, color=QUIET, labelpad=1
+            colouring.names[code] if colouring.label and code >= 0 else rec.key, fontsize=7, color=QUIET, labelpad=3
         )
 
 
@@ -183,10 +184,18 @@ def _splits(ax: Axes, data: Dataset, colouring: _Colouring) -> None:
         ax.legend(frameon=False, fontsize=8, loc="lower right")
 
 
+def _shown_labels(data: Dataset, room: int) -> tuple[list[str], int]:
+    """Labels in their order, as many as there is room for, those that most samples lack before the others; and how many more."""
+    labels = data.info.labels
+    most = set(sorted(labels, key=lambda n: (-labels[n].missing, n))[: max(room, 4)])
+    return [n for n in labels if n in most], len(labels) - len(most)
+
+
 def _coverage(ax: Axes, data: Dataset) -> None:
     fields = {n: f for n, f in data.info.fields.items() if n != "meta"}
-    names = list(fields) + [f"label {n}" for n in data.info.labels]
-    have = [f.count for f in fields.values()] + [len(data) - one.missing for one in data.info.labels.values()]
+    labels, rest = _shown_labels(data, MOST_ROWS - len(fields))
+    names = list(fields) + [f"label {n}" for n in labels]
+    have = [f.count for f in fields.values()] + [len(data) - data.info.labels[n].missing for n in labels]
     share = np.array(have) / max(len(data), 1)
     ax.barh(names, np.ones(len(names)), color=GRID, height=0.6)
     ax.barh(names, share, color=[QUIET if n.startswith("label ") else INK for n in names], height=0.6)
@@ -195,7 +204,7 @@ def _coverage(ax: Axes, data: Dataset) -> None:
     ax.set_xlim(0, 1.15)
     ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     ax.invert_yaxis()
-    _tidy(ax, "samples that have it")
+    _tidy(ax, "samples that have it", f"and {rest} more labels" if rest else "")
     if len(names) > 12:
         ax.tick_params(axis="y", labelsize=6)
 

@@ -43,12 +43,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Omics:
-    """{field: {feature: column}} in the order of the tables, and {case: {field: {feature: value}}}."""
+    """{field: {feature: column}} in the order of the tables, and {case: {field: {feature: value}}}.
+
+    unread: columns of omics in the label table, which gives labels alone.
+    """
 
     features: dict[str, list[str]] = field(default_factory=dict)
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 @register("glioma", options)
@@ -80,6 +84,9 @@ def find(args: argparse.Namespace) -> Found:
         )
     if not entries:
         raise bad("nothing joined", "glioma", "check that images, features and tables name cases as TCGA-XX-XXXX")
+    if omics.unread:
+        what = f"{len(omics.unread)} columns of omics in {args.labels} are not read ({', '.join(omics.unread[:3])})"
+        notes.append(f"{what}: give it with --omics too for them")
     have = {e.patient for e in entries}
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
     notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
@@ -95,6 +102,7 @@ def _read(path: Path, omics: Omics, features: bool) -> None:
     rows = table_rows(path)
     header = [str(c) for c in next(rows)]
     columns = {c: _field_of(c) for c in header[1:] if features and c not in NOT_FEATURES}
+    omics.unread += [] if features else [c for c in header[1:] if c.rpartition("_")[2] in ENDINGS]
     for modality, feature in columns.values():
         known = omics.features.setdefault(modality, [])
         if feature not in known:

@@ -13,7 +13,7 @@ import argparse
 import csv
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,10 @@ SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
 SKIPPED = ("case_id", "patient", "site")
 MAX_LISTED = 50
+LEAKS = (
+    "--split-unit slice: every slice counts as a patient. Neighbouring slices and one person's genes stand in several splits: what "
+    "is measured on them is no measure of other patients"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expression", type=Path, help="expression table (default: rnaseq.csv.gz in --images)")
     parser.add_argument("--labels", type=Path, help="patients' labels (default: data.csv or clinical.csv in --images)")
     parser.add_argument("--slices", choices=("all", "positive"), default="all", help="all slices, or those with tumour")
+    parser.add_argument(
+        "--split-unit",
+        choices=("patient", "slice"),
+        default="patient",
+        help="slice: each slice counts as a patient of its own, so that splits LEAK (only to imitate published tables)",
+    )
     parser.add_argument(
         "--unpaired",
         choices=("drop", "keep"),
@@ -92,8 +102,12 @@ def find(args: argparse.Namespace) -> Found:
         unmatched += [(c, "no expression of this patient") for c in sorted(without)]
     unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
     notes.append(f"{len(by_case)} patients, {len(entries)} of {len(slices)} slices packed")
+    if args.split_unit == "slice":
+        notes.append(LEAKS)
+        entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
     kinds |= {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
+    kinds |= {"case": "class"} if args.split_unit == "slice" else {}
     chosen: dict = {"transforms": {"rna": args.expression_transform}, "strip_version": ["rna"] if strip else []}
     return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched, chosen)
 

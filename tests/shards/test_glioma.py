@@ -95,6 +95,15 @@ def test_nothing_to_join_and_nothing_given(layout, capsys):
     assert "nothing joined" in capsys.readouterr().err
 
 
+def test_omics_in_the_label_table_are_not_lost_in_silence(layout, capsys):
+    labels = table(
+        layout["out"].parent / "labels.csv", [["case_id", "label", "EGFR_cnv"], *[[c, "a", 1] for c in CASES]]
+    )
+    assert run(layout, "--labels", str(labels)) == 0
+    assert "1 columns of omics in" in (said := capsys.readouterr().out)
+    assert "(EGFR_cnv): give it with --omics too" in said
+
+
 @pytest.mark.real
 def test_the_real_sample(real_data, tmp_path):
     base = real_data / "mrm_glioma"

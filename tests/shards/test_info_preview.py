@@ -12,7 +12,7 @@ from PIL import Image
 
 from shards.errors import DataError
 from shards.info import collect, size, text
-from shards.preview import draw, principal_components
+from shards.preview import _shown_labels, draw, principal_components
 from shards.reader import Dataset
 from shards.split import resplit
 from shards.survey import PackOptions
@@ -116,6 +116,18 @@ def test_picture_of_genes_alone(tmp_path: Path) -> None:
     made = sources(tmp_path / "in", count=5)
     made.rows = [{k: r[k] for k in ("sample", "patient", "field:rna")} for r in made.rows]
     assert draw(made.pack(tmp_path / "out"), tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_many_labels_leave_room_for_those_that_lack_most(tmp_path: Path) -> None:
+    made = sources(tmp_path / "in", count=8)
+    for i, r in enumerate(made.rows):
+        r |= {f"label:extra{n:02d}": "" if n >= 30 and i < 3 else str(n + i) for n in range(40)}
+    with Dataset.open(made.pack(tmp_path / "out")) as data:
+        shown, rest = _shown_labels(data, 14)
+        assert (len(shown), rest) == (14, 42 - 14)
+        assert set(shown) >= {f"extra{n}" for n in range(30, 40)}
+        assert shown == [n for n in data.info.labels if n in shown]
+    assert draw(tmp_path / "out", tmp_path / "p.png").stat().st_size > 5000
 
 
 def test_colouring_by_what_is_no_class(folder: Path, tmp_path: Path) -> None:

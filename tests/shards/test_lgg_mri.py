@@ -111,6 +111,16 @@ def test_positive_slices_alone(layout):
     assert Counter(r for _, r in found.unmatched)["no tumour in the slice (--slices positive)"] == 7
 
 
+def test_slices_as_patients_say_that_they_leak(layout):
+    plain, found = find(layout), find(layout, split_unit="slice")
+    assert len({e.patient for e in found.manifest.entries}) == len(found.manifest.entries) == 17
+    assert [e.labels["case"] for e in found.manifest.entries] == [e.patient for e in plain.manifest.entries]
+    assert found.manifest.label_kinds["case"] == "class"
+    assert "case" not in plain.manifest.label_kinds
+    assert any("no measure of other patients" in n for n in found.notes)
+    assert not any("split-unit" in n for n in plain.notes)
+
+
 def test_what_does_not_fit_is_told_at_once(layout):
     first, second = slice_names(0)
     folder = layout / "TCGA_CS_4940_19960909"

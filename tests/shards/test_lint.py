@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from manifests import png, rewrite_tar, snapshot, sources, tar_of
+from PIL import Image
 
 from shards.adopt import adopt
 from shards.errors import DataError
@@ -314,6 +315,19 @@ def test_constant_genes_and_twins_are_warnings(tmp_path: Path) -> None:
     assert "field 'rna': 1 of 20 features are constant over the training split" in text
     assert "1 pairs of patients in different splits have the same 'image', such as s02 and s10" in text
     assert "no val split" in text
+
+
+@pytest.mark.parametrize(("drawn", "twins"), [(0, False), (1, True)])
+def test_masks_with_nothing_on_them_are_no_twins(tmp_path: Path, drawn: int, twins: bool) -> None:
+    made = sources(tmp_path / "in", count=12)
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2:5, 3:6] = drawn
+    Image.fromarray(mask).save(made.manifest.parent / "mask.png")
+    for i, row in enumerate(made.rows):
+        row["split"] = "test" if i > 8 else "train"
+        row["field:mask"] = "mask.png" if i in (1, 10) and row["field:image"] else ""
+    report = expect(made.pack(tmp_path / "set"))
+    assert ("have the same 'mask'" in "\n".join(map(str, report.warnings))) == twins
 
 
 def test_everything_is_found_in_one_pass(folder: Path) -> None:
