@@ -25,13 +25,17 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--task", required=True, help="a YAML file, or a name in configs/task, for example nsclc_subtype")
     p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
-    p.add_argument("--init", required=True, help="the folder of a finished pre-training run, or `scratch`")
+    p.add_argument(
+        "--init",
+        required=True,
+        help="the folder of a finished pre-training run, a file of ImageNet or MAE weights, or `scratch`",
+    )
     p.add_argument(
         "--mode",
         choices=("finetune", "scratch", "linear", "knn"),
         help="scratch: fine-tune RUN's architecture from random weights; linear, knn: probes of the frozen encoder",
     )
-    p.add_argument("--recipe", help="with --init scratch: the pre-training recipe that gives the method's options")
+    p.add_argument("--recipe", help="with --init scratch or FILE: the recipe that gives the method's options")
     p.add_argument("--random", action="store_true", help="take RUN's architecture with random weights, in any mode")
     p.add_argument(
         "--dry-run", action="store_true", help="check everything and print what would be done; train nothing"

@@ -144,8 +144,10 @@ def _finetuning(args: argparse.Namespace) -> Any:
     from trainer.errors import UserError
 
     get_method(args.method)
-    if args.init != "scratch" and not Path(args.init).is_dir():
-        raise UserError(f"--init {args.init}: no such folder; give a finished pre-training run, or `scratch`")
+    if args.init != "scratch" and not Path(args.init).exists():
+        raise UserError(
+            f"--init {args.init}: not there; give a finished pre-training run, a file of weights, or `scratch`"
+        )
     words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
     task, _ = build_task(args.task, words, args.mode)
     return [args.method, args.init, args.recipe, args.random, task.model_dump(mode="json")]

@@ -296,6 +296,9 @@ class Method(nn.Module):
     paper: ClassVar[str] = ""
     # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
     inputs: tuple[str, ...] = ()
+    # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that
+    # names the file. None: the method has no such transformer.
+    start_file: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, options: Any, schema: Schema):
         super().__init__()

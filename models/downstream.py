@@ -9,7 +9,7 @@ Shape letters: B samples, D pooled width, K outputs, T numbers of a target, L to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -50,6 +50,7 @@ class Fit:
     layer_decay    learning-rate factor from one layer to the one below it; the head's is 1
     encoder_scale  the encoder's learning rate in parts of the head's
     mask           segmentation: the field of the mask
+    mask_values    its values that are the object; none: all above 0
     """
 
     fields: tuple[str, ...]
@@ -58,6 +59,7 @@ class Fit:
     encoder_scale: float = 1.0
     change: Change = field(default_factory=Change)
     mask: str | None = None
+    mask_values: tuple[int, ...] = ()
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
     mask_weights: tuple[float, float] | None = None
     ties: Literal["efron", "breslow"] = "efron"
@@ -161,7 +163,7 @@ class Downstream(Method):
                     f"sample {record.key}: {self.fit.mask} is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}; mend it"
                 ]
             )
-        return view.mask(self.fit.mask)
+        return view.mask(self.fit.mask, self.fit.mask_values)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         return self.encoder.collate(samples)
@@ -319,18 +321,31 @@ _ABOVE = re.compile(r"(?:^|\.)(?:norm|fc_norm)\.")
 def layer_scales(encoder: Method, decay: float) -> Callable[[str], float]:
     """{name of an encoder's parameter: learning-rate factor}: decay^(layers above it), the head's layer being the topmost.
 
-    What lies outside the blocks is below them (patches, tokens, positions), but the last norm above.
+    What lies outside the blocks is below them (patches, tokens, positions), but the last norm above. Each stack of blocks counts its
+    own (a method may hold a deeper decoder, which says nothing of its encoder); other parameters belong to the stack nearest by name.
     """
     if decay == 1.0:
         return lambda name: 1.0
-    numbers = [int(m[1]) for n, _ in encoder.named_parameters() if (m := _BLOCK.search(n))]
-    return partial(_layer_scale, depth=max(numbers, default=-1) + 1, decay=decay)
+    depths: dict[str, int] = {}
+    for name, _ in encoder.named_parameters():
+        if found := _BLOCK.search(name):
+            stack = name[: found.start(1)]
+            depths[stack] = max(depths.get(stack, 0), int(found[1]) + 1)
+    return partial(_layer_scale, depths=depths, decay=decay)
 
 
-def _layer_scale(name: str, depth: int, decay: float) -> float:
+def _layer_scale(name: str, depths: Mapping[str, int], decay: float) -> float:
     found = _BLOCK.search(name)
-    layer = int(found[1]) + 1 if found else depth if _ABOVE.search(name) else 0
-    return decay ** (depth + 1 - layer)
+    if found:
+        return decay ** (depths[name[: found.start(1)]] - int(found[1]))
+    nearest = max(depths, key=lambda stack: (_shared(stack, name), depths[stack]), default="")
+    return decay if _ABOVE.search(name) else decay ** (depths.get(nearest, 0) + 1)
+
+
+def _shared(a: str, b: str) -> int:
+    """How many of the first parts of two dotted names are equal."""
+    pairs = zip(a.split("."), b.split("."), strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(a.count("."), b.count(".")) + 1)
 
 
 def unreached(method: Downstream, batch: Batch) -> list[str]:

@@ -135,15 +135,17 @@ class View:
         image = value if self._turned is None else self._turned.image(value)
         return image if self._side is None else scaled(image, self._side, Image.Resampling.BILINEAR)
 
-    def mask(self, name: str) -> np.ndarray:
-        """A mask field as 0 and 1, uint8 [H, W], moved as the image is."""
-        return shaped_mask(self._record.read(name), self._turned, self._side)
+    def mask(self, name: str, values: tuple[int, ...] = ()) -> np.ndarray:
+        """A mask field as 0 and 1, uint8 [H, W], moved as the image is; `values` as in `shaped_mask`."""
+        return shaped_mask(self._record.read(name), self._turned, self._side, values)
 
 
-def shaped_mask(mask: np.ndarray, turned: Turned | None = None, side: int | None = None) -> np.ndarray:
-    """Pixels above 0 as 1, uint8 [H, W]; turned and scaled (nearest)."""
-    mask_HW = (mask if mask.ndim == 2 else mask.max(-1)) > 0
-    out = mask_HW.astype(np.uint8)
+def shaped_mask(
+    mask: np.ndarray, turned: Turned | None = None, side: int | None = None, values: tuple[int, ...] = ()
+) -> np.ndarray:
+    """The object as 1, uint8 [H, W]: pixels above 0, or those of `values`; turned and scaled (nearest)."""
+    mask_HW = mask if mask.ndim == 2 else mask.max(-1)
+    out = (np.isin(mask_HW, values) if values else mask_HW > 0).astype(np.uint8)
     out = out if turned is None else turned.mask(out)
     return out if side is None else scaled(out, side, Image.Resampling.NEAREST)
 

@@ -119,7 +119,7 @@ def patients_text(data: Data, config: Config) -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run, opened. `trained_on` and `held_back` hold digests of patients."""
+    """A finished run, opened. `trained_on` and `held_back` hold digests of patients; both are empty where patients.txt is missing."""
 
     path: Path
     config: Config
@@ -157,7 +157,7 @@ def open_run(path: Path) -> Finished:
     Raises:
         UserError: no run, an unfinished one, or one with damaged files.
     """
-    wanted = ("weights.safetensors", "config.json", "method.json", "patients.txt", "schema.npz")
+    wanted = ("weights.safetensors", "config.json", "method.json", "schema.npz")
     missing = [n for n in wanted if not (path / n).is_file()]
     if len(missing) == len(wanted):
         raise UserError(f"{path} is no run of pre-training (it has none of {', '.join(wanted)})")
@@ -168,7 +168,8 @@ def open_run(path: Path) -> Finished:
     try:
         card = json.loads((path / "method.json").read_bytes())
         stored = json.loads((path / "config.json").read_bytes())["config"]
-        rows = [line.split(" ") for line in (path / "patients.txt").read_text().splitlines()]
+        listed = (path / "patients.txt").read_text() if (path / "patients.txt").is_file() else ""
+        rows = [line.split(" ") for line in listed.splitlines()]
         by = {which: frozenset(d for d, w in rows if w == which) for which in ("train", "val")}
         options, fingerprint = card["options"], card["data"]["fingerprint"]
     except (ValueError, KeyError) as e:

@@ -118,6 +118,7 @@ class Mgi(Method):
     )
     options: MgiOptions
     inputs = ("image", "rna")
+    start_file = ("imagenet", "init_file")
 
     gene_mean_G: Tensor
     gene_std_G: Tensor

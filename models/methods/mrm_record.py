@@ -43,6 +43,7 @@ class MrmRecord(Method):
     Options = MrmRecordOptions
     paper = "Zhou et al., Advancing Radiograph Representation Learning with Masked Record Modeling, ICLR 2023"
     inputs = ("image",)
+    start_file = ("mae_in1k", "init_file")
     options: MrmRecordOptions
 
     def __init__(self, options: MrmRecordOptions, schema: Schema):

@@ -44,6 +44,7 @@ class MrmRelation(Method):
     Options = MrmRelationOptions
     paper = "Yang et al., MRM: Masked Relation Modeling for Medical Image Pre-Training with Genetics, ICCV 2023"
     inputs = ("image",)
+    start_file = ("imagenet_mae", "weights")
     options: MrmRelationOptions
 
     def __init__(self, options: MrmRelationOptions, schema: Schema):

@@ -1,6 +1,7 @@
 """Runs launch/pretrain.py with faults planted in its own process: `python driver.py '{"die": {...}}' ARGS...`.
 
-Faults (`step` counts steps of the whole run, from 1; `rank` defaults to all):
+Faults (`step` counts steps of the whole run, from 1; `rank` defaults to all; `of`: only in a run whose folder ends so, since a
+fine-tune is several runs):
     die      {step}                    SIGKILL after that step is logged
     signal   {step, name, rank|group}  a signal to that rank, or by rank 0 to the whole process group
     loss     {step, value, rank}       the loss becomes nan or inf
@@ -39,7 +40,7 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
     def step(self: Tracker, row: dict[str, Any]) -> None:
         log(self, row)
         upcoming[0] = row["step"] + 1
-        after_step(faults, row["step"])
+        after_step(faults, row["step"], str(self.out))
 
     def poisoned(self: Engine, batch: Any) -> Any:
         out = forward(self, batch)
@@ -50,9 +51,9 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
     Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
 
 
-def after_step(faults: dict[str, dict[str, Any]], done: int) -> None:
+def after_step(faults: dict[str, dict[str, Any]], done: int, out: str) -> None:
     for kind, fault in faults.items():
-        if fault["step"] != done or not mine(fault):
+        if fault["step"] != done or not mine(fault) or not out.endswith(fault.get("of", "")):
             continue
         if kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -7,6 +7,7 @@ process group, faults and exit status; only the loading is shared. A test module
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -33,13 +34,27 @@ class Forks:
             env=env, cwd=ROOT, text=True, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
-    def launch(self, world: int, words: list[str], faults: dict[str, Any] | None = None, limit: float = 240) -> Any:
-        """Runs `pretrain.py WORDS` on `world` ranks and waits for all of them."""
+    def launch(
+        self,
+        world: int,
+        words: list[str],
+        faults: dict[str, Any] | None = None,
+        limit: float = 240,
+        program: str = "pretrain",
+        more: list[list[str]] | None = None,
+    ) -> Any:
+        """Runs `launch/PROGRAM.py WORDS` on `world` ranks and waits for all of them.
+
+        `more`: command lines that the same processes run afterwards, while all goes well (of those that set up no engine).
+        """
         from tests.trainer.launching import free_port
 
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        job = {"world": world, "words": words, "faults": faults or {}, "limit": limit, "port": free_port()}
+        job = {
+            "world": world, "words": [words, *(more or [])], "faults": faults or {}, "limit": limit, "port": free_port(),
+            "program": program,
+        }  # fmt: skip
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
         answer = self._server.stdout.readline()
@@ -77,7 +92,9 @@ def serve() -> None:
     import torch._dynamo
     import torch.distributed.fsdp  # the two come in with the first optimizer
 
+    import launch.finetune
     import launch.pretrain  # noqa: F401
+    import trainer.downstream.runner
     import trainer.run  # noqa: F401
     from models.registry import get_method, method_names
 
@@ -136,9 +153,8 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str]) -> int:
         from tests.trainer import driver
 
         driver.plant(job["faults"])
-        from launch.pretrain import main
-
-        status = main(job["words"])
+        main = importlib.import_module(f"launch.{job['program']}").main
+        status = next((s for s in map(main, job["words"]) if s), 0)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

@@ -42,6 +42,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         encoder_scale=task.protocol.encoder_lr_scale,
         change=Change(**task.augment.model_dump()),
         mask=task.mask if task.kind == "segmentation" else None,
+        mask_values=task.mask_values,
         mask_loss=o.mask_loss,
         mask_weights=o.mask_weights,
         ties=o.ties,

@@ -19,6 +19,8 @@ from trainer.errors import UserError
 from trainer.recipe import find_recipe, numbers, read_recipe
 from trainer.runtime import seed_everything
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -60,16 +62,18 @@ class Source:
 def find_source(
     method: str, init: str, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
 ) -> Source:
-    """What `--init` means: a run's folder, or `scratch`.
+    """What `--init` means: a run's folder, a file of weights, or `scratch`.
 
-    With mode `scratch`, or `random`, a run gives its architecture alone, so that it is compared with itself. `init=scratch`
-    takes the options of a recipe (METHOD, or METHOD-demo on the demo cohort); an option that names a file of weights
-    (`method.init_file=...`) makes it `file`.
+    With mode `scratch`, or `random`, a run gives its architecture alone, so that it is compared with itself. A file and `scratch`
+    take the options of a recipe (METHOD, or METHOD-demo on the demo cohort). The file holds ImageNet or MAE weights of the image
+    transformer alone; the methods load it strictly.
 
     Raises:
-        UserError: no such run, another method's, or one whose fields the task's data lack.
+        UserError: no such run, another method's, or a method that no file of weights can start.
     """
-    if init != "scratch":
+    if init != "scratch" and not Path(init).is_file():
+        if recipe is not None:
+            raise UserError(f"--recipe {recipe}: {init} is a run, which has options of its own; leave --recipe out")
         run = open_run(Path(init))
         if run.method_name != method:
             raise UserError(
@@ -86,12 +90,30 @@ def find_source(
                 options |= {name: None, "init": "scratch"}
         return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None)
     given = numbers(read_recipe(find_recipe(method, recipe, demo))).get("method", {})
-    options = {**given, **task.method}
+    options = {**given, **task.method, **(_file_options(method, Path(init)) if init != "scratch" else {})}
     named = options.get("init_file") or options.get("weights")
     file = Path(named) if named and options.get("init", "scratch") != "scratch" else None
     if file is not None and not file.is_file():
         raise UserError(f"method.init_file: {file}: no such file")
+    if file is not None and (random or task.mode == "scratch"):
+        raise UserError(
+            f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
+        )
     return Source(method, options, schema, None, False, file)
+
+
+def _file_options(method: str, file: Path) -> dict[str, Any]:
+    """The options by which a method starts from a file of weights."""
+    how = get_method(method).start_file
+    if how is None:
+        raise UserError(
+            f"--init {file}: {method} has no image transformer that a file of weights could start; give a run, or scratch"
+        )
+    if file.suffix not in WEIGHTS:
+        raise UserError(
+            f"--init {file}: not a file of weights ({', '.join(WEIGHTS)}); give one, a run's folder, or scratch"
+        )
+    return {"init": how[0], how[1]: str(file)}
 
 
 def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> None:

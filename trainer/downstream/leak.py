@@ -52,6 +52,8 @@ def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[st
         if from_file:
             return LeakReport(False, (), (), "the patients behind a weights file are not known")
         return LeakReport(True, (), (), "nothing was pre-trained")
+    if not run.trained_on:
+        return LeakReport(False, (), (), f"{run.path} has no list of its patients (patients.txt)")
     shared, selected = run.overlap(test_patients)
     patients = len(run.trained_on) + len(run.held_back)
     if shared and not accept:

@@ -7,6 +7,7 @@ OUT/seed-0/lr-0.001/      config.json, metrics.jsonl, checkpoints/ while it runs
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from trainer.tracking import read_metrics
 
 @dataclass(frozen=True)
 class Point:
-    """val: the best validation value; step: where it was, of so many steps."""
+    """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, looks included."""
 
     seed: int
     lr: float
@@ -39,6 +40,7 @@ class Point:
     step: int
     steps: int
     epoch: float
+    seconds: float
 
 
 def engine_config(
@@ -163,7 +165,8 @@ class Training:
     def _finish(self, run: Run, seed: int, lr: float) -> None:
         """Notes the best look; the checkpoints have done their work."""
         primary = METRICS[metric_names(self.task)[0]]
-        rows = [r for r in read_metrics(run.out) if r.get(f"val/{primary.name}") is not None]
+        all_rows = read_metrics(run.out)
+        rows = [r for r in all_rows if not math.isnan(r.get(f"val/{primary.name}", math.nan))]
         if not rows:
             raise UserError(
                 f"{run.out}: {primary.name} had no value on split '{self.task.data.val}': take another metric, or a larger split"
@@ -178,6 +181,7 @@ class Training:
             "step": best["step"],
             "steps": run.progress.step,
             "epoch": best["epoch"],
+            "seconds": sum(run.config.global_batch / r["samples_per_s"] for r in all_rows),
             "resolved": run.resolved,
         }
         write_atomic(run.out / "point.json", json.dumps(content, indent=1).encode())

@@ -99,7 +99,7 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
 
 def _truth(data: Dataset, method: Downstream, index: int) -> np.ndarray:
     assert method.fit.mask is not None
-    return shaped_mask(data[index].read(method.fit.mask))
+    return shaped_mask(data[index].read(method.fit.mask), values=method.fit.mask_values)
 
 
 def _decided(p_HW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -93,12 +93,14 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "left_out": dict(setting.targets.left_out),
     }
     result: dict[str, Any] = {}
+    # Trainings tell their own time, whichever processes spent it; the rest was spent in this one.
+    wall_s = measured.trained_s + time.monotonic() - began - measured.here_s
 
     def write() -> dict[str, Any]:
         for control, predictions in measured.controls.items():
-            content = {**about, "control": control, "wall_s": time.monotonic() - began}
+            content = {**about, "control": control, "wall_s": wall_s}
             write_result(setting.out / f"control-{control}", task, content, predictions, setting.metrics)
-        content = {**about, "control": None, "wall_s": time.monotonic() - began}
+        content = {**about, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
         return write_result(setting.out, task, content, measured.predictions, setting.metrics, measured.examples)
 
@@ -116,6 +118,10 @@ class Measured:
     train: int
     pooled_ND: np.ndarray | None = None
     """Pooled vectors of the test cases, of the first seed."""
+    trained_s: float = 0.0
+    """Seconds of all steps of all trainings."""
+    here_s: float = 0.0
+    """Seconds that this process spent on them."""
 
 
 def _counts(setting: Setting, train: int) -> dict[str, int]:
@@ -142,10 +148,13 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
     for seed in task.protocol.seeds:
         training, targets = _training(setting, seed)
         done.train = training.data.samples
+        began = time.monotonic()
         points = [
             training.run(setting.out / f"seed-{seed}" / f"lr-{lr:g}", seed, lr, runtime, stop)
             for lr in task.protocol.lr
         ]
+        done.here_s += time.monotonic() - began
+        done.trained_s += sum(p.seconds for p in points)
         best = _best(points, setting.metrics[0])
         done.chosen.append(
             {
@@ -184,7 +193,9 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
         balance=task.protocol.balance, look_batch=task.protocol.eval_batch,
     )  # fmt: skip
     build = builder(setting, targets, seed, train)
-    about = {**setting.about(), "checkpoint": setting.source.sha256(), "train": hash_of(train.tolist())}
+    # All that decides the result's hashes decides a training's: one that another version made is not taken for this one's.
+    made_of = {k: v for k, v in setting.hashes().items() if k != "config"}
+    about = {**setting.about(), **made_of, "train": hash_of(train.tolist())}
     about["task"].pop("controls", None)
     return Training(task, setting.source.method_name, samples, targets, build, about), targets
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from models.downstream import image_side, make_decoder
+from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
 from trainer.data import demo_folder, schema_of
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
 from trainer.downstream.leak import LeakReport, check_leak
+from trainer.downstream.masks import check_masks
 from trainer.downstream.point import batch_size, metric_names
 from trainer.downstream.results import code_hash, hash_of
-from trainer.downstream.targets import Targets, check_split, read_targets
+from trainer.downstream.targets import Targets, check_split, fitted, read_targets
 from trainer.downstream.task import Task
 from trainer.errors import UserError
 
@@ -85,6 +86,8 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
     side = image_side(probe)
     if not side:
         raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
+    if task.kind == "segmentation":
+        side_of(probe)
     fields = side if task.inputs == "image" else probe.inputs
     if task.inputs == "multimodal" and fields == side:
         raise UserError(
@@ -102,6 +105,8 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
     if problems:
         raise UserError(problems)
+    if task.kind == "segmentation":
+        check_masks(task, data, splits)
     leak = check_leak(
         source.run if source.pretrained else None,
         source.kind == "file",
@@ -119,6 +124,7 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
         chosen = labelled(task, setting.data, setting.targets, train, seed)
         if wrong := check_split(task, setting.targets, chosen, task.data.train):
             raise UserError(wrong)
+        fitted(task, setting.targets, chosen)
         if setting.finetunes:
             batch_size(task, len(chosen), setting.world)
     if task.kind == "segmentation":

@@ -5,6 +5,7 @@ Shape letters: N samples of the data set, T numbers of a target, K classes or ou
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -170,13 +171,23 @@ def _numbers(task: Task, data: Dataset, name: str) -> np.ndarray:
     if data.info.labels[name].kind != "number":
         raise UserError(f"label '{name}' of {data.path} is a class; task {task.name} ({task.kind}) needs a number")
     value_N = data.label_values[name].astype(np.float64)
-    if (bad := np.isinf(value_N)).any():
-        at = np.flatnonzero(bad)
-        raise UserError(
-            f"{data.path / 'labels.csv'}: label '{name}' is infinite in {len(at)} samples (row {int(at[0]) + 2}: "
-            f"{', '.join(data.keys_of(at[:SHOWN]))}); mend it"
-        )
+    for at, what in ((np.flatnonzero(np.isinf(value_N)), "infinite"), (_written_nan(data, name, value_N), "NaN")):
+        if len(at):
+            raise UserError(
+                f"{data.path / 'labels.csv'}: label '{name}' is {what} in {len(at)} samples (row {int(at[0]) + 2}: "
+                f"{', '.join(data.keys_of(at[:SHOWN]))}); mend it, or leave the cell empty where the value is not known"
+            )
     return value_N
+
+
+def _written_nan(data: Dataset, name: str, value_N: np.ndarray) -> np.ndarray:
+    """Samples whose cell says NaN. An empty cell is a value that is not known; NaN is a computation that went wrong."""
+    if not np.isnan(value_N).any():
+        return np.empty(0, np.int64)
+    with open(data.path / "labels.csv", encoding="utf-8", newline="") as file:
+        return np.array(
+            [i for i, row in enumerate(csv.DictReader(file)) if row[name] and np.isnan(value_N[i])], np.int64
+        )
 
 
 def _regression(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:

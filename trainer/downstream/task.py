@@ -147,7 +147,9 @@ class Task(Section):
     censored: bool = False
     """Survival: `event` says 1 for censored, as some tables do."""
     mask: str = "mask"
-    """Segmentation: the mask's field; pixels above 0 are the object."""
+    """Segmentation: the mask's field."""
+    mask_values: tuple[int, ...] = ()
+    """Segmentation: its values that are the object; by default the one value above 0 that its masks hold."""
     classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     """Class names in order (ordinal: from the lowest grade), or {class: [values]} to group values. By default the label's own."""
     leave_out: tuple[str, ...] = ()
@@ -199,8 +201,8 @@ class Task(Section):
             values["protocol"] = {
                 k: [v] if k in several and isinstance(v, int | float) else v for k, v in protocol.items()
             }
-        for key in ("controls", "metrics", "leave_out"):
-            if isinstance(values.get(key), str):
+        for key in ("controls", "metrics", "leave_out", "mask_values"):
+            if isinstance(values.get(key), str | int):
                 values[key] = [values[key]]
         for key in ("classes", "leave_out"):
             values[key] = _words(values[key]) if key in values else None
