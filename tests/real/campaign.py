@@ -134,7 +134,7 @@ PRETRAIN = {
     "glioma_img": ("gimp", "glioma", "stages.gene.epochs=15 epochs=60 method.triplet_on=img"),
     "cxr": ("mrm_record", "cxr", f"{FILMS} steps=400"),
     "retina": ("mrm_relation", "retina", f"{RELATION} method.genetics=[snp] steps=120"),
-    "lgg_mgi": ("mgi", "lgg", f"{VIT} method.image_size=96 steps=200"),
+    "lgg_mgi": ("mgi", "lgg", f"{VIT} method.image_size=96 steps=120"),
     "lgg_relation": ("mrm_relation", "lgg", f"{RELATION} method.genetics=[rna] steps=100"),
     "tiles": ("mrm_relation", "tiles", f"{VIT} method.img_size=64 method.genetics=[rna] steps=60"),
     "nsclc_pair": ("gimp", "nsclc", f"{GIMP} epochs=10 method.triplet_on=pair"),
@@ -158,24 +158,23 @@ def pretraining(out: Path, data: Path) -> dict[str, list[Job]]:
 # ------------------------------------------------------------------------------------------------------------- fine-tuning
 
 # Both starts get the same learning rates, and the encoder the head's own: a smaller one would hold the random start back.
-FAIR = "protocol.encoder_lr_scale=1.0 protocol.layer_decay=1.0 protocol.evaluations=6 protocol.lr=1.0e-3"
-SLIDES = f"{FAIR} protocol.epochs=12 protocol.min_steps=60"
-TWO = "protocol.lr=[1.0e-3,3.0e-4]"
-FILM = f"{FAIR} protocol.epochs=12 protocol.min_steps=40"
-MASKS = f"{FAIR} protocol.epochs=5 protocol.min_steps=40 output.width=32"
+FAIR = "protocol.encoder_lr_scale=1.0 protocol.layer_decay=1.0 protocol.evaluations=5 protocol.lr=1.0e-3"
+SLIDES = f"{FAIR} protocol.epochs=6 protocol.min_steps=40"
+FILM = f"{FAIR} protocol.epochs=8 protocol.min_steps=40"
+MASKS = f"{FAIR} protocol.epochs=3 protocol.min_steps=40 output.width=32"
 # name: task, method, pre-training, data set, words; `-fused` reads genes too
 FINETUNE = {
-    "subtype": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", f"{SLIDES} {TWO}"),
-    "glioma": ("glioma_type", "gimp", "glioma_img", "glioma", f"{SLIDES} {TWO}"),
+    "subtype": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),
+    "glioma": ("glioma_type", "gimp", "glioma_img", "glioma", SLIDES),
     "covid": ("covid_vs_other", "mrm_record", "cxr", "cxr", FILM),
-    "dr": ("dr_grade", "mrm_relation", "retina", "retina", f"{FILM} protocol.epochs=8"),
+    "dr": ("dr_grade", "mrm_relation", "retina", "retina", f"{FILM} protocol.epochs=5"),
     "lgg": ("lgg_segmentation", "mgi", "lgg_mgi", "lgg", MASKS),
     "survival": ("nsclc_survival", "gimp", "nsclc_img", "nsclc", SLIDES),
     "viral": ("viral_vs_bacterial", "mrm_record", "cxr", "cxr", FILM),
-    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", f"{MASKS} protocol.epochs=10 protocol.batch=16"),
+    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", f"{MASKS} protocol.epochs=8 protocol.batch=16"),
     "age-films": ("age", "mrm_record", "cxr", "cxr", FILM),
     "age-slides": ("age", "gimp", "nsclc_img", "nsclc", SLIDES),
-    "subtype-fused": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", f"{SLIDES} inputs=multimodal"),
+    "subtype-fused": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),
     "lgg-relation": ("lgg_segmentation", "mrm_relation", "lgg_relation", "lgg", MASKS),
 }  # fmt: skip
 
@@ -188,28 +187,50 @@ ORDER = (
 
 
 def finetuning(out: Path, runs: Path, data: Path) -> dict[str, list[Job]]:
-    jobs: dict[str, list[Job]] = {name: [] for name in (*FINETUNE, "probes")}
+    """A job of a setting is all its starts and amounts of labels, one after the other in one process."""
+    jobs: dict[str, list[Job]] = {}
     for name, (*_, words) in FINETUNE.items():
-        for percent in (100, 10):
-            for mode in ("finetune", "scratch"):
-                given = (*words.split(), f"protocol.fraction={percent / 100}")
-                jobs[name].append(_finetune(name, mode, f"{mode}-{percent}", given, out, runs, data))
-    for name, (task, *_) in FINETUNE.items():
-        if "segmentation" not in task:
-            jobs["probes"].append(_finetune(name, "linear", "linear-100", (), out, runs, data))
-            jobs["probes"].append(_finetune(name, "linear", "linear_random-100", ("--random",), out, runs, data))
+        given = [
+            (f"{mode}-{percent}", (mode,), (*words.split(), f"protocol.fraction={percent / 100}"))
+            for percent in (100, 10)
+            for mode in ("finetune", "scratch")
+        ]
+        jobs[name] = [_together(f"finetune-{name}", name, given, out, runs, data)]
+    probes = [("linear-100", ("linear",), ()), ("linear_random-100", ("linear", "--random"), ())]
+    names = [n for n, (task, *_) in FINETUNE.items() if "segmentation" not in task]
+    jobs["probes"] = [_together(f"probe-{n}", n, probes, out, runs, data) for n in names]
     return jobs
 
 
-def _finetune(name: str, mode: str, tag: str, given: tuple[str, ...], out: Path, runs: Path, data: Path) -> Job:
+def _together(
+    job: str,
+    name: str,
+    given: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]],
+    out: Path,
+    runs: Path,
+    data: Path,
+) -> Job:
+    """given: of each run its tag, its mode (with flags), and its words."""
     task, method, run, data_set, _ = FINETUNE[name]
-    folder = out / f"{name}-{tag}"
-    inputs = ("inputs=multimodal",) if name.endswith("-fused") and mode == "linear" else ()
-    command = (
-        sys.executable, str(ROOT / "launch" / "finetune.py"), "--task", task, "--method", method, "--init", str(runs / run),
-        "--mode", mode, f"data.path={data / data_set}", f"out={folder}", "seeds=[0,1,2]", *inputs, *given,
-    )  # fmt: skip
-    return Job(f"{name}-{tag}", command, folder / "result.json", (run, f"pack-{data_set}"))
+    words: list[str] = []
+    for tag, mode, more in given:
+        fused = ("inputs=multimodal",) if name.endswith("-fused") else ()
+        words += ["--then"] * bool(words)
+        words += [
+            "--task",
+            task,
+            "--method",
+            method,
+            "--init",
+            str(runs / run),
+            "--mode",
+            *mode,
+            f"data.path={data / data_set}",
+        ]
+        words += [f"out={out / f'{name}-{tag}'}", "seeds=[0,1,2]", *fused, *more]
+    done = out / f"{name}-{given[-1][0]}" / "result.json"
+    command = (sys.executable, str(ROOT / "tests" / "real" / "several.py"), *words)
+    return Job(job, command, done, (run, f"pack-{data_set}"))
 
 
 # ----------------------------------------------------------------------------------------------------------------- running
