@@ -211,6 +211,8 @@ class Output(dict):
     total        scalar: what is minimised
     diagnostics  {name: scalar without gradient}: means over the samples that count
     features     {name: [B, D] without gradient}: pooled vectors for the collapse monitors
+    counts       {loss or diagnostic: scalar of this rank}: over how many a value is the mean, where that is not the number of samples
+                 (a missing modality, hidden words): an evaluation weighs its batches by it
     """
 
     def __init__(
@@ -219,9 +221,14 @@ class Output(dict):
         total: Tensor,
         diagnostics: Mapping[str, Tensor] | None = None,
         features: Mapping[str, Tensor] | None = None,
+        counts: Mapping[str, Tensor] | None = None,
     ):
         super().__init__(
-            losses=dict(losses), total=total, diagnostics=dict(diagnostics or {}), features=dict(features or {})
+            losses=dict(losses),
+            total=total,
+            diagnostics=dict(diagnostics or {}),
+            features=dict(features or {}),
+            counts=dict(counts or {}),
         )
 
     @property
@@ -239,6 +246,10 @@ class Output(dict):
     @property
     def features(self) -> dict[str, Tensor]:
         return self["features"]
+
+    @property
+    def counts(self) -> dict[str, Tensor]:
+        return self["counts"]
 
 
 class Encoded(dict):

@@ -21,20 +21,22 @@ class _Padded:
 
 @torch.no_grad()
 def evaluate(engine: Engine, loader: Any, runtime: Runtime) -> dict[str, float]:
-    """Means over the split, `loss/TERM` and diagnostics, each batch weighted by its real samples.
+    """Means over the split, `loss/TERM` and diagnostics, each batch weighted by its real samples, or by what the method counted for
+    a value: a batch without a single report says nothing of reports. What is counted nowhere in the split is 0.
 
     A term that compares samples is compared within the evaluation's batches.
     """
     engine.train(False)
     sums: dict[str, float] = {}
-    count = 0.0
+    counts: dict[str, float] = {}
     for step in on_device((_Padded(b) for b in loader.evaluate()), runtime.device):
         (batch,) = step.micro
         out = engine.forward(batch)
         n = float(total(batch.weight_B.sum()))
-        values = {f"loss/{k}": v for k, v in out.losses.items()} | out.diagnostics
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + n * float(value)
-        count += n
+        values = {f"loss/{k}": (k, v) for k, v in out.losses.items()} | {k: (k, v) for k, v in out.diagnostics.items()}
+        for name, (of, value) in values.items():
+            weight = float(total(out.counts[of])) if of in out.counts else n
+            sums[name] = sums.get(name, 0.0) + weight * float(value)
+            counts[name] = counts.get(name, 0.0) + weight
     engine.train()
-    return {k: v / count for k, v in sums.items()}
+    return {k: v / counts[k] if counts[k] else 0.0 for k, v in sums.items()}

@@ -161,9 +161,10 @@ class MrmRecord(Method):
         tokens_BLD = self.encoder(self.encoder_image(pixels_BCHW), keep_BK)
         losses: dict[str, Tensor] = {}
         diagnostics: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
         context_BR = None
         if self.report is not None:
-            losses["report"], context_BR, found = self._report_loss(tokens_BLD, batch)
+            losses["report"], context_BR, found, counts = self._report_loss(tokens_BLD, batch)
             diagnostics |= found
         if self.decoder is not None:
             if o.hybrid_image and context_BR is not None:
@@ -174,7 +175,7 @@ class MrmRecord(Method):
         # L = L_R + lambda L_I (eq. 3)
         weight = {"report": o.report_weight, "image": o.image_weight}
         total = torch.stack([weight[n] * v for n, v in losses.items()]).sum()
-        return Output(losses, total, diagnostics, {"image": tokens_BLD[:, 1:].mean(1).detach()})
+        return Output(losses, total, diagnostics, {"image": tokens_BLD[:, 1:].mean(1).detach()}, counts)
 
     def pixels(self, batch: Batch) -> Tensor:
         """Pixels in [0, 1], float32 [B, 1 or 3, H, W]."""
@@ -213,8 +214,10 @@ class MrmRecord(Method):
             square = global_mean((target_BMP.square().mean(-1) * weight_B1).sum(), count)
         return loss, {"image_baseline": square - mean.square()}
 
-    def _report_loss(self, tokens_BLD: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Eq. 1 as a mean over the chosen places of the global batch; the mean visible word; diagnostics."""
+    def _report_loss(
+        self, tokens_BLD: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Eq. 1 as a mean over the chosen places of the global batch; the mean visible word; diagnostics; counts."""
         o = self.options
         ids_BL, hidden_BL = batch["report"].long(), batch["hidden"]
         scores_TV, context_BR = self._scores(tokens_BLD, batch, o.mlm_loss_on == "all")
@@ -223,7 +226,8 @@ class MrmRecord(Method):
         each_T = F.cross_entropy(scores_TV.float(), ids_BL[at_BL], reduction="none")
         weight_T = weight_BL[at_BL]
         loss = global_mean((each_T * weight_T).sum(), weight_T.sum())
-        return loss, context_BR, self._report_diagnostics(scores_TV, at_BL, weight_BL, batch)
+        found, counts = self._report_diagnostics(scores_TV, at_BL, weight_BL, batch)
+        return loss, context_BR, found, {"report": weight_T.sum(), **counts}
 
     def _scores(self, tokens_BLD: Tensor, batch: Batch, everywhere: bool) -> tuple[Tensor, Tensor]:
         """Word scores [T, V], at hidden places or everywhere, and the mean visible word [B, R]."""
@@ -239,22 +243,21 @@ class MrmRecord(Method):
     @torch.no_grad()
     def _report_diagnostics(
         self, scores_TV: Tensor, at_BL: Tensor, weight_BL: Tensor, batch: Batch
-    ) -> dict[str, Tensor]:
-        """Hidden words found; shares of tokens hidden and unknown, of reports cut and without any word."""
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Hidden words found; shares of tokens hidden and unknown, of reports cut and without any word; and of how many each is."""
         ids_BL, hidden_BL, weight_B = batch["report"].long(), batch["hidden"], weight_BL[:, 0]
         real_BL = (ids_BL != PAD) & (ids_BL != CLS)
 
-        def share(yes: Tensor, of: Tensor) -> Tensor:
-            return global_mean((yes * of).sum(), of.sum())
-
         right_T = scores_TV.argmax(-1) == ids_BL[at_BL]
-        return {
-            "report_accuracy": share(right_T, weight_BL[at_BL] * hidden_BL[at_BL]),
-            "report_hidden": share(hidden_BL, weight_BL * real_BL),
-            "report_unknown": share(ids_BL == UNK, weight_BL * real_BL),
-            "report_cut": share(batch["words"] > self.options.report_length - 1, weight_B),
-            "report_empty": share(~batch.present["report"], batch.weight_B),
+        shares = {
+            "report_accuracy": (right_T, weight_BL[at_BL] * hidden_BL[at_BL]),
+            "report_hidden": (hidden_BL, weight_BL * real_BL),
+            "report_unknown": (ids_BL == UNK, weight_BL * real_BL),
+            "report_cut": (batch["words"] > self.options.report_length - 1, weight_B),
+            "report_empty": (~batch.present["report"], batch.weight_B),
         }
+        counts = {name: of.sum() for name, (_, of) in shares.items()}
+        return {name: global_mean((yes * of).sum(), counts[name]) for name, (yes, of) in shares.items()}, counts
 
     # --------------------------------------------------------------------------------------------------------- encode
 

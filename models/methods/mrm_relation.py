@@ -217,6 +217,7 @@ class MrmRelation(Method):
         weight_B, has_genes_B = self._weights(batch)
         out, given, known = self._passes(batch)
         losses, diagnostics = self._image_loss(out["tokens"], given, known, weight_B * batch.present["image"])
+        counts = {} if self.gene_decoder is None else self._gene_counts(batch, weight_B)
         if self.gene_decoder is not None:
             more = self._gene_loss(out["tokens"], given, known, batch, weight_B)
             losses, diagnostics = losses | more[0], diagnostics | more[1]
@@ -228,7 +229,7 @@ class MrmRelation(Method):
         scale = {"rec_image": o.image_weight, "rec_genes": o.gene_weight}
         # L = L_recon + lambda L_match
         total = sum((scale.get(n, o.match_weight) * v for n, v in losses.items()), torch.zeros(()).to(weight_B.device))
-        return Output(losses, total, diagnostics, features)
+        return Output(losses, total, diagnostics, features, counts)
 
     def _image_loss(
         self, tokens: dict[str, Tensor], given: dict[str, Tensor], known: dict[str, Tensor], weight_B: Tensor
@@ -281,6 +282,13 @@ class MrmRelation(Method):
                     only = {n: predicted[n]}
                     diagnostics[f"rec_{n}"] = squared_error(only, target, weight, self.options.reduction, bce)
         return {"rec_genes": loss}, diagnostics
+
+    def _gene_counts(self, batch: Batch, weight_B: Tensor) -> dict[str, Tensor]:
+        """Over how many samples the genome's values are means: those with a modality, each modality by its share of the features."""
+        having = {n: (weight_B * batch.present[n]).sum() for n in self.widths}
+        width = sum(self.widths.values())
+        every = torch.stack([having[n] * (w / width) for n, w in self.widths.items()]).sum()
+        return {"rec_genes": every, "rec_genes_baseline": every, **{f"rec_{n}": v for n, v in having.items()}}
 
     def _predicted_mean(self, name: str, as_logit: bool) -> Tensor:
         """What predicting the training mean of a modality's features would be, as the decoder would say it."""

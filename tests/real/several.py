@@ -14,11 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from launch.finetune import main as finetune
+from trainer import runtime
 
 THEN = "--then"
 
 
 def main(words: list[str]) -> int:
+    # DeepSpeed keeps the first process group for good: all runs share it, and the process's end is its end.
+    runtime.finish = lambda: None
     for last, group in itertools.groupby(words, lambda w: w == THEN):
         argv = list(group)
         out = next((w.removeprefix("out=") for w in argv if w.startswith("out=")), "")
