@@ -102,6 +102,12 @@ class Health(Section):
     """Non-finite steps of a run that are skipped before it ends with an error."""
     monitor_every: int = Field(10, ge=1)
     """Steps between collapse readings (feature standard deviation, effective rank)."""
+    hang_factor: float = Field(20.0, ge=0)
+    """A step that takes longer than so many median steps (and than the floor) ends the run as a hang; 0 never does."""
+    hang_floor: float = Field(600.0, gt=0)
+    """Seconds that any step may take."""
+    hang_pause: float = Field(3600.0, gt=0)
+    """Seconds that start-up, waiting for data, an evaluation, a save or the finish may take."""
 
 
 class Log(Section):

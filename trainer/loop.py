@@ -32,6 +32,7 @@ from trainer.health import BadSteps, collapse_readings
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
 from trainer.schedule import learning_rate
 from trainer.tracking import Tracker
+from trainer.watchdog import off
 
 
 @dataclass
@@ -77,6 +78,8 @@ class Leg:
     save: Callable[[], None]
     keep_best: Callable[[], None]
     show: Callable[[], None]
+    at: Callable[[str, int], None] = off
+    """Told at the beginning of each phase (trainer/watchdog.py)."""
 
 
 def train(
@@ -95,11 +98,13 @@ def train(
     global_batch = engine.config.global_batch
     while progress.stage_step < leg.steps:
         # ---- data
+        leg.at("data", step := progress.step + 1)
         began = time.perf_counter()
         data = next(steps)
         waited = time.perf_counter() - began
 
         # ---- forward, backward
+        leg.at("forward and backward", step)
         outputs: list[Output] = []
         for i, micro in enumerate(data.micro):
             engine.accumulate(last=i == len(data.micro) - 1)
@@ -111,6 +116,7 @@ def train(
         del outputs
 
         # ---- agree
+        leg.at("agree", step)
         finite = math.isfinite(terms["loss"])
         votes = agree_sum(
             {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))},
@@ -118,6 +124,7 @@ def train(
         )
 
         # ---- update, or skip
+        leg.at("update", step)
         lr = learning_rate(engine.optim, progress.updates, leg.steps)
         applied = engine.update(lr)
         if votes["bad"] and applied:
@@ -132,6 +139,7 @@ def train(
         held_back: dict[str, float] = {}
         looks = progress.stage_step % leg.evaluate_every == 0 or progress.stage_step == leg.steps
         if leg.validation is not None and looks:
+            leg.at("evaluate", step)
             held_back = leg.evaluate(engine, leg.validation, runtime)
             if _better(leg.stage, held_back, progress.best):
                 assert leg.stage.select is not None
@@ -139,6 +147,7 @@ def train(
                 leg.keep_best()
 
         # ---- log
+        leg.at("log", step)
         took = time.perf_counter() - began
         tracker.step(
             {
@@ -161,6 +170,7 @@ def train(
             }
         )
         if looks:
+            leg.at("show", step)
             leg.show()
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
@@ -173,6 +183,7 @@ def train(
         # ---- save, stop
         ended = progress.stage_step == leg.steps
         if ended or votes["stop"] or progress.stage_step % leg.save_every == 0:
+            leg.at("save", step)
             leg.save()
         if votes["stop"] and not ended:
             raise Stopped(f"stopped at step {progress.step}")

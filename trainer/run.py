@@ -33,6 +33,7 @@ from trainer.projection import projection
 from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, barrier, from_main, seed_everything
 from trainer.tracking import Tracker
+from trainer.watchdog import Watchdog
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Run:
     stop: StopFlag
     job: Job
     folder: RunFolder
+    watchdog: Watchdog
 
     def record(self) -> None:
         self.folder.record(self.resolved, versions())
@@ -127,12 +129,16 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         TrainingError: the run cannot go on.
     """
     config, out = job.config, out_folder(job.config)
-    folder = RunFolder(out)
+    folder, watchdog = RunFolder(out), None
     try:
         from_main(lambda: folder.claim(config, job.resolved))
+        token = from_main(lambda: Watchdog.prepare(out, config.health))
+        watchdog = Watchdog(out, runtime.rank, runtime.world, config.health, token)
         runtime.say(job.plan_text)
         checkpoints = Checkpoints(out, config.checkpoint, runtime)
-        run = Run(config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job, folder)
+        run = Run(
+            config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job, folder, watchdog
+        )  # fmt: skip
         found = checkpoints.find()
         if found is not None:
             run.progress = _progress_of(run, *found)
@@ -140,6 +146,8 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
             from_main(run.record)
         _train_all(run, found)
     finally:
+        if watchdog is not None:
+            watchdog.close()
         job.data.close()
         folder.release()
 
@@ -155,6 +163,7 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
                 _train_stage(run, tracker, bad, found)
                 found = None
             run.progress.next_stage()
+        run.watchdog.at("finish", run.progress.step)
         from_main(lambda: run.job.finish(run, tracker, total))
     finally:
         tracker.close()
@@ -173,6 +182,7 @@ def _closing(run: Run) -> str:
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
     config, runtime, progress = run.config, run.runtime, run.progress
     plan = run.plans[progress.stage]
+    run.watchdog.at("start", progress.step)
     same_world = found is None or found[1]["world"] == runtime.world
     method = _method_for(run, plan)
     engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
@@ -210,6 +220,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
         show=lambda: _show(engine, probe, tracker, progress.step),
+        at=run.watchdog.at,
     )
     try:
         train(leg, engine, runtime, progress, tracker, run.stop, bad)
@@ -221,6 +232,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         loader.close()
         if validation is not None:
             validation.close()
+    run.watchdog.at("finish", progress.step)
     _keep_stage(run, plan, engine, best)
     engine.close()
 

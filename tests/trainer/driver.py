@@ -7,6 +7,8 @@ fine-tune is several runs):
     loss     {step, value, rank}       the loss becomes nan or inf
     grad     {step, value, rank}       every gradient of that rank becomes nan or inf; the loss stays finite
     full     {step, rank}              from that step on no file of this rank can grow beyond 1 kB
+    block    {step, rank, seconds}     the forward pass of that step waits for so long (for ever without seconds)
+    slow     {rank, seconds, step}     every save and evaluation takes so long, and once the wait for data
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 
@@ -43,12 +47,38 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         after_step(faults, row["step"], str(self.out))
 
     def poisoned(self: Engine, batch: Any) -> Any:
+        planted_block(faults.get("block"), upcoming[0] or 1)
         out = forward(self, batch)
         if torch.is_grad_enabled():
             poison(faults, out, upcoming[0] or 1)
         return out
 
     Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
+    if "slow" in faults and mine(faults["slow"]):
+        slow_down(faults["slow"])
+
+
+def planted_block(fault: dict[str, Any] | None, step: int) -> None:
+    if fault is not None and fault["step"] == step and mine(fault):
+        threading.Event().wait(fault.get("seconds"))
+
+
+def slow_down(fault: dict[str, Any]) -> None:
+    from shards.loader import Loader
+    from trainer.checkpoint import Checkpoints
+    from trainer.data import HeldBack
+
+    def late(call: Any, step: int | None = None) -> Any:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            if step is None or args[-1] == step:
+                time.sleep(fault["seconds"])
+            return call(*args, **kwargs)
+
+        return slow
+
+    Checkpoints.save = late(Checkpoints.save)  # type: ignore[method-assign]
+    HeldBack.evaluate = late(HeldBack.evaluate)  # type: ignore[method-assign]
+    Loader._plan_step = late(Loader._plan_step, fault["step"])  # type: ignore[method-assign]
 
 
 def after_step(faults: dict[str, dict[str, Any]], done: int, out: str) -> None:

@@ -1,0 +1,165 @@
+"""A hang is ended and the rank that the others wait for is named; what may take long is left alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launching import HERE, ROOT, TINY, free_port, launch, series
+from trainer.config import Health
+from trainer.hang import Beat, missing, read_beats, waits_in, write_beat
+from trainer.watchdog import FIRST_STEPS, Clock, Watchdog
+
+HEALTH = Health(hang_factor=10, hang_floor=30, hang_pause=100)
+BEAT = Beat(0, "n1", "host", 1, 7, "forward and backward", 3.0, 50, 4)
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def steps(clock: Clock, time: Time, count: int, seconds: float, data: float = 0.0, first: int = 1) -> None:
+    for step in range(first, first + count):
+        clock.at("data", step)
+        time.now += data
+        clock.at("forward and backward", step)
+        time.now += seconds / 2
+        clock.at("update", step)
+        time.now += seconds / 2
+
+
+def test_a_step_is_late_by_the_median_of_steps_without_their_waits_and_the_first_ones() -> None:
+    time = Time()
+    clock = Clock(HEALTH, time)
+    assert clock.limit() == 100  # start-up
+    steps(clock, time, FIRST_STEPS, 60)
+    assert clock.limit() == 100  # the last of the first steps
+    steps(clock, time, 9, 4, data=20, first=FIRST_STEPS + 1)
+    assert clock.median == 4
+    assert clock.limit() == 40
+    step, phase, seconds = clock.place()
+    assert (step, phase, seconds) == (FIRST_STEPS + 9, "update", 4)
+    clock.at("evaluate", step)
+    time.now += 90
+    assert clock.place()[2] == 90
+    assert clock.limit() == 100
+    clock.at("log", step)
+    time.now += 1
+    assert clock.place()[2] == 5, "an evaluation is no part of its step"
+    steps(clock, time, 19, 1, first=step + 1)
+    assert clock.limit() == 30, "never under the floor"
+    clock.at("start", step + 19)
+    steps(clock, time, FIRST_STEPS, 1, first=step + 20)
+    assert clock.limit() == 100, "another stage begins"
+
+
+def test_time_that_the_process_did_not_run_is_forgiven() -> None:
+    time = Time()
+    clock = Clock(HEALTH, time)
+    steps(clock, time, 6, 1)
+    time.now += 1000
+    clock.forgive(1000)
+    assert clock.place()[2] == 1
+
+
+def test_the_missing_rank_is_silent_or_behind_or_in_no_collective() -> None:
+    beats = {r: replace(BEAT, rank=r) for r in range(3)}
+    waiting: dict[int, str | None] = dict.fromkeys(range(3), "all_reduce")
+    assert missing(beats, [1], {0: "all_reduce"})[0] == [1]
+    assert missing({**beats, 2: replace(BEAT, rank=2, collectives=49)}, [], waiting)[0] == [2]
+    assert missing({**beats, 0: replace(BEAT, step=6, collectives=90)}, [], waiting)[0] == [0]
+    assert missing(beats, [], {**waiting, 1: None})[0] == [1]
+    nobody, how = missing(beats, [], waiting)
+    assert nobody == []
+    assert "network" in how
+    assert missing({0: BEAT}, [], {})[0] == [0]
+
+
+def test_a_later_life_takes_the_place_to_write_away(tmp_path: Path) -> None:
+    first = tmp_path / f".beats-{Watchdog.prepare(tmp_path, HEALTH)}"
+    write_beat(first, replace(BEAT, step=123456), new=True)
+    write_beat(first, BEAT)
+    assert read_beats(first, 2) == {0: BEAT}
+    second = Watchdog.prepare(tmp_path, HEALTH)
+    with pytest.raises(FileNotFoundError):
+        write_beat(first, BEAT)
+    assert [p.name for p in tmp_path.iterdir()] == [f".beats-{second}"]
+
+
+def test_no_collective_is_seen_where_there_is_none() -> None:
+    assert waits_in() is None
+
+
+# --------------------------------------------------------------------------------------------------------- real ranks
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_blocked_rank_is_named_with_its_stack_and_the_run_ends_for_a_restart(
+    tmp_path: Path, demo_cohort: Path
+) -> None:
+    """By the real launcher, which ends with the ranks' status."""
+    out = tmp_path / "run"
+    words = [*TINY, "steps=12", "checkpoint.every=3", "health.hang_floor=5", f"out={out}"]
+    launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", "2", "--master_port", str(free_port())]
+    command = [*launcher, "--no_local_rank", str(HERE / "driver.py"), '{"block": {"step": 8, "rank": 1}}', *words]
+    env = {
+        **os.environ,
+        "MEDPAIR_CACHE": str(demo_cohort.parent),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    hung = subprocess.run(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240
+    )
+    assert hung.returncode == 1, hung.stdout
+    (folder,) = (out / "hang").iterdir()
+    report = (folder / "report.txt").read_text()
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    assert "at step 8, forward and backward; the limit is 5 s" in report
+    assert f"missing: rank 1 on {node}" in report
+    assert "it is behind the others" in report
+    assert report in hung.stdout
+    assert f"rank 1 on {node} ends: a hang" in hung.stdout
+    assert hung.stdout.count("in planted_block") == 2, "the stack of rank 1, by itself and in the report"
+    stacks = [(folder / f"rank-0000{r}.txt").read_text() for r in (0, 1)]
+    assert stacks[0].startswith("waits in ")
+    assert "planted_block" in stacks[1]
+    assert "thread loader-0" in stacks[1]
+    again = launch(2, words, demo_cohort)
+    assert again.codes == [0, 0], again.text
+    assert "(step 6)" in again.outputs[0]
+    assert [s for (s,) in series(out, "step")] == list(range(1, 13))
+    assert not list(out.glob(".beats-*"))
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_slow_data_evaluations_and_saves_are_no_hang(tmp_path: Path, demo_cohort: Path) -> None:
+    """One rank reads, evaluates and saves much longer than the floor, while the other waits for it."""
+    words = [*TINY[:-1], "steps=8", "health.hang_floor=1", f"out={tmp_path / 'run'}"]
+    slow = launch(2, words, demo_cohort, {"slow": {"rank": 1, "seconds": 8, "step": 7}})
+    assert slow.codes == [0, 0], slow.text
+    assert not (tmp_path / "run" / "hang").exists()
+    assert series(tmp_path / "run", "step")[-1] == (8,)
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_is_ended_when_it_is_off(tmp_path: Path, demo_cohort: Path) -> None:
+    words = [*TINY, "steps=6", "health.hang_factor=0", "health.hang_floor=0.1", f"out={tmp_path / 'run'}"]
+    blocked = launch(2, words, demo_cohort, {"block": {"step": 5, "rank": 1, "seconds": 8}})
+    assert blocked.codes == [0, 0], blocked.text
+    assert not list((tmp_path / "run").glob(".beats-*"))
