@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.contract import Method, Stage
-from trainer.config import Config
+from trainer.config import Config, StageConfig
 from trainer.engine import bucket_size, persistence_threshold, split_batch
 from trainer.errors import UserError
 from trainer.memory import StateBytes, bucket_bytes, predict
@@ -79,6 +79,10 @@ def describe(
     for plan, left_out in zip(plans, dropped, strict=True):
         name = plan.stage.name
         lines.append(f"\nstage {name}: {plan.steps} steps, {plan.epoch_steps} an epoch, order {plan.stage.order}")
+        optim, given = config.optim_of(name), config.stages.get(name, StageConfig()).optim
+        per = given.get("lr_batch", config.optim.lr_batch)
+        scaled = f" ({given.get('lr', config.optim.lr):g} x {config.global_batch} / {per})" if per else ""
+        lines.append(f"  {optim.kind}, peak learning rate {optim.lr:.3g}{scaled}")
         if left_out:
             lines.append(f"  {left_out} samples of an epoch are left out (the last incomplete global batch)")
         for module, trainable, frozen in parameters_by_module(method, name):

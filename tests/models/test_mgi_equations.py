@@ -253,6 +253,17 @@ def test_vit_is_timms_with_its_weights(tmp_path):
         ViT(64, 16, 192, 3, 3).load_weights(tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_base_patch16_224", (768, 12, 12)), ("vit_small_patch16_224", (384, 12, 6))]
+)
+def test_timms_models_have_our_names_and_shapes(name, size):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        theirs = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+        ours = ViT(224, 16, *size, positions="learned").state_dict()
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
 def test_sincos_positions_are_mae_s():
     places, D, row, column = sincos_2d(3, 5, 16), 16, 2, 4
     rate = [1 / 10_000 ** (i / (D // 4)) for i in range(D // 4)]

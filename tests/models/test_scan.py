@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
+import warnings
+
 import pytest
 import torch
 
 from models.layers import scan
-from models.layers.scan import backend, reverse_scan_, scan_, segment_steps, selective_scan
+from models.layers.scan import backend, mamba_ssm_loads, reverse_scan_, scan_, segment_steps, selective_scan
 
 
 def inputs(L, B=2, D=3, N=4, dtype=torch.float32, seed=0):
@@ -118,6 +122,47 @@ def test_segments_do_not_grow_with_the_length():
 
 def test_cpu_runs_in_pytorch():
     assert backend(torch.device("cpu")) == "chunked"
+
+
+def test_the_kernel_runs_on_cuda_alone_and_only_where_it_loads(monkeypatch):
+    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: True)
+    assert backend(torch.device("cuda")) == "mamba_ssm"
+    assert backend(torch.device("cpu")) == "chunked"
+    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: False)
+    assert backend(torch.device("cuda")) == "chunked"
+
+
+def test_a_kernel_that_does_not_load_is_named_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", None)
+    mamba_ssm_loads.cache_clear()
+    with pytest.warns(UserWarning, match="the selective scan runs in PyTorch: mamba-ssm does not work here"):
+        assert not mamba_ssm_loads(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not mamba_ssm_loads(0)
+    mamba_ssm_loads.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_is_given_what_it_asks_for(monkeypatch, dtype):
+    """Its layout is [B, D, L], B and C [B, N, L], all of x's dtype, A and D in float32: a stand-in with that signature."""
+
+    def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
+        assert {t.dtype for t in (u, delta, B, C)} == {dtype}
+        assert A.dtype == D.dtype == torch.float32
+        assert all(t.is_contiguous() for t in (u, delta, B, C))
+        across = [t.transpose(1, 2).float() for t in (u, delta, B, C)]
+        return sequential(across[0], across[1], A, across[2], across[3], D).transpose(1, 2).to(u.dtype)
+
+    kernel = types.SimpleNamespace(selective_scan_fn=selective_scan_fn)
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", kernel)
+    given = [t.detach().to(dtype) for t in inputs(20)]
+    expected = selective_scan(*given)
+    monkeypatch.setattr(scan, "backend", lambda device: "mamba_ssm")
+    found = selective_scan(*given)
+    assert found.dtype == dtype
+    near = {"rtol": 2e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(found, expected, **near)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
