@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -267,6 +268,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
     args = build_parser().parse_args(argv)
     try:
+        for name in ("folder", "out", "manifest"):
+            if re.match(r"\w{2,}:/", str(getattr(args, name, None))):
+                what = f"`{args.command}` works on a folder, not on an address"
+                raise bad(
+                    what, f"{name.upper()}", "copy the data set here first; training reads addresses through its cache"
+                )
         return COMMANDS[args.command](args)
     except DataError as e:
         print(f"error: {e}", file=sys.stderr)

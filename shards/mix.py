@@ -10,6 +10,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from shards.reader import Dataset
 from shards.record import Rec
 from shards.streams import Purpose, check_seed, stream
 from shards.subset import Subset
+
+if TYPE_CHECKING:
+    from shards.cache import Cache
 
 
 class Mix:
@@ -77,18 +81,18 @@ class Mix:
         return out.tolist()
 
 
-def open_data(paths: str | Path | Sequence[str | Path]) -> Dataset | Mix:
-    """One data set, or several as a mix.
+def open_data(paths: str | Path | Sequence[str | Path], cache: Cache | None = None) -> Dataset | Mix:
+    """One data set, or several as a mix; through a local cache of shards where one is given.
 
     Raises:
         DataError: what `Dataset.open` finds, for all of them at once.
     """
     if isinstance(paths, (str, Path)):
-        return Dataset.open(paths)
+        return Dataset.open(paths, cache=cache)
     opened, problems = [], []
     for path in paths:
         try:
-            opened.append(Dataset.open(path))
+            opened.append(Dataset.open(path, cache=cache))
         except DataError as e:
             problems += e.problems
     if problems:

@@ -7,15 +7,20 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shards.errors import DataError, Problem, bad
 from shards.format import DatasetInfo, load_info, sha256_of
 from shards.record import Rec, absent
+from shards.remote import is_url
 from shards.store import Shard, Shelf
 from shards.subset import Subset, choose
 from shards.tables import Names, SplitTable, read_labels, read_splits
+
+if TYPE_CHECKING:
+    from shards.cache import Cache, CachedSet
 
 OPEN_SHARDS = 128
 
@@ -26,23 +31,34 @@ class Dataset:
     Safe to read from several threads. `bytes_read` counts what was read from shards.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, open_shards: int = OPEN_SHARDS):
+    def __init__(self, path: Path, info: DatasetInfo, open_shards: int = OPEN_SHARDS, cached: CachedSet | None = None):
         self.path = path
         self.info = info
         self.bytes_read = 0
         self._shelf = Shelf(open_shards)
+        self._cached = cached
+        if cached is not None:
+            cached.cache.watch(self._shelf)
         self._count_lock = threading.Lock()
         self.starts = np.concatenate([[0], np.cumsum([s.samples for s in info.shards], dtype=np.int64)])
         self._starts: list[int] = self.starts.tolist()
 
     @classmethod
-    def open(cls, folder: str | Path, open_shards: int = OPEN_SHARDS) -> Dataset:
+    def open(cls, folder: str | Path, open_shards: int = OPEN_SHARDS, cache: Cache | None = None) -> Dataset:
         """Opens a data set and checks that its side files are those that dataset.json was sealed with.
+
+        An address (s3://, gs://, https://), or with `cache` any folder, is read through a local cache of shards; `path` is its
+        place there.
 
         Raises:
             DataError: no data set, an edited dataset.json, a side file missing or changed, counts that do not add up.
         """
-        path = Path(folder)
+        cached = None
+        if cache is not None or is_url(folder):
+            from shards.cache import Cache
+
+            cached = (cache or Cache.at()).open(str(folder))
+        path = Path(folder) if cached is None else cached.folder
         info = load_info(path)
         problems = list(_side_files(path, info))
         total = sum(s.samples for s in info.shards)
@@ -52,7 +68,7 @@ class Dataset:
             )
         if problems:
             raise DataError(problems)
-        return cls(path, info, open_shards)
+        return cls(path, info, open_shards, cached)
 
     # ------------------------------------------------------------------------------------------------------ what is in it
 
@@ -178,7 +194,8 @@ class Dataset:
     def _open_shard(self, number: int) -> Shard:
         info = self.info.shards[number]
         keys = self.keys[self._starts[number] : self._starts[number + 1]]
-        return self._shelf.add(number, self.path / info.name, info, keys)
+        held = self._cached.hold(info) if self._cached is not None else None
+        return self._shelf.add(number, self.path / info.name, info, keys, held)
 
     def _count(self, size: int) -> None:
         with self._count_lock:

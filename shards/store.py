@@ -49,10 +49,10 @@ def _exts(exts: np.ndarray, at: np.ndarray, samples: int) -> list[str]:
 class Shard:
     """One open shard. Reads are `pread`s, so threads share the descriptor; it is closed when the last holder lets go."""
 
-    def __init__(self, path: Path, info: ShardInfo, keys: list[str]):
+    def __init__(self, path: Path, info: ShardInfo, keys: list[str], held: int | None = None):
         self.name = path.name
         self.used = True
-        self._fd = -1
+        self._fd = -1 if held is None else held
         self._index = open_index(path)
         self._tables: dict[str, FieldTable] = {}
         self.samples = info.samples
@@ -61,7 +61,7 @@ class Shard:
             f"the shard was changed or cut after packing: copy it again, or run `python -m shards index {path.parent}`"
         )
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if held is None else held
         except OSError as e:
             raise bad(f"cannot be opened ({e.strerror})", path, "restore the shard") from e
         size = os.fstat(self._fd).st_size
@@ -137,14 +137,25 @@ class Shelf:
             shard.used = True
         return shard
 
-    def add(self, number: int, path: Path, info: ShardInfo, keys: list[str]) -> Shard:
+    def add(self, number: int, path: Path, info: ShardInfo, keys: list[str], held: int | None = None) -> Shard:
+        """The shard, opened unless another thread was faster; `held`: its descriptor, where a cache keeps it."""
         with self._lock:
             shard = self._open.get(number)
             if shard is None:
                 while len(self._open) >= self.capacity:
                     self._evict()
-                shard = self._open[number] = Shard(path, info, keys)
+                shard = self._open[number] = Shard(path, info, keys, held)
+            elif held is not None:
+                os.close(held)
             return shard
+
+    def let_go(self) -> bool:
+        """Closes the oldest shard that was not used since the last look, or else the oldest; False when there is none."""
+        with self._lock:
+            count = len(self._open)
+            while self._open and len(self._open) == count:
+                self._evict()
+            return count > 0
 
     def _evict(self) -> None:
         number = next(iter(self._open))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +63,7 @@ class Source(Section):
 
 class Data(Section):
     path: str | tuple[Source, ...] | None = None
-    """A data set folder, a list of them, or a list of {path, weight}; none means the built-in demo cohort."""
+    """A data set's folder or address, a list of them, or a list of {path, weight}; none means the built-in demo cohort."""
     split: str = "train"
     val_split: str | None = "val"
     """Split that stages are selected on and that the held-back losses come from; nothing (`data.val_split=`) for none."""
@@ -73,6 +73,10 @@ class Data(Section):
     """Steps read ahead."""
     max_bad_samples: int = Field(0, ge=0)
     """Unreadable samples of a rank that are replaced by rule before the run ends."""
+    cache: str | None = None
+    """A folder on a local disk for whole shards: of addresses (s3://, gs://, https://) always, of folders if it is given."""
+    cache_gb: float = Field(50.0, gt=0)
+    """Most that the shards in it may take, in 1e9 bytes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -156,7 +160,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _rules(self) -> Config:
-        problems = []
+        problems = address_problems([s.path for s in self.data.sources])
         if self.epochs and self.steps:
             problems.append("epochs, steps: give one of them, not both")
         for name, stage in self.stages.items():
@@ -181,6 +185,20 @@ class Config(Section):
         optim = Optim.model_validate({**self.optim.model_dump(), **given})
         scale = self.global_batch / optim.lr_batch if optim.lr_batch else 1.0
         return optim.model_copy(update={"lr": optim.lr * scale, "min_lr": optim.min_lr * scale, "lr_batch": None})
+
+
+def address_problems(paths: Sequence[str]) -> list[str]:
+    """Addresses that cannot be read; what may be a secret in them is not repeated."""
+    from shards.errors import DataError
+    from shards.remote import check_url, is_url
+
+    problems = []
+    for path in filter(is_url, paths):
+        try:
+            check_url(path)
+        except DataError as e:
+            problems += [f"data.path={p}" for p in e.problems]
+    return problems
 
 
 def optim_problems(base: Optim, changes: Mapping[str, Any], where: str) -> list[str]:
@@ -218,7 +236,7 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 # Keys that say how, not what: they may change between two starts of one run.
 FREE_KEYS = (
-    "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples",
+    "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
     "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
 )  # fmt: skip
 

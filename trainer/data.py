@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Batch, Field, Label, Method, MethodError, Record, Sample, Schema, Stage
+from shards.cache import Cache
 from shards.errors import DataError, Problem
 from shards.loader import Loader
 from shards.mix import Mix, make_plan
 from shards.mix import open_data as open_parts
 from shards.reader import Dataset
+from shards.remote import is_url
 from shards.streams import sample_rng
 from trainer.config import Config
 from trainer.engine import split_batch
@@ -182,6 +184,11 @@ def demo_folder() -> Path:
     return Path(cache).expanduser() / "demo"
 
 
+def shard_cache(paths: Sequence[str], folder: str | None, gb: float) -> Cache | None:
+    """The cache that the data are read through: always for addresses, for folders where one is given."""
+    return Cache.at(folder, gb) if folder or any(is_url(p) for p in paths) else None
+
+
 def open_data(config: Config) -> Data:
     """Opens `data.path` (or makes the demo cohort on first use) and describes it.
 
@@ -196,7 +203,8 @@ def open_data(config: Config) -> Data:
         from shards.demo import ensure
 
         paths = [str(ensure(demo_folder()))]
-    parts = open_parts(paths if len(paths) > 1 else paths[0])
+    cache = shard_cache(paths, config.data.cache, config.data.cache_gb)
+    parts = open_parts(paths if len(paths) > 1 else paths[0], cache)
     several = isinstance(parts, Mix)
     schema = merged_schema([schema_of(d) for d in (parts.parts if isinstance(parts, Mix) else (parts,))])
     weights = [s.weight for s in sources] if several else None

@@ -72,7 +72,7 @@ def override(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
         try:
             value = parse_value(text)
         except yaml.YAMLError:
-            problems.append(f"'{word}': the value is not YAML; quote it")
+            problems.append(f"{key}: the value is not YAML; quote it")  # not repeated: an address may hold a secret
             continue
         *sections, last = key.split(".")
         place = values

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
-from trainer.data import demo_folder, schema_of
+from trainer.data import demo_folder, schema_of, shard_cache
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
 from trainer.downstream.leak import LeakReport, check_leak
@@ -70,7 +70,7 @@ class Setting:
 def open_task_data(task: Task) -> Dataset:
     """The task's data set, or the demo cohort."""
     if task.data.path is not None:
-        return Dataset.open(task.data.path)
+        return Dataset.open(task.data.path, cache=shard_cache([task.data.path], task.data.cache, task.data.cache_gb))
     from shards.demo import ensure
 
     return Dataset.open(ensure(demo_folder()))

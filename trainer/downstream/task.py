@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
+from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, address_problems, explain_all
 from trainer.errors import UserError
 from trainer.recipe import numbers, override, read_recipe
 
@@ -22,7 +22,7 @@ Decoder = Literal["two_way", "upernet", "linear"]
 
 class TaskData(Section):
     path: str | None = None
-    """The data set's folder; none means the built-in demo cohort."""
+    """The data set's folder or address; none means the built-in demo cohort."""
     train: str = "train"
     val: str = "val"
     test: str = "test"
@@ -30,6 +30,9 @@ class TaskData(Section):
     workers: int = Field(2, ge=0)
     prefetch: int = Field(2, ge=1)
     max_bad_samples: int = Field(0, ge=0)
+    cache: str | None = None
+    cache_gb: float = Field(50.0, gt=0)
+    """As in pre-training: a local folder for whole shards, and most that they may take."""
 
 
 class Augment(Section):
@@ -239,7 +242,7 @@ def _word(value: Any) -> str:
 
 
 def _problems(t: Task) -> Sequence[str]:
-    out = []
+    out = address_problems([t.data.path] if t.data.path else [])
     if t.kind == "survival":
         out += [] if t.time and t.event else ["time, event: survival needs both labels"]
     elif t.kind != "segmentation" and t.label is None:

@@ -1,0 +1,165 @@
+"""A data set at an address: s3://, gs://, https:// (or a folder on a network file system), read by byte ranges through fsspec.
+
+Credentials come from where the service's own tools look for them (environment, ~/.aws, metadata server), never from the address.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from shards.errors import DataError, bad
+
+T = TypeVar("T")
+EXTRAS = {"s3": "s3", "gs": "gs", "https": "http", "http": "http"}
+TRIES = 5
+FIRST_WAIT = 0.5
+"""Seconds before the second try; doubled before each further one."""
+
+
+def is_url(path: object) -> bool:
+    return "://" in str(path)
+
+
+def shown(url: str) -> str:
+    """The address without what may be a secret."""
+    return re.sub(r"[?#].*$", "?...", re.sub(r"//[^/]*@", "//...@", url))
+
+
+def check_url(url: str) -> None:
+    """Refuses what cannot be read; the address is shown without its secrets.
+
+    Raises:
+        DataError: another protocol, no host or bucket, credentials inside.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in EXTRAS:
+        raise bad(
+            f"'{parts.scheme}' is not a known protocol",
+            shown(url),
+            f"use one of {', '.join(f'{p}://' for p in EXTRAS)}",
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        fix = "leave them out of the address: give credentials as the service's own tools take them (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...)"
+        raise bad("an address with a user, a password or a query", shown(url), fix)
+    if not parts.netloc:
+        raise bad("no bucket or host", shown(url), "write s3://BUCKET/FOLDER or https://HOST/FOLDER")
+
+
+def inside(name: str) -> bool:
+    """Whether a file's name stays in its data set."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and not {"..", "."} & set(path.parts) and "\\" not in name
+
+
+class Remote:
+    """The files of a data set at an address.
+
+    Raises:
+        DataError: see `check_url`; a missing extra.
+    """
+
+    def __init__(self, url: str):
+        if is_url(url):
+            check_url(url)
+        self.url = url.rstrip("/") if is_url(url) else os.path.abspath(url)
+        self.fs, self.root = self._open()
+
+    def _open(self) -> tuple[Any, str]:
+        import fsspec
+
+        scheme = urlsplit(self.url).scheme if is_url(self.url) else "file"
+        try:
+            return fsspec.core.url_to_fs(self.url)
+        except ImportError as e:
+            raise bad(f"{scheme}:// needs a package ({e})", self.url, f"pip install 'medpair[{EXTRAS[scheme]}]'") from e
+        except (ValueError, OSError) as e:
+            raise bad(f"cannot be opened ({e})", self.url, "check the address") from e
+
+    def __str__(self) -> str:
+        return self.url
+
+    def where(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    def whole(self, name: str) -> bytes:
+        """A small file.
+
+        Raises:
+            DataError: it is not there, may not be read, or the connection is lost for good.
+        """
+        return self._try(name, lambda: self.fs.cat_file(f"{self.root}/{name}"))
+
+    def range(self, name: str, start: int, end: int) -> bytes:
+        """Bytes start to end of a file, all of them."""
+
+        def get() -> bytes:
+            data = self.fs.cat_file(f"{self.root}/{name}", start=start, end=end)
+            if len(data) > end - start:
+                raise bad(
+                    "the server sends whole files where ranges are asked for",
+                    self.where(name),
+                    "use one that knows byte ranges",
+                )
+            if len(data) != end - start:
+                raise _Short(f"{len(data)} bytes came for a range of {end - start}")
+            return data
+
+        return self._try(name, get)
+
+    def _try(self, name: str, get: Callable[[], T]) -> T:
+        """With a few more tries where that can help."""
+        wait = FIRST_WAIT
+        for n in range(1, TRIES + 1):
+            try:
+                return get()
+            except DataError:
+                raise
+            except Exception as e:
+                refused = self._refused(name, e)
+                if refused is not None:
+                    raise refused from e
+                if n == TRIES:
+                    fix = "see whether the address answers from this machine, then give the same command again: it goes on from there"
+                    raise bad(f"connection lost, {TRIES} tries ({_words(e)})", self.where(name), fix) from e
+            time.sleep(wait)
+            wait *= 2
+        raise AssertionError
+
+    def _refused(self, name: str, e: Exception) -> DataError | None:
+        """What another try cannot mend."""
+        status = getattr(e, "status", None)
+        where = self.where(name)
+        if isinstance(e, FileNotFoundError) or status == 404:
+            fix = f"check data.path={self.url}: bucket, folder and name; a data set has dataset.json and its shards side by side"
+            return bad(f"not there ({_words(e)})", where, fix)
+        if isinstance(e, PermissionError) or status in (401, 403) or type(e).__name__ == "NoCredentialsError":
+            return bad(
+                f"may not be read ({_words(e)})",
+                where,
+                "check the credentials of this machine and the rights of the bucket",
+            )
+        if isinstance(e, (_Short, OSError)) or status is not None or _of_connection(e):
+            return None
+        return bad(f"cannot be read ({_words(e)})", where, "check the address and the service's settings")
+
+
+class _Short(Exception):
+    """Less than was asked for: a cut connection."""
+
+
+def _of_connection(e: Exception) -> bool:
+    """Errors of the clients' own families; they are no OSErrors."""
+    return any(
+        c.__module__.split(".")[0] in ("aiohttp", "botocore", "aiobotocore", "gcsfs", "fsspec") for c in type(e).__mro__
+    )
+
+
+def _words(e: Exception) -> str:
+    text = " ".join(str(e).split()) or type(e).__name__
+    return re.sub(r"\w+://\S+", lambda m: shown(m.group()), text)[:300]

@@ -1,0 +1,352 @@
+"""Far data sets through the cache: the same samples, each shard fetched once, bounded, resumable, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards import remote
+from shards.cache import Cache
+from shards.errors import DataError
+from shards.reader import Dataset
+from tests.shards.builders import dataset
+from tests.shards.servers import FileServer, http_server, s3_server
+
+ROOT = Path(__file__).parent.parent.parent
+EVERYTHING = 10**9
+FIELDS = ["image", "patches", "report", "meta"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("far") / "set"
+    dataset(path).close()
+    return path
+
+
+@pytest.fixture
+def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    with http_server(folder.parent) as server:
+        yield server
+
+
+def content(data: Dataset) -> list[tuple[str, list[bytes]]]:
+    return [(key, data.raw(i, FIELDS)) for i, key in enumerate(data.keys_of(np.arange(len(data))))]
+
+
+def shards(cache: Cache) -> list[str]:
+    """Whole shards, longest unused first."""
+    return [e.path.name for e in cache.entries() if not e.part]
+
+
+def sizes(folder: Path) -> list[int]:
+    return [p.stat().st_size for p in sorted(folder.glob("*.tar"))]
+
+
+# ------------------------------------------------------------------------------------------------------------ the same
+
+
+def test_the_same_samples_over_http_each_shard_once(folder: Path, server: FileServer, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", EVERYTHING)
+    with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=cache) as far:
+        assert content(far) == content(near)
+        assert content(far) == content(near)
+        assert far.fingerprint == near.fingerprint
+        assert far.vocabulary("rna") == near.vocabulary("rna")
+        assert far.stats().keys() == near.stats().keys()
+    with Dataset.open(f"{server.url}/set", cache=Cache(tmp_path / "cache", EVERYTHING)) as again:
+        content(again)
+    for path in folder.glob("*.tar"):
+        assert server.sent[path.name] == path.stat().st_size, path.name
+        assert (cache.folder / again.path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_same_samples_from_an_object_store(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("s3fs")
+    with s3_server(folder, "bucket"):
+        cache = Cache(tmp_path / "cache", EVERYTHING)
+        with Dataset.open(folder) as near, Dataset.open("s3://bucket/set", cache=cache) as far:
+            assert content(far) == content(near)
+        for where, words in (("s3://bucket/nothing", "not there"), ("s3://nobucket/set", "not there")):
+            with pytest.raises(DataError, match=words) as e:
+                Dataset.open(where, cache=cache)
+            assert where in str(e.value)
+
+
+def test_a_folder_of_a_network_file_system(folder: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", EVERYTHING)
+    with Dataset.open(folder) as near, Dataset.open(folder, cache=cache) as far:
+        assert content(far) == content(near)
+    assert shards(cache) == [p.name for p in sorted(folder.glob("*.tar"))]
+
+
+def test_a_data_set_that_was_sealed_anew_is_another_one(tmp_path: Path) -> None:
+    cache, far = Cache(tmp_path / "cache", EVERYTHING), tmp_path / "set"
+    dataset(far).close()
+    with Dataset.open(far, cache=cache) as old:
+        keys = old.keys_of(np.arange(5))
+        first = old.raw(0, FIELDS)
+        dataset(far, prefix="t").close()
+        assert old.raw(0, FIELDS) == first
+        with pytest.raises(DataError, match=r"another hash than dataset.json says"):
+            old.raw(7, FIELDS)
+    with Dataset.open(far, cache=cache) as new:
+        assert new.path != old.path
+        assert new.keys_of(np.arange(5)) != keys
+        content(new)
+
+
+# --------------------------------------------------------------------------------------------------------------- room
+
+
+def test_the_bound_holds_and_the_longest_unused_goes_first(folder: Path, tmp_path: Path) -> None:
+    three = sum(sizes(folder)[:3])
+    cache = Cache(tmp_path / "cache", three)
+    names = [p.name for p in sorted(folder.glob("*.tar"))]
+
+    def use(data: Dataset, shard: int) -> None:
+        data.raw(7 * shard, FIELDS)
+        data.close()
+        assert cache.bytes <= three
+
+    with Dataset.open(folder, cache=cache) as data:
+        for shard in (0, 1, 2):
+            use(data, shard)
+        use(data, 0)
+        use(data, 3)
+        assert shards(cache) == [names[2], names[0], names[3]], "1 was the longest unused"
+        use(data, 1)
+        assert shards(cache) == [names[0], names[3], names[1]]
+        assert len(list(data.path.glob("*.idx.npy"))) == 3, "an index goes with its shard"
+
+
+def test_a_shard_in_use_stays_and_the_number_to_raise_is_named(folder: Path, tmp_path: Path) -> None:
+    two = sum(sizes(folder)[:2])
+    mine = Cache(tmp_path / "cache", two, patience=0.5)
+    with Dataset.open(folder, cache=mine) as data:
+        held = [data._cached.hold(data.info.shards[k]) for k in (0, 1)]  # type: ignore[union-attr]
+        with pytest.raises(DataError, match=r"raise data.cache_gb to") as e:
+            data.raw(14, FIELDS)
+        assert "2 shards in use" in str(e.value)
+        assert shards(mine) == ["shard-000000.tar", "shard-000001.tar"]
+        for fd in held:
+            os.close(fd)
+        data.raw(14, FIELDS)
+        assert shards(mine) == ["shard-000001.tar", "shard-000002.tar"]
+    with pytest.raises(DataError, match="the largest shard of"):
+        Dataset.open(folder, cache=Cache(tmp_path / "cache", 1000))
+
+
+def test_another_process_lets_go_of_what_it_does_not_use(folder: Path, tmp_path: Path) -> None:
+    """It has both shards that fit open, and does nothing."""
+    two = sum(sizes(folder)[:2])
+    idle = _process(
+        f"Dataset.open({str(folder)!r}, cache=Cache({str(tmp_path / 'cache')!r}, {two}))",
+        "[data.raw(i, F) for i in (0, 7)]",
+    )
+    try:
+        assert idle.stdout is not None
+        assert idle.stdout.readline() == "done\n"
+        with Dataset.open(folder, cache=Cache(tmp_path / "cache", two)) as data:
+            content(data)
+            assert data._cached is not None
+            assert data._cached.cache.bytes <= two
+    finally:
+        idle.kill()
+        idle.communicate()
+
+
+def test_many_threads_with_room_for_one_shard_each(folder: Path, tmp_path: Path) -> None:
+    """Evictions all the time, by threads that read: every sample is right."""
+    cache = Cache(tmp_path / "cache", sum(sizes(folder)[:3]))
+    with Dataset.open(folder) as near:
+        expected = content(near)
+    wrong: list[object] = []
+    with Dataset.open(folder, cache=cache) as data:
+
+        def work(k: int) -> None:
+            try:
+                wrong.extend(i for i in range(k, 40, 3) if data.raw(i, FIELDS) != expected[i][1])
+            except Exception as e:
+                wrong.append(e)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert wrong == []
+    assert cache.bytes <= cache.limit
+
+
+# --------------------------------------------------------------------------------------------------- several processes
+
+
+def _process(opened: str, action: str, before: str = "") -> subprocess.Popen[str]:
+    """Opens a data set, says `done` after the action, and stays until its input closes."""
+    code = (
+        "import sys, threading\nfrom shards import cache as c, remote\nfrom shards.cache import Cache\nfrom shards.reader import Dataset\n"
+        f"F = {FIELDS}\n{before}\nsys.stdin.readline()\ndata = {opened}\n{action}\nprint('done', flush=True)\nsys.stdin.readline()\n"
+    )
+    p = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert p.stdin is not None
+    p.stdin.write("go\n")
+    p.stdin.flush()
+    return p
+
+
+def test_processes_that_start_together_fetch_each_shard_once(folder: Path, server: FileServer, tmp_path: Path) -> None:
+    """The first shard is sent only when both have asked for data, so that they meet at it."""
+    gate = server.gate["shard-000000.tar"] = threading.Event()
+    opened = f"Dataset.open('{server.url}/set', cache=Cache({str(tmp_path / 'cache')!r}, {EVERYTHING}))"
+    two = [_process(opened, "print('open', flush=True)\n[data.raw(i, F) for i in range(len(data))]") for _ in range(2)]
+    try:
+        for p in two:
+            assert p.stdout is not None
+            assert p.stdout.readline() == "open\n"
+        assert server.waiting.wait(60)
+        gate.set()
+        for p in two:
+            assert p.stdout is not None
+            assert p.stdout.readline() == "done\n"
+    finally:
+        for p in two:
+            p.kill()
+            p.communicate()
+    for path in folder.glob("*.tar"):
+        assert server.sent[path.name] == path.stat().st_size, path.name
+
+
+HELD_BACK = """
+get, asked = remote.Remote.range, []
+def five(self, name, start, end):
+    asked.append(name)
+    if len(asked) > 5:
+        print('held', flush=True)
+        threading.Event().wait()
+    return get(self, name, start, end)
+remote.Remote.range = five
+"""
+
+
+def test_a_killed_download_goes_on_where_it_was(folder: Path, server: FileServer, tmp_path: Path) -> None:
+    name, size, chunk = "shard-000000.tar", sizes(folder)[0], 1000
+    opened = f"Dataset.open('{server.url}/set', cache=Cache({str(tmp_path / 'cache')!r}, {EVERYTHING}))"
+    p = _process(opened, "data.raw(0, F)", f"c.CHUNK = {chunk}\n{HELD_BACK}")
+    assert p.stdout is not None
+    assert p.stdout.readline() == "held\n"
+    p.send_signal(signal.SIGKILL)
+    p.communicate()
+    assert server.sent[name] == 5 * chunk
+    cache = Cache(tmp_path / "cache", EVERYTHING)
+    assert [(e.part, e.bytes) for e in cache.entries()] == [(True, size)], "it counts with its whole size"
+    with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=cache) as far:
+        assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
+    assert server.sent[name] == size, "no byte twice"
+    assert not list(cache.folder.glob("*/.*.part"))
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+def test_a_lost_connection_is_tried_again_and_a_dead_one_named(
+    folder: Path, server: FileServer, tmp_path: Path
+) -> None:
+    cache, name = Cache(tmp_path / "cache", EVERYTHING), "shard-000001.tar"
+    with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=cache) as far:
+        server.cut[name] = [100, 200]
+        assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
+        assert server.gets[name] == 3
+        server.status["shard-000002.tar"] = 503
+        with pytest.raises(DataError, match="connection lost, 5 tries") as e:
+            far.raw(14, FIELDS)
+        assert f"{server.url}/set/shard-000002.tar" in str(e.value)
+        del server.status["shard-000002.tar"]
+        assert far.raw(14, FIELDS) == near.raw(14, FIELDS), "it can go on"
+
+
+def test_nobody_answers(folder: Path, server: FileServer, tmp_path: Path) -> None:
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataError, match="connection lost, 5 tries"):
+        Dataset.open(f"{url}/set", cache=Cache(tmp_path, EVERYTHING))
+
+
+def test_a_damaged_shard_is_fetched_once_more_and_then_refused(
+    folder: Path, server: FileServer, tmp_path: Path
+) -> None:
+    cache, name = Cache(tmp_path / "cache", EVERYTHING), "shard-000000.tar"
+    with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=cache) as far:
+        server.damage[name] = 1
+        assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
+        assert server.gets[name] == 2
+        server.damage["shard-000001.tar"] = 9
+        with pytest.raises(DataError, match="came twice with another hash") as e:
+            far.raw(7, FIELDS)
+        assert f"{server.url}/set/shard-000001.tar" in str(e.value)
+        assert server.gets["shard-000001.tar"] == 2
+        far.close()
+        path = far.path / name
+        path.write_bytes(path.read_bytes()[:-1])  # cut where it lies
+        assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "not there"), (403, "may not be read")])
+def test_what_the_server_refuses_is_named_at_once(server: FileServer, tmp_path: Path, status: int, words: str) -> None:
+    cache = Cache(tmp_path, EVERYTHING)
+    server.status["dataset.json"] = status
+    with pytest.raises(DataError, match=words) as e:
+        Dataset.open(f"{server.url}/set", cache=cache)
+    assert f"{server.url}/set/dataset.json" in str(e.value)
+    assert server.gets["dataset.json"] == 0, "asked once"
+
+
+def test_a_changed_side_file_is_refused(tmp_path: Path) -> None:
+    far = tmp_path / "set"
+    dataset(far).close()
+    (far / "splits.csv").write_text("sample,patient,split\n")
+    with pytest.raises(DataError, match=r"another hash than dataset.json says"):
+        Dataset.open(far, cache=Cache(tmp_path / "cache", EVERYTHING))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"data.cache=.*file/cache: cannot be written"):
+        Cache(tmp_path / "file" / "cache", EVERYTHING)
+
+
+def test_secrets_in_an_address_are_refused_and_not_repeated() -> None:
+    for url in ("https://me:hunter2@host/set", "https://host/set?token=hunter2", "s3://key:hunter2@bucket/set"):
+        with pytest.raises(DataError) as e:
+            Dataset.open(url)
+        assert "hunter2" not in str(e.value)
+    with pytest.raises(DataError, match="not a known protocol"):
+        Dataset.open("ftp://host/set")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import fsspec.registry  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    with pytest.raises(DataError, match=r"pip install 'medpair\[s3\]'"):
+        Dataset.open("s3://bucket/set", cache=Cache(tmp_path, EVERYTHING))
+
+
+def test_commands_on_folders_refuse_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    from shards.__main__ import main
+
+    assert main(["lint", "s3://bucket/set"]) == 2
+    assert "works on a folder" in capsys.readouterr().err
