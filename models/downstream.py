@@ -62,6 +62,7 @@ class Fit:
     mask_values: tuple[int, ...] = ()
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
     mask_weights: tuple[float, float] | None = None
+    auxiliary: float = 0.0
     ties: Literal["efron", "breslow"] = "efron"
     metric: str = "loss/task"
     higher_is_better: bool = False
@@ -173,21 +174,23 @@ class Downstream(Method):
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the head says, [B, K] (segmentation: [B, 1, H, W]), and the pooled vector it was said of."""
         if self.question.kind == "segmentation":
-            return self._mask_logits(batch)
+            return self._mask_logits(batch)[:2]
         encoded = self.encoder.encode(batch)
         if isinstance(self.head, BagHead):
             return self.head(encoded["tokens_BLD"], encoded["mask_BL"]), encoded["pooled_BD"]
         return self.head(encoded["pooled_BD"]), encoded["pooled_BD"]
 
-    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits at the images' size [B, 1, H, W], the pooled vector, and in training what the auxiliary head draws."""
         tower: Any = self.encoder.tower()
         x_BCHW = self.encoder.tower_input(batch)
-        assert self.side is not None
-        grid = tower.grid
+        grid, beside_BKHW = tower.grid, None
         if isinstance(self.head, UPerNetDecoder):
             tokens = tower.features(x_BCHW, pyramid_blocks(len(tower.blocks)))
             last_BLD = tokens[-1]
             logits_BKHW = self.head(tokens, grid)
+            if self.head.auxiliary is not None and self.training:
+                beside_BKHW = self._full(self.head.auxiliary(tokens[2], grid))
         else:
             last_BLD = tower(x_BCHW)
             if isinstance(self.head, TwoWayDecoder):
@@ -195,8 +198,11 @@ class Downstream(Method):
                 logits_BKHW = self.head(last_BLD, genes_BQE, real_BQ, grid)
             else:
                 logits_BKHW = self.head(last_BLD, grid)
-        full = F.interpolate(logits_BKHW.float(), (self.side, self.side), mode="bilinear", align_corners=False)
-        return full, last_BLD.mean(1)
+        return self._full(logits_BKHW), last_BLD.mean(1), beside_BKHW
+
+    def _full(self, logits_BKHW: Tensor) -> Tensor:
+        assert self.side is not None
+        return F.interpolate(logits_BKHW.float(), (self.side, self.side), mode="bilinear", align_corners=False)
 
     def _gene_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The encoder's gene tokens; without gene fields a single token that says that there are none."""
@@ -209,9 +215,17 @@ class Downstream(Method):
         return none, torch.zeros(B, 1, dtype=torch.bool, device=none.device)
 
     def forward(self, batch: Batch) -> Output:
-        logits, pooled_BD = self.logits(batch)
+        beside = None
+        if self.question.kind == "segmentation":
+            logits, pooled_BD, beside = self._mask_logits(batch)
+        else:
+            logits, pooled_BD = self.logits(batch)
         loss = self._loss(logits, batch)
-        return Output({"task": loss}, loss, {}, {"pooled": pooled_BD.detach()})
+        features = {"pooled": pooled_BD.detach()}
+        if beside is None:
+            return Output({"task": loss}, loss, {}, features)
+        more = self._loss(beside, batch)
+        return Output({"task": loss, "auxiliary": more}, loss + self.fit.auxiliary * more, {}, features)
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         kind, weight_B = self.question.kind, batch.weight_B
@@ -298,9 +312,9 @@ def make_head(
 
 
 def make_decoder(
-    encoder: Method, decoder: str, *, width: int, queries: int, mask_token: bool, gene_dim: int
+    encoder: Method, decoder: str, *, width: int, queries: int, mask_token: bool, gene_dim: int, auxiliary: bool = False
 ) -> nn.Module:
-    """A decoder for masks.
+    """A decoder for masks; `auxiliary` gives UPerNet its FCN head.
 
     Raises:
         MethodError: an encoder without a tower.
@@ -308,7 +322,7 @@ def make_decoder(
     side_of(encoder)
     tower: Any = encoder.tower()
     if decoder == "upernet":
-        return UPerNetDecoder(tower.dim, 1, width)
+        return UPerNetDecoder(tower.dim, 1, width, auxiliary=auxiliary)
     if decoder == "two_way":
         return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token)
     return LinearMaskHead(tower.dim, 1)

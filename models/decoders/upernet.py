@@ -33,12 +33,17 @@ class UPerNetDecoder(nn.Module):
     Args:
         channels: C (768 in mrm_record's SIIM task, whose ViT is as wide).
         dropout: of whole channels before the last convolution.
+        auxiliary: whether `auxiliary`, an FCN head on the third block's tokens, learns the same masks beside it.
     """
 
+    auxiliary: FCNHead | None
     scale = 4  # places of the logits for a patch, along a side
 
-    def __init__(self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1):
+    def __init__(
+        self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1, auxiliary: bool = False
+    ):
         super().__init__()
+        self.auxiliary = FCNHead(dim, out_channels) if auxiliary else None
         self.rescale = nn.ModuleList(
             [
                 nn.Sequential(

@@ -88,6 +88,9 @@ class MgiOptions(Options):
     gene_drop: float = Bounded(0.0, ge=0, lt=1)
     """Augmentation: share of a sample's genes that are set to their mean, others at every visit. (Not in the paper: a patient's genes
     are otherwise the same at every visit, and a small cohort is soon known by heart.)"""
+    gene_missing: Literal["absent", "mean"] = "absent"
+    """A sample without genes, where the encoders are used: its gene half is 0 and its gene tokens are not real, or both are the mean
+    genome's. (In pre-training it is in no pair.)"""
     alpha: float = Bounded(0.5, ge=0, le=1)
     """Mixed pooling: share of the maximum; the rest is the mean."""
     learn_alpha: bool = False
@@ -283,18 +286,23 @@ class Mgi(Method):
     # --------------------------------------------------------------------------------------------------------- encode
 
     def encode(self, batch: Batch) -> Encoded:
-        """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0."""
+        """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0 (`gene_missing`)."""
         tokens_BLD, seen_B = self._image_tokens(batch), batch.present["image"]
         pooled = self._pooled_image(tokens_BLD) * seen_B[:, None]
         if "rna" in batch:
-            gene_BE = self.genes(self._expression(batch)) * batch.present["rna"][:, None]
+            gene_BE = self.genes(self._expression(batch)) * self._known(batch)[:, None]
             pooled = torch.cat([pooled, gene_BE], 1)
         return Encoded(tokens_BLD, seen_B[:, None].expand(tokens_BLD.shape[:2]), pooled)
 
     def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them (section 2.4)."""
         tokens_BLE = self.genes.encoder(self._expression(batch))
-        return tokens_BLE, batch.present["rna"][:, None].expand(tokens_BLE.shape[:2])
+        return tokens_BLE, self._known(batch)[:, None].expand(tokens_BLE.shape[:2])
+
+    def _known(self, batch: Batch) -> Tensor:
+        """Whose genes count, [B]: those that are there, or everybody's, where the mean genome stands for absent ones."""
+        present_B = batch.present["rna"]
+        return torch.ones_like(present_B) if self.options.gene_missing == "mean" else present_B
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -44,6 +45,24 @@ def test_is_a_documented_method(name):
     assert inspect.getdoc(inspect.getmodule(cls))
     silent = [n for n, f in cls.Options.model_fields.items() if not f.description]
     assert not silent, "options without a docstring"
+
+
+@every_method
+def test_every_option_stands_in_the_methods_page_with_its_default(name):
+    fields = get_method(name).Options.model_fields
+    page = (RECIPES.parents[1] / "docs" / "methods" / f"{name}.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", page, re.M))
+    wrong = {n for n, f in fields.items() if n in told and told[n] != _as_told(f.default)}
+    assert told.keys() == fields.keys(), "one row an option"
+    assert not wrong, "another default"
+
+
+def _as_told(default: object) -> str:
+    if default is None:
+        return "none given"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(list(default)).replace("'", "") if isinstance(default, tuple) else str(default)
 
 
 @every_method

@@ -427,6 +427,21 @@ def test_dropped_genes_are_their_mean_and_others_at_every_visit():
     np.testing.assert_array_equal(deployed, record.fields["rna"])
 
 
+@pytest.mark.parametrize("how", ["absent", "mean"])
+def test_genes_that_are_missing_are_nothing_or_the_mean_genome(how):
+    method = build("mgi", gene_missing=how).eval()
+    data = batch(method, records(3, missing={1: ["rna"]}))
+    half = method.encode(data)["pooled_BD"][:, method.options.dim :]
+    tokens, real = method.encode_genes(data)
+    mean_genome = method.genes(torch.zeros(1, method.n_genes))[0]
+    torch.testing.assert_close(half[1], mean_genome if how == "mean" else torch.zeros_like(mean_genome))
+    torch.testing.assert_close(tokens[1], method.genes.encoder(torch.zeros(1, method.n_genes))[0])
+    assert real.all(1).tolist() == [True, how == "mean", True]
+    method.enter("pretrain")
+    data, both = batch(method, records(3, missing={1: ["rna"]})), batch(method, [records(3)[i] for i in (0, 2)])
+    torch.testing.assert_close(method(data).total, method(both).total)
+
+
 def test_pictures():
     method = build("mgi")
     method.enter("pretrain")

@@ -45,6 +45,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         mask_values=task.mask_values,
         mask_loss=o.mask_loss,
         mask_weights=o.mask_weights,
+        auxiliary=o.auxiliary,
         ties=o.ties,
         metric=setting.metrics[0],
         higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
@@ -53,7 +54,13 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
     head: Any
     if task.kind == "segmentation":
         head = make_decoder(
-            encoder, o.decoder, width=o.width, queries=o.queries, mask_token=o.mask_token, gene_dim=genes
+            encoder,
+            o.decoder,
+            width=o.width,
+            queries=o.queries,
+            mask_token=o.mask_token,
+            gene_dim=genes,
+            auxiliary=o.auxiliary > 0,
         )
     else:
         K = targets.question.outputs

@@ -109,6 +109,8 @@ class Output(Section):
     """Segmentation: MGI's two-way decoder (with genes), UPerNet, or one linear layer on the last tokens."""
     width: int = Field(256, ge=8)
     """Width of the decoder."""
+    auxiliary: float = Field(0.0, ge=0)
+    """UPerNet: weight of the same loss on an FCN head on the third map, in training only; 0 has none (mrm_record's SIIM task: 0.4)."""
     queries: int = Field(16, ge=1)
     """Two-way decoder: gene tokens are pooled to so many."""
     mask_token: bool = False
@@ -265,6 +267,8 @@ def _problems(t: Task) -> Sequence[str]:
         out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
+    if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder != "upernet"):
+        out.append("output.auxiliary: only the upernet decoder of a segmentation task has a third map; set it to 0")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
