@@ -7,7 +7,7 @@ K kept patches, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,10 +239,10 @@ class ViT(nn.Module):
         if self.cls_token is None:
             rest += ("cls_token",) if own.pop("cls_token", None) is not None else ()
         if "pos_embed" in own and own["pos_embed"].ndim == 3:
-            own["pos_embed"] = self._fitted_positions(own["pos_embed"])
+            own["pos_embed"] = self.fitted_positions(own["pos_embed"])
         return Loaded(str(path), load_strict(self, own, str(path)).taken, rest)
 
-    def _fitted_positions(self, places_1LD: Tensor) -> Tensor:
+    def fitted_positions(self, places_1LD: Tensor) -> Tensor:
         """A file's positions on this model's grid: bicubic where the (square) grids differ; as they are if not square."""
         extra = places_1LD.shape[1] - math.isqrt(places_1LD.shape[1]) ** 2
         if extra not in (0, 1) or self.extra > extra:
@@ -254,6 +254,19 @@ class ViT(nn.Module):
             map_1DHW = F.interpolate(map_1DHW, self.grid, mode="bicubic", align_corners=False)
             body = map_1DHW.flatten(2).transpose(1, 2)
         return torch.cat([head, body.to(head.dtype)], 1)
+
+
+def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the positions of a ViT in `model` that sees images of another size interpolated to its grid.
+
+    A decoder's positions are fixed, so those of `model` stand in for them.
+    """
+    fitted = dict(state)
+    for name, own in model.state_dict().items():
+        if name.endswith("pos_embed") and name in state and state[name].shape != own.shape:
+            module = model.get_submodule(name.rpartition(".")[0])
+            fitted[name] = module.fitted_positions(state[name]) if isinstance(module, ViT) else own
+    return fitted
 
 
 def _problems(img_size: tuple[int, int], patch: int, dim: int, heads: int, positions: str) -> list[str]:

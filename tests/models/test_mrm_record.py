@@ -10,6 +10,7 @@ import torch
 from synthetic import batch, build, records, schema
 
 from models.contract import Field, MethodError, Schema
+from models.encoders.vit import fit_positions
 from models.layers.crops import centre_view, draw_box, grey, random_view
 from models.methods.mrm_record import MrmRecordOptions
 from models.published import load_published, published_state
@@ -199,6 +200,19 @@ def test_learned_positions_go_on_from_fixed_ones():
     assert learned.encoder.pos_embed.grad.any()
     assert learned.no_weight_decay() == ["encoder.pos_embed"]
     torch.testing.assert_close(published_state(learned)["pos_embed"], fixed.encoder.pos_embed)
+
+
+def test_weights_fit_images_of_another_size():
+    small, large = build("mrm_record"), build("mrm_record", seed=1, image_size=96)
+    state = fit_positions(large, small.state_dict())
+    large.load_state_dict(state, strict=True)
+    D, grid = small.options.dim, small.encoder.grid
+    body = small.encoder.pos_embed[:, 1:].transpose(1, 2).reshape(1, D, *grid)
+    wider = torch.nn.functional.interpolate(body, large.encoder.grid, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(large.encoder.pos_embed[0, 1:], wider.flatten(2)[0].T)
+    torch.testing.assert_close(large.decoder.pos_embed, build("mrm_record", image_size=96).decoder.pos_embed)
+    assert set(state) == set(small.state_dict())
+    assert torch.equal(fit_positions(small, small.state_dict())["encoder.pos_embed"], small.encoder.pos_embed)
 
 
 # ----------------------------------------------------------------------------------------------------------- weights

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 
 from models.contract import Method, Schema
+from models.encoders.vit import fit_positions
 from models.registry import get_method
 from models.weights import load_strict
 from trainer.card import Finished, open_run
@@ -49,13 +50,14 @@ class Source:
         return {"kind": self.kind, "path": str(path) if path else None, "sha256": self.sha256()}
 
     def build(self, seed: int) -> Method:
-        """The encoder, equal on every rank; from scratch its weights follow the seed."""
+        """The encoder, equal on every rank; from scratch its weights follow the seed. For images of another size than the run's
+        positions are interpolated."""
         cls = get_method(self.method_name)
         seed_everything(seed, 0, 7)
         method = cls(cls.Options.parse(self.options), self.schema)
         if self.pretrained:
             assert self.run is not None
-            load_strict(method, load_file(self.run.weights), str(self.run.weights))
+            load_strict(method, fit_positions(method, load_file(self.run.weights)), str(self.run.weights))
         return method
 
 

@@ -175,7 +175,8 @@ class Task(Section):
     metrics: tuple[str, ...] = ()
     """More of them; the kind's usual ones by default."""
     method: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the method's options that leave its weights their shape (drop path, image side)."""
+    """Changes to the method's options that leave its weights their shape (drop path, learned positions), or the side of its images, to
+    whose patches positions are interpolated."""
     out: str = "runs/{task}/{method}-{mode}-{fraction}"
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
