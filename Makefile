@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo learn test check setup lint clean
+.PHONY: demo learn finetune test check setup lint clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,11 @@ demo: setup  ## pre-train gimp on the built-in demo cohort
 
 learn: setup  ## every method against its random start: twelve demo runs, then probes (a quarter of an hour on two CPU cores)
 	$(BIN)/python launch/learn.py
+
+finetune: setup  ## pre-train mgi on the demo cohort, fine-tune it and its random start on two tasks, compare (docs/finetune.md)
+	. $(BIN)/activate && deepspeed launch/pretrain.py --method mgi out=runs/mgi
+	. $(BIN)/activate && python launch/sweep.py configs/sweep/demo.yaml --out runs/demo
+	. $(BIN)/activate && python launch/compare.py runs/demo --out report
 
 lint: setup
 	$(BIN)/ruff check .

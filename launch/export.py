@@ -1,7 +1,7 @@
 """A finished run for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]`.
 
 `timm`: the image encoder, as a folder that `timm.create_model("local-dir:DIR", pretrained=True)` loads. `safetensors`: all of the
-method, as a folder that medpair builds again without the data set. Both come with a model card (docs/export.md).
+method, as a folder that medpair builds again without the data set. Both come with a model card (docs/finetune.md).
 Exit status: 0 done, 2 something to change in the input, 1 anything else.
 """
 

@@ -1,6 +1,6 @@
 """Many runs of one command: `python launch/sweep.py FILE.yaml [--out DIR] [--jobs N] [--retries N] [--dry-run] [--point I]`.
 
-The file says what the runs share and what differs (trainer/sweep.py, docs/sweeps.md). The same command goes on where a sweep stopped
+The file says what the runs share and what differs (trainer/sweep.py, docs/finetune.md). The same command goes on where a sweep stopped
 or was killed. Exit status: 0 all points are done, 75 stopped and resumable, 1 some points failed, 2 something to change in the input.
 """
 

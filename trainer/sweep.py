@@ -104,13 +104,13 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
 
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise UserError(f"{file}: no such file; docs/sweeps.md shows one")
+        raise UserError(f"{file}: no such file; docs/finetune.md shows one")
     try:
         content = numbers(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{file}: not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(content, dict):
-        raise UserError(f"{file}: a sweep is a mapping with command, words, grid, points; docs/sweeps.md shows one")
+        raise UserError(f"{file}: a sweep is a mapping with command, words, grid, points; docs/finetune.md shows one")
     return content
 
 

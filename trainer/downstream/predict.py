@@ -35,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Seen:
-    """predictions in the data set's order; `examples` are some masks to look at (on rank 0), `pooled_ND` what the head was given."""
+    """predictions in the data set's order; `examples` are some masks to look at, `pooled_ND` what the head was given."""
 
     predictions: Predictions
     examples: list[Example]
@@ -50,27 +50,28 @@ def predict(
     was = method.training
     method.eval()
     index, score, pooled = [], [], []
-    shown: list[Example] = []
+    shown: list[tuple[int, Example]] = []
     for batch in looks.on_device():
         counts_B = (batch.weight_B > 0).cpu().numpy()
         here = batch["index"].cpu().numpy()[counts_B]
         values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))
         if method.question.kind == "segmentation":
             found = [_mask_counts(data, method, int(i), p) for i, p in zip(here, values, strict=True)]
-            if examples and runtime.main and len(shown) < EXAMPLES:
-                shown += [
-                    _example(data, method, int(i), p) for i, p, c in zip(here, values, found, strict=True) if c[2]
-                ]
+            if examples and len(shown) < EXAMPLES:
+                drawn = zip(here.tolist(), values, found, strict=True)
+                shown += [(i, _example(data, method, i, p)) for i, p, c in drawn if c[2]]
             values = np.array(found, np.float64).reshape(-1, 3)
         index.append(here)
         score.append(values)
         pooled.append(pooled_BD)
     method.train(was)
+    # The first of all cases, not of a rank's: the number of ranks changes nothing.
+    first = sorted((e for share in gather_objects(shown) for e in share), key=lambda e: e[0])[:EXAMPLES]
     shares = gather_objects(tuple(np.concatenate(x) for x in (index, score, pooled)))
     index_N, score_N, pooled_ND = (np.concatenate(x) for x in zip(*shares, strict=True))
     order = np.argsort(index_N, kind="stable")
     said = as_predictions(targets, data, index_N[order], score_N[order].astype(np.float64))
-    return Seen(said, shown[:EXAMPLES], pooled_ND[order])
+    return Seen(said, [e for _, e in first], pooled_ND[order])
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:

@@ -1,0 +1,133 @@
+"""Fine-tuning on several ranks, killed, stopped and gone on with: the same numbers; every test case once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from tests.trainer.downstream.conftest import Finetune
+from tests.trainer.launching import rows, series
+from trainer.downstream.predictions import Predictions
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
+Pretrained = Callable[[str], Path]
+# Several tasks' kinds and encoders; bags of other lengths, masks, an ordinal head, a risk set.
+TASKS = [
+    ("gimp", "demo_grade", ["inputs=multimodal"]),
+    ("mgi", "demo_lesions", ["inputs=multimodal", "output.decoder=two_way", "output.width=16", "controls=shuffled"]),
+    ("mrm_relation", "demo_survival", []),
+]
+
+
+def final(out: Path) -> dict[str, Any]:
+    """A result without what tells the time."""
+    found = json.loads((out / "result.json").read_bytes())
+    return {k: v for k, v in found.items() if k != "wall_s"}
+
+
+@pytest.mark.parametrize(("method", "task", "more"), TASKS, ids=[t for _, t, _ in TASKS])
+def test_one_two_and_four_ranks_measure_the_same(
+    method: str, task: str, more: list[str], pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+) -> None:
+    """The same weights, tested anew: all metrics equal bit for bit, since a case meets the same neighbours in its batch."""
+    words = ["--task", task, "--method", method, "--init", str(pretrained(method)), *more, "protocol.eval_batch=5"]
+    ended = finetune(tmp_path / "1", *words)
+    assert ended.codes == [0], ended.text
+    one = final(tmp_path / "1")
+    cases = Predictions.load(tmp_path / "1" / one["predictions"][0])
+    assert len(cases) == len(set(cases.keys_N)) == one["n"]["test"]
+    assert len(cases) % 5, "the last round is not full, so that padding is put to the test"
+    for world in (2, 4):
+        out = Path(shutil.copytree(tmp_path / "1", tmp_path / str(world)))
+        (out / "result.json").unlink()
+        for path in out.rglob("predictions"):
+            shutil.rmtree(path)
+        again = finetune(out, *words, world=world)
+        assert again.codes == [0] * world, again.text
+        assert "steps of" not in again.text, "nothing is trained again"
+        assert final(out) == one
+        for path in sorted(p.relative_to(out) for p in out.rglob("seed-*.npz")):
+            mine, theirs = Predictions.load(tmp_path / "1" / path), Predictions.load(out / path)
+            np.testing.assert_array_equal(theirs.keys_N, mine.keys_N)
+            np.testing.assert_array_equal(theirs.score, mine.score)
+        kept = [n for n in (*one["examples"], "features.npz") if (tmp_path / "1" / n).exists()]
+        assert kept
+        for name in kept:
+            with np.load(tmp_path / "1" / name) as a, np.load(out / name) as b:
+                assert all((a[n] == b[n]).all() for n in a.files), name
+
+
+def test_two_ranks_train_as_one_does(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
+    """Losses and looks agree to rounding, the Cox loss with its risk set over ranks among them."""
+    words = [
+        "--task",
+        "demo_survival",
+        "--method",
+        "mrm_record",
+        "--init",
+        str(pretrained("mrm_record")),
+        "protocol.steps=4",
+    ]
+    for world in (1, 2):
+        ended = finetune(tmp_path / str(world), *words, "protocol.batch=12", "protocol.evaluations=4", world=world)
+        assert ended.codes == [0] * world, ended.text
+    made = [series(tmp_path / w / "seed-0" / "lr-0.001", "loss", "val/c_index", "keys") for w in ("1", "2")]
+    for a, b in zip(*made, strict=True):
+        assert a[:2] == pytest.approx(b[:2], rel=1e-4)
+        assert a[2] == b[2]
+
+
+def test_kills_and_stops_change_no_number(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
+    """SIGKILL of both ranks within the second of four trainings, SIGUSR2 in the third, a kill in the fourth after its last step."""
+    words = [
+        "--task",
+        "demo_severity",
+        "--method",
+        "mgi",
+        "--init",
+        str(pretrained("mgi")),
+        "seeds=[0, 1]",
+        "data.workers=2",
+    ]
+    words += [
+        "protocol.lr=[1e-3, 3e-3]",
+        "protocol.steps=6",
+        "protocol.evaluations=3",
+        "checkpoint.every=2",
+        "method.drop_path=0.2",
+    ]
+    whole = finetune(tmp_path / "whole", *words, world=2)
+    assert whole.codes == [0, 0], whole.text
+    out = tmp_path / "cut"
+    died = finetune(out, *words, world=2, faults={"die": {"step": 5, "of": "seed-0/lr-0.003"}})
+    assert died.codes == [-9, -9], died.text
+    assert not (out / "result.json").exists()
+    stopped = finetune(
+        out, *words, world=2, faults={"signal": {"step": 3, "of": "seed-1/lr-0.001", "name": "SIGUSR2", "rank": 1}}
+    )
+    assert stopped.codes == [75, 75], stopped.text
+    assert "The same command goes on" in stopped.text
+    assert "going on from" in stopped.text
+    assert "step-00000004 (step 4)" in stopped.text, "the killed training went on from its last checkpoint"
+    died = finetune(out, *words, world=2, faults={"die": {"step": 6, "of": "seed-1/lr-0.003"}})
+    assert died.codes == [-9, -9], died.text
+    done = finetune(out, *words, world=2)
+    assert done.codes == [0, 0], done.text
+    assert final(out) == final(tmp_path / "whole")
+    for file in sorted(p.relative_to(out) for p in out.rglob("metrics.jsonl")):
+        folder = (tmp_path / "whole" / file).parent
+        assert series((out / file).parent, "step", "loss", "keys", "lr") == series(folder, "step", "loss", "keys", "lr")
+    weights = sorted(p.relative_to(out) for p in out.rglob("*.safetensors"))
+    assert weights == sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.safetensors"))
+    assert len(weights) == 2
+    for file in weights:
+        a, b = load_file(out / file), load_file(tmp_path / "whole" / file)
+        assert all(a[n].equal(b[n]) for n in a)
+    assert len(rows(out / "seed-1" / "lr-0.003")) == 6
