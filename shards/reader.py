@@ -76,6 +76,11 @@ class Dataset:
         return self.info.samples
 
     @property
+    def cache(self) -> Cache | None:
+        """What its shards are kept in, if they are far away."""
+        return self._cached.cache if self._cached is not None else None
+
+    @property
     def fingerprint(self) -> str:
         return self.info.fingerprint
 

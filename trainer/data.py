@@ -14,6 +14,7 @@ from shards.errors import DataError, Problem
 from shards.loader import Loader
 from shards.mix import Mix, make_plan
 from shards.mix import open_data as open_parts
+from shards.order import WINDOW
 from shards.reader import Dataset
 from shards.remote import is_url
 from shards.streams import sample_rng
@@ -57,6 +58,21 @@ class Data:
             self.parts, self.split, stage.order, config.seed, config.global_batch,
             weights=self.weights, label=stage.order_label if stage.order == "class_balanced" else None,
         )  # fmt: skip
+
+    def cache_notes(self, stages: Sequence[Stage]) -> list[str]:
+        """Stages that read more shards at a time than the cache holds."""
+        far = [d for d in self.datasets if d.cache is not None]
+        sizes = sorted((s.bytes for d in far for s in d.info.shards), reverse=True)
+        limit = min((d.cache.limit for d in far if d.cache is not None), default=0)
+        notes = []
+        for stage in stages:
+            needed = sum(sizes[:WINDOW] if stage.order == "shuffle" else sizes)
+            if needed > limit:
+                notes.append(
+                    f"stage {stage.name} reads {needed / 1e9:.3g} GB of shards in no order and data.cache_gb is {limit / 1e9:.3g}: "
+                    f"shards will be fetched again and again; raise it to {needed / 1e9:.3g} or more"
+                )
+        return notes
 
     def check(self, config: Config, stage: Stage, world: int) -> None:
         """Refuses a stage that cannot be trained as configured.

@@ -114,6 +114,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)
+    text = "\n".join([text, *data.cache_notes([p.stage for p in plans if p.steps])])
     return Job(
         config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
     )

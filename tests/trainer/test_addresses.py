@@ -27,6 +27,8 @@ def test_gimp_from_an_object_store_has_the_losses_of_the_folder(tmp_path: Path, 
         path = f"data.path=s3://bucket/{demo_cohort.name}"
         far = launch(2, [*words, path, *cache, f"out={tmp_path / 'far'}"], demo_cohort)
     assert far.codes == [0, 0], far.text
+    assert "stage pretrain reads" in far.outputs[0], "its order goes everywhere"
+    assert "shards will be fetched again and again" in far.outputs[0]
     what = ("step", "loss", "keys", "grad_norm")
     assert series(tmp_path / "far", *what) == series(tmp_path / "near", *what)
     held = sum(p.stat().st_size for p in (tmp_path / "cache").glob("*/*.tar"))
