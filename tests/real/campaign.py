@@ -132,8 +132,13 @@ FILMS = (
 PRETRAIN = {
     "nsclc_img": ("gimp", "nsclc", f"{GIMP} epochs=40 method.triplet_on=img"),
     "glioma_img": ("gimp", "glioma", "stages.gene.epochs=15 epochs=60 method.triplet_on=img"),
-    "cxr": ("mrm_record", "cxr", f"{FILMS} steps=400"),
+    "cxr": ("mrm_record", "cxr", f"{FILMS} steps=250"),
     "retina": ("mrm_relation", "retina", f"{RELATION} method.genetics=[snp] steps=120"),
+    "retina_genes": (
+        "mrm_relation",
+        "retina",
+        "method.patch=12 method.img_size=96 method.fragment=64 method.genetics=[snp] optim.lr=2.0e-3 steps=90",
+    ),
     "lgg_mgi": ("mgi", "lgg", f"{VIT} method.image_size=96 steps=120"),
     "lgg_relation": ("mrm_relation", "lgg", f"{RELATION} method.genetics=[rna] steps=100"),
     "tiles": ("mrm_relation", "tiles", f"{VIT} method.img_size=64 method.genetics=[rna] steps=60"),
@@ -182,7 +187,7 @@ FINETUNE = {
 # What tells most comes first, so that a campaign that is cut short is of use; probes of frozen encoders come last.
 ORDER = (
     "nsclc_img", "cxr", "retina", "glioma_img", "subtype", "lgg_mgi", "glioma", "covid", "dr", "lgg", "viral", "survival",
-    "vessels", "age-films", "age-slides", "subtype-fused", "tiles", "nsclc_pair", "lgg_relation", "probes", "lgg-relation",
+    "vessels", "age-films", "age-slides", "subtype-fused", "tiles", "nsclc_pair", "lgg_relation", "retina_genes", "probes", "lgg-relation",
 )  # fmt: skip
 
 
