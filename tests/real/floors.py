@@ -240,7 +240,7 @@ def measure(name: str, how: str, fraction: float, out: Path) -> None:
         found = model(case, features(case.data, how))
     about: dict[str, Any] = {
         "method": f"plain: {how}", "mode": "plain", "init": {"kind": "scratch", "path": None, "sha256": None},
-        "inputs": [{"mean": "patches", "rna": "rna"}.get(how, "image")], "control": None,
+        "inputs": {"mean": ["patches"], "rna": ["rna"], "none": []}.get(how, ["image"]), "control": None,
         "leak": {"checked": True, "shared": 0, "ids": [], "note": "nothing was pre-trained"}, "first_line": "", "seeds": [0],
         "n": {"train": len(case.train), "val": len(case.val), "test": len(case.test),
               "test_patients": len(set(case.data.patients_of(case.test)))},
