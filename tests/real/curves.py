@@ -1,16 +1,17 @@
-"""Held-back losses of pre-training runs over their steps, as Markdown tables.
+"""Held-back losses of pre-training runs over their steps, as one Markdown table.
 
-    python tests/real/curves.py RUN [RUN ...] [--points 8]
+    python tests/real/curves.py RUN [RUN ...] [--points 6]
 
-A row is an evaluation of a stage: the held-back value of each loss term, in brackets its yardstick where the run logged one (chance, or
-the term's own baseline), and behind the bar the value in training, as the mean of the steps since the row before.
+A row is a loss term of a stage: its held-back value at evenly spread evaluations, each with its step, the best one, the yardstick where
+the run logged one (chance, the term's own baseline, or its value for shuffled samples), and the mean in training since the last
+evaluation but one.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +21,46 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer.tracking import read_metrics
 
+PREFIX = "val/loss/"
 
-def table(run: Path, points: int) -> str:
+
+def lines(run: Path, points: int) -> Iterator[str]:
     rows = read_metrics(run)
-    lines = []
     for stage in dict.fromkeys(r["stage"] for r in rows):
-        lines += ["", f"{run.name}, stage {stage}", "", *_stage([r for r in rows if r["stage"] == stage], points)]
-    return "\n".join(lines)
+        here = [r for r in rows if r["stage"] == stage]
+        looks = [i for i, r in enumerate(here) if any(k.startswith(PREFIX) for k in r)]
+        if len(looks) < 2:
+            continue
+        for term in [k.removeprefix(PREFIX) for k in here[looks[0]] if k.startswith(PREFIX)]:
+            training = np.mean([r[f"loss/{term}"] for r in here[looks[-2] + 1 : looks[-1] + 1]])
+            yield f"| `{run.name}` {term} | {_cells(term, [here[i] for i in looks], points)} | {_short(training)} |"
 
 
-def _stage(rows: Sequence[dict[str, Any]], points: int) -> list[str]:
-    looks = [i for i, r in enumerate(rows) if any(k.startswith("val/loss/") for k in r)]
-    if not looks:
-        return ["no held-back evaluation"]
-    chosen = sorted({looks[round(x)] for x in np.linspace(0, len(looks) - 1, min(points, len(looks)))})
-    terms = [k.removeprefix("val/loss/") for k in rows[looks[0]] if k.startswith("val/loss/")]
-    lines = [f"| step | {' | '.join(terms)} |", "|--:|" + "--:|" * len(terms)]
-    before = -1
-    for i in chosen:
-        cells = [_cell(rows[i], term, [r[f"loss/{term}"] for r in rows[before + 1 : i + 1]]) for term in terms]
-        lines.append(f"| {rows[i]['step']} | {' | '.join(cells)} |")
-        before = i
-    return lines
-
-
-def _cell(row: dict[str, Any], term: str, training: Sequence[float]) -> str:
+def _cells(term: str, looks: Sequence[dict[str, Any]], points: int) -> str:
+    chosen = sorted({round(x) for x in np.linspace(0, len(looks) - 1, min(points, len(looks)))})
+    curve = ", ".join(_at(looks[i], term) for i in chosen)
+    best = min(looks, key=lambda r: r[PREFIX + term])
     yardsticks = (f"val/{term}_chance", f"val/{term}_baseline", f"val/{term}_shuffled", f"chance/{term}")
-    known = next((row[k] for k in yardsticks if row.get(k) is not None), None)
-    beside = "" if known is None else f" ({known:.3g})"
-    return f"{row[f'val/loss/{term}']:.3g}{beside} / {np.mean(training):.3g}"
+    known = next((looks[-1][k] for k in yardsticks if looks[-1].get(k) is not None), None)
+    return f"{curve} | {_at(best, term)} | {'-' if known is None else _short(known)}"
+
+
+def _at(row: dict[str, Any], term: str) -> str:
+    return f"{_short(row[PREFIX + term])} ({row['step']})"
+
+
+def _short(x: float) -> str:
+    return f"{x:.2e}" if 0 < abs(x) < 0.001 else f"{x:.3f}" if abs(x) < 1 else f"{x:.3g}"
 
 
 def main() -> int:
     p = argparse.ArgumentParser(description="Held-back losses over steps.")
     p.add_argument("runs", nargs="+", type=Path)
-    p.add_argument("--points", type=int, default=8)
+    p.add_argument("--points", type=int, default=6)
     args = p.parse_args()
-    print("\n".join(table(run, args.points) for run in args.runs))
+    print("| run, term | held back (step) | best | chance or baseline | training, last |\n|---|---|--:|--:|--:|")
+    for run in args.runs:
+        print("\n".join(lines(run, args.points)))
     return 0
 
 
