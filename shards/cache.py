@@ -313,7 +313,8 @@ class CachedSet:
             fcntl.flock(fd, fcntl.LOCK_SH)  # exclusive ones are held only for the moment of an eviction
             here = os.fstat(fd)
             if here.st_nlink and here.st_size == shard.bytes and index_path(path).exists():
-                os.utime(fd)
+                with contextlib.suppress(PermissionError):  # another user's
+                    os.utime(fd)
                 return fd
             if here.st_nlink and here.st_size != shard.bytes:
                 path.unlink(missing_ok=True)  # cut or grown here: fetched again

@@ -205,8 +205,10 @@ def shard_cache(paths: Sequence[str], folder: str | None, gb: float) -> Cache | 
     return Cache.at(folder, gb) if folder or any(is_url(p) for p in paths) else None
 
 
-def open_data(config: Config) -> Data:
+def open_data(config: Config, here: bool = True) -> Data:
     """Opens `data.path` (or makes the demo cohort on first use) and describes it.
+
+    `here`: data.cache is a folder of this machine; a plan for other machines must not want it.
 
     Raises:
         DataError: what is wrong with the data sets, all at once.
@@ -219,7 +221,7 @@ def open_data(config: Config) -> Data:
         from shards.demo import ensure
 
         paths = [str(ensure(demo_folder()))]
-    cache = shard_cache(paths, config.data.cache, config.data.cache_gb)
+    cache = shard_cache(paths, config.data.cache if here else None, config.data.cache_gb)
     parts = open_parts(paths if len(paths) > 1 else paths[0], cache)
     several = isinstance(parts, Mix)
     schema = merged_schema([schema_of(d) for d in (parts.parts if isinstance(parts, Mix) else (parts,))])

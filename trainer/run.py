@@ -106,7 +106,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     if here and config.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
     _, _, resolved = resolve(config)
-    data = open_data(config)
+    data = open_data(config, here)
     method = build_method(config, data)
     plans = make_plans(config, data, method)
     check_teachers(method, config)

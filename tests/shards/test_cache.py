@@ -186,6 +186,12 @@ def test_many_threads_with_room_for_one_shard_each(folder: Path, tmp_path: Path)
             t.join()
     assert wrong == []
     assert cache.bytes <= cache.limit
+    still_open = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{fd}")
+    ]
+    assert not [p for p in still_open if str(cache.folder) in p and not p.endswith(".npy")]
 
 
 # --------------------------------------------------------------------------------------------------- several processes

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from shards.errors import DataError
 from tests.shards.servers import s3_server
 from tests.trainer.launching import TINY, launch, series
+from trainer.dry import plan_elsewhere
 from trainer.errors import UserError
 from trainer.recipe import build_config
+from trainer.run import prepare
 
 
 @pytest.mark.ranks
@@ -33,6 +36,14 @@ def test_gimp_from_an_object_store_has_the_losses_of_the_folder(tmp_path: Path, 
     assert series(tmp_path / "far", *what) == series(tmp_path / "near", *what)
     held = sum(p.stat().st_size for p in (tmp_path / "cache").glob("*/*.tar"))
     assert 0 < held <= gb * 1e9
+
+
+def test_a_plan_for_other_machines_does_not_want_their_cache_here(demo_cohort: Path) -> None:
+    words = [*TINY[2:], "steps=1", f"data.path={demo_cohort}", "data.cache=/proc/nothing"]
+    config, recipe = build_config("gimp", None, words)
+    assert "cache: /proc/nothing" in plan_elsewhere(config, recipe, 4)
+    with pytest.raises(DataError, match=r"data.cache=/proc/nothing: cannot be written"):
+        prepare(config, 4)
 
 
 @pytest.mark.parametrize(
