@@ -94,6 +94,8 @@ class MrmRelationOptions(Options):
     """Weight of the genome reconstruction."""
     match_weight: float = Bounded(1.0, ge=0)
     """Weight of relation matching (lambda)."""
+    match: Literal["both", "self", "cross"] = "both"
+    """Relations matched: within modalities and across (eq. 13), or one of them (ablation, Table 3)."""
     match_feature: Literal["mean", "cls"] = "mean"
     """Vector of a sample: mean of its tokens after the last norm without the class token, or the class token."""
     match_n: int = Bounded(8, ge=2)
@@ -128,6 +130,8 @@ def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
         if width % math.lcm(4, heads):
             yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
     yield from _block_problems(o)
+    if o.match == "cross" and not o.genetics:
+        yield "method.match=cross needs method.genetics: an image alone has no cross relations; use self"
     if (o.init == "imagenet_mae") != (o.weights is not None):
         yield "method.init=imagenet_mae and method.weights=FILE belong together; give both or neither"
     if not o.image_weight and not (o.gene_weight and o.genetics) and not o.match_weight:

@@ -341,9 +341,11 @@ class MrmRelation(Method):
         own, cross = matching.losses()
         with torch.no_grad():
             own_shuffled, cross_shuffled = matching.losses(shuffled=True)
-        losses, shuffled = {"match_self": own}, {"match_self_shuffled": own_shuffled}
-        if pair is not None:
-            losses, shuffled = losses | {"match_cross": cross}, shuffled | {"match_cross_shuffled": cross_shuffled}
+        losses, shuffled = {}, {}
+        if o.match != "cross":
+            losses["match_self"], shuffled["match_self_shuffled"] = own, own_shuffled
+        if o.match != "self" and pair is not None:
+            losses["match_cross"], shuffled["match_cross_shuffled"] = cross, cross_shuffled
         return losses, shuffled, features
 
     # --------------------------------------------------------------------------------------------------------- encode

@@ -343,6 +343,19 @@ def test_learned_positions_go_on_from_fixed_ones():
     assert "encoder.vit.pos_embed" in learned.no_weight_decay()
 
 
+def test_one_kind_of_relations_can_be_matched_alone():
+    data = batch(entered(), records(4))
+    both = entered()(data)
+    parts = {kind: entered(match=kind)(data) for kind in ("self", "cross")}
+    for kind, out in parts.items():
+        other = {"self": "cross", "cross": "self"}[kind]
+        torch.testing.assert_close(out.losses[f"match_{kind}"], both.losses[f"match_{kind}"])
+        assert f"match_{other}" not in out.losses
+        torch.testing.assert_close(out.total, both.total - both.losses[f"match_{other}"])
+    with pytest.raises(MethodError, match=r"method\.match=cross needs method\.genetics"):
+        entered(match="cross", genetics=[])
+
+
 def test_image_only_has_nothing_of_the_genome():
     method = entered(genetics=[])
     assert not [n for n, _ in method.named_parameters() if "gene" in n or "cross" in n or "embed_other" in n]
