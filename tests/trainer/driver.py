@@ -6,6 +6,7 @@ fine-tune is several runs):
     signal   {step, name, rank|group}  a signal to that rank, or by rank 0 to the whole process group
     loss     {step, value, rank}       the loss becomes nan or inf
     grad     {step, value, rank}       every gradient of that rank becomes nan or inf; the loss stays finite
+    features {splits, name, rank}      that signal to that rank once it has the features of so many splits (probes)
     full     {step, rank}              from that step on no file of this rank can grow beyond 1 kB
     block    {step, rank, seconds}     the forward pass of that step waits for so long (for ever without seconds)
     slow     {rank, seconds, step}     every save and evaluation takes so long, and once the wait for data
@@ -54,8 +55,26 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         return out
 
     Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
+    if "features" in faults:
+        signal_after(faults["features"])
     if "slow" in faults and mine(faults["slow"]):
         slow_down(faults["slow"])
+
+
+def signal_after(fault: dict[str, Any]) -> None:
+    """As `signal`, after the features of so many splits were computed."""
+    from trainer.downstream import frozen
+
+    extract, made = frozen.extract, [0]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found = extract(*args, **kwargs)
+        made[0] += 1
+        if made[0] == fault["splits"] and mine(fault):
+            os.kill(os.getpid(), getattr(signal, fault["name"]))
+        return found
+
+    frozen.extract = counted
 
 
 def planted_block(fault: dict[str, Any] | None, step: int) -> None:

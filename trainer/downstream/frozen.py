@@ -19,7 +19,8 @@ from trainer.downstream.predict import as_predictions
 from trainer.downstream.predictions import Predictions
 from trainer.downstream.targets import Targets, fitted
 from trainer.downstream.task import Task
-from trainer.runtime import Runtime
+from trainer.errors import Stopped
+from trainer.runtime import Runtime, StopFlag, agree_sum
 
 
 @dataclass
@@ -41,14 +42,20 @@ def frozen_predictions(
     primary: str,
     cache: Path,
     runtime: Runtime,
+    stop: StopFlag,
 ) -> Probed:
-    """Fits on the labelled training samples, chooses on the validation split, predicts the test split; once a seed."""
+    """Fits on the labelled training samples, chooses on the validation split, predicts the test split; once a seed.
+
+    Raises:
+        Stopped: a stop was asked for; the features of whole splits are kept.
+    """
     out = Probed([], [], 0)
     features: dict[str, np.ndarray] = {}
     for seed in task.protocol.seeds:
         if not features or not source.pretrained:
             # From scratch another seed is another encoder.
-            features = _features(task, source, data, fields, splits, cache, seed, runtime)
+            features = _features(task, source, data, fields, splits, cache, seed, runtime, stop)
+        stop_if_asked(stop, runtime)
         train = labelled(task, data, targets, splits[task.data.train], seed)
         own = fitted(task, targets, train)
         x_train = features[task.data.train][np.isin(splits[task.data.train], train)]
@@ -70,6 +77,7 @@ def _features(
     cache: Path,
     seed: int,
     runtime: Runtime,
+    stop: StopFlag,
 ) -> dict[str, np.ndarray]:
     """By split, the features of the samples that take part, [N, D]."""
     method = source.build(seed)
@@ -77,6 +85,7 @@ def _features(
     method.to(runtime.device)
     identity, found = identity_of(method), {}
     for split, at in splits.items():
+        stop_if_asked(stop, runtime)
         whole = extract(
             method,
             data,
@@ -89,6 +98,12 @@ def _features(
         )
         found[split] = whole.x_ND[np.isin(data.subset(split).indices, at)]
     return found
+
+
+def stop_if_asked(stop: StopFlag, runtime: Runtime) -> None:
+    """Ends on all ranks if one of them was asked to."""
+    if agree_sum({"stop": float(stop.asked is not None)}, runtime.device)["stop"]:
+        raise Stopped("stopped; the features that are done are kept. The same command goes on from there")
 
 
 def _answers(task: Task, targets: Targets, at: np.ndarray) -> np.ndarray:

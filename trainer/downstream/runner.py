@@ -78,7 +78,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         runtime.say(setting.leak.first_line)
     for why, n in setting.targets.left_out.items():
         runtime.say(f"{n} samples take no part: {why}")
-    measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime)
+    measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime, stop)
     about = {
         "method": setting.source.method_name,
         "mode": "finetune" if setting.finetunes else task.mode,
@@ -134,11 +134,11 @@ def _counts(setting: Setting, train: int) -> dict[str, int]:
     }
 
 
-def _frozen(setting: Setting, runtime: Runtime) -> Measured:
+def _frozen(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
     task = setting.task
     found = frozen_predictions(
         task, setting.source, setting.data, setting.targets, setting.fields, setting.splits, setting.metrics[0],
-        setting.out.parent / ".features", runtime,
+        setting.out.parent / ".features", runtime, stop,
     )  # fmt: skip
     return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from tests.trainer.downstream.conftest import Finetune
-from tests.trainer.launching import rows, series
+from tests.trainer.downstream.conftest import Finetune, tuning
+from tests.trainer.launching import ROOT, free_port, rows, series
 from trainer.downstream.predictions import Predictions
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -131,3 +134,53 @@ def test_kills_and_stops_change_no_number(pretrained: Pretrained, finetune: Fine
         a, b = load_file(out / file), load_file(tmp_path / "whole" / file)
         assert all(a[n].equal(b[n]) for n in a)
     assert len(rows(out / "seed-1" / "lr-0.003")) == 6
+
+
+def test_a_probe_stops_between_splits_and_goes_on_from_its_features(
+    pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+) -> None:
+    words = ["--task", "demo_subtype", "--method", "gimp", "--init", str(pretrained("gimp")), "--mode", "knn"]
+    stopped = finetune(
+        tmp_path / "run", *words, world=2, faults={"features": {"splits": 2, "name": "SIGUSR2", "rank": 1}}
+    )
+    assert stopped.codes == [75, 75], stopped.text
+    assert "The same command goes on" in stopped.outputs[0]
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".features").iterdir()}
+    assert sorted(n.split("-")[0] for n in kept) == ["train", "val"]
+    done = finetune(tmp_path / "run", *words)
+    assert done.codes == [0], done.text
+    assert {n: (tmp_path / ".features" / n).stat().st_mtime_ns for n in kept} == kept, "computed once"
+    whole = finetune(tmp_path / "other" / "run", *words)
+    assert whole.codes == [0], whole.text
+    assert final(tmp_path / "run") == final(tmp_path / "other" / "run")
+
+
+def test_the_launcher_of_deepspeed_starts_a_fine_tune(
+    pretrained: Pretrained, cohort: Path, demo_cohort: Path, tmp_path: Path
+) -> None:
+    """The command as a user gives it, two ranks: masks with genes as queries, and both controls."""
+    launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", "2", "--master_port", str(free_port())]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "MEDPAIR_CACHE": str(demo_cohort.parent), "PATH": path, "OMP_NUM_THREADS": "1"}
+    words = [
+        "--task",
+        "demo_lesions",
+        "--method",
+        "mgi",
+        "--init",
+        str(pretrained("mgi")),
+        "inputs=multimodal",
+        "output.width=16",
+    ]
+    more = ["output.decoder=two_way", "controls=[shuffled, missing]"]
+    done = subprocess.run(
+        [*launcher, "launch/finetune.py", *tuning(cohort, tmp_path / "run", *words, *more)],
+        cwd=ROOT, env=env, text=True, capture_output=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert done.stdout.count("tested once on") == 1, "rank 0 speaks for all"
+    assert {final(p.parent)["control"] for p in (tmp_path / "run").rglob("result.json")} == {
+        None,
+        "shuffled",
+        "missing",
+    }
