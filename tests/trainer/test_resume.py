@@ -45,3 +45,18 @@ def test_other_numbers_of_ranks_continue_the_sequence(stage: int, tmp_path: Path
     assert series(tmp_path / "moved", "step", "keys") == series(tmp_path / "whole", "step", "keys")
     for mine, theirs in zip(series(tmp_path / "moved", "loss"), series(tmp_path / "whole", "loss"), strict=True):
         assert mine[0] == pytest.approx(theirs[0], rel=1e-5)
+
+
+def test_sgd_goes_on_alike_and_says_that_its_momentum_is_bound_to_the_ranks(tmp_path: Path, demo_cohort: Path) -> None:
+    words = [*TINY, "steps=5", "checkpoint.every=2", "zero.stage=1", "optim.kind=sgd", "optim.lr=0.01"]
+    whole = launch(2, [*words, f"out={tmp_path / 'whole'}"], demo_cohort)
+    assert whole.codes == [0, 0], whole.text
+    cut = [*words, f"out={tmp_path / 'cut'}"]
+    died = launch(2, cut, demo_cohort, {"die": {"step": 4}})
+    assert died.codes == [-9, -9], died.text
+    alone = launch(1, cut, demo_cohort)
+    assert alone.codes == [2], alone.text
+    assert "DeepSpeed converts Adam's state, not SGD's; give it that number of ranks again" in alone.text
+    again = launch(2, cut, demo_cohort)
+    assert again.codes == [0, 0], again.text
+    assert series(tmp_path / "cut", *WHAT) == series(tmp_path / "whole", *WHAT)
