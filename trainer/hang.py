@@ -39,8 +39,11 @@ class Beat:
     collectives: int | None
     pulse: int
 
-    def __str__(self) -> str:
-        return f"rank {self.rank} on {self.node} (process {self.pid}): {self.phase} of step {self.step}, {self.seconds:.0f} s"
+    def told(self, silent: bool = False) -> str:
+        """Who, and where it stands, or stood when it was last heard of."""
+        place = f"{self.phase} of step {self.step}"
+        place = f"last heard of at {place}" if silent else f"{place}, {self.seconds:.0f} s"
+        return f"rank {self.rank} on {self.node} (process {self.pid}): {place}"
 
 
 def node_name() -> str:
@@ -160,12 +163,15 @@ def report(
     }
     who, how = missing(beats, silent, waiting)
     lines = [f"hang: {why}"]
-    lines += [f"missing: {beats[r]}: {how}{_state(beats[r])}" for r in who] or [f"missing: nobody: {how}"]
+    lines += [f"missing: {beats[r].told(r in silent)}: {how}{_state(beats[r])}" for r in who]
+    never = [r for r in range(world) if r not in beats]
+    lines += [f"missing: rank {r}: never heard of in this life" for r in never]
+    lines += [] if who or never else [f"missing: nobody: {how}"]
     for rank in range(world):
         beat = beats.get(rank)
         at = f", waits in {waiting[rank]}" if rank in waiting else ""
         count = f", {beat.collectives} collectives entered" if beat and beat.collectives is not None else ""
-        lines.append(f"  {beat}{count}{at}" if beat else f"  rank {rank}: never seen")
+        lines += [f"  {beat.told(rank in silent)}{count}{at}"] if beat else []
     for rank in who:
         stack = dumps.get(rank, "no stack: the process does not run\n")
         lines.append(f"stacks of rank {rank} on {beats[rank].node}:\n{stack}")

@@ -30,7 +30,7 @@ from typing import Any
 
 from trainer import hang
 from trainer.config import Health
-from trainer.errors import EXIT_BUG
+from trainer.errors import EXIT_BUG, UserError
 
 PAUSES = ("start", "data", "evaluate", "show", "save", "finish")
 FIRST_STEPS = 3  # kernels are chosen, buffers made
@@ -116,12 +116,21 @@ class Watchdog:
 
     @staticmethod
     def prepare(out: Path, health: Health) -> str:
-        """Makes the folder of beats and removes those of earlier lives; on rank 0. Returns the token."""
+        """Makes the folder of beats and removes those of earlier lives; on rank 0. Returns the token.
+
+        Raises:
+            UserError: it cannot be made.
+        """
         for old in out.glob(".beats-*"):
             shutil.rmtree(old, ignore_errors=True)
         token = uuid.uuid4().hex[:12]
         if health.hang_factor:
-            (out / f".beats-{token}").mkdir()
+            try:
+                (out / f".beats-{token}").mkdir()
+            except OSError as e:
+                raise UserError(
+                    f"out={out}: cannot be written ({e.strerror}); free space or give another out=FOLDER"
+                ) from e
         return token
 
     def close(self) -> None:

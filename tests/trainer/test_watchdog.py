@@ -13,7 +13,7 @@ import pytest
 
 from tests.trainer.launching import HERE, ROOT, TINY, free_port, launch, series
 from trainer.config import Health
-from trainer.hang import Beat, missing, read_beats, waits_in, write_beat
+from trainer.hang import Beat, missing, read_beats, report, waits_in, write_beat
 from trainer.watchdog import FIRST_STEPS, Clock, Watchdog
 
 HEALTH = Health(hang_factor=10, hang_floor=30, hang_pause=100)
@@ -83,6 +83,18 @@ def test_the_missing_rank_is_silent_or_behind_or_in_no_collective() -> None:
     assert nobody == []
     assert "network" in how
     assert missing({0: BEAT}, [], {})[0] == [0]
+
+
+def test_a_report_says_where_a_silent_rank_was_last_heard_of(tmp_path: Path) -> None:
+    beats = {0: replace(BEAT, node="n0"), 1: replace(BEAT, rank=1, step=5)}
+    text = report("late", beats, [1], {0: "waits in all_reduce\n..."}, tmp_path, 3)
+    assert text.splitlines()[:5] == [
+        "hang: late",
+        "missing: rank 1 on n1 (process 1): last heard of at forward and backward of step 5: its process does not answer",
+        "missing: rank 2: never heard of in this life",
+        "  rank 0 on n0 (process 1): forward and backward of step 7, 3 s, 50 collectives entered, waits in all_reduce",
+        "  rank 1 on n1 (process 1): last heard of at forward and backward of step 5, 50 collectives entered",
+    ]
 
 
 def test_a_later_life_takes_the_place_to_write_away(tmp_path: Path) -> None:
