@@ -40,7 +40,7 @@ def test_one_step_of_mgi_by_chunks_fits_in_4_gb():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_one_step_of_mgi_with_a_token_a_gene_fits_in_4_gb():
     """One Mamba block of four and two image blocks of twelve: each is recomputed in the backward pass, so that memory is that
     of one, and of the tokens between blocks (62 MB a block and sample)."""
