@@ -15,6 +15,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from trainer.downstream import legacy_metrics as legacy
 from trainer.downstream import segmentation_metrics as masks
 from trainer.downstream import weighted
 from trainer.downstream.predictions import KINDS, Kind, Predictions
@@ -279,7 +280,22 @@ def _segmentation() -> list[Metric]:
     ]  # fmt: skip
 
 
-METRICS: dict[str, Metric] = {m.name: m for m in (*_classification(), *_numbers(), *_segmentation())}
+def _legacy() -> list[Metric]:
+    where = "of each batch of 16 cases in the data set's order, mean over batches that have one"
+    return [
+        Metric(
+            "kappa_contig", ("ordinal",),
+            f"for comparison only, as ContIG's code has it: quadratic kappa {where}; grades by logits above 0.5, -1 without any",
+            True, legacy.over_batches(legacy.kappa),
+        ),
+        Metric(
+            "auc_contig", ("multilabel",), f"for comparison only, as ContIG's code has it: micro-averaged area under the ROC curve {where}",
+            True, legacy.over_batches(legacy.auc_micro),
+        ),
+    ]  # fmt: skip
+
+
+METRICS: dict[str, Metric] = {m.name: m for m in (*_classification(), *_numbers(), *_segmentation(), *_legacy())}
 
 # The metrics of a kind that a result holds; the first one is primary unless the task names another.
 DEFAULTS: dict[Kind, tuple[str, ...]] = {
