@@ -52,17 +52,26 @@ class TaskSamples(Data):
         return Plan(strategy, self.train, config.seed, config.global_batch, label=LABEL if self.balance else None)
 
     def check(self, config: Config, stage: Stage, world: int) -> None:
-        micro, accumulation = split_batch(config, world)
-        if stage.compares and accumulation > 1:
-            raise UserError(
-                f"protocol.micro_batch={micro}: Cox's likelihood ranks the samples of a batch, so {accumulation} parts would be "
-                f"another loss than one batch of {config.global_batch}: use protocol.micro_batch={config.global_batch // world}"
-            )
+        check_batch(config, stage.compares, world)
 
     def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Looks:  # type: ignore[override]
         assert self.held_back is not None
         assert isinstance(method, Downstream)
         return Looks(self.dataset, self.held_back, method, runtime, self.look_batch, config.data.workers)
+
+
+def check_batch(config: Config, compares: bool, world: int) -> None:
+    """Refuses a batch that the ranks cannot share, or parts of one whose samples are compared.
+
+    Raises:
+        UserError: with the sizes that would do.
+    """
+    micro, accumulation = split_batch(config, world)
+    if compares and accumulation > 1:
+        raise UserError(
+            f"protocol.micro_batch={micro}: Cox's likelihood ranks the samples of a batch, so {accumulation} parts would be "
+            f"another loss than one batch of {config.global_batch}: use protocol.micro_batch={config.global_batch // world}"
+        )
 
 
 class Looks:

@@ -15,8 +15,9 @@ from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
 from trainer.downstream.leak import LeakReport, check_leak
 from trainer.downstream.masks import check_masks
-from trainer.downstream.point import batch_size, metric_names
+from trainer.downstream.point import batch_size, engine_config, metric_names
 from trainer.downstream.results import code_hash, hash_of
+from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, read_targets
 from trainer.downstream.task import Task
 from trainer.errors import UserError
@@ -126,7 +127,18 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
             raise UserError(wrong)
         fitted(task, setting.targets, chosen)
         if setting.finetunes:
-            batch_size(task, len(chosen), setting.world)
+            batch = batch_size(task, len(chosen), setting.world)
+            config = engine_config(
+                task,
+                setting.source.method_name,
+                setting.out,
+                seed,
+                task.protocol.lr[0],
+                batch,
+                1,
+                str(setting.data.path),
+            )
+            check_batch(config, task.kind == "survival", setting.world)
     if task.kind == "segmentation":
         make_decoder(
             probe,

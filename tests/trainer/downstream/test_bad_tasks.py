@@ -84,6 +84,8 @@ def own(path: Path, **content: Any) -> str:
         (["label=severity", "positive=null"], "which task demo_subtype does not know (0, 1)"),
         (["positive=gamma"], "let `positive` be one of the two"),
         (["protocol.shots=500"], "training patients, protocol.shots asks for 500"),
+        (["protocol.micro_batch=3", "protocol.batch=8"], "does not divide"),
+        (["--task", "demo_survival", "protocol.micro_batch=4", "protocol.batch=8"], "use protocol.micro_batch=8"),
         (["data.test=val"], "three different splits are needed"),
         (["data.path=nowhere"], "nowhere: no dataset.json"),
         (["--init", "nowhere"], "nowhere is no run of pre-training"),

@@ -218,6 +218,36 @@ class TestTrained:
         if freeze == "encoder":
             assert rows(next((tmp_path / "run").rglob("lr-0.001")))[0]["grad_norm"] > 0
 
+    @pytest.mark.parametrize(
+        "more",
+        [["protocol.shots=1", "protocol.draw=seed"], ["protocol.balance=true", "protocol.batch=8"]],
+        ids=["shots", "balance"],
+    )
+    def test_few_patients_and_balanced_batches(
+        self, more: list[str], pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+    ) -> None:
+        import json
+
+        words = [
+            "--task",
+            "demo_subtype",
+            "--method",
+            "mrm_record",
+            "--init",
+            str(pretrained("mrm_record")),
+            "seeds=[0, 1]",
+        ]
+        ended = finetune(tmp_path / "run", *words, *more)
+        assert ended.codes == [0], ended.text
+        found = json.loads((tmp_path / "run" / "result.json").read_bytes())
+        keys = {s: rows(tmp_path / "run" / f"seed-{s}" / "lr-0.001")[0]["keys"] for s in (0, 1)}
+        assert keys[0] != keys[1]
+        if "protocol.shots=1" in more:
+            assert (found["shots"], found["fraction"], found["draw"]) == (1, None, "seed")
+            assert 2 <= found["n"]["train"] <= 4
+        else:
+            assert (found["shots"], found["fraction"]) == (None, 1.0)
+
     def test_the_grid_is_chosen_on_validation_and_the_best_look_is_kept(
         self, pretrained: Pretrained, finetune: Finetune, tmp_path: Path
     ) -> None:
