@@ -30,11 +30,12 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint  ## the fast subset
-	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks" -n 2
+	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm" -n 2
 
 test: lint  ## everything
-	$(BIN)/python -m pytest -q -m "not ranks" -n 2
-	$(BIN)/python -m pytest -q -m "ranks"
+	$(BIN)/python -m pytest -q -m "not ranks and not slurm" -n 2
+	$(BIN)/python -m pytest -q -m "ranks and not slurm"
+	$(BIN)/python -m pytest -q -m "slurm"
 
 clean:
 	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,21 +1,29 @@
-"""One real Slurm a session; the words that submit a small run to it."""
+"""One real Slurm a session; the words that submit a small run to it; the runs that others are compared with."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.jobs import Desk
-from tests.cluster.slurm_cluster import Cluster, missing
+from tests.cluster.jobs import RUN, Desk
+from tests.cluster.slurm_cluster import Cluster, missing, no_links
+from trainer.cluster.record import Record
+
+
+def unavailable(why: str | None) -> None:
+    """Skips; fails where the tests were told that they have to run (.ci/run does)."""
+    if why and os.environ.get("MEDPAIR_SLURM") == "required":
+        pytest.fail(f"MEDPAIR_SLURM=required, but {why}")
+    if why:
+        pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    why = missing()
-    if why:
-        pytest.skip(why)
+    unavailable(missing())
     cluster = Cluster(tmp_path_factory.mktemp("slurm") / "c")
     yield cluster
     cluster.stop()
@@ -25,3 +33,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def desk(cluster: Cluster, demo_cohort: Path) -> Desk:
     """A login node of the cluster."""
     return Desk(cluster, demo_cohort)
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory, demo_cohort: Path) -> Iterator[Desk]:
+    """A login node of a cluster whose nodes have links that can be cut."""
+    unavailable(missing())
+    why = no_links()
+    if why:
+        pytest.skip(why)
+    cluster = Cluster(tmp_path_factory.mktemp("slurm") / "l", nodes=3, links=True)
+    yield Desk(cluster, demo_cohort)
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Record]:
+    """Jobs on two nodes that nothing happens to, by ZeRO stage; submitted, not waited for."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {
+        stage: desk.submit("--nodes", 2, *RUN, f"zero.stage={stage}", f"out={folder / f'zero-{stage}'}")
+        for stage in (1, 2, 3)
+    }

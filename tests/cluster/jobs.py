@@ -1,4 +1,4 @@
-"""A login node for tests: submits with launch/slurm.py, waits for events, reads what runs left."""
+"""A login node for tests: submits with launch/slurm.py, waits for events, holds runs still, reads what they left."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ import contextlib
 import io
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from launch import slurm
-from tests.cluster.slurm_cluster import Cluster, until
+from tests.cluster.slurm_cluster import Cluster, kill, until
 from trainer.cluster.record import Record, newest
 from trainer.tracking import read_metrics
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 # Small enough that a start costs more than its training; steps enough to be interrupted in.
 TINY = [
     "--method", "gimp", "method.dim=16", "method.heads=2", "method.window=24", "method.landmarks=8", "method.groups=4",
     "method.dropout=0.1", "global_batch=8", "epochs=null", "stages.gene.epochs=0", "optim.lr=1e-3", "log.tensorboard=false",
     "data.val_split=''", "data.workers=2",
 ]  # fmt: skip
+STEPS, EVERY, AT = 120, 30, 40
+RUN = ["pretrain", *TINY, f"steps={STEPS}", f"checkpoint.every={EVERY}"]
 WHAT = ("step", "loss", "loss/rec", "loss/triplet", "grad_norm", "lr", "keys")
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"}
+# Waiting has no cost but for a test that fails: room for a machine that does other things.
+LIMIT = 420
 
 
 class Desk:
-    """Commands of launch/slurm.py in this process, as a user of the cluster gives them."""
+    """Commands of launch/slurm.py as a user of the cluster gives them: in this process, or in the login node's namespace."""
 
     def __init__(self, cluster: Cluster, cache: Path):
         self.cluster = cluster
@@ -37,51 +50,95 @@ class Desk:
         }
         self.env = {**cluster.env, **extra}
         self.cache = cache
+        self.lock = threading.Lock()
+        """Environment and output belong to the whole process."""
 
     @contextlib.contextmanager
-    def environment(self) -> Iterator[None]:
+    def environment(self, **more: str) -> Iterator[None]:
         before = dict(os.environ)
         os.environ.clear()
-        os.environ.update(self.env)
+        os.environ.update(self.env | more)
         try:
             yield
         finally:
             os.environ.clear()
             os.environ.update(before)
 
-    def run(self, *words: Any) -> tuple[int, str]:
+    def run(self, *words: Any, **environ: str) -> tuple[int, str]:
         """Exit status and output of `launch/slurm.py WORDS`."""
+        said = [str(w) for w in words]
+        if self.cluster.links:
+            command = self.cluster.on("ctl", [sys.executable, "launch/slurm.py", *said])
+            done = subprocess.run(
+                command, env=self.env | environ, cwd=ROOT, text=True, capture_output=True, timeout=120
+            )
+            return done.returncode, done.stdout + done.stderr
         out, err = io.StringIO(), io.StringIO()
-        with self.environment(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = slurm.main([str(w) for w in words])
+        with self.lock, self.environment(**environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = slurm.main(said)
         return code, out.getvalue() + err.getvalue()
 
     def submit(self, *words: Any) -> Record:
-        code, said = self.run(*words)
-        assert code == 0, said
-        run = next(str(w).removeprefix("out=") for w in words if str(w).startswith("out="))
-        return newest(Path(run))[0]
+        """Submits a run with an `out=` or a sweep with an `--out`."""
+        said = [str(w) for w in words]
+        code, text = self.run(*said)
+        assert code == 0, text
+        out = [w.removeprefix("out=") for w in said if w.startswith("out=")] or [said[said.index("--out") + 1]]
+        return newest(Path(out[0]))[0]
 
-    def ended(self, record: Record, limit: float = 240) -> str:
+    def ended(self, record: Record, limit: float = LIMIT) -> str:
         """The state in which the job ended, once it has."""
-        final = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"}
 
         def look() -> str:
             state = self.cluster.state(record.job)
-            return state if state in final else ""
+            return state if state in FINAL else ""
 
         try:
-            return until(f"job {record.job} ends", look, limit, 0.3)
+            return until(f"job {record.job} ends", look, limit, 0.5)
         except TimeoutError as e:
             raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
 
-    def reached(self, record: Record, step: int, limit: float = 120) -> None:
-        """Waits until the run has logged that step."""
-        until(f"step {step} of {record.run}", lambda: last_step(record.run) >= step, limit, 0.05)
+    def reached(self, record: Record, step: int, limit: float = LIMIT, every: float = 0.02) -> int:
+        """Waits until the run has logged that step; returns the step it is at."""
+        try:
+            return until(f"step {step} of {record.run}", lambda: at_least(record.run, step), limit, every)
+        except TimeoutError as e:
+            raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
+
+    @contextlib.contextmanager
+    def held(self, record: Record, step: int = AT, world: int = 2) -> Iterator[dict[int, psutil.Process]]:
+        """All ranks of a run, stopped by SIGSTOP soon after that step, so that what is done to it comes in mid-run for sure."""
+        self.reached(record, 1, every=0.1)
+        ranks = self.cluster.tasks(record.job)
+        assert sorted(ranks) == list(range(world)), f"ranks {sorted(ranks)} of job {record.job}\n{self.log(record)}"
+        self.reached(record, step)
+        for p in ranks.values():
+            kill(p, signal.SIGSTOP)
+        try:
+            yield ranks
+        finally:
+            for p in ranks.values():
+                kill(p, signal.SIGCONT)
 
     def log(self, record: Record) -> str:
         files = sorted(record.folder.glob("*_log.out"))
         return "\n".join(f"--- {f.name}\n{f.read_text()[-3000:]}" for f in files)
+
+
+def pending(p: psutil.Process, *numbers: signal.Signals) -> bool:
+    """Whether one of these signals waits for a process that is held still; true as well once it has gone."""
+    try:
+        text = Path(f"/proc/{p.pid}/status").read_text()
+    except OSError:
+        return True
+    masks = [int(m, 16) for m in re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", text, re.M)]
+    return any(mask >> (n - 1) & 1 for mask in masks for n in numbers) or not p.is_running()
+
+
+def at_least(run: Path, step: int) -> int:
+    """The last step that was logged, if it is that far; else 0."""
+    now = last_step(run)
+    return now if now >= step else 0
 
 
 def last_step(run: Path) -> int:
@@ -94,3 +151,18 @@ def last_step(run: Path) -> int:
 
 def series(run: Path, *names: str) -> list[tuple[Any, ...]]:
     return [tuple(row[n] for n in names) for row in read_metrics(run)]
+
+
+def begun(record: Record) -> int:
+    """How many lives a job has begun."""
+    return sum(e["event"] == "begin" for e in record.lives)
+
+
+def went_on_from(record: Record) -> list[int]:
+    """The steps that later lives went on from, as they say."""
+    return [int(n) for n in re.findall(r"going on from \S+ \(step (\d+)\)", main_log(record))]
+
+
+def main_log(record: Record) -> str:
+    """Output of rank 0 over all lives."""
+    return (record.folder / f"{record.job}_0_log.out").read_text()

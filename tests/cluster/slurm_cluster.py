@@ -3,8 +3,8 @@
 Virtual nodes (`slurmd -N`) share the host's network, or, with `links=True`, live in network namespaces joined by a bridge, so that a
 link can be cut. Nothing outside the folder is written, but /etc/netns/NAME of the namespaces, which go again.
 
-Partitions: main (n1..), low and high on the same two nodes (high preempts low by requeueing), gpu (two GPUs that are device files
-only), elsewhere (a node of another host, never up).
+Partitions: main (n1..), low and high on the same two nodes (high preempts low by requeueing), frail (two nodes to be killed), gpu (two
+GPUs that are device files only), elsewhere (a node of another host, never up). Every node says that it has eight cores, whatever there is.
 """
 
 from __future__ import annotations
@@ -34,6 +34,28 @@ def missing() -> str | None:
     if absent:
         return f"{', '.join(absent)} not installed (apt-get install slurmctld slurmd slurm-client munge)"
     return None if os.geteuid() == 0 else "a test cluster of its own wants root (virtual nodes, munge key)"
+
+
+def no_links() -> str | None:
+    """Why no network namespaces can be made here, or None."""
+    if not shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+        return "no `ip` (apt-get install iproute2)"
+    name = f"mp{os.getpid()}try"
+    made = subprocess.run(["ip", "netns", "add", name], text=True, capture_output=True)
+    if made.returncode:
+        return f"no network namespaces here: {made.stderr.strip()}"
+    try:
+        pair = f"ip -n {name} link add v0 type veth peer name v1".split()
+        bridge = f"ip -n {name} link add b0 type bridge".split()
+        for words in (pair, bridge):
+            done = subprocess.run(words, text=True, capture_output=True)
+            if done.returncode:
+                return f"no virtual links here: {done.stderr.strip()}"
+        inside = ["ip", "netns", "exec", name, "unshare", "--uts", "hostname", "n1"]
+        done = subprocess.run(inside, text=True, capture_output=True)
+        return f"no host names of their own here: {done.stderr.strip()}" if done.returncode else None
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def until(what: str, probe: Callable[[], T], limit: float = 60, every: float = 0.1) -> T:
@@ -95,7 +117,7 @@ SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=8
-KillWait=10
+KillWait={kill_wait}
 MinJobAge=86400
 FirstJobId={first}
 GresTypes=gpu
@@ -110,7 +132,7 @@ class Cluster:
         self.root, self.links = root, links
         self.tag = f"mp{os.getpid()}{'l' if links else ''}"
         self.main = [f"n{i}" for i in range(1, nodes + 1)]
-        self.others = [] if links else ["p1", "p2", "g1"]
+        self.others = [] if links else ["p1", "p2", "f1", "f2", "g1"]
         self.namespaces: list[str] = []
         self.daemons: list[psutil.Process] = []
         for name in ("state", "log", "pid", "munge", *(f"spool/{n}" for n in self.names)):
@@ -152,6 +174,8 @@ class Cluster:
             address="10.77.0.254" if self.links else "127.0.0.1",
             port=ports[0],
             root=root,
+            # A rank that waits for a lost one is deaf to TERM; a rank that saves on a busy machine takes a while.
+            kill_wait=5 if self.links else 60,
             first=int(time.time()) % 900_000 + 1000,  # job ids of an earlier cluster must not come again
         )
         for i, (name, port) in enumerate(zip(self.names, ports[1:], strict=True), 1):
@@ -161,8 +185,9 @@ class Cluster:
         text += f"PartitionName=main Nodes={','.join(self.main)} Default=YES MaxTime=2:00:00\n"
         if self.others:
             text += "NodeName=e1 NodeAddr=127.0.101.1 State=FUTURE\nPartitionName=elsewhere Nodes=e1\n"
-            text += "PartitionName=low Nodes=p1,p2 PriorityTier=1 GraceTime=30\n"
-            text += "PartitionName=high Nodes=p1,p2 PriorityTier=10 PreemptMode=OFF\nPartitionName=gpu Nodes=g1\n"
+            text += "PartitionName=low Nodes=p1,p2 PriorityTier=1 GraceTime=120\n"
+            text += "PartitionName=high Nodes=p1,p2 PriorityTier=10 PreemptMode=OFF\n"
+            text += "PartitionName=frail Nodes=f1,f2\nPartitionName=gpu Nodes=g1\n"
             for i in range(2):  # the null device: there to be counted
                 os.mknod(root / f"gpu{i}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
             (root / "gres.conf").write_text(f"NodeName=g1 Name=gpu File={root}/gpu[0-1]\n")
@@ -242,13 +267,19 @@ class Cluster:
         return self.job(job).get("JobState", "")
 
     def tasks(self, job: str) -> dict[int, psutil.Process]:
-        """Processes of a job's training, by rank."""
+        """Training processes of a job (of an element of an array, as `scontrol` names it), by rank."""
+        element = job.partition("_")[::2]
         found = {}
         for p in psutil.process_iter(["cmdline"]):
             try:
-                if any("pretrain.py" in w for w in p.info["cmdline"] or []):
+                if any(w.endswith(("launch/pretrain.py", "launch/finetune.py")) for w in p.info["cmdline"] or []):
                     env = p.environ()
-                    if env.get("SLURM_JOB_ID") == job and "RANK" in env and p.status() != psutil.STATUS_ZOMBIE:
+                    name = (
+                        env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID"),
+                        env.get("SLURM_ARRAY_TASK_ID", ""),
+                    )
+                    mine = env.get("SLURM_CONF") == self.env["SLURM_CONF"] and p.status() != psutil.STATUS_ZOMBIE
+                    if mine and name == element and "RANK" in env:
                         found[int(env["RANK"])] = p
             except psutil.Error:
                 continue
