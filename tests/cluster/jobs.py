@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -22,6 +22,7 @@ from tests.cluster.slurm_cluster import Cluster, kill, until
 from trainer.cluster.record import Record, newest
 from trainer.tracking import read_metrics
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Small enough that a start costs more than its training; steps enough to be interrupted in.
 TINY = [
@@ -86,32 +87,39 @@ class Desk:
         out = [w.removeprefix("out=") for w in said if w.startswith("out=")] or [said[said.index("--out") + 1]]
         return newest(Path(out[0]))[0]
 
-    def ended(self, record: Record, limit: float = LIMIT) -> str:
+    def wait(self, what: str, record: Record, probe: Callable[[], T], every: float) -> T:
+        """`until`, with what the job said when it is not."""
+        try:
+            return until(f"{what} of job {record.job}", probe, LIMIT, every)
+        except TimeoutError as e:
+            raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
+
+    def ended(self, record: Record) -> str:
         """The state in which the job ended, once it has."""
 
         def look() -> str:
             state = self.cluster.state(record.job)
             return state if state in FINAL else ""
 
-        try:
-            return until(f"job {record.job} ends", look, limit, 0.5)
-        except TimeoutError as e:
-            raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
+        return self.wait("the end", record, look, 0.5)
 
-    def reached(self, record: Record, step: int, limit: float = LIMIT, every: float = 0.02) -> int:
-        """Waits until the run has logged that step; returns the step it is at."""
-        try:
-            return until(f"step {step} of {record.run}", lambda: at_least(record.run, step), limit, every)
-        except TimeoutError as e:
-            raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
+    def reached(self, record: Record, step: int, part: str = "") -> int:
+        """Waits until the run (or that folder of it) has logged that step; returns the step it is at."""
+        return self.wait(f"step {step}", record, lambda: at_least(record.run / part, step), 0.02)
 
     @contextlib.contextmanager
-    def held(self, record: Record, step: int = AT, world: int = 2) -> Iterator[dict[int, psutil.Process]]:
-        """All ranks of a run, stopped by SIGSTOP soon after that step, so that what is done to it comes in mid-run for sure."""
-        self.reached(record, 1, every=0.1)
-        ranks = self.cluster.tasks(record.job)
-        assert sorted(ranks) == list(range(world)), f"ranks {sorted(ranks)} of job {record.job}\n{self.log(record)}"
-        self.reached(record, step)
+    def held(
+        self, record: Record, step: int = AT, world: int = 2, part: str = ""
+    ) -> Iterator[dict[int, psutil.Process]]:
+        """All ranks of a run, stopped by SIGSTOP soon after that step (of that part), so that what is done to it comes in mid-run."""
+        ranks: dict[int, psutil.Process] = {}
+
+        def here() -> bool:
+            ranks.update(self.cluster.tasks(record.job))
+            return sorted(ranks) == list(range(world))
+
+        self.wait(f"{world} ranks", record, here, 0.3)
+        self.reached(record, step, part=part)
         for p in ranks.values():
             kill(p, signal.SIGSTOP)
         try:
@@ -133,6 +141,11 @@ def pending(p: psutil.Process, *numbers: signal.Signals) -> bool:
         return True
     masks = [int(m, 16) for m in re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", text, re.M)]
     return any(mask >> (n - 1) & 1 for mask in masks for n in numbers) or not p.is_running()
+
+
+def told(ranks: dict[int, psutil.Process]) -> None:
+    """A signal to stop has come to every rank of a run that is held still."""
+    until("signals", lambda: all(pending(p, signal.SIGUSR2, signal.SIGTERM) for p in ranks.values()), 120)
 
 
 def at_least(run: Path, step: int) -> int:

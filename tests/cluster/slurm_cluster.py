@@ -184,7 +184,7 @@ class Cluster:
             text += f"NodeName={name} {where} Port={port}{gres}\n"
         text += f"PartitionName=main Nodes={','.join(self.main)} Default=YES MaxTime=2:00:00\n"
         if self.others:
-            text += "NodeName=e1 NodeAddr=127.0.101.1 State=FUTURE\nPartitionName=elsewhere Nodes=e1\n"
+            text += "NodeName=e1 NodeAddr=127.0.101.1 State=DOWN\nPartitionName=elsewhere Nodes=e1\n"
             text += "PartitionName=low Nodes=p1,p2 PriorityTier=1 GraceTime=120\n"
             text += "PartitionName=high Nodes=p1,p2 PriorityTier=10 PreemptMode=OFF\n"
             text += "PartitionName=frail Nodes=f1,f2\nPartitionName=gpu Nodes=g1\n"

@@ -6,7 +6,6 @@ cases run at the same time, spread over ZeRO 1 to 3.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.jobs import EVERY, RUN, STEPS, WHAT, Desk, begun, last_step, pending, series, went_on_from
+from tests.cluster.jobs import EVERY, RUN, STEPS, WHAT, Desk, begun, last_step, series, told, went_on_from
 from tests.cluster.slurm_cluster import kill, until
 from trainer.cluster.record import Record
 
@@ -34,11 +33,6 @@ class Case:
     graceful: bool = True
     after: Callable[[Desk, Record], None] = lambda desk, record: None
     """Once the ranks may move again."""
-
-
-def told(ranks: Ranks) -> None:
-    """The signal has come to every rank."""
-    until("signals", lambda: all(pending(p, signal.SIGUSR2, signal.SIGTERM) for p in ranks.values()), 120)
 
 
 def signalled(desk: Desk, record: Record, ranks: Ranks) -> None:

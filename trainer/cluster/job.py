@@ -6,6 +6,9 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import EXIT_STOPPED
 
 # Held back until the program has its own handlers (trainer/runtime.StopFlag), or a signal during start-up would kill it.
 HELD = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
@@ -29,6 +32,9 @@ class Task:
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         for number in HELD:
             signal.signal(number, signal.SIG_DFL)
+        if (Path(self.folder) / "cancel").exists():
+            # Asked for before there was a task to signal. Without a word to submitit, which would write a result.
+            os._exit(EXIT_STOPPED)
         found = rendezvous(os.environ)
         os.environ.update(found)
         print(header(found), flush=True)

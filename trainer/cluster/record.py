@@ -122,7 +122,11 @@ def newest(out: Path) -> list[Record]:
     return records(found[-1])
 
 
+# What a run or a fine-tune brings to safety; a fine-tune's trainings are two folders down (seed-S/lr-R).
+KEPT = ("checkpoints/step-*/manifest.json", "weights.safetensors", "point.json", "result.json")
+
+
 def progress(run: Path) -> int:
-    """Newest of what a run has brought to safety, as a time in ns: a checkpoint, a stage, a result. 0 when there is nothing."""
-    kept = ("checkpoints/step-*/manifest.json", "weights.safetensors", "result.json")
-    return max((p.stat().st_mtime_ns for k in kept for pattern in (k, f"*/{k}") for p in run.glob(pattern)), default=0)
+    """Newest of what a run has brought to safety, as a time in ns: a checkpoint, a training, a result. 0 when there is nothing."""
+    found = (p for kept in KEPT for depth in ("", "*/", "*/*/") for p in run.glob(depth + kept))
+    return max((p.stat().st_mtime_ns for p in found), default=0)

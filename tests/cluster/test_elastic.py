@@ -1,0 +1,39 @@
+"""A run that goes on with another number of nodes: 2, then 1, then 4, by `cancel` and the same command again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.jobs import RUN, STEPS, Desk, last_step, main_log, series, told
+from trainer.cluster.record import Record
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_two_nodes_then_one_then_four_see_the_same_samples(
+    desk: Desk, undisturbed: dict[int, Record], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    lives = []
+    for nodes, at in ((2, 20), (1, 50), (4, None)):
+        record = desk.submit("--nodes", nodes, *RUN, "zero.stage=2", f"out={out}")
+        lives.append(record)
+        if at is not None:
+            with desk.held(record, at, world=nodes) as ranks:
+                code, said = desk.run("cancel", out)
+                assert (code, "saves and ends" in said) == (0, True), said
+                told(ranks)
+                reached = last_step(out)
+            assert desk.ended(record) == "COMPLETED", desk.log(record)
+            assert record.status.state == "cancelled"
+            assert (out / "checkpoints" / "latest").read_text().strip() == f"step-{reached + 1:08d}"
+    assert desk.ended(lives[-1]) == "COMPLETED", desk.log(lives[-1])
+    assert lives[-1].status.state == "done"
+    # Converted by itself, once a change; nothing of it is left.
+    assert [main_log(r).count("converting it") for r in lives] == [0, 1, 1]
+    assert not list((out / "checkpoints").glob(".*"))
+    assert desk.ended(undisturbed[1]) == "COMPLETED"
+    assert series(out, "step", "keys") == series(undisturbed[1].run, "step", "keys")
+    assert len(series(out, "step")) == STEPS
