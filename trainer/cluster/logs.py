@@ -19,18 +19,32 @@ class RankLog:
     def __init__(self, path: Path, rank: int):
         self.path, self.rank, self.node = path, rank, "?"
         self._at, self._rest = 0, ""
+        self._start: list[str] = []
 
-    def read(self) -> Iterator[str]:
+    def read(self, last: bool = False) -> Iterator[str]:
+        """What has come since; with `last` also what will not be completed any more."""
         with open(self.path, errors="replace") as f:
             f.seek(self._at)
             text = self._rest + f.read()
             self._at = f.tell()
         *lines, self._rest = text.split("\n")
         for line in lines:
+            # submitit speaks before the task does, which alone knows the node of this life.
+            if line.startswith("submitit INFO"):
+                self._start.append(line)
+                continue
             found = HEADER.match(line)
             if found:
                 self.node = found.group(2)
+            yield from self._marked(line)
+        if last:
+            yield from self._marked(*([self._rest] if self._rest else []))
+            self._rest = ""
+
+    def _marked(self, *lines: str) -> Iterator[str]:
+        for line in (*self._start, *lines):
             yield f"[rank {self.rank} {self.node}] {line}"
+        self._start.clear()
 
 
 def rank_logs(record: Record) -> list[RankLog]:
@@ -46,7 +60,7 @@ def rank_logs(record: Record) -> list[RankLog]:
 def lines(record: Record) -> Iterator[str]:
     """What has been written so far, rank by rank."""
     for log in rank_logs(record):
-        yield from log.read()
+        yield from log.read(last=True)
 
 
 def follow(record: Record, ended: Callable[[], bool], look_every: float = LOOK_EVERY) -> Iterator[str]:
@@ -57,7 +71,7 @@ def follow(record: Record, ended: Callable[[], bool], look_every: float = LOOK_E
         for log in rank_logs(record):
             logs.setdefault(log.rank, log)
         for rank in sorted(logs):
-            yield from logs[rank].read()
+            yield from logs[rank].read(last)
         if last:
             return
         time.sleep(look_every)

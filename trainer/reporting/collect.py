@@ -81,6 +81,7 @@ def _running(folder: Path) -> Running | None:
     if not isinstance(content, dict):
         return None
     config = content.get("config", content)
+    config = config.get("about", config) if isinstance(config, dict) else config
     if not isinstance(config, dict) or not config.get("task"):
         return None
     newest = max(p.stat().st_mtime for p in folder.iterdir())

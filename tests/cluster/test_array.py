@@ -1,0 +1,67 @@
+"""A sweep as a job array: six fine-tunes, one of them killed; `compare` reads what is there while others still run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from launch import compare
+from tests.cluster.jobs import Desk, begun
+from tests.cluster.slurm_cluster import kill
+from trainer.cluster.record import Record, newest
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+PART = "seed-0/lr-0.001"
+STEPS = 60
+WORDS = ["--task", "demo_subtype", "--method", "gimp", "protocol.seeds=[0]", "protocol.lr=[1e-3]", f"protocol.steps={STEPS}",
+         "protocol.batch=8", "protocol.evaluations=2", "checkpoint.every=5", "log.tensorboard=false"]  # fmt: skip
+
+
+def compared(sweep: Path, out: Path) -> list[dict[str, str]]:
+    """Lines of compare.csv for the task's primary metric."""
+    assert compare.main([str(sweep), "--out", str(out), "--draws", "100"]) == 0
+    with open(out / "compare.csv", newline="") as f:
+        return [row for row in csv.DictReader(f) if row["metric"] == "auc"]
+
+
+def test_six_points_one_of_them_killed(desk: Desk, undisturbed: dict[int, Record], tmp_path: Path) -> None:
+    assert desk.ended(undisturbed[1]) == "COMPLETED"
+    file, out = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    grid = {"--mode": ["finetune", "scratch"], "protocol.fraction": [0.25, 0.5, 1.0]}
+    words = [*WORDS, "--init", str(undisturbed[1].run)]
+    file.write_text(yaml.safe_dump({"command": "finetune", "words": words, "grid": grid}))
+    desk.submit("--parallel", 3, "sweep", file, "--out", out)
+    points = newest(out)
+    assert len(points) == 6
+
+    # The first is killed in mid-run; the second is held still until the others are done.
+    with desk.held(points[0], 10, world=1, part=PART) as ranks:
+        kill(ranks[0])
+    with desk.held(points[1], 10, world=1, part=PART):
+        for point in (points[0], *points[2:]):
+            assert desk.ended(point) == "COMPLETED", desk.log(point)
+        assert len(compared(out, tmp_path / "early")) == 5
+        code, said = desk.run("status", out)
+        assert code == 0
+        assert [line.split()[1] for line in said.splitlines() if str(points[0].job).split("_")[0] in line] == [
+            "done", "running", "done", "done", "done", "done",
+        ], said  # fmt: skip
+    assert desk.ended(points[1]) == "COMPLETED", desk.log(points[1])
+    assert [p.status.state for p in points] == ["done"] * 6
+    assert [begun(p) for p in points] == [2, 1, 1, 1, 1, 1]
+    rows = compared(out, tmp_path / "late")
+    assert sorted({(r["mode"], float(r["fraction"])) for r in rows}) == [
+        (mode, share) for mode in grid["--mode"] for share in grid["protocol.fraction"]
+    ]
+    assert len(rows) == 6
+
+    # The sweep's own books agree, and there is nothing left to submit.
+    books = [json.loads((p.run / "status.json").read_bytes()) for p in points]
+    assert [b["state"] for b in books] == ["done"] * 6
+    assert [b["attempts"] for b in books] == [2, 1, 1, 1, 1, 1]
+    code, said = desk.run("sweep", file, "--out", out)
+    assert (code, "all 6 points" in said) == (2, True), said
