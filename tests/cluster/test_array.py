@@ -28,7 +28,9 @@ def compared(sweep: Path, out: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(f) if row["metric"] == "auc"]
 
 
-def test_six_points_one_of_them_killed(desk: Desk, undisturbed: dict[int, Record], tmp_path: Path) -> None:
+def test_six_points_one_of_them_killed(
+    desk: Desk, undisturbed: dict[int, Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert desk.ended(undisturbed[1]) == "COMPLETED"
     file, out = tmp_path / "sweep.yaml", tmp_path / "sweep"
     grid = {"--mode": ["finetune", "scratch"], "protocol.fraction": [0.25, 0.5, 1.0]}
@@ -45,19 +47,21 @@ def test_six_points_one_of_them_killed(desk: Desk, undisturbed: dict[int, Record
         for point in (points[0], *points[2:]):
             assert desk.ended(point) == "COMPLETED", desk.log(point)
         assert len(compared(out, tmp_path / "early")) == 5
+        assert "1 runs without one yet" in capsys.readouterr().out
         code, said = desk.run("status", out)
         assert code == 0
-        assert [line.split()[1] for line in said.splitlines() if str(points[0].job).split("_")[0] in line] == [
-            "done", "running", "done", "done", "done", "done",
-        ], said  # fmt: skip
+        rows = [line.split() for line in said.splitlines() if f"  {points[0].job.partition('_')[0]}_" in line]
+        assert [row[1] for row in rows] == ["done", "running", *["done"] * 4], said
+        assert [row[2] for row in rows] == ["1", *["0"] * 5], said  # restarts
+        assert 10 <= int(rows[1][3]) < STEPS, said
     assert desk.ended(points[1]) == "COMPLETED", desk.log(points[1])
     assert [p.status.state for p in points] == ["done"] * 6
     assert [begun(p) for p in points] == [2, 1, 1, 1, 1, 1]
-    rows = compared(out, tmp_path / "late")
-    assert sorted({(r["mode"], float(r["fraction"])) for r in rows}) == [
+    late = compared(out, tmp_path / "late")
+    assert sorted({(r["mode"], float(r["fraction"])) for r in late}) == [
         (mode, share) for mode in grid["--mode"] for share in grid["protocol.fraction"]
     ]
-    assert len(rows) == 6
+    assert len(late) == 6
 
     # The sweep's own books agree, and there is nothing left to submit.
     books = [json.loads((p.run / "status.json").read_bytes()) for p in points]

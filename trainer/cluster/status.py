@@ -34,6 +34,8 @@ class Report:
     samples_per_s: float | None = None
     seconds_left: float | None = None
     loss: float | None = None
+    part: str = ""
+    """Of a fine-tune, the training that the steps are of."""
 
 
 def report(record: Record, asked: client.JobInfo | None = None, ask: bool = True) -> Report:
@@ -57,8 +59,9 @@ def report(record: Record, asked: client.JobInfo | None = None, ask: bool = True
 
 
 def _of_metrics(out: Report, record: Record) -> None:
-    rows = read_metrics(record.run)
-    out.steps = _total(record)
+    folder = _training(record.run)
+    rows = read_metrics(folder)
+    out.steps, out.part = _total(record), str(folder.relative_to(record.run)) if folder != record.run else ""
     if not rows:
         return
     last = rows[-1]
@@ -69,6 +72,12 @@ def _of_metrics(out: Report, record: Record) -> None:
     batch = _global_batch(record)
     if out.steps and batch and out.samples_per_s and out.step is not None and out.state == "running":
         out.seconds_left = max(0, out.steps - out.step) * batch / out.samples_per_s
+
+
+def _training(run: Path) -> Path:
+    """The folder that a run's steps are written to: of a fine-tune, that of its newest training."""
+    found = list(run.glob("seed-*/lr-*/metrics.jsonl"))
+    return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else run
 
 
 def _total(record: Record) -> int | None:
@@ -123,7 +132,7 @@ def _lines(r: Report) -> list[str]:
     if r.step is not None:
         total = f" of {r.steps}" if r.steps else ""
         loss = f", loss {r.loss:.4f}" if isinstance(r.loss, float) else ""
-        lines.append(f"  step      {r.step}{total}{loss}")
+        lines.append(f"  step      {r.step}{total}{loss}" + (f" ({r.part})" if r.part else ""))
     if r.samples_per_s:
         lines.append(f"  speed     {r.samples_per_s:.1f} samples/s")
     if r.seconds_left is not None:
