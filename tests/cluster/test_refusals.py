@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.jobs import RUN, Desk
 from trainer.errors import EXIT_USER
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 CASES = {
     "no such partition": (["--partition", "mian"], "--partition mian: no such partition; did you mean 'main'?"),
     "nothing like it": (["--partition", "xyz"], "--partition xyz: no such partition; there are "),

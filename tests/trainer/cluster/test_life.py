@@ -116,9 +116,10 @@ def test_an_orphans_end_changes_nothing(record: Record, slurm: Commands) -> None
     slurm.job("RUNNING", 1)
     begin(record.folder, HERE)
     begin(record.folder, HERE | {"SLURM_RESTART_COUNT": "1"})
-    before = record.status
-    assert end(record.folder, 1, HERE) == 1
-    assert record.status == before
+    before = record.status, record.lives
+    for code in (0, 1, 2, 75):
+        assert end(record.folder, code, HERE) == code
+        assert (record.status, record.lives) == before
     assert requeues(slurm) == 0
 
 
