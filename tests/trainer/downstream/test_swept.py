@@ -15,7 +15,7 @@ from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.test_sweep import command, ended, kill, runs_of, started, status, until
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(900)]
-LONG = ["seeds=[0, 1]", "protocol.steps=100", "protocol.evaluations=2", "checkpoint.every=40", "log.every=10"]
+LONG = ["seeds=[0, 1]", "protocol.steps=60", "protocol.evaluations=2", "checkpoint.every=25", "log.every=10"]
 SHORT = ["protocol.batch=4", "protocol.lr=1e-3", "data.workers=1", "bootstrap.draws=100"]
 
 
@@ -42,7 +42,7 @@ def test_a_sweep_of_fine_tunes_goes_on(
     assert (half / "seed-0" / "lr-0.001" / "point.json").exists()
 
     sweep = started(demo_cohort, command(file, out))
-    until(sweep, whole / "log.txt", "step 10/100")
+    until(sweep, whole / "log.txt", "step 10/60")
     sweep.send_signal(signal.SIGTERM)
     code, said = ended(sweep)
     assert code == 75, said
