@@ -77,7 +77,10 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     steps = iter(loader.iterate())
     batches = [next(steps).micro[0] for _ in range(per_epoch)]
     steps.close()
-    leg = Leg(plan, 0, per_epoch, 10**9, loader, lambda e, s: [], None, {}, *[lambda: None] * 3)
+    never, nothing = 10**9, (lambda: None)
+    leg = Leg(
+        plan, 0, per_epoch, never, never, loader, lambda e, s: [], None, lambda *_: {}, {}, nothing, nothing, nothing
+    )
     progress, tracker = Progress(), Tracker(out_folder(config), runtime, 0, most, 10**9, True)
 
     def run(count: int) -> None:
