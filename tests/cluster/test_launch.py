@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.jobs import LIMIT, ROOT, RUN, WHAT, Desk, begun, main_log, series
-from tests.trainer.launching import free_port
+from tests.trainer.launching import free_port, run_ranks
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -63,7 +63,9 @@ def test_two_nodes_are_two_local_ranks(stage: int, desk: Desk, undisturbed: dict
 def test_two_nodes_of_two_are_four_local_ranks(desk: Desk, tmp_path: Path) -> None:
     words = [*RUN, "zero.stage=3", "steps=40"]
     record = desk.submit("--nodes", 2, "--processes-per-node", 2, *words, f"out={tmp_path / 'slurm'}")
-    local = by_deepspeed(desk, 4, words, tmp_path / "local")
+    local = tmp_path / "local"
+    ended = run_ranks(4, [f"launch/{words[0]}.py", *words[1:], f"out={local}"], desk.cache, LIMIT)
+    assert ended.codes == [0] * 4, ended.text
     completed(desk, record)
     nodes = ranks_of(record)
     assert len(nodes) == 4
