@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--account")
     p.add_argument("--qos")
     p.add_argument("--constraint")
+    p.add_argument("--exclude", metavar="NODES", help="nodes to stay away from")
     p.add_argument("--time", help="limit of one life of the job: minutes, hours:minutes:seconds, days-hours")
     p.add_argument("--warning", type=int, help="seconds before the limit at which the run saves")
     p.add_argument("--max-restarts", type=int, help="crashes in a row without a new checkpoint before giving up")

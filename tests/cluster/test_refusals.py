@@ -99,7 +99,8 @@ def test_what_the_command_refuses(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_dry_run_shows_script_and_configuration(desk: Desk, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, said = desk.run("--nodes", 2, "--processes-per-node", 2, "--account", "lab", "--dry-run", *RUN, f"out={out}")
+    sizes = ("--nodes", 2, "--processes-per-node", 2, "--account", "lab", "--exclude", "n4")
+    code, said = desk.run(*sizes, "--dry-run", *RUN, f"out={out}")
     assert code == 0, said
     script, _, config = said.partition("# ---- what it runs")
     for line in (
@@ -107,6 +108,7 @@ def test_a_dry_run_shows_script_and_configuration(desk: Desk, tmp_path: Path) ->
         "--ntasks-per-node=2",
         "--cpus-per-task=2",
         "--account=lab",
+        "--exclude=n4",
         "--signal=USR2@120",
         "--requeue",
     ):
