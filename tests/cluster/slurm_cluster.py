@@ -326,9 +326,10 @@ class Cluster:
         for p in reversed(self.daemons):
             kill(p, signal.SIGTERM)
         _, alive = psutil.wait_procs(self.daemons, timeout=5)
-        for p in {*alive, *steps, *self._mine()}:
+        doomed = {*alive, *steps, *self._mine()}
+        for p in doomed:
             kill(p)
-        psutil.wait_procs(steps, timeout=5)
+        psutil.wait_procs(doomed, timeout=30)
         left = [p.name() for p in self._mine() if p.status() != psutil.STATUS_ZOMBIE]
         for space in self.namespaces:
             run("ip", "netns", "del", space)
