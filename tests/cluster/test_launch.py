@@ -1,6 +1,6 @@
 """The same run by Slurm and by the `deepspeed` launcher: equal losses, to the last bit, on 2 nodes x 1 and 2 x 2 processes.
 
-On two ranks pre-training and a fine-tune of what was pre-trained under ZeRO 1 to 3, on four pre-training under ZeRO 3.
+Pre-training and a fine-tune of what was pre-trained, under ZeRO 1 to 3 each; four ranks are started here without the launcher.
 """
 
 from __future__ import annotations
@@ -60,13 +60,19 @@ def test_two_nodes_are_two_local_ranks(stage: int, desk: Desk, undisturbed: dict
     assert (record.run / "weights.safetensors").read_bytes() == (local / "weights.safetensors").read_bytes()
 
 
-def test_two_nodes_of_two_are_four_local_ranks(desk: Desk, tmp_path: Path) -> None:
-    words = [*RUN, "zero.stage=3", "steps=40"]
-    record = desk.submit("--nodes", 2, "--processes-per-node", 2, *words, f"out={tmp_path / 'slurm'}")
-    local = tmp_path / "local"
+def on_two_by_two(desk: Desk, words: list[str], folder: Path) -> tuple[Record, Path]:
+    """The run on two nodes of two processes, and on four ranks of this machine."""
+    record = desk.submit("--nodes", 2, "--processes-per-node", 2, *words, f"out={folder / 'slurm'}")
+    local = folder / "local"
     ended = run_ranks(4, [f"launch/{words[0]}.py", *words[1:], f"out={local}"], desk.cache, LIMIT)
     assert ended.codes == [0] * 4, ended.text
     completed(desk, record)
+    return record, local
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_nodes_of_two_are_four_local_ranks(stage: int, desk: Desk, tmp_path: Path) -> None:
+    record, local = on_two_by_two(desk, [*RUN, f"zero.stage={stage}", "steps=20"], tmp_path)
     nodes = ranks_of(record)
     assert len(nodes) == 4
     assert nodes[0] == nodes[1] != nodes[2] == nodes[3]
@@ -83,6 +89,19 @@ def test_a_fine_tune_on_two_nodes_is_that_on_two_local_ranks(
     record = desk.submit("--nodes", 2, *words, f"out={tmp_path / 'slurm'}")
     local = by_deepspeed(desk, 2, words, tmp_path / "local")
     completed(desk, record)
+    same_fine_tune(record, local)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_fine_tune_on_two_nodes_of_two_is_that_on_four_local_ranks(
+    stage: int, desk: Desk, undisturbed: dict[int, Record], tmp_path: Path
+) -> None:
+    completed(desk, undisturbed[1])
+    words = ["finetune", *TASK, f"zero.stage={stage}", "--init", str(undisturbed[1].run)]
+    same_fine_tune(*on_two_by_two(desk, words, tmp_path))
+
+
+def same_fine_tune(record: Record, local: Path) -> None:
     point = Path("seed-0") / "lr-0.001"
     what = ("step", "loss", "loss/task", "grad_norm", "lr", "keys", "val/auc")
     trained, there = ([{k: r.get(k) for k in what} for r in rows(out / point)] for out in (record.run, local))
