@@ -168,23 +168,40 @@ def pretraining(out: Path, data: Path) -> dict[str, list[Job]]:
 FAIR = "protocol.encoder_lr_scale=1.0 protocol.layer_decay=1.0 protocol.evaluations=5 protocol.lr=1.0e-3"
 SLIDES = f"{FAIR} protocol.epochs=6 protocol.min_steps=40"
 FILM = f"{FAIR} protocol.epochs=8 protocol.min_steps=40"
+# Multi-hot grades: below some hundred steps no threshold above the first is passed.
+GRADE = f"{FAIR} protocol.epochs=25 protocol.min_steps=200"
 # One linear layer on the tokens learns within these few steps, where UPerNet at this size still draws nothing.
 MASKS = f"{FAIR} protocol.steps=150 protocol.batch=8 protocol.evaluations=3 output.decoder=linear"
-# name: task, method, pre-training, data set, words; `-fused` reads genes too
+# Vessels are a few grey values darker than what is around them: a linear layer draws nothing, UPerNet after a thousand steps does.
+VESSELS = f"{FAIR} protocol.epochs=null protocol.steps=1200 protocol.batch=8 output.width=32 augment.rotate=0"
+# name: task, method, pre-training, data set, words; `-fused` reads genes too. An image task is run with each method that has an image
+# encoder: of its own sample where that has what the method reads, else of another (`mgi` knows only brains, `mrm_record` only chests).
 FINETUNE = {
     "subtype": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),
     "glioma": ("glioma_type", "gimp", "glioma_img", "glioma", SLIDES),
     "covid": ("covid_vs_other", "mrm_record", "cxr", "cxr", FILM),
-    "dr": ("dr_grade", "mrm_relation", "retina", "retina", f"{FILM} protocol.epochs=5"),
+    "dr": ("dr_grade", "mrm_relation", "retina", "retina", GRADE),
+    "dr-mgi": ("dr_grade", "mgi", "lgg_mgi", "retina", GRADE),
+    "dr-record": ("dr_grade", "mrm_record", "cxr", "retina", GRADE),
+    "covid-mgi": ("covid_vs_other", "mgi", "lgg_mgi", "cxr", FILM),
+    "covid-relation": ("covid_vs_other", "mrm_relation", "retina", "cxr", FILM),
+    "viral-mgi": ("viral_vs_bacterial", "mgi", "lgg_mgi", "cxr", FILM),
+    "viral-relation": ("viral_vs_bacterial", "mrm_relation", "retina", "cxr", FILM),
+    "age-films-mgi": ("age", "mgi", "lgg_mgi", "cxr", FILM),
+    "age-films-relation": ("age", "mrm_relation", "retina", "cxr", FILM),
     "lgg": ("lgg_segmentation", "mgi", "lgg_mgi", "lgg", MASKS),
     "subtype-rec": ("nsclc_subtype", "gimp", "nsclc_rec", "nsclc", SLIDES),
     "survival": ("nsclc_survival", "gimp", "nsclc_img", "nsclc", SLIDES),
     "viral": ("viral_vs_bacterial", "mrm_record", "cxr", "cxr", FILM),
-    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", MASKS),
+    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", VESSELS),
+    "vessels-mgi": ("vessel_segmentation", "mgi", "lgg_mgi", "chase", VESSELS),
+    "vessels-record": ("vessel_segmentation", "mrm_record", "cxr", "chase", VESSELS),
     "age-films": ("age", "mrm_record", "cxr", "cxr", FILM),
     "age-slides": ("age", "gimp", "nsclc_img", "nsclc", SLIDES),
     "subtype-fused": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),
     "lgg-relation": ("lgg_segmentation", "mrm_relation", "lgg_relation", "lgg", MASKS),
+    "lgg-record": ("lgg_segmentation", "mrm_record", "cxr", "lgg", MASKS),
+    "lgg-fused": ("lgg_segmentation", "mgi", "lgg_mgi", "lgg", f"{MASKS} output.decoder=two_way"),
 }  # fmt: skip
 
 
@@ -192,7 +209,8 @@ FINETUNE = {
 ORDER = (
     "nsclc_img", "glioma_img", "cxr", "retina", "lgg_mgi", "dr", "subtype", "survival", "glioma", "lgg", "covid", "retina_genes",
     "tiles", "nsclc_rec", "subtype-rec", "age-slides", "vessels", "probes", "nsclc_pair", "viral", "age-films", "subtype-fused",
-    "lgg_relation", "lgg-relation",
+    "lgg_relation", "lgg-relation", "lgg-record", "dr-mgi", "dr-record", "covid-mgi", "covid-relation", "vessels-mgi", "vessels-record",
+    "viral-mgi", "viral-relation", "age-films-mgi", "age-films-relation", "lgg-fused",
 )  # fmt: skip
 
 
