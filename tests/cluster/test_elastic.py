@@ -1,4 +1,4 @@
-"""A run that goes on with another number of nodes: 2, then 1, then 4, by `cancel` and the same command again."""
+"""A run that goes on with another number of nodes: by `cancel` and the same command again, or changed in the queue after a requeue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.jobs import RUN, STEPS, Desk, last_step, main_log, series, told
+from tests.cluster.slurm_cluster import until
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -37,3 +38,23 @@ def test_two_nodes_then_one_then_four_see_the_same_samples(
     assert desk.ended(undisturbed[1]) == "COMPLETED"
     assert series(out, "step", "keys") == series(undisturbed[1].run, "step", "keys")
     assert len(series(out, "step")) == STEPS
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_requeued_job_goes_on_with_other_nodes(
+    desk: Desk, undisturbed: dict[int, Record], tmp_path: Path, first: int, then: int
+) -> None:
+    record = desk.submit("--nodes", first, *RUN, "zero.stage=2", f"out={tmp_path / 'run'}")
+    with desk.held(record, 20, world=first) as ranks:
+        desk.cluster.command("scontrol", "requeue", record.job)
+        told(ranks)
+    until("the job waits", lambda: desk.cluster.state(record.job) == "PENDING")
+    # Without NumTasks the old number of tasks would still ask for their nodes; a single number cannot rise above the old maximum.
+    desk.cluster.command("scontrol", "update", f"JobId={record.job}", f"NumNodes={then}-{then}", f"NumTasks={then}")
+    assert desk.ended(record) == "COMPLETED", desk.log(record)
+    heads = [line.split(" on ")[0] for line in main_log(record).splitlines() if line.startswith("=== rank")]
+    assert heads == [f"=== rank 0 of {first}", f"=== rank 0 of {then}"]
+    assert main_log(record).count("converting it") == 1
+    assert desk.ended(undisturbed[1]) == "COMPLETED"
+    assert series(record.run, "step", "keys") == series(undisturbed[1].run, "step", "keys")
+    assert len(series(record.run, "step")) == STEPS

@@ -139,6 +139,8 @@ def parameters(profile: Profile, folder: Path, name: str) -> dict[str, Any]:
     setup = [
         # The tasks are told by srun; the batch script has to live on to requeue the job after them.
         "trap : TERM USR2",
+        # A requeued job may have been given other nodes (scontrol update NumNodes): Slurm leaves the number of tasks as it was.
+        f"export SLURM_NTASKS=$((SLURM_JOB_NUM_NODES * {profile.processes})); export SLURM_NPROCS=$SLURM_NTASKS",
         *(f"export {k}={shlex.quote(v)}" for k, v in profile.environment.items()),
         *profile.setup,
         f"{helper} begin {shlex.quote(str(folder))} || exit $?",
