@@ -39,7 +39,7 @@ def test_sizes_and_places(name: str, desk: Desk, tmp_path: Path) -> None:
     words, message = CASES[name]
     said = refused(desk, *words, *RUN, f"out={tmp_path / 'run'}")
     assert message in said
-    assert not (tmp_path / "run" / "slurm").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_all_problems_are_said_at_once(desk: Desk, tmp_path: Path) -> None:
@@ -59,6 +59,7 @@ def test_the_controller_does_not_answer(desk: Desk, tmp_path: Path) -> None:
     conf.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=9", text) + "MessageTimeout=1\n")
     said = refused(desk, *RUN, f"out={tmp_path / 'run'}", SLURM_CONF=str(conf))
     assert re.search(r"Unable to contact slurm controller|no answer in", said), said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written(desk: Desk, tmp_path: Path) -> None:

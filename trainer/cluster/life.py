@@ -21,7 +21,7 @@ from pathlib import Path
 
 from trainer.cluster import client
 from trainer.cluster.points import note
-from trainer.cluster.record import Record, Status, now, progress
+from trainer.cluster.record import Record, Status, hang_reports, now, progress
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 
 
@@ -42,7 +42,8 @@ def begin(folder: Path, environ: Mapping[str, str]) -> int:
     status = record.status
     nodes = environ.get("SLURM_JOB_NODELIST", "")
     record.write(Status("running", job_of(environ), restarts, status.fruitless, now(), nodes))
-    record.add_life(event="begin", restarts=restarts, job=job_of(environ), nodes=nodes, progress=progress(record.run))
+    so_far = {"progress": progress(record.run), "hangs": len(hang_reports(record.run))}
+    record.add_life(event="begin", restarts=restarts, job=job_of(environ), nodes=nodes, **so_far)
     note(record)
     return EXIT_OK
 
@@ -62,10 +63,16 @@ def end(folder: Path, code: int, environ: Mapping[str, str]) -> int:
         return _close(record, status, code, "cancelled", "", gained)
     status.fruitless = 0 if gained else status.fruitless + 1
     allowed = record.about["profile"]["max_restarts"]
+    hangs = hang_reports(record.run)[began[-1].get("hangs", 0) if began else 0 :]
+    said = f"status {code}" + (f" (hang: see {hangs[-1]})" if hangs else "")
     if status.fruitless > allowed:
-        reason = f"ended with status {code} {status.fruitless} times in a row without a new checkpoint (max_restarts={allowed})"
+        reason = (
+            f"ended with {said} {status.fruitless} times in a row without a new checkpoint (max_restarts={allowed})"
+        )
         return _close(record, status, code, "failed", reason, gained)
-    return _requeue(record, status, code, restarts, gained, job_of(environ))
+    why = "stopped" if code == EXIT_STOPPED and gained else "crashed"
+    record.add_life(event="end", restarts=restarts, status=code, outcome=why, gained=gained)
+    return _requeue(record, status, code, f"{why} with {said}", job_of(environ))
 
 
 def _close(record: Record, status: Status, code: int, state: str, reason: str, gained: bool) -> int:
@@ -79,22 +86,20 @@ def _close(record: Record, status: Status, code: int, state: str, reason: str, g
     return EXIT_OK if state == "cancelled" else code
 
 
-def _requeue(record: Record, status: Status, code: int, restarts: int, gained: bool, job: str) -> int:
-    why = "stopped" if code == EXIT_STOPPED and gained else "crashed"
-    record.add_life(event="end", restarts=restarts, status=code, outcome=why, gained=gained)
+def _requeue(record: Record, status: Status, code: int, why: str, job: str) -> int:
     try:
         info = client.job(job)
     except UserError as e:
         print(f"job {job}: not requeued: {e}", flush=True)
         return code
-    if info is None or info.state not in ("RUNNING", "COMPLETING") or info.restarts != restarts:
+    if info is None or info.state not in ("RUNNING", "COMPLETING") or info.restarts != status.restarts:
         # Cancelled, or in the queue again already by Slurm's own doing.
         print(f"job {job}: left to Slurm ({info.state if info else 'unknown to it'})", flush=True)
         return code
-    status.state, status.since, status.reason = "requeued", now(), f"{why} with status {code}"
+    status.state, status.since, status.reason = "requeued", now(), why
     record.write(status)
     note(record, code, again=True)
-    print(f"job {job}: {why} with status {code}, requeued", flush=True)
+    print(f"job {job}: {why}, requeued", flush=True)
     try:
         client.ask("scontrol", "requeue", job)
     except UserError as e:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import socket
@@ -33,13 +34,26 @@ LOCAL = {
 
 
 def check(profile: Profile, out: Path, runs: Sequence[Path]) -> None:
-    """Raises: UserError: everything that speaks against submitting this job."""
+    """Raises: UserError: everything that speaks against submitting this job; nothing is left of it then."""
     missing = client.absent()
     if missing:
         raise UserError(
             f"Slurm is not here: {', '.join(missing)} not on PATH. Run this on a login node of the cluster "
             "(`module load slurm` on some); without Slurm: `deepspeed launch/pretrain.py ...`"
         )
+    new = [p for p in (out, *out.parents) if not p.exists()]
+    try:
+        problems = _problems(profile, out, runs)
+        if problems:
+            raise UserError(problems)
+    except UserError:
+        for folder in new:
+            with contextlib.suppress(OSError):  # somebody else's by now, or never made
+                folder.rmdir()
+        raise
+
+
+def _problems(profile: Profile, out: Path, runs: Sequence[Path]) -> list[str]:
     problems = list(folder_problems(out))
     partition, found = _partition(profile)
     problems += found
@@ -49,8 +63,7 @@ def check(profile: Profile, out: Path, runs: Sequence[Path]) -> None:
     problems += shared_problems(profile, out, nodes, mounts())
     for run in dict.fromkeys([out, *runs]):
         problems += active_problems(run)
-    if problems:
-        raise UserError(problems)
+    return problems
 
 
 def _partition(profile: Profile) -> tuple[client.Partition | None, list[str]]:

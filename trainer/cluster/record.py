@@ -130,3 +130,9 @@ def progress(run: Path) -> int:
     """Newest of what a run has brought to safety, as a time in ns: a checkpoint, a training, a result. 0 when there is nothing."""
     found = (p for kept in KEPT for depth in ("", "*/", "*/*/") for p in run.glob(depth + kept))
     return max((p.stat().st_mtime_ns for p in found), default=0)
+
+
+def hang_reports(run: Path) -> list[Path]:
+    """What the watchdog wrote of ranks that hung, oldest first; a fine-tune's trainings are two folders down."""
+    found = (p for depth in ("", "*/", "*/*/") for p in run.glob(f"{depth}hang/*/report.txt"))
+    return sorted(found, key=lambda p: p.stat().st_mtime_ns)

@@ -69,6 +69,19 @@ def test_a_stop_is_requeued_as_often_as_it_takes(record: Record, slurm: Commands
     assert requeues(slurm) == 6
 
 
+def test_a_hang_is_named_with_its_report(record: Record, slurm: Commands) -> None:
+    reports = [record.run / "hang" / name / "report.txt" for name in ("step-00000003", "step-00000007")]
+    for restart, report in enumerate(reports):
+        report.parent.mkdir(parents=True)
+        begin(record.folder, HERE | {"SLURM_RESTART_COUNT": str(restart)})
+        report.write_text("hang")
+        slurm.job("RUNNING", restart)
+        end(record.folder, 1, HERE | {"SLURM_RESTART_COUNT": str(restart)})
+        assert record.status.reason == f"crashed with status 1 (hang: see {report})"
+    life(record, slurm, 137, 2)
+    assert record.status.reason.startswith("ended with status 137 3 times"), "the last life did not hang"
+
+
 def test_crashes_without_a_new_checkpoint_use_the_budget_up(record: Record, slurm: Commands) -> None:
     life(record, slurm, 1, 0)
     life(record, slurm, 137, 1)
