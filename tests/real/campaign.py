@@ -169,11 +169,11 @@ FAIR = "protocol.encoder_lr_scale=1.0 protocol.layer_decay=1.0 protocol.evaluati
 SLIDES = f"{FAIR} protocol.epochs=6 protocol.min_steps=40"
 FILM = f"{FAIR} protocol.epochs=8 protocol.min_steps=40"
 # Multi-hot grades: below some hundred steps no threshold above the first is passed.
-GRADE = f"{FAIR} protocol.epochs=25 protocol.min_steps=200"
+GRADE = f"{FAIR} protocol.epochs=15 protocol.min_steps=120"
 # One linear layer on the tokens learns within these few steps, where UPerNet at this size still draws nothing.
 MASKS = f"{FAIR} protocol.steps=150 protocol.batch=8 protocol.evaluations=3 output.decoder=linear"
-# Vessels are a few grey values darker than what is around them: a linear layer draws nothing, UPerNet after a thousand steps does.
-VESSELS = f"{FAIR} protocol.epochs=null protocol.steps=1200 protocol.batch=8 output.width=32 augment.rotate=0"
+# Vessels are a few grey values darker than what is around them: a linear layer draws nothing, UPerNet after some hundred steps does.
+VESSELS = f"{FAIR} protocol.steps=600 protocol.batch=8 protocol.lr=2.0e-3 output.width=16 augment.rotate=0"
 # name: task, method, pre-training, data set, words; `-fused` reads genes too. An image task is run with each method that has an image
 # encoder: of its own sample where that has what the method reads, else of another (`mgi` knows only brains, `mrm_record` only chests).
 FINETUNE = {
@@ -193,9 +193,9 @@ FINETUNE = {
     "subtype-rec": ("nsclc_subtype", "gimp", "nsclc_rec", "nsclc", SLIDES),
     "survival": ("nsclc_survival", "gimp", "nsclc_img", "nsclc", SLIDES),
     "viral": ("viral_vs_bacterial", "mrm_record", "cxr", "cxr", FILM),
-    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", VESSELS),
-    "vessels-mgi": ("vessel_segmentation", "mgi", "lgg_mgi", "chase", VESSELS),
-    "vessels-record": ("vessel_segmentation", "mrm_record", "cxr", "chase", VESSELS),
+    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", f"{VESSELS} method.img_size=64"),
+    "vessels-mgi": ("vessel_segmentation", "mgi", "lgg_mgi", "chase", f"{VESSELS} method.image_size=64"),
+    "vessels-record": ("vessel_segmentation", "mrm_record", "cxr", "chase", f"{VESSELS} method.image_size=64"),
     "age-films": ("age", "mrm_record", "cxr", "cxr", FILM),
     "age-slides": ("age", "gimp", "nsclc_img", "nsclc", SLIDES),
     "subtype-fused": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),
@@ -208,9 +208,9 @@ FINETUNE = {
 # What tells most comes first, so that a campaign that is cut short is of use; probes of frozen encoders come last.
 ORDER = (
     "nsclc_img", "glioma_img", "cxr", "retina", "lgg_mgi", "dr", "subtype", "survival", "glioma", "lgg", "covid", "retina_genes",
-    "tiles", "nsclc_rec", "subtype-rec", "age-slides", "vessels", "probes", "nsclc_pair", "viral", "age-films", "subtype-fused",
-    "lgg_relation", "lgg-relation", "lgg-record", "dr-mgi", "dr-record", "covid-mgi", "covid-relation", "vessels-mgi", "vessels-record",
-    "viral-mgi", "viral-relation", "age-films-mgi", "age-films-relation", "lgg-fused",
+    "tiles", "nsclc_rec", "subtype-rec", "age-slides", "vessels", "nsclc_pair", "viral", "age-films", "subtype-fused", "lgg_relation",
+    "lgg-relation", "lgg-record", "covid-mgi", "covid-relation", "dr-mgi", "dr-record", "vessels-mgi", "vessels-record", "viral-mgi",
+    "viral-relation", "age-films-mgi", "age-films-relation", "lgg-fused", "probes",
 )  # fmt: skip
 
 
