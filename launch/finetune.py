@@ -108,6 +108,7 @@ def describe(setting: Setting) -> str:
         f"reads {', '.join(setting.fields)}",
         f"  {share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
         f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}; metrics {', '.join(setting.metrics)}",
+        *([f"  {len(setting.new)} tensors of the encoder are new, in no file"] if setting.new else []),
         f"  leak check: {setting.leak.note}",
         f"  out {setting.out}",
     ]

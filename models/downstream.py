@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from models import losses_downstream as losses
 from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Stage
+from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.encoders.vit import RELATIVE
 from models.heads import BagHead, LinearHead, MLPHead
 from models.view import Change, Turned, View
 
@@ -129,7 +131,7 @@ class Downstream(Method):
                 continue
             part, _, rest = name.partition(".")
             # ds_shape is a parameter's true shape once ZeRO-3 has partitioned it.
-            flat = len(getattr(p, "ds_shape", p.shape)) <= 1 or rest in keep
+            flat = len(getattr(p, "ds_shape", p.shape)) <= 1 or rest in keep or rest.endswith(RELATIVE)
             lr = scale(rest) * self.fit.encoder_scale if part == "encoder" else 1.0
             groups.setdefault((part, lr, 0.0 if flat else 1.0), []).append(p)
         return [Group(f"{n} x{lr:.3g}{'' if d else ' plain'}", ps, lr, d) for (n, lr, d), ps in groups.items()]
@@ -185,10 +187,10 @@ class Downstream(Method):
         tower: Any = self.encoder.tower()
         x_BCHW = self.encoder.tower_input(batch)
         grid, beside_BKHW = tower.grid, None
-        if isinstance(self.head, UPerNetDecoder):
+        if isinstance(self.head, UPerNetDecoder | SetrPupDecoder):
             tokens = tower.features(x_BCHW, pyramid_blocks(len(tower.blocks)))
             last_BLD = tokens[-1]
-            logits_BKHW = self.head(tokens, grid)
+            logits_BKHW = self.head(tokens if isinstance(self.head, UPerNetDecoder) else last_BLD, grid)
             if self.head.auxiliary is not None and self.training:
                 beside_BKHW = self._full(self.head.auxiliary(tokens[2], grid))
         else:
@@ -314,15 +316,17 @@ def make_head(
 def make_decoder(
     encoder: Method, decoder: str, *, width: int, queries: int, mask_token: bool, gene_dim: int, auxiliary: bool = False
 ) -> nn.Module:
-    """A decoder for masks; `auxiliary` gives UPerNet its FCN head.
+    """A decoder for masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head.
 
     Raises:
-        MethodError: an encoder without a tower.
+        MethodError: an encoder without a tower, or with patches that SETR-PUP's doublings do not fill.
     """
     side_of(encoder)
     tower: Any = encoder.tower()
     if decoder == "upernet":
         return UPerNetDecoder(tower.dim, 1, width, auxiliary=auxiliary)
+    if decoder == "setr_pup":
+        return SetrPupDecoder(tower.dim, tower.patch, 1, width, auxiliary=auxiliary)
     if decoder == "two_way":
         return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token)
     return LinearMaskHead(tower.dim, 1)

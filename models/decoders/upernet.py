@@ -77,14 +77,14 @@ def _own_norms(module: nn.Module) -> None:
     """Group norm for batch norm, and no ReLU in place (which may not overwrite what ZeRO-3's hooks hand on)."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, _group_norm(child.num_features))
+            setattr(module, name, group_norm(child.num_features))
         elif isinstance(child, nn.ReLU):
             setattr(module, name, nn.ReLU())
         else:
             _own_norms(child)
 
 
-def _group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
     """32 groups (Wu and He 2018), or fewer, so that a group has eight channels: one alone on a single place would be 0."""
     return nn.GroupNorm(math.gcd(32, max(1, channels // 8), channels), channels)
 
@@ -97,7 +97,7 @@ class FCNHead(nn.Module):
     def __init__(self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1):
         super().__init__()
         self.conv = nn.Conv2d(dim, channels, 3, padding=1, bias=False)
-        self.norm = _group_norm(channels)
+        self.norm = group_norm(channels)
         self.drop = nn.Dropout2d(dropout)
         self.out = nn.Conv2d(channels, out_channels, 1)
 

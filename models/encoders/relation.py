@@ -69,6 +69,9 @@ class TwoPass(nn.Module):
             tokens  image, image_masked [B, L, C]; genes, genes_masked [B, S, D]: final-norm tokens of the passes
             kept    kept mass [B] of self_image, self_genes, cross_image, cross_genes, mean over the blocks
         """
+        assert self.vit.plain, (
+            "the masked pass knows neither relative positions nor layer scale: they come with fine-tuning"
+        )
         x, g = self.vit.embed(image_BCHW), self.genes.embed(values) if self.genes is not None else None
         xm, gm = x, g
         kept: dict[str, list[Tensor]] = {}

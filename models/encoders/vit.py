@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from models.contract import MethodError
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
+from models.layers.relative import LayerScale, relative_index, table_size
 from models.weights import Loaded, load_strict, read_weights
 
 EPS = 1e-6
 # What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.")
+# The table of relative positions under timm's name; it takes no weight decay.
+RELATIVE = "relative_position_bias_table"
 
 
 def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
@@ -40,11 +43,26 @@ def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention under timm's names (qkv, proj)."""
 
+    relative_position_bias_table: nn.Parameter | None
+    relative_position_index: Tensor
+
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.register_parameter(RELATIVE, None)
+
+    def add_relative_positions(self, grid: tuple[int, int], extra: int) -> None:
+        """From now on a learned number for each head and offset is added to the logits; 0 at first, which changes nothing."""
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid, extra), self.heads))
+        self.register_buffer("relative_position_index", relative_index(grid, extra), persistent=False)
+
+    def _bias(self) -> Tensor | None:
+        """[1, heads, L, L]; the table belongs to this module, in whose forward sharded weights are whole."""
+        if self.relative_position_bias_table is None:
+            return None
+        return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
 
     def heads_of(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [B, heads, L, D / heads]."""
@@ -52,7 +70,7 @@ class Attention(nn.Module):
         return q, k, v
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.proj(merge_heads(attention(*self.heads_of(x_BLD))))
+        return self.proj(merge_heads(attention(*self.heads_of(x_BLD), self._bias())))
 
 
 class Mlp(nn.Module):
@@ -80,7 +98,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + MSA(LN(x)), then x + MLP(LN(x))."""
+    """x + MSA(LN(x)), then x + MLP(LN(x)); either branch times a layer scale, if one is added."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0):
         super().__init__()
@@ -88,14 +106,16 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads, qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
         self.mlp = Mlp(dim, mlp_ratio)
+        self.ls1: nn.Module = nn.Identity()
+        self.ls2: nn.Module = nn.Identity()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return checkpointed(self._forward, x_BLD)
 
     def _forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD)))
-        return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+        x_BLD = x_BLD + self.drop_path(self.ls1(self.attn(self.norm1(x_BLD))))
+        return x_BLD + self.drop_path(self.ls2(self.mlp(self.norm2(x_BLD))))
 
 
 class PatchEmbed(nn.Module):
@@ -174,6 +194,26 @@ class ViT(nn.Module):
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    def add_parts(self, relative_positions: bool = False, layer_scale: float | None = None) -> None:
+        """Weights for fine-tuning that pre-training has not, in every block (BEiT's; Bao et al. 2022).
+
+        relative_positions: a bias of attention, 0 at first.
+        layer_scale: first value of a factor on both branches. With 1.0, or None for no such factor, the encoder's function is at
+            first exactly what it was.
+        """
+        block: Any
+        for block in self.blocks:
+            if relative_positions:
+                block.attn.add_relative_positions(self.grid, self.extra)
+            if layer_scale is not None:
+                block.ls1, block.ls2 = (LayerScale(self.dim, layer_scale) for _ in range(2))
+
+    @property
+    def plain(self) -> bool:
+        """Whether no parts were added."""
+        block: Any = self.blocks[0]
+        return block.attn.relative_position_bias_table is None and isinstance(block.ls1, nn.Identity)
+
     def embed(self, x_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
         """Tokens with their positions before the first block, [B, L, D].
 
@@ -221,6 +261,7 @@ class ViT(nn.Module):
         x_BPD = self.patch_embed(x_BCHW)
         x_BPD = x_BPD + self.pos_embed[:, self.extra :].to(x_BPD.dtype)
         if keep_BK is not None:
+            assert self.plain, "relative positions are for whole images"
             x_BPD = x_BPD.gather(1, keep_BK[..., None].expand(-1, -1, self.dim))
         if self.cls_token is None:
             return x_BPD

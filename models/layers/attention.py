@@ -27,11 +27,13 @@ def attention(
     """softmax(q k^T * scale) v, [B, H, L, D] (Vaswani et al. 2017, eq. 1), without a matrix of L x S.
 
     Args:
-        mask: bool, broadcastable to [B, H, L, S]; True where a query may look at a key. A query with no key gives
-            zeros.
+        mask: broadcastable to [B, H, L, S]. bool: True where a query may look at a key; a query with no key gives zeros. Float: a
+            bias added to the scaled logits, with gradient (relative positions).
         dropout: probability of dropping an attention weight; the caller passes 0 in eval mode.
         scale: default 1 / sqrt(D).
     """
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(q_BHLD.dtype)
     if backend(q_BHLD.device, q_BHLD.dtype, q_BHLD.shape[-1], mask is not None) == "xformers":
         return _xformers_attention(q_BHLD, k_BHSD, v_BHSD, dropout, scale)
     return F.scaled_dot_product_attention(q_BHLD, k_BHSD, v_BHSD, attn_mask=mask, dropout_p=dropout, scale=scale)
@@ -40,8 +42,8 @@ def attention(
 def backend(device: torch.device, dtype: torch.dtype, head_dim: int, masked: bool) -> str:
     """Which kernels run: "xformers" on CUDA in half precision when they load and no mask is given, else "sdpa".
 
-    xformers wants a mask as an additive bias of aligned strides, which costs the matrix we avoid; SDPA takes the mask
-    as it is.
+    xformers wants a mask as an additive bias of aligned strides, which costs the matrix we avoid; SDPA takes masks and biases
+    as they are.
     """
     if device.type != "cuda" or masked or dtype not in _HALF:
         return "sdpa"

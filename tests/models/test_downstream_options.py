@@ -13,11 +13,12 @@ from synthetic import build, record
 from models.decoders.upernet import pyramid_blocks
 from models.downstream import Downstream, Fit, Question, make_decoder
 from models.losses_downstream import bce_dice, mask_bce, mask_focal, soft_dice
+from models.parts import add_parts
 
 
 def segmenter(decoder: str = "linear", **fit) -> Downstream:
     torch.manual_seed(0)
-    encoder = build("mgi")
+    encoder = build("mgi", patch=8)
     head = make_decoder(
         encoder, decoder, width=16, queries=1, mask_token=False, gene_dim=32, auxiliary=bool(fit.get("auxiliary"))
     )
@@ -46,8 +47,9 @@ def test_mask_losses_take_their_weights(loss, given, weights):
     torch.testing.assert_close(method(batch).total, literal)
 
 
-def test_an_auxiliary_head_learns_beside_upernet_in_training_only():
-    method = segmenter("upernet", auxiliary=0.4)
+@pytest.mark.parametrize("decoder", ["upernet", "setr_pup"])
+def test_an_auxiliary_head_learns_beside_the_decoder_in_training_only(decoder):
+    method = segmenter(decoder, auxiliary=0.4)
     method.train()
     for m in method.modules():
         m.p = 0.0 if isinstance(m, torch.nn.Dropout2d) else getattr(m, "p", None)
@@ -62,4 +64,30 @@ def test_an_auxiliary_head_learns_beside_upernet_in_training_only():
     out.total.backward()
     assert method.head.auxiliary.out.weight.grad.any()
     assert set(method.eval()(batch).losses) == {"task"}
-    assert segmenter("upernet").head.auxiliary is None
+    assert segmenter(decoder).head.auxiliary is None
+
+
+def test_setr_pup_draws_at_the_images_own_size(monkeypatch):
+    method = segmenter("setr_pup").eval()
+    batch = method.collate([method.sample(record(i), np.random.default_rng(i)) for i in range(2)])
+    tower = method.encoder.tower()
+    want = method.head(tower(method.encoder.tower_input(batch)), tower.grid)
+    assert want.shape[2:] == tower.img_size
+    torch.testing.assert_close(method.logits(batch)[0], want)
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_new_parts_of_the_encoder_follow_their_block_and_do_not_decay(decay):
+    """The bias is a matrix, yet takes no weight decay; rates fall with the block's depth, as those of its other weights."""
+    method = segmenter(layer_decay=decay)
+    new = add_parts(method.encoder, True, 1.0)
+    method.enter("finetune")
+    of = {id(p): g for g in method.param_groups() for p in g.params}
+    own = {n: of[id(p)] for n, p in method.encoder.named_parameters() if id(p) in of}
+    assert len(new) == 6
+    assert set(new) <= own.keys()
+    for name in new:
+        assert own[name].decay_scale == 0, name
+        block = name[: name.index("blocks.") + len("blocks.0")]
+        assert own[name].lr_scale == own[f"{block}.mlp.fc1.weight"].lr_scale == decay ** (2 - int(block[-1]))
+        assert own[f"{block}.mlp.fc1.weight"].decay_scale == 1

@@ -1,4 +1,4 @@
-"""Decoders of segmentation: the two-way decoder of MGI, UPerNet over a ViT's blocks, the linear head."""
+"""Decoders of segmentation: the two-way decoder of MGI, UPerNet over a ViT's blocks, SETR-PUP, the linear head."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from models.contract import MethodError
 from models.decoders.maps import LayerNorm2d, token_map
+from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import MOMENTUM, TwoWayBlock, TwoWayDecoder, pooled_runs
 from models.decoders.upernet import FCNHead, LinearMaskHead, UPerNetDecoder, pyramid_blocks
 from models.encoders.vit import ViT, sincos_2d
@@ -187,14 +188,18 @@ def test_pooled_runs_are_adaptive_pooling_over_what_is_real():
     torch.testing.assert_close(means.flatten(), torch.tensor([0.0, 0, 1, 1]))
 
 
-@pytest.mark.parametrize("kind", ["two_way", "upernet", "linear"])
+@pytest.mark.parametrize("kind", ["two_way", "upernet", "setr_pup", "linear"])
 def test_half_precision(kind):
     """Weights and inputs in bfloat16, as the engine holds them, up to a finite loss and the running mean."""
     image, genes, real, grid = (x.bfloat16() if i < 2 else x for i, x in enumerate(inputs()))
-    decoder = {"two_way": two_way, "upernet": lambda: upernet(dim=24), "linear": lambda: LinearMaskHead(24)}[
-        kind
-    ]().bfloat16()
-    args = {"two_way": (image, genes, real), "upernet": ([image] * 4,), "linear": (image,)}[kind]
+    makers = {
+        "two_way": two_way,
+        "upernet": lambda: upernet(dim=24),
+        "setr_pup": lambda: setr_pup(dim=24),
+        "linear": lambda: LinearMaskHead(24),
+    }
+    decoder = makers[kind]().bfloat16()
+    args = {"two_way": (image, genes, real), "upernet": ([image] * 4,)}.get(kind, (image,))
     out = decoder(*args, grid)
     assert out.dtype == torch.bfloat16
     assert_all_learn(decoder, bce_dice(out, torch.ones_like(out).tril(), torch.ones(3)))
@@ -316,6 +321,43 @@ def test_upernet_at_the_size_of_a_vit_base():
     assert sum(p.numel() for p in UPerNetDecoder(D).parameters()) == rescale + 4 * 2 * D + pooling + pyramid + C + 1
 
 
+def setr_pup(**options):
+    torch.manual_seed(0)
+    return SetrPupDecoder(**{"dim": 16, "patch": 16, "channels": 16, **options})
+
+
+@pytest.mark.parametrize("patch", [1, 2, 8, 16, 32])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3)])
+def test_setr_pup_ends_at_the_images_size(patch, grid):
+    decoder = setr_pup(patch=patch, out_channels=2)
+    out = decoder(torch.randn(2, 1 + grid[0] * grid[1], 16), grid)
+    assert out.shape == (2, 2, grid[0] * patch, grid[1] * patch)
+    assert len(decoder.convs) == math.log2(patch)
+    if grid == (2, 3):
+        assert_all_learn(decoder, bce_dice(out, torch.ones_like(out).tril(), torch.ones(2)))
+
+
+def test_setr_pup_step_by_step():
+    """Convolution, norm, ReLU, doubling, four times, then the last convolution at full size, as the paper draws it."""
+    decoder, grid, tokens = setr_pup(out_channels=3), (2, 3), torch.randn(2, 6, 16)
+    nn.init.normal_(decoder.out.bias)
+    x = tokens.transpose(1, 2).reshape(2, 16, 2, 3)
+    for i in range(4):
+        x = F.group_norm(F.conv2d(x, decoder.convs[i].weight, padding=1), 2)
+        x = F.interpolate(x.clamp_min(0), scale_factor=2, mode="bilinear", align_corners=False)
+    want = F.conv2d(x, decoder.out.weight, decoder.out.bias)
+    torch.testing.assert_close(decoder(tokens, grid), want, rtol=1e-4, atol=1e-5)
+    # 256 channels at a ViT-B, counted by hand.
+    size = (768 + 3 * 256) * 256 * 9 + 4 * 2 * 256 + 256 + 1
+    assert sum(p.numel() for p in SetrPupDecoder(768, 16).parameters()) == size
+    assert not list(decoder.buffers()), "no statistics of the batch"
+
+
+def test_setr_pup_refuses_patches_that_doubling_does_not_fill():
+    with pytest.raises(MethodError, match="patches of 6 are no power of two; use upernet"):
+        setr_pup(patch=6)
+
+
 def test_light_heads():
     torch.manual_seed(0)
     tokens, grid = torch.randn(2, 16, 16), (3, 5)
@@ -330,14 +372,18 @@ def test_light_heads():
     assert_all_learn(aux, aux(tokens, grid).square().mean())
 
 
-@pytest.mark.parametrize("kind", ["two_way", "upernet", "linear"])
+@pytest.mark.parametrize("kind", ["two_way", "upernet", "setr_pup", "linear"])
 def test_a_sample_does_not_depend_on_its_batch(kind):
     image, genes, real, grid = inputs()
     if kind == "two_way":
         decoder, args = two_way(gene_missing="mean"), [image, genes, real]
         decoder(*args, grid)
     else:
-        decoder = upernet(dim=24, dropout=0.5) if kind == "upernet" else LinearMaskHead(24)
+        decoder = {
+            "upernet": lambda: upernet(dim=24, dropout=0.5),
+            "setr_pup": lambda: setr_pup(dim=24),
+            "linear": lambda: LinearMaskHead(24),
+        }[kind]()
         args = [image]
     decoder.eval()
 
@@ -350,25 +396,25 @@ def test_a_sample_does_not_depend_on_its_batch(kind):
         torch.testing.assert_close(run(slice(i, i + 1)), whole[i : i + 1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["two_way", "upernet"])
+@pytest.mark.parametrize("kind", ["two_way", "upernet", "setr_pup"])
 def test_a_decoder_can_learn_a_mask(kind):
     """A bright square on noise, found by encoder and decoder together."""
     torch.manual_seed(0)
     vit = small_vit(side=(64, 64))
-    mask = torch.zeros(4, 1, 16, 16)
+    mask, size = torch.zeros(4, 1, 16, 16), (16, 16)
     for i in range(4):
         mask[i, :, 4 * (i % 2) : 4 * (i % 2) + 8, 2 * i : 2 * i + 8] = 1
     image = torch.randn(4, 3, 64, 64) * 0.3 + F.interpolate(mask, size=(64, 64))
-    decoder = two_way(image_dim=16) if kind == "two_way" else upernet()
+    decoder = {"two_way": lambda: two_way(image_dim=16), "upernet": upernet, "setr_pup": setr_pup}[kind]()
     genes, real = torch.randn(4, 6, 12), torch.ones(4, 6, dtype=torch.bool)
     optimizer = torch.optim.AdamW([*vit.parameters(), *decoder.parameters()], 3e-3)
     losses = []
     for _ in range(60):
-        out = (
-            decoder(vit(image), genes, real, vit.grid)
-            if kind == "two_way"
-            else decoder(vit.features(image, pyramid_blocks(4)), vit.grid)
-        )
+        if kind == "upernet":
+            out = decoder(vit.features(image, pyramid_blocks(4)), vit.grid)
+        else:
+            out = decoder(vit(image), *([genes, real] if kind == "two_way" else []), vit.grid)
+        out = F.interpolate(out, size, mode="area") if kind == "setr_pup" else out
         loss = bce_dice(out, mask, torch.ones(4))
         optimizer.zero_grad()
         loss.backward()

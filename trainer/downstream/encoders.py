@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 
 from models.contract import Method, Schema
 from models.encoders.vit import fit_positions
+from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict
 from trainer.card import Finished, open_run
-from trainer.downstream.task import Task
+from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
 from trainer.recipe import find_recipe, numbers, read_recipe
 from trainer.runtime import seed_everything
@@ -25,7 +26,8 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder to start from. `weights` is None from scratch (and where the method loads a file of its own: `file`)."""
+    """An encoder to start from. `weights` is None from scratch (and where the method loads a file of its own: `file`); `parts` are
+    added to it, new."""
 
     method_name: str
     options: Mapping[str, Any]
@@ -33,6 +35,7 @@ class Source:
     run: Finished | None
     pretrained: bool
     file: Path | None
+    parts: Encoder = field(default_factory=Encoder)
 
     @property
     def kind(self) -> Literal["pretrained", "scratch", "file"]:
@@ -51,14 +54,24 @@ class Source:
 
     def build(self, seed: int) -> Method:
         """The encoder, equal on every rank; from scratch its weights follow the seed. For images of another size than the run's
-        positions are interpolated."""
+        positions are interpolated. The task's parts are added afterwards: no file holds them.
+
+        Raises:
+            MethodError: weights that do not fit, or parts for an encoder that is no vision transformer.
+        """
+        return self.build_and_name(seed)[0]
+
+    def build_and_name(self, seed: int) -> tuple[Method, tuple[str, ...]]:
+        """The encoder, and which of its weights come from no file although others do."""
         cls = get_method(self.method_name)
         seed_everything(seed, 0, 7)
         method = cls(cls.Options.parse(self.options), self.schema)
         if self.pretrained:
             assert self.run is not None
             load_strict(method, fit_positions(method, load_file(self.run.weights)), str(self.run.weights))
-        return method
+        if self.parts == Encoder():
+            return method, ()
+        return method, add_parts(method, self.parts.relative_positions, self.parts.layer_scale)
 
 
 def find_source(
@@ -90,7 +103,7 @@ def find_source(
             if options.get(name) and name in options:
                 # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
                 options |= {name: None, "init": "scratch"}
-        return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None)
+        return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
     given = numbers(read_recipe(find_recipe(method, recipe, demo))).get("method", {})
     options = {**given, **task.method, **(_file_options(method, Path(init)) if init != "scratch" else {})}
     named = options.get("init_file") or options.get("weights")
@@ -101,7 +114,7 @@ def find_source(
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
         )
-    return Source(method, options, schema, None, False, file)
+    return Source(method, options, schema, None, False, file, task.encoder)
 
 
 def _file_options(method: str, file: Path) -> dict[str, Any]:

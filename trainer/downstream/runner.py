@@ -62,7 +62,7 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
 
 def _claim(folder: RunFolder, setting: Setting) -> None:
     task = setting.task
-    resolved = {"about": setting.about(), "init": setting.source.describe(), "data": {"path": str(setting.data.path)}}
+    resolved = {"about": setting.about(), "init": setting.init(), "data": {"path": str(setting.data.path)}}
 
     class Accepting:
         resume = task.resume
@@ -76,13 +76,15 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     task = setting.task
     if setting.leak.first_line:
         runtime.say(setting.leak.first_line)
+    if setting.new:
+        runtime.say(f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ...")
     for why, n in setting.targets.left_out.items():
         runtime.say(f"{n} samples take no part: {why}")
     measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime, stop)
     about = {
         "method": setting.source.method_name,
         "mode": "finetune" if setting.finetunes else task.mode,
-        "init": setting.source.describe(),
+        "init": setting.init(),
         "inputs": list(setting.fields),
         "leak": setting.leak.plain(),
         "first_line": setting.leak.first_line,

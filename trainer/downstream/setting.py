@@ -19,7 +19,7 @@ from trainer.downstream.point import batch_size, engine_config, metric_names
 from trainer.downstream.results import code_hash, hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, read_targets
-from trainer.downstream.task import Task
+from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
 
 # What says how, not what: it may change without making another result.
@@ -28,7 +28,7 @@ FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "ac
 
 @dataclass
 class Setting:
-    """A task and an encoder, checked against each other; nothing is trained yet."""
+    """A task and an encoder, checked against each other; nothing is trained yet. `new`: weights of the encoder that no file holds."""
 
     task: Task
     source: Source
@@ -40,6 +40,7 @@ class Setting:
     leak: LeakReport
     metrics: list[str]
     world: int
+    new: tuple[str, ...] = ()
 
     def close(self) -> None:
         self.data.close()
@@ -56,10 +57,16 @@ class Setting:
             "code": code_hash(),
         }
 
+    def init(self) -> dict[str, Any]:
+        """Where the encoder's weights come from, and which come from nowhere."""
+        return self.source.describe() | ({"new": list(self.new)} if self.new else {})
+
     def about(self) -> dict[str, Any]:
         """All that decides the result but data and weights, which have hashes of their own."""
         task = self.task.model_dump(mode="json", exclude=set(FREE))
         task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
+        if self.task.encoder == Encoder():
+            del task["encoder"]  # a task without it is what it was before there was such a section
         return {
             "task": task,
             "method": self.source.method_name,
@@ -83,7 +90,7 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
     Raises:
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
-    probe = source.build(0)
+    probe, new = source.build_and_name(0)
     side = image_side(probe)
     if not side:
         raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
@@ -114,7 +121,7 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         data.patients_of(splits[task.data.test]),
         task.leak.accept,
     )
-    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world)
+    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new)
     _check_trainable(setting, probe)
     return setting
 

@@ -17,7 +17,7 @@ TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
 Head = Literal["linear", "mlp", "bag"]
-Decoder = Literal["two_way", "upernet", "linear"]
+Decoder = Literal["two_way", "upernet", "setr_pup", "linear"]
 
 
 class TaskData(Section):
@@ -96,6 +96,16 @@ class Protocol(Section):
     """k-NN: numbers of neighbours to try."""
 
 
+class Encoder(Section):
+    """Weights that pre-training has not, added to the image transformer of any method that has one; they start so that nothing changes."""
+
+    relative_positions: bool = False
+    """A learned bias of attention for every offset of two patches, in each block and head, 0 at first (BEiT; mrm_record's SIIM task)."""
+    layer_scale: float | None = Field(None, gt=0)
+    """First value of a learned factor on each channel of both branches of a block; 1.0 starts at the same function (mrm_record's SIIM
+    task), any other does not. null: no such factor."""
+
+
 class Output(Section):
     head: Head = "linear"
     """`linear` or `mlp` on the pooled vector, `bag`: attention over the tokens."""
@@ -106,11 +116,13 @@ class Output(Section):
     dropout: float = Field(0.25, ge=0, lt=1)
     """Of the MLP or bag head."""
     decoder: Decoder = "upernet"
-    """Segmentation: MGI's two-way decoder (with genes), UPerNet, or one linear layer on the last tokens."""
+    """Segmentation: MGI's two-way decoder (with genes), UPerNet, SETR's progressive upsampling (patches of 2, 4, 8, 16, 32 ...), or one
+    linear layer on the last tokens."""
     width: int = Field(256, ge=8)
     """Width of the decoder."""
     auxiliary: float = Field(0.0, ge=0)
-    """UPerNet: weight of the same loss on an FCN head on the third map, in training only; 0 has none (mrm_record's SIIM task: 0.4)."""
+    """UPerNet, SETR-PUP: weight of the same loss on an FCN head on the tokens after two thirds of the blocks, in training only; 0 has none
+    (mrm_record's SIIM task: 0.4)."""
     queries: int = Field(16, ge=1)
     """Two-way decoder: gene tokens are pooled to so many."""
     mask_token: bool = False
@@ -181,6 +193,7 @@ class Task(Section):
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
     augment: Augment = Augment()
+    encoder: Encoder = Encoder()
     output: Output = Output()
     bootstrap: Bootstrap = Bootstrap()
     leak: Leak = Leak()
@@ -268,8 +281,13 @@ def _problems(t: Task) -> Sequence[str]:
         out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder != "upernet"):
-        out.append("output.auxiliary: only the upernet decoder of a segmentation task has a third map; set it to 0")
+    if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
+        out.append(
+            "output.auxiliary: only the upernet and setr_pup decoders of a segmentation task have one; set it to 0"
+        )
+    if t.encoder != Encoder() and (t.mode in ("linear", "knn") or t.protocol.freeze == "encoder"):
+        why = f"mode {t.mode}" if t.mode in ("linear", "knn") else "protocol.freeze=encoder"
+        out.append(f"encoder.relative_positions, encoder.layer_scale: {why} would never train them; leave them out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":

@@ -27,6 +27,8 @@ TASKS = [
     ("mgi", "demo_lesions", ["inputs=multimodal", "output.decoder=two_way", "output.width=16", "controls=shuffled"]),
     ("mrm_relation", "demo_survival", []),
 ]
+# Weights of the encoder that the run it starts from has not.
+PARTS = ["encoder.relative_positions=true", "encoder.layer_scale=1.0"]
 
 
 def final(out: Path) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def test_sharded_and_half_precision_trainings_stay_near(
         str(pretrained("mrm_relation")),
         "output.width=16",
     ]
-    words += ["protocol.layer_decay=0.75", "protocol.steps=3"]
+    words += ["protocol.layer_decay=0.75", "protocol.steps=3", *PARTS]
     for name, extra in (("plain", []), ("other", more)):
         ended = finetune(tmp_path / name, *words, *extra, world=2)
         assert ended.codes == [0, 0], ended.text
@@ -133,6 +135,7 @@ def test_kills_and_stops_change_no_number(pretrained: Pretrained, finetune: Fine
         "protocol.evaluations=3",
         "checkpoint.every=2",
         "method.drop_path=0.2",
+        *PARTS,
     ]
     whole = finetune(tmp_path / "whole", *words, world=2)
     assert whole.codes == [0, 0], whole.text

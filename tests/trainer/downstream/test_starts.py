@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
+from tests.trainer.launching import series
 from trainer.downstream.predictions import Predictions
 from trainer.recipe import find_recipe, read_recipe
 
@@ -109,6 +110,41 @@ def test_decoders_of_masks(decoder: str, pretrained: Pretrained, finetune: Finet
     assert found["examples"]
     with np.load(tmp_path / "run" / found["examples"][0]) as shown:
         assert shown["truth_HW"].shape == shown["predicted_HW"].shape == shown["image_HWC"].shape[:2] == (96, 96)
+
+
+@pytest.mark.parametrize("method", FROM_FILE)
+def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
+    """Relative positions and layer scale on a pre-trained encoder that sees larger images, with SETR's decoder: named as new, and
+    trained. The first loss is that of the encoder without them."""
+    words = ["--task", "demo_lesions", "--method", method, "--init", str(pretrained(method)), "output.width=16"]
+    side = "img_size" if method == "mrm_relation" else "image_size"
+    parts = ["encoder.relative_positions=true", "encoder.layer_scale=1.0", f"method.{side}=96"]
+    ended = finetune(tmp_path / "run", *words, *parts, "protocol.lr=1e-2")
+    assert ended.codes == [0], ended.text
+    new = result(tmp_path / "run")["init"]["new"]
+    assert f"{len(new)} tensors of the encoder are new, in no file: {new[0]}" in ended.text
+    made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
+    tables = {n: made[f"encoder.{n}"] for n in new if n.endswith("bias_table")}
+    assert len(new) == 3 * len(tables)
+    extra = 0 if method == "mgi" else 3
+    assert all(len(w) == 31**2 + extra and w.any() for w in tables.values())
+    assert all((made[f"encoder.{n}"] != 1).any() for n in new if n.endswith("gamma"))
+
+    ended = finetune(tmp_path / "without", *words, parts[2], "protocol.lr=1e-2")
+    assert ended.codes == [0], ended.text
+    assert "new" not in result(tmp_path / "without")["init"]
+    losses = [series(tmp_path / n / "seed-0" / "lr-0.01", "loss") for n in ("run", "without")]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5), "before the first update"
+    assert losses[0][1] != losses[1][1]
+
+
+def test_setr_decoder(finetune: Finetune, tmp_path: Path) -> None:
+    words = ["--task", "demo_lesions", "--method", "mgi", "--init", "scratch", "--recipe", "mgi-demo", "method.patch=8"]
+    ended = finetune(tmp_path / "run", *words, "output.decoder=setr_pup", "output.width=16", "output.auxiliary=0.4")
+    assert ended.codes == [0], ended.text
+    made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
+    assert sum(n.startswith("head.convs.") for n in made) == 3
+    assert "head.auxiliary.out.weight" in made
 
 
 @pytest.mark.parametrize(
