@@ -23,19 +23,20 @@ Cascade = Literal["per_block", "self_then_cross"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which relations each block masks in the masked pass."""
+    """Which relations each block masks in the masked pass; without `cross` there are none to the other modality."""
 
     blocks: tuple[int, ...]
     cascade: Cascade
     image: Masking
     genes: Masking
+    cross: bool = True
 
     def masks_self(self, i: int, alone: bool) -> bool:
         """Whether block i masks self relations; an image without a partner has no cross blocks, so all do."""
         return i in self.blocks and (alone or self.cascade == "per_block" or i == self.blocks[0])
 
     def masks_cross(self, i: int) -> bool:
-        return i in self.blocks and (self.cascade == "per_block" or i != self.blocks[0])
+        return self.cross and i in self.blocks and (self.cascade == "per_block" or i != self.blocks[0])
 
 
 class TwoPass(nn.Module):

@@ -56,6 +56,8 @@ class MrmRelationOptions(Options):
     """Its AlphaDropout."""
     normalise: Literal["stats", "none"] = "stats"
     """By the training split's statistics: z-scores, but snp, burden and mutation only centred; or all as stored."""
+    relations: Literal["self_cross", "self"] = "self_cross"
+    """Relations masked: within a modality and across, or within alone (ablation, Table 3): then there is no cross attention."""
     cross_attn_blocks: tuple[int, ...] = (0, 1)
     """Blocks of both encoders that mask relations in the masked pass."""
     cascade: Cascade = "per_block"
@@ -95,7 +97,7 @@ class MrmRelationOptions(Options):
     match_weight: float = Bounded(1.0, ge=0)
     """Weight of relation matching (lambda)."""
     match: Literal["both", "self", "cross"] = "both"
-    """Relations matched: within modalities and across (eq. 13), or one of them (ablation, Table 3)."""
+    """Relations matched: within modalities and across (eq. 13), or one of them (ablation, Table 3); none: match_weight 0."""
     match_feature: Literal["mean", "cls"] = "mean"
     """Vector of a sample: mean of its tokens after the last norm without the class token, or the class token."""
     match_n: int = Bounded(8, ge=2)
@@ -143,5 +145,7 @@ def _block_problems(o: MrmRelationOptions) -> Iterable[str]:
     depth = min(o.depth, o.gene_depth) if tokens else o.depth
     if not blocks or list(blocks) != sorted(set(blocks)) or min(blocks) < 0 or max(blocks) >= depth:
         yield f"method.cross_attn_blocks: {list(blocks)} must be rising numbers of blocks from 0 to {depth - 1}"
+    elif o.cascade == "self_then_cross" and o.relations == "self":
+        yield "method.cascade=self_then_cross has cross relations and method.relations=self has none; use cascade=per_block"
     elif o.cascade == "self_then_cross" and tokens and len(blocks) < 2:
         yield "method.cascade=self_then_cross needs two blocks in method.cross_attn_blocks; give [0, 1]"

@@ -59,7 +59,8 @@ class MrmRelation(Method):
             self.loaded = vit.load_weights(o.weights or "")
         genes = self._gene_encoder() if self.widths else None
         spare = {"renorm": o.renorm, "share_heads": o.share_heads, "spare_cls": not o.mask_cls}
-        plan = Plan(o.cross_attn_blocks, o.cascade, Masking(o.tau_image, **spare), Masking(o.tau_genes, **spare))
+        masks = (Masking(o.tau_image, **spare), Masking(o.tau_genes, **spare))
+        plan = Plan(o.cross_attn_blocks, o.cascade, *masks, cross=o.relations == "self_cross")
         self.encoder = TwoPass(vit, genes, plan, o.heads, self.gene_dim)
         self._build_decoders(vit, genes)
         self.match_proj = nn.Linear(self.gene_dim, o.dim) if genes is not None and self.gene_dim != o.dim else None

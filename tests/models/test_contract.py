@@ -18,6 +18,18 @@ from models.registry import get_method, method_names
 
 NAMES = method_names()
 STAGES = [(name, stage.name) for name in NAMES for stage in build(name).stages()]
+# Options that take weights or terms away: the rest must still be whole.
+VARIANTS = [
+    ("mrm_relation", "pretrain", {"relations": "self"}),
+    ("mrm_relation", "pretrain", {"relations": "self", "match": "self"}),
+    ("mrm_relation", "pretrain", {"match": "cross"}),
+    ("mrm_relation", "pretrain", {"relations": "self", "match_weight": 0.0}),
+    ("mrm_relation", "pretrain", {"genetics": [], "relations": "self"}),
+]
+CASES = [(name, stage, {}) for name, stage in STAGES] + VARIANTS
+every_case = pytest.mark.parametrize(
+    ("name", "stage", "options"), CASES, ids=["-".join(map(str, (n, s, *o.items()))) for n, s, o in CASES]
+)
 every_method = pytest.mark.parametrize("name", NAMES)
 every_stage = pytest.mark.parametrize(("name", "stage"), STAGES)
 
@@ -102,9 +114,9 @@ def test_sample_reads_only_what_the_stage_names_and_repeats_itself(name, stage):
             np.testing.assert_array_equal(a.arrays[key], b.arrays[key])
 
 
-@every_stage
-def test_every_trainable_parameter_gets_a_finite_gradient(name, stage):
-    method = entered(name, stage, train=True)
+@every_case
+def test_every_trainable_parameter_gets_a_finite_gradient(name, stage, options):
+    method = entered(name, stage, train=True, **options)
     out = method(batch(method, records(8)))
     assert out.losses
     out.total.backward()
@@ -214,15 +226,15 @@ def test_encode_follows_its_contract(name):
 
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory):
-    return ranks.run(tmp_path_factory.mktemp("ranks"), [(name, stage, {}) for name, stage in STAGES])
+    return ranks.run(tmp_path_factory.mktemp("ranks"), CASES)
 
 
 @pytest.mark.ranks
 @pytest.mark.timeout(180)
-@every_stage
-def test_two_ranks_equal_one(name, stage, on_two_ranks):
-    job = STAGES.index((name, stage))
-    one = ranks.result(name, stage, 0, 1)
+@every_case
+def test_two_ranks_equal_one(name, stage, options, on_two_ranks):
+    job = CASES.index((name, stage, options))
+    one = ranks.result(name, stage, 0, 1, **options)
     for two in (on_two_ranks[0][job], on_two_ranks[1][job]):
         assert_same_losses(one, two)
         assert one["grads"].keys() == two["grads"].keys()

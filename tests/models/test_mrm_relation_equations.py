@@ -174,9 +174,9 @@ def literal_masked_pass(two, image, values, cascade):
         if i > 1:
             x, g = a(x), g if b is None else b(g)
             continue
-        if cascade == "per_block" or i == 0:
+        if cascade in ("per_block", "self") or i == 0:
             x, g = masked_self_attention(a, x, two.plan.image)[0], masked_self_attention(b, g, two.plan.genes)[0]
-        if cascade == "per_block" or i == 1:
+        if cascade == "per_block" or (i == 1 and cascade != "self"):
             z = x
             x = two.cross_image[str(i)](x, g, two.plan.image)[0]
             g = two.cross_genes[str(i)](g, z, two.plan.genes)[0]
@@ -184,9 +184,10 @@ def literal_masked_pass(two, image, values, cascade):
     return two.vit.norm(x), two.genes.norm(g)
 
 
-@pytest.mark.parametrize("cascade", ["per_block", "self_then_cross"])
+@pytest.mark.parametrize("cascade", ["per_block", "self_then_cross", "self"])
 def test_two_passes(cascade):
-    method = entered(cascade=cascade)
+    """`self` stands for relations=self: the same without the middle part."""
+    method = entered(**({"relations": "self"} if cascade == "self" else {"cascade": cascade}))
     data = batch(method, records(3))
     image, two = normalised(data["image"]), method.encoder
     values = method._vectors(data)[0]
@@ -200,6 +201,26 @@ def test_two_passes(cascade):
     with_mask = two(image, values, torch.ones(3, x.shape[1], dtype=torch.bool), everyone)
     for name, z in out["tokens"].items():
         torch.testing.assert_close(with_mask["tokens"][name], z, rtol=1e-4, atol=1e-5)
+
+
+def test_without_cross_relations_nothing_crosses_before_the_decoders():
+    method, whole = entered(relations="self"), entered()
+    names = {n for n, _ in method.named_parameters()}
+    assert {n for n, _ in whole.named_parameters()} - names == {
+        n for n, _ in whole.named_parameters() if ".cross_" in n
+    }
+    data = batch(method, records(4))
+    out, other = method(data), batch(method, records(4))
+    for name in method.widths:
+        other[name] = other[name].roll(1, 0)
+    assert {n for n in out.diagnostics if n.startswith("kept_")} == {"kept_self_image", "kept_self_genes"}
+    assert {"match_self", "match_cross"} <= out.losses.keys(), "vectors can be compared across all the same"
+    mine, theirs = (method._passes(b)[0]["tokens"]["image_masked"] for b in (data, other))
+    torch.testing.assert_close(mine, theirs)
+    mine, theirs = (whole._passes(b)[0]["tokens"]["image_masked"] for b in (data, other))
+    assert (mine - theirs).abs().max() > 1e-4
+    with pytest.raises(MethodError, match="relations=self has none; use cascade=per_block"):
+        entered(relations="self", cascade="self_then_cross")
 
 
 def test_fragments_are_padded_cut_and_put_together_again():
@@ -307,7 +328,7 @@ VARIANTS = [
     {"genetics": []}, {"gene_encoder": "snn_vec"}, {"gene_dim": 64}, {"cascade": "self_then_cross"},
     {"renorm": True, "share_heads": True, "mask_cls": False}, {"match_feature": "cls", "match_mode": "index_pairs"},
     {"match_stopgrad": "intact"}, {"match_stopgrad": "masked"}, {"reduction": "sum"}, {"norm_pix_loss": True},
-    {"positions": "learned"},
+    {"positions": "learned"}, {"relations": "self"}, {"relations": "self", "match_weight": 0.0},
     {"genetics": ["burden", "cnv"], "burden_loss": "bce"}, {"missing": "drop"}, {"fit": "stretch", "normalise": "none"},
 ]  # fmt: skip
 
@@ -322,7 +343,9 @@ def test_every_variant_trains_all_its_parameters(options):
     assert not [n for n, p in method.named_parameters() if not p.grad.any()]
     assert ("rec_genes" in out.losses) == bool(method.widths)
     assert ("match_cross" in out.losses) == bool(method.widths)
-    assert ("kept_cross_image" in out.diagnostics) == (bool(method.widths) and "snn_vec" not in options.values())
+    assert ("kept_cross_image" in out.diagnostics) == (
+        bool(method.widths) and not {"snn_vec", "self"} & {v for v in options.values() if isinstance(v, str)}
+    )
 
 
 def test_drop_path_leaves_branches_out_in_training_only():
