@@ -10,7 +10,11 @@ from pydantic import Field as Bounded
 
 from models.contract import Options, Schema
 from models.encoders.relation import Cascade
+from models.layers.expression import clip_problems
 from models.losses_relation import MatchMode, Reduction
+
+# Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
+COUNTS = ("snp", "burden", "mutation")
 
 
 class MrmRelationOptions(Options):
@@ -56,6 +60,9 @@ class MrmRelationOptions(Options):
     """Its AlphaDropout."""
     normalise: Literal["stats", "none"] = "stats"
     """By the training split's statistics: z-scores, but snp, burden and mutation only centred; or all as stored."""
+    gene_clip: float | None = Bounded(None, gt=0)
+    """Cut z-scores off at so many deviations either way, as input and as target; null: none are (the paper). Real tables hold genes that
+    are all but constant in the training split and thousands of deviations off elsewhere. snp, burden and mutation stay as they are."""
     relations: Literal["self_cross", "self"] = "self_cross"
     """Relations masked: within a modality and across, or within alone (ablation, Table 3): then there is no cross attention."""
     cross_attn_blocks: tuple[int, ...] = (0, 1)
@@ -132,6 +139,7 @@ def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
         if width % math.lcm(4, heads):
             yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
     yield from _block_problems(o)
+    yield from clip_problems(o.gene_clip, o.normalise, (n for n in o.genetics if n not in COUNTS), schema)
     if o.match == "cross" and not o.genetics:
         yield "method.match=cross needs method.genetics: an image alone has no cross relations; use self"
     if (o.init == "imagenet_mae") != (o.weights is not None):

@@ -25,6 +25,7 @@ from models.encoders.group_msa import GroupMSA
 from models.encoders.snn import SNN
 from models.labels import class_label, label_code
 from models.layers.bags import draw_mask, tiled, window_start
+from models.layers.expression import clip_problems, standardised
 from models.losses import Mining, accuracy, cross_entropy, masked_l1, triplet
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
@@ -50,6 +51,9 @@ class GimpOptions(Options):
     """Transformer blocks inside the groups, and as many across them."""
     normalise: Literal["stats", "none"] = "stats"
     """Genes as z-scores by the training split's statistics of the data set, or as stored."""
+    gene_clip: float | None = Bounded(None, gt=0)
+    """Cut z-scores off at so many deviations either way; null: none are (the papers). Real tables hold genes that are all but constant
+    in the training split and thousands of deviations off elsewhere."""
     depth: int = Bounded(2, ge=1)
     """Attention layers of the patch aggregator."""
     attention: Literal["nystrom", "exact"] = "nystrom"
@@ -99,6 +103,9 @@ class Gimp(Method):
     Options = GimpOptions
     paper = "Jin et al., Gene-Induced Multimodal Pre-training for Image-Omic Classification, MICCAI 2023"
     options: GimpOptions
+
+    gene_mean_G: Tensor
+    gene_std_G: Tensor
 
     def __init__(self, options: GimpOptions, schema: Schema):
         super().__init__(options, schema)
@@ -233,7 +240,7 @@ class Gimp(Method):
     def _encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """CLS_ge [B, C] and the group tokens, from z-scores; a sample without genes is encoded as the mean genome."""
         assert self.genes is not None
-        z_BG = (batch["rna"].float() - self.gene_mean_G.float()) / self.gene_std_G.float()
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
         return self.genes(torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype))
 
     def _forward_gene(self, batch: Batch) -> Output:
@@ -344,6 +351,7 @@ def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
             yield f"{schema.source} has no field '{name}', which gimp reads; it has {', '.join(sorted(schema.fields))}"
         elif not shape or shape[-1] is None:
             yield f"field '{name}' of {schema.source} has no fixed width (shape {shape}); pack it with one width"
+    yield from clip_problems(o.gene_clip, o.normalise, () if o.gene_encoder == "none" else ("rna",), schema)
     if o.dim % o.heads:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"
     if o.conv_residual and o.conv_kernel % 2 == 0:

@@ -23,6 +23,7 @@ from models.contract import Batch, Encoded, Method, MethodError, Options, Output
 from models.deployed import ImageView, Pool
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
 from models.encoders.vit import ViT
+from models.layers.expression import clip_problems, standardised
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
 from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
@@ -83,6 +84,9 @@ class MgiOptions(Options):
     """Samples the gene encoder holds at once, each part recomputed in the backward pass; None: all."""
     normalise: Literal["stats", "none"] = "stats"
     """Genes as z-scores by the training split's statistics of the data set, or as stored."""
+    gene_clip: float | None = Bounded(None, gt=0)
+    """Cut z-scores off at so many deviations either way; null: none are (the papers). Real tables hold genes that are all but constant
+    in the training split and thousands of deviations off elsewhere."""
     drop_constant: bool = False
     """Leave out genes that never vary in the training split (otherwise they are zeros)."""
     gene_drop: float = Bounded(0.0, ge=0, lt=1)
@@ -277,7 +281,7 @@ class Mgi(Method):
 
     def _expression(self, batch: Batch) -> Tensor:
         """z-scores [B, G] of the genes that enter; a sample without genes is the mean genome."""
-        z_BG = (batch["rna"].float() - self.gene_mean_G.float()) / self.gene_std_G.float()
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
         z_BG = torch.where(batch.present["rna"][:, None], z_BG, 0.0)
         if self.options.drop_constant:
             z_BG = z_BG[:, self.kept_genes]
@@ -348,6 +352,7 @@ def _problems(o: MgiOptions, schema: Schema) -> Iterable[str]:
             yield f"method.drop_constant needs statistics, which {schema.source} lacks; pack it again, or set it to false"
         elif o.drop_constant and field.std is not None and not (np.asarray(field.std) > 0).any():
             yield f"method.drop_constant would leave no gene of {schema.source}: all are constant; mend the table"
+    yield from clip_problems(o.gene_clip, o.normalise, ("rna",), schema)
     if (o.init == "imagenet") != (o.init_file is not None):
         yield "method.init=imagenet and method.init_file=FILE go together; give both or neither"
     if o.learn_alpha and not 0 < o.alpha < 1:

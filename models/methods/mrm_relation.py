@@ -24,16 +24,15 @@ from models.deployed import ImageView
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT, sincos_2d
+from models.layers.expression import standardised
 from models.layers.image import MEAN, STD, augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking
 from models.losses_relation import Matching, colour_mean_baseline, cosines, squared_error
-from models.methods._mrm_relation_options import MrmRelationOptions, problems_of
+from models.methods._mrm_relation_options import COUNTS, MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.pictures import first, matrices
 from models.registry import register
 
-# Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
-COUNTS = ("snp", "burden", "mutation")
 SNP_CODES = (-1, 0, 1, 2)
 
 
@@ -188,7 +187,8 @@ class MrmRelation(Method):
                 likely_F = mean_F
             x_BF = torch.where(known[name] & batch.present[name][:, None], x_BF, likely_F)
             if self.options.normalise == "stats":
-                x_BF = x_BF - mean_F if name in COUNTS else (x_BF - mean_F) / std_F
+                counts, clip = name in COUNTS, self.options.gene_clip
+                x_BF = x_BF - mean_F if counts else standardised(x_BF, mean_F, std_F, clip)
             values[name] = x_BF
         return values, known
 
