@@ -6,20 +6,19 @@ from models.contract import Method, MethodError
 from models.encoders.vit import ViT
 
 
-def add_parts(encoder: Method, relative_positions: bool, layer_scale: float | None) -> tuple[str, ...]:
-    """Gives the image transformer BEiT's parts (`ViT.add_parts`); the names of the new weights, which no file holds.
+def add_parts(
+    encoder: Method, relative_positions: bool, layer_scale: float | None, last_norm: bool = True
+) -> tuple[str, ...]:
+    """Gives the image transformer BEiT's parts, or takes its last norm (`ViT.add_parts`); the names of the new weights, which no file
+    holds.
 
     Raises:
         MethodError: the encoder has no vision transformer.
     """
     tower = encoder.tower()
     if not isinstance(tower, ViT):
-        raise MethodError(
-            [
-                f"encoder: {encoder.name} has no vision transformer that relative positions or layer scale could be added to"
-            ]
-        )
+        raise MethodError([f"encoder: {encoder.name} has no vision transformer that encoder.* could change"])
     old = {n for n, _ in encoder.named_parameters()}
-    tower.add_parts(relative_positions, layer_scale)
+    tower.add_parts(relative_positions, layer_scale, last_norm)
     encoder.enter(encoder.stage)
     return tuple(n for n, _ in encoder.named_parameters() if n not in old)

@@ -169,7 +169,7 @@ class ViT(nn.Module):
         self._make_positions(positions)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, qkv_bias, r) for r in rates)
-        self.norm = nn.LayerNorm(dim, eps=EPS)
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=EPS)
         self._initialise()
 
     def _make_positions(self, kind: str) -> None:
@@ -194,13 +194,18 @@ class ViT(nn.Module):
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
-    def add_parts(self, relative_positions: bool = False, layer_scale: float | None = None) -> None:
-        """Weights for fine-tuning that pre-training has not, in every block (BEiT's; Bao et al. 2022).
+    def add_parts(
+        self, relative_positions: bool = False, layer_scale: float | None = None, last_norm: bool = True
+    ) -> None:
+        """Weights for fine-tuning that pre-training has not, in every block (BEiT's; Bao et al. 2022); or without the last norm.
 
         relative_positions: a bias of attention, 0 at first.
         layer_scale: first value of a factor on both branches. With 1.0, or None for no such factor, the encoder's function is at
             first exactly what it was.
+        last_norm: False leaves it out, weights and all.
         """
+        if not last_norm:
+            self.norm = nn.Identity()
         block: Any
         for block in self.blocks:
             if relative_positions:

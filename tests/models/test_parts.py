@@ -9,6 +9,7 @@ from synthetic import batch, build, records
 
 from models.contract import Method, MethodError
 from models.encoders.vit import RELATIVE, ViT
+from models.heads import LinearHead
 from models.layers.attention import attention
 from models.layers.relative import relative_index, table_size
 from models.parts import add_parts
@@ -128,3 +129,23 @@ def test_equals_timms_beit():
     assert all(n.endswith(("k_bias", "relative_position_index")) for n in told.missing_keys)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(vit.eval()(x), beit.eval().forward_features(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_the_last_norm_it_is_the_published_classifier():
+    """mrm_record's fine-tuning: timm's ViT pooled by the mean has no norm behind the blocks and a new one before the last layer."""
+    method = build("mrm_record").eval()
+    add_parts(method, False, None, last_norm=False)
+    vit, head = method.tower(), LinearHead(method.tower().dim, 5, std=0.5)
+    theirs = timm.models.vision_transformer.VisionTransformer(
+        vit.img_size, vit.patch, num_classes=5, embed_dim=vit.dim, depth=len(vit.blocks), num_heads=vit.blocks[0].attn.heads,
+        mlp_ratio=method.options.mlp_ratio, global_pool="avg",
+    ).eval()  # fmt: skip
+    state = {**vit.state_dict(), **{f"fc_norm.{n}": w for n, w in head.norm.state_dict().items()}}
+    theirs.load_state_dict(state | {f"head.{n}": w for n, w in head.out.state_dict().items()}, strict=True)
+    data = batch(method, records(3))
+    got = head(method.encode(data)["pooled_BD"])
+    torch.testing.assert_close(got, theirs(method.tower_input(data)), rtol=1e-4, atol=1e-5)
+    last = vit.features(method.tower_input(data), (len(vit.blocks),))[0]
+    assert torch.equal(last, method.encode(data)["tokens_BLD"])
+    assert not torch.allclose(last, build("mrm_record").eval().encode(data)["tokens_BLD"], atol=1e-3)

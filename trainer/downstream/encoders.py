@@ -50,7 +50,10 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         path = self.run.path if self.run and self.pretrained else self.file
-        return {"kind": self.kind, "path": str(path) if path else None, "sha256": self.sha256()}
+        found = {"kind": self.kind, "path": str(path) if path else None, "sha256": self.sha256()}
+        # Where pre-training itself began: from ImageNet or from nothing is the largest difference between two results.
+        start = self.run.options.get("init", "scratch") if self.run and self.pretrained else "scratch"
+        return found if start == "scratch" else {**found, "pretrained_from": start}
 
     def build(self, seed: int) -> Method:
         """The encoder, equal on every rank; from scratch its weights follow the seed. For images of another size than the run's
@@ -71,7 +74,7 @@ class Source:
             load_strict(method, fit_positions(method, load_file(self.run.weights)), str(self.run.weights))
         if self.parts == Encoder():
             return method, ()
-        return method, add_parts(method, self.parts.relative_positions, self.parts.layer_scale)
+        return method, add_parts(method, **self.parts.model_dump())
 
 
 def find_source(

@@ -97,13 +97,15 @@ class Protocol(Section):
 
 
 class Encoder(Section):
-    """Weights that pre-training has not, added to the image transformer of any method that has one; they start so that nothing changes."""
+    """The image transformer of any method that has one, built otherwise than in pre-training. New weights start so that nothing changes."""
 
     relative_positions: bool = False
     """A learned bias of attention for every offset of two patches, in each block and head, 0 at first (BEiT; mrm_record's SIIM task)."""
     layer_scale: float | None = Field(None, gt=0)
     """First value of a learned factor on each channel of both branches of a block; 1.0 starts at the same function (mrm_record's SIIM
     task), any other does not. null: no such factor."""
+    last_norm: bool = True
+    """Keep the norm behind the last block; false leaves it out, as mrm_record's published fine-tuning does, whose head has a new one."""
 
 
 class Output(Section):
@@ -285,9 +287,12 @@ def _problems(t: Task) -> Sequence[str]:
         out.append(
             "output.auxiliary: only the upernet and setr_pup decoders of a segmentation task have one; set it to 0"
         )
-    if t.encoder != Encoder() and (t.mode in ("linear", "knn") or t.protocol.freeze == "encoder"):
-        why = f"mode {t.mode}" if t.mode in ("linear", "knn") else "protocol.freeze=encoder"
-        out.append(f"encoder.relative_positions, encoder.layer_scale: {why} would never train them; leave them out")
+    if t.encoder != Encoder() and t.mode in ("linear", "knn"):
+        out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
+    elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
+        out.append(
+            "encoder.relative_positions, encoder.layer_scale: protocol.freeze=encoder would never train them; leave them out"
+        )
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":

@@ -75,7 +75,7 @@ def own(path: Path, **content: Any) -> str:
         (["metric=dice_patient"], "dice_patient"),
         (["--mode", "knn", "--task", "demo_survival"], "mode: knn has no survival form; use linear"),
         (["--mode", "linear", "--task", "demo_lesions"], "not on pixels; use finetune with protocol.freeze=encoder"),
-        (["--mode", "knn", "encoder.layer_scale=1.0"], "encoder.layer_scale: mode knn would never train them"),
+        (["--mode", "knn", "encoder.layer_scale=1.0"], "encoder: mode knn looks at the encoder as pre-training left it"),
         (["protocol.freeze=encoder", "encoder.relative_positions=true"], "protocol.freeze=encoder would never train them"),
         (["--method", "gimp", "--init", "scratch", "encoder.layer_scale=1.0"], "gimp has no vision transformer"),
         (["--task", "demo_lesions", "output.decoder=setr_pup"], "patches of 6 are no power of two; use upernet"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,23 @@ def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, 
     losses = [series(tmp_path / n / "seed-0" / "lr-0.01", "loss") for n in ("run", "without")]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5), "before the first update"
     assert losses[0][1] != losses[1][1]
+
+
+def test_the_start_of_pretraining_stands_in_the_result(
+    pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+) -> None:
+    """And an encoder without its last norm trains: nothing of the run's weights is missed but that norm."""
+    run = shutil.copytree(pretrained("mrm_record"), tmp_path / "pretraining")
+    card = json.loads((run / "method.json").read_bytes())
+    card["options"] |= {"init": "mae_in1k", "init_file": "gone.pth"}
+    (run / "method.json").write_text(json.dumps(card))
+    words = ["--task", "demo_subtype", "--method", "mrm_record", "--init", str(run), "encoder.last_norm=false"]
+    ended = finetune(tmp_path / "run", *words)
+    assert ended.codes == [0], ended.text
+    assert result(tmp_path / "run")["init"]["pretrained_from"] == "mae_in1k"
+    made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
+    before = set(load_file(run / "weights.safetensors"))
+    assert before - {n.removeprefix("encoder.") for n in made} == {"encoder.norm.weight", "encoder.norm.bias"}
 
 
 def test_setr_decoder(finetune: Finetune, tmp_path: Path) -> None:
