@@ -1,4 +1,4 @@
-"""A finished run for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]`.
+"""A finished run, or a fine-tune of one, for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]`.
 
 `timm`: the image encoder, as a folder that `timm.create_model("local-dir:DIR", pretrained=True)` loads. `safetensors`: all of the
 method, as a folder that medpair builds again without the data set. Both come with a model card (docs/finetune.md).
@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="export.py", description="A finished pre-training run as files for others.")
-    p.add_argument("run", type=Path, help="the out=FOLDER of a finished run")
+    p = argparse.ArgumentParser(prog="export.py", description="A finished run as files for others.")
+    p.add_argument("run", type=Path, help="the out=FOLDER of a finished run, or of a fine-tune of one")
     p.add_argument("--to", required=True, choices=("timm", "safetensors"))
     p.add_argument("--out", type=Path, help="a new folder; RUN/export/TO by default")
     p.add_argument(

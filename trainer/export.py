@@ -1,4 +1,5 @@
-"""A finished run as a folder for others: its image encoder for plain timm, or the whole method with what it takes to build it.
+"""A finished run, or what a fine-tune made of it, as a folder for others: its image encoder for plain timm, or the whole method with
+what it takes to build it.
 
 --to timm          config.json  model.safetensors  README.md                        timm.create_model("local-dir:DIR", pretrained=True)
 --to safetensors   method.json  schema.npz  model.safetensors  README.md    trainer.export.load_exported("DIR")
@@ -19,10 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.contract import Method, MethodError, Schema
+from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict
 from trainer.card import Finished, open_run, read_schema, schema_bytes
 from trainer.errors import UserError
+from trainer.export_result import Tuned, open_tuned
 from trainer.manifest import sync, write_atomic
 
 To = Literal["timm", "safetensors"]
@@ -33,12 +36,17 @@ START = ("init", "init_file", "weights")
 
 @dataclass
 class Exporting:
-    """A finished pre-training run, with its method built and filled, in its deployed form."""
+    """A finished pre-training run, with its method built and filled, in its deployed form; `tuned` if a fine-tune went on from it."""
 
     run: Finished
     method: Method
     card: dict[str, Any]
     sha256: str
+    tuned: Tuned | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.tuned.options if self.tuned else self.run.options
 
     @property
     def name(self) -> str:
@@ -47,7 +55,8 @@ class Exporting:
     @property
     def licences(self) -> list[str]:
         """Of the data sets, each once; `not stated` where one says nothing."""
-        return sorted({d["licence"] or "not stated" for d in self.sets}) or ["not recorded"]
+        found = sorted({d["licence"] or "not stated" for d in self.sets}) or ["not recorded"]
+        return [*found, "not recorded for the fine-tune's data"] if self.tuned else found
 
     @property
     def sets(self) -> list[dict[str, Any]]:
@@ -58,18 +67,19 @@ class Exporting:
 
 
 def open_finished(out: Path) -> Exporting:
-    """Opens a finished run; its data set is not needed.
+    """Opens a finished run, or a fine-tune of one; its data set is not needed.
 
     Raises:
-        UserError: no run, an unfinished one, another kind of folder.
+        UserError: neither, or an unfinished one.
         MethodError: weights that cannot be read or are of another method.
     """
     if not out.is_dir():
-        raise UserError(f"{out}: no such folder; give the out=FOLDER of a pre-training run")
+        raise UserError(f"{out}: no such folder; give the out=FOLDER of a pre-training run, or of a fine-tune")
     if (out / "result.json").is_file():
-        raise UserError(
-            f"{out} holds a fine-tuned result, not a pre-training run; give the run it started from (--init)"
-        )
+        tuned = open_tuned(out)
+        run, parts = tuned.run, tuned.parts
+        method = built(run.method_name, tuned.options, run.schema, tuned.weights, parts, "encoder.")
+        return Exporting(run, method, _json(run.path / "method.json"), tuned.sha256, tuned)
     run = open_run(out)
     method = built(run.method_name, run.options, run.schema, run.weights)
     return Exporting(run, method, _json(out / "method.json"), run.sha256())
@@ -85,8 +95,19 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def built(name: str, options: Mapping[str, Any], schema: Schema, weights: Path) -> Method:
+def built(
+    name: str,
+    options: Mapping[str, Any],
+    schema: Schema,
+    weights: Path,
+    parts: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> Method:
     """The method in its deployed form with these weights, in eval mode.
+
+    Args:
+        parts: how a fine-tune changed the image transformer (arguments of `models.parts.add_parts`).
+        prefix: take the weights whose names start so, and only those.
 
     Raises:
         MethodError: options, schema and weights that do not belong together, or a damaged file.
@@ -97,6 +118,9 @@ def built(name: str, options: Mapping[str, Any], schema: Schema, weights: Path) 
         state = load_file(weights)
     except (SafetensorError, OSError) as e:
         raise MethodError([f"{weights}: not a readable safetensors file ({e}); restore it"]) from e
+    if parts:
+        add_parts(method, **parts)
+    state = {n.removeprefix(prefix): w for n, w in state.items() if n.startswith(prefix)}
     load_strict(method, state, str(weights))
     method.enter("")
     return method.eval()
@@ -124,7 +148,9 @@ def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] =
             f"{run}: {opened.name} has no image transformer that timm knows (it reads {', '.join(opened.method.inputs)}); "
             "--to safetensors gives all of its encoder"
         )
-    found = read_results(results, opened.sha256)
+    # A fine-tune's own result is measured on these very weights; others started from the same run.
+    own = [run / "result.json"] if opened.tuned else []
+    found = read_results([*own, *results], opened.run.sha256())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tmp = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -166,7 +192,8 @@ def provenance(opened: Exporting) -> dict[str, Any]:
         "format": FORMAT,
         "method": opened.name,
         "paper": opened.method.paper,
-        "options": shown_options(opened.run.options),
+        "options": shown_options(opened.options),
+        **({"finetuned": opened.tuned.plain(), "encoder": opened.tuned.parts} if opened.tuned else {}),
         "data": {"fingerprint": opened.run.fingerprint, "split": opened.run.config.data.split, "sets": opened.sets},
         "weights_sha256": opened.sha256,
         "versions": opened.card["versions"],
@@ -181,7 +208,7 @@ def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _write_method(opened: Exporting, tmp: Path) -> str:
     method, card = opened.method, provenance(opened)
     save_file({k: v.contiguous() for k, v in method.state_dict().items()}, tmp / "model.safetensors")
-    if tokenizer := opened.run.options.get("tokenizer"):
+    if tokenizer := opened.options.get("tokenizer"):
         card["options"]["tokenizer"] = f"tokenizer{Path(tokenizer).suffix}"
         shutil.copyfile(tokenizer, tmp / card["options"]["tokenizer"])
     write_atomic(tmp / "schema.npz", schema_bytes(method.schema))
@@ -210,4 +237,6 @@ def load_exported(folder: str | Path) -> Method:
     options = dict(card["options"])
     if options.get("tokenizer"):
         options["tokenizer"] = str(folder / options["tokenizer"])
-    return built(card["method"], options, read_schema(folder / "schema.npz"), folder / "model.safetensors")
+    return built(
+        card["method"], options, read_schema(folder / "schema.npz"), folder / "model.safetensors", card.get("encoder")
+    )

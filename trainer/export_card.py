@@ -34,9 +34,10 @@ FITS = {
 def model_card(opened: Exporting, to: To, said: str, results: Sequence[dict[str, Any]] = ()) -> str:
     """README.md, with the front matter of the Hugging Face hub."""
     parts = [_front(opened, to), _intro(opened, to, said), _data(opened), _licence(opened)]
-    view, vit = opened.method.image_view(), opened.method.tower()
     if to == "timm":
-        assert view is not None
+        from trainer.export_timm import deployed_view
+
+        view, vit = deployed_view(opened.method), opened.method.tower()
         assert isinstance(vit, ViT)
         parts += [_preprocessing(view), _use_timm(view, vit)]
     else:
@@ -55,7 +56,8 @@ def _intro(opened: Exporting, to: To, said: str) -> str:
     what = "image encoder" if to == "timm" else "encoder (all weights of the method)"
     return (
         f"# {opened.name}: {what}\n\nPre-trained with medpair. Method: {opened.method.paper}.\n\n"
-        f"Checked when it was written: {said}. SHA-256 of the run's weights: `{opened.sha256}`."
+        + (f"{opened.tuned.sentence()}\n\n" if opened.tuned else "")
+        + f"Checked when it was written: {said}. SHA-256 of the run's weights: `{opened.sha256}`."
     )
 
 
@@ -66,6 +68,8 @@ def _data(opened: Exporting) -> str:
         for d in opened.sets
     ] or ["- not recorded by this run"]
     split = opened.run.config.data.split
+    if opened.tuned:
+        lines.append(f"- of the fine-tune: the data set with fingerprint `{opened.tuned.plain()['data_fingerprint']}`")
     return (
         "## Data\n\n" + "\n".join(lines) + f"\n\nTrained on split `{split}`. Fingerprint: `{opened.run.fingerprint}`."
     )
@@ -243,7 +247,7 @@ def _training(opened: Exporting) -> str:
     steps = rows[-1]["step"] if rows else 0
     lines = [
         f"- {steps} steps, global batch {c.global_batch}, {c.precision}, seed {c.seed}, {_optimiser(c)}",
-        *(f"- {k}: `{json.dumps(v)}`" for k, v in shown_options(opened.run.options).items()),
+        *(f"- {k}: `{json.dumps(v)}`" for k, v in shown_options(opened.options).items()),
         f"- versions: {', '.join(f'{k} {v}' for k, v in opened.card['versions'].items())}",
     ]
     return "## Training\n\n" + "\n".join(lines)

@@ -1,20 +1,26 @@
 """The image encoder of a method as a folder that plain timm loads: names and forms are timm's already, so this is arithmetic-free.
 
+One that was fine-tuned with relative positions becomes timm's BEiT. That has no bias of keys, which adds the same number to all logits
+of a query and so changes no softmax.
+
 Shape letters: B images, H x W pixels, L tokens, D width.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from models.contract import Method
 from models.deployed import ImageView
 from models.encoders.vit import ViT
+from models.layers.relative import LayerScale
 from trainer.errors import UserError
 from trainer.export import Exporting, provenance
 from trainer.manifest import write_atomic
@@ -30,6 +36,7 @@ NAMES = {
     (1024, 24, 16, 16): "vit_large_patch16_224",
 }
 OTHER = "vit_base_patch16_224"
+BEIT = "beit_base_patch16_224"
 
 
 def model_args(vit: ViT, pool: str) -> dict[str, Any]:
@@ -49,12 +56,51 @@ def model_args(vit: ViT, pool: str) -> dict[str, Any]:
         "class_token": vit.cls_token is not None,
         "global_pool": pool,
         "fc_norm": False,
+        **({"init_values": 1.0} if isinstance(block.ls1, LayerScale) else {}),
+        **({"final_norm": False} if isinstance(vit.norm, nn.Identity) else {}),
     }
+
+
+def is_beit(vit: ViT) -> bool:
+    block: Any = vit.blocks[0]
+    return block.attn.relative_position_bias_table is not None
+
+
+def beit_args(vit: ViT, pool: str) -> dict[str, Any]:
+    """Arguments of timm's Beit, which pools by the mean, the class token or not at all.
+
+    Raises:
+        UserError: Beit cannot be without class token or last norm.
+    """
+    args = model_args(vit, pool)
+    lacks = ["class token"] if not args.pop("class_token") else []
+    lacks += [] if args.pop("final_norm", True) else ["last norm"]
+    if lacks:
+        raise UserError(
+            f"timm has no transformer with relative positions and without {' or '.join(lacks)}; use --to safetensors"
+        )
+    del args["fc_norm"]
+    return args | {"init_values": 1.0, "use_abs_pos_emb": True, "use_rel_pos_bias": True, "use_fc_norm": False}
+
+
+def beit_state(vit: ViT) -> dict[str, Tensor]:
+    """The weights under Beit's names; without a layer scale one of ones."""
+    state: dict[str, Tensor] = {}
+    for name, w in vit.state_dict().items():
+        at = name.removesuffix("qkv.bias")
+        if at != name:
+            state[f"{at}q_bias"], _, state[f"{at}v_bias"] = w.chunk(3)
+        else:
+            state[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = w
+    for i in range(len(vit.blocks)):
+        for gamma in ("gamma_1", "gamma_2"):
+            state.setdefault(f"blocks.{i}.{gamma}", torch.ones(vit.dim))
+    return state
 
 
 def config(opened: Exporting, vit: ViT, view: ImageView) -> dict[str, Any]:
     """config.json as timm writes it for the Hugging Face hub, and under `medpair` what it has no words for."""
-    args = model_args(vit, view.pool)
+    args = beit_args(vit, view.pool) if is_beit(vit) else model_args(vit, view.pool)
     size = (args["embed_dim"], args["depth"], args["num_heads"], args["patch_size"])
     notes = [_channels_note(view)] if view.channels != "rgb" else []
     if view.own_statistics:
@@ -62,7 +108,7 @@ def config(opened: Exporting, vit: ViT, view: ImageView) -> dict[str, Any]:
             "each image and channel is standardised by its own mean and deviation; mean and std here do nothing"
         )
     return {
-        "architecture": NAMES.get(size, OTHER),
+        "architecture": BEIT if is_beit(vit) else NAMES.get(size, OTHER),
         "num_classes": 0,
         "num_features": vit.dim,
         "global_pool": view.pool,
@@ -103,17 +149,27 @@ def _channels_note(view: ImageView) -> str:
     return f"{what[view.channels]} and repeated three times"
 
 
+def deployed_view(method: Method) -> ImageView:
+    """The method's view of an image, as far as timm's class for it can pool."""
+    view, vit = method.image_view(), method.tower()
+    assert view is not None
+    assert isinstance(vit, ViT)
+    return replace(view, pool="") if is_beit(vit) and view.pool not in ("avg", "token") else view
+
+
 def write_timm(opened: Exporting, folder: Path) -> str:
     """Writes weights and config.json, loads them back with timm and compares; what came of it, in a sentence.
 
     Raises:
         UserError: the image tower is not a vision transformer of timm's kind.
     """
-    vit, view = opened.method.tower(), opened.method.image_view()
-    if not isinstance(vit, ViT) or view is None:
+    vit = opened.method.tower()
+    if not isinstance(vit, ViT) or opened.method.image_view() is None:
         raise UserError(f"{opened.name}: its image encoder is not one that timm has")
-    save_file({k: v.detach().float().contiguous() for k, v in vit.state_dict().items()}, folder / "model.safetensors")
-    write_atomic(folder / "config.json", json.dumps(config(opened, vit, view), indent=1).encode())
+    content = config(opened, vit, deployed_view(opened.method))
+    state = beit_state(vit) if is_beit(vit) else vit.state_dict()
+    save_file({k: v.detach().float().contiguous() for k, v in state.items()}, folder / "model.safetensors")
+    write_atomic(folder / "config.json", json.dumps(content, indent=1).encode())
     return f"loaded back with plain timm: token features differ by {checked(vit, folder):.1e} at most"
 
 

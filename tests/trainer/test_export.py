@@ -277,7 +277,7 @@ def test_wrong_folders_are_refused(
     save_file({"a": torch.zeros(1)}, unfinished / "weights.safetensors")
     assert "has 1 tensors that the model does not: a" in refused(str(unfinished), "--to", "timm")
     (unfinished / "result.json").write_text("{}")
-    assert "holds a fine-tuned result" in refused(str(unfinished), "--to", "timm")
+    assert "holds no whole fine-tuned result" in refused(str(unfinished), "--to", "timm")
     said = refused(str(run("gimp")), "--to", "timm", "--out", str(tmp_path / "new"))
     assert "gimp has no image transformer" in said
     assert "--to safetensors gives all of its encoder" in said
