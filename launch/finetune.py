@@ -112,7 +112,8 @@ def describe(setting: Setting) -> str:
         f"  leak check: {setting.leak.note}",
         f"  out {setting.out}",
     ]
-    return "\n".join(lines + [f"  {k} samples take no part: {why}" for why, k in setting.targets.left_out.items()])
+    lines += [f"  {k} samples take no part: {why}" for why, k in setting.targets.left_out.items()]
+    return "\n".join(lines + [f"  {note}" for note in setting.targets.notes])
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
 from models.encoders.vit import RELATIVE
 from models.heads import BagHead, LinearHead, MLPHead
+from models.masks import MaskField
 from models.view import Change, Turned, View
 
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 STAGE = "finetune"
+FROZEN = "frozen"
+"""The stage before it, where the encoder stands still at first."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,23 @@ class Fit:
 
     fields         what the encoder may read
     frozen         prefixes of the encoder's parameters that stay as they are
+    thaws          whether the whole encoder stays as it is in a first stage, FROZEN
     layer_decay    learning-rate factor from one layer to the one below it; the head's is 1
     encoder_scale  the encoder's learning rate in parts of the head's
-    mask           segmentation: the field of the mask
-    mask_values    its values that are the object; none: all above 0
+    masks          segmentation: the structures to draw, a channel each
+    mask_absent    whether a mask that a sample lacks is an empty one (else such a sample takes no part)
+    soft_dice      whether predictions keep what Dice of unthresholded probabilities needs
     """
 
     fields: tuple[str, ...]
     frozen: tuple[str, ...] = ()
+    thaws: bool = False
     layer_decay: float = 1.0
     encoder_scale: float = 1.0
     change: Change = field(default_factory=Change)
-    mask: str | None = None
-    mask_values: tuple[int, ...] = ()
+    masks: tuple[MaskField, ...] = ()
+    mask_absent: bool = False
+    soft_dice: bool = False
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
     mask_weights: tuple[float, float] | None = None
     auxiliary: float = 0.0
@@ -102,14 +109,16 @@ class Downstream(Method):
         direction: Literal["max", "min"] = "max" if self.fit.higher_is_better else "min"
         # The risk set of Cox's likelihood is the batch: its loss compares samples.
         compares = self.question.kind == "survival"
-        return (Stage(STAGE, self.fit.fields, compares=compares, select=(self.fit.metric, direction), epochs=1),)
+        names = (FROZEN, STAGE) if self.fit.thaws else (STAGE,)
+        select = (self.fit.metric, direction)
+        return tuple(Stage(n, self.fit.fields, compares=compares, select=select, epochs=1) for n in names)
 
     def enter(self, stage: str) -> None:
         self.stage = stage
         self.encoder.inputs = self.fit.fields
         self.encoder.enter("")
         for name, p in self.encoder.named_parameters():
-            if name.startswith(self.fit.frozen):
+            if stage == FROZEN or name.startswith(self.fit.frozen):
                 p.requires_grad_(False)
         for p in self.head.parameters():
             p.requires_grad_(True)
@@ -151,22 +160,25 @@ class Downstream(Method):
         sample = self.encoder.sample(view, rng)
         sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
         if self.question.kind == "segmentation":
-            assert self.fit.mask is not None
-            sample.arrays["target_mask"] = self._mask(record, view)
+            drawn = [self._mask(record, view, m) for m in self.fit.masks]
+            sample.arrays["target_mask"] = drawn[0] if len(drawn) == 1 else np.stack(drawn)
         else:
             sample.arrays["target"] = self.answer(record).astype(np.float32)
         return sample
 
-    def _mask(self, record: Record, view: View) -> np.ndarray:
-        assert self.fit.mask is not None
-        image, mask = record.shape("image"), record.shape(self.fit.mask)
+    def _mask(self, record: Record, view: View, wanted: MaskField) -> np.ndarray:
+        if not record.has(wanted.field):
+            assert self.fit.mask_absent, f"{record.key} has no {wanted.field} and takes part"
+            assert self.side is not None
+            return np.zeros((self.side, self.side), np.uint8)
+        image, mask = record.shape("image"), record.shape(wanted.field)
         if tuple(image[:2]) != tuple(mask[:2]):
             raise MethodError(
                 [
-                    f"sample {record.key}: {self.fit.mask} is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}; mend it"
+                    f"sample {record.key}: {wanted.field} is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}; mend it"
                 ]
             )
-        return view.mask(self.fit.mask, self.fit.mask_values)
+        return view.mask(wanted.field, wanted.values)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         return self.encoder.collate(samples)
@@ -174,7 +186,7 @@ class Downstream(Method):
     # -------------------------------------------------------------------------------------------------------- forward
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the head says, [B, K] (segmentation: [B, 1, H, W]), and the pooled vector it was said of."""
+        """What the head says, [B, K] (segmentation: [B, K, H, W]), and the pooled vector it was said of."""
         if self.question.kind == "segmentation":
             return self._mask_logits(batch)[:2]
         encoded = self.encoder.encode(batch)
@@ -183,7 +195,7 @@ class Downstream(Method):
         return self.head(encoded["pooled_BD"]), encoded["pooled_BD"]
 
     def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits at the images' size [B, 1, H, W], the pooled vector, and in training what the auxiliary head draws."""
+        """Logits at the images' size [B, K, H, W], the pooled vector, and in training what the auxiliary head draws."""
         tower: Any = self.encoder.tower()
         x_BCHW = self.encoder.tower_input(batch)
         grid, beside_BKHW = tower.grid, None
@@ -233,7 +245,8 @@ class Downstream(Method):
         kind, weight_B = self.question.kind, batch.weight_B
         if kind == "segmentation":
             score = losses.bce_dice if self.fit.mask_loss == "bce_dice" else losses.focal_dice
-            return score(logits, batch["target_mask"][:, None], weight_B, *(self.fit.mask_weights or ()))
+            mask = batch["target_mask"]  # one structure has no channel axis
+            return score(logits, mask if mask.ndim == 4 else mask[:, None], weight_B, *(self.fit.mask_weights or ()))
         target_BT = batch["target"].float()
         if kind == "regression":
             target_BT = (target_BT - self.mean_K.float()) / self.std_K.float()
@@ -248,14 +261,14 @@ class Downstream(Method):
 
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is reported of a sample, float32: probabilities [B] or [B, K], values in the label's units, log risk [B]; for masks the
-        probability of each pixel [B, H, W]. And the pooled vector [B, D] that it was said of."""
+        probability of each pixel [B, H, W], of several structures [B, K, H, W]. And the pooled vector [B, D] that it was said of."""
         logits, pooled_BD = self.logits(batch)
         return self._reported(logits.float()), pooled_BD.float()
 
     def _reported(self, x: Tensor) -> Tensor:
         kind = self.question.kind
         if kind == "segmentation":
-            return x[:, 0].sigmoid()
+            return x[:, 0].sigmoid() if x.shape[1] == 1 else x.sigmoid()
         if kind == "multiclass":
             return x.softmax(1)
         if kind == "regression":
@@ -314,9 +327,17 @@ def make_head(
 
 
 def make_decoder(
-    encoder: Method, decoder: str, *, width: int, queries: int, mask_token: bool, gene_dim: int, auxiliary: bool = False
+    encoder: Method,
+    decoder: str,
+    *,
+    width: int,
+    queries: int,
+    mask_token: bool,
+    gene_dim: int,
+    auxiliary: bool = False,
+    outputs: int = 1,
 ) -> nn.Module:
-    """A decoder for masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head.
+    """A decoder for `outputs` masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head.
 
     Raises:
         MethodError: an encoder without a tower, or with patches that SETR-PUP's doublings do not fill.
@@ -324,12 +345,12 @@ def make_decoder(
     side_of(encoder)
     tower: Any = encoder.tower()
     if decoder == "upernet":
-        return UPerNetDecoder(tower.dim, 1, width, auxiliary=auxiliary)
+        return UPerNetDecoder(tower.dim, outputs, width, auxiliary=auxiliary)
     if decoder == "setr_pup":
-        return SetrPupDecoder(tower.dim, tower.patch, 1, width, auxiliary=auxiliary)
+        return SetrPupDecoder(tower.dim, tower.patch, outputs, width, auxiliary=auxiliary)
     if decoder == "two_way":
-        return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token)
-    return LinearMaskHead(tower.dim, 1)
+        return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token, out_channels=outputs)
+    return LinearMaskHead(tower.dim, outputs)
 
 
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")

@@ -53,9 +53,11 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
 
-    def next_stage(self) -> None:
+    def next_stage(self, goes_on: bool = False) -> None:
+        """`goes_on`: the next stage is of the same training, whose best look stays the best."""
         self.stage, self.stage_step, self.updates, self.consumed = self.stage + 1, 0, 0, 0
-        self.best = self.best_step = None
+        if not goes_on:
+            self.best = self.best_step = None
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,6 +82,9 @@ class Leg:
     show: Callable[[], None]
     at: Callable[[str, int], None] = off
     """Told at the beginning of each phase (trainer/watchdog.py)."""
+    before: int = 0
+    whole: int | None = None
+    """As in StagePlan: steps of the same training before this stage, and of all of it."""
 
 
 def train(
@@ -94,7 +99,8 @@ def train(
     if progress.stage_step >= leg.steps:
         return
     engine.train()
-    steps = iter(on_device(leg.loader.iterate(*divmod(progress.stage_step, leg.epoch_steps)), runtime.device))
+    first = divmod(leg.before + progress.stage_step, leg.epoch_steps)
+    steps = iter(on_device(leg.loader.iterate(*first), runtime.device))
     global_batch = engine.config.global_batch
     while progress.stage_step < leg.steps:
         # ---- data
@@ -125,7 +131,7 @@ def train(
 
         # ---- update, or skip
         leg.at("update", step)
-        lr = learning_rate(engine.optim, progress.updates, leg.steps)
+        lr = learning_rate(engine.optim, leg.before + progress.updates, leg.whole or leg.steps)
         applied = engine.update(lr)
         if votes["bad"] and applied:
             raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
@@ -137,7 +143,8 @@ def train(
 
         # ---- evaluate
         held_back: dict[str, float] = {}
-        looks = progress.stage_step % leg.evaluate_every == 0 or progress.stage_step == leg.steps
+        so_far = leg.before + progress.stage_step
+        looks = so_far % leg.evaluate_every == 0 or progress.stage_step == leg.steps
         if leg.validation is not None and looks:
             leg.at("evaluate", step)
             held_back = leg.evaluate(engine, leg.validation, runtime)
@@ -153,7 +160,7 @@ def train(
             {
                 "step": progress.step,
                 "stage": leg.stage.name,
-                "epoch": (progress.stage_step - 1) / leg.epoch_steps,
+                "epoch": (so_far - 1) / leg.epoch_steps,
                 **terms,
                 **{f"chance/{k}": v for k, v in leg.chance.items()},
                 **{f"val/{k}": v for k, v in held_back.items()},

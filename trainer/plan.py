@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from models.contract import Method, Stage
 from trainer.config import Config, StageConfig
@@ -19,6 +20,12 @@ class StagePlan:
     steps: int
     evaluate_every: int
     """Steps between looks at the held-back split."""
+    before: int = 0
+    """Steps of the same training in the stage before: order, schedule and best look go on from there, the optimiser starts anew."""
+    whole: int | None = None
+    """Steps of the whole training, which the schedule is laid over; None: of this stage."""
+    hands_on: Literal["best", "last"] = "best"
+    """The weights that the next stage begins with, where this one selects."""
 
 
 def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[StagePlan]:

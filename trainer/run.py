@@ -163,7 +163,8 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
             if run.plans[run.progress.stage].steps:
                 _train_stage(run, tracker, bad, found)
                 found = None
-            run.progress.next_stage()
+            following = run.plans[run.progress.stage + 1 : run.progress.stage + 2]
+            run.progress.next_stage(goes_on=any(p.before for p in following))
         run.watchdog.at("finish", run.progress.step)
         from_main(lambda: run.job.finish(run, tracker, total))
     finally:
@@ -195,6 +196,9 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     if found is not None:
         _restore(run, engine, probe, same_world, best, *found)
         from_main(run.record)  # not earlier: weights that do not fit must leave the folder as it was
+    elif plan.before and progress.best is not None:
+        earlier = run.out / "stages" / f"{run.plans[progress.stage - 1].stage.name}-best.safetensors"
+        from_main(lambda: shutil.copyfile(earlier, best))
 
     def save() -> None:
         state = {
@@ -222,6 +226,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         keep_best=lambda: write_weights(best, engine, runtime),
         show=lambda: _show(engine, probe, tracker, progress.step),
         at=run.watchdog.at,
+        before=plan.before,
+        whole=plan.whole,
     )
     try:
         train(leg, engine, runtime, progress, tracker, run.stop, bad)
@@ -249,9 +255,9 @@ def _method_for(run: Run, plan: StagePlan) -> Method:
 
 
 def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
-    """Writes what the stage hands on: the best weights if it selects, else the last."""
+    """Writes what the stage hands on: the best weights if it selects and the plan does not ask for the last, else the last."""
     final, progress = run.out / "stages" / f"{plan.stage.name}.safetensors", run.progress
-    if progress.best is None or plan.stage.select is None:
+    if progress.best is None or plan.stage.select is None or plan.hands_on == "last":
         write_weights(final, engine, run.runtime)
         return
     value = f"{plan.stage.select[0]} {progress.best:.4f}"

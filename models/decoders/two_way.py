@@ -127,7 +127,7 @@ def pooled_runs(token_BQE: Tensor, real_BQ: Tensor, N: int) -> tuple[Tensor, Ten
 
 
 class TwoWayDecoder(nn.Module):
-    """Image tokens and gene tokens -> logits of one mask, [B, 1, 4 x rows, 4 x columns]; the caller resizes.
+    """Image tokens and gene tokens -> logits of masks, [B, M, 4 x rows, 4 x columns]; the caller resizes.
 
     Args:
         width: C; image tokens are brought to it by a Linear, gene tokens where their width is another. K is C / 8.
@@ -135,6 +135,7 @@ class TwoWayDecoder(nn.Module):
         mask_token: one learned query beside them, which is multiplied with the image instead (as Segment Anything does).
         gene_missing: what stands in for genes that a sample lacks: the running mean of those present, or learned queries
             (which learn nothing where every training sample has its genes).
+        out_channels: M, masks drawn beside each other: the last layer gives a vector for each.
 
     Raises:
         MethodError: sizes that do not divide, all at once.
@@ -153,6 +154,7 @@ class TwoWayDecoder(nn.Module):
         n_query: int = 16,
         mask_token: bool = False,
         gene_missing: Missing = "mean",
+        out_channels: int = 1,
     ):
         super().__init__()
         if problems := list(_problems(width, heads, n_query, gene_missing)):
@@ -171,8 +173,10 @@ class TwoWayDecoder(nn.Module):
             nn.GELU(),
         )
         self.to_mask = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width // 8)
-        )
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+            nn.Linear(width, out_channels * (width // 8)),
+        )  # fmt: skip
+        self.out_channels = out_channels
 
     def forward(
         self, image_tokens_BLD: Tensor, gene_tokens_BQE: Tensor, gene_mask: Tensor, grid: tuple[int, int]
@@ -196,7 +200,7 @@ class TwoWayDecoder(nn.Module):
             mask_BK = self.to_mask(gene_BNC[:, 0])
         else:
             mask_BK = self.to_mask(gene_BNC).mean(1)
-        return torch.einsum("bk,bkhw->bhw", mask_BK, map_BKHW)[:, None]
+        return torch.einsum("bmk,bkhw->bmhw", mask_BK.unflatten(1, (self.out_channels, -1)), map_BKHW)
 
 
 def _problems(width: int, heads: int, n_query: int, missing: str) -> Iterable[str]:

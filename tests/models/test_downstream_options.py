@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,18 +14,25 @@ from synthetic import build, record
 from models.decoders.upernet import pyramid_blocks
 from models.downstream import Downstream, Fit, Question, make_decoder
 from models.losses_downstream import bce_dice, mask_bce, mask_focal, soft_dice
+from models.masks import MaskField
 from models.parts import add_parts
 
 
 def segmenter(decoder: str = "linear", **fit) -> Downstream:
     torch.manual_seed(0)
     encoder = build("mgi", patch=8)
+    fit = {"masks": (MaskField("mask", "mask"),), **fit}
     head = make_decoder(
-        encoder, decoder, width=16, queries=1, mask_token=False, gene_dim=32, auxiliary=bool(fit.get("auxiliary"))
-    )
+        encoder, decoder, width=16, queries=1, mask_token=False, gene_dim=32, auxiliary=bool(fit.get("auxiliary")),
+        outputs=len(fit["masks"]),
+    )  # fmt: skip
     answer: Callable = lambda record: np.zeros(1)  # noqa: E731
     return Downstream(
-        encoder, head, Question("segmentation", 1, ("object",)), Fit(("image",), mask="mask", **fit), answer
+        encoder,
+        head,
+        Question("segmentation", len(fit["masks"]), ()),
+        Fit(("image",), **fit),
+        answer,
     )
 
 
@@ -91,3 +99,23 @@ def test_new_parts_of_the_encoder_follow_their_block_and_do_not_decay(decay):
         block = name[: name.index("blocks.") + len("blocks.0")]
         assert own[name].lr_scale == own[f"{block}.mlp.fc1.weight"].lr_scale == decay ** (2 - int(block[-1]))
         assert own[f"{block}.mlp.fc1.weight"].decay_scale == 1
+
+
+@pytest.mark.parametrize("decoder", ["linear", "upernet", "two_way"])
+def test_several_structures_have_a_channel_each(decoder):
+    """The loss is the mean of the structures' own; the k-th channel is the k-th structure; a mask that is not there is empty."""
+    structures = (MaskField("object", "mask"), MaskField("rest", "mask", (0,)), MaskField("other", "mask_other"))
+    method = segmenter(decoder, masks=structures, mask_absent=True).eval()
+    batch = method.collate([method.looked_at(record(i), np.random.default_rng(i)) for i in range(2)])
+    mask, ones = batch["target_mask"], torch.ones(2)
+    assert mask.shape == (2, 3, method.side, method.side)
+    assert (mask[:, 0] + mask[:, 1] == 1).all()
+    assert mask[:, 0].any()
+    assert not mask[:, 2].any()
+    logits = method.logits(batch)[0]
+    assert logits.shape == mask.shape
+    alone = [bce_dice(logits[:, k : k + 1], mask[:, k : k + 1], ones, 0.3, 0.7) for k in range(3)]
+    method.fit = replace(method.fit, mask_weights=(0.3, 0.7))
+    torch.testing.assert_close(method(batch).total, torch.stack(alone).mean())
+    torch.testing.assert_close(method.scores(batch)[0], logits.sigmoid())
+    assert not logits[:, 0].allclose(logits[:, 1])

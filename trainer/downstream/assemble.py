@@ -38,11 +38,13 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
     fit = Fit(
         fields=setting.fields,
         frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
+        thaws=task.protocol.freeze_epochs > 0,
         layer_decay=task.protocol.layer_decay,
         encoder_scale=task.protocol.encoder_lr_scale,
         change=Change(**task.augment.model_dump()),
-        mask=task.mask if task.kind == "segmentation" else None,
-        mask_values=task.mask_values,
+        masks=task.masks if task.kind == "segmentation" else (),
+        mask_absent=task.mask_missing == "empty",
+        soft_dice="dice_contig" in setting.metrics,
         mask_loss=o.mask_loss,
         mask_weights=o.mask_weights,
         auxiliary=o.auxiliary,
@@ -61,6 +63,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
             mask_token=o.mask_token,
             gene_dim=genes,
             auxiliary=o.auxiliary > 0,
+            outputs=targets.question.outputs,
         )
     else:
         K = targets.question.outputs

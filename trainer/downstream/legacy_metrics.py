@@ -1,7 +1,7 @@
 """Metrics as an earlier code base computed them, to set beside numbers that were made with it; never a default.
 
 ContIG's evaluation, which mrm_relation inherited: values of each batch of 16 cases, averaged over batches, and the threshold 0.5 on
-raw logits rather than on probabilities. Both depend on the order of the cases, here the data set's.
+raw logits rather than on probabilities. Both depend on the order of the cases, here the data set's. Dice is of the whole set, but soft.
 
 Shape letters: N cases, K grades or labels.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainer.downstream.predictions import Predictions
+from trainer.downstream.weighted import Weighted, ratio
 
 BATCH = 16
 LOGIT = 1 / (1 + np.exp(-0.5))
@@ -38,6 +39,13 @@ def kappa(grade_N: np.ndarray, score_NK: np.ndarray) -> float:
     if len(np.union1d(grade_N, said_N)) < 2:
         return np.nan
     return float(cohen_kappa_score(grade_N, said_N, labels=np.arange(-1, score_NK.shape[1]), weights="quadratic"))
+
+
+def soft_dice(p: Predictions) -> Weighted:
+    """Dice of probabilities, all pixels of all cases and structures as one."""
+    assert p.soft_N3 is not None, "the metric dice_contig needs Predictions.soft_N3; name it in the task's metrics"
+    both_N, said_N, true_N = p.soft_N3.T
+    return lambda W_RN: ratio(W_RN @ (2 * both_N), W_RN @ (said_N + true_N))
 
 
 def auc_micro(truth_NK: np.ndarray, score_NK: np.ndarray) -> float:

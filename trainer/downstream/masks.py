@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.masks import MaskField
 from shards.reader import Dataset
 from trainer.downstream.task import Task
 from trainer.errors import UserError
@@ -16,28 +17,23 @@ def check_masks(task: Task, data: Dataset, splits: dict[str, np.ndarray]) -> Non
 
     Raises:
         UserError: masks of another size than their images, with several values that could be the object, or splits without any
-            object; all at once, with files and rows.
+            object of a structure; all at once, with files and rows.
     """
-    sizes, problems, seen = [], [], dict[int, list[int]]()
+    sizes, problems, seen = [], [], dict[str, dict[int, list[int]]]()
     for split, indices in splits.items():
-        objects = 0
+        objects = dict.fromkeys(task.masks, 0)
         for index in indices.tolist():
-            record = data[index]
-            image, mask = record.shape("image")[:2], record.shape(task.mask)[:2]
-            if tuple(image) != tuple(mask):
-                size = f"{mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}"
-                sizes.append(f"{where(data, index)}: {task.mask} is {size}")
-                continue
-            found = np.unique(_flat(record.read(task.mask))).tolist()
-            for value in found:
-                seen.setdefault(value, []).append(index)
-            objects += any(v in task.mask_values if task.mask_values else v > 0 for v in found)
-        if not objects and not sizes:
-            problems.append(
-                f"split '{split}': none of {len(indices)} masks of {data.path} holds any object "
-                f"({'values ' + str(list(task.mask_values)) if task.mask_values else 'pixels above 0'}): nothing can be "
-                f"{'learned' if split == task.data.train else 'measured'} on it; split again, or mend mask_values"
-            )
+            for name in task.mask_fields:
+                if not data[index].has(name):
+                    continue  # an empty one, by mask_missing
+                wrong, found = _looked_at(data, index, name)
+                sizes += wrong
+                for value in found:
+                    seen.setdefault(name, {}).setdefault(value, []).append(index)
+                for m in (m for m in task.masks if m.field == name):
+                    objects[m] += any(v in m.values if m.values else v > 0 for v in found)
+        if not sizes:
+            problems += [_nothing(task, data, split, len(indices), m) for m, n in objects.items() if not n]
     if sizes:
         more = f"and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
         problems += [
@@ -45,24 +41,44 @@ def check_masks(task: Task, data: Dataset, splits: dict[str, np.ndarray]) -> Non
             *([more] if more else []),
             "mend these masks, or leave their samples out, and pack again",
         ]
-    problems += _values(task, data, seen)
+    for name in {m.field: None for m in task.masks if not m.values}:
+        problems += _values(task, data, name, seen.get(name, {}))
     if problems:
         raise UserError(problems)
 
 
-def _values(task: Task, data: Dataset, seen: dict[int, list[int]]) -> list[str]:
+def _looked_at(data: Dataset, index: int, name: str) -> tuple[list[str], list[int]]:
+    """What is wrong with a mask's size, or else the values in it."""
+    record = data[index]
+    image, mask = record.shape("image")[:2], record.shape(name)[:2]
+    if tuple(image) != tuple(mask):
+        size = f"{mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}"
+        return [f"{where(data, index)}: {name} is {size}"], []
+    return [], np.unique(_flat(record.read(name))).tolist()
+
+
+def _nothing(task: Task, data: Dataset, split: str, samples: int, m: MaskField) -> str:
+    of = f" of {m.name}" if len(task.masks) > 1 else ""
+    return (
+        f"split '{split}': none of {samples} masks of {data.path} holds any object{of} "
+        f"({'values ' + str(list(m.values)) if m.values else 'pixels above 0'}): nothing can be "
+        f"{'learned' if split == task.data.train else 'measured'} on it; split again, or mend mask_values"
+    )
+
+
+def _values(task: Task, data: Dataset, name: str, seen: dict[int, list[int]]) -> list[str]:
     """Several values above 0: smoothed edges, several classes, or masks of two makers; which are the object is for the task to say."""
     above = sorted(v for v in seen if v > 0)
-    if task.mask_values or len(above) < 2:
+    if len(above) < 2:
         return []
     lines = [
-        f"{where(data, seen[v][0])}: {task.mask} holds the value {v}, as do {len(seen[v])} masks" for v in above[:SHOWN]
+        f"{where(data, seen[v][0])}: {name} holds the value {v}, as do {len(seen[v])} masks" for v in above[:SHOWN]
     ]
     more = [f"and {len(above) - SHOWN} more values"] if len(above) > SHOWN else []
     return [
         *lines, *more,
         f"a mask has one value above 0, these have {len(above)}: mend them, or say in task {task.name} which are the object, "
-        f"for example mask_values=[{above[-1]}]",
+        f"for example mask_values=[{above[-1]}], or {{structure: [values]}} for several structures",
     ]  # fmt: skip
 
 

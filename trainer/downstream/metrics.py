@@ -257,25 +257,25 @@ def _segmentation() -> list[Metric]:
             "dice_patient", kinds,
             "Dice of each patient's volume (pixels summed over its slices), mean over patients with any true or predicted pixel; a "
             "patient with neither is left out",
-            lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p)),
+            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p))),
         ),
         _own(
             "dice_positive", kinds, "Dice of each slice that has truth, mean over these slices",
-            lambda p: masks.mean_over_cases(masks.dice_of_positives(p)),
+            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_positives(p))),
         ),
         _own(
             "dice_all", kinds,
             "Dice of each slice, mean over all slices; no truth and no prediction is 1, no truth and any prediction is 0",
-            lambda p: masks.mean_over_cases(masks.dice_of_all(p)),
+            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_all(p))),
         ),
         _own(
             "iou_patient", kinds,
             "intersection over union of each patient's volume, mean over patients with any true or predicted pixel",
-            lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p)),
+            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p))),
         ),
         Metric(
             "image_auc", kinds, "area under the ROC curve of slices with truth against slices without, scored by the pixels predicted",
-            True, lambda p: _roc(*weighted.columns(p)[0][1:]), lambda p: weighted.roc_auc(*weighted.columns(p)[0]),
+            True, _macro(_roc), lambda p: weighted.macro([weighted.roc_auc(*c) for c in weighted.columns(p)]),
         ),
     ]  # fmt: skip
 
@@ -292,10 +292,38 @@ def _legacy() -> list[Metric]:
             "auc_contig", ("multilabel",), f"for comparison only, as ContIG's code has it: micro-averaged area under the ROC curve {where}",
             True, legacy.over_batches(legacy.auc_micro),
         ),
+        _own(
+            "dice_contig", ("segmentation",),
+            "for comparison only, as ContIG's code has it: 2 sum p t / (sum p + sum t) over all pixels of all structures of the whole set "
+            "at once, p probabilities that are not thresholded, on the encoder's grid",
+            legacy.soft_dice,
+        ),
     ]  # fmt: skip
 
 
-METRICS: dict[str, Metric] = {m.name: m for m in (*_classification(), *_numbers(), *_segmentation(), *_legacy())}
+STRUCTURED = tuple(m.name for m in _segmentation())
+"""Metrics that each of several structures has by itself, too: dice_patient/disc."""
+
+
+class _Table(dict[str, Metric]):
+    """Metrics by name; NAME/STRUCTURE is made when it is asked for."""
+
+    def __missing__(self, name: str) -> Metric:
+        if name not in self:
+            raise KeyError(name)
+        whole, _, part = name.partition("/")
+        base = self[whole]
+        form = base.weighted
+        assert form is not None
+        said = f"of {part} alone: {base.convention}"
+        return _own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better)
+
+    def __contains__(self, name: object) -> bool:
+        whole, slash, part = str(name).partition("/")
+        return super().__contains__(name) or bool(slash and part and whole in STRUCTURED)
+
+
+METRICS = _Table({m.name: m for m in (*_classification(), *_numbers(), *_segmentation(), *_legacy())})
 
 # The metrics of a kind that a result holds; the first one is primary unless the task names another.
 DEFAULTS: dict[Kind, tuple[str, ...]] = {
@@ -316,7 +344,7 @@ def metric_of(name: str, kind: Kind) -> Metric:
         UserError: there is none.
     """
     fitting = [m.name for m in METRICS.values() if kind in m.kinds]
-    if name in fitting:
+    if name in fitting or (name in METRICS and kind in METRICS[name].kinds):
         return METRICS[name]
     near = get_close_matches(name, fitting, 1)
     remedy = f"did you mean '{near[0]}'?" if near else f"choose among {', '.join(fitting)}"

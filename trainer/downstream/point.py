@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.downstream import STAGE, Downstream
-from trainer.config import Config, Data, Optim
+from models.contract import Stage
+from models.downstream import FROZEN, STAGE, Downstream
+from trainer.config import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
@@ -80,7 +81,39 @@ def engine_config(
         log=task.log,
         resume=task.resume,
         deepspeed=task.deepspeed,
+        stages={STAGE: StageConfig(optim={"lr": lr * p.thaw_lr})} if p.freeze_epochs else {},
     )
+
+
+def stage_plans(task: Task, stages: Sequence[Stage], per_epoch: int, steps: int) -> list[StagePlan]:
+    """One training as its stages: with `protocol.freeze_epochs` a first one, in which the encoder stands still, and the rest.
+
+    Order and schedule are those of one training; the best look of both parts is kept, the second begins where the first ended.
+    """
+    every = max(1, steps // task.protocol.evaluations)
+    frozen = check_thaw(task, per_epoch, steps)
+    if not frozen:
+        return [StagePlan(stages[0], per_epoch, steps, evaluate_every=every)]
+    first, second = stages
+    return [
+        StagePlan(first, per_epoch, frozen, every, whole=steps, hands_on="last"),
+        StagePlan(second, per_epoch, steps - frozen, every, before=frozen, whole=steps),
+    ]
+
+
+def check_thaw(task: Task, per_epoch: int, steps: int) -> int:
+    """Steps in which the encoder stands still.
+
+    Raises:
+        UserError: nothing is left for the rest.
+    """
+    frozen = task.protocol.freeze_epochs * per_epoch
+    if frozen and frozen >= steps:
+        raise UserError(
+            f"protocol.freeze_epochs={task.protocol.freeze_epochs}: {frozen} of {steps} steps, so nothing is left to train the encoder "
+            "in; give fewer, more steps, or protocol.freeze=encoder"
+        )
+    return frozen
 
 
 def batch_size(task: Task, samples: int, world: int) -> int:
@@ -133,17 +166,15 @@ class Training:
         found = finished(out, resolved)
         if found is not None:
             return found
-        stage = self.build().stages()[0]
-        per_epoch = self.data.plan(config, stage).steps_per_epoch
+        stages = self.build().stages()
         assert config.steps is not None
-        every = max(1, config.steps // task.protocol.evaluations)
-        plan = StagePlan(stage, per_epoch, config.steps, evaluate_every=every)
-        self.data.check(config, stage, runtime.world)
+        plans = stage_plans(task, stages, self.data.plan(config, stages[0]).steps_per_epoch, config.steps)
+        self.data.check(config, stages[0], runtime.world)
         job = Job(
             config,
             resolved,
             self.data,
-            [plan],
+            plans,
             f"{task.name}: {self.method_name}, seed {seed}, lr {lr:g}: {config.steps} steps of {batch} over {runs} labelled samples",
             build=lambda _: self.build(),
             finish=lambda run, tracker, step: self._finish(run, seed, lr),
@@ -186,7 +217,8 @@ class Training:
         }
         write_atomic(run.out / "point.json", json.dumps(content, indent=1).encode())
         shutil.rmtree(run.out / "checkpoints", ignore_errors=True)
-        (run.out / "stages" / f"{STAGE}-best.safetensors").unlink(missing_ok=True)
+        for name in (f"{STAGE}-best", FROZEN, f"{FROZEN}-best"):
+            (run.out / "stages" / f"{name}.safetensors").unlink(missing_ok=True)
 
 
 def finished(out: Path, resolved: dict[str, Any]) -> Point | None:
@@ -210,10 +242,15 @@ def finished(out: Path, resolved: dict[str, Any]) -> Point | None:
 
 
 def metric_names(task: Task) -> list[str]:
-    """The primary metric first."""
-    from trainer.downstream.metrics import DEFAULTS, metric_of
+    """The primary metric first; with several structures, those of each by itself last."""
+    from trainer.downstream.metrics import DEFAULTS, STRUCTURED, metric_of
 
     names = [task.metric or DEFAULTS[task.kind][0], *(task.metrics or DEFAULTS[task.kind])]
+    known = [m.name for m in task.masks] if task.kind == "segmentation" and len(task.masks) > 1 else []
     for name in names:
         metric_of(name, task.kind)
-    return list(dict.fromkeys(names))
+        if (part := name.partition("/")[2]) and part not in known:
+            has = ", ".join(known) or "one mask, of which the metric is"
+            raise UserError(f"metric {name}: task {task.name} has no structure '{part}' (it has: {has})")
+    parts = [f"{n}/{part}" for n in names if n in STRUCTURED for part in known]
+    return list(dict.fromkeys([*names, *parts]))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.contract import Batch
 from models.downstream import Downstream
 from models.view import shaped_mask
 from shards.reader import Dataset
@@ -25,12 +26,14 @@ EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Example:
-    """A case to look at: image uint8 [H, W, 3], true and predicted mask uint8 [H, W]."""
+    """A case to look at: image uint8 [H, W, 3], true and predicted mask of each structure uint8 [K, H, W], and the structures' names
+    (none where there is one)."""
 
     key: str
     image_HWC: np.ndarray
-    truth_HW: np.ndarray
-    predicted_HW: np.ndarray
+    truth_KHW: np.ndarray
+    predicted_KHW: np.ndarray
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,15 @@ def predict(
         here = batch["index"].cpu().numpy()[counts_B]
         values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))
         if method.question.kind == "segmentation":
+            K = method.question.outputs
+            values = values.reshape(len(here), K, *values.shape[-2:])
             found = [_mask_counts(data, method, int(i), p) for i, p in zip(here, values, strict=True)]
             if examples and len(shown) < EXAMPLES:
                 drawn = zip(here.tolist(), values, found, strict=True)
-                shown += [(i, _example(data, method, i, p)) for i, p, c in drawn if c[2]]
-            values = np.array(found, np.float64).reshape(-1, 3)
+                shown += [(i, _example(data, method, i, p)) for i, p, c in drawn if any(c[2 * K :])]
+            rows = np.array(found, np.float64).reshape(-1, 3 * K)
+            soft = [_soft_sums(batch, counts_B, values)] if method.fit.soft_dice else []
+            values = np.concatenate([rows, *soft], 1)
         index.append(here)
         score.append(values)
         pooled.append(pooled_BD)
@@ -75,10 +82,14 @@ def predict(
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:
-    """Scores of the samples `index_N` with what is true of them. For masks `score` holds intersection, predicted, true pixels."""
+    """Scores of the samples `index_N` with what is true of them. For masks `score` holds pixels in the intersection, predicted,
+    true, a column a structure each, and what `Predictions.soft_N3` is, if it was asked for."""
     q, value_NT = targets.question, targets.value_NT[index_N]
+    soft_N3 = None
     if q.kind == "segmentation":
-        target, score = score[:, 2], score[:, :2]
+        K = q.outputs
+        soft_N3 = score[:, 3 * K :] if score.shape[1] > 3 * K else None
+        target, score = score[:, 2] if K == 1 else score[:, 2 * K : 3 * K], score[:, : 2 * K]
     else:
         target = (
             value_NT
@@ -93,34 +104,50 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
         patients_N=np.array(data.patients_of(index_N)),
         target=target,
         score=score,
-        classes=q.classes if q.kind in ("multiclass", "multilabel", "ordinal", "binary") else (),
+        classes=q.classes if q.kind in ("multiclass", "multilabel", "ordinal", "binary", "segmentation") else (),
         scale_K=None if q.std_K is None else np.array(q.std_K),
+        soft_N3=soft_N3,
     )
 
 
 def _truth(data: Dataset, method: Downstream, index: int) -> np.ndarray:
-    assert method.fit.mask is not None
-    return shaped_mask(data[index].read(method.fit.mask), values=method.fit.mask_values)
+    """Masks of a sample at their own size, uint8 [K, H, W]; one that it lacks is empty."""
+    record = data[index]
+    size = record.shape("image")[:2]
+    drawn = [
+        shaped_mask(record.read(m.field), values=m.values) if record.has(m.field) else np.zeros(size, np.uint8)
+        for m in method.fit.masks
+    ]
+    return np.stack(drawn)
 
 
-def _decided(p_HW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Probabilities on the encoder's grid -> mask at the image's own size (bilinear, then above one half)."""
-    p = torch.from_numpy(np.ascontiguousarray(p_HW))[None, None]
+def _decided(p_KHW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Probabilities on the encoder's grid -> masks at the image's own size (bilinear, then above one half)."""
+    p = torch.from_numpy(np.ascontiguousarray(p_KHW))[None]
     full = p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", align_corners=False)
-    return (full[0, 0].numpy() > 0.5).astype(np.uint8)
+    return (full[0].numpy() > 0.5).astype(np.uint8)
 
 
-def _mask_counts(data: Dataset, method: Downstream, index: int, p_HW: np.ndarray) -> tuple[int, int, int]:
-    """Pixels in the intersection, predicted, true: at the mask's own resolution."""
-    truth_HW = _truth(data, method, index)
-    predicted_HW = _decided(p_HW, truth_HW.shape)
-    return int((truth_HW & predicted_HW).sum()), int(predicted_HW.sum()), int(truth_HW.sum())
+def _mask_counts(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -> list[int]:
+    """Pixels in the intersection, predicted, true, of each structure: at the masks' own resolution."""
+    truth_KHW = _truth(data, method, index)
+    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:])
+    return [int(n) for x in (truth_KHW & predicted_KHW, predicted_KHW, truth_KHW) for n in x.sum((1, 2))]
 
 
-def _example(data: Dataset, method: Downstream, index: int, p_HW: np.ndarray) -> Example:
+def _soft_sums(batch: Batch, counts_B: np.ndarray, p_BKHW: np.ndarray) -> np.ndarray:
+    """`Predictions.soft_N3`, on the encoder's grid as the published code has it."""
+    p_BKHW = p_BKHW.astype(np.float64)
+    t_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(p_BKHW.shape).astype(np.float64)
+    return np.stack([x.sum((1, 2, 3)) for x in (p_BKHW * t_BKHW, p_BKHW, t_BKHW)], 1)
+
+
+def _example(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -> Example:
     record: Any = data[index]
-    truth_HW = _truth(data, method, index)
+    truth_KHW = _truth(data, method, index)
     image = record.read("image")
     image = image if image.ndim == 3 else image[..., None]
     image = np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
-    return Example(record.key, np.ascontiguousarray(image).astype(np.uint8), truth_HW, _decided(p_HW, truth_HW.shape))
+    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:])
+    image = np.ascontiguousarray(image).astype(np.uint8)
+    return Example(record.key, image, truth_KHW, predicted_KHW, method.question.classes)

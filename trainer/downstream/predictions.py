@@ -24,7 +24,6 @@ AXES = {
     "multilabel": (2, 2),
     "ordinal": (1, 2),
     "survival": (2, 1),
-    "segmentation": (1, 2),
 }
 NAMED_COLUMNS = ("multiclass", "multilabel", "ordinal")
 # A softmax in half precision sums to one this closely; scores that are no probabilities do not.
@@ -42,10 +41,12 @@ class Predictions:
     ordinal              [N] grade 0..K-1; [N, K], column k is P(at least grade k); column 0 decides nothing
     regression           [N] or [N, K]; the same, both in the labels' own units
     survival             [N, 2] time and event (1 seen, 0 censored); [N] log risk, higher is earlier
-    segmentation         [N] true pixels; [N, 2] pixels in the intersection, pixels predicted; a case is a slice or an image
+    segmentation         [N] true pixels; [N, 2] pixels in the intersection, pixels predicted; a case is a slice or an image.
+                         K structures: [N, K]; [N, 2 K], the K intersections first; `classes` names them
 
     keys_N and patients_N are strings. `classes` names the columns of multiclass, multilabel and ordinal scores. `scale_K` is the
-    standard deviation of each target of a regression over the training split; the metric `mse` needs it.
+    standard deviation of each target of a regression over the training split; the metric `mse` needs it. `soft_N3`, of masks:
+    sums over all pixels and structures of probability x truth, of probability, of truth; the metric `dice_contig` needs it.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Predictions:
     score: np.ndarray
     classes: tuple[str, ...] = ()
     scale_K: np.ndarray | None = None
+    soft_N3: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -65,6 +67,8 @@ class Predictions:
         set_(self, "classes", tuple(str(c) for c in self.classes))
         if self.scale_K is not None:
             set_(self, "scale_K", np.atleast_1d(np.asarray(self.scale_K, dtype=np.float64)))
+        if self.soft_N3 is not None:
+            set_(self, "soft_N3", np.asarray(self.soft_N3, dtype=np.float64))
         wrong = _shape_problems(self) or _value_problems(self)
         assert not wrong, f"{self.kind} predictions: " + "; ".join(wrong)
 
@@ -84,9 +88,23 @@ class Predictions:
     def take(self, index: np.ndarray, patients: np.ndarray | None = None) -> Predictions:
         """The cases at `index` (with repetition, or a mask), under other patients' names where given."""
         patients = self.patients_N[index] if patients is None else patients
+        soft_N3 = None if self.soft_N3 is None else self.soft_N3[index]
         return replace(
-            self, keys_N=self.keys_N[index], patients_N=patients, target=self.target[index], score=self.score[index]
-        )
+            self, keys_N=self.keys_N[index], patients_N=patients, target=self.target[index], score=self.score[index],
+            soft_N3=soft_N3,
+        )  # fmt: skip
+
+    def structure(self, name: str) -> Predictions:
+        """Of several structures' masks those of one."""
+        assert self.kind == "segmentation"
+        assert name in self.classes, f"no structure '{name}' among {', '.join(self.classes) or 'one without a name'}"
+        k = self.classes.index(name)
+        score_N2 = self.score[:, [k, len(self.classes) + k]]
+        return replace(self, target=self.target[:, k], score=score_N2, classes=(), soft_N3=None)
+
+    def structures(self) -> list[Predictions]:
+        """The masks of each structure by themselves; itself where there is one."""
+        return [self.structure(name) for name in self.classes] or [self]
 
     def known(self) -> Predictions:
         """The cases that have a target. Several labels or targets: at least one; survival: both time and event."""
@@ -124,6 +142,8 @@ class Predictions:
         }
         if self.scale_K is not None:
             arrays["scale"] = self.scale_K
+        if self.soft_N3 is not None:
+            arrays["soft"] = self.soft_N3
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -161,6 +181,7 @@ class Predictions:
                 arrays["score"],
                 tuple(arrays["classes"].reshape(-1).tolist()),
                 scale,
+                arrays.get("soft"),
             )
         except (AssertionError, ValueError, TypeError) as e:
             raise UserError(f"{path} does not hold predictions ({e}); {remedy}") from e
@@ -172,7 +193,9 @@ def _shape_problems(p: Predictions) -> list[str]:
     N = p.keys_N.size
     if p.keys_N.shape != (N,) or p.patients_N.shape != (N,):
         return [f"keys {p.keys_N.shape} and patients {p.patients_N.shape} are two lists of one length"]
-    axes = AXES.get(p.kind, (p.target.ndim, p.target.ndim))
+    # One structure's pixels are a list, several ones' have a column each.
+    own = (p.target.ndim, 2 if p.kind == "segmentation" else p.target.ndim)
+    axes = AXES.get(p.kind, own)
     wrong = [
         f"{name} has shape {x.shape}, for {N} cases"
         for name, x, ndim in zip(("target", "score"), (p.target, p.score), axes, strict=True)
@@ -182,9 +205,15 @@ def _shape_problems(p: Predictions) -> list[str]:
         return wrong
     if p.kind in ("multilabel", "regression") and p.target.shape != p.score.shape:
         wrong.append(f"target {p.target.shape} and score {p.score.shape} differ in shape")
-    pair = {"survival": p.target, "segmentation": p.score}.get(p.kind)
-    if pair is not None and pair.shape[1] != 2:
-        wrong.append("the target of survival (time, event) and the score of segmentation have two columns")
+    pair = {"survival": (p.target, 1), "segmentation": (p.score, p.targets.shape[1])}.get(p.kind)
+    if pair is not None and pair[0].shape[1] != 2 * pair[1]:
+        wrong.append(
+            "the target of survival (time, event) and the score of segmentation have two columns (a structure)"
+        )
+    if p.kind == "segmentation" and len(p.classes) != (p.target.shape[1] if p.target.ndim == 2 else 0):
+        wrong.append(f"masks of {p.targets.shape[1]} structures, {len(p.classes)} names of several")
+    if p.soft_N3 is not None and p.soft_N3.shape != (N, 3):
+        wrong.append(f"soft sums have shape {p.soft_N3.shape}, three numbers a case are needed")
     if p.kind in NAMED_COLUMNS and len(p.classes) != p.score.shape[1]:
         wrong.append(f"{p.score.shape[1]} columns, {len(p.classes)} names of classes")
     return wrong
@@ -216,6 +245,6 @@ def _value_problems(p: Predictions) -> list[str]:
 
 
 def _countable(p: Predictions) -> bool:
-    both_N, predicted_N = p.score.T
-    true_N = np.where(np.isnan(p.target), np.inf, p.target)
-    return bool((both_N >= 0).all() and (both_N <= predicted_N).all() and (both_N <= true_N).all())
+    both_NK, predicted_NK = np.hsplit(p.score, 2)
+    true_NK = np.where(np.isnan(p.targets), np.inf, p.targets)
+    return bool((both_NK >= 0).all() and (both_NK <= predicted_NK).all() and (both_NK <= true_NK).all())

@@ -115,7 +115,12 @@ def keep_features(out: Path, p: Predictions, pooled_ND: np.ndarray | None) -> No
 def _keep_example(out: Path, e: Example, number: int) -> str:
     name = f"examples/case-{number}.npz"
     (out / name).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out / name, key=e.key, image_HWC=e.image_HWC, truth_HW=e.truth_HW, predicted_HW=e.predicted_HW)
+    masks: dict[str, Any]
+    if e.names:
+        masks = {"truth_KHW": e.truth_KHW, "predicted_KHW": e.predicted_KHW, "names": np.array(e.names)}
+    else:
+        masks = {"truth_HW": e.truth_KHW[0], "predicted_HW": e.predicted_KHW[0]}
+    np.savez(out / name, key=e.key, image_HWC=e.image_HWC, **masks)
     return name
 
 
@@ -129,12 +134,13 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
         f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {share}, "
         f"trained on {n['train']}, chosen on {n['val']}, tested once on {n['test']} cases of {n['test_patients']} patients"
     )
-    lines.append(f"  {'metric':<18}{'value':>8}  {'interval':<17}{'over seeds':<12}{'right':<14}per seed")
+    wide = max(18, *(len(name) + 3 for name in result["metrics"]))
+    lines.append(f"  {'metric':<{wide}}{'value':>8}  {'interval':<17}{'over seeds':<12}{'right':<14}per seed")
     for name, m in result["metrics"].items():
         right = " ".join(f"{k}/{m['n']}" for k in m["k"]) if m["k"] else ""
         spread = "" if m["spread"] is None else f"sd {m['spread']:.4f}"
         lines.append(
-            f"  {name + (' *' if name == result['primary'] else ''):<18}{_number(m['value']):>8}  "
+            f"  {name + (' *' if name == result['primary'] else ''):<{wide}}{_number(m['value']):>8}  "
             f"{_number(m['interval'][0])} to {_number(m['interval'][1]):<8} {spread:<12}{right:<14}"
             + " ".join(_number(v) for v in m["per_seed"])
         )

@@ -80,6 +80,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         runtime.say(f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ...")
     for why, n in setting.targets.left_out.items():
         runtime.say(f"{n} samples take no part: {why}")
+    for note in setting.targets.notes:
+        runtime.say(note)
     measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime, stop)
     about = {
         "method": setting.source.method_name,

@@ -7,10 +7,12 @@ Shape letters: R resamples, N cases, P patients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.weighted import Weighted, ratio
+from trainer.downstream.weighted import Weighted, macro, ratio
 
 
 def _counts(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,6 +49,16 @@ def dice_of_all(p: Predictions) -> np.ndarray:
     both_N, predicted_N, true_N = _counts(p)
     dice_N = ratio(2 * both_N, true_N + predicted_N)
     return np.where(np.isnan(dice_N), 1.0, dice_N)
+
+
+def over_structures(one: Callable[[Predictions], Weighted]) -> Callable[[Predictions], Weighted]:
+    """The mean over the structures that have a value; of one structure its own."""
+
+    def of(p: Predictions) -> Weighted:
+        parts = [one(s) for s in p.structures()]
+        return parts[0] if len(parts) == 1 else macro(parts)
+
+    return of
 
 
 def mean_over_cases(value_N: np.ndarray) -> Weighted:

@@ -15,7 +15,7 @@ from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
 from trainer.downstream.leak import LeakReport, check_leak
 from trainer.downstream.masks import check_masks
-from trainer.downstream.point import batch_size, engine_config, metric_names
+from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.downstream.results import code_hash, hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, read_targets
@@ -67,6 +67,8 @@ class Setting:
         task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
         if self.task.encoder == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
+        if task["kind"] == "segmentation" and len(self.task.masks) > 1:
+            task["structures"] = [m.name for m in self.task.masks]  # a mapping's order is a channel's number
         return {
             "task": task,
             "method": self.source.method_name,
@@ -146,6 +148,7 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
                 str(setting.data.path),
             )
             check_batch(config, task.kind == "survival", setting.world)
+            check_thaw(task, len(chosen) // batch, length(task, len(chosen), batch))
     if task.kind == "segmentation":
         make_decoder(
             probe,
@@ -154,6 +157,7 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
             queries=task.output.queries,
             mask_token=task.output.mask_token,
             gene_dim=8,
+            outputs=len(task.masks),
         )
     if task.protocol.freeze == "genes" and not any(n.startswith("genes.") for n, _ in probe.named_parameters()):
         raise UserError(

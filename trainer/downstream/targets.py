@@ -28,6 +28,8 @@ class Targets:
     asked_N: np.ndarray
     left_out: dict[str, int]
     """Why samples take no part, and how many."""
+    notes: tuple[str, ...] = ()
+    """What else was decided about samples, for a person."""
 
     def of(self, index: int) -> np.ndarray:
         return self.value_NT[index]
@@ -47,10 +49,11 @@ def read_targets(task: Task, data: Dataset, fields: tuple[str, ...]) -> Targets:
         for n in task.labels
         if n not in data.info.labels
     ]
-    if task.kind == "segmentation" and task.mask not in data.info.fields:
-        problems.append(
-            f"{data.path} has no field '{task.mask}' (it has: {', '.join(sorted(data.info.fields))}); set `mask` in task {task.name}"
-        )
+    problems += [
+        f"{data.path} has no field '{name}' (it has: {', '.join(sorted(data.info.fields))}); set `mask` in task {task.name}"
+        for name in (task.mask_fields if task.kind == "segmentation" else ())
+        if name not in data.info.fields
+    ]
     if problems:
         raise UserError(problems)
     question, value_NT = _KINDS[task.kind](task, data)
@@ -61,20 +64,43 @@ def _with_asked(
     task: Task, data: Dataset, question: Question, value_NT: np.ndarray, fields: tuple[str, ...]
 ) -> Targets:
     left_out: dict[str, int] = {}
+    notes: list[str] = []
     asked_N = np.ones(len(data), bool)
     known_N = ~np.isnan(value_NT).any(1) if task.kind == "survival" else ~np.isnan(value_NT).all(1)
     if task.kind != "segmentation":
         left_out["no answer in " + ", ".join(task.labels)] = int((~known_N).sum())
         asked_N &= known_N
     else:
-        has_N = np.array([data[i].has(task.mask) for i in range(len(data))])
-        left_out[f"no {task.mask}"] = int((~has_N).sum())
-        asked_N &= has_N
+        asked_N &= _with_masks(task, data, left_out, notes)
     for name in fields:
         has_N = np.array([data[i].has(name) for i in range(len(data))])
         left_out[f"no {name}"] = int((asked_N & ~has_N).sum())
         asked_N &= has_N
-    return Targets(question, value_NT, asked_N, {k: n for k, n in left_out.items() if n})
+    return Targets(question, value_NT, asked_N, {k: n for k, n in left_out.items() if n}, tuple(notes))
+
+
+def _with_masks(task: Task, data: Dataset, left_out: dict[str, int], notes: list[str]) -> np.ndarray:
+    """Which samples have an answer [N], by `mask_missing`.
+
+    Raises:
+        UserError: samples that have some of several masks only, where the task does not say what that means.
+    """
+    fields = task.mask_fields
+    has_NF: np.ndarray = np.array([[data[i].has(f) for f in fields] for i in range(len(data))]).reshape(-1, len(fields))
+    lacking = {f: int(n) for f, n in zip(fields, (~has_NF).sum(0), strict=True) if n}
+    if task.mask_missing == "empty":
+        notes += [f"{n} samples without {f}: taken as empty masks (mask_missing=empty)" for f, n in lacking.items()]
+        return np.ones(len(data), bool)
+    partly = np.flatnonzero(has_NF.any(1) & ~has_NF.all(1))
+    if len(partly) and task.mask_missing == "refuse":
+        raise UserError(
+            f"{data.path}: {len(partly)} samples have some of the masks {', '.join(fields)} and lack others "
+            f"({', '.join(f'{n} lack {f}' for f, n in lacking.items())}; {', '.join(data.keys_of(partly[:SHOWN]))}): say what that "
+            f"means in task {task.name}: mask_missing=empty (nothing of it in the image) or mask_missing=leave_out"
+        )
+    whole_N: np.ndarray = np.asarray(has_NF.all(1))
+    left_out[f"no {' or '.join(fields)}"] = int((~whole_N).sum())
+    return whole_N
 
 
 # ------------------------------------------------------------------------------------------------------------------ kinds
@@ -216,7 +242,8 @@ def _survival(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
 
 
 def _segmentation(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    return Question("segmentation", 1, ()), np.zeros((len(data), 1))
+    names = tuple(m.name for m in task.masks)
+    return Question("segmentation", len(names), names if len(names) > 1 else ()), np.zeros((len(data), 1))
 
 
 _KINDS = {

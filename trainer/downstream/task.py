@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from models.masks import MaskField
 from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, address_problems, explain_all
 from trainer.errors import UserError
 from trainer.recipe import numbers, override, read_recipe
@@ -80,6 +81,10 @@ class Protocol(Section):
     """How often the validation split is looked at, evenly; never more than once a step."""
     freeze: Literal["none", "encoder", "genes"] = "none"
     """What stays as it was: nothing, the whole encoder, or its gene side."""
+    freeze_epochs: int = Field(0, ge=0)
+    """The whole encoder stays as it was for so many epochs; then it trains, and the optimiser starts anew (ContIG's PALM task: 10)."""
+    thaw_lr: float = Field(1.0, gt=0)
+    """Factor of all learning rates from then on (ContIG's PALM task: 0.1)."""
     fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training patients whose labels are used; smaller shares lie within larger ones."""
     shots: int | None = Field(None, ge=1)
@@ -165,10 +170,14 @@ class Task(Section):
     """Survival: follow-up time (a number) and whether the event was seen."""
     censored: bool = False
     """Survival: `event` says 1 for censored, as some tables do."""
-    mask: str = "mask"
-    """Segmentation: the mask's field."""
-    mask_values: tuple[int, ...] = ()
-    """Segmentation: its values that are the object; by default the one value above 0 that its masks hold."""
+    mask: str | tuple[str, ...] = "mask"
+    """Segmentation: the mask's field; several are as many structures, independent of each other (`mask_disc` is called disc)."""
+    mask_values: tuple[int, ...] | dict[str, tuple[int, ...]] = ()
+    """Segmentation: values that are the object ([0] where 0 is); by default the one value above 0 that the masks hold. {structure:
+    [values]}: several structures in one mask field, or the values of each of several fields."""
+    mask_missing: Literal["refuse", "leave_out", "empty"] = "refuse"
+    """Several structures, of which a sample lacks some: it is refused, takes no part, or `empty`: an absent mask is one without
+    any object, also where a sample has none (PALM). Otherwise a sample without any mask takes no part."""
     classes: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     """Class names in order (ordinal: from the lowest grade), or {class: [values]} to group values. By default the label's own."""
     leave_out: tuple[str, ...] = ()
@@ -225,6 +234,8 @@ class Task(Section):
         for key in ("controls", "metrics", "leave_out", "mask_values"):
             if isinstance(values.get(key), str | int):
                 values[key] = [values[key]]
+        if isinstance(by_name := values.get("mask_values"), Mapping):
+            values["mask_values"] = {k: [v] if isinstance(v, int) else v for k, v in by_name.items()}
         for key in ("classes", "leave_out"):
             values[key] = _words(values[key]) if key in values else None
             if values[key] is None:
@@ -237,6 +248,20 @@ class Task(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def masks(self) -> tuple[MaskField, ...]:
+        """The structures of a segmentation, a channel each: `mask` and `mask_values` put together."""
+        if isinstance(self.mask_values, dict) and len(self.mask_fields) == 1:
+            return tuple(MaskField(n, self.mask_fields[0], v) for n, v in self.mask_values.items())
+        values = self.mask_values if isinstance(self.mask_values, dict) else {}
+        same = () if isinstance(self.mask_values, dict) else self.mask_values
+        names = [f.removeprefix("mask_") for f in self.mask_fields]
+        return tuple(MaskField(n, f, values.get(n, same)) for n, f in zip(names, self.mask_fields, strict=True))
+
+    @property
+    def mask_fields(self) -> tuple[str, ...]:
+        return (self.mask,) if isinstance(self.mask, str) else self.mask
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -281,6 +306,7 @@ def _problems(t: Task) -> Sequence[str]:
             out.append(f"protocol.{name}: {list(values)}: give at least one, each once")
     if any(lr <= 0 for lr in t.protocol.lr):
         out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
+    out += [*_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
@@ -301,6 +327,40 @@ def _problems(t: Task) -> Sequence[str]:
         out.append(f"mode: knn has no {t.kind} form; use linear")
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
+    return out
+
+
+def _structures(t: Task) -> Sequence[str]:
+    fields, names, out = t.mask_fields, [m.name for m in t.masks], []
+    if not names:
+        return ["mask, mask_values: a segmentation needs one structure or more"]
+    if len(set(names)) < len(names):
+        out.append(f"mask: {', '.join(fields)}: give each field once (mask_NAME and NAME are both called NAME)")
+    if isinstance(t.mask_values, dict):
+        if len(fields) > 1 and (strange := sorted(set(t.mask_values) - set(names))):
+            out.append(f"mask_values: {', '.join(strange)}: the structures of several fields are {', '.join(names)}")
+        if empty := [n for n, v in t.mask_values.items() if not v]:
+            out.append(f"mask_values: {', '.join(empty)}: name one value or more")
+    if bad := [n for n in names if not n or set(n) & set("/, ")]:
+        out.append(f"mask_values: {bad}: a structure's name has no slash, comma or space")
+    if t.mask_missing == "leave_out" and len(fields) == 1:
+        out.append("mask_missing=leave_out: with one mask field that is so anyway; it speaks of several, leave it out")
+    return out
+
+
+def _freezing(t: Task) -> Sequence[str]:
+    p, out = t.protocol, []
+    if not p.freeze_epochs:
+        return ["protocol.thaw_lr: nothing thaws; set protocol.freeze_epochs too"] if p.thaw_lr != 1.0 else []
+    if t.mode in ("linear", "knn"):
+        out.append(f"protocol.freeze_epochs: mode {t.mode} never trains the encoder; leave it out")
+    if p.freeze == "encoder":
+        out.append("protocol.freeze_epochs, protocol.freeze=encoder: the encoder would stay frozen; give one of them")
+    if p.epochs and not p.steps and p.freeze_epochs >= p.epochs:
+        out.append(
+            f"protocol.freeze_epochs={p.freeze_epochs} of {p.epochs} epochs: nothing is left to train the encoder in; "
+            "give fewer, or protocol.freeze=encoder"
+        )
     return out
 
 

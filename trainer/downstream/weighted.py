@@ -35,7 +35,7 @@ def columns(p: Predictions) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(case_M, truth_M, score_M) of each yes-or-no question that the predictions answer.
 
     binary: the one; multiclass: each class against the rest; multilabel: each label, where it is known; ordinal: at least grade k,
-    for k = 1..K-1; segmentation: any true pixel, scored by the pixels predicted.
+    for k = 1..K-1; segmentation: any true pixel of a structure, scored by the pixels predicted.
     """
     every = np.arange(len(p))
     if p.kind == "binary":
@@ -45,7 +45,7 @@ def columns(p: Predictions) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     if p.kind == "ordinal":
         return [(every, p.target >= k, p.score[:, k]) for k in range(1, p.score.shape[1])]
     if p.kind == "segmentation":
-        return [(every, p.target > 0, p.score[:, 1])]
+        return [(every, s.target > 0, s.score[:, 1]) for s in p.structures()]
     assert p.kind == "multilabel"
     known_NK = ~np.isnan(p.target)
     cases = [np.flatnonzero(known_NK[:, k]) for k in range(p.target.shape[1])]

@@ -6,7 +6,7 @@ Shape letters: H height, W width, C channels, N cases, D width of the features.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,28 +41,57 @@ def examples(group: Group, amount: Amount) -> list[Plot]:
 
 
 def _examples(e: Entry, amount: Amount) -> Plot:
-    names = e.first.content.examples[:MOST_EXAMPLES]
-    with canvas(1.75 * len(names)) as figure:
-        grid = figure.subplots(len(names), 3, squeeze=False)
-        for row, name in zip(grid, names, strict=True):
-            _example(row, e.first.folder / name)
-        for axes, title in zip(grid[0], ("image", "true", "predicted"), strict=True):
-            axes.set_title(title, fontsize=9)
+    cases = [_case(e.first.folder / name) for name in e.first.content.examples[:MOST_EXAMPLES]]
+    titles = ("image", *cases[0].titles)
+    with canvas(1.75 * len(cases)) as figure:
+        grid = figure.subplots(len(cases), len(titles), squeeze=False)
+        for row, case in zip(grid, cases, strict=True):
+            _example(row, case)
+        for axes, title in zip(grid[0], titles, strict=True):
+            axes.set_title(plain(title), fontsize=9)
         uri = png(figure)
     caption = f"Seed {e.first.content.seeds[0]}. Cyan: true outline, magenta: predicted; empty where a mask is empty."
     return Plot(f"Examples, {e.name}, {amount.name}", caption, uri)
 
 
-def _example(row: Any, path: Path) -> None:
-    image_HWC, truth_HW, predicted_HW = arrays(path, ("image_HWC", "truth_HW", "predicted_HW"))
-    shape = image_HWC.shape[:2]
-    if image_HWC.ndim != 3 or truth_HW.shape != shape or predicted_HW.shape != shape:
-        found = f"image {image_HWC.shape}, truth {truth_HW.shape}, predicted {predicted_HW.shape}"
+class _Case(NamedTuple):
+    """An image and, for each title, the outlines to draw on it: (mask, colour)."""
+
+    name: str
+    image_HWC: np.ndarray
+    titles: tuple[str, ...]
+    outlines: tuple[tuple[tuple[np.ndarray, str], ...], ...]
+
+
+def _case(path: Path) -> _Case:
+    """One structure: its truth, then both outlines; of several structures both outlines of each."""
+    several = _several(path)
+    own = ("truth_KHW", "predicted_KHW") if several else ("truth_HW", "predicted_HW")
+    image_HWC, truth, predicted = arrays(path, ("image_HWC", *own))
+    if image_HWC.ndim != 3 or truth.shape[-2:] != image_HWC.shape[:2] or predicted.shape != truth.shape:
+        found = f"image {image_HWC.shape}, truth {truth.shape}, predicted {predicted.shape}"
         raise UserError(f"{path}: image and masks differ in size ({found}); {MEND}")
+    if not several:
+        return _Case(
+            path.stem, image_HWC, ("true", "predicted"), (((truth, TRUTH),), ((truth, TRUTH), (predicted, PREDICTED)))
+        )
+    (names,) = arrays(path, ("names",))
+    both = tuple(((t, TRUTH), (p, PREDICTED)) for t, p in zip(truth, predicted, strict=True))
+    return _Case(path.stem, image_HWC, tuple(names.tolist()), both)
+
+
+def _several(path: Path) -> bool:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return "names" in stored.files
+    except Exception:  # whoever reads the arrays says what is wrong
+        return False
+
+
+def _example(row: Any, case: _Case) -> None:
+    image_HWC, shape = case.image_HWC, case.image_HWC.shape[:2]
     image = np.repeat(image_HWC[..., :1], 3, 2) if image_HWC.shape[2] < 3 else image_HWC[..., :3]
-    for axes, outlines in zip(
-        row, ((), ((truth_HW, TRUTH),), ((truth_HW, TRUTH), (predicted_HW, PREDICTED))), strict=True
-    ):
+    for axes, outlines in zip(row, ((), *case.outlines), strict=True):
         axes.imshow(image, interpolation="nearest")
         for mask_HW, colour in outlines:
             if (mask_HW > 0).any():
@@ -76,7 +105,7 @@ def _example(row: Any, path: Path) -> None:
                     linewidths=1.2,
                 )
         axes.set(xticks=[], yticks=[], xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
-    row[0].set_ylabel(plain(path.stem[:24]), fontsize=7)
+    row[0].set_ylabel(plain(case.name[:24]), fontsize=7)
 
 
 # ---------------------------------------------------------------------------------------------------------------- features

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
@@ -39,5 +41,27 @@ def test_micro_auc_is_a_mean_over_batches() -> None:
     assert METRICS["auc_contig"].compute(p) == pytest.approx(np.mean(expected), abs=1e-12)
 
 
+def test_dice_is_soft_and_of_all_pixels_at_once() -> None:
+    """Probabilities of two structures in images of one size, flattened over the set; a resample counts a case as often as it was drawn."""
+    rng = np.random.default_rng(2)
+    p_NKHW, t_NKHW = rng.random((N, 2, 6, 6)), rng.integers(0, 2, (N, 2, 6, 6))
+    p, t = p_NKHW.flatten(), t_NKHW.flatten()
+    soft_N3 = np.stack([(p_NKHW * t_NKHW).sum((1, 2, 3)), p_NKHW.sum((1, 2, 3)), t_NKHW.sum((1, 2, 3))], 1)
+    said = p_NKHW > 0.5
+    counts = np.hstack([(said & (t_NKHW == 1)).sum((2, 3)), said.sum((2, 3))])
+    keys = np.array([f"k{i}" for i in range(N)])
+    made = Predictions("segmentation", keys, keys, t_NKHW.sum((2, 3)), counts, ("disc", "atrophy"), soft_N3=soft_N3)
+    dice = METRICS["dice_contig"]
+    assert dice.compute(made) == pytest.approx(2 * (p * t).sum() / (p.sum() + t.sum()), abs=1e-12)
+    drawn = rng.integers(0, N, N)
+    p, t = p_NKHW[drawn].flatten(), t_NKHW[drawn].flatten()
+    assert dice.weighted is not None
+    weights = np.bincount(drawn, minlength=N)[None].astype(float)
+    assert dice.weighted(made)(weights)[0] == pytest.approx(2 * (p * t).sum() / (p.sum() + t.sum()), abs=1e-12)
+    assert dice.compute(made) != pytest.approx(METRICS["dice_patient"].compute(made), abs=1e-3)
+    with pytest.raises(AssertionError, match="name it in the task's metrics"):
+        dice.compute(replace(made, soft_N3=None))
+
+
 def test_never_a_default() -> None:
-    assert not {"kappa_contig", "auc_contig"} & {m for names in DEFAULTS.values() for m in names}
+    assert not {"kappa_contig", "auc_contig", "dice_contig"} & {m for names in DEFAULTS.values() for m in names}
