@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shards.errors import DataError, bad
@@ -72,6 +73,17 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         help="train,val,test by patient, unless the manifest has a split column",
     )
     parser.add_argument("--split-seed", type=int, default=0)
+    parser.add_argument(
+        "--split-list",
+        action="append",
+        metavar="SPLIT=FILE",
+        help="splits by lists of image names, one name a line, one file a split; what no list names is left out",
+    )
+    parser.add_argument(
+        "--accept-leaking-lists",
+        action="store_true",
+        help="go on although the lists put an image or a patient into two splits (published ones do): for comparison only",
+    )
     parser.add_argument("--stratify", metavar="LABEL", help="give every split its share of each class")
     parser.add_argument(
         "--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)"
@@ -154,10 +166,15 @@ def _pack(args: argparse.Namespace) -> int:
     from shards.seal import csv_bytes
     from shards.sources import Found, get_source
     from shards.split import parse_fractions
+    from shards.split_lists import by_lists, parse_lists
 
     found = (
         get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
     )
+    if args.split_list:
+        lists = parse_lists(args.split_list)
+        manifest, notes, left_out = by_lists(found.manifest, lists, args.accept_leaking_lists)
+        found = replace(found, manifest=manifest, notes=[*found.notes, *notes], unmatched=[*found.unmatched, *left_out])
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     given = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
     vocab = {**found.pack.get("vocab", {}), **given}
@@ -177,6 +194,7 @@ def _pack(args: argparse.Namespace) -> int:
         shard_bytes=args.shard_size,
         shard_samples=args.shard_samples,
         overwrite=args.overwrite,
+        leaking_splits=args.accept_leaking_lists and bool(args.split_list),
     )
     side = {"unmatched.csv": csv_bytes(("id", "reason"), sorted(found.unmatched))} if found.unmatched else {}
     info, notes = pack_entries(found.manifest, args.out, options, side)

@@ -84,6 +84,8 @@ class DatasetInfo(_Frozen):
     splits: dict[str, int] = {}
     shards: tuple[ShardInfo, ...]
     files: dict[str, str] = {}
+    leaking_splits: bool = False
+    """Patients stand in two splits, as in a published list that was packed with `--accept-leaking-lists`; else that is refused."""
     fingerprint: str = ""
 
     def sealed(self) -> DatasetInfo:
@@ -151,7 +153,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 def save_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
     """Seals and writes dataset.json; returns the sealed description."""
     sealed = info.sealed()
-    text = json.dumps(sealed.model_dump(mode="json"), indent=1, sort_keys=True)
+    # Written only where it is so: the file of a sound data set is that of earlier versions.
+    plain = sealed.model_dump(mode="json", exclude=set() if sealed.leaking_splits else {"leaking_splits"})
+    text = json.dumps(plain, indent=1, sort_keys=True)
     write_atomic(folder / "dataset.json", text.encode() + b"\n")
     return sealed
 

@@ -103,6 +103,7 @@ def finish(
             samples=len(rows),
             patients=0,
             shards=tuple(shards),
+            leaking_splits=options.leaking_splits,
         )
         write_stats(folder, info, rows)
         info = describe(info, folder, rows)

@@ -147,6 +147,9 @@ def describe(info: DatasetInfo, folder: Path, rows: Sequence[SampleRow]) -> Data
         "patients": len({r.patient for r in rows}),
         "splits": split_counts(rows),
         "files": hash_files(folder),
+        # What a new split mended is no longer accepted.
+        "leaking_splits": info.leaking_splits
+        and len({(r.patient, r.split) for r in rows}) > len({r.patient for r in rows}),
     }
     return info.model_copy(update=update)
 

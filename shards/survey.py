@@ -51,6 +51,7 @@ class PackOptions:
     shard_bytes: int = SHARD_BYTES
     shard_samples: int | None = None
     overwrite: bool = False
+    leaking_splits: bool = False
 
 
 @dataclass

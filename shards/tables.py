@@ -77,7 +77,8 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
     """splits.csv, checked.
 
     Raises:
-        DataError: wrong columns or number of rows, a sample twice, no patient, an unknown split, a patient in two splits.
+        DataError: wrong columns or number of rows, a sample twice, no patient, an unknown split, a patient in two splits
+            (unless dataset.json says that this was accepted).
     """
     import pyarrow.compute as pc
 
@@ -91,7 +92,8 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
         problems.append(
             Problem("a sample without a patient", str(path), "patients are mandatory: splits and intervals go by them")
         )
-    problems += _torn_patients(codes, splits, names, path)
+    if not info.leaking_splits:
+        problems += _torn_patients(codes, splits, names, path)
     if problems:
         raise DataError(problems)
     return SplitTable(Names(table["sample"]), codes, Names(names), splits)

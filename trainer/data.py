@@ -224,7 +224,13 @@ def open_data(config: Config, here: bool = True) -> Data:
     cache = shard_cache(paths, config.data.cache if here else None, config.data.cache_gb)
     parts = open_parts(paths if len(paths) > 1 else paths[0], cache)
     several = isinstance(parts, Mix)
-    schema = merged_schema([schema_of(d) for d in (parts.parts if isinstance(parts, Mix) else (parts,))])
+    each = parts.parts if isinstance(parts, Mix) else (parts,)
+    if leaking := [str(d.path) for d in each if d.info.leaking_splits]:
+        raise UserError(
+            f"data.path={', '.join(leaking)}: patients stand in two splits (packed with --accept-leaking-lists, to compare fine-tunes "
+            "with published ones): pre-train on a data set that is split by patient (python -m shards split)"
+        )
+    schema = merged_schema([schema_of(d) for d in each])
     weights = [s.weight for s in sources] if several else None
     return Data(parts, schema, paths, weights, not sources, config.data.split)
 

@@ -17,7 +17,7 @@ from trainer.downstream.linear import fit_linear, make_grid
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.targets import Targets, fitted
+from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.downstream.task import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
@@ -118,11 +118,12 @@ def _fit(
     task: Task, data: Dataset, targets: Targets, train: np.ndarray, x_train: np.ndarray, features: dict[str, np.ndarray],
     splits: dict[str, np.ndarray], primary: str, seed: int,
 ) -> tuple[Predictions, dict[str, Any]]:  # fmt: skip
-    metric, val = METRICS[primary], splits[task.data.val]
+    metric, val, test = METRICS[primary], splits[task.data.val], splits[task.data.test]
+    chosen_on, tested_on = (looked_at(task, targets, at, s) for s, at in ((task.data.val, val), (task.data.test, test)))
     K = len(targets.question.classes) if task.kind in ("multiclass", "ordinal") else None
 
     def score(values: np.ndarray, _: np.ndarray) -> float:
-        return metric.compute(as_predictions(targets, data, val, np.asarray(values, np.float64)))
+        return metric.compute(as_predictions(chosen_on, data, val, np.asarray(values, np.float64)))
 
     x_val, x_test = features[task.data.val], features[task.data.test]
     y_train, y_val = _answers(task, targets, train), _answers(task, targets, val)
@@ -148,4 +149,4 @@ def _fit(
             "grid": fit.grid_values,
         }
     scores = np.asarray(fit.predict(x_test), np.float64)
-    return as_predictions(targets, data, splits[task.data.test], scores), chosen
+    return as_predictions(tested_on, data, test, scores), chosen

@@ -20,13 +20,31 @@ class LeakReport:
     ids: tuple[str, ...]
     selected_on: tuple[str, ...]
     note: str
+    in_training: tuple[str, ...] = ()
+    """Test patients that the task itself trains or chooses on: splits that leak."""
+    in_choosing: tuple[str, ...] = ()
+    """Validation patients that it trains on."""
 
     @property
     def first_line(self) -> str:
         """What a reader must see first; empty when there is nothing to warn of."""
+        said = []
+        if self.in_training:
+            said.append(
+                f"LEAK: {len(self.in_training)} test patients are also in training or validation ({shown(self.in_training)}): no number "
+                "for new patients"
+            )
+        elif self.in_choosing:
+            said.append(
+                f"LEAK: {len(self.in_choosing)} validation patients are also in training: the choice is optimistic"
+            )
         if self.ids:
-            return f"LEAK: {len(self.ids)} test patients were in pre-training ({shown(self.ids)}): no number for new patients"
-        return "" if self.checked else f"NOT CHECKED for leaks: {self.note}"
+            said.append(
+                f"LEAK: {len(self.ids)} test patients were in pre-training ({shown(self.ids)}): no number for new patients"
+            )
+        elif not self.checked:
+            said.append(f"NOT CHECKED for leaks: {self.note}")
+        return "; ".join(said)
 
     def plain(self) -> dict[str, Any]:
         return {
@@ -35,11 +53,40 @@ class LeakReport:
             "ids": list(self.ids),
             "selected_on": len(self.selected_on),
             "note": self.note,
+            "in_training": len(self.in_training),
+            "in_choosing": len(self.in_choosing),
         }
 
 
 def shown(ids: Sequence[str]) -> str:
     return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+
+
+def check_splits(
+    train: Sequence[str], val: Sequence[str], test: Sequence[str], accept: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Test patients that are in training or validation too, and validation patients that are in training too.
+
+    Raises:
+        UserError: there are some, and `accept` is not set; they are counted and named.
+    """
+    tested, chosen = sorted(set(test) & {*train, *val}), sorted(set(val) & set(train))
+    lines = (
+        [f"{len(tested)} of {len(set(test))} test patients are in training or validation too: {shown(tested)}"]
+        if tested
+        else []
+    )
+    if chosen:
+        lines.append(f"{len(chosen)} of {len(set(val))} validation patients are in training too: {shown(chosen)}")
+    if lines and not accept:
+        raise UserError(
+            [
+                *lines,
+                "split the data set by patient (python -m shards split), or accept it with leak.accept=true; the result then says so in "
+                "its first line",
+            ]
+        )
+    return tuple(tested), tuple(chosen)
 
 
 def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[str], accept: bool) -> LeakReport:

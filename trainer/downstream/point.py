@@ -20,7 +20,7 @@ from trainer.config import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
-from trainer.downstream.targets import Targets
+from trainer.downstream.targets import Targets, looked_at
 from trainer.downstream.task import Task
 from trainer.engine import Engine
 from trainer.errors import UserError
@@ -189,7 +189,9 @@ class Training:
     def _evaluate(self, engine: Engine, looks: Looks, runtime: Runtime) -> dict[str, float]:
         engine.train(False)
         assert isinstance(engine.method, Downstream)
-        found = predict(engine.method, looks, self.data.dataset, self.targets, runtime).predictions
+        assert self.data.held_back is not None
+        targets = looked_at(self.task, self.targets, self.data.held_back.indices, self.task.data.val)
+        found = predict(engine.method, looks, self.data.dataset, targets, runtime).predictions
         engine.train()
         return {name: METRICS[name].compute(found) for name in metric_names(self.task)}
 

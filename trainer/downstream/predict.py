@@ -96,6 +96,14 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
             if q.kind in ("multilabel", "survival") or (q.outputs > 1 and q.kind == "regression")
             else value_NT[:, 0]
         )
+    scale = q.std_K
+    if targets.own is not None:
+        assert q.mean_K is not None
+        # The same z-score, in the numbers that the split's own mean and deviation make of it.
+        mean_K, scale = targets.own
+        score = (score.reshape(len(score), -1) - np.array(q.mean_K)) / np.array(q.std_K) * np.array(scale) + np.array(
+            mean_K
+        )
     if q.kind == "regression" and q.outputs == 1:
         score = score.reshape(-1)
     return Predictions(
@@ -105,7 +113,7 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
         target=target,
         score=score,
         classes=q.classes if q.kind in ("multiclass", "multilabel", "ordinal", "binary", "segmentation") else (),
-        scale_K=None if q.std_K is None else np.array(q.std_K),
+        scale_K=None if scale is None else np.array(scale),
         soft_N3=soft_N3,
     )
 

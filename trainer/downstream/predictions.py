@@ -45,8 +45,9 @@ class Predictions:
                          K structures: [N, K]; [N, 2 K], the K intersections first; `classes` names them
 
     keys_N and patients_N are strings. `classes` names the columns of multiclass, multilabel and ordinal scores. `scale_K` is the
-    standard deviation of each target of a regression over the training split; the metric `mse` needs it. `soft_N3`, of masks:
-    sums over all pixels and structures of probability x truth, of probability, of truth; the metric `dice_contig` needs it.
+    standard deviation of each target of a regression over the training split (with `standardise: each_split` over this one); the
+    metric `mse` needs it. `soft_N3`, of masks: sums over all pixels and structures of probability x truth, of probability, of
+    truth; the metric `dice_contig` needs it.
     """
 
     kind: Kind

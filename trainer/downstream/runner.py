@@ -32,7 +32,7 @@ from trainer.downstream.predictions import Predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
-from trainer.downstream.targets import Targets, fitted
+from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.errors import UserError
 from trainer.folder import RunFolder, versions
 from trainer.runtime import Runtime, StopFlag, barrier, from_main
@@ -74,8 +74,8 @@ def _claim(folder: RunFolder, setting: Setting) -> None:
 def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     task = setting.task
-    if setting.leak.first_line:
-        runtime.say(setting.leak.first_line)
+    if setting.first_line:
+        runtime.say(setting.first_line)
     if setting.new:
         runtime.say(f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ...")
     for why, n in setting.targets.left_out.items():
@@ -89,7 +89,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "init": setting.init(),
         "inputs": list(setting.fields),
         "leak": setting.leak.plain(),
-        "first_line": setting.leak.first_line,
+        "first_line": setting.first_line,
+        "standardise": task.standardise,
         "seeds": list(task.protocol.seeds),
         "n": _counts(setting, measured.train),
         "chosen": measured.chosen,
@@ -216,6 +217,7 @@ def _test(
     )
     method.to(runtime.device)
     subset = part(data, setting.splits[task.data.test], task.data.test)
+    targets = looked_at(task, targets, subset.indices, task.data.test)
 
     def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> Seen:
         looks = Looks(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)

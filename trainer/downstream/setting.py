@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from shards.reader import Dataset
 from trainer.data import demo_folder, schema_of, shard_cache
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
-from trainer.downstream.leak import LeakReport, check_leak
+from trainer.downstream.leak import LeakReport, check_leak, check_splits
 from trainer.downstream.masks import check_masks
 from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.downstream.results import code_hash, hash_of
 from trainer.downstream.samples import check_batch
-from trainer.downstream.targets import Targets, check_split, fitted, read_targets
+from trainer.downstream.targets import Targets, check_split, fitted, looked_at, read_targets
 from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
 
@@ -44,6 +44,15 @@ class Setting:
 
     def close(self) -> None:
         self.data.close()
+
+    @property
+    def first_line(self) -> str:
+        """What a reader must see first."""
+        own = (
+            "STANDARDISED ON EACH SPLIT: test targets are scaled and filled by the test cases' own numbers (standardise=each_split): "
+            "to be set beside ContIG's alone"
+        )
+        return "; ".join([*[own] * (self.task.standardise == "each_split"), *filter(None, [self.leak.first_line])])
 
     @property
     def finetunes(self) -> bool:
@@ -115,14 +124,19 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
     if problems:
         raise UserError(problems)
+    for which in (task.data.val, task.data.test):
+        looked_at(task, targets, splits[which], which)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
+    train, val, test = (data.patients_of(splits[s]) for s in (task.data.train, task.data.val, task.data.test))
+    within = check_splits(train, val, test, task.leak.accept)
     leak = check_leak(
         source.run if source.pretrained else None,
         source.kind == "file",
         data.patients_of(splits[task.data.test]),
         task.leak.accept,
     )
+    leak = replace(leak, in_training=within[0], in_choosing=within[1])
     setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new)
     _check_trainable(setting, probe)
     return setting

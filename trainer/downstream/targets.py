@@ -30,6 +30,8 @@ class Targets:
     """Why samples take no part, and how many."""
     notes: tuple[str, ...] = ()
     """What else was decided about samples, for a person."""
+    own: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and deviation of the split that is looked at, where it is standardised by itself."""
 
     def of(self, index: int) -> np.ndarray:
         return self.value_NT[index]
@@ -274,13 +276,39 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
         raise UserError(
             f"task {task.name}: {', '.join(constant)} does not vary over the {len(train)} training samples: nothing can be learned"
         )
-    value_NT = targets.value_NT
-    if task.impute != "none":
-        fill_K = mean_K if task.impute == "mean" else np.nanmedian(known_MT, 0)
-        value_NT = value_NT.copy()
-        value_NT[train] = np.where(np.isnan(known_MT), fill_K, known_MT)
+    value_NT = _filled(task, targets.value_NT, train)
     question = replace(targets.question, mean_K=tuple(mean_K.tolist()), std_K=tuple(std_K.tolist()))
     return replace(targets, question=question, value_NT=value_NT)
+
+
+def _filled(task: Task, value_NT: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """With unknown targets of the samples `at` filled by what the known ones among them say, if the task asks for it."""
+    if task.impute == "none":
+        return value_NT
+    known_MT = value_NT[at]
+    fill_K = np.nanmean(known_MT, 0) if task.impute == "mean" else np.nanmedian(known_MT, 0)
+    filled_NT = value_NT.copy()
+    filled_NT[at] = np.where(np.isnan(known_MT), fill_K, known_MT)
+    return filled_NT
+
+
+def looked_at(task: Task, targets: Targets, at: np.ndarray, split: str) -> Targets:
+    """Targets for a look at the samples `at` of a split: as they are, or with `standardise: each_split` filled and scaled by their own.
+
+    Raises:
+        UserError: a target that is unknown in the whole split, or does not vary in it.
+    """
+    if task.standardise == "train" or task.kind != "regression":
+        return targets
+    value_MT = targets.value_NT[at]
+    known_T = ~np.isnan(value_MT).all(0)
+    std_T = np.array([np.nanstd(c) if k else 0.0 for c, k in zip(value_MT.T, known_T, strict=True)])
+    if constant := [n for n, s in zip(task.labels, std_T, strict=True) if not s > 0]:
+        raise UserError(
+            f"standardise=each_split: {', '.join(constant)} does not vary over split '{split}'; use standardise=train"
+        )
+    own = (tuple(np.nanmean(value_MT, 0).tolist()), tuple(std_T.tolist()))
+    return replace(targets, value_NT=_filled(task, targets.value_NT, at), own=own)
 
 
 def check_split(task: Task, targets: Targets, indices: np.ndarray, split: str) -> list[str]:

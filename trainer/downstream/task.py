@@ -15,6 +15,7 @@ from trainer.errors import UserError
 from trainer.recipe import numbers, override, read_recipe
 
 TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+PROTOCOLS = TASKS.parent / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
 Head = Literal["linear", "mlp", "bag"]
@@ -163,6 +164,8 @@ class Leak(Section):
 class Task(Section):
     name: str
     kind: Kind
+    recipe: str | None = None
+    """A published protocol of configs/protocol, or a file. In a task file it lies below the task's own keys, as a word above them."""
     label: str | tuple[str, ...] | None = None
     """Label of the data set; several for multilabel and regression."""
     time: str | None = None
@@ -188,6 +191,9 @@ class Task(Section):
     """Ordinal with a number label: grades 0 to grades - 1."""
     impute: Literal["none", "mean", "median"] = "none"
     """Regression: unknown targets in training are left out, or filled by what the known training ones give."""
+    standardise: Literal["train", "each_split"] = "train"
+    """Regression: z-scores (and imputed values) from the labelled training samples, or, for comparison with ContIG alone, of each split
+    from its own: test targets are then scaled and filled by what the test cases say. The result says so in its first line."""
     inputs: Literal["image", "multimodal"] = "image"
     """The image side alone, or all that the method's encoder reads."""
     controls: tuple[Literal["shuffled", "missing"], ...] = ()
@@ -294,6 +300,8 @@ def _problems(t: Task) -> Sequence[str]:
         out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
     if t.kind == "multilabel" and isinstance(t.label, str):
         out.append("label: multilabel needs a list of labels")
+    if t.standardise == "each_split" and t.kind != "regression":
+        out.append(f"standardise=each_split: a {t.kind} task has no numbers to standardise; leave it out")
     if t.protocol.epochs and t.protocol.steps and "epochs" in t.protocol.model_fields_set:
         out.append("protocol.epochs, protocol.steps: give one of them, not both")
     if t.protocol.shots and t.protocol.fraction != 1.0:
@@ -370,16 +378,25 @@ def find_task(name: str) -> Path:
     Raises:
         UserError: no such file; the nearest name is given.
     """
+    return _find(name, TASKS, "--task ", "task")
+
+
+def find_protocol(name: str) -> Path:
+    """The file of `recipe`: a path, or a name in configs/protocol; raises as `find_task`."""
+    return _find(name, PROTOCOLS, "recipe=", "recipe")
+
+
+def _find(name: str, folder: Path, flag: str, what: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         if not Path(name).is_file():
-            raise UserError(f"--task {name}: no such file")
+            raise UserError(f"{flag}{name}: no such file")
         return Path(name)
-    path = TASKS / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in TASKS.glob("*.yaml"))
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         raise UserError(
-            f"no task '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
+            f"no {what} '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
         )
     return path
 
@@ -397,18 +414,35 @@ def parse_task(values: Mapping[str, Any]) -> Task:
 
 
 def build_task(name: str, words: Sequence[str], mode: str | None = None) -> tuple[Task, Path]:
-    """The task of a command line, and its file."""
+    """The task of a command line, and its file. A recipe named in the file lies below its keys, one in the words above them."""
     path = find_task(name)
-    values = numbers(read_recipe(path))
+    values, given = numbers(read_recipe(path)), override({}, words)
     values.setdefault("name", path.stem)
-    given = override({}, words)
-    lengths = given.get("protocol") if isinstance(given.get("protocol"), dict) else {}
-    for one, other in (("steps", "epochs"), ("epochs", "steps")):
-        if one in (lengths or {}):
-            values.setdefault("protocol", {}).pop(other, None)
-    values = override(values, words)
+    if (wanted := given.get("recipe", values.get("recipe"))) is not None:
+        protocol = numbers(read_recipe(find_protocol(str(wanted))))
+        layers = (values, protocol) if "recipe" in given else (protocol, values)
+        values = merged(_without_length(layers[0], layers[1]), layers[1])
+    values = override(_without_length(values, given), words)
     if mode is not None:
         values["mode"] = mode
     if (values.get("protocol") or {}).get("steps"):
         values["protocol"].setdefault("epochs", None)
     return parse_task(values), path
+
+
+def _without_length(values: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without the length that `over` gives in the other unit."""
+    theirs, mine = over.get("protocol"), values.get("protocol")
+    if not isinstance(theirs, Mapping) or not isinstance(mine, Mapping):
+        return values
+    gone = {other for one, other in (("steps", "epochs"), ("epochs", "steps")) if one in theirs}
+    return {**values, "protocol": {k: v for k, v in mine.items() if k not in gone}}
+
+
+def merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, section by section."""
+    out = dict(base)
+    for k, v in over.items():
+        below = out.get(k)
+        out[k] = {**below, **v} if isinstance(below, Mapping) and isinstance(v, Mapping) else v
+    return out

@@ -68,7 +68,9 @@ class Entry:
 
     @property
     def leaking(self) -> bool:
-        return any(r.content.leak.shared > 0 for r in self.results)
+        """Test patients were learned from, or the test targets were scaled by themselves."""
+        contents = [r.content for r in self.results]
+        return any(c.leak.shared + c.leak.in_training > 0 or c.standardise != "train" for c in contents)
 
     @property
     def name(self) -> str:

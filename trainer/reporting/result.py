@@ -36,6 +36,8 @@ class Leak(Part):
     shared: int = 0
     ids: tuple[str, ...] = ()
     note: str = ""
+    in_training: int = 0
+    in_choosing: int = 0
 
 
 class Counts(Part):
@@ -89,6 +91,7 @@ class Content(Part):
     control: str | None = None
     leak: Leak
     first_line: str | None = None
+    standardise: str = "train"
     fraction: float | None = None
     shots: int | None = None
     draw: int | str = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from shards.__main__ import main as pack
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune, pretraining
+from tests.trainer.downstream.drawn import numbered_masks
 from tests.trainer.downstream.planted import planted
 from tests.trainer.forking import Forks
 from trainer.card import open_run
-from trainer.downstream.leak import check_leak
+from trainer.data import open_data
+from trainer.downstream.leak import check_leak, check_splits
 from trainer.errors import UserError
+from trainer.recipe import build_config
 from trainer.reporting.result import read_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -99,3 +104,39 @@ def test_every_id_is_named_or_counted(pretrained: Pretrained, cohort: Path) -> N
         "NOT CHECKED for leaks: the patients behind"
     )
     assert check_leak(None, False, seen, accept=False).first_line == ""
+
+
+def test_splits_that_leak_by_themselves(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
+    """Published lists, packed although they leak: refused with counts, or measured with a first line."""
+    table = numbered_masks(tmp_path / "set").with_suffix(".csv")
+    with open(table, newline="") as f:
+        rows = list(csv.DictReader(f))
+    with open(table, "w", newline="") as f:
+        writer = csv.DictWriter(f, [c for c in rows[0] if c != "split"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    words = []
+    for split in ("train", "val", "test"):
+        listed = [r["sample"] for r in rows if r["split"] == split] + (["s00", "s01"] if split == "test" else [])
+        (tmp_path / split).write_text("\n".join(listed))
+        words += ["--split-list", f"{split}={tmp_path / split}"]
+    assert pack([*("pack", str(table), "--out", str(tmp_path / "leaking")), *words, "--accept-leaking-lists"]) == 0
+    task = ["--task", "demo_lesions", "--method", "mgi", "--init", str(pretrained("mgi")), "mask_values=[1, 2]"]
+    task += ["output.decoder=linear", f"data.path={tmp_path / 'leaking'}"]
+    ended = finetune(tmp_path / "out", *task)
+    assert ended.codes == [2], ended.text
+    assert "2 of 7 test patients are in training or validation too: p00, p01" in ended.text
+    assert "leak.accept=true" in ended.text
+    assert not (tmp_path / "out").exists()
+    ended = finetune(tmp_path / "out", *task, "leak.accept=true")
+    assert ended.codes == [0], ended.text
+    found = json.loads((tmp_path / "out" / "result.json").read_bytes())
+    assert found["first_line"].startswith("LEAK: 2 test patients are also in training or validation (p00, p01)")
+    assert found["leak"]["in_training"] == 2
+    with pytest.raises(
+        UserError, match="patients stand in two splits .* pre-train on a data set that is split by patient"
+    ):
+        open_data(build_config("mgi", "mgi-demo", [f"data.path={tmp_path / 'leaking'}"])[0])
+    assert check_splits(["a", "b"], ["b"], ["c"], accept=True) == ((), ("b",))
+    with pytest.raises(UserError, match="1 of 1 validation patients are in training too: b"):
+        check_splits(["a", "b"], ["b"], ["c"], accept=False)
