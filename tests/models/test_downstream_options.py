@@ -101,7 +101,7 @@ def test_new_parts_of_the_encoder_follow_their_block_and_do_not_decay(decay):
         assert own[f"{block}.mlp.fc1.weight"].decay_scale == 1
 
 
-@pytest.mark.parametrize("decoder", ["linear", "upernet", "two_way"])
+@pytest.mark.parametrize("decoder", ["linear", "upernet", "two_way", "setr_pup"])
 def test_several_structures_have_a_channel_each(decoder):
     """The loss is the mean of the structures' own; the k-th channel is the k-th structure; a mask that is not there is empty."""
     structures = (MaskField("object", "mask"), MaskField("rest", "mask", (0,)), MaskField("other", "mask_other"))

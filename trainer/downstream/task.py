@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from models.masks import MaskField
-from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, address_problems, explain_all
+from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
+from trainer.downstream.task_rules import problems_of
 from trainer.errors import UserError
 from trainer.recipe import numbers, override, read_recipe
 
@@ -250,7 +251,7 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _rules(self) -> Task:
-        problems = list(_problems(self))
+        problems = list(problems_of(self))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -288,88 +289,6 @@ def _words(value: Any) -> Any:
 
 def _word(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _problems(t: Task) -> Sequence[str]:
-    out = address_problems([t.data.path] if t.data.path else [])
-    if t.kind == "survival":
-        out += [] if t.time and t.event else ["time, event: survival needs both labels"]
-    elif t.kind != "segmentation" and t.label is None:
-        out.append(f"label: a {t.kind} task needs one")
-    if isinstance(t.label, tuple) and t.kind not in ("multilabel", "regression"):
-        out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
-    if t.kind == "multilabel" and isinstance(t.label, str):
-        out.append("label: multilabel needs a list of labels")
-    if t.standardise == "each_split" and t.kind != "regression":
-        out.append(f"standardise=each_split: a {t.kind} task has no numbers to standardise; leave it out")
-    if t.protocol.epochs and t.protocol.steps and "epochs" in t.protocol.model_fields_set:
-        out.append("protocol.epochs, protocol.steps: give one of them, not both")
-    if t.protocol.shots and t.protocol.fraction != 1.0:
-        out.append("protocol.fraction, protocol.shots: give one of them, not both")
-    if t.protocol.shots and t.kind not in ("binary", "multiclass", "ordinal"):
-        out.append(f"protocol.shots: so many of each class; a {t.kind} task has no classes, use protocol.fraction")
-    for name in ("seeds", "lr"):
-        values = getattr(t.protocol, name)
-        if not values or len(set(values)) != len(values):
-            out.append(f"protocol.{name}: {list(values)}: give at least one, each once")
-    if any(lr <= 0 for lr in t.protocol.lr):
-        out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
-    out += [*_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
-    if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
-        out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
-        out.append(
-            "output.auxiliary: only the upernet and setr_pup decoders of a segmentation task have one; set it to 0"
-        )
-    if t.encoder != Encoder() and t.mode in ("linear", "knn"):
-        out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
-    elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
-        out.append(
-            "encoder.relative_positions, encoder.layer_scale: protocol.freeze=encoder would never train them; leave them out"
-        )
-    if t.controls and t.inputs != "multimodal":
-        out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
-    if t.mode in ("linear", "knn") and t.kind == "segmentation":
-        out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
-    if t.mode == "knn" and t.kind in ("multilabel", "survival"):
-        out.append(f"mode: knn has no {t.kind} form; use linear")
-    if t.precision == "bf16" and t.zero.stage == 0:
-        out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
-    return out
-
-
-def _structures(t: Task) -> Sequence[str]:
-    fields, names, out = t.mask_fields, [m.name for m in t.masks], []
-    if not names:
-        return ["mask, mask_values: a segmentation needs one structure or more"]
-    if len(set(names)) < len(names):
-        out.append(f"mask: {', '.join(fields)}: give each field once (mask_NAME and NAME are both called NAME)")
-    if isinstance(t.mask_values, dict):
-        if len(fields) > 1 and (strange := sorted(set(t.mask_values) - set(names))):
-            out.append(f"mask_values: {', '.join(strange)}: the structures of several fields are {', '.join(names)}")
-        if empty := [n for n, v in t.mask_values.items() if not v]:
-            out.append(f"mask_values: {', '.join(empty)}: name one value or more")
-    if bad := [n for n in names if not n or set(n) & set("/, ")]:
-        out.append(f"mask_values: {bad}: a structure's name has no slash, comma or space")
-    if t.mask_missing == "leave_out" and len(fields) == 1:
-        out.append("mask_missing=leave_out: with one mask field that is so anyway; it speaks of several, leave it out")
-    return out
-
-
-def _freezing(t: Task) -> Sequence[str]:
-    p, out = t.protocol, []
-    if not p.freeze_epochs:
-        return ["protocol.thaw_lr: nothing thaws; set protocol.freeze_epochs too"] if p.thaw_lr != 1.0 else []
-    if t.mode in ("linear", "knn"):
-        out.append(f"protocol.freeze_epochs: mode {t.mode} never trains the encoder; leave it out")
-    if p.freeze == "encoder":
-        out.append("protocol.freeze_epochs, protocol.freeze=encoder: the encoder would stay frozen; give one of them")
-    if p.epochs and not p.steps and p.freeze_epochs >= p.epochs:
-        out.append(
-            f"protocol.freeze_epochs={p.freeze_epochs} of {p.epochs} epochs: nothing is left to train the encoder in; "
-            "give fewer, or protocol.freeze=encoder"
-        )
-    return out
 
 
 def find_task(name: str) -> Path:

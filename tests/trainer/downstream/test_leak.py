@@ -134,7 +134,7 @@ def test_splits_that_leak_by_themselves(pretrained: Pretrained, finetune: Finetu
     assert found["first_line"].startswith("LEAK: 2 test patients are also in training or validation (p00, p01)")
     assert found["leak"]["in_training"] == 2
     with pytest.raises(
-        UserError, match="patients stand in two splits .* pre-train on a data set that is split by patient"
+        UserError, match=r"patients stand in two splits .* pre-train on a data set that is split by patient"
     ):
         open_data(build_config("mgi", "mgi-demo", [f"data.path={tmp_path / 'leaking'}"])[0])
     assert check_splits(["a", "b"], ["b"], ["c"], accept=True) == ((), ("b",))
