@@ -196,9 +196,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     if found is not None:
         _restore(run, engine, probe, same_world, best, *found)
         from_main(run.record)  # not earlier: weights that do not fit must leave the folder as it was
-    elif plan.before and progress.best is not None:
-        earlier = run.out / "stages" / f"{run.plans[progress.stage - 1].stage.name}-best.safetensors"
-        from_main(lambda: shutil.copyfile(earlier, best))
+    else:
+        _carry_best(run, plan, best)
 
     def save() -> None:
         state = {
@@ -252,6 +251,13 @@ def _method_for(run: Run, plan: StagePlan) -> Method:
         method.load_state_dict(load_file(before), strict=True)
     method.enter(plan.stage.name)
     return method
+
+
+def _carry_best(run: Run, plan: StagePlan, best: Path) -> None:
+    """Where a stage goes on with the training of the one before, its best weights so far are that one's."""
+    if plan.before and run.progress.best is not None:
+        earlier = run.out / "stages" / f"{run.plans[run.progress.stage - 1].stage.name}-best.safetensors"
+        from_main(lambda: shutil.copyfile(earlier, best))
 
 
 def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
