@@ -134,6 +134,11 @@ def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, 
     ended = finetune(tmp_path / "without", *words, parts[2], "protocol.lr=1e-2")
     assert ended.codes == [0], ended.text
     assert "new" not in result(tmp_path / "without")["init"]
+    tasks = [
+        json.loads((tmp_path / n / "config.json").read_bytes())["config"]["about"]["task"] for n in ("run", "without")
+    ]
+    assert tasks[0]["encoder"] == {"relative_positions": True, "layer_scale": 1.0, "last_norm": True}
+    assert "encoder" not in tasks[1], "a task without it has the hash that it had before there was such a section"
     losses = [series(tmp_path / n / "seed-0" / "lr-0.01", "loss") for n in ("run", "without")]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5), "before the first update"
     assert losses[0][1] != losses[1][1]
