@@ -119,3 +119,10 @@ def test_several_structures_have_a_channel_each(decoder):
     torch.testing.assert_close(method(batch).total, torch.stack(alone).mean())
     torch.testing.assert_close(method.scores(batch)[0], logits.sigmoid())
     assert not logits[:, 0].allclose(logits[:, 1])
+
+
+def test_the_encoder_learns_at_a_rate_of_its_own():
+    method = segmenter(encoder_scale=0.1)
+    of = {id(p): g.lr_scale for g in method.param_groups() for p in g.params}
+    assert {of[id(p)] for p in method.encoder.parameters() if id(p) in of} == {0.1}
+    assert {of[id(p)] for p in method.head.parameters()} == {1.0}
