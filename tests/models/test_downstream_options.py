@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from synthetic import build, record
 
 from models.decoders.upernet import pyramid_blocks
-from models.downstream import Downstream, Fit, Question, make_decoder
+from models.downstream import FROZEN, STAGE, Downstream, Fit, Question, make_decoder
 from models.losses_downstream import bce_dice, mask_bce, mask_focal, soft_dice
 from models.masks import MaskField
 from models.parts import add_parts
@@ -126,3 +126,19 @@ def test_the_encoder_learns_at_a_rate_of_its_own():
     of = {id(p): g.lr_scale for g in method.param_groups() for p in g.params}
     assert {of[id(p)] for p in method.encoder.parameters() if id(p) in of} == {0.1}
     assert {of[id(p)] for p in method.head.parameters()} == {1.0}
+
+
+def test_an_encoder_that_thaws_is_in_evaluation_mode_until_then():
+    method = segmenter(thaws=True)
+    assert [s.name for s in method.stages()] == [FROZEN, STAGE]
+    method.enter(FROZEN)
+    assert not any(p.requires_grad for p in method.encoder.parameters())
+    assert {g.name.split()[0] for g in method.param_groups()} == {"head"}
+    method.train()
+    assert method.head.training
+    assert not any(m.training for m in method.encoder.modules())
+    method.enter(STAGE)
+    method.train()
+    assert all(m.training for m in method.encoder.modules())
+    assert {g.name.split()[0] for g in method.param_groups()} == {"head", "encoder"}
+    assert [s.name for s in segmenter().stages()] == [STAGE]

@@ -107,3 +107,23 @@ def test_what_makes_no_sense_is_refused(content: dict[str, Any], says: str) -> N
         parse_task({"name": "t", "kind": "binary", "label": "x", "protocol": content})
     with pytest.raises(UserError, match="mode linear never trains the encoder"):
         parse_task({"name": "t", "kind": "binary", "label": "x", "mode": "linear", "protocol": {"freeze_epochs": 1}})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_best_look_may_be_a_frozen_one(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
+    """A rate that ruins everything after the thaw: the weights of the frozen part are kept, over a stop in the second part."""
+    run = pretrained("mrm_record")
+    given = [*words(run, "checkpoint.every=1"), "protocol.thaw_lr=3000"]
+    out = tmp_path / "run"
+    stopped = finetune(out, *given, faults={"signal": {"step": 2, "of": POINT, "name": "SIGUSR2"}})
+    assert stopped.codes == [75], stopped.text
+    handed = load_file(out / POINT / "stages" / f"{FROZEN}.safetensors")
+    done = finetune(out, *given)
+    assert done.codes == [0], done.text
+    looks = {r["step"]: r["val/mae"] for r in rows(out / POINT) if "val/mae" in r}
+    assert looks[4] > 2 * looks[2], "ruined"
+    (chosen,) = json.loads((out / "result.json").read_bytes())["chosen"]
+    assert (chosen["step"], chosen["val"]) == (2, looks[2])
+    kept = load_file(out / POINT / "stages" / f"{STAGE}.safetensors")
+    assert all(w.equal(kept[n]) for n, w in handed.items())
