@@ -56,7 +56,7 @@ def test_lists_name_samples_by_key_or_file(cohort: Cohort, capsys: pytest.Captur
     words = cohort.lists(
         train=["s00", "film.01.png 0 1 0", "films/film.02.png,1", "film.03", ""],
         val=["s08"],
-        test=["film.09.png", "s10"],
+        test=["film.09.png", "s10.dcm"],
     )
     assert cohort.pack(*words) == 0
     assert cohort.splits() == {
