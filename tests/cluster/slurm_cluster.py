@@ -103,8 +103,7 @@ SlurmdLogFile={root}/log/slurmd.%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
+{accounting}MpiDefault=none
 SwitchType=switch/none
 MailProg=/bin/true
 SelectType=select/cons_tres
@@ -119,7 +118,7 @@ ReturnToService=2
 # Short, since tests wait for it; not so short that a busy machine looks like a dead node.
 SlurmdTimeout=20
 KillWait={kill_wait}
-MinJobAge=86400
+MinJobAge={remembered}
 FirstJobId={first}
 GresTypes=gpu
 NodeName=DEFAULT CPUs=8 CoresPerSocket=8 RealMemory=16000
@@ -129,11 +128,12 @@ NodeName=DEFAULT CPUs=8 CoresPerSocket=8 RealMemory=16000
 class Cluster:
     """Starts in its constructor; `stop` ends everything it started and removes its folder."""
 
-    def __init__(self, root: Path, nodes: int = 4, links: bool = False):
-        self.root, self.links = root, links
+    def __init__(self, root: Path, nodes: int = 4, links: bool = False, books: Callable[[Cluster], str] | None = None):
+        """books: starts accounting and returns its lines of slurm.conf (tests/cluster/accounting.py)."""
+        self.root, self.links, self.books = root, links, books
         self.tag = f"mp{os.getpid()}{'l' if links else ''}"
         self.main = [f"n{i}" for i in range(1, nodes + 1)]
-        self.others = [] if links else ["p1", "p2", "f1", "f2", "g1"]
+        self.others = [] if links or books else ["p1", "p2", "f1", "f2", "g1"]
         self.namespaces: list[str] = []
         self.daemons: list[psutil.Process] = []
         for name in ("state", "log", "pid", "munge", *(f"spool/{n}" for n in self.names)):
@@ -160,8 +160,8 @@ class Cluster:
     def _start(self) -> None:
         if self.links:
             self._network()
-        self._configure()
         self._munge()
+        self._configure()
         self.daemon("slurmctld", "ctl", ["slurmctld"])
         for name in self.names:
             self.start_node(name)
@@ -171,6 +171,9 @@ class Cluster:
         root, ports = self.root, free_ports(len(self.names) + 1)
         here = socket.gethostname().split(".")[0]
         text = CONF.format(
+            accounting=self.books(self) if self.books else "AccountingStorageType=accounting_storage/none\n",
+            # With accounting what the controller forgets is still known; without, tests look at jobs long after their end.
+            remembered=2 if self.books else 86400,
             ctl="slctl" if self.links else here,
             address="10.77.0.254" if self.links else "127.0.0.1",
             port=ports[0],

@@ -12,21 +12,6 @@ from tests.cluster.jobs import RUN, STEPS, Desk, begun, main_log
 from trainer.errors import EXIT_USER
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
-# What sacct prints of a job where slurmctld still knows it: there is no database behind the tests' cluster.
-SACCT = """#!/bin/sh
-job=; while [ $# -gt 0 ]; do [ "$1" = -j ] && job=$2; shift; done
-scontrol -o show job "$job" | sed -E 's/.*JobState=([A-Z]+).*/\\1||0||/'
-"""
-
-
-@pytest.fixture
-def sacct(tmp_path: Path, desk: Desk) -> dict[str, str]:
-    """An environment with accounting on the PATH."""
-    script = tmp_path / "bin" / "sacct"
-    script.parent.mkdir()
-    script.write_text(SACCT)
-    script.chmod(0o755)
-    return {"PATH": f"{script.parent}:{desk.env['PATH']}"}
 
 
 def field(text: str, name: str) -> str:
@@ -34,22 +19,21 @@ def field(text: str, name: str) -> str:
     return found
 
 
-def test_a_run_is_watched_from_start_to_end(desk: Desk, tmp_path: Path, sacct: dict[str, str]) -> None:
+def test_a_run_is_watched_from_start_to_end(desk: Desk, tmp_path: Path) -> None:
     out = tmp_path / "run"
     record = desk.submit("--processes-per-node", 2, *RUN, f"out={out}")
     with desk.held(record):
-        for environ in ({}, sacct):
-            code, said = desk.run("status", out, **environ)
-            assert code == 0, said
-            assert field(said, "job").startswith(f"{record.job}, running")
-            assert re.fullmatch(r"\S+ on n\d", field(said, "since")), said
-            assert field(said, "restarts") == "0"
-            step = int(field(said, "step").split()[0])
-            assert f"{step} of {STEPS}, loss" in field(said, "step")
-            assert 40 <= step < STEPS
-            assert field(said, "speed").endswith("samples/s")
-            assert "from now" in field(said, "ends")
-            assert "saved and requeued before that" in field(said, "limit")
+        code, said = desk.run("status", out)
+        assert code == 0, said
+        assert field(said, "job").startswith(f"{record.job}, running")
+        assert re.fullmatch(r"\S+ on n\d", field(said, "since")), said
+        assert field(said, "restarts") == "0"
+        step = int(field(said, "step").split()[0])
+        assert f"{step} of {STEPS}, loss" in field(said, "step")
+        assert 40 <= step < STEPS
+        assert field(said, "speed").endswith("samples/s")
+        assert "from now" in field(said, "ends")
+        assert "saved and requeued before that" in field(said, "limit")
         code, said = desk.run("logs", out, "--rank", 1)
         assert code == 0
         assert all(line.startswith("[rank 1 n") for line in said.splitlines())
@@ -65,10 +49,9 @@ def test_a_run_is_watched_from_start_to_end(desk: Desk, tmp_path: Path, sacct: d
     assert len(heads) == 2, said
     assert f"step {STEPS}/{STEPS}" in said
     assert desk.ended(record) == "COMPLETED", desk.log(record)
-    for environ in ({}, sacct):
-        _, said = desk.run("status", out, **environ)
-        assert field(said, "job") == f"{record.job}, done"
-        assert f"{STEPS} of {STEPS}" in field(said, "step")
+    _, said = desk.run("status", out)
+    assert field(said, "job") == f"{record.job}, done"
+    assert f"{STEPS} of {STEPS}" in field(said, "step")
     code, said = desk.run("cancel", out)
     assert (code, "there is nothing to cancel" in said) == (EXIT_USER, True), said
     folder = {p.name for p in record.folder.iterdir()}

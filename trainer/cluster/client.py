@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from trainer.errors import UserError
 
@@ -57,6 +58,8 @@ class JobInfo:
     started: str = ""
     ends: str = ""
     source: str = "controller"
+    early: bool = False
+    """Being ended before its time limit: by scancel, or by Slurm itself, which will requeue it. The state does not tell (COMPLETING)."""
 
     @property
     def active(self) -> bool:
@@ -83,7 +86,16 @@ def _of_controller(number: str) -> JobInfo | None:
     r = rows[0]
     reason, nodes = (_empty(r.get(k, "")) for k in ("Reason", "NodeList"))
     started, ends = (_empty(r.get(k, "")) for k in ("StartTime", "EndTime"))
-    return JobInfo(number, r["JobState"], reason, nodes, int(r.get("Restarts", "0")), started, ends)
+    early = r["JobState"] == "COMPLETING" and _early(started, ends, r.get("TimeLimit", ""))
+    return JobInfo(number, r["JobState"], reason, nodes, int(r.get("Restarts", "0")), started, ends, early=early)
+
+
+def _early(started: str, ended: str, limit: str) -> bool:
+    try:
+        lasted = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+        return lasted < timedelta(minutes=minutes(limit))
+    except (ValueError, UserError):
+        return limit == "UNLIMITED"
 
 
 def _name(r: dict[str, str]) -> str:
@@ -97,7 +109,8 @@ def _empty(value: str) -> str:
 def _of_accounting(number: str) -> JobInfo | None:
     if not shutil.which("sacct"):
         return None
-    words = ["sacct", "-n", "-X", "-P", "-j", number, "-o", "State,NodeList,Restarts,Start,End"]
+    # How often it was restarted our own books know; sacct of many versions in use has no field for it.
+    words = ["sacct", "-n", "-X", "-P", "-j", number, "-o", "State,NodeList,Start,End"]
     try:
         done = subprocess.run(words, text=True, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired:
@@ -105,9 +118,8 @@ def _of_accounting(number: str) -> JobInfo | None:
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         return None  # no accounting on this cluster, or nothing of this job in it
-    state, nodes, restarts, started, ends = (*lines[-1].split("|"), "", "", "", "", "")[:5]
-    count = int(restarts) if restarts.isdigit() else 0
-    return JobInfo(number, state.split()[0], "", _empty(nodes), count, _empty(started), _empty(ends), "accounting")
+    state, nodes, started, ends = (*lines[-1].split("|"), "", "", "", "")[:4]
+    return JobInfo(number, state.split()[0], "", _empty(nodes), 0, _empty(started), _empty(ends), "accounting")
 
 
 @dataclass(frozen=True)

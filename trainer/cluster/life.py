@@ -92,9 +92,10 @@ def _requeue(record: Record, status: Status, code: int, why: str, job: str) -> i
     except UserError as e:
         print(f"job {job}: not requeued: {e}", flush=True)
         return code
-    if info is None or info.state not in ("RUNNING", "COMPLETING") or info.restarts != status.restarts:
-        # Cancelled, or in the queue again already by Slurm's own doing.
-        print(f"job {job}: left to Slurm ({info.state if info else 'unknown to it'})", flush=True)
+    if info is None or info.early or info.state not in ("RUNNING", "COMPLETING") or info.restarts != status.restarts:
+        # Cancelled, or in the queue again (or about to be) by Slurm's own doing.
+        early = ", ended before its time limit" if info and info.early else ""
+        print(f"job {job}: left to Slurm ({info.state if info else 'unknown to it'}{early})", flush=True)
         return code
     status.state, status.since, status.reason = "requeued", now(), why
     record.write(status)

@@ -7,8 +7,10 @@ from pathlib import Path
 JOB = (
     "JobId={job} JobName=medpair-pretrain UserId=root(0) Priority=4294901757 Account=(null) JobState={state} Reason={reason} "
     "Dependency=(null) Requeue=1 Restarts={restarts} BatchFlag=1 ExitCode=0:0 RunTime=00:00:12 StartTime=2026-11-25T21:00:58 "
-    "EndTime=2026-11-25T22:00:58 Partition=main NodeList=n[1-2] BatchHost=n1 Command=/x/a b.sh"
+    "EndTime={ends} TimeLimit=01:00:00 Partition=main NodeList=n[1-2] BatchHost=n1 Command=/x/a b.sh"
 )
+LIMIT = "2026-11-25T22:00:58"
+"""When that job's time is up."""
 
 
 class Commands:
@@ -26,8 +28,8 @@ class Commands:
         (self.bin / name).write_text(body)
         (self.bin / name).chmod(0o755)
 
-    def job(self, state: str, restarts: int = 0, job: str = "77", reason: str = "None") -> None:
-        self.prints("scontrol", JOB.format(job=job, state=state, restarts=restarts, reason=reason))
+    def job(self, state: str, restarts: int = 0, job: str = "77", reason: str = "None", ends: str = LIMIT) -> None:
+        self.prints("scontrol", JOB.format(job=job, state=state, restarts=restarts, reason=reason, ends=ends))
 
     @property
     def calls(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.trainer.cluster.desk import JOB, Commands
+from tests.trainer.cluster.desk import JOB, LIMIT, Commands
 from trainer.cluster import client
 from trainer.errors import UserError
 
@@ -47,12 +47,31 @@ def test_a_job(slurm: Commands) -> None:
     assert found.active
 
 
+def test_a_job_that_is_being_ended_before_its_time_limit(slurm: Commands) -> None:
+    early = {
+        (s, e): client.job("77")
+        for s in ("RUNNING", "COMPLETING")
+        for e in ("2026-11-25T21:30:00", LIMIT)
+        if slurm.job(s, ends=e) is None
+    }
+    assert [k for k, found in early.items() if found and found.early] == [("COMPLETING", "2026-11-25T21:30:00")]
+    slurm.prints(
+        "scontrol",
+        JOB.format(job=77, state="COMPLETING", restarts=0, reason="None", ends=LIMIT).replace("01:00:00", "UNLIMITED"),
+    )
+    assert client.job("77").early  # type: ignore[union-attr]
+
+
 def test_of_an_array_the_element_asked_for(slurm: Commands) -> None:
     split = "\n".join(
-        JOB.format(job=80 + i, state=state, restarts=i, reason="None").replace(" JobName", f" ArrayJobId=80 ArrayTaskId={i} JobName")
+        JOB.format(job=80 + i, state=state, restarts=i, reason="None", ends=LIMIT)
+        .replace(" JobName", f" ArrayJobId=80 ArrayTaskId={i} JobName")
         for i, state in enumerate(("COMPLETED", "RUNNING"))
     )  # fmt: skip
-    slurm.prints("scontrol", split + "\n" + JOB.format(job=80, state="PENDING", restarts=0, reason="JobArrayTaskLimit"))
+    slurm.prints(
+        "scontrol",
+        split + "\n" + JOB.format(job=80, state="PENDING", restarts=0, reason="JobArrayTaskLimit", ends=LIMIT),
+    )
     assert (client.job("80_0").state, client.job("80_1").restarts) == ("COMPLETED", 1)  # type: ignore[union-attr]
     assert client.job("80_5").state in client.ACTIVE  # type: ignore[union-attr]
 
@@ -60,10 +79,10 @@ def test_of_an_array_the_element_asked_for(slurm: Commands) -> None:
 def test_a_job_that_only_accounting_remembers(slurm: Commands) -> None:
     slurm.prints("scontrol", "slurm_load_jobs error: Invalid job id specified", status=1)
     assert client.job("77") is None
-    slurm.prints("sacct", "CANCELLED by 0|n[1-2]|3|2026-11-25T21:00:58|2026-11-25T21:10:00")
+    slurm.prints("sacct", "CANCELLED by 0|n[1-2]|2026-11-25T21:00:58|2026-11-25T21:10:00")
     found = client.job("77")
     assert found == client.JobInfo(
-        "77", "CANCELLED", "", "n[1-2]", 3, "2026-11-25T21:00:58", "2026-11-25T21:10:00", "accounting"
+        "77", "CANCELLED", "", "n[1-2]", 0, "2026-11-25T21:00:58", "2026-11-25T21:10:00", "accounting"
     )
     assert not found.active
     slurm.prints("sacct", "Slurm accounting storage is disabled", status=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.cluster.desk import Commands
+from tests.trainer.cluster.desk import LIMIT, Commands
 from trainer.cluster.life import begin, end, job_of
 from trainer.cluster.record import Record
 
@@ -123,6 +123,18 @@ def test_what_slurm_has_taken_into_its_own_hands_is_left_to_it(
     assert end(record.folder, 1, HERE) == 1
     assert requeues(slurm) == 0
     assert record.status.state == "running"
+
+
+@pytest.mark.parametrize(("ends", "again"), [("2026-11-25T21:30:00", 0), (LIMIT, 1)])
+def test_what_scancel_ends_is_not_requeued_and_what_the_time_limit_ends_is(
+    record: Record, slurm: Commands, ends: str, again: int
+) -> None:
+    slurm.job("RUNNING")
+    begin(record.folder, HERE)
+    saves(record, 10)
+    slurm.job("COMPLETING", ends=ends)
+    assert end(record.folder, 75, HERE) == 75
+    assert requeues(slurm) == again
 
 
 def test_an_orphans_end_changes_nothing(record: Record, slurm: Commands) -> None:
