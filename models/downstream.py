@@ -54,6 +54,7 @@ class Fit:
     thaws          whether the whole encoder stays as it is in a first stage, FROZEN
     layer_decay    learning-rate factor from one layer to the one below it; the head's is 1
     encoder_scale  the encoder's learning rate in parts of the head's
+    pad            whether images are filled up to squares
     masks          segmentation: the structures to draw, a channel each
     mask_absent    whether a mask that a sample lacks is an empty one (else such a sample takes no part)
     soft_dice      whether predictions keep what Dice of unthresholded probabilities needs
@@ -65,6 +66,7 @@ class Fit:
     layer_decay: float = 1.0
     encoder_scale: float = 1.0
     change: Change = field(default_factory=Change)
+    pad: bool = False
     masks: tuple[MaskField, ...] = ()
     mask_absent: bool = False
     soft_dice: bool = False
@@ -155,7 +157,7 @@ class Downstream(Method):
         self, record: Record, rng: np.random.Generator, turned: Turned | None = None, genes: Any = None
     ) -> Sample:
         """A sample as it is, or turned; with the genes of another record, if one is given."""
-        view = View(record, self.fit.fields, turned, self.side, genes)
+        view = View(record, self.fit.fields, turned, self.side, genes, self.fit.pad)
         sample = self.encoder.sample(view, rng)
         sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
         if self.question.kind == "segmentation":

@@ -86,6 +86,7 @@ class View:
         fields: fields that may be read; of others `has` says no.
         turned: how the image is changed, if at all.
         side: pixels to which image and mask are scaled, each side by itself (None: as stored).
+        pad: fill the shorter side up to a square before that (`squared`).
         genes: where every field but the image side comes from (another patient's record), or None for this one.
     """
 
@@ -96,8 +97,10 @@ class View:
         turned: Turned | None = None,
         side: int | None = None,
         genes: Any = None,
+        pad: bool = False,
     ):
         self._record, self._fields, self._turned, self._side, self._genes = record, fields, turned, side, genes
+        self._pad = pad
 
     @property
     def key(self) -> str:
@@ -123,6 +126,7 @@ class View:
         if name != "image":
             return shape
         H, W = shape[:2] if self._turned is None else self._turned.shape(*shape[:2])
+        H, W = (max(H, W),) * 2 if self._pad else (H, W)
         return (self._side or H, self._side or W, *shape[2:])
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -133,21 +137,34 @@ class View:
         if name != "image":
             return value
         image = value if self._turned is None else self._turned.image(value)
+        image = squared(image) if self._pad else image
         return image if self._side is None else scaled(image, self._side, Image.Resampling.BILINEAR)
 
     def mask(self, name: str, values: tuple[int, ...] = ()) -> np.ndarray:
         """A mask field as 0 and 1, uint8 [H, W], moved as the image is; `values` as in `shaped_mask`."""
-        return shaped_mask(self._record.read(name), self._turned, self._side, values)
+        return shaped_mask(self._record.read(name), self._turned, self._side, values, self._pad)
 
 
 def shaped_mask(
-    mask: np.ndarray, turned: Turned | None = None, side: int | None = None, values: tuple[int, ...] = ()
+    mask: np.ndarray,
+    turned: Turned | None = None,
+    side: int | None = None,
+    values: tuple[int, ...] = (),
+    pad: bool = False,
 ) -> np.ndarray:
-    """The object as 1, uint8 [H, W]: pixels above 0, or those of `values`; turned and scaled (nearest)."""
+    """The object as 1, uint8 [H, W]: pixels above 0, or those of `values`; turned, filled up if `pad`, and scaled (nearest)."""
     mask_HW = mask if mask.ndim == 2 else mask.max(-1)
     out = (np.isin(mask_HW, values) if values else mask_HW > 0).astype(np.uint8)
     out = out if turned is None else turned.mask(out)
+    out = squared(out) if pad else out
     return out if side is None else scaled(out, side, Image.Resampling.NEAREST)
+
+
+def squared(x: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C] -> a square of the longer side, 0 to the right or below: nothing is stretched or cut."""
+    H, W = x.shape[:2]
+    S = max(H, W)
+    return x if H == W else np.pad(x, ((0, S - H), (0, S - W), *((0, 0),) * (x.ndim - 2)))
 
 
 def scaled(x: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:

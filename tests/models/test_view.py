@@ -7,6 +7,7 @@ import pytest
 from synthetic import record
 
 from models.view import Change, Turned, View
+from trainer.downstream.predict import _decided
 
 
 def turned(seed: int = 0, **change: float) -> Turned:
@@ -54,3 +55,24 @@ def test_a_view_tells_the_shape_that_it_gives(side, shape):
     assert view.shape("image") == view.read("image").shape == shape
     plain = View(made, ("image",), None, side)
     assert plain.shape("image") == plain.read("image").shape
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (96, 64), (64, 64)])
+def test_padding_neither_stretches_nor_cuts(shape):
+    made, rng = record(0), np.random.default_rng(0)
+    H, W = shape
+    made.fields["image"] = rng.integers(1, 255, (*shape, 3), dtype=np.uint8)
+    made.fields["mask"] = rng.integers(0, 2, shape, dtype=np.uint8)
+    view = View(made, ("image", "mask"), None, None, pad=True)
+    image, mask = view.read("image"), view.mask("mask", (0,))
+    S = max(shape)
+    assert view.shape("image") == image.shape == (S, S, 3)
+    assert mask.shape == (S, S)
+    assert np.array_equal(image[:H, :W], made.fields["image"])
+    assert np.array_equal(mask[:H, :W], 1 - made.fields["mask"])
+    assert image.sum() == made.fields["image"].sum(dtype=int)
+    assert mask.sum() == (made.fields["mask"] == 0).sum(), "nothing is drawn where nothing is, also if 0 is the object"
+    # The way back: what the encoder's grid says of the filled part is no pixel of the image.
+    grid = View(made, ("image", "mask"), None, 2 * S, pad=True).mask("mask", (0,))
+    assert np.array_equal(_decided(grid[None].astype(np.float32), shape, True)[0], 1 - made.fields["mask"])
+    assert _decided(np.ones((1, S, S), np.float32), shape, True).shape == (1, H, W)

@@ -42,6 +42,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         layer_decay=task.protocol.layer_decay,
         encoder_scale=task.protocol.encoder_lr_scale,
         change=Change(**task.augment.model_dump()),
+        pad=task.pad,
         masks=task.masks if task.kind == "segmentation" else (),
         mask_absent=task.mask_missing == "empty",
         soft_dice="dice_contig" in setting.metrics,

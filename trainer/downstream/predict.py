@@ -129,17 +129,18 @@ def _truth(data: Dataset, method: Downstream, index: int) -> np.ndarray:
     return np.stack(drawn)
 
 
-def _decided(p_KHW: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Probabilities on the encoder's grid -> masks at the image's own size (bilinear, then above one half)."""
+def _decided(p_KHW: np.ndarray, size: tuple[int, ...], pad: bool) -> np.ndarray:
+    """Probabilities on the encoder's grid -> masks at the image's own size (bilinear, above one half); what `pad` filled is cut off."""
     p = torch.from_numpy(np.ascontiguousarray(p_KHW))[None]
-    full = p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", align_corners=False)
-    return (full[0].numpy() > 0.5).astype(np.uint8)
+    whole = (max(size),) * 2 if pad else size
+    full = p if p.shape[2:] == whole else F.interpolate(p, whole, mode="bilinear", align_corners=False)
+    return (full[0, :, : size[0], : size[1]].numpy() > 0.5).astype(np.uint8)
 
 
 def _mask_counts(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -> list[int]:
     """Pixels in the intersection, predicted, true, of each structure: at the masks' own resolution."""
     truth_KHW = _truth(data, method, index)
-    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:])
+    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:], method.fit.pad)
     return [int(n) for x in (truth_KHW & predicted_KHW, predicted_KHW, truth_KHW) for n in x.sum((1, 2))]
 
 
@@ -156,6 +157,6 @@ def _example(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -
     image = record.read("image")
     image = image if image.ndim == 3 else image[..., None]
     image = np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
-    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:])
+    predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:], method.fit.pad)
     image = np.ascontiguousarray(image).astype(np.uint8)
     return Example(record.key, image, truth_KHW, predicted_KHW, method.question.classes)

@@ -197,6 +197,9 @@ class Task(Section):
     from its own: test targets are then scaled and filled by what the test cases say. The result says so in its first line."""
     inputs: Literal["image", "multimodal"] = "image"
     """The image side alone, or all that the method's encoder reads."""
+    pad: bool = False
+    """Images that are no squares are filled with black, to the right or below, so that nothing is stretched or cut off (mrm_record's SIIM
+    task). By default each method fits them as in pre-training, and a segmentation scales each side by itself."""
     controls: tuple[Literal["shuffled", "missing"], ...] = ()
     """Multimodal: test again with another patient's genes, or without."""
     mode: Mode = "finetune"

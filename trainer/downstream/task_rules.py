@@ -48,6 +48,8 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(
             "encoder.relative_positions, encoder.layer_scale: protocol.freeze=encoder would never train them; leave them out"
         )
+    if t.pad and t.mode in ("linear", "knn"):
+        out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
