@@ -34,8 +34,7 @@ check: lint  ## the fast subset
 
 test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm" -n 2
-	$(BIN)/python -m pytest -q -m "ranks and not slurm"
-	$(BIN)/python -m pytest -q -m "slurm"
+	$(BIN)/python -m pytest -q -m "ranks or slurm" -n 2 --dist loadgroup
 
 clean:
 	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -11,6 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For --dist loadgroup: a file's tests stay together, since they share what they set up, and so do all on the session's Slurm."""
+    for item in items:
+        shared = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(
+            pytest.mark.xdist_group("slurm" if shared else str(item.path.relative_to(item.config.rootpath)))
+        )
+
+
 @pytest.fixture(scope="session")
 def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in cohort, generated once."""

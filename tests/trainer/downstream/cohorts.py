@@ -22,7 +22,10 @@ def make(
     if kind in ("multiclass", "ordinal", "multilabel") and not classes:
         classes = [str(k) for k in range(score.shape[1])]
     keys, patients = names(len(target), per_patient)
-    return Predictions(kind, keys, patients, target, score, tuple(classes), scale)  # type: ignore[arg-type]
+    soft_N3 = None
+    if kind == "segmentation":  # as if the probabilities were a little below one
+        soft_N3 = np.stack([0.8 * score[:, 0], 0.9 * score[:, 1], np.nan_to_num(target)], 1)
+    return Predictions(kind, keys, patients, target, score, tuple(classes), scale, soft_N3)  # type: ignore[arg-type]
 
 
 def coarse(x: np.ndarray) -> np.ndarray:
