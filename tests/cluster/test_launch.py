@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.jobs import LIMIT, ROOT, RUN, WHAT, Desk, begun, main_log, series
-from tests.trainer.launching import free_port, run_ranks
+from tests.trainer.launching import free_port
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -61,11 +61,9 @@ def test_two_nodes_are_two_local_ranks(stage: int, desk: Desk, undisturbed: dict
 
 
 def on_two_by_two(desk: Desk, words: list[str], folder: Path) -> tuple[Record, Path]:
-    """The run on two nodes of two processes, and on four ranks of this machine."""
+    """The run on two nodes of two processes, and by the deepspeed launcher on four ranks of this machine."""
     record = desk.submit("--nodes", 2, "--processes-per-node", 2, *words, f"out={folder / 'slurm'}")
-    local = folder / "local"
-    ended = run_ranks(4, [f"launch/{words[0]}.py", *words[1:], f"out={local}"], desk.cache, LIMIT)
-    assert ended.codes == [0] * 4, ended.text
+    local = by_deepspeed(desk, 4, words, folder / "local")
     completed(desk, record)
     return record, local
 
