@@ -8,7 +8,9 @@ the encoders. Minutes.
 
 mean     a slide's mean region feature        rna    expression, z-scores clipped to 3 (some are in the thousands)
 pixels   the image as 32 x 32 grey values     none   training mean or median, whatever the patient
-bright   pixels of a slice above a threshold  dark   pixels darker than their surroundings by a threshold
+relative the same less each image's mean, over its deviation: what a method that standardises every image can see of it
+bright   an image's mean grey value; of masks: pixels of a slice above a threshold
+dark   pixels darker than their surroundings by a threshold
 place    the training masks' mean above a threshold
 local    logistic regression on a pixel's value, its blurs of four widths and the training masks' mean there, above a threshold
 
@@ -59,9 +61,9 @@ FLOORS = {
     "glioma": ("mean", "rna"),
     "survival": ("mean",),
     "age-slides": ("mean", "none"),
-    "covid": ("pixels",),
-    "viral": ("pixels",),
-    "dr": ("pixels",),
+    "covid": ("pixels", "relative", "bright"),
+    "viral": ("pixels", "relative", "bright"),
+    "dr": ("pixels", "relative", "bright"),
     "age-films": ("pixels", "none"),
     "lgg": ("bright", "place", "local"),
     "vessels": ("dark", "place", "local"),
@@ -108,8 +110,11 @@ def _of_sample(record: Any, how: str) -> np.ndarray:
         return np.asarray(record.read("patches"), np.float64).mean(0)
     if how == "rna":
         return np.asarray(record.read("rna"), np.float64).clip(-3, 3)
-    assert how == "pixels"
-    return np.asarray(_grey(record).resize((32, 32), Image.Resampling.BOX), np.float64).ravel()
+    x = np.asarray(_grey(record).resize((32, 32), Image.Resampling.BOX), np.float64).ravel()
+    if how == "bright":
+        return x.mean(keepdims=True)
+    assert how in ("pixels", "relative")
+    return x if how == "pixels" else (x - x.mean()) / max(x.std(), 1e-6)
 
 
 def _grey(record: Any) -> Image.Image:
