@@ -35,7 +35,10 @@ def ask(*words: str, limit: float = 60) -> str:
             f"{' '.join(words)}: no answer in {limit:.0f} s; is the Slurm controller up (scontrol ping)?"
         ) from e
     if done.returncode:
-        raise UserError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip()
+        if "configuration source" in said:
+            said = "no slurm.conf: this machine belongs to no cluster; run this on a login node, or set SLURM_CONF"
+        raise UserError(f"{' '.join(words)}: {said}")
     return done.stdout
 
 

@@ -40,6 +40,14 @@ def test_what_is_no_time(text: str) -> None:
         client.minutes(text)
 
 
+def test_a_machine_of_no_cluster(slurm: Commands) -> None:
+    slurm.prints("scontrol", "scontrol: fatal: Could not establish a configuration source", status=1)
+    with pytest.raises(
+        UserError, match=r"show partition: no slurm\.conf: .* run this on a login node, or set SLURM_CONF"
+    ):
+        client.partitions()
+
+
 def test_a_job(slurm: Commands) -> None:
     slurm.job("RUNNING", restarts=2)
     found = client.job("77")
