@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -75,14 +76,17 @@ def until(what: str, probe: Callable[[], T], limit: float = 60, every: float = 0
 
 
 def free_ports(n: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Ports that nobody listens on. They lie below those that the kernel gives to outgoing connections (32768 and up), which would take
+    one before its daemon does, and each worker of a parallel session has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20_000 + 3_000 * worker, 23_000 + 3_000 * worker), 500):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("0.0.0.0", port))
+            found.append(port)
+        if len(found) == n:
+            return found
+    raise AssertionError(f"no {n} free ports")
 
 
 CONF = """
@@ -168,10 +172,11 @@ class Cluster:
         until("idle nodes", lambda: set(self.names) <= set(self.idle()), 120)
 
     def _configure(self) -> None:
+        books = self.books(self) if self.books else "AccountingStorageType=accounting_storage/none\n"
         root, ports = self.root, free_ports(len(self.names) + 1)
         here = socket.gethostname().split(".")[0]
         text = CONF.format(
-            accounting=self.books(self) if self.books else "AccountingStorageType=accounting_storage/none\n",
+            accounting=books,
             # With accounting what the controller forgets is still known; without, tests look at jobs long after their end.
             remembered=2 if self.books else 86400,
             ctl="slctl" if self.links else here,

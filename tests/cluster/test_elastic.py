@@ -29,7 +29,8 @@ def test_two_nodes_then_one_then_four_see_the_same_samples(
                 reached = last_step(out)
             assert desk.ended(record) == "COMPLETED", desk.log(record)
             assert record.status.state == "cancelled"
-            assert (out / "checkpoints" / "latest").read_text().strip() == f"step-{reached + 1:08d}"
+            saved = int((out / "checkpoints" / "latest").read_text().strip().removeprefix("step-"))
+            assert reached < saved <= reached + 2  # held in a step, or between its end and its line in the log
     assert desk.ended(lives[-1]) == "COMPLETED", desk.log(lives[-1])
     assert lives[-1].status.state == "done"
     # Converted by itself, once a change; nothing of it is left.
