@@ -34,7 +34,8 @@ check: lint  ## the fast subset
 
 test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm" -n 2
-	$(BIN)/python -m pytest -q -m "ranks or slurm" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -m "ranks and not slurm" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -m "slurm"
 
 clean:
 	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis
