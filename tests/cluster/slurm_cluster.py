@@ -185,7 +185,9 @@ class Cluster:
             root=root,
             # A rank that waits for a lost one is deaf to TERM; a rank that saves on a busy machine takes a while.
             kill_wait=5 if self.links else 60,
-            first=int(time.time()) % 900_000 + 1000,  # job ids of an earlier cluster must not come again
+            # Ids of another cluster must not come again, be it earlier or started in the same second: a run's port follows from its
+            # job's id, and all are on one machine.
+            first=random.SystemRandom().randrange(1000, 900_000),
         )
         for i, (name, port) in enumerate(zip(self.names, ports[1:], strict=True), 1):
             gres = " Gres=gpu:2" if name == "g1" else ""
