@@ -76,11 +76,11 @@ def until(what: str, probe: Callable[[], T], limit: float = 60, every: float = 0
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on. They lie below those that the kernel gives to outgoing connections (32768 and up), which would take
-    one before its daemon does, and each worker of a parallel session has its own."""
+    """Ports that nobody listens on. They lie below those of runs (from 12,000, trainer/cluster/rendezvous.py) and of outgoing connections
+    (from 32,768), which would take one before its daemon does, and each worker of a parallel session has its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     found: list[int] = []
-    for port in random.SystemRandom().sample(range(20_000 + 3_000 * worker, 23_000 + 3_000 * worker), 500):
+    for port in random.SystemRandom().sample(range(8_000 + 1_000 * worker, 9_000 + 1_000 * worker), 500):
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("0.0.0.0", port))
             found.append(port)
