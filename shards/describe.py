@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shards.codecs import image_shape
@@ -152,8 +153,10 @@ class FieldTally:
             found.append(Problem(what, f"field '{name}'", "bring the masks of these images, pixel on pixel"))
         return found
 
-    def infos(self, vocab_sha256: dict[str, str]) -> dict[str, FieldInfo]:
-        """The `fields` of dataset.json; `vocab_sha256` maps a field to the hash of its vocabulary file."""
+    def infos(
+        self, vocab_sha256: dict[str, str], meanings: Mapping[str, Mapping[str, str]] | None = None
+    ) -> dict[str, FieldInfo]:
+        """The `fields` of dataset.json; `vocab_sha256` maps a field to the hash of its vocabulary file, `meanings` to what its numbers are."""
         infos = {}
         for name, seen in sorted(self._seen.items()):
             shape = tuple(next(iter(s)) if len(s) == 1 else None for s in seen.sizes) if seen.sizes else None
@@ -164,6 +167,7 @@ class FieldTally:
                 vocab=f"vocab/{name}.txt" if name in vocab_sha256 else None,
                 vocab_sha256=vocab_sha256.get(name),
                 count=seen.count,
+                meaning=dict((meanings or {}).get(name, {})),
             )
         return infos
 

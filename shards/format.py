@@ -18,7 +18,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -48,6 +48,9 @@ class FieldInfo(_Frozen):
     vocab: str | None = None
     vocab_sha256: str | None = None
     count: int
+    meaning: dict[str, str] = {}
+    """What the numbers are where dtype and shape do not say it: unit, transform, bits used, patch encoder, reference build, ...
+    Data sets that are mixed, resumed or fine-tuned on must agree in it (`shards.meaning`)."""
 
     @property
     def kind(self) -> str:
@@ -95,8 +98,18 @@ class DatasetInfo(_Frozen):
 
 def fingerprint_of(info: DatasetInfo) -> str:
     """SHA-256 of fields, labels, shards and side files (splits among them); name, version and licence do not count."""
-    content = info.model_dump(mode="json", include={"format", "fields", "labels", "samples", "shards", "files"})
+    content = _plain(info)
+    content = {k: content[k] for k in ("format", "fields", "labels", "samples", "shards", "files")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(info: DatasetInfo) -> dict[str, Any]:
+    """As JSON; what was added to the format later stands there only where it says something, so older sets keep their fingerprint."""
+    content = info.model_dump(mode="json", exclude=set() if info.leaking_splits else {"leaking_splits"})
+    for field in content["fields"].values():
+        if not field["meaning"]:
+            del field["meaning"]
+    return content
 
 
 def index_dtype(key_width: int, field_width: int) -> np.dtype:
@@ -153,9 +166,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def save_info(folder: Path, info: DatasetInfo) -> DatasetInfo:
     """Seals and writes dataset.json; returns the sealed description."""
     sealed = info.sealed()
-    # Written only where it is so: the file of a sound data set is that of earlier versions.
-    plain = sealed.model_dump(mode="json", exclude=set() if sealed.leaking_splits else {"leaking_splits"})
-    text = json.dumps(plain, indent=1, sort_keys=True)
+    text = json.dumps(_plain(sealed), indent=1, sort_keys=True)
     write_atomic(folder / "dataset.json", text.encode() + b"\n")
     return sealed
 

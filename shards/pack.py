@@ -98,7 +98,7 @@ def finish(
             version=options.version,
             source=options.source,
             licence=options.licence,
-            fields=tally.infos(hashes),
+            fields=tally.infos(hashes, options.meanings),
             labels=labels,
             samples=len(rows),
             patients=0,

@@ -33,6 +33,7 @@ class PackOptions:
     impute: what a NaN in a vector becomes: 'mean' (over the training split) or a number. Without it a NaN is a problem.
     transforms: 'log2p1' for log2(x + 1); applied before anything else.
     vocab: feature names of a vector field that does not come from a table, one a line in a text file.
+    meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
     """
 
@@ -52,6 +53,7 @@ class PackOptions:
     shard_samples: int | None = None
     overwrite: bool = False
     leaking_splits: bool = False
+    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
