@@ -176,6 +176,11 @@ def went_on_from(record: Record) -> list[int]:
     return [int(n) for n in re.findall(r"going on from \S+ \(step (\d+)\)", main_log(record))]
 
 
+def saved_when_stopped(record: Record) -> list[int]:
+    """The steps at which a life saved because it was told to stop: going on from there costs nothing."""
+    return [int(n) for n in re.findall(r"saved in \S+/step-(\d+)\.", main_log(record))]
+
+
 def main_log(record: Record) -> str:
     """Output of rank 0 over all lives."""
     return (record.folder / f"{record.job}_0_log.out").read_text()

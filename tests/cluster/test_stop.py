@@ -14,7 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.jobs import EVERY, RUN, STEPS, WHAT, Desk, begun, last_step, series, told, went_on_from
+from tests.cluster.jobs import (
+    EVERY,
+    RUN,
+    STEPS,
+    WHAT,
+    Desk,
+    begun,
+    last_step,
+    saved_when_stopped,
+    series,
+    told,
+    went_on_from,
+)
 from tests.cluster.slurm_cluster import kill, until
 from trainer.cluster.record import Record
 
@@ -130,13 +142,15 @@ def test_a_disturbed_run_is_the_undisturbed_one(
     assert 0 < ended.reached < STEPS
     assert series(record.run, *WHAT) == series(other.run, *WHAT)  # bit-equal
     assert (record.run / "weights.safetensors").read_bytes() == (other.run / "weights.safetensors").read_bytes()
-    assert begun(record) == 2, record.lives
-    assert record.status.restarts == 1
-    [went_on] = went_on_from(record)
+    # Slurm may end a life once more of its own accord (it does when a dead node comes back), as long as that costs no step.
+    assert begun(record) >= 2, record.lives
+    assert record.status.restarts >= 1
+    went_on, *later = went_on_from(record)
     with desk.lock:  # other cases may be submitting, their output caught
         lost = max(0, ended.reached - went_on)
-        print(f"{name}: ZeRO {case.zero}, at step {ended.reached}, went on from {went_on}, lost {lost}")
+        print(f"{name}: ZeRO {case.zero}, at step {ended.reached}, went on from {went_on}, lost {lost}, then {later}")
     if case.graceful:
         assert ended.reached <= went_on < STEPS  # saved after the disturbance: nothing was done twice
     else:
         assert 0 <= ended.reached - went_on <= EVERY
+    assert set(later) <= {went_on, *saved_when_stopped(record)}, desk.log(record)
