@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shards import index
+from shards.cells import number
 from shards.errors import DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
 from shards.lint_members import MemberCheck
-from shards.seal import SampleRow, number, read_table, vocab_problems
+from shards.seal import SampleRow, read_table, vocab_problems
 from shards.split import leaks
 
 FIX_SPLIT = "run `python -m shards split` on the folder"

@@ -6,20 +6,19 @@ reference (see shards/reference.py); `text:NAME` holding the text itself. Any ot
 
 from __future__ import annotations
 
-import csv
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shards.cells import number, text_of
 from shards.describe import HeaderError
-from shards.errors import DataError, Problem, bad
+from shards.errors import Problem, bad
 from shards.format import FIELD, KEY, SPLITS
-from shards.numeric_table import delimiter_of, open_text
 from shards.reference import Reference, parse
-from shards.seal import number
+from shards.table_file import TableFile, open_table
+from shards.unknown import is_unknown
 
-NOT_KNOWN = {"", "NA", "N/A", "nan", "NaN", "null", "None"}
 RESERVED = {"meta"}
 
 
@@ -53,81 +52,66 @@ class _Column:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads a CSV, TSV or Parquet manifest. What is wrong with single lines is collected in `problems`.
+    """Reads a manifest (a table of any form that `shards.table_file` reads). What is wrong with columns and lines is collected in
+    `problems`, and the rest is read all the same, so that all that is wrong is told at once.
 
     Raises:
-        DataError: no such file, not a table, no samples, or columns that are unknown, missing or doubled.
+        DataError: no such file, not a table, no samples.
     """
-    if not path.is_file():
-        raise bad("no such file", path, "give the path of a manifest (docs/data.md shows one)")
-    header, lines = _read(path)
-    columns = _columns(header, path)
+    table = open_table(path)
     manifest = Manifest([], {})
-    for line, cells in enumerate(lines, 2):
-        if not any(c.strip() for c in cells):
-            continue
-        if len(cells) != len(header):
-            what = f"{len(cells)} cells, the header has {len(header)}"
-            manifest.problems.append(Problem(what, f"{path.name} line {line}", "quote cells that hold commas"))
-            continue
-        values = {c: v.strip() for c, v in zip(columns, cells, strict=True)}
-        manifest.entries.append(_entry(values, f"{path.name} line {line}", path.parent, manifest.problems))
+    columns = _columns(table, manifest.problems)
+    roles = {c.role for c in columns if c}
+    for line, cells in table:
+        values = {c: text_of(v).strip() for c, v in zip(columns, cells, strict=True) if c}
+        entry = _entry(values, table.place(line), path.parent, manifest.problems)
+        # Without these columns, which is told, one name a line stands in, so that it is not told again for every line.
+        entry.sample = entry.sample if "sample" in roles else f"line-{line}"
+        entry.patient = entry.patient if "patient" in roles else f"line-{line}"
+        manifest.entries.append(entry)
+    manifest.problems += table.problems
     if not manifest.entries and not manifest.problems:
         raise bad("no samples", path, "one line a sample below the header")
-    _settle_labels(manifest, [c for c in columns if c.role == "label"], path)
-    manifest.problems += entry_problems(manifest.entries)
+    _settle_labels(manifest, [c for c in columns if c and c.role == "label"], path)
+    manifest.problems += entry_problems(manifest.entries, fields=bool(roles & {"field", "text"}))
     return manifest
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as e:
-            raise bad(f"cannot be read as Parquet ({e})", path, "give a CSV or a Parquet file") from e
-        rows = zip(*(c.to_pylist() for c in table.columns), strict=True)
-        return table.column_names, [["" if v is None else str(v) for v in row] for row in rows]
-    csv.field_size_limit(1 << 30)
-    try:
-        with open_text(path) as f:
-            first = f.readline()
-            delimiter = delimiter_of(path, first)
-            return next(csv.reader([first], delimiter=delimiter), []), list(csv.reader(f, delimiter=delimiter))
-    except (UnicodeDecodeError, csv.Error, OSError) as e:
-        raise bad(f"cannot be read as a table ({e})", path, "give a CSV in UTF-8 or a Parquet file") from e
-
-
-def _columns(header: list[str], path: Path) -> list[_Column]:
-    problems, columns = [], []
-    for text in (h.strip() for h in header):
+def _columns(table: TableFile, problems: list[Problem]) -> list[_Column | None]:
+    """What each column means; None for those that mean nothing or stand for the second time, which becomes a problem."""
+    columns: list[_Column | None] = []
+    for i, text in enumerate(table.header):
         column = _column(text)
-        if column is None:
-            known = ["sample", "patient", "split", f"label:{text}", f"field:{text}", f"text:{text}"]
-            near = difflib.get_close_matches(text, known[:3], n=1, cutoff=0.6)
-            fix = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields"
-            )
-            problems.append(Problem(f"column '{text}' means nothing", str(path), fix))
-        else:
-            columns.append(column)
-    names = [(c.role in ("field", "text"), c.role if not c.name else c.name) for c in columns]
-    for double in sorted({n for n in names if names.count(n) > 1}):
-        problems.append(Problem(f"two columns for '{double[1]}'", str(path), "keep one"))
-    for role in ("sample", "patient"):
-        if role not in {c.role for c in columns}:
-            problems.append(Problem(f"no column '{role}'", str(path), f"every line needs a {role}"))
-    if not any(c.role in ("field", "text") for c in columns):
-        problems.append(
-            Problem("no column 'field:NAME' or 'text:NAME'", str(path), "a sample without any field teaches nothing")
-        )
-    if problems:
-        raise DataError(problems)
+        if column is None and not text and i == 0 and not table.text:
+            pass  # the row numbers of a data frame
+        elif column is None:
+            problems.append(_meaningless(text, table))
+        elif any(c and (_kind_of_name(c), c.name) == (_kind_of_name(column), column.name) for c in columns):
+            problems.append(Problem(f"two columns for '{column.name or column.role}'", str(table.path), "keep one"))
+            column = None
+        columns.append(column)
+    problems += _lacking({c.role for c in columns if c}, table.path)
     return columns
+
+
+def _kind_of_name(column: _Column) -> str:
+    """Fields and texts share their names."""
+    return "field" if column.role == "text" else column.role
+
+
+def _meaningless(text: str, table: TableFile) -> Problem:
+    known = ["sample", "patient", "split", f"label:{text}", f"field:{text}", f"text:{text}"]
+    near = difflib.get_close_matches(text, known[:3], n=1, cutoff=0.6)
+    fix = f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields (the table is {table.form})"
+    return Problem(f"column '{text}' means nothing", str(table.path), f"did you mean '{near[0]}'?" if near else fix)
+
+
+def _lacking(roles: set[str], path: Path) -> Iterator[Problem]:
+    for role in ("sample", "patient"):
+        if role not in roles:
+            yield Problem(f"no column '{role}'", str(path), f"every line needs a {role}")
+    if not roles & {"field", "text"}:
+        yield Problem("no column 'field:NAME' or 'text:NAME'", str(path), "a sample without any field teaches nothing")
 
 
 def _column(text: str) -> _Column | None:
@@ -148,7 +132,7 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, problems: li
             setattr(entry, column.role, text)
         elif column.role == "split":
             entry.split = text
-        elif column.role == "label" and text not in NOT_KNOWN:
+        elif column.role == "label" and not is_unknown(text):
             entry.labels[column.name] = text
         elif column.role == "text" and text:
             entry.texts[column.name] = text
@@ -162,8 +146,12 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, problems: li
     return entry
 
 
-def entry_problems(entries: list[Entry]) -> list[Problem]:
-    """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits."""
+def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
+    """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits.
+
+    Args:
+        fields: samples without any field are told; not where no column for one exists, which is told already.
+    """
     problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str]]()
     for e in entries:
         if not KEY.fullmatch(e.sample):
@@ -186,7 +174,7 @@ def entry_problems(entries: list[Entry]) -> list[Problem]:
                     "fill the patient column: splits are made by patient",
                 )
             )
-        if not e.fields and not e.texts:
+        if fields and not e.fields and not e.texts:
             problems.append(
                 Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")
             )

@@ -23,10 +23,17 @@ import numpy as np
 from shards.describe import HEADER_BYTES, Header, HeaderError, header_of, npy_header
 from shards.errors import DataError
 from shards.format import KINDS
-from shards.numeric_table import TABLE_SUFFIXES, Table, is_table
+from shards.numeric_table import Table
 
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
+ARRAYS = (
+    ".npz",
+    ".h5",
+    ".hdf5",
+    ".pt",
+    ".npy",
+)  # FILE#MEMBER of any other file is a row or a column of a table, whatever its name
 ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
 COLUMN = "column:"
 
@@ -42,7 +49,7 @@ class Reference:
 
     @property
     def is_table(self) -> bool:
-        return self.member is not None and is_table(self.path)
+        return self.member is not None and self.path.suffix.lower() not in ARRAYS
 
     @property
     def ext(self) -> str:
@@ -59,7 +66,7 @@ def parse(text: str, folder: Path) -> Reference:
     """
     name, mark, member = text.partition("#")
     path, lower = folder / name, name.lower()
-    if mark and is_table(path) and member:
+    if mark and member and path.suffix.lower() not in ARRAYS:
         return Reference(text, path, member)
     if mark and lower.endswith((".npz", ".h5", ".hdf5")) and member:
         sliced = ROWS.fullmatch(member)
@@ -71,7 +78,7 @@ def parse(text: str, folder: Path) -> Reference:
         return Reference(text, path, sliced[1], (start, stop))
     if not mark and path.suffix.lower() in PLAIN | {".pt"}:
         return Reference(text, path)
-    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET or TABLE#ROW ({' '.join(TABLE_SUFFIXES)})"
+    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET, TABLE#ROW or TABLE#column:NAME"
     raise HeaderError(f"'{text}' is not a reference: {forms}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,12 +151,3 @@ def describe(info: DatasetInfo, folder: Path, rows: Sequence[SampleRow]) -> Data
         and len({(r.patient, r.split) for r in rows}) > len({r.patient for r in rows}),
     }
     return info.model_copy(update=update)
-
-
-def number(text: str) -> float | None:
-    """The finite number that a cell holds, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

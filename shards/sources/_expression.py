@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from shards.cells import text_of
 from shards.errors import bad
-from shards.numeric_table import table_rows
 from shards.reference import COLUMN, Reference
+from shards.table_file import open_table
 
 CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 PRIMARY = range(1, 10)  # sample types 01-09 are tumours, 10-19 normal tissue
@@ -25,11 +26,10 @@ def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[st
     Raises:
         DataError: no such file, or no barcode in it.
     """
-    if not path.is_file():
-        raise bad("no such file", path, "give --expression a CSV, TSV or Parquet table")
-    rows = table_rows(path)
-    header = [str(c) for c in next(rows)]
-    names = [str(cells[0]) for cells in rows if cells]
+    table = open_table(path)
+    table.first_column()
+    header = table.header
+    names = [text_of(cells[0]).strip() for _, cells in table]
     across, down = sum(bool(CASE.match(c)) for c in header[1:]), sum(bool(CASE.match(n)) for n in names)
     if not across and not down:
         raise bad(

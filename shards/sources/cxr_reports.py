@@ -14,18 +14,20 @@ out as a field, and the image stays (`--empty drop` leaves both out); a report o
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from shards.cells import number
 from shards.errors import DataError, Problem, bad
+from shards.keyed import Row, keyed, read_rows
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
-from shards.seal import number
 from shards.sources import Found, register
+from shards.table_file import read_text
+from shards.unknown import is_unknown
 
 MIMIC = re.compile(r"(?:^|/)(p\d{2}/p(\d+)/s(\d+))/([0-9a-zA-Z-]+)\.jpg$")
 IMAGE_COLUMNS = ("image", "image_path", "path", "filename")
@@ -35,7 +37,6 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "va
 LONGEST = 20_000
 KEY_LENGTH = 64
 WITH = "with a report"
-UNKNOWN = ("", "NA", "nan", "todo")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -84,41 +85,19 @@ class _Columns:
         return given
 
 
-def read_lines(path: Path) -> list[dict[str, str]]:
-    """Lines of a CSV as dictionaries.
-
-    Raises:
-        DataError: no such file, not a CSV in UTF-8, empty, or lines of another number of cells.
-    """
-    csv.field_size_limit(1 << 24)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise bad(f"cannot be read as a table ({e})", path, "give a CSV in UTF-8") from e
-    if not rows:
-        raise bad("no lines", path, "one line an image below the header")
-    uneven = [str(n) for n, row in enumerate(rows, 2) if None in row or None in row.values()]
-    if uneven:
-        raise bad(
-            f"{len(uneven)} lines have another number of cells (line {uneven[0]})", path, "quote cells with commas"
-        )
-    return rows
-
-
 @register("cxr_reports", options)
 def find(args: argparse.Namespace) -> Found:
     """Chest radiographs and reports: a table of both, or MIMIC-CXR-JPG's folders."""
-    rows = read_lines(args.csv)
-    columns = _Columns(args, list(rows[0]))
+    rows = read_rows(args.csv)
+    columns = _Columns(args, rows.columns)
     images = args.images or args.csv.parent
     splits, findings = _mimic_splits(args.splits), _mimic_labels(args.labels)
     entries: list[Entry] = []
     unmatched: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     paths = [row[columns.image or ""] for row in rows]
-    for line, (row, path, key) in enumerate(zip(rows, paths, _keys(paths), strict=True), 2):
-        entry = Entry(f"{args.csv.name} line {line}", key, _patient(row, columns.patient, path))
+    for row, path, key in zip(rows, paths, _keys(paths), strict=True):
+        entry = Entry(row.where, key, _patient(row, columns.patient, path))
         why = _unfit(entry, images / path)
         if why is None:
             entry.fields["image"] = Reference(path, images / path)
@@ -157,9 +136,9 @@ def _keys(paths: Sequence[str]) -> list[str]:
     return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
 
 
-def _patient(row: dict[str, str], column: str | None, path: str) -> str:
-    if column is not None and row[column].strip():
-        return row[column].strip()
+def _patient(row: Row, column: str | None, path: str) -> str:
+    if column is not None and not is_unknown(row[column]):
+        return row[column]
     found = MIMIC.search(path)
     return f"p{found[2]}" if found else ""
 
@@ -170,7 +149,7 @@ def _unfit(entry: Entry, image: Path) -> str | None:
     return None if image.is_file() else "no image file"
 
 
-def _add_report(entry: Entry, row: dict[str, str], column: str | None, path: str, args: argparse.Namespace) -> str:
+def _add_report(entry: Entry, row: Row, column: str | None, path: str, args: argparse.Namespace) -> str:
     """Adds the report as a text; says how it went, in words for the notes."""
     text = row[column] if column else ""
     base = args.reports or args.images or args.csv.parent
@@ -182,10 +161,10 @@ def _add_report(entry: Entry, row: dict[str, str], column: str | None, path: str
         if not file.is_file():
             return "without a report file"
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = read_text(file)
+        except DataError:
             return "with a report that is not UTF-8"
-    if not re.search(r"\w", text):
+    if is_unknown(text) or not re.search(r"\w", text):
         return "with an empty report"
     if len(text) > args.longest:
         return f"with a report over {args.longest} characters"
@@ -201,7 +180,7 @@ def _mimic_report(path: str) -> str | None:
 
 def _add_split_and_labels(
     entry: Entry,
-    row: dict[str, str],
+    row: Row,
     path: str,
     columns: _Columns,
     splits: dict[str, str],
@@ -212,7 +191,7 @@ def _add_split_and_labels(
         entry.split = SPLITS.get(row[columns.split].strip().lower(), row[columns.split])
     elif splits and found:
         entry.split = splits.get(found[4])
-    entry.labels = {c: row[c].strip() for c in columns.labels if row[c].strip() not in UNKNOWN}
+    entry.labels = {c: row[c].strip() for c in columns.labels if not is_unknown(row[c])}
     if found and found[3] in findings:
         entry.labels |= findings[found[3]]
 
@@ -231,23 +210,23 @@ def _settle(entries: list[Entry]) -> dict[str, str]:
 
 
 def _mimic_splits(path: Path | None) -> dict[str, str]:
-    rows = read_lines(path) if path else []
-    if rows and not {"dicom_id", "split"} <= set(rows[0]):
-        raise bad("no columns dicom_id and split", path, "give mimic-cxr-2.0.0-split.csv")
-    return {r["dicom_id"]: SPLITS.get(r["split"].lower(), r["split"]) for r in rows}
+    if path is None:
+        return {}
+    of_image = keyed(read_rows(path, ("dicom_id", "split"), "mimic-cxr-2.0.0-split.csv"), "dicom_id", "image")
+    return {image: SPLITS.get(row["split"].lower(), row["split"]) for image, row in of_image.items()}
 
 
 def _mimic_labels(path: Path | None) -> dict[str, dict[str, str]]:
     """Findings of each study; empty cells (not mentioned) are unknown, -1 is kept as the class 'uncertain'."""
-    rows = read_lines(path) if path else []
-    if rows and "study_id" not in rows[0]:
-        raise bad("no column study_id", path, "give mimic-cxr-2.0.0-chexpert.csv")
+    if path is None:
+        return {}
+    of_study = keyed(read_rows(path, ("study_id",), "mimic-cxr-2.0.0-chexpert.csv"), "study_id", "study")
     words = {"1.0": "present", "1": "present", "0.0": "absent", "0": "absent", "-1.0": "uncertain", "-1": "uncertain"}
     return {
-        r["study_id"]: {
+        study: {
             re.sub(r"\W+", "_", n).lower(): words.get(v, v)
-            for n, v in r.items()
-            if n not in ("subject_id", "study_id") and v
+            for n, v in row.items()
+            if n not in ("subject_id", "study_id") and not is_unknown(v)
         }
-        for r in rows
+        for study, row in of_study.items()
     }

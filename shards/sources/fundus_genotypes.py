@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cells import number, text_of
 from shards.codecs import decode
 from shards.errors import DataError, bad
+from shards.keyed import keyed, read_rows
 from shards.manifest import Entry, Manifest, entry_problems
-from shards.numeric_table import table_rows
 from shards.reference import Reference
-from shards.seal import number
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
+from shards.table_file import open_table
+from shards.unknown import is_unknown
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -94,23 +96,19 @@ def find(args: argparse.Namespace) -> Found:
 
 def _images(args: argparse.Namespace) -> tuple[list[dict], dict[str, str]]:
     """One dictionary an image, and the kind of each label column; whole numbers of few values are classes."""
-    if not args.images.is_file():
-        raise bad("no such file", args.images, "give --images a CSV, TSV or Parquet table")
-    rows = table_rows(args.images)
-    header = [str(c) for c in next(rows)]
-    if lacking := [c for c in (args.image_column, args.patient_column) if c not in header]:
-        raise bad(f"no column {', '.join(lacking)}", args.images, f"columns: {', '.join(header)}; see --image-column")
-    lines = [dict(zip(header, (str("" if c is None else c) for c in row), strict=True)) for row in rows if row]
-    labels = [c for c in header if c not in (args.image_column, args.patient_column)]
-    kinds = {c: _kind([line[c] for line in lines if line[c]]) for c in labels}
+    rows = read_rows(
+        args.images, (args.image_column, args.patient_column), "the names by --image-column and --patient-column"
+    )
+    labels = [c for c in rows.columns if c not in (args.image_column, args.patient_column)]
+    kinds = {c: _kind([row[c] for row in rows if not is_unknown(row[c])]) for c in labels}
     images = []
-    for i, line in enumerate(lines, 2):
-        path = args.images.parent / line[args.image_column]
-        given = {c: line[c] if kinds[c] == "class" else float(line[c]) for c in labels if line[c]}
+    for row in rows:
+        path = args.images.parent / row[args.image_column]
+        known = [c for c in labels if not is_unknown(row[c])]
+        given = {c: row[c] if kinds[c] == "class" else float(row[c]) for c in known}
         key = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
-        where = f"{args.images.name} line {i}"
         images.append(
-            {"where": where, "sample": key, "patient": line[args.patient_column], "path": path, "labels": given}
+            {"where": row.where, "sample": key, "patient": row[args.patient_column], "path": path, "labels": given}
         )
     problems = [n for n, k in Counter(i["sample"] for i in images).items() if k > 1]
     if problems:
@@ -167,12 +165,14 @@ def _pairing(args: argparse.Namespace, patients: set[str]) -> dict[str, str]:
     """Person of the genetic files for each patient: themselves, or as the pairing table says."""
     if args.pairing is None:
         return {p: p for p in patients}
-    rows = table_rows(args.pairing)
-    header = [str(c) for c in next(rows)]
-    column = args.pairing_column or header[1]
-    if column not in header:
-        raise bad(f"no column '{column}'", args.pairing, f"columns: {', '.join(header)}")
-    return {str(r[0]): str(r[header.index(column)]) for r in rows if r}
+    rows = read_rows(args.pairing)
+    if args.pairing_column is None and len(rows.columns) != 2:
+        what = f"{len(rows.columns)} columns, and --pairing-column does not say which names people"
+        raise bad(what, args.pairing, f"give --pairing-column; columns: {', '.join(rows.columns)}")
+    column = args.pairing_column or rows.columns[1]
+    if column not in rows.columns:
+        raise bad(f"no column '{column}'", args.pairing, f"columns: {', '.join(rows.columns)}")
+    return {patient: row[column] for patient, row in keyed(rows, rows.first, "patient").items()}
 
 
 def _vectors(
@@ -188,9 +188,9 @@ def _vectors(
         vectors["snp"], vocab["snp"] = write_vectors(found, work / "snp")
     for name in ("pgs", "burden"):
         if (path := getattr(args, name)) is not None:
-            rows = table_rows(path)
-            next(rows)
-            people = [str(r[0]) for r in rows if r]
+            table = open_table(path)
+            table.first_column()
+            people = [text_of(cells[0]).strip() for _, cells in table]
             vectors[name] = {p: Reference(f"{path.name}#{p}", path, p) for p in people}
             notes.append(f"{name}: {len(people)} people in {path.name}")
     return vectors, vocab

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
-from shards.manifest import NOT_KNOWN, Entry, Manifest, entry_problems
-from shards.numeric_table import table_rows
+from shards.keyed import column_problems, repeated
+from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
-from shards.seal import number
 from shards.sources import Found, register
+from shards.table_file import open_table
+from shards.unknown import is_unknown
 
 CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -97,27 +99,29 @@ def find(args: argparse.Namespace) -> Found:
 
 def _read(path: Path, omics: Omics, features: bool) -> None:
     """Adds a table: its omics columns (if `features`) and its clinical ones."""
-    if not path.is_file():
-        raise bad("no such file", path, "give a CSV, TSV or Parquet table")
-    rows = table_rows(path)
-    header = [str(c) for c in next(rows)]
+    table = open_table(path)
+    table.first_column()
+    header = table.header
+    omics.problems += column_problems(table)
     columns = {c: _field_of(c) for c in header[1:] if features and c not in NOT_FEATURES}
     omics.unread += [] if features else [c for c in header[1:] if c.rpartition("_")[2] in ENDINGS]
     for modality, feature in columns.values():
         known = omics.features.setdefault(modality, [])
         if feature not in known:
             known.append(feature)
-    for line, row in enumerate(rows, 2):
-        if not row or not CASE.match(str(row[0])):
-            omics.problems.append(
-                Problem(f"'{row[0] if row else ''}' is no TCGA case", f"{path} line {line}", "mend it")
-            )
+    first, twice = dict[str, str](), list[tuple[str, str, str]]()
+    for line, cells in table:
+        name, where = text_of(cells[0]).strip(), table.place(line)
+        if not CASE.match(name):
+            omics.problems.append(Problem(f"'{name}' is no TCGA case", f"{path}, {where}", "mend it"))
             continue
-        case, cells = str(row[0])[:12], dict(zip(header, row, strict=True))
+        case, of = name[:12], dict(zip(header, (text_of(c).strip() for c in cells), strict=True))
+        if first.setdefault(case, where) != where:
+            twice.append((case, first[case], where))
         for column, (modality, feature) in columns.items():
-            _put(omics, case, modality, feature, cells[column], f"{path} line {line}, {column}")
-        clinical = {c: str(cells[c]) for c in CLINICAL if c in cells and str(cells[c]) not in NOT_KNOWN}
-        omics.labels.setdefault(case, {}).update(clinical)
+            _put(omics, case, modality, feature, of[column], f"{path}, {where}, {column}")
+        omics.labels.setdefault(case, {}).update({c: of[c] for c in CLINICAL if c in of and not is_unknown(of[c])})
+    omics.problems += table.problems + ([repeated(path, twice, "case")] if twice else [])
 
 
 def _field_of(column: str) -> tuple[str, str]:
@@ -126,9 +130,9 @@ def _field_of(column: str) -> tuple[str, str]:
     return (ENDINGS[ending], feature) if ending in ENDINGS and feature else ("rna", column)
 
 
-def _put(omics: Omics, case: str, modality: str, feature: str, cell: object, where: str) -> None:
-    value = number(str(cell))
-    if value is None or not np.isfinite(value):
+def _put(omics: Omics, case: str, modality: str, feature: str, cell: str, where: str) -> None:
+    value = number(cell)
+    if value is None:
         omics.problems.append(Problem(f"'{cell}' is no number", where, "leave the case out or impute the value"))
         return
     if modality == "mutation" and value not in (0, 1):

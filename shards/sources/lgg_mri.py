@@ -10,7 +10,6 @@ Slices are stored round by round over the patients, so that batches read in stor
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -18,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cells import number
 from shards.errors import DataError, Problem, bad
+from shards.keyed import Row, keyed, read_rows
 from shards.manifest import Entry, Manifest, entry_problems
-from shards.numeric_table import NOT_KNOWN, open_text, table_rows
 from shards.reference import Reference
-from shards.seal import number
 from shards.sources import Found, register
 from shards.sources._expression import expression_of
+from shards.unknown import is_unknown
 
 CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
@@ -144,21 +144,18 @@ def _kaggle(folder: Path) -> list[Slice]:
 
 def _listed(table: Path) -> list[Slice]:
     """The slices of a table `case_id,slice,image,mask`; paths are relative to it."""
-    with open_text(table) as f:
-        rows = list(csv.DictReader(f))
-    if lacking := {"case_id", "slice", "image", "mask"} - set(rows[0] if rows else ()):
-        raise bad(f"no column {', '.join(sorted(lacking))}", table, "it needs case_id, slice, image, mask")
     slices, problems = [], []
-    for line, row in enumerate(rows, 2):
-        image, mask, case = table.parent / row["image"], table.parent / row["mask"], _case(row["case_id"] or "")
+    for row in read_rows(table, ("case_id", "slice", "image", "mask")):
+        image, mask, case = table.parent / row["image"], table.parent / row["mask"], _case(row["case_id"])
         for path in (image, mask):
             if not path.is_file():
-                problems.append(Problem(f"no file {path}", f"{table.name} line {line}", "bring it, or drop the line"))
-        if case is None or number(row["slice"]) is None:
+                problems.append(Problem(f"no file {path}", row.where, "bring it, or drop the line"))
+        n = number(row["slice"])
+        if case is None or n is None:
             what = f"case '{row['case_id']}', slice '{row['slice']}'"
-            problems.append(Problem(what, f"{table.name} line {line}", "give a TCGA case and a slice number"))
+            problems.append(Problem(what, row.where, "give a TCGA case and a slice number"))
         else:
-            slices.append(Slice(image.stem, case, int(float(row["slice"])), image, mask))
+            slices.append(Slice(image.stem, case, int(n), image, mask))
     if problems:
         raise DataError(problems[:MAX_LISTED])
     return slices
@@ -177,17 +174,26 @@ def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str | float]]
     path = args.labels or next((p for p in usual if p.is_file()), None)
     if path is None:
         return {}, {}
-    rows = table_rows(path)
-    header = [str(c) for c in next(rows)]
-    kept = [c for c in header[1:] if c.lower() not in SKIPPED and not c.endswith("_cnv")]
+    rows = read_rows(path)
+    kept = [c for c in rows.columns if c != rows.first and c.lower() not in SKIPPED and not c.endswith("_cnv")]
     kinds = {c: "number" if c in MEASURED else "class" for c in kept}
-    labels: dict[str, dict[str, str | float]] = {}
-    for row in rows:
-        if (case := _case(str(row[0]) if row else "")) is not None:
-            cells = {c: str(v).strip() for c, v in zip(header, row, strict=True) if c in kinds}
-            known = {c: v for c, v in cells.items() if v.lower() not in NOT_KNOWN}
-            labels[case] = {c: float(v) if kinds[c] == "number" else _code(v) for c, v in known.items()}
-    return labels, kinds
+    of_case = keyed(rows, lambda row: _case(row[rows.first]), "patient")
+    problems = [
+        Problem(f"'{row[c]}' in column '{c}' is no number", f"{path}, {row.where}", "mend the cell, or leave it empty")
+        for row in of_case.values()
+        for c in kept
+        if kinds[c] == "number" and not is_unknown(row[c]) and number(row[c]) is None
+    ]
+    if problems:
+        raise DataError(problems[:MAX_LISTED])
+    return {case: _known(row, kinds) for case, row in of_case.items()}, kinds
+
+
+def _known(row: Row, kinds: dict[str, str]) -> dict[str, str | float]:
+    """A patient's labels; numbers were checked."""
+    return {
+        c: float(row[c]) if kind == "number" else _code(row[c]) for c, kind in kinds.items() if not is_unknown(row[c])
+    }
 
 
 def _code(text: str) -> str:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cells import number
 from shards.errors import bad
+from shards.keyed import Row, keyed, read_rows
 from shards.manifest import Entry, Manifest, entry_problems
-from shards.numeric_table import NOT_KNOWN, table_rows
 from shards.reference import Reference
-from shards.seal import number
 from shards.sources import Found, register
 from shards.sources._expression import CASE, expression_of
+from shards.unknown import is_unknown
 
 DIAGNOSTIC = re.compile(r"-DX(\d*)")
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
@@ -185,23 +186,20 @@ def _labels(
     path: Path, columns: str | None, unmatched: list[tuple[str, str]]
 ) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
     """Labels of each case and the kind of each column; the site is added from the barcode."""
-    if not path.is_file():
-        raise bad("no such file", path, "give --labels a CSV, TSV or Parquet table")
-    rows = table_rows(path)
-    header = [str(c) for c in next(rows)]
-    keep = columns.split(",") if columns else [c for c in header[1:] if c not in ("slide", "case_id", SITE)]
-    if unknown := sorted(set(keep) - set(header)):
-        raise bad(f"no column {', '.join(unknown)}", path, f"columns: {', '.join(header)}")
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        case = str(row[0])[:12]
+    rows = read_rows(path)
+    keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
+    if unknown := sorted(set(keep) - set(rows.columns)):
+        raise bad(f"no column {', '.join(unknown)}", path, f"columns: {', '.join(rows.columns)}")
+
+    def case_of(row: Row) -> str | None:
+        case = row[rows.first][:12]
         if not CASE.fullmatch(case):
-            unmatched.append((str(row[0]), "not a TCGA barcode"))
-        elif case in cells:
-            raise bad(f"case {case} stands twice", path, "keep one line a case")
-        else:
-            values = dict(zip(header, row, strict=True))
-            cells[case] = {c: text for c in keep if (text := str(values[c])).lower() not in NOT_KNOWN}
+            unmatched.append((row[rows.first], "not a TCGA barcode"))
+            return None
+        return case
+
+    of_case = keyed(rows, case_of, "case")
+    cells = {case: {c: row[c] for c in keep if not is_unknown(row[c])} for case, row in of_case.items()}
     numeric = {
         c for c in keep if (v := [r[c] for r in cells.values() if c in r]) and all(number(x) is not None for x in v)
     }

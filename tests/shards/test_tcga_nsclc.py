@@ -150,7 +150,11 @@ def test_log2p1_of_values_that_are_no_counts(
             "case_id,label\nTCGA-00-0000,LUAD\n",
             r"nothing joined: 14 slides, 11 cases with expression, 1 with labels. Fix: check",
         ),
-        ("labels", f"case_id,label\n{CASES[0]},LUAD\n{CASES[0]},LUSC\n", rf"case {CASES[0]} stands twice"),
+        (
+            "labels",
+            f"case_id,label\n{CASES[0]},LUAD\n{CASES[0]},LUSC\n",
+            rf"'{CASES[0]}' on broken.csv line 2 and broken.csv line 3",
+        ),
         ("expression", "id,a,b\nTP53,1,2\n", "no TCGA barcode in the first column or in the header"),
     ],
 )
