@@ -52,9 +52,7 @@ class Mix:
 
     def __getitem__(self, i: int) -> Rec:
         k = self._part(i)
-        rec = self.parts[k][i - self._starts[k]]
-        rec.index = int(i)
-        return rec
+        return self.parts[k].numbered(i - self._starts[k], int(i))
 
     def keys_of(self, indices: np.ndarray) -> list[str]:
         return self._gather(indices, lambda part, at: part.keys_of(at))

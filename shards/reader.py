@@ -166,8 +166,12 @@ class Dataset:
     # ----------------------------------------------------------------------------------------------------------- samples
 
     def __getitem__(self, i: int) -> Rec:
+        return self.numbered(i)
+
+    def numbered(self, i: int, number: int | None = None) -> Rec:
+        """Sample i, going by another number where it is read as part of a mix."""
         shard, row = self._place(i)
-        return Rec(self, int(i), shard, row)
+        return Rec(self, int(i), shard, row, number)
 
     def __iter__(self) -> Iterator[Rec]:
         return (self[i] for i in range(len(self)))

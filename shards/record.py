@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 
 class Rec:
-    """One sample, read on demand (models' `Record`): every call reads only what it names."""
+    """One sample, read on demand (models' `Record`): every call reads only what it names.
 
-    __slots__ = ("_data", "_row", "_shard", "canvas", "index")
+    index: the number it was asked for by, in its data set or in a mix of several.
+    own_index: its number in its own data set, whose patients and labels are looked up by it.
+    """
 
-    def __init__(self, data: Dataset, index: int, shard: Shard, row: int):
+    __slots__ = ("_data", "_row", "_shard", "canvas", "index", "own_index")
+
+    def __init__(self, data: Dataset, own_index: int, shard: Shard, row: int, index: int | None = None):
         self._data = data
-        self.index = index
+        self.own_index = own_index
+        self.index = own_index if index is None else index
         self._shard = shard
         self._row = row
         self.canvas: Canvas | None = None
@@ -35,7 +40,7 @@ class Rec:
 
     @property
     def patient(self) -> str:
-        return self._data.patients_of(np.array([self.index]))[0]
+        return self._data.patients_of(np.array([self.own_index]))[0]
 
     @property
     def labels(self) -> Mapping[str, str | float | None]:
@@ -115,7 +120,7 @@ class Rec:
         return f"{self._shard.name}: sample '{self.key}', member {name}"
 
     def _label(self, name: str) -> str | float | None:
-        value, info = self._data.label_values[name][self.index], self._data.info.labels[name]
+        value, info = self._data.label_values[name][self.own_index], self._data.info.labels[name]
         if info.kind == "class":
             return info.classes[value] if value >= 0 else None
         return None if np.isnan(value) else float(value)

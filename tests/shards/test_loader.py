@@ -202,6 +202,26 @@ def test_a_mix_loads_from_all_its_parts(tmp_path):
         open_data([tmp_path / "x", tmp_path / "y", tmp_path / "a"])
 
 
+def test_a_sample_of_a_mix_is_the_sample_of_its_part(tmp_path):
+    """Parts of unequal sizes and other numbers of patients: a row of one read as a row of another would show."""
+    parts = [
+        dataset(tmp_path / name, samples=samples, patients=patients, prefix=name)
+        for name, samples, patients in (("a", 24, 24), ("b", 60, 20), ("c", 7, 3))
+    ]
+    mix = Mix(parts)
+    own = [(part, row) for part in parts for row in range(len(part))]
+    assert len(mix) == len(own) == 91
+    for i, (part, row) in enumerate(own):
+        mixed, alone = mix[i], part[row]
+        assert (mixed.key, mixed.patient, mixed.labels) == (alone.key, alone.patient, alone.labels)
+        assert (mixed.index, mixed.own_index) == (i, row)
+        assert mixed.read("report") == alone.read("report")
+    every = np.arange(len(mix))
+    assert mix.keys_of(every) == [part[row].key for part, row in own]
+    assert mix.patients_of(every) == [part[row].patient for part, row in own]
+    assert alone.index == alone.own_index == 6
+
+
 def test_wrong_divisions_are_refused_at_once(data):
     with pytest.raises(DataError, match="3 ranks do not divide"):
         loader_of(data, world=3)
