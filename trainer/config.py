@@ -125,6 +125,8 @@ class Resume(Section):
     """Go on although the data set's fingerprint differs from the checkpoint's."""
     accept_config: bool = False
     """Go on although the configuration differs from the run's."""
+    accept_code: bool = False
+    """Fine-tunes: take results and go on with trainings that other versions of the code began; the result names them."""
 
 
 class Config(Section):
@@ -238,6 +240,7 @@ def parse(values: Mapping[str, Any]) -> Config:
 FREE_KEYS = (
     "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
     "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
+    "about.code_before",
 )  # fmt: skip
 
 
@@ -251,10 +254,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key: old -> new` for every key that decides a run's result. data.path may move: the fingerprint guards the data."""
-    a, b = flatten(old), flatten(new)
-    changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not k.startswith(FREE_KEYS))
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], accepted: tuple[str, ...] = ()) -> list[str]:
+    """`key: old -> new` for every key that decides a run's result. data.path may move: the fingerprint guards the data.
+
+    `accepted`: beginnings of further keys that may differ.
+    """
+    a, b, free = flatten(old), flatten(new), FREE_KEYS + accepted
+    changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not k.startswith(free))
     return [f"{k}: {a.get(k, 'not set')} -> {b.get(k, 'not set')}" for k in changed]
 
 

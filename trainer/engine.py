@@ -51,20 +51,20 @@ def persistence_threshold(trainable: int) -> int:
 
 
 def bucket_size(trainable: int) -> int:
-    """Elements of a communication bucket: an eighth of the model, within bounds.
+    """Elements of a communication bucket: an eighth of the model, within bounds, even (DeepSpeed halves it).
 
     At DeepSpeed's 5e8 a bucket would outweigh most models here; at the whole model ZeRO-2 would save no gradients.
     """
-    return max(1, min(trainable, max(MIN_BUCKET, min(MAX_BUCKET, trainable // 8))))
+    elements = min(trainable, max(MIN_BUCKET, min(MAX_BUCKET, trainable // 8)))
+    return elements + elements % 2
 
 
 def deepspeed_config(
     config: Config, stage: str, world: int, trainable: int, cuda: bool, universal: bool
 ) -> dict[str, Any]:
-    """The DeepSpeed dictionary of our config. Buckets follow the model: at 5e8 they would outweigh it."""
+    """The DeepSpeed dictionary of our config. Buckets follow the model (`bucket_size`), as the plan predicts."""
     micro, accumulation = split_batch(config, world)
-    # DeepSpeed wants an even number of elements.
-    bucket = config.zero.bucket or min(MAX_BUCKET, trainable + trainable % 2)
+    bucket = config.zero.bucket or bucket_size(trainable)
     zero: dict[str, Any] = {
         "stage": config.zero.stage,
         "reduce_bucket_size": bucket,

@@ -24,6 +24,18 @@ from trainer.errors import UserError
 from trainer.manifest import write_atomic
 
 
+CODE = ("about.code",)
+
+
+def _keep_code(stored: dict[str, Any], resolved: dict[str, Any]) -> None:
+    """Notes in `resolved` the versions of the code that made the run so far, where it goes on under another."""
+    old, new = stored.get("about", {}), resolved.get("about", {})
+    if "code" in old and "code" in new:
+        before = {*old.get("code_before", ()), old["code"]} - {new["code"]}
+        if before:
+            new["code_before"] = sorted(before)
+
+
 class RunFolder:
     """Held by rank 0; the lock goes with the process, so a killed run leaves none behind."""
 
@@ -50,15 +62,18 @@ class RunFolder:
             )
         stored = self._stored()
         if stored is not None and not config.resume.accept_config:
-            changed = differences(stored["config"], resolved)
+            changed = differences(stored["config"], resolved, CODE if config.resume.accept_code else ())
             if changed:
                 raise UserError(
                     [f"{self.path} holds a run with another configuration; {line}" for line in changed]
                     + [
                         "give another out=FOLDER for a new run, or resume.accept_config=true to go on with the new values"
                     ]
+                    + ["resume.accept_code=true goes on with another version of the code alone"]
+                    * any(line.startswith(CODE) for line in changed)
                 )
-
+        if stored is not None:
+            _keep_code(stored["config"], resolved)
         if not free:
             self._replace_lock()
         fence.take(self.path, life)

@@ -13,7 +13,7 @@ import yaml
 from models.contract import Group
 from models.registry import get_method, method_names
 from trainer.config import Config, Optim, differences, parse
-from trainer.engine import deepspeed_config, make_optimizer, split_batch
+from trainer.engine import bucket_size, deepspeed_config, make_optimizer, split_batch
 from trainer.errors import UserError
 from trainer.recipe import RECIPES, build_config, override, parse_value
 from trainer.schedule import learning_rate
@@ -123,6 +123,18 @@ def test_raw_deepspeed_keys_are_laid_over_ours() -> None:
     made = deepspeed_config(config, "pretrain", 1, 1000, False, False)
     assert made["zero_optimization"]["round_robin_gradients"] is True
     assert made["zero_optimization"]["reduce_bucket_size"] == 1000, "a bucket is no larger than the model"
+
+
+@pytest.mark.parametrize(
+    ("trainable", "expected"),
+    [(1000, 1000), (1001, 1002), (4_000_000, 1_000_000), (86_000_000, 10_750_000), (10**9, 50_000_000)],
+)
+def test_the_bucket_that_runs_is_the_one_that_is_predicted(trainable: int, expected: int) -> None:
+    """An eighth of the model within 1e6 and 5e7, as config.py and docs/training.md say; a whole-model bucket would save ZeRO-2 nothing."""
+    for stage in (1, 2, 3):
+        config = parse({"method_name": "gimp", "zero": {"stage": stage}})
+        zero = deepspeed_config(config, "pretrain", 2, trainable, False, False)["zero_optimization"]
+        assert zero["reduce_bucket_size"] == zero["allgather_bucket_size"] == bucket_size(trainable) == expected
 
 
 def test_the_learning_rate_by_hand() -> None:

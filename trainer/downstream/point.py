@@ -42,6 +42,8 @@ class Point:
     steps: int
     epoch: float
     seconds: float
+    code: tuple[str, ...] = ()
+    """Versions of the code that trained it (code.code_hash)."""
 
 
 def engine_config(
@@ -163,7 +165,7 @@ class Training:
             task, self.method_name, out, seed, lr, batch, length(task, runs, batch), self.data.paths[0]
         )
         resolved = {**config.model_dump(mode="json"), "about": self.about}
-        found = finished(out, resolved)
+        found = finished(out, resolved, task.resume.accept_code)
         if found is not None:
             return found
         stages = self.build().stages()
@@ -182,7 +184,7 @@ class Training:
         )
         train_job(job, runtime, stop)
         barrier()
-        done = finished(out, resolved)
+        done = finished(out, resolved, task.resume.accept_code)
         assert done is not None, f"{out} was trained and has no point.json"
         return done
 
@@ -223,9 +225,10 @@ class Training:
             (run.out / "stages" / f"{name}.safetensors").unlink(missing_ok=True)
 
 
-def finished(out: Path, resolved: dict[str, Any]) -> Point | None:
-    """The point that `out` holds, if it is done and of this configuration."""
+def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> Point | None:
+    """The point that `out` holds, if it is done and of this configuration (`accept_code`: by whatever version of the code)."""
     from trainer.config import differences
+    from trainer.folder import CODE
 
     path = out / "point.json"
     if not path.is_file():
@@ -234,13 +237,17 @@ def finished(out: Path, resolved: dict[str, Any]) -> Point | None:
         content = json.loads(path.read_bytes())
     except ValueError as e:
         raise UserError(f"{path}: not JSON ({e}); remove {out} to train it again") from e
-    changed = differences(content.pop("resolved"), json.loads(json.dumps(resolved)))
+    stored = content.pop("resolved")
+    changed = differences(stored, json.loads(json.dumps(resolved)), CODE if accept_code else ())
     if changed:
         raise UserError(
             [f"{out} holds a training with another configuration; {line}" for line in changed]
             + ["give another out=FOLDER, or remove that folder"]
+            + ["resume.accept_code=true takes what another version of the code trained"]
+            * any(line.startswith(CODE) for line in changed)
         )
-    return Point(**content)
+    about = stored.get("about", {})
+    return Point(**content, code=(*about.get("code_before", ()), *filter(None, [about.get("code")])))
 
 
 def metric_names(task: Task) -> list[str]:

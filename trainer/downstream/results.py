@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,12 @@ from trainer.manifest import write_atomic
 
 FORMAT = 1
 MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("models", "shards", "trainer")
-
-
-@cache
-def code_hash() -> str:
-    """Of every Python file that could change a number."""
-    digest = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def hash_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def reusable(out: Path, hashes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result that `out` holds, if it was made from the same things.
+def reusable(out: Path, hashes: Mapping[str, Any], accept_code: bool = False) -> dict[str, Any] | None:
+    """The result that `out` holds, if it was made from the same things (`accept_code`: or by other code from them).
 
     Raises:
         UserError: it holds one that was made from others: it is not overwritten.
@@ -56,10 +41,14 @@ def reusable(out: Path, hashes: Mapping[str, Any]) -> dict[str, Any] | None:
         old = found["hashes"]
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e!r}); remove it to measure again") from e
-    changed = [f"{k} {old.get(k)} -> {v}" for k, v in hashes.items() if old.get(k) != v]
+    changed = {k: f"{k} {old.get(k)} -> {v}" for k, v in hashes.items() if old.get(k) != v}
+    if accept_code:
+        changed.pop("code", None)
     if changed:
+        taken = "" if changed.keys() - {"code"} else "; resume.accept_code=true takes it as it is"
         raise UserError(
-            f"{path} was made from other things ({'; '.join(changed)}): give another out=FOLDER, or remove {out} to measure again"
+            f"{path} was made from other things ({'; '.join(changed.values())}): give another out=FOLDER, or remove {out} to measure "
+            f"again{taken}"
         )
     return found
 
@@ -148,6 +137,10 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
     lines.append(
         f"  interval: {level} over {draws} resamples of test patients; spread over seeds apart from it. * chosen on"
     )
+    if accepted := result.get("code_accepted"):
+        lines.append(
+            f"  trained in part by other versions of the code ({', '.join(accepted)}), as resume.accept_code=true allows"
+        )
     lines.append(f"  {out / 'result.json'}")
     return "\n".join(lines)
 

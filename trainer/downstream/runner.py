@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from models.downstream import STAGE
 from shards.reader import Dataset
 from trainer.downstream.assemble import builder
+from trainer.downstream.code import tree_hash
 from trainer.downstream.frozen import frozen_predictions
 from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics import METRICS
@@ -50,9 +51,12 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
     try:
         from_main(lambda: _claim(folder, setting))
         hashes = from_main(setting.hashes)
-        found = from_main(lambda: reusable(setting.out, hashes))
+        accept = setting.task.resume.accept_code
+        found = from_main(lambda: reusable(setting.out, hashes, accept))
         if found is not None:
-            runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration and code")
+            same = found["hashes"]["code"] == hashes["code"]
+            code = "and code" if same else f"but by code {found['hashes']['code']} (resume.accept_code=true)"
+            runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration {code}")
             runtime.say(summary(found, setting.out))
             return found
         return _measure(setting, runtime, stop, hashes)
@@ -95,6 +99,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "n": _counts(setting, measured.train),
         "chosen": measured.chosen,
         "hashes": hashes,
+        "code_tree": tree_hash(),
+        "code_accepted": sorted(measured.code - {hashes["code"]}),
         "left_out": dict(setting.targets.left_out),
     }
     result: dict[str, Any] = {}
@@ -123,6 +129,8 @@ class Measured:
     train: int
     pooled_ND: np.ndarray | None = None
     """Pooled vectors of the test cases, of the first seed."""
+    code: set[str] = field(default_factory=set)
+    """Versions of the code that the trainings were made by."""
     trained_s: float = 0.0
     """Seconds of all steps of all trainings."""
     here_s: float = 0.0
@@ -159,6 +167,7 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
             for lr in task.protocol.lr
         ]
         done.here_s += time.monotonic() - began
+        done.code |= {c for p in points for c in p.code}
         done.trained_s += sum(p.seconds for p in points)
         best = _best(points, setting.metrics[0])
         done.chosen.append(

@@ -11,12 +11,13 @@ import numpy as np
 from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
 from trainer.data import demo_folder, schema_of, shard_cache
+from trainer.downstream.code import code_hash
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
 from trainer.downstream.leak import LeakReport, check_leak, check_splits
 from trainer.downstream.masks import check_masks
 from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
-from trainer.downstream.results import code_hash, hash_of
+from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, looked_at, read_targets
 from trainer.downstream.task import Encoder, Task
@@ -63,7 +64,7 @@ class Setting:
             "config": hash_of(self.about()),
             "data": self.data.fingerprint,
             "checkpoint": self.source.sha256(),
-            "code": code_hash(),
+            "code": code_hash(self.source.method_name),
         }
 
     def init(self) -> dict[str, Any]:

@@ -77,11 +77,15 @@ def apart(groups: Sequence[Group]) -> list[str]:
     """What keeps results of one task in several tables, and where one table joins results of several versions of the code."""
     out = [f"{g.name}: {g.apart}" for g in groups if g.apart]
     for g in groups:
-        codes = {r.content.hashes.code for e in g.entries for r in e.results}
-        if len(codes) > 1:
-            out.append(
-                f"{g.name}: made by {len(codes)} versions of the code ({', '.join(str(c)[:12] for c in codes)})."
-            )
+        codes: dict[str, set[str]] = {}
+        for r in (r for e in g.entries for r in e.results):
+            codes.setdefault(r.content.method, set()).add(str(r.content.hashes.code)[:12])
+        # A method's hash covers its own file: only results of one method can be told apart by it.
+        for method, versions in sorted(codes.items()):
+            if len(versions) > 1:
+                out.append(
+                    f"{g.name}, {method}: made by {len(versions)} versions of its code ({', '.join(sorted(versions))})."
+                )
         variants = sum(bool(e.setting.variant) for e in g.entries)
         if variants:
             out.append(

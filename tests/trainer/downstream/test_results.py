@@ -15,7 +15,8 @@ from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted, relabelled
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.results import code_hash, reusable
+from trainer.downstream.code import code_hash
+from trainer.downstream.results import reusable
 from trainer.downstream.statistics import bootstrap
 from trainer.errors import UserError
 
@@ -54,7 +55,7 @@ def test_a_result_says_all_that_decided_it(measured: Path, pretrained: Pretraine
     from trainer.card import open_run
 
     assert found["hashes"]["checkpoint"] == open_run(pretrained("gimp")).sha256()
-    assert found["hashes"]["code"] == code_hash()
+    assert found["hashes"]["code"] == code_hash("gimp")
     assert set(found["hashes"]) == {"config", "data", "checkpoint", "code"}
     steps = [json.loads(line) for p in measured.rglob("metrics.jsonl") for line in p.read_text().splitlines()]
     assert found["wall_s"] > sum(4 / r["samples_per_s"] for r in steps)
@@ -119,12 +120,37 @@ def test_other_things_are_refused_by_the_command(
             *out.rglob("point.json"),
             *([out / "result.json"] if state == "measured" else []),
         ]:
-            path.write_text(path.read_text().replace(code_hash(), "0" * 16))
+            path.write_text(path.read_text().replace(code_hash("gimp"), "0" * 16))
     content = {p: p.read_bytes() for p in out.rglob("*.json") if p.name != "config.json"}
     ended = finetune(out, *words(pretrained, *more))
     assert ended.codes == [2], ended.text
     assert "another configuration" in ended.text or "made from other things" in ended.text
     assert {p: p.read_bytes() for p in content} == content
+
+
+@pytest.mark.parametrize("state", ["measured", "only trained"])
+def test_another_version_of_the_code_can_be_accepted(
+    state: str, measured: Path, pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+) -> None:
+    out, other = Path(shutil.copytree(measured, tmp_path / "run")), "0" * 16
+    whole = json.loads((out / "result.json").read_bytes())
+    for path in [out / "config.json", *out.rglob("point.json"), out / "result.json"]:
+        path.write_text(path.read_text().replace(code_hash("gimp"), other))
+    if state == "only trained":
+        (out / "result.json").unlink()
+    refused = finetune(out, *words(pretrained))
+    assert refused.codes == [2]
+    assert "resume.accept_code=true" in refused.text
+    ended = finetune(out, *words(pretrained, "resume.accept_code=true"))
+    assert ended.codes == [0], ended.text
+    assert other in ended.text, "it is said which code made it"
+    found = json.loads((out / "result.json").read_bytes())
+    assert found["metrics"] == whole["metrics"]
+    if state == "only trained":
+        assert found["code_accepted"] == [other]
+        assert found["hashes"]["code"] == code_hash("gimp")
+    else:
+        assert found["hashes"]["code"] == other, "a result that is taken as it is stays as it is"
 
 
 def test_cases_are_kept_for_paired_tests(

@@ -1,0 +1,72 @@
+"""Which code made a number: the files that a method's fine-tune imports, directly or through others, as one hash.
+
+A change anywhere else (another method, a report's wording, a source of data) leaves results and unfinished trainings valid. What made the
+data, the demo cohort included, is not counted here: the data's fingerprint says what came of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("models", "shards", "trainer")
+RUNNER = "trainer.downstream.runner"
+MAKES_DATA = frozenset({"shards.demo", "shards.pack"})
+
+
+@cache
+def code_hash(method: str) -> str:
+    """Of every file that could change a number of this method's fine-tunes.
+
+    Raises:
+        MethodError: no such method.
+    """
+    from models.registry import get_method
+
+    return _hash_of(closure((RUNNER, get_method(method).__module__)))
+
+
+@cache
+def tree_hash() -> str:
+    """Of all Python files of models/, shards/ and trainer/, for information."""
+    return _hash_of(sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py")))
+
+
+def closure(modules: Iterable[str]) -> list[Path]:
+    """Files of this project that the modules import, at any depth and inside functions too, themselves included; sorted."""
+    found: set[Path] = set()
+    waiting = [path for m in modules if (path := _file(m))]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [p for name in _imports(path) if name not in MAKES_DATA and (p := _file(name))]
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Names of modules, and of what is taken from them, which may be modules too."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+
+
+def _file(module: str) -> Path | None:
+    if module.split(".")[0] not in ROOMS:
+        return None
+    place = ROOT.joinpath(*module.split("."))
+    return next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+
+
+def _hash_of(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
