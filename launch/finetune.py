@@ -117,6 +117,8 @@ def describe(setting: Setting) -> str:
 
 
 if __name__ == "__main__":
+    # The code and the recipes of the checkout that this file stands in, whatever else is installed.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

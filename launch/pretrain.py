@@ -65,6 +65,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    # The code and the recipes of the checkout that this file stands in, whatever else is installed.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

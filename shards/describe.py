@@ -156,7 +156,7 @@ class FieldTally:
     def infos(
         self, vocab_sha256: dict[str, str], meanings: Mapping[str, Mapping[str, str]] | None = None
     ) -> dict[str, FieldInfo]:
-        """The `fields` of dataset.json; `vocab_sha256` maps a field to the hash of its vocabulary file, `meanings` to what its numbers are."""
+        """The `fields` of dataset.json; `vocab_sha256` and `meanings` map a field to its vocabulary's hash and to what its numbers are."""
         infos = {}
         for name, seen in sorted(self._seen.items()):
             shape = tuple(next(iter(s)) if len(s) == 1 else None for s in seen.sizes) if seen.sizes else None

@@ -23,7 +23,6 @@ from trainer.config import Config, differences
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
 
-
 CODE = ("about.code",)
 
 

@@ -23,6 +23,8 @@ from trainer.manifest import write_atomic
 
 FORMAT = 1
 MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture
+
+
 def hash_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted, relabelled
+from trainer.downstream.code import code_hash
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predictions import Predictions
-from trainer.downstream.code import code_hash
 from trainer.downstream.results import reusable
 from trainer.downstream.statistics import bootstrap
 from trainer.errors import UserError
