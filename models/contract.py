@@ -323,7 +323,8 @@ class Method(nn.Module):
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     def stages(self) -> tuple[Stage, ...]:
-        raise NotImplementedError
+        """Stages of pre-training, in order; none for a system that learns from a task's labels alone."""
+        return ()
 
     def enter(self, stage: str) -> None:
         """Makes `stage` the current one: sets `requires_grad` and what `sample` and `forward` do."""

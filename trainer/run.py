@@ -108,7 +108,18 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     _, _, resolved = resolve(config)
     data = open_data(config, here)
     method = build_method(config, data)
+    if not method.stages():
+        name = config.method_name
+        raise UserError(
+            f"{name} learns from a task's labels alone, there is nothing to pre-train: "
+            f"deepspeed launch/finetune.py --task TASK --method {name} --init scratch"
+        )
     plans = make_plans(config, data, method)
+    if not any(p.steps for p in plans):
+        raise UserError(
+            f"no step in {len(plans)} stage{'s' if len(plans) > 1 else ''} ({', '.join(p.stage.name for p in plans)}): nothing would be "
+            f"trained; give stages.{plans[-1].stage.name}.epochs or a length (epochs=N, steps=N) of at least 1"
+        )
     check_teachers(method, config)
     for plan in plans:
         data.check(config, plan.stage, world)
