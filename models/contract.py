@@ -65,6 +65,7 @@ class Field:
     vocabulary: tuple[str, ...] | None = None
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
+    meaning: Mapping[str, str] = field(default_factory=dict)  # what the numbers are, such as {"encoder": "conch_v15"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Command line of the data sets: python -m shards pack | source | index | split | lint | info | preview | tokenizer | demo"""
+"""Command line of the data sets: python -m shards pack | source | index | split | meaning | lint | info | preview | tokenizer | demo"""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import DataError, bad
+
+if TYPE_CHECKING:
+    from shards.sources import Found
 
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -61,6 +65,12 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         help="what a NaN of a vector becomes: mean (of the training split) or a number",
     )
     parser.add_argument("--transform", action="append", metavar="FIELD=log2p1", help="log2(x + 1) of a vector field")
+    parser.add_argument(
+        "--meaning",
+        action="append",
+        metavar="FIELD.KEY=VALUE",
+        help="what a field's numbers are, such as patches.encoder=conch_v15 or rna.transform=log2p1 (docs/data.md lists the keys)",
+    )
     parser.add_argument(
         "--vocab", action="append", metavar="FIELD=FILE", help="feature names of a vector field, one a line"
     )
@@ -124,6 +134,7 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     )
     for flag in ("--name", "--source", "--licence"):
         index.add_argument(flag)
+    index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
     split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
     split.add_argument("folder", type=Path)
     split.add_argument("--fractions", required=True, help="train,val,test, such as 0.6,0.2,0.2")
@@ -137,6 +148,12 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
     tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
     tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
+    meaning = commands.add_parser("meaning", help="state what the numbers of a packed field are")
+    meaning.add_argument("folder", type=Path)
+    meaning.add_argument(
+        "meaning", nargs="+", metavar="FIELD.KEY=VALUE", help="such as patches.encoder=conch_v15; FIELD.KEY= forgets it"
+    )
+    meaning.add_argument("--overwrite", action="store_true", help="replace what is stored")
     demo = commands.add_parser("demo", help="generate the demo cohort")
     demo.add_argument("folder", type=Path)
 
@@ -186,6 +203,7 @@ def _pack(args: argparse.Namespace) -> int:
         dtypes=pairs(args.dtype, "--dtype"),
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
+        meanings=_meanings(found, args.meaning),
         vocab=vocab,
         strip_version=[*found.pack.get("strip_version", []), *(args.strip_version or [])],
         fractions=parse_fractions(args.split_fractions),
@@ -207,11 +225,27 @@ def _pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, str]]:
+    """What the user states of the fields, with what the source found in its files."""
+    from shards.meaning import FLAG, joined, parse_meanings
+
+    fields = {n for e in found.manifest.entries for n in (*e.fields, *e.texts)}
+    known = {n: m for n, m in found.pack.get("meanings", {}).items() if n in fields}
+    fix = "leave it out, or bring files that are what you state"
+    return joined(parse_meanings(given), known, FLAG, fix)
+
+
 def _index(args: argparse.Namespace) -> int:
     from shards.adopt import adopt
+    from shards.meaning import parse_meanings
 
     info = adopt(
-        args.folder, patient_from_key=args.patient_from_key, name=args.name, source=args.source, licence=args.licence
+        args.folder,
+        patient_from_key=args.patient_from_key,
+        name=args.name,
+        source=args.source,
+        licence=args.licence,
+        meanings=parse_meanings(args.meaning, forget=True),
     )
     print(
         f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
@@ -262,6 +296,16 @@ def _tokenizer(args: argparse.Namespace) -> int:
     return 0
 
 
+def _state(args: argparse.Namespace) -> int:
+    from shards.meaning import parse_meanings, restate, shown
+
+    changes = parse_meanings(args.meaning, "meaning", forget=True)
+    info = restate(args.folder, changes, args.overwrite)
+    lines = [f"{n}: {shown(info.fields[n].meaning) or 'nothing is stored'}" for n in changes]
+    print(*lines, f"{args.folder}: sealed anew; {info.fingerprint[:12]}", sep="\n")
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from shards.demo import ensure
 
@@ -274,6 +318,7 @@ COMMANDS = {
     "source": _pack,
     "index": _index,
     "split": _split,
+    "meaning": _state,
     "lint": _lint,
     "info": _info,
     "preview": _preview,

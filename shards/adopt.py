@@ -15,6 +15,7 @@ from shards import index
 from shards.describe import HEADER_BYTES, FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem, bad
 from shards.format import KINDS, SPLITS, DatasetInfo, ShardInfo, load_info, save_info, sha256_of
+from shards.meaning import FLAG, Meanings, stored_meanings
 from shards.seal import SampleRow, describe, label_infos, read_table, read_vocab, vocab_problems, write_rows
 from shards.split import leaks
 from shards.stats import write_stats
@@ -41,11 +42,13 @@ def adopt(
     name: str | None = None,
     source: str | None = None,
     licence: str | None = None,
+    meanings: Meanings | None = None,
 ) -> DatasetInfo:
     """Makes a folder of tars a data set, or brings a changed one up to date.
 
     Patients and labels come from each sample's meta.json. `splits.csv` and `vocab/` are kept where they exist; without splits.csv all
-    samples are for training. Nothing is written when anything is wrong.
+    samples are for training. What dataset.json said of the fields' numbers stays, unless `meanings` says otherwise. Nothing is written
+    when anything is wrong.
 
     Raises:
         DataError: all problems of all shards at once.
@@ -62,7 +65,8 @@ def adopt(
     found.problems += _double_keys(found)
     found.rows, problems = _split(folder, found.rows)
     kinds, mixed = _label_kinds(labels)
-    if wrong := found.problems + problems + mixed:
+    meaning, odd = _meanings(folder, found, meanings or {})
+    if wrong := found.problems + problems + mixed + odd:
         raise DataError(wrong)
     old = _old(folder)
     hashes = {n: sha256_of(folder / "vocab" / f"{n}.txt") for n in vocab}
@@ -71,7 +75,7 @@ def adopt(
         version=old.version if old else "1",
         source=(old.source if old else "") if source is None else source,
         licence=(old.licence if old else "") if licence is None else licence,
-        fields=found.tally.infos(hashes),
+        fields=found.tally.infos(hashes, meaning),
         labels=label_infos(found.rows, kinds),
         samples=len(found.rows),
         patients=0,
@@ -209,3 +213,15 @@ def _old(folder: Path) -> DatasetInfo | None:
         return load_info(folder)
     except DataError:
         return None
+
+
+def _meanings(folder: Path, found: _Adoption, stated: Meanings) -> tuple[dict[str, dict[str, str]], list[Problem]]:
+    """What is stored of fields that are still there, with what is stated now in its place."""
+    fields = found.tally.names
+    odd = [
+        Problem(f"no field '{n}'", FLAG, f"fields of these tars: {', '.join(sorted(fields - {'meta'}))}")
+        for n in sorted(set(stated) - fields)
+    ]
+    old = {n: m for n, m in stored_meanings(folder).items() if n in fields}
+    both = {n: {**old.get(n, {}), **stated.get(n, {})} for n in {*old, *stated}}
+    return {n: {k: v for k, v in words.items() if v} for n, words in both.items()}, odd

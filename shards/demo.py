@@ -25,12 +25,17 @@ from shards.split import assign
 from shards.tokenizer import train_wordpiece
 from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
 
-VERSION = "5"
+VERSION = "6"
 SEED = 20261122
 PATIENTS, SECOND_SLIDE = 480, 0.1
 CLASSES = ("alpha", "beta")
 SITES = 8
 GENES, SNPS, SCORES = 512, 1000, 16
+MEANINGS = {
+    "patches": {"encoder": "demo", "magnification": "none", "patch_size": "none"},
+    "rna": {"transform": "z"},
+    "snp": {"allele": "demo", "build": "none"},
+}
 TOKENS = 200  # of the reports' vocabulary; enough for all of their words
 WIDTH = 64  # of a patch feature
 PHENOTYPES = 6  # kinds of tissue in a slide: 0-2 in every one, 3 and 4 tied to the class, 5 to the severity
@@ -278,7 +283,7 @@ def generate(folder: Path, overwrite: bool = False) -> Path:
         reports = [report(who, number) for row, who, number in everyone if row.split == "train"]
         kinds = dict.fromkeys(("severity", "grade", "months", "event"), "number")
         kinds |= {"subtype": "class", "site": "class"}
-        options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE)
+        options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE, meanings=MEANINGS)
         finish(writer, tally, [r for r, _, _ in everyone], kinds, vocabularies(reports), options)
     return folder
 

@@ -123,6 +123,11 @@ class FieldTally:
                 (h, w), (H, W) = sizes[mask], image
                 self._uneven.setdefault(mask, []).append(f"'{key}' {h} x {w} on {H} x {W}")
 
+    @property
+    def names(self) -> set[str]:
+        """Fields that were seen."""
+        return set(self._seen)
+
     def problems(self, vocab: dict[str, list[str]]) -> list[Problem]:
         """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary;
         masks that do not lie on their image."""

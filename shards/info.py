@@ -11,6 +11,7 @@ import numpy as np
 
 from shards.format import SPLITS, DatasetInfo, load_info
 from shards.index import open_index
+from shards.meaning import not_stored, shown
 from shards.reader import Dataset
 from shards.seal import SampleRow, read_rows
 
@@ -42,6 +43,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "shards": len(info.shards),
         "bytes": sum(s.bytes for s in info.shards),
         "fields": fields,
+        "not_stored": not_stored(info),
         "modalities": _together(folder, info),
         "labels": {n: _label(n, info, rows) for n in info.labels},
         "splits": {s: _split(s, info, rows) for s in SPLITS if s in info.splits},
@@ -91,6 +93,7 @@ def _field(
         "coverage": one.count / info.samples,
         "bytes": stored,
         "vocabulary": one.vocab,
+        "meaning": dict(one.meaning),
     }
     if bags is not None and len(bags):
         facts["rows"] = {n: int(np.quantile(bags, q)) for n, q in QUANTILES.items()} | {"sum": int(bags.sum())}
@@ -142,7 +145,11 @@ def text(facts: dict[str, Any]) -> str:
     labels = ["labels", *(_label_line(n, one) for n, one in facts["labels"].items())] if facts["labels"] else []
     splits = ["splits", *(line for n, one in facts["splits"].items() for line in _split_lines(n, one))]
     fractions = [f"  label fractions: {', '.join(facts['label_fractions'])}"] if facts["label_fractions"] else []
-    return "\n".join(head + fields + complete + labels + splits + fractions)
+    lacking = [
+        f"  not stored: {n}: {', '.join(keys)} (state it: python -m shards meaning DIR {n}.{keys[0]}=VALUE)"
+        for n, keys in facts["not_stored"].items()
+    ]
+    return "\n".join(head + fields + lacking + complete + labels + splits + fractions)
 
 
 def _field_line(name: str, one: dict[str, Any]) -> str:
@@ -153,7 +160,7 @@ def _field_line(name: str, one: dict[str, Any]) -> str:
         line += "  N: " + ", ".join(f"{q} {n:,}" for q, n in one["rows"].items() if q != "sum")
     if one.get("constant"):
         line += f"  {one['constant']} features constant in train"
-    return line
+    return line + (f"\n{'':<15}{shown(one['meaning'])}" if one["meaning"] else "")
 
 
 def _label_line(name: str, one: dict[str, Any]) -> str:

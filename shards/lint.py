@@ -15,6 +15,7 @@ from shards.cells import number
 from shards.errors import DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
 from shards.lint_members import MemberCheck
+from shards.meaning import not_stored
 from shards.seal import SampleRow, read_table, vocab_problems
 from shards.split import leaks
 
@@ -58,7 +59,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
     rows, problems = _rows(folder, info)
     report.problems += problems
     report.problems += _splits(info, rows)
-    report.warnings += _unused_splits(rows)
+    report.warnings += [*_unused_splits(rows), *_meanings(info)]
     check = MemberCheck(info, {r.sample: r for r in rows})
     for shard in info.shards:
         report.problems += _shard(folder, shard, check)
@@ -220,6 +221,14 @@ def _unused_splits(rows: Sequence[SampleRow]) -> Iterator[Problem]:
         yield Problem(
             f"no {' and no '.join(lacking)} split", "splits.csv", f"nothing can be evaluated on it; {FIX_SPLIT}"
         )
+
+
+def _meanings(info: DatasetInfo) -> Iterator[Problem]:
+    """Fields whose numbers may mean several things, where dataset.json does not say which."""
+    for name, keys in not_stored(info).items():
+        fix = f"state it: python -m shards meaning DIR {name}.{keys[0]}=VALUE"
+        what = f"{', '.join(keys)} not stored: data that mean something else cannot be told from these"
+        yield Problem(what, f"field '{name}'", fix)
 
 
 def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.errors import DataError, Problem, bad
+from shards.meaning import check_agreement, meanings_of
 from shards.order import WINDOW, Draws, Plan, Shuffle, check_batch
 from shards.reader import Dataset
 from shards.record import Rec
@@ -33,6 +34,7 @@ class Mix:
         self.parts = tuple(parts)
         self.starts = np.concatenate([[0], np.cumsum([len(p) for p in parts], dtype=np.int64)])
         self._starts: list[int] = self.starts.tolist()
+        check_agreement([(p.path, meanings_of(p.info)) for p in parts])
         paths = [p.path.resolve() for p in parts]
         if len(set(paths)) < len(paths):
             raise bad(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def pack_entries(
         plan = Survey(manifest, options, reader).plan()
         if plan.problems and plan.source_bytes > SMALL:
             raise listed(plan.problems)
+        options = replace(options, meanings=plan.meanings)
         return _write(manifest, out, options, reader, plan, side or {}), plan.notes
 
 

@@ -13,10 +13,11 @@ from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
 from shards.format import KINDS
 from shards.manifest import Entry, Manifest
+from shards.meaning import FLAG, joined
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, vocab_problems
 from shards.split import assign
-from shards.stats import MISSING_CODE, odd_codes
+from shards.stats import CODES, MISSING_CODE, odd_codes
 from shards.write import MAX_NAME, SHARD_BYTES
 
 
@@ -68,6 +69,7 @@ class Plan:
     problems: list[Problem]
     refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
     source_bytes: int
+    meanings: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class Survey:
@@ -103,7 +105,8 @@ class Survey:
         fills = self._fills()
         dtypes, notes = self._dtypes()
         seen = sum(p.stat().st_size for p in self.files)
-        return Plan(rows, dtypes, fills, self.vocab, notes, self.problems, self.refused, seen)
+        meanings, said = self._meanings()
+        return Plan(rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings)
 
     def _check_options(self, names: Sequence[str]) -> None:
         """Options that fit no manifest of these fields are refused before anything is read."""
@@ -114,6 +117,7 @@ class Survey:
             ("--transform", [*options.transforms]),
             ("--vocab", [*options.vocab]),
             ("--strip-version", options.strip_version),
+            (FLAG, [*options.meanings]),
         ]
         for flag, given in flags:
             for name in set(given) - set(names):
@@ -275,3 +279,56 @@ class Survey:
                 notes.append(f"{name}: {profile.missing} missing values of {count} samples became {how}")
         notes += [f"{n}: {d}" for n, d in dtypes.items() if n in self.sources]
         return dtypes, notes
+
+    def _meanings(self) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """What the fields' numbers are: as stated, and what packing does to them; and what should be said of it."""
+        stated, asked = self.options.meanings, self.options.transforms
+        done = {n: {"transform": kind} for n, kind in asked.items() if kind != "none"}
+        try:
+            meanings = joined(stated, done, FLAG, "state what packing does (--transform), or pack without it")
+        except DataError as e:
+            self.problems += e.problems
+            return {}, []
+        notes = []
+        for name, profile in self.profiles.items():
+            if name not in CODES and "transform" not in meanings.setdefault(name, {}):
+                meanings[name]["transform"] = "none"
+                notes += looks(name, profile, "none")
+            elif name in done:
+                notes += looks(name, profile, done[name]["transform"])
+        return {n: m for n, m in meanings.items() if m}, notes
+
+
+# log2 of the largest count that a sequencing run can give a gene is under 30.
+LARGEST_LOG = 30.0
+EXPRESSION = ("rna", "mrna", "mirna", "expression")
+
+
+def looks(name: str, profile: VectorProfile, transform: str) -> list[str]:
+    """What is said where values look like something else than the transform makes of them; nothing is guessed."""
+    if name not in EXPRESSION and transform == "none":
+        return []
+    low, high = profile.low, profile.high
+    if transform == "log2p1":
+        before = 2.0**high - 1
+        if before > LARGEST_LOG:
+            return []
+        return [
+            f"{name}: values reached {before:.3g} before log2p1: if they were logarithms already, pack without --transform and "
+            f"state it: --meaning {name}.transform=log2p1"
+        ]
+    kind = (
+        "counts, FPKM or TPM"
+        if low >= 0 and high > LARGEST_LOG
+        else "logarithms"
+        if low >= 0
+        else "logarithms or z-scores"
+    )
+    remedy = (
+        f"--transform {name}=log2p1 makes logarithms of them"
+        if kind.startswith("counts")
+        else f"state what was done: --meaning {name}.transform=log2p1 (or z, ...)"
+    )
+    return [
+        f"{name}: values from {low:.3g} to {high:.3g} are taken as they are (transform none); they look like {kind}: {remedy}"
+    ]

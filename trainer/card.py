@@ -34,7 +34,7 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
         "method": config.method_name,
         "options": options,
         "data": {"fingerprint": data.fingerprint, "paths": data.paths, "sets": [about(d) for d in data.datasets]},
-        "fields": {n: {"kind": f.kind, "dtype": f.dtype, "shape": f.shape} for n, f in data.schema.fields.items()},
+        "fields": {n: plain_field(f) for n, f in data.schema.fields.items()},
         "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in data.schema.labels.items()},
         "versions": versions(),
     }
@@ -52,12 +52,18 @@ def about(data: Dataset) -> dict[str, Any]:
     }
 
 
+def plain_field(f: Field) -> dict[str, Any]:
+    """A field without its arrays; what its numbers mean where that is known."""
+    plain = {"kind": f.kind, "dtype": f.dtype, "shape": f.shape}
+    return {**plain, "meaning": dict(f.meaning)} if f.meaning else plain
+
+
 def schema_bytes(schema: Schema) -> bytes:
     """A schema as npz: plain arrays, nothing that would be executed on loading."""
     arrays: dict[str, np.ndarray] = {}
     plain: dict[str, Any] = {"fields": {}, "labels": {}}
     for name, f in schema.fields.items():
-        plain["fields"][name] = {"kind": f.kind, "dtype": f.dtype, "shape": f.shape}
+        plain["fields"][name] = plain_field(f)
         if f.vocabulary is not None:
             arrays[f"{name}.vocabulary"] = np.frombuffer("\n".join(f.vocabulary).encode(), np.uint8)
         for what, values in (("mean", f.mean), ("std", f.std)):
@@ -98,6 +104,7 @@ def read_schema(path: Path) -> Schema:
             None if words is None else tuple(words.tobytes().decode().split("\n")),
             found.get(f"{name}.mean"),
             found.get(f"{name}.std"),
+            f.get("meaning", {}),
         )
     labels = {n: Label(n, v["kind"], tuple(v["classes"])) for n, v in plain["labels"].items()}
     return Schema(fields, labels, source=f"the data of {path.parent}")

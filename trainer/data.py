@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from models.contract import Batch, Field, Label, Method, MethodError, Record, Sa
 from shards.cache import Cache
 from shards.errors import DataError, Problem
 from shards.loader import Loader
+from shards.meaning import meanings_of, merged, one_sided
 from shards.mix import Mix, make_plan
 from shards.mix import open_data as open_parts
 from shards.order import WINDOW
@@ -58,6 +59,15 @@ class Data:
             self.parts, self.split, stage.order, config.seed, config.global_batch,
             weights=self.weights, label=stage.order_label if stage.order == "class_balanced" else None,
         )  # fmt: skip
+
+    @property
+    def meanings(self) -> dict[str, dict[str, str]]:
+        """What is known of the fields' numbers (`shards.meaning`)."""
+        return merged([meanings_of(d.info) for d in self.datasets])
+
+    def meaning_notes(self) -> list[str]:
+        """What only some of the data sets say of their fields' numbers, so that nobody can compare it."""
+        return one_sided([(d.path, meanings_of(d.info), d.info.fields) for d in self.datasets])
 
     def cache_notes(self, stages: Sequence[Stage]) -> list[str]:
         """Stages that read more shards at a time than the cache holds."""
@@ -248,13 +258,19 @@ def schema_of(data: Dataset) -> Schema:
             vocabulary=data.vocabulary(name) if f.vocab else None,
             mean=stats.get(f"{name}.mean"),
             std=stats.get(f"{name}.std"),
+            meaning=f.meaning,
         )
     labels = {name: Label(name, v.kind, v.classes) for name, v in data.info.labels.items()}
     return Schema(fields, labels, source=str(data.path))
 
 
+def meanings_in(schema: Schema) -> dict[str, dict[str, str]]:
+    """What is known of its fields' numbers, in the form that `shards.meaning` compares."""
+    return {n: dict(f.meaning) for n, f in schema.fields.items() if f.meaning}
+
+
 def merged_schema(schemas: Sequence[Schema]) -> Schema:
-    """What all of several data sets offer; statistics are the first one's.
+    """What all of several data sets offer; statistics are the first one's, a field's meaning is what any of them knows.
 
     Raises:
         UserError: a field of the same name with another shape or vocabulary, a label with other classes.
@@ -276,4 +292,6 @@ def merged_schema(schemas: Sequence[Schema]) -> Schema:
                 )
     if problems:
         raise UserError(problems)
+    known = merged([meanings_in(s) for s in schemas])
+    fields = {n: replace(f, meaning=known.get(n, {})) for n, f in fields.items()}
     return first if len(schemas) == 1 else Schema(fields, labels, source=", ".join(s.source for s in schemas))

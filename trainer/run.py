@@ -16,6 +16,7 @@ from safetensors.torch import save as to_safetensors
 from models.contract import Method
 from models.parallel import alone
 from models.registry import get_method
+from shards.meaning import disagreements
 from trainer.card import write_card
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, out_folder
@@ -52,6 +53,10 @@ class Run:
     job: Job
     folder: RunFolder
     watchdog: Watchdog
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run besides its progress."""
+        return {"config": self.resolved, "versions": versions(), "meanings": self.data.meanings}
 
     def record(self) -> None:
         self.folder.record(self.resolved, versions())
@@ -125,7 +130,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)
-    text = "\n".join([text, *data.cache_notes([p.stage for p in plans if p.steps])])
+    text = "\n".join([text, *data.meaning_notes(), *data.cache_notes([p.stage for p in plans if p.steps])])
     return Job(
         config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
     )
@@ -215,9 +220,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
             "progress": progress.state(),
             "loader": loader.state(progress.consumed),
             "world": runtime.world,
-            "config": run.resolved,
-            "versions": versions(),
             "probe": probe_loss(engine, probe),
+            **run.about(),
         }
         run.checkpoints.save(engine, progress.step, state, best if progress.best is not None else None)
 
@@ -341,6 +345,9 @@ def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
             f"{path} was trained on data with fingerprint {state['loader']['fingerprint']}, "
             f"data.path has {run.data.fingerprint}: restore the data set, or accept the new one with resume.accept_data=true"
         )
+    # Other data may be accepted; numbers that mean something else may not.
+    differing = disagreements(state.get("meanings", {}), path, run.data.meanings, ", ".join(run.data.paths))
+    problems += [str(p) for p in differing]
     if problems:
         raise UserError(problems)
     progress = Progress(**state["progress"])

@@ -51,8 +51,10 @@ def test_counts_are_those_of_the_data(folder: Path) -> None:
         "coverage": 0.95,
         "bytes": 0,
         "vocabulary": "vocab/rna.txt",
+        "meaning": {"transform": "none"},
         "constant": 1,
     }
+    assert facts["not_stored"] == {"patches": ["encoder", "magnification", "patch_size"]}
     assert facts["labels"]["subtype"] == {"kind": "class", "missing": 0, "classes": {"LUAD": 10, "LUSC": 10}}
     assert facts["labels"]["age"]["missing"] == 1
     assert facts["modalities"]["image + patches + report + rna"] == 18

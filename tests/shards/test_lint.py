@@ -79,7 +79,8 @@ def edit(folder: Path, name: str, old: str, new: str, count: int = 1) -> None:
 
 def test_clean(folder: Path) -> None:
     report = expect(folder)
-    assert re.search(r"set: clean; 20 samples, 100 members, [\d.]+ MB read", str(report))
+    assert re.search(r"set: clean, 1 warning; 20 samples, 100 members, [\d.]+ MB read", str(report))
+    assert "field 'patches': encoder, magnification, patch_size not stored" in str(report)
 
 
 def test_truncated_tar(folder: Path) -> None:

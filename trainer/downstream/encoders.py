@@ -15,7 +15,9 @@ from models.encoders.vit import fit_positions
 from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict
+from shards.meaning import disagreements, one_sided
 from trainer.card import Finished, open_run
+from trainer.data import meanings_in
 from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
 from trainer.recipe import find_recipe, numbers, read_recipe
@@ -134,11 +136,12 @@ def _file_options(method: str, file: Path) -> dict[str, Any]:
     return {"init": how[0], how[1]: str(file)}
 
 
-def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> None:
-    """Refuses data whose fields are not those that the encoder was built for.
+def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> list[str]:
+    """Refuses data whose fields are not those that the encoder was built for; returns what could not be compared, as lines.
 
     Raises:
-        UserError: a field that is missing, of another kind or width, or with its features in another order.
+        UserError: a field that is missing, of another kind or width, with its features in another order, or whose numbers mean
+            something else (another patch encoder, another transform, ...).
     """
     problems = []
     for name in fields:
@@ -160,5 +163,11 @@ def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> Non
                 f"field '{name}' of {schema.source} has other features, or these in another order, than the encoder was trained on; "
                 "pack it with the vocabulary of the training set"
             )
+    differing = disagreements(
+        meanings_in(source.schema), source.schema.source, meanings_in(schema), schema.source, fields
+    )
+    problems += [str(p) for p in differing]
     if problems:
         raise UserError(problems)
+    sides = (source.schema, schema)
+    return one_sided([(s.source, meanings_in(s), fields) for s in sides])

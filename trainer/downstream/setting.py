@@ -113,9 +113,10 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         raise UserError(
             f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
         )
-    check_fields(source, fields, schema_of(data))
+    not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
     targets = read_targets(task, data, side)
+    targets = replace(targets, notes=(*targets.notes, *not_compared))
     splits, problems = {}, []
     for which in (task.data.train, task.data.val, task.data.test):
         at = data.subset(which).indices
