@@ -17,7 +17,7 @@ from shards.errors import DataError, Problem, bad
 from shards.format import KINDS, SPLITS, DatasetInfo, ShardInfo, load_info, save_info, sha256_of
 from shards.meaning import FLAG, Meanings, stored_meanings
 from shards.seal import SampleRow, describe, label_infos, read_table, read_vocab, vocab_problems, write_rows
-from shards.split import leaks
+from shards.split import leaks, one_name_each
 from shards.stats import write_stats
 from shards.write import disk_errors
 
@@ -178,7 +178,7 @@ def _split(folder: Path, rows: Sequence[SampleRow]) -> tuple[list[SampleRow], li
     """Rows with the splits of splits.csv, if there is one."""
     path = folder / "splits.csv"
     if not path.is_file():
-        return list(rows), []
+        return one_name_each(rows), []
     table = read_table(path)
     if table and not {"sample", "split"} <= set(table[0]):
         return list(rows), [Problem("no columns sample and split", str(path), "mend or remove the file")]
@@ -194,7 +194,7 @@ def _split(folder: Path, rows: Sequence[SampleRow]) -> tuple[list[SampleRow], li
             problems.append(
                 Problem(f"{len(names)} {what}: {', '.join(names[:5])}", str(path), "mend or remove the file")
             )
-    moved = [r.moved(of.get(r.sample, "train")) for r in rows]
+    moved = one_name_each([r.moved(of.get(r.sample, "train")) for r in rows])
     return moved, problems + leaks(moved)
 
 

@@ -14,6 +14,7 @@ from shards import index
 from shards.cells import number
 from shards.errors import DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
+from shards.identity import merged_note, one_spelling
 from shards.lint_members import MemberCheck
 from shards.meaning import not_stored
 from shards.seal import SampleRow, read_table, vocab_problems
@@ -59,7 +60,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
     rows, problems = _rows(folder, info)
     report.problems += problems
     report.problems += _splits(info, rows)
-    report.warnings += [*_unused_splits(rows), *_meanings(info)]
+    report.warnings += [*_unused_splits(rows), *_respelled(rows), *_meanings(info)]
     check = MemberCheck(info, {r.sample: r for r in rows})
     for shard in info.shards:
         report.problems += _shard(folder, shard, check)
@@ -229,6 +230,11 @@ def _meanings(info: DatasetInfo) -> Iterator[Problem]:
         fix = f"state it: python -m shards meaning DIR {name}.{keys[0]}=VALUE"
         what = f"{', '.join(keys)} not stored: data that mean something else cannot be told from these"
         yield Problem(what, f"field '{name}'", fix)
+
+
+def _respelled(rows: Sequence[SampleRow]) -> list[Problem]:
+    lines = merged_note(one_spelling(r.patient for r in rows))
+    return [Problem(line, "splits.csv", f"if they are one each, write them alike; {FIX_SPLIT}") for line in lines]
 
 
 def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:

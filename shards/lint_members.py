@@ -15,6 +15,7 @@ from shards.codecs import decode
 from shards.describe import FieldTally, HeaderError, header_of, is_mask
 from shards.errors import DataError, Problem
 from shards.format import KINDS, DatasetInfo, FieldInfo
+from shards.identity import person
 from shards.seal import SampleRow, cell
 from shards.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 
@@ -132,7 +133,7 @@ class MemberCheck:
             return
         if row is None:
             return  # reported as a sample that splits.csv lacks
-        if "patient" in meta and meta["patient"] != row.patient:
+        if "patient" in meta and person(str(meta["patient"])) != person(row.patient):
             yield Problem(f"patient '{meta['patient']}', splits.csv says '{row.patient}'", where, FIX_INDEX)
         labels = meta.get("labels") or {}
         for name in self.info.labels:

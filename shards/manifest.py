@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shards.cells import number, text_of
 from shards.describe import HeaderError
 from shards.errors import Problem, bad
 from shards.format import FIELD, KEY, SPLITS
+from shards.identity import merged_note, one_spelling, person
 from shards.reference import Reference, parse
 from shards.table_file import TableFile, open_table
 from shards.unknown import is_unknown
@@ -146,13 +147,22 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, problems: li
     return entry
 
 
+def one_name_each(manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """The manifest with one spelling for each person (the first), and a line that says who was written in several ways."""
+    spelling = one_spelling(e.patient for e in manifest.entries)
+    entries = [
+        e if spelling[e.patient] == e.patient else replace(e, patient=spelling[e.patient]) for e in manifest.entries
+    ]
+    return replace(manifest, entries=entries), merged_note(spelling)
+
+
 def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
     """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits.
 
     Args:
         fields: samples without any field are told; not where no column for one exists, which is told already.
     """
-    problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str]]()
+    problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str, str]]()
     for e in entries:
         if not KEY.fullmatch(e.sample):
             fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
@@ -181,9 +191,10 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
         if e.split is not None and e.split not in SPLITS:
             problems.append(Problem(f"split '{e.split}'", e.where, f"one of {', '.join(SPLITS)}"))
         elif e.split is not None and e.patient:
-            other = split_of.setdefault(e.patient, (e.split, e.where))
+            other = split_of.setdefault(person(e.patient), (e.split, e.where, e.patient))
             if other[0] != e.split:
-                what = f"patient '{e.patient}' is in {e.split} here and in {other[0]} in {other[1]}"
+                known = "" if other[2] == e.patient else f" as '{other[2]}'"
+                what = f"patient '{e.patient}' is in {e.split} here and in {other[0]}{known} in {other[1]}"
                 problems.append(Problem(what, e.where, "put all samples of a patient into one split"))
     return problems
 

@@ -18,7 +18,7 @@ from shards.convert import TOLERANCE, TRANSFORMS, convert, rounding_loss
 from shards.describe import FieldTally, HeaderError, header_of, is_mask
 from shards.errors import DataError, Problem
 from shards.format import KINDS, DatasetInfo, write_atomic
-from shards.manifest import Entry, Manifest, read_manifest
+from shards.manifest import Entry, Manifest, one_name_each, read_manifest
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, describe, label_infos, write_rows, write_vocab
 from shards.stats import write_stats
@@ -48,12 +48,13 @@ def pack_entries(
         DataError: all problems of the manifest and of what it refers to; `out` is then as it was.
     """
     refuse_used(out, options.overwrite)
+    manifest, merged = one_name_each(manifest)
     with Reader() as reader:
         plan = Survey(manifest, options, reader).plan()
         if plan.problems and plan.source_bytes > SMALL:
             raise listed(plan.problems)
         options = replace(options, meanings=plan.meanings)
-        return _write(manifest, out, options, reader, plan, side or {}), plan.notes
+        return _write(manifest, out, options, reader, plan, side or {}), merged + plan.notes
 
 
 def _write(

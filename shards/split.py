@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, load_info, save_info, write_atomic
+from shards.identity import one_spelling, person
 from shards.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
 from shards.stats import write_stats
 from shards.write import disk_errors
@@ -133,6 +135,12 @@ def _fill_empty(of_unit: dict[str, str], sizes: Mapping[str, int], fractions: Ma
             of_unit[moved] = split
 
 
+def one_name_each(rows: Sequence[SampleRow]) -> list[SampleRow]:
+    """The rows with one spelling for each person, the first."""
+    spelling = one_spelling(r.patient for r in rows)
+    return [r if spelling[r.patient] == r.patient else replace(r, patient=spelling[r.patient]) for r in rows]
+
+
 def patient_labels(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
     """A patient's class: the most frequent one of its samples ('' where none is known)."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
@@ -142,13 +150,17 @@ def patient_labels(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
 
 
 def leaks(rows: Sequence[SampleRow]) -> list[Problem]:
-    """One problem for each patient that stands in several splits."""
-    seen: dict[str, set[str]] = defaultdict(set)
+    """One problem for each patient that stands in several splits, in whatever spelling."""
+    seen: dict[str, tuple[set[str], dict[str, None]]] = {}
     for row in rows:
-        seen[row.patient].add(row.split)
+        splits, names = seen.setdefault(person(row.patient), (set(), {}))
+        splits.add(row.split)
+        names[row.patient] = None
     fix = "put all samples of a patient into one split, or run `python -m shards split`"
     return [
-        Problem(f"patient '{p}' is in {' and '.join(sorted(s))}", "splits", fix) for p, s in seen.items() if len(s) > 1
+        Problem(f"patient '{' = '.join(names)}' is in {' and '.join(sorted(splits))}", "splits", fix)
+        for splits, names in seen.values()
+        if len(splits) > 1
     ]
 
 
@@ -193,7 +205,7 @@ def resplit(
         DataError: unknown label, a patient in two sites, fractions out of range, a split that would be empty.
     """
     info = load_info(folder)
-    rows = read_rows(folder, info.labels)
+    rows = one_name_each(read_rows(folder, info.labels))
     barcodes = group == "tss" and "tss" not in info.labels and all(TCGA.match(r.patient) for r in rows)
     for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
         if name is not None and name not in info.labels:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError, Problem, bad
 from shards.format import SPLITS
+from shards.identity import one_spelling, person
 from shards.manifest import Entry, Manifest
 
 FLAG, ACCEPT = "--split-list", "--accept-leaking-lists"
@@ -118,9 +119,10 @@ def _leaks(found: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
     for a, b in combinations(found, 2):
         ids = {id(e) for e in found[a]}
         images = sum(id(e) in ids for e in found[b])
-        patients = {e.patient for e in found[a]} & {e.patient for e in found[b]}
+        both = {person(e.patient) for e in found[a]} & {person(e.patient) for e in found[b]}
+        of = sum(person(e.patient) in both for e in found[b])
+        patients = {*one_spelling(e.patient for e in found[b] if person(e.patient) in both).values()}
         if images or patients:
-            of = sum(e.patient in patients for e in found[b])
             yield (
                 f"{a} and {b} share {len(patients)} patients and {images} images: {of} of the {len(found[b])} images of {b} are of "
                 f"patients in {a} ({', '.join(sorted(patients)[:SHOWN])}{', ...' if len(patients) > SHOWN else ''})"

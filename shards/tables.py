@@ -12,6 +12,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo
+from shards.identity import PLAIN, person
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,8 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class SplitTable:
-    """Row i is sample i: its key, its patient (`patient_codes` into `patient_names`), its split (-1 for none)."""
+    """Row i is sample i: its key, its patient (`patient_codes` into `patient_names`, one for each person however they are written),
+    its split (-1 for none)."""
 
     keys: Names
     patient_codes: np.ndarray
@@ -85,7 +87,7 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
     table = _read_csv(path, ["sample", "patient", "split"], info.samples)
     patients = table["patient"].dictionary_encode()
     codes = patients.indices.to_numpy().astype(np.int64)
-    names = patients.dictionary
+    codes, names = _one_code_each(codes, spelled := patients.dictionary)
     splits = _codes(table["split"], SPLITS)
     problems = [*_repeated(table["sample"], path), *_unknown_splits(table["split"], splits, path)]
     if pc.index(names, "").as_py() >= 0:
@@ -93,7 +95,7 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
             Problem("a sample without a patient", str(path), "patients are mandatory: splits and intervals go by them")
         )
     if not info.leaking_splits:
-        problems += _torn_patients(codes, splits, names, path)
+        problems += _torn_patients(codes, splits, names, path, len(spelled) - len(names))
     if problems:
         raise DataError(problems)
     return SplitTable(Names(table["sample"]), codes, Names(names), splits)
@@ -210,11 +212,31 @@ def _unknown_splits(column: pa.Array, codes: np.ndarray, path: Path) -> Iterator
         )
 
 
-def _torn_patients(codes: np.ndarray, splits: np.ndarray, names: pa.Array, path: Path) -> Iterator[Problem]:
+def _one_code_each(codes: np.ndarray, names: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Codes and names with one of each person: people who are written in several ways keep their first spelling."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.match_substring_regex(names, f"^{PLAIN}$").to_numpy(zero_copy_only=False)
+    if plain.all():
+        return codes, names
+    first: dict[str, int] = {}
+    forms = [n if p else person(n) for n, p in zip(names.to_pylist(), plain.tolist(), strict=True)]
+    kept = np.array([first.setdefault(form, i) for i, form in enumerate(forms)])
+    if len(first) == len(names):
+        return codes, names
+    at, renumbered = np.unique(kept, return_inverse=True)
+    return renumbered[codes], names.take(pa.array(at))
+
+
+def _torn_patients(
+    codes: np.ndarray, splits: np.ndarray, names: pa.Array, path: Path, respelled: int
+) -> Iterator[Problem]:
     """Patients whose samples stand in two splits: what is learnt from one half would be tested on the other."""
     used = splits >= 0
     seen = np.zeros((len(names), len(SPLITS)), bool)
     seen[codes[used], splits[used]] = True
     torn = names.take(np.flatnonzero(seen.sum(1) > 1)).to_pylist()
     if torn:
-        yield Problem(f"{len(torn)} patients stand in two splits ({', '.join(torn[:5])})", str(path), _RESPLIT)
+        some = f"; {respelled} names are another spelling of one before, as 1000.0 is of 1000" if respelled else ""
+        yield Problem(f"{len(torn)} patients stand in two splits ({', '.join(torn[:5])}){some}", str(path), _RESPLIT)

@@ -20,6 +20,7 @@ import numpy as np
 
 from models.contract import Field, Label, Method, Schema
 from models.registry import get_method
+from shards.identity import person, person_forms
 from shards.reader import Dataset
 from trainer.config import Config, parse
 from trainer.data import Data
@@ -110,8 +111,21 @@ def read_schema(path: Path) -> Schema:
     return Schema(fields, labels, source=f"the data of {path.parent}")
 
 
-def digest(patient: str) -> str:
-    return hashlib.blake2b(patient.encode(), digest_size=12).hexdigest()
+FORMS = "forms"
+"""First line of a patients.txt whose digests are of `identity.person_forms`; without it they are of names as they were written."""
+
+
+OTHER = "other"
+"""Marks a further form of a patient, which counts as no further patient."""
+
+
+def digest(form: str) -> str:
+    return hashlib.blake2b(form.encode(), digest_size=12).hexdigest()
+
+
+def digests(patient: str) -> list[str]:
+    """Of every form that the patient's name may have in another data set, its own first."""
+    return [digest(form) for form in person_forms(patient)]
 
 
 def patients_text(data: Data, config: Config) -> str:
@@ -120,13 +134,17 @@ def patients_text(data: Data, config: Config) -> str:
         for part in data.datasets:
             if split and part.info.splits.get(split):
                 names = part.patients_of(part.subset(split).indices)
-                lines |= {digest(p): "train" if split == config.data.split else "val" for p in names}
-    return "".join(f"{d} {which}\n" for d, which in sorted(lines.items()))
+                which = "train" if split == config.data.split else "val"
+                forms = [digests(name) for name in dict.fromkeys(names)]
+                lines |= {d: f"{which} {OTHER}" for _, *others in forms for d in others}
+                lines |= {own: which for own, *_ in forms}
+    return "".join([f"{FORMS}\n", *(f"{d} {which}\n" for d, which in sorted(lines.items()))])
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run, opened. `trained_on` and `held_back` hold digests of patients; both are empty where patients.txt is missing."""
+    """A finished run, opened. `trained_on` and `held_back` hold digests of patients; both are empty where patients.txt is missing.
+    `by_form`: the digests are of forms; runs of before have them of names as they were written."""
 
     path: Path
     config: Config
@@ -135,6 +153,8 @@ class Finished:
     fingerprint: str
     trained_on: frozenset[str]
     held_back: frozenset[str]
+    by_form: bool = True
+    patients: int = 0
 
     @property
     def method_name(self) -> str:
@@ -154,8 +174,10 @@ class Finished:
 
     def overlap(self, patients: Iterable[str]) -> tuple[list[str], list[str]]:
         """Those of `patients` that pre-training learned from, and those that it selected on."""
-        names = sorted(set(patients))
-        return [p for p in names if digest(p) in self.trained_on], [p for p in names if digest(p) in self.held_back]
+        known = {p: {*digests(p), digest(p)} for p in sorted(set(patients))}
+        if not self.by_form:  # the spellings that were usual then
+            known = {p: d | {digest(f"{before}{person(p)}") for before in ("p", "P")} for p, d in known.items()}
+        return [p for p, d in known.items() if d & self.trained_on], [p for p, d in known.items() if d & self.held_back]
 
 
 def open_run(path: Path) -> Finished:
@@ -176,9 +198,12 @@ def open_run(path: Path) -> Finished:
         card = json.loads((path / "method.json").read_bytes())
         stored = json.loads((path / "config.json").read_bytes())["config"]
         listed = (path / "patients.txt").read_text() if (path / "patients.txt").is_file() else ""
-        rows = [line.split(" ") for line in listed.splitlines()]
-        by = {which: frozenset(d for d, w in rows if w == which) for which in ("train", "val")}
+        by_form, lines = listed.startswith(f"{FORMS}\n"), listed.removeprefix(f"{FORMS}\n").splitlines()
+        rows = [line.split(" ") for line in lines]
+        by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
+        patients = sum(OTHER not in row for row in rows)
         options, fingerprint = card["options"], card["data"]["fingerprint"]
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
-    return Finished(path, parse(stored), options, read_schema(path / "schema.npz"), fingerprint, by["train"], by["val"])
+    schema = read_schema(path / "schema.npz")
+    return Finished(path, parse(stored), options, schema, fingerprint, by["train"], by["val"], by_form, patients)

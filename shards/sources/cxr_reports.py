@@ -26,6 +26,7 @@ from shards.keyed import Row, keyed, read_rows
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
+from shards.sources._people import reconciled
 from shards.table_file import read_text
 from shards.unknown import is_unknown
 
@@ -96,8 +97,10 @@ def find(args: argparse.Namespace) -> Found:
     unmatched: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     paths = [row[columns.image or ""] for row in rows]
-    for row, path, key in zip(rows, paths, _keys(paths), strict=True):
-        entry = Entry(row.where, key, _patient(row, columns.patient, path))
+    given = [row[columns.patient] if columns.patient is not None else "" for row in rows]
+    people = reconciled(given, [_subject(p) for p in paths], args.patient_column, [row.where for row in rows], args.csv)
+    for row, path, key, who in zip(rows, paths, _keys(paths), people, strict=True):
+        entry = Entry(row.where, key, who)
         why = _unfit(entry, images / path)
         if why is None:
             entry.fields["image"] = Reference(path, images / path)
@@ -136,9 +139,8 @@ def _keys(paths: Sequence[str]) -> list[str]:
     return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
 
 
-def _patient(row: Row, column: str | None, path: str) -> str:
-    if column is not None and not is_unknown(row[column]):
-        return row[column]
+def _subject(path: str) -> str:
+    """The patient whose folder MIMIC-CXR keeps the image in; '' elsewhere."""
     found = MIMIC.search(path)
     return f"p{found[2]}" if found else ""
 

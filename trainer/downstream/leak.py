@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shards.identity import person
 from trainer.card import Finished
 from trainer.errors import UserError
 
@@ -70,7 +71,9 @@ def check_splits(
     Raises:
         UserError: there are some, and `accept` is not set; they are counted and named.
     """
-    tested, chosen = sorted(set(test) & {*train, *val}), sorted(set(val) & set(train))
+    learned, looked_at = {*map(person, train)}, {*map(person, val)}
+    tested = sorted(p for p in set(test) if person(p) in learned | looked_at)
+    chosen = sorted(p for p in set(val) if person(p) in learned)
     lines = (
         [f"{len(tested)} of {len(set(test))} test patients are in training or validation too: {shown(tested)}"]
         if tested
@@ -102,7 +105,6 @@ def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[st
     if not run.trained_on:
         return LeakReport(False, (), (), f"{run.path} has no list of its patients (patients.txt)")
     shared, selected = run.overlap(test_patients)
-    patients = len(run.trained_on) + len(run.held_back)
     if shared and not accept:
         raise UserError(
             [
@@ -111,7 +113,9 @@ def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[st
                 "or accept it with leak.accept=true; the result then says so in its first line",
             ]
         )
-    note = f"{len(shared)} of {len(set(test_patients))} test patients are among the {patients} of pre-training"
+    note = f"{len(shared)} of {len(set(test_patients))} test patients are among the {run.patients} of pre-training"
     if selected:
         note += f"; {len(selected)} more were held back in it to choose its weights"
+    if not run.by_form:
+        note += "; its list (of an earlier version) holds names as they were written: other spellings may be missed"
     return LeakReport(True, tuple(shared), tuple(selected), note)

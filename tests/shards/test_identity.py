@@ -1,0 +1,203 @@
+"""One form a person: which spellings are one, which are two, and what every split and table makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from manifests import sources
+
+from shards.errors import DataError
+from shards.format import load_info
+from shards.identity import (
+    PLAIN,
+    barcode,
+    chromosome,
+    join_lines,
+    keyed,
+    person,
+    person_forms,
+    sample,
+    study,
+)
+from shards.lint import lint
+from shards.manifest import Entry, Manifest, entry_problems, one_name_each
+from shards.reader import Dataset
+from shards.seal import SampleRow, hash_files
+from shards.sources._people import reconciled
+from shards.split import leaks, resplit
+
+ONE = [
+    ("p10000032", "10000032", "P10000032", "10000032.0", " 10000032 ", "patient10000032", "0010000032", "p-10000032"),
+    ("TCGA-05-4244", "TCGA.05.4244.01A", "tcga_05_4244_19960909", "TCGA-05-4244-01Z-00-DX1.a1b2.svs", "TCGA–05–4244"),
+    ("GTEX-1117F", "GTEX.1117F.0226.SM.5GZZ7", "gtex-1117f"),
+    ("TARGET-20-PABCDE", "TARGET-20-PABCDE-09A-01R"),
+    ("C3L-00104", "C3L-00104-21"),
+    ("demo-0001", "Demo-0001", "demo-0001\u200b", "\ufeffdemo-0001", "DEMO-0001"),
+    ("img_7", "IMG_7.png", "img_7.JPEG"),
+    ("anna k", "Anna  K", " anna\u00a0k"),
+    ("sub-01", "Subject 1", "01", "1", "1.00"),
+]
+
+
+@pytest.mark.parametrize("names", ONE, ids=lambda n: n[0])
+def test_spellings_of_one_person(names: tuple[str, ...]) -> None:
+    assert len({person(n) for n in names}) == 1, [person(n) for n in names]
+
+
+def test_different_people_stay_different() -> None:
+    names = [
+        "1",
+        "10",
+        "100",
+        "0.1",
+        "1.5",
+        "1_1",
+        "1-1",
+        "a1",
+        "a01",
+        "pa1",
+        "p",
+        "p1a",
+        "demo-1",
+        "demo-01",
+        "patient",
+    ]
+    names += [
+        "TCGA-05-4244",
+        "TCGA-05-42445",
+        "TCGA-05-4245",
+        "TCGA",
+        "GTEX-1117F",
+        "GTEX-1117G",
+        "C3L-00104",
+        "C3N-00104",
+    ]
+    assert len({person(n) for n in names}) == len(names)
+
+
+def test_a_form_is_its_own_form_and_plain_names_are_theirs() -> None:
+    every = [n for names in ONE for n in names] + ["x", "7", "0", "00", "007", "a_b-c", "Z9", "p7", "tcga", "s12"]
+    for name in every:
+        assert person(person(name)) == person(name)
+    plain = pc.match_substring_regex(pa.array(every), f"^{PLAIN}$").to_pylist()
+    assert all(person(n) == n for n, p in zip(every, plain, strict=True) if p)
+    assert any(plain)
+    assert not all(plain)
+
+
+def test_doubled_ids_are_found_in_another_data_set_but_are_another_name_in_a_join() -> None:
+    assert person("1001_1001") != person("1001")
+    assert set(person_forms("1001_1001")) & set(person_forms("p1001"))
+    assert not set(person_forms("1_1001")) & set(person_forms("1001"))
+
+
+def test_other_names() -> None:
+    assert sample("a/b/IMG_1.PNG") == sample("img_1") == sample("c\\img_1.jpg")
+    assert study("s50414267") == study("50414267.0") == study(" 50414267")
+    assert barcode("TCGA.05.4244.01A") == barcode("TCGA_05_4244_19960909") == "TCGA-05-4244"
+    assert barcode("GTEX-1117F") is None
+    same = [
+        ("1", "01", "chr1", "Chr1", "CHR01", "1.0", b"1"),
+        ("X", "23", "chrX", "0X"),
+        ("Y", "24"),
+        ("XY", "25", "PAR1"),
+    ]
+    for codes in [*same, ("MT", "26", "M", "chrM", "0M")]:
+        assert {chromosome(c) for c in codes} == {codes[0]}
+    assert [chromosome(c) for c in ("0", "", "chrUn_KI270302v1", "22")] == ["0", "", "UN_KI270302V1", "22"]
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines() -> None:
+    assert keyed([(2, "P1", "a"), (3, "P2", "b")], "t.csv") == {"1": "a", "2": "b"}
+    with pytest.raises(
+        DataError, match=r"2 people stand twice: 'P1' and '1.0' in lines 2 and 4, 'P2' in lines 3 and 5"
+    ):
+        keyed([(2, "P1", 0), (3, "P2", 0), (4, "1.0", 0), (5, "P2", 0)], "t.csv")
+
+
+def test_what_a_join_came_to() -> None:
+    ids = [f"{i}" for i in range(1, 11)]
+    assert join_lines("--x", ("a", ids), ("b", [f"p{i}" for i in ids]), "") == [
+        "--x: 10 of 10 of a joined 10 of 10 of b"
+    ]
+    (line,) = join_lines("--x", ("a", ids), ("b", ["1", "2", "Z"]), "")
+    assert "UNDER HALF" in line
+    assert "a has '3', b has 'Z'" in line
+    with pytest.raises(
+        DataError, match=r"--x: joined nobody: none of 10 of a is among the 1 of b \(a has '1', b has 'ukb'\)"
+    ):
+        join_lines("--x", ("a", ids), ("b", ["ukb"]), "mend")
+
+
+def entry(number: int, patient: str, split: str | None = None) -> Entry:
+    return Entry(f"line {number}", f"s{number}", patient, split=split, texts={"report": "words"})
+
+
+def test_a_manifest_gives_each_person_one_name_and_says_so() -> None:
+    names = ["p1", "1", "1.0", "2", "P3"]
+    made, notes = one_name_each(Manifest([entry(i, n) for i, n in enumerate(names)], {}))
+    assert [e.patient for e in made.entries] == ["p1", "p1", "p1", "2", "P3"]
+    assert len(notes) == 1
+    assert "1 patients are written in several ways" in notes[0]
+    assert "'1' = 'p1'" in notes[0]
+    assert one_name_each(Manifest([entry(0, "a"), entry(1, "b")], {}))[1] == []
+    (problem,) = entry_problems([entry(0, "p1", "train"), entry(1, "01", "test")])
+    assert "patient '01' is in test here and in train as 'p1' in line 0" in str(problem)
+
+
+def test_splits_keep_spellings_together(tmp_path: Path) -> None:
+    """A data set whose people are written in two ways each: refused where they are torn, and mended by `split`."""
+    folder = sources(tmp_path / "in", count=20).pack(tmp_path / "out")
+    table = folder / "splits.csv"
+    lines = table.read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    rows = [
+        f"{s},{('p' if i % 2 else '0') + str(i // 2)},{('train', 'test')[i % 2]}" for i, (s, _, _) in enumerate(cells)
+    ]
+    table.write_text("\n".join([lines[0], *rows]) + "\n")
+    info = load_info(folder)
+    from shards.format import save_info
+
+    save_info(folder, info.model_copy(update={"files": hash_files(folder), "splits": {"train": 10, "test": 10}}))
+    with pytest.raises(
+        DataError, match=r"10 patients stand in two splits .*; 10 names are another spelling of one before"
+    ):
+        _ = Dataset.open(folder).patients
+    problems = [p for p in lint(folder).problems if "is in" in p.what]
+    assert len(problems) == 10
+    assert "patient '00 = p0' is in test and train" in str(problems[0])
+    assert resplit(folder, {"train": 0.5, "test": 0.5}).patients == 10
+    data = Dataset.open(folder)
+    assert len(set(data.patients)) == 10
+    assert len(np_unique(data)) == 10
+    split_of: dict[str, set[str]] = {}
+    for line in table.read_text().splitlines()[1:]:
+        _, patient, split = line.split(",")
+        split_of.setdefault(person(patient), set()).add(split)
+    assert all(len(s) == 1 for s in split_of.values())
+
+
+def np_unique(data: Dataset) -> set[int]:
+    return set(data.patient_codes.tolist())
+
+
+def test_leaks_name_every_spelling() -> None:
+    row = SampleRow("a", "p7", "train", {})
+    (found,) = leaks([row, replace(row, sample="b", patient="7.0", split="val"), replace(row, sample="c", patient="8")])
+    assert found.what == "patient 'p7 = 7.0' is in train and val"
+
+
+def test_column_and_folder(tmp_path: Path) -> None:
+    folders, lines = ["p1", "p1", "p2", ""], ["a", "b", "c", "d"]
+    assert reconciled(["1", "", "nan", "9"], folders, None, lines, tmp_path) == ["p1", "p1", "p2", "9"]
+    with pytest.raises(DataError, match=r"1 of 2 lines name another patient than .* \(c: '5', folder 'p2'\)"):
+        reconciled(["1.0", "", "5", "9"], folders, None, lines, tmp_path)
+    assert reconciled(["anna", "", "ben", "cy"], folders, "who", lines, tmp_path) == ["anna", "anna", "ben", "cy"]
+    with pytest.raises(DataError, match="1 folders of one patient have images of several"):
+        reconciled(["anna", "ben", "cy", ""], folders, "who", lines, tmp_path)
+    with pytest.raises(DataError, match="1 lines without a patient"):
+        reconciled(["anna", "", "", ""], folders, "who", lines, tmp_path)
