@@ -18,11 +18,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 from shards.errors import DataError, Problem
 
-T = TypeVar("T")
 SHOWN = 3
 
 # The first parts name the person: TCGA's case (https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/), TARGET's USI, GTEx's
@@ -135,25 +133,6 @@ def merged_note(spelling: Mapping[str, str]) -> list[str]:
         f"{people} patients are written in several ways and count as one each ({_few(pairs)}): "
         "give people who are different names that differ in more than blanks, case, zeros or 'p'"
     ]
-
-
-def keyed(rows: Iterable[tuple[int, str, T]], where: object, what: str = "people", form=person) -> dict[str, T]:
-    """{form of the key: value} of a table's lines (number, key, value).
-
-    Raises:
-        DataError: keys that stand twice, in whatever spelling: with both lines.
-    """
-    found: dict[str, tuple[int, str, T]] = {}
-    twice: list[str] = []
-    for line, key, value in rows:
-        old = found.setdefault(form(key), (line, key, value))
-        if old[0] != line:
-            same = f"'{key}'" if old[1] == key else f"'{old[1]}' and '{key}'"
-            twice.append(f"{same} in lines {old[0]} and {line}")
-    if twice:
-        fix = "keep one line of each, or give people who are different names that differ in more than blanks, case or zeros"
-        raise DataError(Problem(f"{len(twice)} {what} stand twice: {_few(twice)}", str(where), fix))
-    return {key: value for key, (_, _, value) in found.items()}
 
 
 def join_lines(

@@ -17,7 +17,6 @@ from shards.identity import (
     barcode,
     chromosome,
     join_lines,
-    keyed,
     person,
     person_forms,
     sample,
@@ -109,14 +108,6 @@ def test_other_names() -> None:
     for codes in [*same, ("MT", "26", "M", "chrM", "0M")]:
         assert {chromosome(c) for c in codes} == {codes[0]}
     assert [chromosome(c) for c in ("0", "", "chrUn_KI270302v1", "22")] == ["0", "", "UN_KI270302V1", "22"]
-
-
-def test_a_key_that_stands_twice_is_refused_with_both_lines() -> None:
-    assert keyed([(2, "P1", "a"), (3, "P2", "b")], "t.csv") == {"1": "a", "2": "b"}
-    with pytest.raises(
-        DataError, match=r"2 people stand twice: 'P1' and '1.0' in lines 2 and 4, 'P2' in lines 3 and 5"
-    ):
-        keyed([(2, "P1", 0), (3, "P2", 0), (4, "1.0", 0), (5, "P2", 0)], "t.csv")
 
 
 def test_what_a_join_came_to() -> None:
