@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 BERT = "bert_encoder.model.bert"
 HEAD = "bert_encoder.model.cls.predictions"
-# Hugging Face keeps 0, 1, 2, ... as a buffer in some versions.
-NO_WEIGHTS = (f"{BERT}.embeddings.position_ids",)
+# Hugging Face keeps 0, 1, 2, ... as a buffer in some versions; the pooler is built and never used.
+NO_WEIGHTS = (f"{BERT}.embeddings.position_ids", f"{BERT}.pooler.dense.weight", f"{BERT}.pooler.dense.bias")
 SHOWN = 12
 
 
@@ -51,8 +51,8 @@ def _report_names(report: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield f"{HEAD}.bias", report.out_bias_V  # type: ignore[misc]
     yield from _pair(f"{HEAD}.transform.dense", report.transform)  # type: ignore[arg-type]
     yield from _pair(f"{HEAD}.transform.LayerNorm", report.transform_norm)  # type: ignore[arg-type]
-    # Tied: the same tensors under two names.
-    yield f"{HEAD}.decoder.weight", report.word_VC  # type: ignore[misc]
+    # Tied: the same tensors under two names. The published code as it runs has untied the weight, not the bias.
+    yield f"{HEAD}.decoder.weight", report.word_VC if report.out_VC is None else report.out_VC  # type: ignore[misc]
     yield f"{HEAD}.decoder.bias", report.out_bias_V  # type: ignore[misc]
 
 
@@ -80,21 +80,27 @@ def load_published(method: MrmRecord, path: str) -> Loaded:
         MethodError: not readable, or a list of all that did not match: missing, unknown, of another shape, or tied
             tensors that differ.
     """
-    state = {n: v for n, v in read_weights(path).items() if n not in NO_WEIGHTS}
+    found = read_weights(path)
+    state = {n: v for n, v in found.items() if n not in NO_WEIGHTS}
     views = published_views(method)
     problems = _mismatches(path, state, views)
-    for name, tied in (
-        (f"{HEAD}.decoder.weight", f"{BERT}.embeddings.word_embeddings.weight"),
-        (f"{HEAD}.decoder.bias", f"{HEAD}.bias"),
+    for name, tied, remedy in (
+        (
+            f"{HEAD}.decoder.weight",
+            f"{BERT}.embeddings.word_embeddings.weight",
+            "; set method.tie=false, as it was trained",
+        ),
+        (f"{HEAD}.decoder.bias", f"{HEAD}.bias", ""),
     ):
-        if name in state and tied in state and not torch.equal(state[name], state[tied]):
-            problems.append(f"{path}: {name} differs from {tied}, which it is tied to")
+        untied = name.endswith("weight") and not method.options.tie
+        if not untied and name in state and tied in state and not torch.equal(state[name], state[tied]):
+            problems.append(f"{path}: {name} differs from {tied}, which it is tied to{remedy}")
     if problems:
         raise MethodError(problems)
     with torch.no_grad():
         for name, view in views.items():
             view.copy_(state[name])
-    return Loaded(path, tuple(views), ())
+    return Loaded(path, tuple(views), tuple(n for n in found if n in NO_WEIGHTS))
 
 
 def _mismatches(path: str, state: dict[str, Tensor], views: dict[str, Tensor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Loaded:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`), unwrapped from a checkpoint's `model`.
 
-    PyTorch files are read with `weights_only`: nothing in them is executed.
+    PyTorch files are read with `weights_only`: nothing in them is executed. Of classes, `argparse.Namespace` alone may stand in one.
 
     Raises:
         MethodError: no such file, not readable, or no tensors in it.
@@ -44,7 +45,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts keep their arguments beside the weights: a bag of values, whose class runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise MethodError(
             [

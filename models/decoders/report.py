@@ -16,7 +16,7 @@ from models.layers.checkpointing import checkpointed
 from models.text import MASK, PAD
 
 EPS = 1e-12  # of BERT's layer norms
-InitText = Literal["normal", "xavier_tied"]
+InitText = Literal["normal", "xavier", "xavier_tied"]
 
 
 class PostNormBlock(nn.Module):
@@ -46,11 +46,13 @@ class PostNormBlock(nn.Module):
 class ReportDecoder(nn.Module):
     """Ids with hidden places, and one vector of the radiograph -> scores of the words at chosen places, [T, V].
 
-    Every use of the word matrix (look-up and tied output) lies in this module's forward, where sharded weights are whole.
+    Every use of the word matrix (look-up and, where tied, output) lies in this module's forward, where sharded weights are whole.
 
     Args:
         positions: learned, or fixed 1-D sine-cosine (the paper's text says fixed, its appendix and code learned).
-        init: `normal` N(0, 0.02); `xavier_tied` Xavier-uniform in all matrices and, by tying, in the word matrix.
+        init: `normal` N(0, 0.02); `xavier` Xavier-uniform in all linear layers, an output matrix of its own among them, the look-up
+            N(0, 0.02); `xavier_tied` Xavier-uniform in the look-up too.
+        tie: whether words are scored by the matrix that they are looked up in (BERT), or by one of its own.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class ReportDecoder(nn.Module):
         dropout: float,
         positions: Literal["learned", "sincos"],
         init: InitText,
+        tie: bool = True,
     ):
         super().__init__()
         self.word_VC = nn.Parameter(torch.empty(vocabulary, dim))
+        self.out_VC = None if tie else nn.Parameter(torch.empty(vocabulary, dim))
         self.segment_2C = nn.Parameter(torch.empty(2, dim))
         self.out_bias_V = nn.Parameter(torch.zeros(vocabulary))
         if positions == "learned":
@@ -91,7 +95,9 @@ class ReportDecoder(nn.Module):
             nn.init.zeros_(m.bias)
             # BERT's query, key and value are three matrices, each with a fan of its own.
             for part in m.weight.data.chunk(3 if name.endswith("qkv") else 1):
-                nn.init.xavier_uniform_(part) if init == "xavier_tied" else nn.init.normal_(part, std=0.02)
+                nn.init.normal_(part, std=0.02) if init == "normal" else nn.init.xavier_uniform_(part)
+        if self.out_VC is not None:
+            nn.init.normal_(self.out_VC, std=0.02) if init == "normal" else nn.init.xavier_uniform_(self.out_VC)
         if init == "xavier_tied":
             nn.init.xavier_uniform_(self.word_VC)
 
@@ -114,7 +120,8 @@ class ReportDecoder(nn.Module):
             x_BLC = block(x_BLC, real_BL)
         x_TC = x_BLC.flatten(0, 1) if at_BL is None else x_BLC[at_BL]
         x_TC = self.transform_norm(F.gelu(self.transform(x_TC)))
-        return F.linear(x_TC, self.word_VC, self.out_bias_V), context_BC
+        scoring_VC = self.word_VC if self.out_VC is None else self.out_VC
+        return F.linear(x_TC, scoring_VC, self.out_bias_V), context_BC
 
 
 def _mean(x_BLC: Tensor, at_BL: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from models.weights import Loaded, load_strict, read_weights
 
 EPS = 1e-6
 # What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.
-NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.")
+NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.", "bert_mlp.", "bert_encoder.")
 # The table of relative positions under timm's name; it takes no weight decay.
 RELATIVE = "relative_position_bias_table"
 

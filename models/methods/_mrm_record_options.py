@@ -20,7 +20,8 @@ PUBLISHED = {
     "fuse": "gap",
     "fuse_to": "all",
     "report_positions": "learned",
-    "init_text": "xavier_tied",
+    "init_text": "xavier",
+    "tie": False,
 }
 
 
@@ -98,7 +99,9 @@ class MrmRecordOptions(Options):
     report_positions: Literal["learned", "sincos"] = "learned"
     """Positions of words: learned (appendix A.2 and code) or fixed (section 3.1)."""
     init_text: InitText = "normal"
-    """First weights of the report decoder: N(0, 0.02), or Xavier-uniform even in the word matrix (the published code)."""
+    """First weights of the report decoder: N(0, 0.02); Xavier-uniform in all linear layers (the published code); or in the look-up too."""
+    tie: bool = True
+    """Score words by the matrix that they are looked up in; false: by one of its own (the published code as it runs)."""
     fuse: Literal["gap", "gmp"] = "gap"
     """The radiograph in the report decoder: mean of the visible patches, or their maximum (Table 5a)."""
     fuse_to: Literal["all", "unmasked"] = "all"

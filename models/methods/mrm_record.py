@@ -88,6 +88,7 @@ class MrmRecord(Method):
             o.report_dropout,
             o.report_positions,
             o.init_text,
+            o.tie,
         )
         self.fuse = nn.Linear(o.dim, o.report_dim)
         nn.init.xavier_uniform_(self.fuse.weight)
@@ -142,14 +143,14 @@ class MrmRecord(Method):
         return Sample(arrays, present)
 
     def _read_report(self, record: Record, rng: np.random.Generator, arrays: dict[str, np.ndarray]) -> bool:
-        """Ids, hidden places and length of the report; False where it is absent or holds no word."""
+        """Ids, hidden places and length of the report; False where it is absent, or holds no word (the published code counts that one)."""
         o = self.options
         text = record.read("report") if record.has("report") else ""
         ids_L, count = self.tokenizer.encode(text, o.report_length)
         arrays["report"] = ids_L
         arrays["hidden"] = draw_report_mask(ids_L, self.tokenizer.continues_V, o.mlm_ratio, o.mlm_mask, rng)
         arrays["words"] = np.int32(count)  # type: ignore[assignment]
-        return count > 0
+        return count > 0 or (o.conventions == "published" and record.has("report"))
 
     # -------------------------------------------------------------------------------------------------------- forward
 

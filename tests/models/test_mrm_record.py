@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import math
 
 import numpy as np
@@ -239,8 +241,27 @@ def test_published_weights_that_do_not_match_are_listed(tmp_path):
     with pytest.raises(MethodError) as e:
         load_published(method, str(tmp_path / "MRM.pth"))
     text = str(e.value)
-    for part in ("lacks 1 tensors: blocks.0.norm1.weight", "pooler.dense.weight", "bert_mlp.bias is (3,)", "tied"):
+    for part in (
+        "lacks 1 tensors: blocks.0.norm1.weight",
+        "pooler.dense.weight",
+        "bert_mlp.bias is (3,)",
+        "method.tie=false",
+    ):
         assert part in text
+
+
+def test_no_class_but_a_bag_of_arguments_may_stand_in_a_file(tmp_path):
+    torch.save({"model": published_state(made()[0]), "when": datetime.date(2026, 1, 1)}, tmp_path / "MRM.pth")
+    with pytest.raises(MethodError, match="not a readable weights file"):
+        build("mrm_record", init="published", init_file=str(tmp_path / "MRM.pth"))
+
+
+def test_the_image_side_of_a_published_file_starts_an_encoder(tmp_path):
+    method, _ = made()
+    torch.save({"model": published_state(method), "args": argparse.Namespace(lr=1.0)}, tmp_path / "MRM.pth")
+    started = build("mrm_record", seed=1, init="mae_in1k", init_file=str(tmp_path / "MRM.pth"))
+    assert all(torch.equal(v, started.encoder.state_dict()[n]) for n, v in method.encoder.state_dict().items())
+    assert any(n.startswith("bert_encoder.") for n in started.loaded.skipped)
 
 
 def test_start_from_mae(tmp_path):
@@ -260,6 +281,10 @@ def test_start_from_mae(tmp_path):
 
 def test_xavier_reaches_the_word_matrix_only_when_tied():
     normal, tied = (build("mrm_record", init_text=k).report.word_VC for k in ("normal", "xavier_tied"))
+    untied = build("mrm_record", init_text="xavier", tie=False).report
+    assert untied.out_VC.abs().max() <= math.sqrt(6 / sum(tied.shape)) < 10 * untied.out_VC.std()
+    assert abs(untied.word_VC[1:].std().item() - 0.02) < 0.002
+    assert not untied.word_VC[PAD].any()
     bound = math.sqrt(6 / sum(tied.shape))
     assert tied.abs().max() <= bound < 10 * tied.std()
     assert abs(normal[1:].std().item() - 0.02) < 0.002

@@ -5,6 +5,7 @@ Shape letters: B samples, N patches, M masked ones, P values of a patch, L repor
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import pytest
@@ -30,6 +31,8 @@ def made(n: int = 6, missing=None, **options):
 
 
 # ------------------------------------------------------------------------------- the published losses, literally
+
+LITERAL = {"target": "norm_patch", "image_weight": 1.0}  # where the demo recipe differs
 
 
 class PublishedBert(nn.Module):
@@ -126,22 +129,69 @@ def published_losses(s, o, image_448, noise, ids, masked_ids):
     return loss_image, loss_report
 
 
-def test_both_losses_are_the_published_codes():
-    method, data = made(conventions="published", target="norm_patch", image_weight=1.0)
+def shaken(method):
+    """Biases and norms start at 0 and 1: nothing may hide there."""
     torch.manual_seed(3)
     with torch.no_grad():
-        for p in method.parameters():  # biases and norms start at 0 and 1: nothing may hide there
+        for p in method.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    o, state = method.options, published_state(method)
+    return method
+
+
+def expected(o, state, data):
+    """The published code's losses on a batch, from weights under its names."""
     grey_B1HW = data["image"].permute(0, 3, 1, 2).float() / 255
     image = ((grey_B1HW - o.pixel_mean) / o.pixel_std).repeat(1, 3, 1, 1)
     ids = data["report"].long()
-    masked_ids = torch.where(data["hidden"], MASK, ids)
-    image_loss, report_loss = published_losses(state, o, image, data["noise"], ids, masked_ids)
+    return published_losses(state, o, image, data["noise"], ids, torch.where(data["hidden"], MASK, ids))
+
+
+def test_both_losses_are_the_published_codes():
+    method, data = made(conventions="published", **LITERAL)
+    shaken(method)
+    o, state = method.options, published_state(method)
+    look_up, output = (
+        state[f"bert_encoder.model.{n}.weight"] for n in ("bert.embeddings.word_embeddings", "cls.predictions.decoder")
+    )
+    assert not torch.equal(look_up, output), "the running published code scores words by a matrix of its own"
+    image_loss, report_loss = expected(o, state, data)
     out = method(data)
     torch.testing.assert_close(out.losses["image"], image_loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(out.losses["report"], report_loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(out.total, image_loss + report_loss)
+
+
+@pytest.mark.parametrize("conventions", ["published", "recommended"])
+def test_a_file_as_the_published_code_writes_it_gives_its_losses(conventions, tmp_path):
+    """Model, optimiser, epoch and the arguments as a namespace; with BERT's unused pooler and its counter of positions."""
+    theirs = shaken(made(conventions="published", **LITERAL)[0])
+    state, bert = published_state(theirs), "bert_encoder.model.bert"
+    width = theirs.options.report_dim
+    unused = {
+        f"{bert}.pooler.dense.weight": torch.randn(width, width),
+        f"{bert}.pooler.dense.bias": torch.randn(width),
+        f"{bert}.embeddings.position_ids": torch.arange(theirs.options.report_length)[None],
+    }
+    file = tmp_path / "MRM.pth"
+    content = {"model": state | unused, "optimizer": {"state": {}}, "epoch": 199, "scaler": {"scale": 1.0}}
+    torch.save(content | {"args": argparse.Namespace(model="mrm", lr=1.5e-4, output_dir=None)}, file)
+    all_places = {"tie": False, "mlm_loss_on": "all"} if conventions == "recommended" else {}
+    method, data = made(init="published", init_file=str(file), conventions=conventions, **LITERAL, **all_places)
+    assert set(method.loaded.skipped) == set(unused)
+    image_loss, report_loss = expected(method.options, state, data)
+    out = method(data)
+    torch.testing.assert_close(out.losses["image"], image_loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(out.losses["report"], report_loss, rtol=1e-5, atol=1e-6)
+
+
+def test_a_report_without_words_counts_in_the_published_convention_alone():
+    mute = records(6)
+    mute[2].fields = mute[2].fields | {"report": " "}
+    for conventions, counted in (("published", 6), ("recommended", 5)):
+        method = build("mrm_record", conventions=conventions, **LITERAL)
+        method.enter("pretrain")
+        data = batch(method.eval(), mute)
+        assert int(data.present["report"].sum()) == counted
 
 
 def test_published_conventions_are_set_together_and_not_contradicted():
