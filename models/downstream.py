@@ -36,13 +36,21 @@ FROZEN = "frozen"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`."""
+    """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`.
+
+    Multilabel with three outputs a class: no, yes, uncertain (target 2), as U-MultiClass of Irvin et al. 2019 (CheXpert), section 3.
+    """
 
     kind: Kind
     outputs: int
     classes: tuple[str, ...]
     mean_K: tuple[float, ...] | None = None
     std_K: tuple[float, ...] | None = None
+
+    @property
+    def third(self) -> bool:
+        """Whether uncertain is an answer of its own."""
+        return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -258,6 +266,8 @@ class Downstream(Method):
             return losses.multiclass(logits, target_BT[:, 0], weight_B)
         if kind == "ordinal":
             return losses.ordinal(logits, target_BT[:, 0], weight_B)
+        if self.question.third:
+            return losses.answers(logits.unflatten(1, (-1, 3)), target_BT, weight_B)
         return losses.bce(logits, target_BT, weight_B)
 
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -276,6 +286,10 @@ class Downstream(Method):
             return x * self.std_K.float() + self.mean_K.float()
         if kind == "survival":
             return x[:, 0]
+        if self.question.third:
+            # P(yes) among yes and no alone, as published: what is uncertain is no answer when measured.
+            x_BK3 = x.unflatten(1, (-1, 3))
+            return (x_BK3[..., 1] - x_BK3[..., 0]).sigmoid()
         return x[:, 0].sigmoid() if kind == "binary" else x.sigmoid()
 
     def encode(self, batch: Batch) -> Encoded:

@@ -32,6 +32,13 @@ def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduc
     return _reduced(each_BK, known_BK * weight_B.float()[:, None], reduction)
 
 
+def answers(logits_BK3: Tensor, target_BK: Tensor, weight_B: Tensor) -> Tensor:
+    """Cross-entropy of K labels with three answers each (0 no, 1 yes, 2 uncertain), mean over all known entries."""
+    known_BK, target_BK = _known(logits_BK3[..., 0], target_BK)
+    each_BK = F.cross_entropy(logits_BK3.float().movedim(2, 1), target_BK.long(), reduction="none")
+    return _reduced(each_BK, known_BK * weight_B.float()[:, None], "mean")
+
+
 def multiclass(logits_BK: Tensor, class_B: Tensor, weight_B: Tensor) -> Tensor:
     """Cross-entropy over K classes."""
     return losses.cross_entropy(logits_BK, _codes(class_B, logits_BK.shape[1]), weight_B)

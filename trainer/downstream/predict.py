@@ -96,6 +96,8 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
             if q.kind in ("multilabel", "survival") or (q.outputs > 1 and q.kind == "regression")
             else value_NT[:, 0]
         )
+    if q.kind == "multilabel":
+        target = np.where(target > 1, np.nan, target)  # an uncertain answer is none to be right or wrong about
     scale = q.std_K
     if targets.own is not None:
         assert q.mean_K is not None

@@ -89,7 +89,11 @@ def write_result(
         "predictions": names,
         "examples": [_keep_example(out, e, i) for i, e in enumerate(examples)],
         "reference": [r.model_dump() for r in task.reference],
-        "question": {"classes": list(predictions[0].classes), "labels": list(task.labels)},
+        "question": {
+            "classes": list(predictions[0].classes),
+            "labels": list(task.labels),
+            "positive": predictions[0].classes[1] if task.kind == "binary" and predictions[0].classes else None,
+        },
     }
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from models.downstream import STAGE
 from shards.reader import Dataset
+from trainer.downstream import said
 from trainer.downstream.assemble import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.frozen import frozen_predictions
@@ -78,8 +79,8 @@ def _claim(folder: RunFolder, setting: Setting) -> None:
 def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     task = setting.task
-    if setting.first_line:
-        runtime.say(setting.first_line)
+    for line in filter(None, (setting.first_line, *setting.meaning)):
+        runtime.say(line)
     if setting.new:
         runtime.say(f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ...")
     for why, n in setting.targets.left_out.items():
@@ -94,6 +95,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "inputs": list(setting.fields),
         "leak": setting.leak.plain(),
         "first_line": setting.first_line,
+        "meaning": setting.meaning,
         "standardise": task.standardise,
         "seeds": list(task.protocol.seeds),
         "n": _counts(setting, measured.train),
@@ -102,6 +104,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "code_tree": tree_hash(),
         "code_accepted": sorted(measured.code - {hashes["code"]}),
         "left_out": dict(setting.targets.left_out),
+        "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
     }
     result: dict[str, Any] = {}
     # Trainings tell their own time, whichever processes spent it; the rest was spent in this one.

@@ -11,6 +11,7 @@ import numpy as np
 from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
 from trainer.data import demo_folder, schema_of, shard_cache
+from trainer.downstream import said
 from trainer.downstream.code import code_hash
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
@@ -54,6 +55,11 @@ class Setting:
             "to be set beside ContIG's alone"
         )
         return "; ".join([*[own] * (self.task.standardise == "each_split"), *filter(None, [self.leak.first_line])])
+
+    @property
+    def meaning(self) -> list[str]:
+        """Which words of the labels mean what, and how many there are in each split."""
+        return said.lines(self.task, self.targets, self.splits)
 
     @property
     def finetunes(self) -> bool:

@@ -5,18 +5,17 @@ Shape letters: N samples of the data set, T numbers of a target, K classes or ou
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from models.downstream import Question
 from shards.reader import Dataset
+from trainer.downstream.answers import SHOWN, answers
+from trainer.downstream.meaning import Understood
 from trainer.downstream.task import Task
 from trainer.errors import UserError
-
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Targets:
     """What else was decided about samples, for a person."""
     own: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and deviation of the split that is looked at, where it is standardised by itself."""
+    understood: Understood = field(default_factory=Understood)
+    """Which words were taken for what."""
 
     def of(self, index: int) -> np.ndarray:
         return self.value_NT[index]
@@ -58,8 +59,8 @@ def read_targets(task: Task, data: Dataset, fields: tuple[str, ...]) -> Targets:
     ]
     if problems:
         raise UserError(problems)
-    question, value_NT = _KINDS[task.kind](task, data)
-    return _with_asked(task, data, question, value_NT, fields)
+    question, value_NT, understood = answers(task, data)
+    return replace(_with_asked(task, data, question, value_NT, fields), understood=understood)
 
 
 def _with_asked(
@@ -103,160 +104,6 @@ def _with_masks(task: Task, data: Dataset, left_out: dict[str, int], notes: list
     whole_N: np.ndarray = np.asarray(has_NF.all(1))
     left_out[f"no {' or '.join(fields)}"] = int((~whole_N).sum())
     return whole_N
-
-
-# ------------------------------------------------------------------------------------------------------------------ kinds
-
-
-def _words(data: Dataset, name: str) -> np.ndarray:
-    """A label as words [N], "" where missing; numbers that are whole are written so."""
-    info, values = data.info.labels[name], data.label_values[name]
-    if info.kind == "class":
-        return np.array([info.classes[v] if v >= 0 else "" for v in values.tolist()], dtype=object)
-    return np.array(["" if np.isnan(v) else f"{v:g}" for v in values.tolist()], dtype=object)
-
-
-def _grouped(task: Task, data: Dataset, name: str, names: tuple[str, ...], groups: dict[str, str]) -> np.ndarray:
-    """Class codes [N] as float, NaN for missing or left out."""
-    words_N = _words(data, name)
-    known = set(groups) | set(task.leave_out) | {""}
-    if strange := sorted(set(words_N.tolist()) - known):
-        lines = []
-        for value in strange[:SHOWN]:
-            at = np.flatnonzero(words_N == value)
-            keys = ", ".join(data.keys_of(at[:SHOWN]))
-            lines.append(
-                f"{data.path / 'labels.csv'}: label '{name}' is '{value}' in {len(at)} samples (row {int(at[0]) + 2}: {keys}"
-                f"{', ...' if len(at) > SHOWN else ''}), which task {task.name} does not know ({', '.join(sorted(groups))}); "
-                f"mend the label, name the value in `classes`, or leave these samples out (leave_out: ['{value}'])"
-            )
-        if len(strange) > SHOWN:
-            lines.append(f"and {len(strange) - SHOWN} more values")
-        raise UserError(lines)
-    code = {value: float(names.index(group)) for value, group in groups.items() if value not in task.leave_out}
-    return np.array([code.get(w, np.nan) for w in words_N.tolist()])
-
-
-def _classes(task: Task, data: Dataset, name: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Class names in order, and {value of the label: class}."""
-    info = data.info.labels[name]
-    if isinstance(task.classes, dict):
-        twice = [v for v in set().union(*task.classes.values()) if sum(v in g for g in task.classes.values()) > 1]
-        if twice:
-            raise UserError(f"task {task.name}: {', '.join(sorted(twice))} stands in several of `classes`")
-        return tuple(task.classes), {v: c for c, values in task.classes.items() for v in values}
-    if task.classes is not None:
-        return task.classes, {c: c for c in task.classes}
-    if info.kind == "class":
-        names = tuple(c for c in info.classes if c not in task.leave_out)
-        return names, {c: c for c in names}
-    if task.kind == "ordinal" and task.grades:
-        names = tuple(str(g) for g in range(task.grades))
-        return names, {c: c for c in names}
-    if task.kind == "binary":
-        return ("0", "1"), {"0": "0", "1": "1"}
-    what = "`grades` (0 to grades - 1) or `classes` in order" if task.kind == "ordinal" else "`classes`"
-    raise UserError(f"label '{name}' of {data.path} is a number: task {task.name} needs {what}")
-
-
-def _of_classes(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    name = task.labels[0]
-    names, groups = _classes(task, data, name)
-    if task.kind == "ordinal" and task.classes is None and data.info.labels[name].kind == "class":
-        raise UserError(
-            f"task {task.name}: the classes of '{name}' ({', '.join(names)}) have no order by themselves; list them in `classes` "
-            "from the lowest grade"
-        )
-    if task.kind == "binary":
-        positive = task.positive or names[-1]
-        if len(names) != 2 or positive not in names:
-            raise UserError(
-                f"task {task.name} is binary, label '{name}' has {len(names)} classes ({', '.join(names)}); "
-                "group them with `classes: {name: [values], name: [values]}`, and let `positive` be one of the two"
-            )
-        names = (next(n for n in names if n != positive), positive)
-    if len(names) < 2:
-        raise UserError(f"task {task.name}: label '{name}' of {data.path} has one class only ({', '.join(names)})")
-    code_N = _grouped(task, data, name, names, groups)
-    K = 1 if task.kind == "binary" else len(names)
-    return Question(task.kind, K, names), code_N[:, None]
-
-
-def _multilabel(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    columns = []
-    for name in task.labels:
-        info = data.info.labels[name]
-        names = info.classes if info.kind == "class" else ("0", "1")
-        if len(names) != 2:
-            raise UserError(
-                f"task {task.name}: label '{name}' of {data.path} has {len(names)} classes, multilabel needs two"
-            )
-        columns.append(_grouped(task, data, name, tuple(names), {c: c for c in names}))
-    return Question("multilabel", len(columns), task.labels), np.stack(columns, 1)
-
-
-def _numbers(task: Task, data: Dataset, name: str) -> np.ndarray:
-    if data.info.labels[name].kind != "number":
-        raise UserError(f"label '{name}' of {data.path} is a class; task {task.name} ({task.kind}) needs a number")
-    value_N = data.label_values[name].astype(np.float64)
-    for at, what in ((np.flatnonzero(np.isinf(value_N)), "infinite"), (_written_nan(data, name, value_N), "NaN")):
-        if len(at):
-            raise UserError(
-                f"{data.path / 'labels.csv'}: label '{name}' is {what} in {len(at)} samples (row {int(at[0]) + 2}: "
-                f"{', '.join(data.keys_of(at[:SHOWN]))}); mend it, or leave the cell empty where the value is not known"
-            )
-    return value_N
-
-
-def _written_nan(data: Dataset, name: str, value_N: np.ndarray) -> np.ndarray:
-    """Samples whose cell says NaN. An empty cell is a value that is not known; NaN is a computation that went wrong."""
-    if not np.isnan(value_N).any():
-        return np.empty(0, np.int64)
-    with open(data.path / "labels.csv", encoding="utf-8", newline="") as file:
-        return np.array(
-            [i for i, row in enumerate(csv.DictReader(file)) if row[name] and np.isnan(value_N[i])], np.int64
-        )
-
-
-def _regression(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    value_NT = np.stack([_numbers(task, data, n) for n in task.labels], 1)
-    return Question("regression", value_NT.shape[1], task.labels), value_NT
-
-
-def _survival(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    assert task.time
-    assert task.event
-    time_N = _numbers(task, data, task.time)
-    info = data.info.labels[task.event]
-    names = tuple(info.classes) if info.kind == "class" else ("0", "1")
-    if len(names) != 2:
-        raise UserError(f"label '{task.event}' of {data.path} has {len(names)} classes; an event was seen, or not")
-    event_N = _grouped(task, data, task.event, names, {c: c for c in names})
-    if task.censored:
-        event_N = 1 - event_N
-    if (bad := time_N < 0).any():
-        at = np.flatnonzero(bad)
-        raise UserError(
-            f"{data.path / 'labels.csv'}: label '{task.time}' is negative in {len(at)} samples (row {int(at[0]) + 2}: "
-            f"{', '.join(data.keys_of(at[:SHOWN]))}); mend it"
-        )
-    return Question("survival", 1, ()), np.stack([time_N, event_N], 1)
-
-
-def _segmentation(task: Task, data: Dataset) -> tuple[Question, np.ndarray]:
-    names = tuple(m.name for m in task.masks)
-    return Question("segmentation", len(names), names if len(names) > 1 else ()), np.zeros((len(data), 1))
-
-
-_KINDS = {
-    "binary": _of_classes,
-    "multiclass": _of_classes,
-    "ordinal": _of_classes,
-    "multilabel": _multilabel,
-    "regression": _regression,
-    "survival": _survival,
-    "segmentation": _segmentation,
-}
 
 
 # ------------------------------------------------------------------------------------------------------- fitted on training

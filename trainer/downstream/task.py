@@ -20,6 +20,7 @@ PROTOCOLS = TASKS.parent / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
 Head = Literal["linear", "mlp", "bag"]
+Uncertain = Literal["ignore", "ones", "zeros", "class"]
 Decoder = Literal["two_way", "upernet", "setr_pup", "linear"]
 
 
@@ -172,8 +173,11 @@ class Task(Section):
     time: str | None = None
     event: str | None = None
     """Survival: follow-up time (a number) and whether the event was seen."""
+    event_value: tuple[str, ...] = ()
+    """Survival: the values of `event` that are the event, all others are censored. Needed unless its words say so themselves (dead and
+    alive, deceased and living, event and censored, yes and no, true and false, 1 and 0)."""
     censored: bool = False
-    """Survival: `event` says 1 for censored, as some tables do."""
+    """Survival: `event` says 1 (or yes, true) for censored, as some tables do."""
     mask: str | tuple[str, ...] = "mask"
     """Segmentation: the mask's field; several are as many structures, independent of each other (`mask_disc` is called disc)."""
     mask_values: tuple[int, ...] | dict[str, tuple[int, ...]] = ()
@@ -186,8 +190,14 @@ class Task(Section):
     """Class names in order (ordinal: from the lowest grade), or {class: [values]} to group values. By default the label's own."""
     leave_out: tuple[str, ...] = ()
     """Values of the label whose samples take no part."""
-    positive: str | None = None
-    """Binary: the class that scores speak of; the last by default."""
+    positive: str | dict[str, str] | None = None
+    """Binary: the class that scores speak of; multilabel: the value that says yes, for all labels or {label: value}. Needed unless the
+    words say so themselves (yes and no, present and absent, 1 and 0, case and control, tumour and normal, X and non-X)."""
+    uncertain: Uncertain | dict[str, Uncertain] | None = None
+    """Multilabel: what an uncertain answer ('uncertain', -1) counts for, for all labels or {label: choice}: `ignore` is unknown, `ones`
+    present, `zeros` absent, `class` a third answer in training, unknown when measured. Needed where there are such answers."""
+    blank: Literal["unknown", "absent"] = "unknown"
+    """Multilabel: what an empty cell counts for. `absent` holds for samples of which some finding is known; others stay unknown."""
     grades: int | None = Field(None, ge=2)
     """Ordinal with a number label: grades 0 to grades - 1."""
     impute: Literal["none", "mean", "median"] = "none"
@@ -241,15 +251,19 @@ class Task(Section):
             values["protocol"] = {
                 k: [v] if k in several and isinstance(v, int | float) else v for k, v in protocol.items()
             }
-        for key in ("controls", "metrics", "leave_out", "mask_values"):
-            if isinstance(values.get(key), str | int):
+        for key in ("controls", "metrics", "leave_out", "event_value", "mask_values"):
+            if isinstance(values.get(key), str | int | float):
                 values[key] = [values[key]]
         if isinstance(by_name := values.get("mask_values"), Mapping):
             values["mask_values"] = {k: [v] if isinstance(v, int) else v for k, v in by_name.items()}
-        for key in ("classes", "leave_out"):
+        for key in ("classes", "leave_out", "event_value"):
             values[key] = _words(values[key]) if key in values else None
             if values[key] is None:
                 del values[key]
+        if isinstance(values.get("positive"), Mapping):
+            values["positive"] = {str(k): _word(v) for k, v in values["positive"].items()}
+        elif values.get("positive") is not None:
+            values["positive"] = _word(values["positive"])
         return values
 
     @model_validator(mode="after")
@@ -273,6 +287,10 @@ class Task(Section):
     def mask_fields(self) -> tuple[str, ...]:
         return (self.mask,) if isinstance(self.mask, str) else self.mask
 
+    def uncertain_of(self, label: str) -> Uncertain | None:
+        """What an uncertain answer of this label counts for; None where the task does not say."""
+        return self.uncertain.get(label) if isinstance(self.uncertain, dict) else self.uncertain
+
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels that the target is made of."""
@@ -291,7 +309,9 @@ def _words(value: Any) -> Any:
 
 
 def _word(value: Any) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return {True: "yes", False: "no"}[value]
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def find_task(name: str) -> Path:

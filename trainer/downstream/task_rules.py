@@ -21,6 +21,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
     if t.kind == "multilabel" and isinstance(t.label, str):
         out.append("label: multilabel needs a list of labels")
+    out += _meanings(t)
     if t.standardise == "each_split" and t.kind != "regression":
         out.append(f"standardise=each_split: a {t.kind} task has no numbers to standardise; leave it out")
     if t.protocol.epochs and t.protocol.steps and "epochs" in t.protocol.model_fields_set:
@@ -58,6 +59,39 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"mode: knn has no {t.kind} form; use linear")
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
+    return out
+
+
+def _meanings(t: Task) -> Sequence[str]:
+    """Keys that say what words mean, given to a kind that does not ask."""
+    asks = {
+        "event_value": ("survival",), "censored": ("survival",), "positive": ("binary", "multilabel"), "uncertain": ("multilabel",),
+        "blank": ("multilabel",), "grades": ("ordinal",), "classes": ("binary", "multiclass", "ordinal"),
+    }  # fmt: skip
+    out = [
+        f"{key}: a {t.kind} task does not ask that ({' and '.join(kinds)} do); leave it out"
+        for key, kinds in asks.items()
+        if getattr(t, key) != type(t).model_fields[key].get_default() and t.kind not in kinds
+    ]
+    if t.event_value and t.censored:
+        out.append("event_value, censored: each says which value is the event; give one of them")
+    if t.kind == "binary" and isinstance(t.positive, dict):
+        out.append("positive: a binary task has one positive class; write its name")
+    for key in ("positive", "uncertain"):
+        value = getattr(t, key)
+        if isinstance(value, dict) and (strange := sorted(set(value) - set(t.labels))):
+            out.append(f"{key}: {', '.join(strange)}: no label of the task ({', '.join(t.labels)})")
+    if t.mode == "linear" and "class" in (
+        t.uncertain,
+        *(t.uncertain.values() if isinstance(t.uncertain, dict) else ()),
+    ):
+        out.append("uncertain=class: a linear probe has no third answer; use ignore, ones or zeros, or mode finetune")
+    if t.kind == "multiclass" and t.classes is None and "kappa_quadratic" in (t.metric, *t.metrics):
+        out.append(
+            "kappa_quadratic: classes have no order by themselves; list them in `classes` from the lowest, or take kind ordinal"
+        )
+    if t.protocol.balance and t.kind not in ("binary", "multiclass", "ordinal"):
+        out.append(f"protocol.balance: equally many of each class; a {t.kind} task has no classes, leave it out")
     return out
 
 

@@ -1,0 +1,64 @@
+"""The values of a label as words, and words as codes.
+
+Shape letters: N samples of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from shards.reader import Dataset
+from trainer.downstream.task import Task
+from trainer.errors import UserError
+
+SHOWN = 5
+
+
+def words_of(data: Dataset, name: str) -> np.ndarray:
+    """A label as words [N], "" where missing; whole numbers are written so, others with all their digits."""
+    info, values = data.info.labels[name], data.label_values[name]
+    if info.kind == "class":
+        return np.array([info.classes[v] if v >= 0 else "" for v in values.tolist()], dtype=object)
+    return np.array([_word(v) for v in values.tolist()], dtype=object)
+
+
+def _word(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def values_of(data: Dataset, name: str) -> tuple[str, ...]:
+    """The words of a label, those that no sample has (any more) among them where the data set lists classes."""
+    info = data.info.labels[name]
+    if info.kind == "class":
+        return tuple(info.classes)
+    known = data.label_values[name]
+    return tuple(_word(v) for v in np.unique(known[~np.isnan(known)]).tolist())
+
+
+def coded(task: Task, data: Dataset, name: str, codes: Mapping[str, float]) -> np.ndarray:
+    """Codes of the values [N] as float, NaN for missing or left out.
+
+    Raises:
+        UserError: values that have no code, with their rows.
+    """
+    words_N = words_of(data, name)
+    known = set(codes) | set(task.leave_out) | {""}
+    if strange := sorted(set(words_N.tolist()) - known):
+        lines = []
+        for value in strange[:SHOWN]:
+            at = np.flatnonzero(words_N == value)
+            keys = ", ".join(data.keys_of(at[:SHOWN]))
+            lines.append(
+                f"{data.path / 'labels.csv'}: label '{name}' is '{value}' in {len(at)} samples (row {int(at[0]) + 2}: {keys}"
+                f"{', ...' if len(at) > SHOWN else ''}), which task {task.name} does not know ({', '.join(sorted(codes))}); "
+                f"mend the label, name the value in `classes`, or leave these samples out (leave_out: ['{value}'])"
+            )
+        if len(strange) > SHOWN:
+            lines.append(f"and {len(strange) - SHOWN} more values")
+        raise UserError(lines)
+    code = {value: c for value, c in codes.items() if value not in task.leave_out}
+    return np.array([code.get(w, np.nan) for w in words_N.tolist()])
