@@ -77,6 +77,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strip-version", action="append", metavar="FIELD", help="feature names are Ensembl ids: drop '.N'"
     )
+    _cells(parser)
     parser.add_argument(
         "--split-fractions",
         default="0.8,0.1,0.1",
@@ -100,6 +101,19 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shard-samples", type=int, help="most samples of a shard")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that stands in --out")
+
+
+def _cells(parser: argparse.ArgumentParser) -> None:
+    """What words in tables mean."""
+    add = parser.add_argument
+    add("--unknown", action="append", metavar="WORD", help="one more word for 'not known' (docs/data.md has the list)")
+    add("--known", action="append", metavar="WORD", help="a word of that list that is a value in these tables")
+    add(
+        "--label-kind",
+        action="append",
+        metavar="NAME=KIND",
+        help="a label is 'class' or 'number', whatever its cells look like",
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -178,6 +192,7 @@ def _looking_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _pack(args: argparse.Namespace) -> int:
+    from shards.labels import label_rule
     from shards.manifest import read_manifest
     from shards.pack import PackOptions, pack_entries
     from shards.seal import csv_bytes
@@ -185,9 +200,11 @@ def _pack(args: argparse.Namespace) -> int:
     from shards.split import parse_fractions
     from shards.split_lists import by_lists, parse_lists
 
-    found = (
-        get_source(args.name_of_source).find(args) if args.command == "source" else Found(read_manifest(args.manifest))
-    )
+    labels = label_rule(args)
+    if args.command == "source":
+        found = get_source(args.name_of_source).find(args)
+    else:
+        found = Found(read_manifest(args.manifest, labels))
     if args.split_list:
         lists = parse_lists(args.split_list)
         manifest, notes, left_out = by_lists(found.manifest, lists, args.accept_leaking_lists)
@@ -213,6 +230,7 @@ def _pack(args: argparse.Namespace) -> int:
         shard_samples=args.shard_samples,
         overwrite=args.overwrite,
         leaking_splits=args.accept_leaking_lists and bool(args.split_list),
+        labels=labels,
     )
     side = {"unmatched.csv": csv_bytes(("id", "reason"), sorted(found.unmatched))} if found.unmatched else {}
     info, notes = pack_entries(found.manifest, args.out, options, side)

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from shards.cells import number, text_of
+from shards.cells import text_of
 from shards.describe import HeaderError
 from shards.errors import Problem, bad
 from shards.format import FIELD, KEY, SPLITS
 from shards.identity import merged_note, one_spelling, person
+from shards.labels import LabelRule, settle
 from shards.reference import Reference, parse
 from shards.table_file import TableFile, open_table
-from shards.unknown import is_unknown
+from shards.unknown import Words
 
 RESERVED = {"meta"}
 
@@ -38,11 +39,12 @@ class Entry:
 
 @dataclass
 class Manifest:
-    """Entries in file order, and the kind ('class' or 'number') of each label."""
+    """Entries in file order, and the kind ('class' or 'number') of each label. `notes`: what to tell of how cells were read."""
 
     entries: list[Entry]
     label_kinds: dict[str, str]
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,23 @@ class _Column:
     kind: str | None = None
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, rule: LabelRule | None = None) -> Manifest:
     """Reads a manifest (a table of any form that `shards.table_file` reads). What is wrong with columns and lines is collected in
     `problems`, and the rest is read all the same, so that all that is wrong is told at once.
+
+    Args:
+        rule: words for "not known", and kinds of labels (`shards.labels`).
 
     Raises:
         DataError: no such file, not a table, no samples.
     """
-    table = open_table(path)
+    table, rule = open_table(path), rule or LabelRule()
     manifest = Manifest([], {})
     columns = _columns(table, manifest.problems)
     roles = {c.role for c in columns if c}
     for line, cells in table:
         values = {c: text_of(v).strip() for c, v in zip(columns, cells, strict=True) if c}
-        entry = _entry(values, table.place(line), path.parent, manifest.problems)
+        entry = _entry(values, table.place(line), path.parent, rule.words, manifest.problems)
         # Without these columns, which is told, one name a line stands in, so that it is not told again for every line.
         entry.sample = entry.sample if "sample" in roles else f"line-{line}"
         entry.patient = entry.patient if "patient" in roles else f"line-{line}"
@@ -73,7 +78,10 @@ def read_manifest(path: Path) -> Manifest:
     manifest.problems += table.problems
     if not manifest.entries and not manifest.problems:
         raise bad("no samples", path, "one line a sample below the header")
-    _settle_labels(manifest, [c for c in columns if c and c.role == "label"], path)
+    labels = {c.name: c.kind for c in columns if c and c.role == "label"}
+    settled = settle(manifest.entries, [*labels], rule, kinds={n: k for n, k in labels.items() if k}, asked=labels)
+    manifest.label_kinds, manifest.notes = settled.kinds, settled.notes
+    manifest.problems += settled.problems
     manifest.problems += entry_problems(manifest.entries, fields=bool(roles & {"field", "text"}))
     return manifest
 
@@ -126,24 +134,27 @@ def _column(text: str) -> _Column | None:
     return None
 
 
-def _entry(values: Mapping[_Column, str], where: str, folder: Path, problems: list[Problem]) -> Entry:
+def _entry(values: Mapping[_Column, str], where: str, folder: Path, unknown: Words, problems: list[Problem]) -> Entry:
     entry = Entry(where, "", "")
     for column, text in values.items():
-        if column.role in ("sample", "patient"):
-            setattr(entry, column.role, text)
+        if column.role == "label":
+            entry.labels[column.name] = text  # `settle` takes those away that are not known, and says so
+        elif column.role == "sample":
+            entry.sample = text
         elif column.role == "split":
-            entry.split = text
-        elif column.role == "label" and not is_unknown(text):
-            entry.labels[column.name] = text
-        elif column.role == "text" and text:
+            entry.split = "" if unknown(text) else text
+        elif unknown(text):
+            continue
+        elif column.role == "patient":
+            entry.patient = text
+        elif column.role == "text":
             entry.texts[column.name] = text
-        elif column.role == "field" and text:
+        else:
             try:
                 entry.fields[column.name] = parse(text, folder)
             except HeaderError as e:
-                problems.append(
-                    Problem(str(e), f"{where}, field '{column.name}'", "mend the cell (docs/data.md lists the forms)")
-                )
+                fix = "mend the cell (docs/data.md lists the forms)"
+                problems.append(Problem(str(e), f"{where}, field '{column.name}'", fix))
     return entry
 
 
@@ -197,25 +208,3 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
                 what = f"patient '{e.patient}' is in {e.split} here and in {other[0]}{known} in {other[1]}"
                 problems.append(Problem(what, e.where, "put all samples of a patient into one split"))
     return problems
-
-
-def _settle_labels(manifest: Manifest, columns: list[_Column], path: Path) -> None:
-    """Decides class or number for each label column and turns the cells of number columns into numbers."""
-    for column in columns:
-        cells = [(e, str(e.labels[column.name])) for e in manifest.entries if column.name in e.labels]
-        values = [(e, text, number(text)) for e, text in cells]
-        words = [(e, text) for e, text, v in values if v is None]
-        kind = column.kind or ("class" if len(words) == len(values) else "number")
-        manifest.label_kinds[column.name] = kind
-        if kind == "class":
-            continue
-        for e, text in words[:20]:
-            fix = "mend the cell, or leave it empty"
-            if column.kind is None:
-                fix += f"; if the column holds classes, call it 'label:{column.name}:class'"
-            manifest.problems.append(
-                Problem(f"label '{column.name}' is '{text}', not a number like the others", e.where, fix)
-            )
-        for e, _, value in values:
-            if value is not None:
-                e.labels[column.name] = value

@@ -34,7 +34,8 @@ MAX_LISTED = 200  # problems of one pack; a wrong path prefix makes one a sample
 
 def pack(manifest: Path, out: Path, options: PackOptions | None = None) -> tuple[DatasetInfo, list[str]]:
     """Packs a manifest file; see `pack_entries`."""
-    return pack_entries(read_manifest(Path(manifest)), Path(out), options or PackOptions())
+    options = options or PackOptions()
+    return pack_entries(read_manifest(Path(manifest), options.labels), Path(out), options)
 
 
 def pack_entries(

@@ -12,6 +12,7 @@ from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
 from shards.format import KINDS
+from shards.labels import LabelRule
 from shards.manifest import Entry, Manifest
 from shards.meaning import FLAG, joined
 from shards.reference import Reader, Reference
@@ -35,6 +36,7 @@ class PackOptions:
     transforms: 'log2p1' for log2(x + 1); applied before anything else.
     vocab: feature names of a vector field that does not come from a table, one a line in a text file.
     meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
+    labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
     """
 
@@ -55,6 +57,7 @@ class PackOptions:
     overwrite: bool = False
     leaking_splits: bool = False
     meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    labels: LabelRule = field(default_factory=LabelRule)
 
 
 @dataclass
@@ -104,6 +107,7 @@ class Survey:
         self.problems += self.tally.problems(self.vocab)
         fills = self._fills()
         dtypes, notes = self._dtypes()
+        notes = [*self.manifest.notes, *notes]
         seen = sum(p.stat().st_size for p in self.files)
         meanings, said = self._meanings()
         return Plan(rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings)

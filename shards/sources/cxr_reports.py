@@ -20,15 +20,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from shards.cells import number
 from shards.errors import DataError, Problem, bad
 from shards.keyed import Row, keyed, read_rows
+from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._people import reconciled
 from shards.table_file import read_text
-from shards.unknown import is_unknown
+from shards.unknown import words_of
 
 MIMIC = re.compile(r"(?:^|/)(p\d{2}/p(\d+)/s(\d+))/([0-9a-zA-Z-]+)\.jpg$")
 IMAGE_COLUMNS = ("image", "image_path", "path", "filename")
@@ -93,11 +93,11 @@ def find(args: argparse.Namespace) -> Found:
     columns = _Columns(args, rows.columns)
     images = args.images or args.csv.parent
     splits, findings = _mimic_splits(args.splits), _mimic_labels(args.labels)
-    entries: list[Entry] = []
+    unknown, entries = words_of(args), list[Entry]()
     unmatched: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     paths = [row[columns.image or ""] for row in rows]
-    given = [row[columns.patient] if columns.patient is not None else "" for row in rows]
+    given = ["" if columns.patient is None or unknown(row[columns.patient]) else row[columns.patient] for row in rows]
     people = reconciled(given, [_subject(p) for p in paths], args.patient_column, [row.where for row in rows], args.csv)
     for row, path, key, who in zip(rows, paths, _keys(paths), people, strict=True):
         entry = Entry(row.where, key, who)
@@ -118,12 +118,14 @@ def find(args: argparse.Namespace) -> Found:
     if not counts[WITH]:
         what = "; ".join(f"{n} images {why}" for why, n in counts.most_common(3))
         raise bad(f"no image has a report ({what})", args.csv, "check --text-column, --text-files and --reports")
-    kinds = _settle(entries)
+    names = [*columns.labels, *sorted({n for e in entries for n in e.labels} - set(columns.labels))]
+    settled = settle(entries, names, label_rule(args), asked=columns.labels, of_numbers=_many)
     notes = [f"{len(entries)} images of {len({e.patient for e in entries})} patients"]
     notes += [f"  {n} images {what}" for what, n in counts.most_common()]
     notes += [f"  left out: {n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common()]
     notes.append("next: python -m shards tokenizer DIR    (a WordPiece vocabulary of the training reports)")
-    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched)
+    problems = settled.problems + entry_problems(entries)
+    return Found(Manifest(entries, settled.kinds, problems, settled.notes), notes, unmatched)
 
 
 def _keys(paths: Sequence[str]) -> list[str]:
@@ -153,7 +155,9 @@ def _unfit(entry: Entry, image: Path) -> str | None:
 
 def _add_report(entry: Entry, row: Row, column: str | None, path: str, args: argparse.Namespace) -> str:
     """Adds the report as a text; says how it went, in words for the notes."""
-    text = row[column] if column else ""
+    text, unknown = row[column] if column else "", words_of(args)
+    if column and unknown(text):
+        return "with an empty report"
     base = args.reports or args.images or args.csv.parent
     name = text if args.text_files else _mimic_report(path) if column is None else None
     if name:
@@ -166,7 +170,7 @@ def _add_report(entry: Entry, row: Row, column: str | None, path: str, args: arg
             text = read_text(file)
         except DataError:
             return "with a report that is not UTF-8"
-    if is_unknown(text) or not re.search(r"\w", text):
+    if unknown(text) or not re.search(r"\w", text):
         return "with an empty report"
     if len(text) > args.longest:
         return f"with a report over {args.longest} characters"
@@ -193,22 +197,14 @@ def _add_split_and_labels(
         entry.split = SPLITS.get(row[columns.split].strip().lower(), row[columns.split])
     elif splits and found:
         entry.split = splits.get(found[4])
-    entry.labels = {c: row[c].strip() for c in columns.labels if not is_unknown(row[c])}
+    entry.labels = {c: row[c] for c in columns.labels}
     if found and found[3] in findings:
         entry.labels |= findings[found[3]]
 
 
-def _settle(entries: list[Entry]) -> dict[str, str]:
-    """A label is a number where every value is one and it has over ten different ones; else its values are classes."""
-    kinds = {}
-    for name in sorted({n for e in entries for n in e.labels}):
-        having = [e for e in entries if name in e.labels]
-        values = {str(e.labels[name]) for e in having}
-        numeric = len(values) > 10 and all(number(v) is not None for v in values)
-        kinds[name] = "number" if numeric else "class"
-        for e in having if numeric else ():
-            e.labels[name] = float(e.labels[name])
-    return kinds
+def _many(values: Sequence[float]) -> str:
+    """Numbers of over ten different values are numbers; of fewer, codes of classes."""
+    return "number" if len(set(values)) > 10 else "class"
 
 
 def _mimic_splits(path: Path | None) -> dict[str, str]:
@@ -228,7 +224,7 @@ def _mimic_labels(path: Path | None) -> dict[str, dict[str, str]]:
         study: {
             re.sub(r"\W+", "_", n).lower(): words.get(v, v)
             for n, v in row.items()
-            if n not in ("subject_id", "study_id") and not is_unknown(v)
+            if n not in ("subject_id", "study_id")
         }
         for study, row in of_study.items()
     }

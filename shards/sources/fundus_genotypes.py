@@ -10,21 +10,22 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shards.cells import number, text_of
+from shards.cells import text_of
 from shards.codecs import decode
 from shards.errors import DataError, bad
 from shards.keyed import keyed, read_rows
+from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.table_file import open_table
-from shards.unknown import is_unknown
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -62,7 +63,7 @@ def find(args: argparse.Namespace) -> Found:
     if not 0 <= args.brightness_tails < 0.5 or (args.every is not None and args.every < 1):
         raise bad("--brightness-tails must lie in [0, 0.5) and --every be 1 or more", "fundus_genotypes", "change it")
     work = args.work or Path(f"{args.out}-work")
-    images, kinds = _images(args)
+    images, labels = _images(args)
     notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
     person_of = _pairing(args, {str(i["patient"]) for i in images})
     vectors, vocab = _vectors(args, work, notes)
@@ -89,23 +90,25 @@ def find(args: argparse.Namespace) -> Found:
         notes.append(
             f"{twice} people of the genetic files are paired with several patients: splits do not keep those apart"
         )
+    settled = settle(entries, labels, label_rule(args), of_numbers=_few_whole)
+    kinds = settled.kinds
     stratify = next((c for c in kinds if kinds[c] == "class" and c not in (args.eye_column,)), None)
     pack = {"vocab": vocab} | ({"stratify": stratify} if stratify else {})
-    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched, pack)
+    return Found(
+        Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, pack
+    )
 
 
-def _images(args: argparse.Namespace) -> tuple[list[dict], dict[str, str]]:
-    """One dictionary an image, and the kind of each label column; whole numbers of few values are classes."""
+def _images(args: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    """One dictionary an image, with the cells of its labels, and the columns that are labels."""
     rows = read_rows(
         args.images, (args.image_column, args.patient_column), "the names by --image-column and --patient-column"
     )
     labels = [c for c in rows.columns if c not in (args.image_column, args.patient_column)]
-    kinds = {c: _kind([row[c] for row in rows if not is_unknown(row[c])]) for c in labels}
     images = []
     for row in rows:
         path = args.images.parent / row[args.image_column]
-        known = [c for c in labels if not is_unknown(row[c])]
-        given = {c: row[c] if kinds[c] == "class" else float(row[c]) for c in known}
+        given = {c: row[c] for c in labels}
         key = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
         images.append(
             {"where": row.where, "sample": key, "patient": row[args.patient_column], "path": path, "labels": given}
@@ -113,14 +116,12 @@ def _images(args: argparse.Namespace) -> tuple[list[dict], dict[str, str]]:
     problems = [n for n, k in Counter(i["sample"] for i in images).items() if k > 1]
     if problems:
         raise bad(f"file names stand twice: {', '.join(problems[:5])}", args.images, "name each image once, uniquely")
-    return images, kinds
+    return images, labels
 
 
-def _kind(values: list[str]) -> str:
-    numbers = [number(v) for v in values]
-    if any(n is None for n in numbers):
-        return "class"
-    return "class" if len(set(values)) <= 20 and all(n == int(n) for n in numbers if n is not None) else "number"
+def _few_whole(values: Sequence[float]) -> str:
+    """Whole numbers of up to 20 different values are codes of classes."""
+    return "class" if len(set(values)) <= 20 and all(v == int(v) for v in values) else "number"
 
 
 def _quality(images: list[dict], args: argparse.Namespace, work: Path, unmatched: list) -> dict[str, Path]:

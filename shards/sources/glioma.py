@@ -19,11 +19,12 @@ import numpy as np
 from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
 from shards.keyed import column_problems, repeated
+from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.table_file import open_table
-from shards.unknown import is_unknown
+from shards.unknown import Words, words_of
 
 CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -66,21 +67,19 @@ def find(args: argparse.Namespace) -> Found:
         )
     omics = Omics()
     for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
-        _read(path, omics, features=path in args.omics)
+        _read(path, omics, path in args.omics, words_of(args))
     if omics.problems:
         raise DataError(omics.problems[:50])
     work = args.work or Path(f"{args.out}-work")
     vectors, vocab, notes = _vectors(omics, work)
     pictures = _tiles(args.tiles, args.tiles_per_case) if args.tiles else []
     bags = _bags(args.features) if args.features else []
-    kinds = _kinds(omics)
     unmatched, entries = [], []
     for name, case, fields in pictures + bags:
         if case not in vectors:
             unmatched.append((name, "no omics of this case"))
             continue
-        labels = {c: float(v) if kinds[c] == "number" else v for c, v in omics.labels.get(case, {}).items()}
-        given = {**labels, "tss": case[5:7]}
+        given: dict[str, str | float] = {**omics.labels.get(case, {}), "tss": case[5:7]}
         entries.append(
             Entry(name, re.sub(r"[^A-Za-z0-9_-]", "_", name), case, labels=given, fields=fields | vectors[case])
         )
@@ -93,11 +92,14 @@ def find(args: argparse.Namespace) -> Found:
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
     notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
-    pack = {"vocab": vocab} | ({"stratify": "label"} if kinds.get("label") == "class" else {})
-    return Found(Manifest(entries, kinds | {"tss": "class"}, entry_problems(entries)), notes, unmatched, pack)
+    columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
+    settled = settle(entries, [*columns], label_rule(args))
+    pack = {"vocab": vocab} | ({"stratify": "label"} if settled.kinds.get("label") == "class" else {})
+    problems = settled.problems + entry_problems(entries)
+    return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)
 
 
-def _read(path: Path, omics: Omics, features: bool) -> None:
+def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
     """Adds a table: its omics columns (if `features`) and its clinical ones."""
     table = open_table(path)
     table.first_column()
@@ -120,7 +122,7 @@ def _read(path: Path, omics: Omics, features: bool) -> None:
             twice.append((case, first[case], where))
         for column, (modality, feature) in columns.items():
             _put(omics, case, modality, feature, of[column], f"{path}, {where}, {column}")
-        omics.labels.setdefault(case, {}).update({c: of[c] for c in CLINICAL if c in of and not is_unknown(of[c])})
+        omics.labels.setdefault(case, {}).update({c: of[c] for c in CLINICAL if c in of and not unknown(of[c])})
     omics.problems += table.problems + ([repeated(path, twice, "case")] if twice else [])
 
 
@@ -162,15 +164,6 @@ def _vectors(omics: Omics, work: Path) -> tuple[dict[str, dict[str, Reference]],
         n = sum(modality in v for v in vectors.values())
         notes.append(f"{modality}: {len(names)} features, {n} of {len(vectors)} cases have all of them")
     return vectors, vocab, notes
-
-
-def _kinds(omics: Omics) -> dict[str, str]:
-    """Kind of each clinical column: number where every value is one."""
-    seen: dict[str, list[str]] = {}
-    for row in omics.labels.values():
-        for column, value in row.items():
-            seen.setdefault(column, []).append(value)
-    return {c: "number" if all(number(v) is not None for v in values) else "class" for c, values in seen.items()}
 
 
 def _tiles(folder: Path, most: int | None) -> list[tuple[str, str, dict[str, Reference]]]:

@@ -19,12 +19,12 @@ import numpy as np
 
 from shards.cells import number
 from shards.errors import DataError, Problem, bad
-from shards.keyed import Row, keyed, read_rows
+from shards.keyed import keyed, read_rows
+from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._expression import expression_of
-from shards.unknown import is_unknown
 
 CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
@@ -106,10 +106,13 @@ def find(args: argparse.Namespace) -> Found:
         notes.append(LEAKS)
         entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
-    kinds |= {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
+    settled = settle(entries, [*kinds], label_rule(args), kinds=kinds)
+    kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
     kinds |= {"case": "class"} if args.split_unit == "slice" else {}
     chosen: dict = {"transforms": {"rna": args.expression_transform}, "strip_version": ["rna"] if strip else []}
-    return Found(Manifest(entries, kinds, entry_problems(entries)), notes, unmatched, chosen)
+    return Found(
+        Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
+    )
 
 
 def _case(text: str) -> str | None:
@@ -168,8 +171,8 @@ def _genes(args: argparse.Namespace, unmatched: list) -> tuple[dict[str, Referen
     return expression_of(path, unmatched)
 
 
-def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
-    """Labels of each patient, codes as classes; copy numbers stay out."""
+def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Cells of each patient's labels, and their kinds: codes are classes; copy numbers stay out."""
     usual = [args.images / n for n in ("data.csv", "clinical.csv")]
     path = args.labels or next((p for p in usual if p.is_file()), None)
     if path is None:
@@ -178,32 +181,17 @@ def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str | float]]
     kept = [c for c in rows.columns if c != rows.first and c.lower() not in SKIPPED and not c.endswith("_cnv")]
     kinds = {c: "number" if c in MEASURED else "class" for c in kept}
     of_case = keyed(rows, lambda row: _case(row[rows.first]), "patient")
-    problems = [
-        Problem(f"'{row[c]}' in column '{c}' is no number", f"{path}, {row.where}", "mend the cell, or leave it empty")
-        for row in of_case.values()
-        for c in kept
-        if kinds[c] == "number" and not is_unknown(row[c]) and number(row[c]) is None
-    ]
-    if problems:
-        raise DataError(problems[:MAX_LISTED])
-    return {case: _known(row, kinds) for case, row in of_case.items()}, kinds
-
-
-def _known(row: Row, kinds: dict[str, str]) -> dict[str, str | float]:
-    """A patient's labels; numbers were checked."""
-    return {
-        c: float(row[c]) if kind == "number" else _code(row[c]) for c, kind in kinds.items() if not is_unknown(row[c])
-    }
+    return {case: {c: _code(row[c]) for c in kept} for case, row in of_case.items()}, kinds
 
 
 def _code(text: str) -> str:
     """'2.0000' and '2' are one class."""
     value = number(text)
-    return text if value is None else f"{value:g}"
+    return text if value is None else f"{value:.15g}"
 
 
 def _entry(
-    s: Slice, work: Path, labels: dict[str, str | float], genes: Reference | None, problems: list[Problem]
+    s: Slice, work: Path, labels: dict[str, str], genes: Reference | None, problems: list[Problem]
 ) -> Entry | None:
     """One slice, its mask as class numbers 0 and 1; what does not fit goes to `problems`."""
     from PIL import Image, UnidentifiedImageError

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cells import number
 from shards.errors import bad
 from shards.keyed import Row, keyed, read_rows
+from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._expression import CASE, expression_of
-from shards.unknown import is_unknown
 
 DIAGNOSTIC = re.compile(r"-DX(\d*)")
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
@@ -76,7 +75,7 @@ def find(args: argparse.Namespace) -> Found:
     """TCGA LUAD/LUSC: slide features + expression + labels, joined by barcode."""
     slides, unmatched = _slides(args.features)
     expression, notes, strip = expression_of(args.expression, unmatched)
-    labels, kinds = _labels(args.labels, args.label_columns, unmatched)
+    labels, columns = _labels(args.labels, args.label_columns, unmatched)
     by_case: dict[str, list[Slide]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: s.rank):
         by_case[slide.case].append(slide)
@@ -110,7 +109,9 @@ def find(args: argparse.Namespace) -> Found:
     patients = {e.patient for e in entries}
     notes.append(f"{len(patients)} patients joined ({len(entries)} slides); {len(unmatched)} slides or cases left out")
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
-    manifest = Manifest(entries, kinds, entry_problems(entries))
+    settled = settle(entries, columns, label_rule(args), asked=columns if args.label_columns else ())
+    kinds = settled.kinds | {SITE: "class"}
+    manifest = Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes)
     return Found(manifest, notes, unmatched, _pack_options(kinds, args.expression_transform, strip))
 
 
@@ -120,11 +121,11 @@ def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict:
     return chosen | ({"stratify": first} if first else {})
 
 
-def _entry(slide: Slide, case: str, labels: dict[str, str | float], expression: Reference, many: bool) -> Entry:
+def _entry(slide: Slide, case: str, labels: dict[str, str], expression: Reference, many: bool) -> Entry:
     """One sample; its key is the case, or the slide where a case has several."""
     key = re.sub(r"[^A-Za-z0-9_-]", "_", slide.name) if many else case
     entry = Entry(
-        f"slide {slide.name}", key, case, labels=labels, fields={"patches": slide.features, "rna": expression}
+        f"slide {slide.name}", key, case, labels=dict(labels), fields={"patches": slide.features, "rna": expression}
     )
     if slide.coords:
         entry.fields["coords"] = slide.coords
@@ -184,8 +185,8 @@ def _folder(path: Path) -> tuple[list[Slide], list[tuple[str, str]]]:
 
 def _labels(
     path: Path, columns: str | None, unmatched: list[tuple[str, str]]
-) -> tuple[dict[str, dict[str, str | float]], dict[str, str]]:
-    """Labels of each case and the kind of each column; the site is added from the barcode."""
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Cells of each case, and the columns that are labels; the site is added from the barcode."""
     rows = read_rows(path)
     keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
     if unknown := sorted(set(keep) - set(rows.columns)):
@@ -199,13 +200,4 @@ def _labels(
         return case
 
     of_case = keyed(rows, case_of, "case")
-    cells = {case: {c: row[c] for c in keep if not is_unknown(row[c])} for case, row in of_case.items()}
-    numeric = {
-        c for c in keep if (v := [r[c] for r in cells.values() if c in r]) and all(number(x) is not None for x in v)
-    }
-    kinds = {c: "number" if c in numeric else "class" for c in keep} | {SITE: "class"}
-    labels = {
-        case: {c: float(v) if c in numeric else v for c, v in row.items()} | {SITE: case[5:7]}
-        for case, row in cells.items()
-    }
-    return labels, kinds
+    return {case: {c: row[c] for c in keep} | {SITE: case[5:7]} for case, row in of_case.items()}, keep

@@ -237,7 +237,7 @@ def test_all_problems_come_at_once(made: Sources) -> None:
         r"line 3: sample 's01' has no patient. Fix: fill the patient column",
         r"line 4: sample '../climb' is not a key. Fix: .*leaves the folder",
         r"line 5: sample 's00' stands twice \(first in manifest.csv line 2\)",
-        r"line 6: label 'age' is 'old', not a number like the others. Fix: .*label:age:class",
+        r"line 6: label 'age' is 'old', not a number like the 11 others. Fix: .*label:age:class",
         r"line 7 .* the table has no row 'nobody'",
         r"line 8 \('s06'\), field 'rna', .*: 1 of 20 values are NaN or infinite \(GENE4\). Fix: .*--impute rna=mean",
         r"line 9 \('s07'\), field 'image', p7.png: cannot be decoded as png",
@@ -395,8 +395,8 @@ def test_vocabulary_of_another_width(made: Sources, tmp_path: Path) -> None:
 
 
 def test_numbers_and_words_in_one_label_column_must_be_declared(made: Sources, tmp_path: Path) -> None:
-    made.rows[0]["label:age"] = "unknown"
-    refused(made, "label 'age' is 'unknown', not a number like the others")
+    made.rows[0]["label:age"] = "young"
+    refused(made, "label 'age' is 'young', not a number like the 11 others. Fix: .*--unknown 'young'")
     for row in made.rows:
         row["label:age:class"] = row.pop("label:age")
     assert load_info(made.pack(tmp_path / "out")).labels["age"].kind == "class"
