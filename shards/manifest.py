@@ -91,8 +91,8 @@ def _columns(table: TableFile, problems: list[Problem]) -> list[_Column | None]:
     columns: list[_Column | None] = []
     for i, text in enumerate(table.header):
         column = _column(text)
-        if column is None and not text and i == 0 and not table.text:
-            pass  # the row numbers of a data frame
+        if column is None and not text and i == 0:
+            pass  # row numbers or names, as pandas and R write them
         elif column is None:
             problems.append(_meaningless(text, table))
         elif any(c and (_kind_of_name(c), c.name) == (_kind_of_name(column), column.name) for c in columns):
