@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Batch, Field, Label, Method, MethodError, Record, Sample, Schema, Stage
+from shards.alleles import other_alleles
 from shards.cache import Cache
 from shards.errors import DataError, Problem
 from shards.loader import Loader
@@ -282,9 +283,8 @@ def merged_schema(schemas: Sequence[Schema]) -> Schema:
         for n, f in fields.items():
             g = other.fields[n]
             if (f.kind, f.shape, f.vocabulary) != (g.kind, g.shape, g.vocabulary):
-                problems.append(
-                    f"field '{n}' differs between {first.source} and {other.source}: pack both with one vocabulary and width"
-                )
+                why = other_alleles(f.vocabulary, g.vocabulary) or "pack both with one vocabulary and width"
+                problems.append(f"field '{n}' differs between {first.source} and {other.source}: {why}")
         for n, v in labels.items():
             if other.labels[n] != v:
                 problems.append(

@@ -1,17 +1,27 @@
 """Genotypes of PLINK or an .npz as one vector a person: autosomes, every n-th SNP of a chromosome, missing calls imputed.
 
+A code is the number of copies of one of a SNP's two alleles, and PLINK makes the rarer one the first anew in every cohort: the same DNA
+can be 0 here and 2 there. So the counted allele is part of a SNP's name in a data set, `rs123_A(/G)` (PLINK's own form, of --recode A
+include-alt), where the files tell it.
+
 Shape letters: N people, S SNPs.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from shards.alleles import named
 from shards.errors import DataError, Problem, bad
+from shards.identity import chromosome
+from shards.sources._plink import read_bim, read_codes, read_fam
 
 AUTOSOMES = {str(c) for c in range(1, 23)}
 MISSING = -1
@@ -19,27 +29,56 @@ MISSING = -1
 MISSING_CODES = (-1, 3, -127)
 CODES = (0, 1, 2)
 NAMELESS = ("", ".", "---", "NA")
+UNKNOWN_ALLELE = ("", "0", ".", "NA", "?", "N")
+DIGITS = {"1": "A", "2": "C", "3": "G", "4": "T"}  # plink --allele1234
+PAIRED = ({"A", "T"}, {"C", "G"})
+Count = Literal["sorted", "file"]
 
 
 @dataclass
 class Genotypes:
-    """`codes` [N, S] int8 of 0, 1, 2 (copies of the counted allele) and -1; `people` and `snps` name rows and columns."""
+    """`codes` [N, S] int8 of 0, 1, 2 (copies of the counted allele) and -1; `people` and `snps` name rows and columns.
+
+    counted, other: a SNP's alleles, "" where they are not known; empty where no SNP's are.
+    """
 
     codes: np.ndarray
     people: list[str]
     snps: list[str]
     notes: list[str]
+    counted: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """What a data set calls the SNPs: with the allele that is counted, `rs123_A(/G)`, where it is known."""
+        if not self.counted:
+            return self.snps
+        pairs = zip(self.snps, self.counted, self.other, strict=True)
+        return _numbered(named(re.sub(r"#\d+$", "", s), a, b) for s, a, b in pairs)
+
+    @property
+    def names_say_alleles(self) -> bool:
+        return bool(self.counted) and all(self.counted)
+
+    def kept(self, columns_S: np.ndarray) -> Genotypes:
+        """Those of the SNPs, by a mask."""
+        snps, counted, other = ([x for x, k in zip(v, columns_S, strict=True) if k] if v else v
+                                for v in (self.snps, self.counted, self.other))  # fmt: skip
+        return replace(self, codes=self.codes[:, columns_S], snps=snps, counted=counted, other=other)
 
 
-def read_genotypes(path: Path, every: int | None) -> Genotypes:
-    """PLINK `.bed` (with .bim and .fam beside it) or an .npz with genotype [N, S], sample_id, rsid, chrom.
+def read_genotypes(path: Path, every: int | None, count: Count = "sorted") -> Genotypes:
+    """PLINK `.bed` (with .bim and .fam beside it) or an .npz with genotype [N, S], sample_id, rsid, chrom, and maybe pos and allele.
 
     Args:
         every: keep every n-th SNP of a chromosome, from its first, in the order of position; None: 100 for PLINK, all of
             an .npz.
+        count: copies of which allele: `sorted` the first of both by alphabet, so that two files of the same DNA give the same codes;
+            `file` the one that the file counts (PLINK's first).
 
     Raises:
-        DataError: unreadable, other codes than 0, 1, 2 and missing, or a person who stands twice.
+        DataError: unreadable, other codes than 0, 1, 2 and missing, a person who stands twice, or no SNP left.
     """
     if path.suffix == ".npz":
         found = _npz(path, every or 1)
@@ -50,17 +89,37 @@ def read_genotypes(path: Path, every: int | None) -> Genotypes:
     twice = [name for name, n in Counter(found.people).items() if n > 1]
     if twice:
         raise DataError([Problem(f"person '{n}' stands more than once", str(path), "keep one of them") for n in twice])
-    return found
+    return turned(found) if count == "sorted" else found
+
+
+def turned(found: Genotypes) -> Genotypes:
+    """Copies of the first of both alleles by alphabet, where both are known; says how many were the other way round."""
+    turn_S = np.array([bool(b) and b < a for a, b in zip(found.counted, found.other, strict=True)], bool)
+    if not turn_S.any():
+        return found
+    code = np.where(turn_S & (found.codes != MISSING), 2 - found.codes, found.codes).astype(np.int8)
+    pairs = list(zip(found.counted, found.other, turn_S, strict=True))
+    note = (
+        f"genotypes: {int(turn_S.sum())} of {len(turn_S)} SNPs turned to count the first of their alleles by alphabet"
+    )
+    counted, other = [b if t else a for a, b, t in pairs], [a if t else b for a, b, t in pairs]
+    return replace(found, codes=code, counted=counted, other=other, notes=[*found.notes, note])
 
 
 def thinned(chromosomes: np.ndarray, positions: np.ndarray, every: int) -> np.ndarray:
-    """Columns to keep: every n-th SNP of each autosome, chromosomes in order, SNPs by position."""
-    names = np.array([str(c).removeprefix("chr") for c in chromosomes])
+    """Columns to keep: every n-th SNP of each autosome, chromosomes in order, SNPs by position; those of negative position are off."""
+    names, on = chromosome_names(chromosomes), positions >= 0
     kept = []
-    for chromosome in sorted(AUTOSOMES & set(names), key=int):
-        columns = np.flatnonzero(names == chromosome)
+    for name in sorted(AUTOSOMES & set(names.tolist()), key=int):
+        columns = np.flatnonzero((names == name) & on)
         kept.append(columns[np.argsort(positions[columns], kind="stable")][::every])
-    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+    return np.concatenate(kept).astype(np.int64) if kept else np.empty(0, np.int64)
+
+
+def chromosome_names(codes: np.ndarray) -> np.ndarray:
+    """`identity.chromosome` of each."""
+    given, of = np.unique(np.array([_text(c) for c in codes], object).astype(str), return_inverse=True)
+    return np.array([chromosome(c) for c in given], object)[of] if len(given) else np.empty(0, object)
 
 
 def checked_codes(code_NS: np.ndarray, people: list[str], snps: list[str], where: Path) -> np.ndarray:
@@ -78,6 +137,10 @@ def checked_codes(code_NS: np.ndarray, people: list[str], snps: list[str], where
     return np.where(known, code_NS, MISSING).astype(np.int8)
 
 
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _npz(path: Path, every: int) -> Genotypes:
     try:
         with np.load(path, allow_pickle=False) as packed:
@@ -86,73 +149,155 @@ def _npz(path: Path, every: int) -> Genotypes:
                     f"has no {', '.join(sorted(lacking))}", path, "it needs genotype [N, S], sample_id, rsid, chrom"
                 )
             code, chromosomes = packed["genotype"], packed["chrom"]
-            people, names = [str(p) for p in packed["sample_id"]], packed["rsid"]
+            people, names = ([_text(v).strip() for v in packed[n]] for n in ("sample_id", "rsid"))
             positions = packed["pos"] if "pos" in packed.files else np.arange(len(names))
+            pairs = [_text(v).strip() for v in packed["allele"]] if "allele" in packed.files else []
     except (OSError, ValueError, EOFError) as e:
         if isinstance(e, DataError):
             raise
         raise bad(f"cannot be read ({e})", path, "give an .npz without pickled objects") from e
-    if code.shape != (len(people), len(names)) or len(chromosomes) != len(names) or len(positions) != len(names):
-        raise bad(f"genotype is {code.shape} for {len(people)} people and {len(names)} SNPs", path, "write it again")
-    keep = thinned(chromosomes, positions, every)
-    snps, notes = _named(names[keep], chromosomes[keep], positions[keep])
-    notes = _thinning(len(names), keep, every) + notes
-    return Genotypes(checked_codes(code[:, keep], people, snps, path), people, snps, notes)
+    if code.shape != (len(people), len(names)) or {len(chromosomes), len(positions), len(pairs or names)} != {
+        len(names)
+    }:
+        what = f"genotype is {code.shape} for {len(people)} people and {len(names)} SNPs"
+        raise bad(what, path, "write it again, every array of SNPs as long as rsid")
+    if odd := [p for p in pairs if p.count("/") != 1]:
+        raise bad(
+            f"{len(odd)} alleles are not COUNTED/OTHER, such as '{odd[0]}'",
+            path,
+            "write them as A/G, the counted one first",
+        )
+    keep = _chosen(chromosomes, positions, every, path)
+    counted, other = bases([p.partition("/")[0] for p in pairs], [p.partition("/")[2] for p in pairs])
+    found = _kept(people, names, chromosomes, positions, counted, other, keep, every)
+    return replace(found, codes=checked_codes(code[:, keep], people, found.snps, path))
 
 
 def _plink(path: Path, every: int) -> Genotypes:
-    from bed_reader import open_bed
-
     lacking = [p.name for p in (path, path.with_suffix(".bim"), path.with_suffix(".fam")) if not p.is_file()]
     if lacking:
         raise bad(f"no {', '.join(lacking)}", path, "PLINK 1 writes .bed, .bim and .fam together; give all three")
-    try:
-        with open_bed(path, num_threads=1) as bed:
-            people, names = [str(p) for p in bed.iid], bed.sid
-            keep = thinned(bed.chromosome, bed.bp_position, every)
-            snps, notes = _named(names[keep], bed.chromosome[keep], bed.bp_position[keep])
-            code = bed.read(index=np.s_[:, keep], dtype="int8")
-    except (ValueError, OSError) as e:
-        raise bad(f"cannot be read as PLINK ({e})", path, "make it again with plink --make-bed") from e
-    notes = _thinning(len(names), keep, every) + notes
-    return Genotypes(checked_codes(code, people, snps, path), people, snps, notes)
+    bim, (people, said) = read_bim(path.with_suffix(".bim")), read_fam(path.with_suffix(".fam"))
+    keep = _chosen(bim.chromosomes, bim.positions, every, path)
+    counted, other = bases(bim.counted.tolist(), bim.other.tolist())
+    found = _kept(people, bim.ids.tolist(), bim.chromosomes, bim.positions, counted, other, keep, every)
+    code = read_codes(path, len(people), len(bim.ids), keep)
+    return replace(found, codes=checked_codes(code, people, found.snps, path), notes=said + found.notes)
 
 
-def _named(names: np.ndarray, chromosomes: np.ndarray, positions: np.ndarray) -> tuple[list[str], list[str]]:
-    """A name for each SNP: its id, or chromosome:position where it has none or shares it (then also a number)."""
-    given = [str(n).strip() for n in names]
-    often = Counter(given)
-    named, seen, renamed = [], Counter[str](), 0
-    for name, chromosome, position in zip(given, chromosomes, positions, strict=True):
-        if name in NAMELESS or often[name] > 1:
-            name, renamed = f"{str(chromosome).removeprefix('chr')}:{int(position)}", renamed + 1
-        seen[name] += 1
-        named.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return named, [f"genotypes: {renamed} SNPs without an id of their own are called chromosome:position"] * (
-        renamed > 0
+def _chosen(chromosomes: np.ndarray, positions: np.ndarray, every: int, path: Path) -> np.ndarray:
+    """`thinned`, refused where nothing is left, with what stood in the way."""
+    positions = np.asarray(positions)
+    keep = thinned(chromosomes, positions, every)
+    if not len(keep):
+        reason = ", ".join(_left_out(chromosomes, positions)) or "it holds none"
+        raise bad(
+            f"no SNP is left of {len(positions)}: {reason}",
+            path,
+            "give genotypes of chromosomes 1 to 22 with their positions",
+        )
+    return keep
+
+
+def _left_out(chromosomes: np.ndarray, positions: np.ndarray) -> list[str]:
+    """What is not read at all, in words."""
+    names, on = chromosome_names(chromosomes), np.asarray(positions) >= 0
+    others = Counter(n or "none" for n, o in zip(names.tolist(), on, strict=True) if o and n not in AUTOSOMES)
+    said = ["on other chromosomes: " + ", ".join(f"{k} on {n}" for n, k in others.most_common(5))] if others else []
+    off = int((~on).sum())
+    return said + ([f"{off} of negative position, which PLINK leaves out"] if off else [])
+
+
+def bases(counted: Sequence[object], other: Sequence[object]) -> tuple[list[str], list[str]]:
+    """Alleles in capitals, "" where a file does not tell them.
+
+    1 to 4 are A, C, G, T (--allele1234); where a file has 1 and 2 alone, or A1 and A2, they are minor and major of that file: nothing
+    is told by them.
+    """
+    pairs = [(_text(a).strip().upper(), _text(b).strip().upper()) for a, b in zip(counted, other, strict=True)]
+    seen = {x for pair in pairs for x in pair} - set(UNKNOWN_ALLELE)
+    if seen <= {"1", "2"} or seen <= {"A1", "A2"}:
+        return [], []
+    code = DIGITS if seen <= set(DIGITS) else {}
+    clean = [tuple("" if x in UNKNOWN_ALLELE else code.get(x, x) for x in pair) for pair in pairs]
+    return [a for a, _ in clean], [b for _, b in clean]
+
+
+def _kept(
+    people: list[str],
+    names: list[str],
+    chromosomes: np.ndarray,
+    positions: np.ndarray,
+    counted: list[str],
+    other: list[str],
+    keep: np.ndarray,
+    every: int,
+) -> Genotypes:
+    """The chosen SNPs without their codes, and the notes on them."""
+    snps, unnamed = _own_names(
+        [names[k] for k in keep], chromosome_names(chromosomes[keep]), np.asarray(positions)[keep]
+    )
+    counted, other = ([v[k] for k in keep] if v else [] for v in (counted, other))
+    notes = [f"genotypes: {len(keep)} of {len(names)} SNPs kept (autosomes, every {every} of a chromosome by position)"]
+    notes += [f"genotypes: not read: {w}" for w in _left_out(chromosomes, positions)]
+    return Genotypes(
+        np.empty((0, 0), np.int8), people, snps, notes + unnamed + _alleles(counted, other), counted, other
     )
 
 
-def _thinning(total: int, keep: np.ndarray, every: int) -> list[str]:
-    return [f"genotypes: {len(keep)} of {total} SNPs kept (autosomes, every {every} of a chromosome by position)"]
+def _alleles(counted: Sequence[str], other: Sequence[str]) -> list[str]:
+    """What the files tell of alleles, in words."""
+    if not any(counted):
+        return [
+            "genotypes: WHICH ALLELE IS COUNTED IS NOT TOLD: no other file's codes of these SNPs can be compared with them"
+        ]
+    lost = sum(not a or not b for a, b in zip(counted, other, strict=True))
+    same = sum({a, b} in PAIRED for a, b in zip(counted, other, strict=True))
+    said = [f"genotypes: {lost} of {len(counted)} SNPs lack an allele (nobody has it)"] if lost else []
+    return said + (
+        [f"genotypes: {same} SNPs are A/T or C/G: files of the two strands cannot be told apart by them"]
+        if same
+        else []
+    )
+
+
+def _own_names(names: Sequence[str], chromosomes: np.ndarray, positions: np.ndarray) -> tuple[list[str], list[str]]:
+    """A name for each SNP: its id, or chromosome:position where it has none or shares it (then also a number)."""
+    often = Counter(names)
+    own = [n not in NAMELESS and often[n] == 1 for n in names]
+    called = [n if o else f"{c}:{int(p)}" for n, o, c, p in zip(names, own, chromosomes, positions, strict=True)]
+    renamed = len(own) - sum(own)
+    note = f"genotypes: {renamed} SNPs without an id of their own are called chromosome:position"
+    return _numbered(called), [note] * (renamed > 0)
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    """The names, with a number from the second of equal ones on."""
+    seen, out = Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return out
 
 
 def impute_mode(found: Genotypes) -> Genotypes:
     """Missing calls become the column's most frequent genotype (the smaller one of a tie).
 
     SNPs without a single call are dropped; SNPs that never vary are kept. Both are counted in the notes.
+
+    Raises:
+        DataError: no SNP has a call.
     """
     counts_3S = np.stack([(found.codes == c).sum(0) for c in CODES])
     called = counts_3S.sum(0) > 0
-    code, mode_S = found.codes[:, called], counts_3S[:, called].argmax(0).astype(np.int8)
-    missing = code == MISSING
-    filled = np.where(missing, mode_S, code)
+    if not called.any():
+        raise bad(f"none of {len(called)} SNPs has a single call", "--genotypes", "bring genotypes that were called")
+    left, mode_S = found.kept(called), counts_3S[:, called].argmax(0).astype(np.int8)
+    missing = left.codes == MISSING
     constant = int(((counts_3S[:, called] > 0).sum(0) == 1).sum())
-    share = missing.mean() if missing.size else 0.0
-    notes = [f"genotypes: {int(missing.sum())} missing calls ({share:.2%}) became the mode of their SNP"]
+    notes = [f"genotypes: {int(missing.sum())} missing calls ({missing.mean():.2%}) became the mode of their SNP"]
     if dropped := int((~called).sum()):
         notes.append(f"genotypes: {dropped} SNPs without a single call dropped")
     if constant:
         notes.append(f"genotypes: {constant} SNPs never vary; they are kept and tell nothing")
-    snps = [s for s, c in zip(found.snps, called, strict=True) if c]
-    return Genotypes(filled, found.people, snps, found.notes + notes)
+    return replace(left, codes=np.where(missing, mode_S, left.codes), notes=found.notes + notes)

@@ -39,6 +39,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--genotypes", type=Path, help="PLINK FILE.bed with .bim and .fam beside it, or an .npz")
     add("--every", type=int, help="keep every n-th SNP of a chromosome (default: 100 of PLINK, all of an .npz)")
     add(
+        "--count-allele",
+        choices=("file", "sorted"),
+        default="file",
+        help="copies of which allele a genotype counts: the file's (PLINK's first), or the first of both by alphabet, which is the same "
+        "in every file of the same DNA; either way SNPs are called by it, rs123_A(/G)",
+    )
+    add(
         "--missing-calls", choices=("mode", "keep"), default="mode", help="a SNP's mode, or -1 for the method to handle"
     )
     add("--pairing", type=Path, help="table from patients (first column) to people of the genetic files")
@@ -66,7 +73,7 @@ def find(args: argparse.Namespace) -> Found:
     images, labels = _images(args)
     notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
     person_of = _pairing(args, {str(i["patient"]) for i in images})
-    vectors, vocab = _vectors(args, work, notes)
+    vectors, vocab, meanings = _vectors(args, work, notes)
     kept = _quality(images, args, work, unmatched)
     for name, people in vectors.items():
         lacking = sorted({i["patient"] for i in images if person_of.get(i["patient"]) not in people})
@@ -93,7 +100,7 @@ def find(args: argparse.Namespace) -> Found:
     settled = settle(entries, labels, label_rule(args), of_numbers=_few_whole)
     kinds = settled.kinds
     stratify = next((c for c in kinds if kinds[c] == "class" and c not in (args.eye_column,)), None)
-    pack = {"vocab": vocab} | ({"stratify": stratify} if stratify else {})
+    pack: dict = {"vocab": vocab, "meanings": meanings} | ({"stratify": stratify} if stratify else {})
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, pack
     )
@@ -178,15 +185,17 @@ def _pairing(args: argparse.Namespace, patients: set[str]) -> dict[str, str]:
 
 def _vectors(
     args: argparse.Namespace, work: Path, notes: list[str]
-) -> tuple[dict[str, dict[str, Reference]], dict[str, Path]]:
-    """{field: {person: reference}}, and the file of feature names of fields that come from no table."""
+) -> tuple[dict[str, dict[str, Reference]], dict[str, Path], dict[str, dict[str, str]]]:
+    """{field: {person: reference}}, the file of feature names of fields that come from no table, and what is known of fields' numbers."""
     vectors: dict[str, dict[str, Reference]] = {}
     vocab: dict[str, Path] = {}
+    meanings: dict[str, dict[str, str]] = {}
     if args.genotypes is not None:
-        found = read_genotypes(args.genotypes, args.every)
+        found = read_genotypes(args.genotypes, args.every, args.count_allele)
         found = impute_mode(found) if args.missing_calls == "mode" else found
         notes += found.notes
         vectors["snp"], vocab["snp"] = write_vectors(found, work / "snp")
+        meanings["snp"] = {"allele": "the one in the SNP's name"} if found.names_say_alleles else {}
     for name in ("pgs", "burden"):
         if (path := getattr(args, name)) is not None:
             table = open_table(path)
@@ -194,7 +203,7 @@ def _vectors(
             people = [text_of(cells[0]).strip() for _, cells in table]
             vectors[name] = {p: Reference(f"{path.name}#{p}", path, p) for p in people}
             notes.append(f"{name}: {len(people)} people in {path.name}")
-    return vectors, vocab
+    return vectors, vocab, meanings
 
 
 def write_vectors(found: Genotypes, folder: Path) -> tuple[dict[str, Reference], Path]:
@@ -206,5 +215,5 @@ def write_vectors(found: Genotypes, folder: Path) -> tuple[dict[str, Reference],
         np.save(path, found.codes[i], allow_pickle=False)
         references[person] = Reference(f"{person} ({path.name})", path)
     names = folder / "snps.txt"
-    names.write_text("\n".join(found.snps) + "\n")
+    names.write_text("\n".join(found.names) + "\n")
     return references, names

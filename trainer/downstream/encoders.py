@@ -15,6 +15,7 @@ from models.encoders.vit import fit_positions
 from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict
+from shards.alleles import other_alleles
 from shards.meaning import disagreements, one_sided
 from trainer.card import Finished, open_run
 from trainer.data import meanings_in
@@ -159,9 +160,10 @@ def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> lis
                 f"field '{name}' of {schema.source} has shape {theirs.shape}, the encoder was trained on {mine.shape}"
             )
         elif mine.vocabulary and theirs.vocabulary and mine.vocabulary != theirs.vocabulary:
+            alleles = other_alleles(mine.vocabulary, theirs.vocabulary)
+            why = "other features, or these in another order; pack it with the vocabulary of the training set"
             problems.append(
-                f"field '{name}' of {schema.source} has other features, or these in another order, than the encoder was trained on; "
-                "pack it with the vocabulary of the training set"
+                f"field '{name}' of {schema.source} is not what the encoder was trained on: {alleles or why}"
             )
     differing = disagreements(
         meanings_in(source.schema), source.schema.source, meanings_in(schema), schema.source, fields
