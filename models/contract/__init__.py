@@ -1,0 +1,15 @@
+"""The contract between a method and everything around it.
+
+A method is an `nn.Module` in one file, registered by name (models/registry.py). The trainer, the fine-tune runner and the
+contract test know a method through these names alone.
+"""
+
+from models.contract.batch import Batch, Encoded, Output, Record, Sample
+from models.contract.method import Group, Method, Stage
+from models.contract.options import MethodError, Options, explain
+from models.contract.schema import Field, Label, Schema
+
+__all__ = [
+    "Batch", "Encoded", "Field", "Group", "Label", "Method", "MethodError", "Options", "Output", "Record", "Sample", "Schema", "Stage",
+    "explain",
+]  # fmt: skip

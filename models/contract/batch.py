@@ -1,0 +1,157 @@
+"""What a method sees and gives: a record that is not read yet, arrays of a sample, tensors of a batch, losses, tokens.
+
+Shape letters: B samples in this rank's micro batch, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Record(Protocol):
+    """One sample, not read yet: every call reads only what it names. Implemented by the shard reader."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def labels(self) -> Mapping[str, str | float | None]:
+        """Class names or numbers; None where missing."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether this sample has the field (a modality may be missing)."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array field, from its header alone."""
+        ...
+
+    def read(self, name: str) -> Any:
+        """The decoded field: arrays as stored, images uint8 [H, W, C], text str."""
+        ...
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop of an array field; only their bytes are read."""
+        ...
+
+
+@dataclass
+class Sample:
+    """Arrays of one sample, made in a worker thread. `present` says which modalities the sample really has."""
+
+    arrays: dict[str, np.ndarray]
+    present: dict[str, bool] = field(default_factory=dict)
+
+
+class Batch(dict):
+    """name -> tensor, stacked along B; a dict so that DeepSpeed's ZeRO-3 hooks can walk it.
+
+    `present` maps a modality to a bool tensor [B]. `weight_B` is 1 for a sample that counts and 0 for the padding that makes
+    an evaluation batch full: every loss and diagnostic is a mean weighted by it. `keys` and `patients` are for people.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None = None,
+        weight_B: Tensor | None = None,
+        keys: Sequence[str] = (),
+        patients: Sequence[str] = (),
+    ):
+        super().__init__(tensors)
+        size = len(next(iter(tensors.values())))
+        self.present = dict(present or {})
+        self.weight_B = torch.ones(size) if weight_B is None else weight_B
+        self.keys_B = tuple(keys)
+        self.patients_B = tuple(patients)
+
+    @property
+    def size(self) -> int:
+        return len(self.weight_B)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on a device; dtypes are untouched (methods cast on use)."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            {k: move(v) for k, v in self.items()},
+            {k: move(v) for k, v in self.present.items()},
+            move(self.weight_B),
+            self.keys_B,
+            self.patients_B,
+        )
+
+    def pin(self) -> Batch:
+        """The same batch in pinned host memory, so that the copy to a GPU can overlap with compute."""
+        pinned = Batch(
+            {k: v.pin_memory() for k, v in self.items()}, {}, self.weight_B.pin_memory(), self.keys_B, self.patients_B
+        )
+        pinned.present = {k: v.pin_memory() for k, v in self.present.items()}
+        return pinned
+
+
+class Output(dict):
+    """What `forward` returns; a dict (of dicts) of tensors so that ZeRO-3 can hook them.
+
+    losses       {term: scalar}: the value over the global micro batch (see models/parallel.py), gradient attached
+    total        scalar: what is minimised
+    diagnostics  {name: scalar without gradient}: means over the samples that count
+    features     {name: [B, D] without gradient}: pooled vectors for the collapse monitors
+    counts       {loss or diagnostic: scalar of this rank}: over how many a value is the mean, where that is not the number of samples
+                 (a missing modality, hidden words): an evaluation weighs its batches by it
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Tensor],
+        total: Tensor,
+        diagnostics: Mapping[str, Tensor] | None = None,
+        features: Mapping[str, Tensor] | None = None,
+        counts: Mapping[str, Tensor] | None = None,
+    ):
+        super().__init__(
+            losses=dict(losses),
+            total=total,
+            diagnostics=dict(diagnostics or {}),
+            features=dict(features or {}),
+            counts=dict(counts or {}),
+        )
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        return self["losses"]
+
+    @property
+    def total(self) -> Tensor:
+        return self["total"]
+
+    @property
+    def diagnostics(self) -> dict[str, Tensor]:
+        return self["diagnostics"]
+
+    @property
+    def features(self) -> dict[str, Tensor]:
+        return self["features"]
+
+    @property
+    def counts(self) -> dict[str, Tensor]:
+        return self["counts"]
+
+
+class Encoded(dict):
+    """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD."""
+
+    def __init__(self, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor):
+        super().__init__(tokens_BLD=tokens_BLD, mask_BL=mask_BL, pooled_BD=pooled_BD)

@@ -1,0 +1,151 @@
+"""What a method is: its stages, its parameter groups, and the verbs that the trainer and the fine-tune runner call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.contract import options as _options
+from models.contract.batch import Batch, Encoded, Output, Record, Sample
+from models.contract.schema import Schema
+from models.deployed import ImageView
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One leg of pre-training. The trainer runs a method's stages in order, each with an optimiser of its own.
+
+    `fields` is what `sample` reads in this stage. `order` names the loader's strategy (shuffle, patient_unique,
+    class_balanced by `order_label`). `compares` says that a loss compares samples, so that accumulation would change it and
+    is refused. `select` is (metric on the validation split, "max" or "min"): the best weights go on, else the last.
+    `epochs` is the recommended length; recipes override it.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    order: Literal["shuffle", "patient_unique", "class_balanced"] = "shuffle"
+    order_label: str | None = None
+    compares: bool = False
+    select: tuple[str, Literal["max", "min"]] | None = None
+    epochs: int = 100
+
+
+@dataclass
+class Group:
+    """Parameters that share a learning-rate and a weight-decay multiplier."""
+
+    name: str
+    params: list[nn.Parameter]
+    lr_scale: float = 1.0
+    decay_scale: float = 1.0
+
+
+class Method(nn.Module):
+    """Base of every method. A subclass sets `Options`, builds its modules in `__init__(options, schema)` and fills in
+    `stages`, `sample`, `forward` and `encode`; the rest has defaults.
+
+    Parameters are created fully in `__init__`. Forward casts its inputs to `self.dtype` (the engine may hold bf16 weights)
+    and does delicate sums in float32.
+    """
+
+    Options: ClassVar[type[_options.Options]] = _options.Options
+    name: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
+    inputs: tuple[str, ...] = ()
+    # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that
+    # names the file. None: the method has no such transformer.
+    start_file: ClassVar[tuple[str, str] | None] = None
+
+    def __init__(self, options: Any, schema: Schema):
+        super().__init__()
+        self.options = options
+        self.schema = schema
+        self.stage = ""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages of pre-training, in order; none for a system that learns from a task's labels alone."""
+        return ()
+
+    def enter(self, stage: str) -> None:
+        """Makes `stage` the current one: sets `requires_grad` and what `sample` and `forward` do."""
+        self.stage = stage
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        """Arrays of one sample for the current stage; all randomness comes from `rng`. Runs in a worker thread."""
+        raise NotImplementedError
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged."""
+        stacked = getattr(samples, "stacked", {})
+        tensors = {
+            n: torch.from_numpy(stacked[n] if n in stacked else np.stack([s.arrays[n] for s in samples]))
+            for n in samples[0].arrays
+        }
+        present = {n: torch.tensor([s.present[n] for s in samples]) for n in samples[0].present}
+        return Batch(tensors, present)
+
+    def forward(self, batch: Batch) -> Output:
+        raise NotImplementedError
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Tokens and pooled vector of the deployed encoder; no masking, no randomness in eval mode."""
+        raise NotImplementedError
+
+    def tower(self) -> nn.Module | None:
+        """The image encoder as a vision transformer (models/encoders/vit.py), for dense tasks and export; None without one."""
+        return None
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        """What `tower` takes, normalised [B, 3, H, W], from a batch of the deployed form (`enter("")`)."""
+        raise NotImplementedError
+
+    def image_view(self) -> ImageView | None:
+        """What happens to an image before and after `tower`, for export; None without one."""
+        return None
+
+    def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them; None without them."""
+        return None
+
+    def param_groups(self) -> list[Group]:
+        """Trainable parameters; biases, norms and vectors get no weight decay."""
+        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        keep = self.no_weight_decay()
+        # ds_shape is a parameter's true shape once ZeRO-3 has partitioned it.
+        flat = {n for n, p in named if len(getattr(p, "ds_shape", p.shape)) <= 1 or n in keep}
+        groups = [
+            Group("decay", [p for n, p in named if n not in flat]),
+            Group("no_decay", [p for n, p in named if n in flat], decay_scale=0.0),
+        ]
+        return [g for g in groups if g.params]
+
+    def no_weight_decay(self) -> Iterable[str]:
+        """Names of matrices that take no weight decay either (tokens, positions)."""
+        return ()
+
+    def chance(self, batch_size: int) -> dict[str, float]:
+        """Value of each loss term at chance for a global micro batch of this size; terms without one are left out."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Pictures people would look at, {name: uint8 [H, W, 3]}: reconstructions, similarities. In eval mode, without gradient."""
+        return {}
+
+    def teachers(self) -> dict[str, tuple[str, float]]:
+        """{prefix of an EMA copy: (prefix it follows, momentum)}; the trainer updates the copies after a real step."""
+        return {}
+
+    def queues(self) -> dict[str, Tensor]:
+        """Buffers of negatives, saved and restored with the checkpoint."""
+        return {}

@@ -1,0 +1,57 @@
+"""What a data set offers, known before any sample is read: widths, counts and vocabularies come from here, never from an option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from models.contract.options import MethodError
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of a field before any sample is read. `shape` has None where samples differ."""
+
+    name: str
+    kind: Literal["image", "array", "text", "json"]
+    dtype: str | None = None
+    shape: tuple[int | None, ...] | None = None
+    vocabulary: tuple[str, ...] | None = None
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+    meaning: Mapping[str, str] = field(default_factory=dict)  # what the numbers are, such as {"encoder": "conch_v15"}
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label column: `class` with its names in code order, or `number`."""
+
+    name: str
+    kind: Literal["class", "number"]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a data set offers. Widths, counts and vocabularies come from here, never from an option."""
+
+    fields: Mapping[str, Field]
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    source: str = "the data set"
+
+    def need(self, name: str) -> Field:
+        if name not in self.fields:
+            raise MethodError(
+                [f"{self.source} has no field '{name}' (it has: {', '.join(sorted(self.fields)) or 'none'})"]
+            )
+        return self.fields[name]
+
+    def need_label(self, name: str) -> Label:
+        if name not in self.labels:
+            raise MethodError(
+                [f"{self.source} has no label '{name}' (it has: {', '.join(sorted(self.labels)) or 'none'})"]
+            )
+        return self.labels[name]
