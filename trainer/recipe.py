@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from trainer import yaml_text
 from trainer.config import Config, parse
 from trainer.errors import UserError
 
@@ -35,26 +36,18 @@ def find_recipe(method: str, name: str | None, demo: bool) -> Path:
     return path
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as e:
-        raise UserError(f"{path}: not YAML: {' '.join(str(e).split())}") from e
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values, this is a {type(values).__name__}")
-    return values
+def section(values: Mapping[str, Any], key: str, where: object) -> dict[str, Any]:
+    """A section of a recipe; empty where it is not there.
 
-
-def parse_value(text: str) -> Any:
-    """A value from the shell: YAML, but 1e-4 is a number (YAML 1.1 wants 1.0e-4)."""
-    value = yaml.safe_load(text)
-    # A quoted "12" is meant as text.
-    if isinstance(value, str) and value == text.strip():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    Raises:
+        UserError: it is a value, not a mapping.
+    """
+    found = values.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise UserError(
+            f"{where}: {key} is a section with keys of its own, this is {found!r}; write {key}.KEY=value, or a mapping"
+        )
+    return dict(found or {})
 
 
 def override(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +63,7 @@ def override(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
             problems.append(f"'{word}': overrides are written section.key=value, for example optim.lr=3e-4")
             continue
         try:
-            value = parse_value(text)
+            value = yaml_text.parse(text)
         except yaml.YAMLError:
             problems.append(f"{key}: the value is not YAML; quote it")  # not repeated: an address may hold a secret
             continue
@@ -92,35 +85,22 @@ def _copy(values: Any) -> Any:
     return {k: _copy(v) for k, v in values.items()} if isinstance(values, dict) else values
 
 
-def numbers(values: Any) -> Any:
-    """Strings such as '1e-4', which YAML 1.1 reads as text, as numbers."""
-    if isinstance(values, dict):
-        return {k: numbers(v) for k, v in values.items()}
-    if isinstance(values, list):
-        return [numbers(v) for v in values]
-    if isinstance(values, str) and values[:1] in "0123456789.-+" and "e" in values.lower():
-        try:
-            return float(values)
-        except ValueError:
-            return values
-    return values
-
-
 def build_config(method: str, recipe: str | None, words: Sequence[str]) -> tuple[Config, Path]:
     """The configuration of a command line, and the recipe file it came from.
 
     Without `data.path` (and without --recipe) the demo recipe is taken. A length given in the words replaces the recipe's.
     """
     given = override({}, words)
-    demo = given.get("data", {}).get("path") is None if isinstance(given.get("data", {}), dict) else False
-    path = find_recipe(method, recipe, demo)
-    values = numbers(read_recipe(path))
+    path = find_recipe(method, recipe, section(given, "data", "command line").get("path") is None)
+    values = yaml_text.read(path)
+    stages = section(values, "stages", path)
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
         if one in given:
             values.pop(other, None)
-        for name, stage in (given.get("stages") or {}).items():
-            if isinstance(stage, dict) and one in stage:
-                (values.get("stages") or {}).get(name, {}).pop(other, None)
+        for name, stage in section(given, "stages", "command line").items():
+            if isinstance(stage, dict) and one in stage and name in stages:
+                section(stages, name, f"{path}: stages")
+                stages[name].pop(other, None)
     values = override(values, words)
     if values.get("method_name", method) != method:
         raise UserError(f"{path} is a recipe for --method {values['method_name']}, not {method}")

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
+from trainer import yaml_text
 from trainer.config import Section, explain_all
 from trainer.errors import UserError
-from trainer.recipe import numbers, parse_value
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_NAME = 120
@@ -105,12 +104,11 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; docs/finetune.md shows one")
-    try:
-        content = numbers(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f"{file}: not YAML: {' '.join(str(e).split())}") from e
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: a sweep is a mapping with command, words, grid, points; docs/finetune.md shows one")
+    content = yaml_text.read(file, "a sweep (command, words, grid, points; docs/finetune.md)")
+    if not content:
+        raise UserError(
+            f"{file}: empty: a sweep is a mapping with command, words, grid, points; docs/finetune.md shows one"
+        )
     return content
 
 
@@ -137,7 +135,7 @@ def words_of(key: str, value: Any) -> list[str]:
         return [] if value is False else [key] if value is True else [key, str(value)]
     text = value if isinstance(value, str) else json.dumps(value)
     # What the other side would read as something else (a number, a list) is quoted.
-    return [f"{key}={text if parse_value(text) == value else json.dumps(value)}"]
+    return [f"{key}={text if yaml_text.parse(text) == value else json.dumps(value)}"]
 
 
 def refuse_doubles(file: Path, points: Sequence[Point], runs: Sequence[Any]) -> None:

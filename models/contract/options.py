@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class MethodError(ValueError):
@@ -22,6 +23,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return several(cls, given)
+
     @classmethod
     def parse(cls, given: Mapping[str, Any], where: str = "method") -> Any:
         """Options from plain data.
@@ -33,6 +39,30 @@ class Options(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as e:
             raise MethodError([explain(cls, p, where) for p in e.errors()]) from e
+
+
+def several(model: type[BaseModel], given: Any) -> Any:
+    """`given` with `a,b` and single values as lists, for the keys of `model` that take several: `seeds=0,1`, `genetics=snp`.
+
+    A key that takes one word or several (`label`) is split at commas alone; a name with a comma in it is written ["a, b"].
+    """
+    if not isinstance(given, Mapping):
+        return given
+    changed = {}
+    for name, info in model.model_fields.items():
+        value = given.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            continue
+        kinds = _alternatives(info.annotation)
+        items = [get_args(k) for k in kinds if get_origin(k) in (tuple, list)]
+        if not items or (str in kinds and not (isinstance(value, str) and "," in value and str in items[0])):
+            continue
+        changed[name] = [v.strip() for v in value.split(",")] if isinstance(value, str) else [value]
+    return {**given, **changed} if changed else given
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def explain(model: type[BaseModel], problem: Mapping[str, Any], where: str) -> str:

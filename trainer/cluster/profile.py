@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from trainer import yaml_text
 from trainer.cluster.client import minutes
 from trainer.config import Section, explain_all
 from trainer.errors import UserError
-from trainer.recipe import read_recipe
 
 PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "cluster"
 
@@ -77,7 +77,10 @@ def load(name: str | None, words: Mapping[str, Any]) -> Profile:
     Raises:
         UserError: no such file, every unknown key and wrong value at once.
     """
-    values = {**read_recipe(find(name or "default")), **{k: v for k, v in words.items() if v is not None}}
+    values = {
+        **yaml_text.read(find(name or "default"), "a cluster profile"),
+        **{k: v for k, v in words.items() if v is not None},
+    }
     try:
         return Profile.model_validate(values)
     except ValidationError as e:

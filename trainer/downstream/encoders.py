@@ -17,11 +17,12 @@ from models.registry import get_method
 from models.weights import load_strict
 from shards.alleles import other_alleles
 from shards.meaning import disagreements, one_sided
+from trainer import yaml_text
 from trainer.card import Finished, open_run
 from trainer.data import meanings_in
 from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
-from trainer.recipe import find_recipe, numbers, read_recipe
+from trainer.recipe import find_recipe, section
 from trainer.runtime import seed_everything
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
@@ -110,7 +111,8 @@ def find_source(
                 # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
                 options |= {name: None, "init": "scratch"}
         return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
-    given = numbers(read_recipe(find_recipe(method, recipe, demo))).get("method", {})
+    path = find_recipe(method, recipe, demo)
+    given = section(yaml_text.read(path), "method", path)
     options = {**given, **task.method, **(_file_options(method, Path(init)) if init != "scratch" else {})}
     named = options.get("init_file") or options.get("weights")
     file = Path(named) if named and options.get("init", "scratch") != "scratch" else None

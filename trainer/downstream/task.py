@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from models.contract.options import several
 from models.masks import MaskField
+from trainer import yaml_text
 from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
 from trainer.downstream.task_rules import problems_of
 from trainer.errors import UserError
-from trainer.recipe import numbers, override, read_recipe
+from trainer.recipe import override, section
 
 TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
 PROTOCOLS = TASKS.parent / "protocol"
@@ -240,20 +242,11 @@ class Task(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_or_many(cls, values: Any) -> Any:
-        """A single number or word where several may stand."""
+    def _named_values(cls, values: Any) -> Any:
+        """Values of masks and classes by name: a single one where several may stand, class values as words."""
         if not isinstance(values, Mapping):
             return values
-        values = dict(values)
-        protocol = values.get("protocol")
-        if isinstance(protocol, Mapping):
-            several = ("seeds", "lr", "weight_decays", "neighbours")
-            values["protocol"] = {
-                k: [v] if k in several and isinstance(v, int | float) else v for k, v in protocol.items()
-            }
-        for key in ("controls", "metrics", "leave_out", "event_value", "mask_values"):
-            if isinstance(values.get(key), str | int | float):
-                values[key] = [values[key]]
+        values = dict(several(cls, values))
         if isinstance(by_name := values.get("mask_values"), Mapping):
             values["mask_values"] = {k: [v] if isinstance(v, int) else v for k, v in by_name.items()}
         for key in ("classes", "leave_out", "event_value"):
@@ -302,7 +295,7 @@ class Task(Section):
 
 
 def _words(value: Any) -> Any:
-    """Class values as words: YAML reads 0 as a number and `no` as a truth value."""
+    """Class values as words: YAML reads 0 as a number and `true` as a truth value."""
     if isinstance(value, Mapping):
         return {str(k): [_word(x) for x in (v if isinstance(v, list | tuple) else [v])] for k, v in value.items()}
     return [_word(v) for v in value] if isinstance(value, list | tuple) else value
@@ -310,7 +303,7 @@ def _words(value: Any) -> Any:
 
 def _word(value: Any) -> str:
     if isinstance(value, bool):
-        return {True: "yes", False: "no"}[value]
+        return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -358,16 +351,16 @@ def parse_task(values: Mapping[str, Any]) -> Task:
 def build_task(name: str, words: Sequence[str], mode: str | None = None) -> tuple[Task, Path]:
     """The task of a command line, and its file. A recipe named in the file lies below its keys, one in the words above them."""
     path = find_task(name)
-    values, given = numbers(read_recipe(path)), override({}, words)
+    values, given = yaml_text.read(path, "a task"), override({}, words)
     values.setdefault("name", path.stem)
     if (wanted := given.get("recipe", values.get("recipe"))) is not None:
-        protocol = numbers(read_recipe(find_protocol(str(wanted))))
+        protocol = yaml_text.read(find_protocol(str(wanted)), "a protocol")
         layers = (values, protocol) if "recipe" in given else (protocol, values)
         values = merged(_without_length(layers[0], layers[1]), layers[1])
     values = override(_without_length(values, given), words)
     if mode is not None:
         values["mode"] = mode
-    if (values.get("protocol") or {}).get("steps"):
+    if section(values, "protocol", f"task {path}").get("steps"):
         values["protocol"].setdefault("epochs", None)
     return parse_task(values), path
 

@@ -18,13 +18,14 @@ from models.registry import get_method
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows
+from trainer import yaml_text
 from trainer.config import Optim
 from trainer.data import schema_of
 from trainer.downstream.labelled import labelled
 from trainer.downstream.targets import Targets, fitted, read_targets
 from trainer.downstream.task import Task, parse_task
 from trainer.errors import UserError
-from trainer.recipe import find_recipe, read_recipe
+from trainer.recipe import find_recipe
 from trainer.schedule import learning_rate
 
 Pretrained = Callable[[str], Path]
@@ -150,7 +151,7 @@ def test_standardising_and_imputing_learn_from_training_alone(impute: str, data:
 def test_rates_fall_layer_by_layer(method: str, data: Dataset) -> None:
     """Head 1; last norm decay; block i of L (counted from 0) decay^(L - i); patches, tokens and positions decay^(L + 1)."""
     cls, depth = get_method(method), 2
-    options = read_recipe(find_recipe(method, f"{method}-demo", True))["method"]
+    options = yaml_text.read(find_recipe(method, f"{method}-demo", True))["method"]
     encoder = cls(cls.Options.parse({**options, "depth": depth}), schema_of(data))
     scale = layer_scales(encoder, 0.75)
     seen: dict[str, float] = {}

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import series
+from trainer import yaml_text
 from trainer.downstream.predictions import Predictions
-from trainer.recipe import find_recipe, read_recipe
+from trainer.recipe import find_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]
@@ -38,7 +39,7 @@ def told(out: Path) -> Predictions:
 @pytest.mark.parametrize("method", FROM_FILE)
 def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp_path: Path) -> None:
     """A plain timm ViT (or MAE's checkpoint of one), classifier and decoder left out; the frozen tower is the file's."""
-    o = get_method(method).Options.parse(read_recipe(find_recipe(method, f"{method}-demo", True))["method"])
+    o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, f"{method}-demo", True))["method"])
     side = getattr(o, "image_size", None) or o.img_size
     vit = timm.models.vision_transformer.VisionTransformer(
         side,

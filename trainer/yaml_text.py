@@ -1,0 +1,105 @@
+"""YAML as people mean it: numbers in decimals, `1e-4` among them, words as words, every key once.
+
+PyYAML follows YAML 1.1, where `010` is 8, `1:30` is 90, `1_0` is 10, `1e-4` is text and a key's last line wins in silence. Here
+scalars are those of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/, section 10.3.2), decimals alone; `yes` and `no` stay words,
+which a typed key reads.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.errors import UserError
+
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
+    ("merge", r"<<", ["<"]),
+)
+
+
+class Loader(yaml.SafeLoader):
+    """Plain data alone: no objects, no dates, no numbers of other bases."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - replaced for this class, as PyYAML does it
+
+
+for _tag, _pattern, _first in _SCALARS:
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _int(loader: Any, node: Any) -> int:
+    return int(loader.construct_scalar(node))
+
+
+def _float(loader: Any, node: Any) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
+    """A mapping whose keys stand once each."""
+    first: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            raise yaml.constructor.ConstructorError(None, None, f"line {line}: a key must be a word or a number")
+        if key in first:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key '{key}' stands in line {first[key]} and in line {line}; keep one of them"
+            )
+        first[key] = line
+    loader.flatten_mapping(node)
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _int)
+Loader.add_constructor("tag:yaml.org,2002:float", _float)
+Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def parse(text: str) -> Any:
+    """One YAML document.
+
+    Raises:
+        yaml.YAMLError: not YAML, a key that stands twice, or nested too deep.
+    """
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError as e:
+        raise yaml.YAMLError("nested too deep") from e
+    except ValueError as e:  # a number of more digits than Python reads
+        raise yaml.YAMLError(str(e)) from e
+
+
+def read(path: Path, what: str = "a recipe") -> dict[str, Any]:
+    """The mapping in a file; an empty file is an empty one.
+
+    Raises:
+        UserError: not there, not readable, not UTF-8, not YAML, or no mapping.
+    """
+    try:
+        content = parse(path.read_bytes().decode("utf-8-sig"))
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 (byte {e.start}); save it as UTF-8 text") from e
+    except yaml.YAMLError as e:
+        raise UserError(f"{path}: not YAML: {' '.join(str(e).split())}") from e
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {what} is a mapping of keys to values, this is a {type(content).__name__}")
+    if odd := [k for k in content if not isinstance(k, str)]:
+        raise UserError(
+            f"{path}: keys are words, {', '.join(map(repr, odd[:3]))} is none; quote it if it is meant as one"
+        )
+    return content
