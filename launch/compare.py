@@ -14,6 +14,8 @@ from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(prog="compare.py", description="Fine-tune results as tables, tests and plots.")
     p.add_argument(
         "runs", nargs="+", type=Path, metavar="FOLDER", help="folders that hold fine-tune runs, at any depth"
@@ -21,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("report"), help="where compare.md, compare.csv and index.html go")
     p.add_argument("--draws", type=_count, default=1000, help="bootstrap draws of a paired test (1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of paired tests and of t-SNE (0)")
+    add_all(p)
     return p
 
 
@@ -32,6 +35,7 @@ def _count(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    from shards.errors import told
     from trainer.errors import EXIT_OK, EXIT_USER, UserError
     from trainer.reporting.report import build, write
 
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = build(args.runs, args.draws, args.seed)
         files = write(report, args.out)
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
     from trainer.reporting.words import warnings
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(prog="export.py", description="A finished run as files for others.")
     p.add_argument("run", type=Path, help="the out=FOLDER of a finished run, or of a fine-tune of one")
     p.add_argument("--to", required=True, choices=("timm", "safetensors"))
@@ -24,19 +26,21 @@ def parser() -> argparse.ArgumentParser:
         "--results", type=Path, nargs="+", default=[], metavar="PATH",
         help="fine-tuning results of this run for the card: result.json files, or folders of them",
     )  # fmt: skip
+    add_all(p)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from models.contract import MethodError
+    from shards.errors import told
     from trainer.errors import EXIT_OK, EXIT_USER, UserError
     from trainer.export import export
 
     try:
         folder, said = export(args.run, args.to, args.out, args.results)
     except (UserError, MethodError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
     print(f"{folder}: {said}\n{folder / 'README.md'} is its model card: read it before passing the folder on")
     return EXIT_OK

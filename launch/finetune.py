@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(
         prog="finetune.py",
         description="Evaluate a pre-trained method on a task. Under `deepspeed` it runs on several ranks.",
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--print-config", action="store_true", help="print the resolved task as YAML")
     p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     p.add_argument("overrides", nargs="*", metavar="section.key=value", help="task keys, e.g. protocol.fraction=0.1")
+    add_all(p)
     return p
 
 

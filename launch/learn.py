@@ -31,6 +31,8 @@ HELD_OUT = ("val", "test")
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(
         prog="learn.py", description="Pre-trained encoders against their random starts, on the demo cohort."
     )
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="configuration of all runs, e.g. steps=100"
     )
+    add_all(p)
     return p
 
 
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from models.contract import MethodError
     from models.registry import get_method, method_names
-    from shards.errors import DataError
+    from shards.errors import DataError, told
     from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_USER, UserError
 
     try:
@@ -65,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(table({name: results[name]}, seeds), flush=True)
         write(args.report, results, methods, seeds, args.overrides)
     except (UserError, MethodError, DataError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
     except subprocess.CalledProcessError as e:
         print(

@@ -12,6 +12,8 @@ import sys
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(
         prog="pretrain.py",
         description="Pre-train a method on a data set of shards. Under `deepspeed` it runs on several ranks.",
@@ -28,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--world", type=int, default=None, help="ranks to plan for in --dry-run")
     p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     p.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration, for example optim.lr=3e-4")
+    add_all(p)
     return p
 
 

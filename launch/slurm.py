@@ -24,6 +24,8 @@ SUBMIT = ("pretrain", "finetune", "sweep")
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(prog="slurm.py", description="Submit a run to Slurm, look at it, end it.")
     p.add_argument(
         "--cluster", metavar="PROFILE", help="a YAML file, or a name in configs/cluster; `default` when not given"
@@ -45,20 +47,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dry-run", action="store_true", help="print the sbatch script and the resolved configuration")
     p.add_argument("command", choices=[*SUBMIT, "status", "logs", "cancel"])
     p.add_argument("words", nargs=argparse.REMAINDER, help="the command's own words, or RUN")
+    add_all(p)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from models.contract import MethodError
-    from shards.errors import DataError
+    from shards.errors import DataError, told
     from trainer.errors import EXIT_OK, EXIT_USER, UserError
 
     try:
         run = {"status": show_status, "logs": show_logs, "cancel": cancel}.get(args.command, submit)
         run(args)
     except (UserError, MethodError, DataError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
     except (BrokenPipeError, KeyboardInterrupt):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (whoever read has left)

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parser() -> argparse.ArgumentParser:
+    from shards.errors import add_all
+
     p = argparse.ArgumentParser(prog="sweep.py", description="Many runs of one command, in folders of their own.")
     p.add_argument("file", type=Path, help="YAML: command, words, grid, points")
     p.add_argument("--out", type=Path, help="where the runs go, a folder each; runs/NAME OF THE FILE by default")
@@ -28,18 +30,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--retries", type=int, default=1, help="how often a failed run is tried again")
     p.add_argument("--dry-run", action="store_true", help="check and print all command lines; run nothing")
     p.add_argument("--point", type=int, metavar="I", help="run this point alone, counted from 0 (for job arrays)")
+    add_all(p)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from models.contract import MethodError
+    from shards.errors import told
     from trainer.errors import EXIT_USER, UserError
 
     try:
         return _run(args)
     except (UserError, MethodError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
 
 

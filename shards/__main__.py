@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards.errors import DataError, bad
+from shards.errors import DataError, add_all, bad, show_every, told
 
 if TYPE_CHECKING:
     from shards.sources import Found
@@ -136,6 +136,8 @@ def build_parser() -> argparse.ArgumentParser:
         _packing(child)
     _folder_commands(commands)
     _looking_commands(commands)
+    for command in (*(c for n, c in commands.choices.items() if n != "source"), *source.choices.values()):
+        add_all(command)
     return parser
 
 
@@ -347,6 +349,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
+    show_every(False)
     args = build_parser().parse_args(argv)
     try:
         for name in ("folder", "out", "manifest"):
@@ -357,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
         return COMMANDS[args.command](args)
     except DataError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(e)}", file=sys.stderr)
         return 2
 
 

@@ -1,9 +1,22 @@
-"""What the user is told when data cannot be used: every problem at once, each with its place and its remedy."""
+"""What the user is told when data cannot be used: every problem at once, each with its place and its remedy.
+
+Problems are grouped by kind: alike but for names and numbers in what is wrong, with the same remedy. Of a kind with many, three are
+shown and the rest counted, so that a wrong folder of 10,000 files is a line to read and not 10,000; `--all` lists every one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+SHOWN = 3  # of each kind
+# What differs between problems of one kind: what stands in quotation marks, and words with a digit or a slash (keys, files, numbers).
+_QUOTED = re.compile(r"(?<!\w)(?P<mark>['\"`]).*?(?P=mark)(?!\w)")
+_VARYING = re.compile(r"[^\s,;:()\[\]=]*[0-9/][^\s,;:()\[\]=]*")
+_every = False
 
 
 @dataclass(frozen=True)
@@ -19,15 +32,91 @@ class Problem:
 
 
 class DataError(ValueError):
-    """Data that the user has to mend. `problems` holds every one that was found."""
+    """Data that the user has to mend. `problems` holds every one that was found; as text they are grouped (`listing`)."""
 
     def __init__(self, problems: Problem | Iterable[Problem]):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         assert self.problems, "a DataError needs at least one problem"
-        head = "" if len(self.problems) == 1 else f"{len(self.problems)} problems:\n  "
-        super().__init__(head + "\n  ".join(str(p) for p in self.problems))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return listing(self.problems)
 
 
 def bad(what: str, where: object, fix: str) -> DataError:
     """A DataError with a single problem."""
     return DataError(Problem(what, str(where), fix))
+
+
+# ------------------------------------------------------------------------------------------------------------- as text
+
+
+def kind_of(problem: Problem | str) -> tuple[str, str]:
+    """Equal for problems of one kind: the text without what is particular to each."""
+    what, fix = (problem.what, problem.fix) if isinstance(problem, Problem) else (problem, "")
+    return _shape(what), _shape(fix)
+
+
+def _shape(text: str) -> str:
+    return _VARYING.sub("#", _QUOTED.sub("#", text))
+
+
+def grouped(problems: Iterable[Problem | str]) -> list[list[Problem | str]]:
+    """Problems by kind, in the order in which a kind was first met; equal ones count once."""
+    kinds: dict[tuple[str, str], list[Problem | str]] = {}
+    for problem in dict.fromkeys(problems):
+        kinds.setdefault(kind_of(problem), []).append(problem)
+    return list(kinds.values())
+
+
+def lines_of(problems: Iterable[Problem | str]) -> list[str]:
+    """A line a problem; of a kind with more than `SHOWN`, the first and one line with their number and further examples."""
+    lines = []
+    for group in grouped(problems):
+        if _every or len(group) <= SHOWN:
+            lines += [str(p) for p in group]
+        else:
+            others = "; ".join(_example(p, group[0]) for p in group[1:SHOWN])
+            lines += [str(group[0]), f"  {len(group)} of this kind, also {others}"]
+    return lines
+
+
+def _example(problem: Problem | str, first: Problem | str) -> str:
+    if not isinstance(problem, Problem):
+        return problem
+    alike = isinstance(first, Problem) and problem.what == first.what
+    return problem.where if alike else f"{problem.where}: {problem.what}"
+
+
+def listing(problems: Sequence[Problem | str]) -> str:
+    """Problems as an error's text: one as it stands, several below a line that counts them."""
+    lines = lines_of(problems)
+    if len(lines) == 1:
+        return lines[0]
+    count, groups = len(dict.fromkeys(problems)), grouped(problems)
+    short = not _every and any(len(g) > SHOWN for g in groups)
+    kinds = f" of {len(groups)} kind{'s' * (len(groups) > 1)} (--all lists every one)" if short else ""
+    return "\n  ".join([f"{count} problems{kinds}:", *lines])
+
+
+def told(error: BaseException) -> str:
+    """An error as its user is to read it: the problems that it lists by kind, or its own text."""
+    problems = getattr(error, "problems", None)
+    return listing(problems) if problems else str(error)
+
+
+class _Every(argparse.Action):
+    def __call__(self, *_: Any) -> None:
+        show_every(True)
+
+
+def show_every(every: bool) -> None:
+    """Whether every problem is listed from now on, in this process."""
+    global _every
+    _every = every
+
+
+def add_all(parser: argparse.ArgumentParser) -> None:
+    """Gives a command line `--all`, which holds for the whole process and is no part of what the command is told to do."""
+    what = "list every problem, not three of each kind"
+    parser.add_argument("--all", action=_Every, nargs=0, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=what)

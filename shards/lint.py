@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shards import index
 from shards.cells import number
-from shards.errors import DataError, Problem
+from shards.errors import DataError, Problem, lines_of
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
 from shards.identity import merged_note, one_spelling
 from shards.lint_members import MemberCheck
@@ -35,10 +35,15 @@ class Report:
     checked: str = ""
 
     def __str__(self) -> str:
-        lines = [f"problem: {p}" for p in self.problems] + [f"warning: {w}" for w in self.warnings]
+        lines = [*_named("problem", self.problems), *_named("warning", self.warnings)]
         verdict = "clean" if not self.problems else f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
         warned = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
         return "\n".join([*lines, f"{self.folder}: {verdict}{warned}{'; ' + self.checked if self.checked else ''}"])
+
+
+def _named(word: str, problems: Sequence[Problem]) -> list[str]:
+    """A line each, by kind; what continues a line keeps its indent."""
+    return [line if line.startswith(" ") else f"{word}: {line}" for line in lines_of(problems)]
 
 
 def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:

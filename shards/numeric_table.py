@@ -14,7 +14,7 @@ from shards.table_file import open_table
 from shards.unknown import is_unknown
 
 FIX_CELLS = "the table must hold numbers beside its first column; leave a cell empty where a value is unknown"
-MAX_REPORTED = 20  # a wrong file would give a problem for every cell
+MAX_REPORTED = 1000  # a wrong file would give a problem for every cell; the others are counted
 
 
 class Table:
@@ -31,8 +31,11 @@ class Table:
         source.first_column()
         self.columns = source.header[1:]
         self.rows: list[str] = []
+        self._unreported = 0
         for line, cells in source:
             self._take(line, cells, source.text)
+        if self._unreported:
+            self.problems.append(Problem(f"{self._unreported} more cells are no numbers", str(path), FIX_CELLS))
         self.problems += source.problems
         self._spool.flush()
         shape = (len(self.rows), len(self.columns))
@@ -74,6 +77,8 @@ class Table:
     def _report(self, problem: Problem) -> None:
         if len(self.problems) < MAX_REPORTED:
             self.problems.append(problem)
+        else:
+            self._unreported += 1
 
     def row(self, name: str) -> np.ndarray:
         return np.array(self.values[self.row_of[name]])

@@ -29,7 +29,6 @@ META = ("meta", "json")
 SMALL = (
     1 << 30
 )  # bytes of sources that are read to the end although something is wrong already, to tell all of it at once
-MAX_LISTED = 200  # problems of one pack; a wrong path prefix makes one a sample
 
 
 def pack(manifest: Path, out: Path, options: PackOptions | None = None) -> tuple[DatasetInfo, list[str]]:
@@ -53,7 +52,7 @@ def pack_entries(
     with Reader() as reader:
         plan = Survey(manifest, options, reader).plan()
         if plan.problems and plan.source_bytes > SMALL:
-            raise listed(plan.problems)
+            raise DataError(plan.problems)
         options = replace(options, meanings=plan.meanings)
         return _write(manifest, out, options, reader, plan, side or {}), merged + plan.notes
 
@@ -75,7 +74,7 @@ def _write(
                 tally.add(entry.sample, name, ext, header_of(name, ext, data))
             writer.add(entry.sample, members)
         if problems:
-            raise listed(problems)
+            raise DataError(problems)
         with disk_errors(out):
             for name, data in side.items():
                 write_atomic(writer.staging / name, data)
@@ -177,11 +176,3 @@ def _content(name: str, ref: Reference, reader: Reader, plan: Plan, options: Pac
     if array.ndim > 1 and dtype == "float16" and (loss := rounding_loss(array, cast)) > TOLERANCE:
         raise HeaderError(f"float16 would cost {loss:.1%} of its standard deviation", f"--dtype {name}=float32")
     return npy_bytes(cast)
-
-
-def listed(problems: Sequence[Problem]) -> DataError:
-    unique = list(dict.fromkeys(problems))
-    if len(unique) <= MAX_LISTED:
-        return DataError(unique)
-    rest = len(unique) - MAX_LISTED
-    return DataError([*unique[:MAX_LISTED], Problem(f"{rest} more problems", "manifest", "mend those above first")])

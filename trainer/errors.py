@@ -7,6 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from shards.errors import listing, told
+
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USER = 2
@@ -18,8 +20,11 @@ class UserError(ValueError):
 
     def __init__(self, problems: str | Sequence[str]):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
-        head = "" if len(self.problems) == 1 else f"{len(self.problems)} problems:\n  "
-        super().__init__(head + "\n  ".join(self.problems))
+        assert self.problems, "a UserError needs at least one problem"
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return listing(self.problems)
 
 
 class TrainingError(RuntimeError):
@@ -49,7 +54,7 @@ def exit_status(run: Callable[[], None]) -> int:
         if isinstance(e, UserError) or hasattr(e, "problems"):
             where = "" if rank == 0 else f"[rank {rank}] "
             if rank == 0 or not getattr(e, "everywhere", True):
-                print(f"{where}error: {e}", file=sys.stderr, flush=True)
+                print(f"{where}error: {told(e)}", file=sys.stderr, flush=True)
             return EXIT_USER
         print(f"[rank {rank}]", file=sys.stderr)
         traceback.print_exc()

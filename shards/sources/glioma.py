@@ -69,7 +69,7 @@ def find(args: argparse.Namespace) -> Found:
     for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
         _read(path, omics, path in args.omics, words_of(args))
     if omics.problems:
-        raise DataError(omics.problems[:50])
+        raise DataError(omics.problems)
     work = args.work or Path(f"{args.out}-work")
     vectors, vocab, notes = _vectors(omics, work)
     pictures = _tiles(args.tiles, args.tiles_per_case) if args.tiles else []

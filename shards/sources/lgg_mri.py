@@ -31,7 +31,6 @@ SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
 SKIPPED = ("case_id", "patient", "site")
-MAX_LISTED = 50
 LEAKS = (
     "--split-unit slice: every slice counts as a patient. Neighbouring slices and one person's genes stand in several splits: what "
     "is measured on them is no measure of other patients"
@@ -93,7 +92,7 @@ def find(args: argparse.Namespace) -> Found:
         else:
             by_case[s.case].append(entry)
     if problems:
-        raise DataError(problems[:MAX_LISTED])
+        raise DataError(problems)
     entries = _rounds(by_case)
     if not entries:
         fix = "check that folder and expression table name patients as TCGA_XX_XXXX or TCGA-XX-XXXX"
@@ -139,7 +138,7 @@ def _kaggle(folder: Path) -> list[Slice]:
         else:
             slices.append(Slice(stem, case, int(named[2]), path, mask))
     if problems:
-        raise DataError(problems[:MAX_LISTED])
+        raise DataError(problems)
     if not slices:
         raise bad("no slices TCGA_*/TCGA_*_N.tif", folder, "give --images the kaggle_3m folder, or one with slices.csv")
     return slices
@@ -160,7 +159,7 @@ def _listed(table: Path) -> list[Slice]:
         else:
             slices.append(Slice(image.stem, case, int(n), image, mask))
     if problems:
-        raise DataError(problems[:MAX_LISTED])
+        raise DataError(problems)
     return slices
 
 

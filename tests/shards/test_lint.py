@@ -396,7 +396,7 @@ def test_adoption_needs_patients(tmp_path: Path) -> None:
     before = snapshot(folder)
     with pytest.raises(
         DataError,
-        match=r"8 problems:[\s\S]*part-0.tar: k0.meta.json: sample 'k0' has no patient. Fix: .*--patient-from-key",
+        match=r"8 problems of 1 kind .*:[\s\S]*part-0.tar: k0.meta.json: sample 'k0' has no patient. Fix: .*--patient-from-key",
     ):
         adopt(folder)
     assert snapshot(folder) == before

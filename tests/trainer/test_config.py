@@ -183,7 +183,17 @@ def test_the_command_line_is_frozen() -> None:
     from launch.pretrain import parser
 
     options = sorted(o for a in parser()._actions for o in a.option_strings)
-    assert options == ["--dry-run", "--help", "--local_rank", "--method", "--print-config", "--recipe", "--world", "-h"]
+    assert options == [
+        "--all",
+        "--dry-run",
+        "--help",
+        "--local_rank",
+        "--method",
+        "--print-config",
+        "--recipe",
+        "--world",
+        "-h",
+    ]
     assert sorted(Config.model_fields) == sorted(
         [
             "activation_checkpointing",

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shards.errors import add_all
 from trainer.cluster import preflight
 from trainer.cluster.job import Task
 from trainer.cluster.profile import Profile
@@ -72,6 +73,7 @@ def pretraining(words: Sequence[str], world: int) -> tuple[Path, str]:
     p.add_argument("--method", required=True)
     p.add_argument("--recipe")
     p.add_argument("overrides", nargs="*", metavar="section.key=value")
+    add_all(p)
     args = p.parse_intermixed_args(list(words))
     config, recipe = build_config(args.method, args.recipe, args.overrides)
     before = dict(os.environ)
