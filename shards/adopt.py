@@ -97,7 +97,10 @@ def _take_shard(tar: Path, found: _Adoption, labels: dict[str, set[str]], patien
         return
     found.indexes.append((tar, members))
     count = int(members["sample"].max()) + 1
-    found.shards.append(ShardInfo(name=tar.name, samples=count, bytes=tar.stat().st_size, sha256=sha256_of(tar)))
+    seal = index.seal_of(members)
+    found.shards.append(
+        ShardInfo(name=tar.name, samples=count, bytes=tar.stat().st_size, sha256=sha256_of(tar), index_sha256=seal)
+    )
     meta: dict[str, dict[str, Any]] = {}
     keys: list[str] = []
     with open(tar, "rb") as f:

@@ -267,13 +267,17 @@ class CachedSet:
             if path.is_file() and sha256 in (None, sha256_of(path)):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            for again in (True, False):
-                data = self.remote.whole(name)
-                if sha256 in (None, hashlib.sha256(data).hexdigest()):
-                    write_atomic(path, data)
-                    break
-                if not again:
-                    raise self._damaged(name)
+            write_atomic(path, self._whole(name, sha256))
+
+    def _whole(self, name: str, sha256: str | None) -> bytes:
+        """A small file as it was sealed; fetched once more where it came with another hash."""
+        for again in (True, False):
+            data = self.remote.whole(name)
+            if sha256 in (None, hashlib.sha256(data).hexdigest()):
+                return data
+            if not again:
+                raise self._damaged(name)
+        raise AssertionError
 
     # -------------------------------------------------------------------------------------------------------- shards
 
@@ -326,13 +330,13 @@ class CachedSet:
 
     def _fetch(self, path: Path, shard: ShardInfo) -> None:
         if path.exists():  # evicted halfway: only its index is gone
-            self._index(path)
+            self._index(path, shard)
             return
         part = path.with_name(f".{shard.name}.{shard.bytes}.part")
         for again in (True, False):
             self.cache.reserve(part, shard.bytes)
             if self._download(part, shard) == shard.sha256:
-                self._index(path)
+                self._index(path, shard)
                 os.replace(part, path)
                 return
             part.unlink(missing_ok=True)
@@ -355,9 +359,10 @@ class CachedSet:
             os.fsync(f.fileno())
         return digest.hexdigest()
 
-    def _index(self, path: Path) -> None:
-        name = index_path(path)
-        write_atomic(name, self.remote.whole(str(name.relative_to(self.folder))))
+    def _index(self, path: Path, shard: ShardInfo) -> None:
+        target = index_path(path)
+        name = str(target.relative_to(self.folder))
+        write_atomic(target, self._whole(name, shard.index_sha256))
 
     def _damaged(self, name: str) -> DataError:
         fix = "upload the file again as it was sealed (python -m shards lint on the original finds what differs)"

@@ -43,6 +43,13 @@ class DataError(ValueError):
         return listing(self.problems)
 
 
+class BrokenSeal(DataError):
+    """A data set, or a shard of it, is not what dataset.json was sealed with (any more).
+
+    Unlike a bad sample nothing can stand in for it: what else is read from there may be another patient's.
+    """
+
+
 def bad(what: str, where: object, fix: str) -> DataError:
     """A DataError with a single problem."""
     return DataError(Problem(what, str(where), fix))

@@ -70,6 +70,9 @@ class ShardInfo(_Frozen):
     samples: int
     bytes: int
     sha256: str
+    index_sha256: str | None = None
+    """Of shard-....idx.npy, which says whose bytes lie where. None in data sets of earlier versions: their indexes are compared with
+    the tars instead, by `lint` whole, by a reader with the tars' headers."""
 
 
 class DatasetInfo(_Frozen):
@@ -89,6 +92,8 @@ class DatasetInfo(_Frozen):
     files: dict[str, str] = {}
     leaking_splits: bool = False
     """Patients stand in two splits, as in a published list that was packed with `--accept-leaking-lists`; else that is refused."""
+    seal: Literal[1, 2] = 1
+    """What the fingerprint covers, see `fingerprint_of`; 1 in data sets of earlier versions."""
     fingerprint: str = ""
 
     def sealed(self) -> DatasetInfo:
@@ -97,15 +102,24 @@ class DatasetInfo(_Frozen):
 
 
 def fingerprint_of(info: DatasetInfo) -> str:
-    """SHA-256 of fields, labels, shards and side files (splits among them); name, version and licence do not count."""
-    content = _plain(info)
-    content = {k: content[k] for k in ("format", "fields", "labels", "samples", "shards", "files")}
+    """SHA-256 of fields, labels, shards (with their indexes) and side files (splits and statistics among them).
+
+    Seal 2 covers the other counts too: patients, splits, `leaking_splits`. Name, version, source and licence do not count.
+    """
+    content = info.model_dump(mode="json") if info.seal > 1 else {}
+    content = {k: content[k] for k in ("seal", "patients", "splits", "leaking_splits") if k in content}
+    plain = _plain(info)
+    content |= {k: plain[k] for k in ("format", "fields", "labels", "samples", "shards", "files")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(info: DatasetInfo) -> dict[str, Any]:
     """As JSON; what was added to the format later stands there only where it says something, so older sets keep their fingerprint."""
-    content = info.model_dump(mode="json", exclude=set() if info.leaking_splits else {"leaking_splits"})
+    later = {"leaking_splits": info.leaking_splits, "seal": info.seal > 1}
+    content = info.model_dump(mode="json", exclude={k for k, said in later.items() if not said})
+    for shard in content["shards"]:
+        if shard["index_sha256"] is None:
+            del shard["index_sha256"]
     for field in content["fields"].values():
         if not field["meaning"]:
             del field["meaning"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem
 from shards.format import KINDS, index_dtype, index_path, split_member, write_atomic
 
 _CHUNK = 1 << 20
@@ -71,35 +72,23 @@ def from_rows(rows: list[Row]) -> np.ndarray:
     return np.array([(s, k.encode(), f.encode(), e.encode(), o, n, c) for s, k, f, e, o, n, c in rows], dtype=dtype)
 
 
+def to_bytes(index: np.ndarray) -> bytes:
+    """The file form of an index."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, index, allow_pickle=False)
+    return buffer.getvalue()
+
+
 def save(shard: Path, index: np.ndarray) -> Path:
     """Writes the index beside its shard, atomically."""
-    buffer = io.BytesIO()
-    np.save(buffer, index, allow_pickle=False)
     path = index_path(shard)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, to_bytes(index))
     return path
 
 
-def open_index(shard: Path) -> np.ndarray:
-    """The index of a shard, memory-mapped and read-only.
-
-    Raises:
-        DataError: no index, or not one.
-    """
-    path = index_path(shard)
-    fix = f"run `python -m shards index {shard.parent}`"
-    try:
-        index = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as e:
-        raise bad("the shard has no index", path, fix) from e
-    except (ValueError, OSError, EOFError) as e:
-        raise bad(f"the index cannot be opened ({e})", path, fix) from e
-    names = index.dtype.names or ()
-    if "key" not in names or "field" not in names or index.ndim != 1 or len(index) == 0:
-        raise bad("not an index", path, fix)
-    if index.dtype != index_dtype(index.dtype["key"].itemsize, index.dtype["field"].itemsize):
-        raise bad(f"the index has columns {index.dtype}", path, fix)
-    return index
+def seal_of(index: np.ndarray) -> str:
+    """The SHA-256 of the index's file, which `ShardInfo.index_sha256` keeps."""
+    return hashlib.sha256(to_bytes(index)).hexdigest()
 
 
 def _why_refused(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shards.format import SPLITS, DatasetInfo, load_info
-from shards.index import open_index
+from shards.indexes import open_index
 from shards.meaning import not_stored, shown
 from shards.reader import Dataset
 from shards.seal import SampleRow, read_rows
@@ -55,7 +55,7 @@ def _stored(folder: Path, info: DatasetInfo) -> Counter[str]:
     """Bytes of each field over all shards."""
     total: Counter[str] = Counter()
     for shard in info.shards:
-        members = open_index(folder / shard.name)
+        members = open_index(folder / shard.name, shard.index_sha256)
         for name in np.unique(members["field"]):
             total[name.decode()] += int(members["size"][members["field"] == name].sum())
     return total
@@ -65,7 +65,7 @@ def _together(folder: Path, info: DatasetInfo) -> dict[str, int]:
     """How many samples have which set of fields."""
     sets: Counter[str] = Counter()
     for shard in info.shards:
-        members = open_index(folder / shard.name)
+        members = open_index(folder / shard.name, shard.index_sha256)
         of: dict[int, list[str]] = {}
         for sample, name in zip(members["sample"].tolist(), members["field"].tolist(), strict=True):
             of.setdefault(sample, []).append(name.decode())

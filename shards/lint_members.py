@@ -35,13 +35,21 @@ class MemberCheck:
         self.counts: Counter[str] = Counter()
         self.tally = FieldTally()
         self.warnings: list[Problem] = []
-        self.moments = {
-            n: Moments(w) for n in vector_fields(info.fields) if (s := info.fields[n].shape) and (w := s[0])
-        }
+        self.vectors = set(vector_fields(info.fields))
+        self.moments: dict[str, Moments] = {}
+        self.spoilt: set[str] = set()
+        """Fields with a member that could not be used: their statistics cannot be told."""
+        self.unread = 0
+        """Shards whose members could not be looked at."""
         self.seen: dict[tuple[str, int, int], list[str]] = defaultdict(list)
 
-    def differences(self, shard: str, saved: np.ndarray, built: np.ndarray) -> Iterator[Problem]:
-        """What an index says against what its tar holds: members missing, extra, moved. Changed bytes are found when they are read."""
+    def differences(
+        self, shard: str, saved: np.ndarray, built: np.ndarray, checksums: bool = False
+    ) -> Iterator[Problem]:
+        """What an index says against what its tar holds, column by column: members missing, extra, moved, of another sample.
+
+        `checksums`: the tar is the sealed one, so another checksum is the index's fault; else changed bytes are found when read.
+        """
         old, new = _places(saved), _places(built)
         for name in old.keys() - new.keys():
             yield Problem("missing member: in the index but not in the tar", f"{shard}: {name}", FIX_COPY)
@@ -54,11 +62,19 @@ class MemberCheck:
             yield Problem(
                 f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX
             )
+        if old.keys() != new.keys() or moved:
+            return
+        for column, what in (("sample", "samples"), ("crc32", "checksums"))[: 1 + checksums]:
+            wrong = np.flatnonzero(saved[column] != built[column])
+            if wrong.size:
+                first = list(new)[int(wrong[0])]
+                yield Problem(f"the index gives {wrong.size} members other {what}, such as {first}", shard, FIX_INDEX)
 
     def shard(self, path: Path, members: np.ndarray) -> list[Problem]:
         """Problems of every member of a shard."""
         problems: list[Problem] = []
         with open(path, "rb") as f:
+            end = os.fstat(f.fileno()).st_size
             last = None
             for row in members:
                 key, name, ext = (row[c].decode() for c in ("key", "field", "ext"))
@@ -66,16 +82,20 @@ class MemberCheck:
                 if key != last:
                     self.keys.append(key)
                     last = key
-                data = os.pread(f.fileno(), min(int(row["size"]), MAX_SIZE), int(row["offset"]))
+                offset, size = int(row["offset"]), int(row["size"])
+                # Never more than the file has: a size is a number that was read.
+                data = os.pread(f.fileno(), max(min(size, end - offset, MAX_SIZE), 0), min(offset, end))
                 self.members += 1
                 self.bytes += len(data)
                 self.counts[name] += 1
-                if len(data) != int(row["size"]):
-                    problems.append(Problem(f"cut short: {len(data)} of {row['size']} bytes", where, FIX_COPY))
+                if len(data) != size:
+                    found = [Problem(f"cut short: {len(data)} of {size} bytes", where, FIX_COPY)]
                 elif zlib.crc32(data) != int(row["crc32"]):
-                    problems.append(Problem("bytes changed since packing (crc32)", where, FIX_COPY))
+                    found = [Problem("bytes changed since packing (crc32)", where, FIX_COPY)]
                 else:
-                    problems += self._member(key, name, ext, data, where)
+                    found = self._member(key, name, ext, data, where)
+                problems += found
+                self.spoilt |= {name} if found else set()
         return problems
 
     def _member(self, key: str, name: str, ext: str, data: bytes, where: str) -> list[Problem]:
@@ -122,8 +142,10 @@ class MemberCheck:
         if array.ndim == 1 and (wrong := odd_codes(name, array)):
             problems.append(Problem(wrong, where, "code copies of one allele as 0, 1, 2 and a missing call as -1"))
         row, code = self.rows.get(key), MISSING_CODE.get(name)
-        if not problems and name in self.moments and row is not None and row.split == "train":
-            self.moments[name].add(np.where(array == code, np.nan, array) if code is not None else array)
+        if not problems and name in self.vectors and row is not None and row.split == "train":
+            # As wide as what is there: the width in dataset.json is a number that was read.
+            known = np.where(array == code, np.nan, array) if code is not None else array
+            self.moments.setdefault(name, Moments(array.shape[0])).add(known)
         return problems
 
     def _meta(self, key: str, meta: Any, where: str) -> Iterator[Problem]:

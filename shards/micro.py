@@ -11,7 +11,7 @@ import numpy as np
 
 from shards.arrays import ArrayPool
 from shards.canvas import Block, Canvas
-from shards.errors import DataError
+from shards.errors import BrokenSeal, DataError
 from shards.streams import SampleStream
 
 
@@ -138,6 +138,8 @@ class Micro:
         index, repeat = self._draws[slot]
         try:
             return self._sample(slot, index, repeat)
+        except BrokenSeal:
+            raise  # no sample of that shard can be trusted: nothing stands in for it
         except DataError as e:
             if self._stand_ins is None:
                 raise
@@ -148,6 +150,8 @@ class Micro:
         for index in candidates:
             try:
                 sample = self._sample(slot, index, 0)
+            except BrokenSeal:
+                raise
             except DataError as e:
                 self._note(slot, index, e)
                 error = e

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem, bad
 from shards.format import DatasetInfo, load_info, sha256_of
+from shards.opened import OpenedSet, Stamp
 from shards.record import Rec, absent
 from shards.remote import is_url
 from shards.store import Shard, Shelf
@@ -31,11 +34,19 @@ class Dataset:
     Safe to read from several threads. `bytes_read` counts what was read from shards.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, open_shards: int = OPEN_SHARDS, cached: CachedSet | None = None):
+    def __init__(
+        self,
+        path: Path,
+        info: DatasetInfo,
+        open_shards: int = OPEN_SHARDS,
+        cached: CachedSet | None = None,
+        began: Stamp | None = None,
+    ):
         self.path = path
         self.info = info
         self.bytes_read = 0
         self._shelf = Shelf(open_shards)
+        self._opened = OpenedSet(path, info, began)
         self._cached = cached
         if cached is not None:
             cached.cache.watch(self._shelf)
@@ -59,6 +70,7 @@ class Dataset:
 
             cached = (cache or Cache.at()).open(str(folder))
         path = Path(folder) if cached is None else cached.folder
+        began = OpenedSet.stamp_of(path)
         info = load_info(path)
         problems = list(_side_files(path, info))
         total = sum(s.samples for s in info.shards)
@@ -68,7 +80,7 @@ class Dataset:
             )
         if problems:
             raise DataError(problems)
-        return cls(path, info, open_shards, cached)
+        return cls(path, info, open_shards, cached, began)
 
     # ------------------------------------------------------------------------------------------------------ what is in it
 
@@ -137,13 +149,14 @@ class Dataset:
         path = self.path / known.vocab
         if not path.resolve().is_relative_to(self.path.resolve()) or not path.is_file():
             raise bad("the vocabulary is missing", path, "restore the file or pack again")
-        if sha256_of(path) != known.vocab_sha256:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != known.vocab_sha256:
             raise bad(
                 "the vocabulary is not the one the data set was sealed with (hash mismatch)",
                 path,
                 "restore the file or pack again",
             )
-        return tuple(path.read_text("utf-8").splitlines())
+        return tuple(data.decode("utf-8").splitlines())
 
     def stats(self) -> dict[str, np.ndarray]:
         """Arrays of stats.npz: FIELD.mean, FIELD.std, fitted on the training split.
@@ -154,13 +167,14 @@ class Dataset:
         path = self.path / "stats.npz"
         if "stats.npz" not in self.info.files:
             raise bad("the data set has no statistics", path, "run `python -m shards split` on the folder")
-        if not path.is_file() or sha256_of(path) != self.info.files["stats.npz"]:
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != self.info.files["stats.npz"]:
             raise bad(
                 "the statistics are not those the data set was sealed with (hash mismatch)",
                 path,
                 "restore the file or split again",
             )
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     # ----------------------------------------------------------------------------------------------------------- samples
@@ -204,7 +218,7 @@ class Dataset:
         info = self.info.shards[number]
         keys = self.keys[self._starts[number] : self._starts[number + 1]]
         held = self._cached.hold(info) if self._cached is not None else None
-        return self._shelf.add(number, self.path / info.name, info, keys, held)
+        return self._shelf.add(number, self.path / info.name, info, keys, held, self._opened)
 
     def _count(self, size: int) -> None:
         with self._count_lock:

@@ -133,6 +133,11 @@ def split_counts(rows: Iterable[SampleRow]) -> dict[str, int]:
     return {s: counts[s] for s in SPLITS if s in counts}
 
 
+def is_torn(rows: Sequence[SampleRow]) -> bool:
+    """Whether a patient stands in two splits."""
+    return len({(r.patient, r.split) for r in rows}) > len({r.patient for r in rows})
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every side file that decides what a run reads, by relative name."""
     paths = sorted(p for pattern in SEALED for p in folder.glob(pattern))
@@ -146,8 +151,8 @@ def describe(info: DatasetInfo, folder: Path, rows: Sequence[SampleRow]) -> Data
         "patients": len({r.patient for r in rows}),
         "splits": split_counts(rows),
         "files": hash_files(folder),
+        "seal": 2,
         # What a new split mended is no longer accepted.
-        "leaking_splits": info.leaking_splits
-        and len({(r.patient, r.split) for r in rows}) > len({r.patient for r in rows}),
+        "leaking_splits": info.leaking_splits and is_torn(rows),
     }
     return info.model_copy(update=update)

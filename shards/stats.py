@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.describe import npy_header
-from shards.format import DatasetInfo, FieldInfo, ShardInfo, index_path, write_atomic
+from shards.errors import bad
+from shards.format import DatasetInfo, FieldInfo, ShardInfo, write_atomic
+from shards.indexes import check_index, open_index
+from shards.npy import read_array
 from shards.seal import SampleRow
+from shards.store import crc32_ok
 
 # Genotypes are allele counts 0, 1, 2; -1 is the missing call and says nothing about the mean.
 MISSING_CODE = {"snp": -1}
@@ -35,15 +38,18 @@ def vector_fields(fields: Mapping[str, FieldInfo]) -> list[str]:
 def vectors(folder: Path, shards: Sequence[ShardInfo], field: str, keys: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     """(key, vector) of a field for the samples in `keys`, in shard order; reads nothing else."""
     for shard in shards:
-        index = np.load(index_path(folder / shard.name), mmap_mode="r", allow_pickle=False)
-        rows = index[index["field"] == field.encode()]
-        with open(folder / shard.name, "rb") as f:
-            for row in rows:
+        path = folder / shard.name
+        index = open_index(path, shard.index_sha256)
+        with open(path, "rb") as f:
+            check_index(index, path, shard, f.fileno())
+            for row in index[index["field"] == field.encode()]:
                 if (key := row["key"].decode()) in keys:
                     f.seek(int(row["offset"]))
                     data = f.read(int(row["size"]))
-                    head = npy_header(data)
-                    yield key, np.frombuffer(data, np.dtype(head.dtype), offset=head.data_offset)
+                    if not crc32_ok(data, int(row["crc32"])):
+                        what = "its bytes changed since packing (checksum mismatch)"
+                        raise bad(what, f"{shard.name}: {key}.{field}.npy", "copy the shard again from its source")
+                    yield key, read_array(data)
 
 
 class Moments:
@@ -83,14 +89,20 @@ def fit(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> dict[str,
     return fitted
 
 
-def write_stats(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> None:
-    """stats.npz: FIELD.mean, FIELD.std (float32; a constant feature has std 1, so that it becomes 0 and not NaN)."""
+def arrays_of(fitted: Mapping[str, Moments]) -> dict[str, np.ndarray]:
+    """What stats.npz holds: FIELD.mean, FIELD.std (float32; a constant feature has std 1, so that it becomes 0 and not NaN)."""
     arrays = {}
-    for name, moments in fit(folder, info, rows).items():
+    for name, moments in fitted.items():
         std_D = moments.std_D
         arrays[f"{name}.mean"] = moments.mean_D.astype(np.float32)
         arrays[f"{name}.std"] = np.where(std_D == 0, 1.0, std_D).astype(np.float32)
         arrays[f"{name}.constant"] = std_D == 0
+    return arrays
+
+
+def write_stats(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> None:
+    """stats.npz of the training samples of `rows`; none where no field is a vector."""
+    arrays = arrays_of(fit(folder, info, rows))
     path = folder / "stats.npz"
     if not arrays:
         path.unlink(missing_ok=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
-from shards.errors import bad
+from shards.errors import BrokenSeal, DataError, Problem, bad
 from shards.format import ShardInfo
-from shards.index import open_index
+from shards.indexes import IndexFile, check_index
+from shards.opened import OpenedSet
 
 
 class FieldTable:
@@ -33,6 +34,11 @@ class FieldTable:
         return self.ext if isinstance(self.ext, str) else self.ext[row]
 
 
+def _firsts(index: np.ndarray) -> np.ndarray:
+    """The first row of each sample."""
+    return np.flatnonzero(np.diff(index["sample"], prepend=np.uint32(2**32 - 1)))
+
+
 def _spread(values: np.ndarray, at: np.ndarray, samples: int) -> list[int]:
     """One value a sample; -1 where the sample lacks the field."""
     full = np.full(samples, -1, np.int64)
@@ -49,11 +55,12 @@ def _exts(exts: np.ndarray, at: np.ndarray, samples: int) -> list[str]:
 class Shard:
     """One open shard. Reads are `pread`s, so threads share the descriptor; it is closed when the last holder lets go."""
 
-    def __init__(self, path: Path, info: ShardInfo, keys: list[str], held: int | None = None):
+    def __init__(
+        self, path: Path, info: ShardInfo, keys: list[str], held: int | None = None, opened: OpenedSet | None = None
+    ):
         self.name = path.name
         self.used = True
         self._fd = -1 if held is None else held
-        self._index = open_index(path)
         self._tables: dict[str, FieldTable] = {}
         self.samples = info.samples
         self.keys = keys
@@ -64,17 +71,21 @@ class Shard:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if held is None else held
         except OSError as e:
             raise bad(f"cannot be opened ({e.strerror})", path, "restore the shard") from e
-        size = os.fstat(self._fd).st_size
-        if size != info.bytes:
-            raise bad(f"{size} bytes, dataset.json says {info.bytes}", path, fix)
-        first = np.flatnonzero(np.diff(self._index["sample"], prepend=np.uint32(2**32 - 1)))
-        if (
-            not np.array_equal(self._index["sample"][first], np.arange(info.samples))
-            or (self._index["offset"] + self._index["size"]).max() > size
-        ):
-            raise bad(f"the index does not describe the {info.samples} samples of the shard", path, fix)
-        if self._index["key"][first].tolist() != [k.encode() for k in keys]:
-            raise bad("its keys are not those of splits.csv, in order", path, fix)
+        tar = os.fstat(self._fd)
+        if tar.st_size != info.bytes:
+            raise bad(f"{tar.st_size} bytes, dataset.json says {info.bytes}", path, fix)
+        file = IndexFile(path)
+        self._index = file.rows()
+        if opened is not None and opened.known(info, tar, file.seen):
+            return
+        file.check_seal(info.index_sha256)
+        if opened is not None and held is None:  # a cache fetches by hash
+            opened.check_tar(info, tar)
+        check_index(self._index, path, info, self._fd)
+        if self._index["key"][_firsts(self._index)].tolist() != [k.encode() for k in keys]:
+            raise BrokenSeal(Problem("its keys are not those of splits.csv, in order", str(path), fix))
+        if opened is not None:
+            opened.checked(info, tar, file.seen)
 
     def table(self, field: str) -> FieldTable:
         """Offsets of a field; made on first use. Two threads may make it at once: both make the same."""
@@ -137,17 +148,43 @@ class Shelf:
             shard.used = True
         return shard
 
-    def add(self, number: int, path: Path, info: ShardInfo, keys: list[str], held: int | None = None) -> Shard:
-        """The shard, opened unless another thread was faster; `held`: its descriptor, where a cache keeps it."""
+    def add(
+        self,
+        number: int,
+        path: Path,
+        info: ShardInfo,
+        keys: list[str],
+        held: int | None = None,
+        opened: OpenedSet | None = None,
+    ) -> Shard:
+        """The shard, opened unless another thread was faster; `held`: its descriptor, where a cache keeps it.
+
+        Raises:
+            DataError: it cannot be used.
+            BrokenSeal: it is not, or no longer, a shard of the data set that was opened.
+        """
         with self._lock:
             shard = self._open.get(number)
             if shard is None:
                 while len(self._open) >= self.capacity:
                     self._evict()
-                shard = self._open[number] = Shard(path, info, keys, held)
+                shard = self._open[number] = self._opened(path, info, keys, held, opened)
             elif held is not None:
                 os.close(held)
             return shard
+
+    @staticmethod
+    def _opened(path: Path, info: ShardInfo, keys: list[str], held: int | None, opened: OpenedSet | None) -> Shard:
+        """A shard that was still that of its data set after it was opened: by its name a new set may have been reached."""
+        try:
+            shard = Shard(path, info, keys, held, opened)
+        except DataError:
+            if opened is not None:
+                opened.check()  # says what is behind it, if it is that
+            raise
+        if opened is not None:
+            opened.check()
+        return shard
 
     def let_go(self) -> bool:
         """Closes the oldest shard that was not used since the last look, or else the oldest; False when there is none."""

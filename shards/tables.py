@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from shards.errors import DataError, Problem
+from shards.errors import BrokenSeal, DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo
 from shards.identity import PLAIN, person
 
@@ -84,7 +85,7 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
     """
     import pyarrow.compute as pc
 
-    table = _read_csv(path, ["sample", "patient", "split"], info.samples)
+    table = _read_csv(path, ["sample", "patient", "split"], info)
     patients = table["patient"].dictionary_encode()
     codes = patients.indices.to_numpy().astype(np.int64)
     codes, names = _one_code_each(codes, spelled := patients.dictionary)
@@ -107,7 +108,7 @@ def read_labels(path: Path, info: DatasetInfo, keys: Names) -> dict[str, np.ndar
     Raises:
         DataError: wrong columns or rows, other samples than splits.csv, a class that dataset.json does not list, a word for a number.
     """
-    table = _read_csv(path, ["sample", *info.labels], info.samples)
+    table = _read_csv(path, ["sample", *info.labels], info)
     problems = []
     if not table["sample"].equals(keys._column):
         problems.append(Problem("its samples are not those of splits.csv, in order", str(path), _RESPLIT))
@@ -122,13 +123,18 @@ def read_labels(path: Path, info: DatasetInfo, keys: Names) -> dict[str, np.ndar
     return labels
 
 
-def _read_csv(path: Path, columns: list[str], rows: int) -> dict[str, pa.Array]:
+def _read_csv(path: Path, columns: list[str], info: DatasetInfo) -> dict[str, pa.Array]:
     import pyarrow as pa
     from pyarrow import csv
 
     try:
+        sealed = info.files.get(path.name)
+        data = path.read_bytes()
+        if sealed is not None and hashlib.sha256(data).hexdigest() != sealed:
+            what = "changed since the data set was opened (hash mismatch)"
+            raise BrokenSeal(Problem(what, str(path), f"restore the file, or {_RESPLIT} and start again"))
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
-        table = csv.read_csv(path, convert_options=as_text)
+        table = csv.read_csv(pa.BufferReader(data), convert_options=as_text)
     except (pa.ArrowInvalid, OSError) as e:
         raise DataError(Problem(f"cannot be read ({e})", str(path), _RESPLIT)) from e
     missing = [c for c in columns if c not in table.column_names]
@@ -136,8 +142,8 @@ def _read_csv(path: Path, columns: list[str], rows: int) -> dict[str, pa.Array]:
         raise DataError(
             Problem(f"no column {', '.join(missing)} (it has {', '.join(table.column_names)})", str(path), _RESPLIT)
         )
-    if len(table) != rows:
-        raise DataError(Problem(f"{len(table)} rows for {rows} samples", str(path), _RESPLIT))
+    if len(table) != info.samples:
+        raise DataError(Problem(f"{len(table)} rows for {info.samples} samples", str(path), _RESPLIT))
     return {c: _one_chunk(table[c]) for c in columns}
 
 

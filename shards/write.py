@@ -25,6 +25,7 @@ import numpy as np
 
 from shards.errors import bad
 from shards.format import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
+from shards.index import to_bytes
 
 SHARD_BYTES = 256 << 20
 BLOCK = tarfile.BLOCKSIZE
@@ -90,10 +91,17 @@ class _Shard:
         _flush(self.file)
         self.file.close()
         index = np.array(self.rows, index_dtype(_width(r[1] for r in self.rows), _width(r[2] for r in self.rows)))
+        data = to_bytes(index)
         with open(index_path(self.path), "wb") as f:
-            np.lib.format.write_array(f, index, allow_pickle=False)
+            f.write(data)
             _flush(f)
-        return ShardInfo(name=self.path.name, samples=self.samples, bytes=self.offset, sha256=self.sha.hexdigest())
+        return ShardInfo(
+            name=self.path.name,
+            samples=self.samples,
+            bytes=self.offset,
+            sha256=self.sha.hexdigest(),
+            index_sha256=hashlib.sha256(data).hexdigest(),
+        )
 
 
 def _width(names: Iterator[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
 import tarfile
 import time
@@ -14,6 +15,7 @@ from builders import members_of, write_tar
 
 from shards import index as indexing
 from shards.errors import DataError
+from shards.indexes import open_index
 
 
 def test_offsets_sizes_and_checksums(tmp_path):
@@ -33,8 +35,9 @@ def test_saved_index_opens_mapped_and_equal(tmp_path):
     path = write_tar(tmp_path / "shard-000000.tar", [("a.rna.npy", b"1"), ("b.rna.npy", b"22")])
     saved = indexing.save(path, indexing.build(path))
     assert saved.name == "shard-000000.idx.npy"
-    opened = indexing.open_index(path)
-    assert isinstance(opened, np.memmap)
+    opened = open_index(path)
+    assert isinstance(opened.base.obj, mmap.mmap)
+    assert not opened.flags.writeable
     assert (opened == indexing.build(path)).all()
 
 
@@ -114,15 +117,15 @@ def test_compressed_empty_and_foreign_files(tmp_path):
 def test_an_index_that_is_none_is_refused(tmp_path):
     shard = tmp_path / "shard-000000.tar"
     with pytest.raises(DataError, match="has no index"):
-        indexing.open_index(shard)
+        open_index(shard)
     path = tmp_path / "shard-000000.idx.npy"
     for content in (np.zeros(3), np.zeros(2, [("key", "S3"), ("field", "S3")]), np.array([{}], object)):
         np.save(path, content, allow_pickle=True)
-        with pytest.raises(DataError, match=r"not an index|has columns|cannot be opened"):
-            indexing.open_index(shard)
+        with pytest.raises(DataError, match="not an index"):
+            open_index(shard)
     path.write_bytes(b"")
-    with pytest.raises(DataError, match="cannot be opened"):
-        indexing.open_index(shard)
+    with pytest.raises(DataError, match="not an index"):
+        open_index(shard)
 
 
 @pytest.mark.slow

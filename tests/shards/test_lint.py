@@ -17,6 +17,7 @@ from PIL import Image
 from shards.adopt import adopt
 from shards.errors import DataError
 from shards.format import load_info, save_info
+from shards.indexes import open_index
 from shards.lint import Report, lint
 from shards.seal import hash_files
 from shards.survey import PackOptions
@@ -58,9 +59,11 @@ def resealed(folder: Path, change: Callable[[str, bytes], list[tuple[str, bytes]
 
     tar = folder / "shard-000000.tar"
     rewrite_tar(tar, change)
-    index.save(tar, index.build(tar))
+    built = index.build(tar)
+    index.save(tar, built)
     info = load_info(folder)
-    first = info.shards[0].model_copy(update={"bytes": tar.stat().st_size, "sha256": sha256_of(tar)})
+    update = {"bytes": tar.stat().st_size, "sha256": sha256_of(tar), "index_sha256": index.seal_of(built)}
+    first = info.shards[0].model_copy(update=update)
     save_info(folder, info.model_copy(update={"shards": (first, *info.shards[1:])}))
 
 
@@ -91,10 +94,8 @@ def test_truncated_tar(folder: Path) -> None:
 
 
 def test_flipped_byte_names_the_member(folder: Path) -> None:
-    from shards import index
-
     tar = folder / "shard-000000.tar"
-    row = index.open_index(tar)[12]
+    row = open_index(tar)[12]
     data = bytearray(tar.read_bytes())
     data[int(row["offset"]) + 20] ^= 1
     tar.write_bytes(bytes(data))
@@ -243,6 +244,7 @@ def test_patient_in_two_splits(folder: Path) -> None:
     expect(
         folder,
         f"splits: patient '{train[2]}' is in test and train",
+        "dataset.json: says 20 patients, splits.csv has 19",
         f"{test[1]}.meta.json: patient '{test[2]}', splits.csv says '{train[2]}'",
     )
 

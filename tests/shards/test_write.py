@@ -21,6 +21,7 @@ from manifests import snapshot, sources
 from shards import index
 from shards.errors import DataError
 from shards.format import load_info, sha256_of
+from shards.indexes import open_index
 from shards.reader import Dataset
 from shards.survey import PackOptions
 from shards.write import DatasetWriter, npy_bytes, tar_header
@@ -51,7 +52,7 @@ def test_shards_read_back_with_webdataset_and_their_hashes_hold(tmp_path: Path) 
 def test_index_equals_one_built_by_walking_the_tar(tmp_path: Path) -> None:
     folder = sources(tmp_path / "in").pack(tmp_path / "out", PackOptions(shard_samples=5))
     for tar in sorted(folder.glob("*.tar")):
-        assert np.array_equal(index.open_index(tar), index.build(tar))
+        assert np.array_equal(open_index(tar), index.build(tar))
 
 
 keys = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,20}", fullmatch=True)
@@ -75,7 +76,7 @@ def test_any_content_comes_back_and_shards_stay_small(
             with tarfile.open(writer.staging / shard.name) as tar:
                 for member in tar:
                     read[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]
-            for row in index.open_index(writer.staging / shard.name):
+            for row in open_index(writer.staging / shard.name):
                 name = f"{row['key'].decode()}.{row['field'].decode()}.txt"
                 assert zlib.crc32(read[name]) == row["crc32"]
         assert read == {f"{k}.{f}.txt": d for k, m in samples.items() for f, d in m.items()}
