@@ -16,6 +16,7 @@ from shards.errors import DataError, add_all, bad, show_every, told
 if TYPE_CHECKING:
     from shards.sources import Found
 
+KEEP_ORIENTATION = "read photographs as stored, without turning them by their EXIF orientation"
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -95,6 +96,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on although the lists put an image or a patient into two splits (published ones do): for comparison only",
     )
+    parser.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
     parser.add_argument("--stratify", metavar="LABEL", help="give every split its share of each class")
     parser.add_argument(
         "--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)"
@@ -148,6 +150,7 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     index.add_argument(
         "--patient-from-key", action="store_true", help="where meta.json has no patient, the key is the patient"
     )
+    index.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
     for flag in ("--name", "--source", "--licence"):
         index.add_argument(flag)
     index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
@@ -233,6 +236,7 @@ def _pack(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         leaking_splits=args.accept_leaking_lists and bool(args.split_list),
         labels=labels,
+        keep_orientation=args.keep_orientation,
     )
     side = {"unmatched.csv": csv_bytes(("id", "reason"), sorted(found.unmatched))} if found.unmatched else {}
     info, notes = pack_entries(found.manifest, args.out, options, side)
@@ -259,6 +263,7 @@ def _index(args: argparse.Namespace) -> int:
     from shards.adopt import adopt
     from shards.meaning import parse_meanings
 
+    notes: list[str] = []
     info = adopt(
         args.folder,
         patient_from_key=args.patient_from_key,
@@ -266,7 +271,10 @@ def _index(args: argparse.Namespace) -> int:
         source=args.source,
         licence=args.licence,
         meanings=parse_meanings(args.meaning, forget=True),
+        keep_orientation=args.keep_orientation,
+        notes=notes,
     )
+    print(*notes, sep="\n", end="\n" if notes else "")
     print(
         f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
     )

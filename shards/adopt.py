@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from shards import index
-from shards.describe import HEADER_BYTES, FieldTally, HeaderError, header_of
+from shards.describe import HEADER_BYTES, MEND_FILE, FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem, bad
 from shards.format import KINDS, SPLITS, DatasetInfo, ShardInfo, load_info, save_info, sha256_of
-from shards.meaning import FLAG, Meanings, stored_meanings
+from shards.image_tally import ImageTally
+from shards.meaning import FLAG, Meaning, Meanings, stored_meanings
 from shards.seal import SampleRow, describe, label_infos, read_table, read_vocab, vocab_problems, write_rows
 from shards.split import leaks, one_name_each
 from shards.stats import write_stats
 from shards.write import disk_errors
 
 FIX_META = 'give every sample a KEY.meta.json with {"patient": ..., "labels": {...}}, or pass --patient-from-key if a key is a patient'
+FIX_MEMBER = "store the member again from its source"
 
 
 @dataclass
@@ -31,6 +33,7 @@ class _Adoption:
     rows: list[SampleRow] = field(default_factory=list)
     shards: list[ShardInfo] = field(default_factory=list)
     tally: FieldTally = field(default_factory=FieldTally)
+    images: ImageTally = field(default_factory=ImageTally)
     problems: list[Problem] = field(default_factory=list)
     indexes: list[tuple[Path, np.ndarray]] = field(default_factory=list)
 
@@ -43,12 +46,15 @@ def adopt(
     source: str | None = None,
     licence: str | None = None,
     meanings: Meanings | None = None,
+    keep_orientation: bool = False,
+    notes: list[str] | None = None,
 ) -> DatasetInfo:
     """Makes a folder of tars a data set, or brings a changed one up to date.
 
     Patients and labels come from each sample's meta.json. `splits.csv` and `vocab/` are kept where they exist; without splits.csv all
-    samples are for training. What dataset.json said of the fields' numbers stays, unless `meanings` says otherwise. Nothing is written
-    when anything is wrong.
+    samples are for training. What dataset.json said of the fields' numbers stays, unless `meanings` says otherwise; what images mean
+    (shards/images.py) is found out here as it is when packing, and lines on it are added to `notes`. Nothing is written when anything
+    is wrong.
 
     Raises:
         DataError: all problems of all shards at once.
@@ -57,7 +63,8 @@ def adopt(
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         raise bad("no *.tar", folder, "give the folder that holds the shards")
-    found, labels = _Adoption(), dict[str, set[str]]()
+    old, known = _old(folder), _known(stored_meanings(folder), meanings or {})
+    found, labels = _Adoption(images=ImageTally(known, keep_orientation)), dict[str, set[str]]()
     for tar in tars:
         _take_shard(tar, found, labels, patient_from_key)
     vocab = read_vocab(folder)
@@ -65,17 +72,19 @@ def adopt(
     found.problems += _double_keys(found)
     found.rows, problems = _split(folder, found.rows)
     kinds, mixed = _label_kinds(labels)
-    meaning, odd = _meanings(folder, found, meanings or {})
-    if wrong := found.problems + problems + mixed + odd:
+    settled = found.images.settle()
+    meaning, odd = _meanings(found, known, meanings or {})
+    if wrong := found.problems + problems + mixed + settled.problems + odd:
         raise DataError(wrong)
-    old = _old(folder)
+    if notes is not None:
+        notes += [*settled.notes, *(f"warning: {w}" for w in settled.warnings)]
     hashes = {n: sha256_of(folder / "vocab" / f"{n}.txt") for n in vocab}
     info = DatasetInfo(
         name=name or (old.name if old else folder.resolve().name),
         version=old.version if old else "1",
         source=(old.source if old else "") if source is None else source,
         licence=(old.licence if old else "") if licence is None else licence,
-        fields=found.tally.infos(hashes, meaning),
+        fields=found.tally.infos(hashes, {**meaning, **settled.meanings}),
         labels=label_infos(found.rows, kinds),
         samples=len(found.rows),
         patients=0,
@@ -114,11 +123,13 @@ def _take_shard(tar: Path, found: _Adoption, labels: dict[str, set[str]], patien
                 f.fileno(), int(row["size"]) if whole else min(HEADER_BYTES, int(row["size"])), int(row["offset"])
             )
             try:
-                found.tally.add(key, name, ext, header_of(name, ext, data))
+                found.tally.add(key, name, ext, header_of(name, ext, data, found.images.turned(name)))
+                if KINDS[ext] == "image":
+                    found.images.add(key, name, ext, data, skim=True)
                 if name == "meta" and ext == "json":
                     meta[key] = _meta(data)
             except HeaderError as e:
-                found.problems.append(Problem(str(e), where, "store the member again from its source"))
+                found.problems.append(Problem(str(e), where, FIX_MEMBER if e.fix == MEND_FILE else e.fix))
     for key in keys:
         found.rows.append(_row(key, meta.get(key, {}), tar, found.problems, labels, patient_from_key))
 
@@ -218,13 +229,17 @@ def _old(folder: Path) -> DatasetInfo | None:
         return None
 
 
-def _meanings(folder: Path, found: _Adoption, stated: Meanings) -> tuple[dict[str, dict[str, str]], list[Problem]]:
-    """What is stored of fields that are still there, with what is stated now in its place."""
+def _known(stored: Meanings, stated: Meanings) -> dict[str, dict[str, str]]:
+    """What is stored, with what is stated now in its place."""
+    both = {n: {**stored.get(n, {}), **stated.get(n, {})} for n in {*stored, *stated}}
+    return {n: {k: v for k, v in words.items() if v} for n, words in both.items()}
+
+
+def _meanings(found: _Adoption, known: Meanings, stated: Meanings) -> tuple[dict[str, Meaning], list[Problem]]:
+    """What is known of fields that are still there."""
     fields = found.tally.names
     odd = [
         Problem(f"no field '{n}'", FLAG, f"fields of these tars: {', '.join(sorted(fields - {'meta'}))}")
         for n in sorted(set(stated) - fields)
     ]
-    old = {n: m for n, m in stored_meanings(folder).items() if n in fields}
-    both = {n: {**old.get(n, {}), **stated.get(n, {})} for n in {*old, *stated}}
-    return {n: {k: v for k, v in words.items() if v} for n, words in both.items()}, odd
+    return {n: m for n, m in known.items() if n in fields}, odd

@@ -1,8 +1,10 @@
 """Bytes of a member -> its value, by an allow-list: JPEG, PNG, NPY of numbers, UTF-8 text, JSON. Nothing here runs what it reads.
 
-Images come as uint8 [H, W, C]: JPEG always RGB (a grey one has three equal channels); PNG grey [H, W, 1], grey + alpha [H, W, 2],
-RGB [H, W, 3], RGBA [H, W, 4], black/white as 0/255 [H, W, 1], 16-bit grey as uint16 [H, W, 1], palette as RGB, or as its indices
-[H, W, 1] when asked (masks store class numbers so). EXIF orientation is not applied: pixels come as stored.
+Images come as the file has them, uint8 [H, W, C]: JPEG always RGB (a grey one has three equal channels); PNG grey [H, W, 1],
+grey + opacity [H, W, 2], RGB [H, W, 3], RGBA [H, W, 4] (also where a colour or palette entry is marked transparent), black/white as
+0/255 [H, W, 1], 16-bit grey as uint16 [H, W, 1], greys of 2 and 4 bits on 0 to 255, palette as RGB. `indexed` is for masks, which
+hold numbers: a palette's indices and greys of 2 and 4 bits come as the numbers in the file, [H, W, 1].
+What these pixels mean is for shards/images.py to say, through which everybody reads images.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _MEND = "store the member again from its source and pack (`python -m shards lint
 def decode(ext: str, data: bytes | memoryview, where: object = "member", *, indexed: bool = False) -> Any:
     """The decoded member: images uint8 [H, W, C], arrays as stored, text str, JSON plain values.
 
-    `indexed` keeps the indices of a palette PNG. `where` names the member in errors.
+    `indexed` keeps the numbers of a mask. `where` names the member in errors.
 
     Raises:
         DataError: an extension outside the allow-list, too many pixels, or bytes that are not what the extension says.
@@ -111,8 +113,21 @@ def _png_header(data: bytes) -> tuple[int, int, int, int]:
     if colour not in _PNG_CHANNELS:
         raise ValueError(f"PNG colour type {colour}")
     if depth == 16 and colour != 0:
-        raise ValueError("16-bit colour PNG, whose low bytes would be lost; store it as 8-bit PNG or as NPY")
+        what = "16-bit colour PNG" if colour in (2, 6) else "16-bit PNG with opacity"
+        raise ValueError(f"{what}, whose low bytes would be lost; store 8 bits a channel, or 16-bit grey without opacity")
     return height, width, depth, colour
+
+
+def png_form(data: bytes) -> tuple[int, int]:
+    """(bit depth, colour type) of a PNG, from its header.
+
+    Raises:
+        DataError: no such header.
+    """
+    try:
+        return _png_header(data)[2:]
+    except ValueError as e:
+        raise bad(f"cannot be read as png: {e}", "member", _MEND) from e
 
 
 def _png(data: bytes, indexed: bool) -> np.ndarray:
@@ -120,17 +135,29 @@ def _png(data: bytes, indexed: bool) -> np.ndarray:
 
     _, _, depth, _ = _png_header(data)
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise ValueError(f"an animation of {image.n_frames} pictures; store one of them")  # type: ignore[attr-defined]
+        seen_through = "transparency" in image.info and not indexed
         if depth == 16:
+            if seen_through:
+                raise ValueError("16-bit PNG with a transparent grey; store it without transparency")
             return np.asarray(image).astype(np.uint16)[..., None]
-        keep = indexed and image.mode == "P"
-        if not keep and image.mode not in _PNG_MODES:
+        if image.mode not in _PNG_MODES:
             raise ValueError(f"PNG of mode {image.mode}")
-        pixels = np.array(image if keep else image.convert(_PNG_MODES[image.mode]))
+        if indexed and image.mode == "P":
+            pixels = np.array(image)
+        elif seen_through:
+            pixels = np.array(image.convert("LA" if image.mode in ("1", "L") else "RGBA"))
+        else:
+            pixels = np.array(image.convert(_PNG_MODES[image.mode]))
+            # Pillow spreads greys of few bits over 0 to 255 (by 85 and 17), exactly.
+            pixels = pixels // (255 // ((1 << depth) - 1)) if indexed and image.mode == "L" and depth in (2, 4) else pixels
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _text(data: bytes | memoryview) -> str:
-    return bytes(data).decode("utf-8", "strict")
+    # Without the byte-order mark that some editors put in front: it is no part of the text.
+    return bytes(data).decode("utf-8-sig", "strict")
 
 
 def _json(data: bytes | memoryview) -> Any:

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shards.codecs import image_shape
 from shards.errors import DataError, Problem
 from shards.format import KINDS, FieldInfo
+from shards.images import Reading, form, is_mask
 from shards.npy import MAX_HEADER, NpyError, header_length, parse_header
 
 HEADER_BYTES = MAX_HEADER
+MEND_FILE = "mend the reference or the file it names"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Header:
 class HeaderError(ValueError):
     """A member's bytes are not what its extension says. The message is the `what` of a Problem, `fix` its remedy."""
 
-    def __init__(self, what: str, fix: str = "mend the reference or the file it names"):
+    def __init__(self, what: str, fix: str = MEND_FILE):
         super().__init__(what)
         self.fix = fix
 
@@ -46,31 +47,28 @@ def npy_header(data: bytes) -> Header:
     return Header(head.dtype.name, head.shape, head.start)
 
 
-def image_header(ext: str, data: bytes, indexed: bool = False) -> Header:
-    """Form of a JPEG or PNG, from its header: nothing is decoded. `indexed`: a palette PNG counts as its indices (masks).
+def image_header(name: str, ext: str, data: bytes, turned: bool = True) -> Header:
+    """Form of a JPEG or PNG as it is read, from its header: nothing is decoded. The dtype is that of the file.
+
+    `turned`: EXIF orientation is applied.
 
     Raises:
         HeaderError: not such an image, or more than `format.MAX_PIXELS` pixels.
     """
     try:
-        shape = image_shape(ext, data, indexed=indexed)
+        shape = form(ext, data, Reading(name, turned=turned))
     except DataError as e:
         raise HeaderError(e.problems[0].what) from e
     deep = ext == "png" and data[24] == 16
     return Header("uint16" if deep else "uint8", shape)
 
 
-def is_mask(name: str) -> bool:
-    """Fields whose palette PNGs are class numbers."""
-    return name.startswith("mask")
-
-
-def header_of(name: str, ext: str, data: bytes) -> Header:
+def header_of(name: str, ext: str, data: bytes, turned: bool = True) -> Header:
     """The form of a member from its first bytes (HEADER_BYTES suffice for NPY; an image needs all of its bytes)."""
     kind = KINDS[ext]
     if kind == "array":
         return npy_header(data)
-    return image_header(ext, data, is_mask(name)) if kind == "image" else Header()
+    return image_header(name, ext, data, turned) if kind == "image" else Header()
 
 
 @dataclass

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from shards.codecs import decode
-from shards.describe import FieldTally, HeaderError, header_of, is_mask
+from shards.describe import MEND_FILE, FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem
 from shards.format import KINDS, DatasetInfo, FieldInfo
 from shards.identity import person
+from shards.image_lint import image_problems
+from shards.image_tally import ImageTally
 from shards.seal import SampleRow, cell
 from shards.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 
@@ -34,6 +36,7 @@ class MemberCheck:
         self.keys: list[str] = []
         self.counts: Counter[str] = Counter()
         self.tally = FieldTally()
+        self.images = ImageTally({n: f.meaning for n, f in info.fields.items() if f.meaning})
         self.warnings: list[Problem] = []
         self.vectors = set(vector_fields(info.fields))
         self.moments: dict[str, Moments] = {}
@@ -103,10 +106,10 @@ class MemberCheck:
         if info is None:
             return [Problem(f"field '{name}' is not in dataset.json", where, FIX_INDEX)]
         try:
-            head = header_of(name, ext, data)
-            value = decode(ext, data, where, indexed=is_mask(name))
+            head = header_of(name, ext, data, info.meaning.get("orientation") == "exif")
+            value = self.images.add(key, name, ext, data) if KINDS[ext] == "image" else decode(ext, data, where)
         except HeaderError as e:
-            return [Problem(str(e), where, FIX)]
+            return [Problem(str(e), where, FIX if e.fix == MEND_FILE else e.fix)]
         except DataError as e:
             return e.problems
         self.tally.add(key, name, ext, head)
@@ -193,7 +196,9 @@ class MemberCheck:
                         FIX_COPY,
                     )
                 )
-        self.warnings += [*self._constant(), *self._twins()]
+        wrong, odd = image_problems(self.info, self.images)
+        problems += wrong
+        self.warnings += [*self._constant(), *self._twins(), *odd]
         return problems
 
     def _constant(self) -> Iterator[Problem]:

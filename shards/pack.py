@@ -15,9 +15,10 @@ import numpy as np
 
 from shards.codecs import decode
 from shards.convert import TOLERANCE, TRANSFORMS, convert, rounding_loss
-from shards.describe import FieldTally, HeaderError, header_of, is_mask
+from shards.describe import FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem
 from shards.format import KINDS, DatasetInfo, write_atomic
+from shards.image_tally import ImageTally
 from shards.manifest import Entry, Manifest, one_name_each, read_manifest
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, describe, label_infos, write_rows, write_vocab
@@ -49,16 +50,23 @@ def pack_entries(
     """
     refuse_used(out, options.overwrite)
     manifest, merged = one_name_each(manifest)
-    with Reader() as reader:
+    images = ImageTally(options.meanings, options.keep_orientation)
+    with Reader(images.turned) as reader:
         plan = Survey(manifest, options, reader).plan()
         if plan.problems and plan.source_bytes > SMALL:
             raise DataError(plan.problems)
         options = replace(options, meanings=plan.meanings)
-        return _write(manifest, out, options, reader, plan, side or {}), merged + plan.notes
+        return _write(manifest, out, options, reader, plan, side or {}, images), merged + plan.notes
 
 
 def _write(
-    manifest: Manifest, out: Path, options: PackOptions, reader: Reader, plan: Plan, side: Mapping[str, bytes]
+    manifest: Manifest,
+    out: Path,
+    options: PackOptions,
+    reader: Reader,
+    plan: Plan,
+    side: Mapping[str, bytes],
+    images: ImageTally,
 ) -> DatasetInfo:
     """Second pass: content. After a first problem nothing more is written, but everything is still looked at."""
     problems = list(plan.problems)
@@ -67,14 +75,18 @@ def _write(
         out, shard_bytes=options.shard_bytes, shard_samples=options.shard_samples, overwrite=options.overwrite
     ) as writer:
         for entry in manifest.entries:
-            members = _members(entry, reader, plan, options, problems)
+            members = _members(entry, reader, plan, options, problems, images)
             if problems:
                 continue
             for (name, ext), data in members.items():
-                tally.add(entry.sample, name, ext, header_of(name, ext, data))
+                tally.add(entry.sample, name, ext, header_of(name, ext, data, images.turned(name)))
             writer.add(entry.sample, members)
+        settled = images.settle()
+        problems += settled.problems
         if problems:
             raise DataError(problems)
+        plan.notes += [*settled.notes, *(f"warning: {w}" for w in settled.warnings)]
+        options = replace(options, meanings={**options.meanings, **settled.meanings})
         with disk_errors(out):
             for name, data in side.items():
                 write_atomic(writer.staging / name, data)
@@ -120,7 +132,7 @@ def meta_bytes(patient: str, labels: Mapping[str, str | float], provenance: Mapp
 
 
 def _members(
-    entry: Entry, reader: Reader, plan: Plan, options: PackOptions, problems: list[Problem]
+    entry: Entry, reader: Reader, plan: Plan, options: PackOptions, problems: list[Problem], images: ImageTally
 ) -> dict[tuple[str, str], bytes]:
     provenance = {n: r.text for n, r in entry.fields.items()} | dict.fromkeys(entry.texts, "manifest")
     members = {META: meta_bytes(entry.patient, entry.labels, provenance)}
@@ -129,7 +141,11 @@ def _members(
         if (entry.sample, name) in plan.refused:
             continue
         try:
-            members[name, ref.ext] = _content(name, ref, reader, plan, options)
+            if KINDS[ref.ext] == "image":
+                members[name, ref.ext] = data = reader.raw(ref)
+                images.add(entry.sample, name, ref.ext, data)
+            else:
+                members[name, ref.ext] = _content(name, ref, reader, plan, options)
         except HeaderError as e:
             problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
     bag, coords = (members.get((n, "npy")) for n in ("patches", "coords"))
@@ -155,10 +171,10 @@ def _content(name: str, ref: Reference, reader: Reader, plan: Plan, options: Pac
     if KINDS[ref.ext] != "array":
         data = reader.raw(ref)
         try:
-            value = decode(ref.ext, data, indexed=is_mask(name))
+            value = decode(ref.ext, data)
         except DataError as e:
             raise HeaderError(e.problems[0].what) from e
-        if KINDS[ref.ext] == "text" and not value.strip():
+        if not value.strip():
             raise HeaderError("is empty")
         return data
     array, dtype = reader.array(ref), plan.dtypes.get(name, "float32")

@@ -15,6 +15,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem, bad
 from shards.format import DatasetInfo, load_info, sha256_of
+from shards.images import Reading, reading_of
 from shards.opened import OpenedSet, Stamp
 from shards.record import Rec, absent
 from shards.remote import is_url
@@ -45,6 +46,7 @@ class Dataset:
         self.path = path
         self.info = info
         self.bytes_read = 0
+        self._readings: dict[str, Reading] = {}
         self._shelf = Shelf(open_shards)
         self._opened = OpenedSet(path, info, began)
         self._cached = cached
@@ -157,6 +159,19 @@ class Dataset:
                 "restore the file or pack again",
             )
         return tuple(data.decode("utf-8").splitlines())
+
+    def reading(self, name: str) -> Reading:
+        """How the images of a field become pixels.
+
+        Raises:
+            DataError: dataset.json says something of them that means nothing.
+        """
+        found = self._readings.get(name)
+        if found is None:
+            known = self.info.fields.get(name)
+            place = self.path / "dataset.json"
+            found = self._readings[name] = reading_of(name, {} if known is None else known.meaning, place)
+        return found
 
     def stats(self) -> dict[str, np.ndarray]:
         """Arrays of stats.npz: FIELD.mean, FIELD.std, fitted on the training split.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shards import codecs, npy
+from shards import codecs, images, npy
 from shards.errors import DataError, bad
+from shards.format import KINDS
 from shards.store import FieldTable, Shard, crc32_ok
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Rec:
         return self._table(name).size[self._row]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an array field from its header alone; of an image [H, W, C].
+        """Shape of an array field from its header alone; of an image [H, W, C], as `read` gives it.
 
         Raises:
             DataError: the sample lacks the field, or it has no shape.
@@ -71,10 +72,10 @@ class Rec:
             return self._header(table, name).shape
         if ext not in ("jpg", "jpeg", "png"):
             raise bad(f"a {ext} field has no shape", self.place(name), "read it instead")
-        return codecs.image_shape(ext, self._bytes(table, name), _Place(self, name), indexed=name.startswith("mask"))
+        return images.form(ext, self._bytes(table, name), self._data.reading(name), _Place(self, name))
 
     def read(self, name: str) -> Any:
-        """The decoded field: arrays as stored, images [H, W, C], text str, JSON plain values.
+        """The decoded field: arrays as stored, images uint8 [H, W, 1 or 3], masks [H, W, 1], text str, JSON plain values.
 
         Raises:
             DataError: the sample lacks the field, its bytes do not match their checksum, or they cannot be decoded.
@@ -82,9 +83,11 @@ class Rec:
         table = self._table(name)
         data = self._bytes(table, name)
         ext = table.ext_of(self._row)
-        canvas = self.canvas
-        if canvas is None or ext not in ("jpg", "jpeg"):
-            return codecs.decode(ext, data, _Place(self, name), indexed=name.startswith("mask"))
+        if KINDS[ext] != "image":
+            return codecs.decode(ext, data, _Place(self, name))
+        canvas, reading = self.canvas, self._data.reading(name)
+        if canvas is None or ext == "png" or reading.turned or reading.mask:
+            return images.read_image(ext, data, reading, _Place(self, name))
         expected = canvas.expected(name)
         image = None if expected is None else codecs.decode_jpeg_as(data, expected)
         if image is None:

@@ -85,7 +85,8 @@ def parse(text: str, folder: Path) -> Reference:
 class Reader:
     """Reads references; keeps the files it has open. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, turned: Callable[[str], bool] = lambda name: True) -> None:
+        self._turned = turned  # whether a field's photographs are turned by their EXIF orientation
         self._tables: dict[Path, Table | DataError] = {}
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._members: dict[tuple[Path, str], tuple[IO[bytes], Header]] = {}
@@ -158,7 +159,8 @@ class Reader:
         if suffix == ".pt":
             array = _torch_array(ref.path)
             return Header(array.dtype.name, array.shape)
-        return header_of(name, ref.ext, _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES))
+        data = _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES)
+        return header_of(name, ref.ext, data, self._turned(name))
 
     def array(self, ref: Reference) -> np.ndarray:
         """The array that the reference names; only the rows asked for are read."""

@@ -37,6 +37,7 @@ class PackOptions:
     vocab: feature names of a vector field that does not come from a table, one a line in a text file.
     meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
     labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
+    keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
     """
 
@@ -58,6 +59,7 @@ class PackOptions:
     leaking_splits: bool = False
     meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     labels: LabelRule = field(default_factory=LabelRule)
+    keep_orientation: bool = False
 
 
 @dataclass
