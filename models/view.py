@@ -15,6 +15,7 @@ from PIL import Image
 
 from models.contract import Record
 from models.layers.crops import draw_box
+from models.layers.pixels import filtered
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Turned:
     def image(self, image_HWC: np.ndarray) -> np.ndarray:
         out = self._moved(self._cut(image_HWC, Image.Resampling.BILINEAR), Image.Resampling.BILINEAR)
         if self.gain != 1:
-            out = np.clip(out.astype(np.float32) * self.gain, 0, np.iinfo(image_HWC.dtype).max).astype(image_HWC.dtype)
+            out = np.clip(out.astype(np.float32) * self.gain, 0, _brightest(image_HWC.dtype)).astype(image_HWC.dtype)
         return out
 
     def mask(self, mask_HW: np.ndarray) -> np.ndarray:
@@ -73,10 +74,11 @@ class Turned:
         # Pillow asks where each pixel of the result comes from.
         a, b, d, e = cos * m, sin, -sin * m, cos
         matrix = (a, b, cx - a * (cx + dx) - b * (cy + dy), d, e, cy - d * (cx + dx) - e * (cy + dy))
-        if x.ndim == 2:
-            return np.asarray(Image.fromarray(x).transform((W, H), Image.Transform.AFFINE, matrix, how))
-        planes = [Image.fromarray(np.ascontiguousarray(x[..., c])) for c in range(x.shape[2])]
-        return np.stack([np.asarray(p.transform((W, H), Image.Transform.AFFINE, matrix, how)) for p in planes], axis=-1)
+        return filtered(x, lambda p: p.transform((W, H), Image.Transform.AFFINE, matrix, how))
+
+
+def _brightest(dtype: np.dtype) -> float:
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 class View:
@@ -153,28 +155,25 @@ def shaped_mask(
     pad: bool = False,
 ) -> np.ndarray:
     """The object as 1, uint8 [H, W]: pixels above 0, or those of `values`; turned, filled up if `pad`, and scaled (nearest)."""
-    mask_HW = mask if mask.ndim == 2 else mask.max(-1)
+    mask_HW = mask if mask.ndim == 2 else one_channel(mask)
     out = (np.isin(mask_HW, values) if values else mask_HW > 0).astype(np.uint8)
     out = out if turned is None else turned.mask(out)
     out = squared(out) if pad else out
     return out if side is None else scaled(out, side, Image.Resampling.NEAREST)
 
 
+def one_channel(mask_HWC: np.ndarray) -> np.ndarray:
+    """The values [H, W] of a mask; of one with opacity (two or four channels) those of its colours."""
+    return (mask_HWC[..., :-1] if mask_HWC.shape[2] in (2, 4) else mask_HWC).max(-1)
+
+
 def squared(x: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] or [H, W, C] -> a square of the longer side, 0 to the right or below: nothing is stretched or cut."""
+    """[H, W] or [H, W, C] -> a square of the longer side, 0 to the right or below: nothing is stretched or cut."""
     H, W = x.shape[:2]
     S = max(H, W)
     return x if H == W else np.pad(x, ((0, S - H), (0, S - W), *((0, 0),) * (x.ndim - 2)))
 
 
 def scaled(x: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:
-    """uint8 [H, W] or [H, W, C] -> [side, side(, C)], each side by itself."""
-    if x.shape[:2] == (side, side):
-        return x
-    if x.ndim == 2:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(x)).resize((side, side), how))
-    planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(x[..., c])).resize((side, side), how))
-        for c in range(x.shape[2])
-    ]
-    return np.stack(planes, axis=-1)
+    """[H, W] or [H, W, C] -> [side, side(, C)], each side by itself."""
+    return x if x.shape[:2] == (side, side) else filtered(x, lambda p: p.resize((side, side), how))

@@ -114,7 +114,9 @@ def _png_header(data: bytes) -> tuple[int, int, int, int]:
         raise ValueError(f"PNG colour type {colour}")
     if depth == 16 and colour != 0:
         what = "16-bit colour PNG" if colour in (2, 6) else "16-bit PNG with opacity"
-        raise ValueError(f"{what}, whose low bytes would be lost; store 8 bits a channel, or 16-bit grey without opacity")
+        raise ValueError(
+            f"{what}, whose low bytes would be lost; store 8 bits a channel, or 16-bit grey without opacity"
+        )
     return height, width, depth, colour
 
 
@@ -151,7 +153,9 @@ def _png(data: bytes, indexed: bool) -> np.ndarray:
         else:
             pixels = np.array(image.convert(_PNG_MODES[image.mode]))
             # Pillow spreads greys of few bits over 0 to 255 (by 85 and 17), exactly.
-            pixels = pixels // (255 // ((1 << depth) - 1)) if indexed and image.mode == "L" and depth in (2, 4) else pixels
+            pixels = (
+                pixels // (255 // ((1 << depth) - 1)) if indexed and image.mode == "L" and depth in (2, 4) else pixels
+            )
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

@@ -35,7 +35,9 @@ def _problems(name: str, field: FieldInfo, seen: Seen, found: dict[str, str]) ->
     known = field.meaning.get("values")
     if known is not None and found.get("values", known) != known:
         yield Problem(
-            f"holds the values {found['values']}, dataset.json says {known}", where, "run `python -m shards index` on the folder"
+            f"holds the values {found['values']}, dataset.json says {known}",
+            where,
+            "run `python -m shards index` on the folder",
         )
 
 

@@ -39,7 +39,9 @@ class Seen:
     indexed: int = 0  # masks with a palette
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     tops: dict[int, str] = field(default_factory=dict)  # largest value of a mask -> first key
-    pairs: set[tuple[int, int]] = field(default_factory=set)  # values that stand in one mask together: see `_two_makers`
+    pairs: set[tuple[int, int]] = field(
+        default_factory=set
+    )  # values that stand in one mask together: see `_two_makers`
 
     @property
     def values(self) -> np.ndarray:
@@ -95,10 +97,11 @@ class ImageTally:
             raise HeaderError(e.problems[0].what, e.problems[0].fix) from e
 
     def _image(self, seen: Seen, pixels: np.ndarray, reading: Reading) -> np.ndarray:
-        if pixels.shape[2] in (2, 4):
-            whole = pixels[..., -1].min(initial=255) == 255
+        plain = opaque(pixels, reading)
+        if plain.shape != pixels.shape:
+            whole = bool(pixels[..., -1].min(initial=255) == 255)
             seen.opaque, seen.grounded = seen.opaque + whole, seen.grounded + (not whole)
-        pixels = opaque(pixels, reading)
+        pixels = plain
         seen.deep += pixels.dtype == np.uint16
         _count(seen, pixels)
         return pixels
@@ -112,11 +115,14 @@ class ImageTally:
         elif reading.least is None:
             seen.lossy.append(key)
         plane = mask_values(pixels, reading)
-        values = _count(seen, plane)
-        seen.tops.setdefault(int(values.max(initial=0)), key)
-        if 1 in values:
-            seen.pairs |= {(1, int(v)) for v in values if v > 1}
+        _count_mask(seen, key, plane)
         return plane
+
+    def add_values(self, key: str, name: str, values: np.ndarray) -> None:
+        """The values of a mask that a source has read itself."""
+        seen = self.seen.setdefault(name, Seen())
+        seen.files += 1
+        _count_mask(seen, key, values)
 
     # ------------------------------------------------------------------------------------------------------------- settling
 
@@ -162,6 +168,13 @@ def _count(seen: Seen, pixels: np.ndarray) -> np.ndarray:
     return np.flatnonzero(counted)
 
 
+def _count_mask(seen: Seen, key: str, plane: np.ndarray) -> None:
+    values = _count(seen, plane)
+    seen.tops.setdefault(int(values.max(initial=0)), key)
+    if 1 in values:
+        seen.pairs |= {(1, int(v)) for v in values if v > 1}
+
+
 # ------------------------------------------------------------------------------------------------------------------- images
 
 
@@ -170,7 +183,9 @@ def _settle_image(name: str, seen: Seen, meaning: dict[str, str], found: Settled
     if seen.grounded:
         found.notes.append(f"{name}: {seen.grounded} images with transparent pixels, opacity: {meaning['opacity']}")
     if seen.opaque:
-        found.notes.append(f"{name}: {seen.opaque} images have a channel of opacity that is full everywhere; it is left out")
+        found.notes.append(
+            f"{name}: {seen.opaque} images have a channel of opacity that is full everywhere; it is left out"
+        )
     values = seen.values
     if not len(values):
         return
@@ -187,7 +202,9 @@ def _settle_image(name: str, seen: Seen, meaning: dict[str, str], found: Settled
     levels = len(np.unique(eight_bit(wide, reading)))
     if len(values) > levels and levels < FEW_LEVELS:
         what = f"of {len(values):,} grey levels {levels} are left in 8 bits (values {int(values[0]):,} to {largest:,})"
-        found.warnings.append(Problem(what, where, f"scale the files to the range that matters, or state {FLAG} {name}.bits=N"))
+        found.warnings.append(
+            Problem(what, where, f"scale the files to the range that matters, or state {FLAG} {name}.bits=N")
+        )
     elif not seen.deep and reading.bits is None and 1 < largest < FEW_LEVELS:
         what = f"no pixel of {seen.files} images is brighter than {largest} of 255"
         bits = largest.bit_length()
@@ -199,9 +216,13 @@ def _check_bits(name: str, seen: Seen, bits: int, stated: bool, found: Settled) 
     above = int(seen.histogram[1 << bits :].sum())
     if above > ABOVE * total:
         what = f"{above / total:.1%} of the pixels are above {(1 << bits) - 1:,}, the largest value of {bits} bits"
-        found.problems.append(Problem(what, f"{FLAG} {name}.bits={bits}", "state the bits that the files use, or leave it out"))
+        found.problems.append(
+            Problem(what, f"{FLAG} {name}.bits={bits}", "state the bits that the files use, or leave it out")
+        )
     elif above:
-        found.notes.append(f"{name}: {above:,} pixels above {(1 << bits) - 1:,} ({above / total:.2%}) are as bright as that")
+        found.notes.append(
+            f"{name}: {above:,} pixels above {(1 << bits) - 1:,} ({above / total:.2%}) are as bright as that"
+        )
     most = int(np.searchsorted(np.cumsum(seen.histogram), ALMOST_ALL * total))
     usual = next(b for b in DEPTHS if most < 1 << b)
     if not stated and bits - usual >= 2:
@@ -217,7 +238,9 @@ def _settle_mask(name: str, seen: Seen, meaning: dict[str, str], found: Settled)
     if seen.opaque:
         found.notes.append(f"{name}: {seen.opaque} masks have a channel of opacity; it is left out")
     if seen.narrow:
-        found.notes.append(f"{name}: {seen.narrow} masks are greys of 2 or 4 bits; their values are the numbers in the file")
+        found.notes.append(
+            f"{name}: {seen.narrow} masks are greys of 2 or 4 bits; their values are the numbers in the file"
+        )
     problems = list(_mask_problems(name, seen))
     found.problems += problems
     values = seen.values.tolist()
@@ -237,7 +260,7 @@ def _mask_problems(name: str, seen: Seen) -> Iterator[Problem]:
     half = max(1, (top + 1) // 2)
     fix = f"save them as PNG, or say from which value on it is the object: {FLAG} {name}.object={half}"
     if seen.lossy:
-        what = f"{len(seen.lossy)} of {seen.files} masks are JPEG (such as {', '.join(seen.lossy[:3])}), whose edges hold values that mean nothing"
+        what = f"{len(seen.lossy)} of {seen.files} masks are JPEG (such as {', '.join(seen.lossy[:3])}): their edges hold made-up values"
         yield Problem(what, where, fix)
     elif _soft(seen):
         what = f"{len(values)} values from {int(values[0])} to {top}, most of the object near the largest: soft edges, not classes"

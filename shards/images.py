@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from shards.codecs import decode, image_shape
-from shards.errors import bad
+from shards.errors import DataError, bad
 from shards.orientation import SIDEWAYS, orientation, upright
 
 OPACITIES = {"black": 0, "white": 255, "ignore": None}
@@ -73,7 +73,7 @@ def reading_of(name: str, meaning: Mapping[str, str], where: object = "dataset.j
     )
 
 
-def _odd(name: str, key: str, value: str, where: object, known: str):  # noqa: ANN202 - a DataError to raise
+def _odd(name: str, key: str, value: str, where: object, known: str) -> DataError:
     return bad(f"{name}.{key} is '{value}'", where, f"give {known}: --meaning {name}.{key}=VALUE")
 
 
@@ -85,7 +85,11 @@ def read_image(ext: str, data: bytes | memoryview, reading: Reading, where: obje
             several colours.
     """
     pixels = upright_pixels(ext, bytes(data), reading, where)
-    return mask_values(pixels, reading, where) if reading.mask else eight_bit(opaque(pixels, reading, where), reading, where)
+    return (
+        mask_values(pixels, reading, where)
+        if reading.mask
+        else eight_bit(opaque(pixels, reading, where), reading, where)
+    )
 
 
 def form(ext: str, data: bytes, reading: Reading, where: object = "image") -> tuple[int, int, int]:
@@ -135,7 +139,8 @@ def eight_bit(pixels_HWC: np.ndarray, reading: Reading, where: object = "image")
 
 
 def bits_fix(name: str) -> str:
-    return f"run `python -m shards index` on the folder, which looks at all of them, or state it: python -m shards meaning DIR {name}.bits=12"
+    state = f"python -m shards meaning DIR {name}.bits=12"
+    return f"run `python -m shards index` on the folder, which looks at all of them, or state it: {state}"
 
 
 @lru_cache(maxsize=16)
@@ -184,7 +189,5 @@ def _plane(colours_HWC: np.ndarray, reading: Reading, where: object) -> np.ndarr
     if len(colours) == 1:
         return top
     shown = ", ".join("#" + "".join(f"{v:02x}" for v in c) for c in colours[:3].tolist())
-    fix = (
-        f"save classes as numbers (a grey or palette PNG); if every colour is the object: --meaning {reading.name}.object=any"
-    )
+    fix = f"save classes as numbers (a grey or palette PNG); if every colour is the object: --meaning {reading.name}.object=any"
     raise bad(f"a mask in {len(colours)} colours ({shown}): which class each of them is cannot be told", where, fix)

@@ -120,7 +120,7 @@ def _vocabularies(folder: Path, info: DatasetInfo, reference: Mapping[str, Path]
         if one.vocab is None or not path.is_file():
             continue
         try:
-            words = path.read_text(encoding="utf-8").splitlines()
+            words = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             yield Problem("is not UTF-8", str(path), FIX_COPY)
             continue
@@ -149,7 +149,7 @@ def _vocabularies(folder: Path, info: DatasetInfo, reference: Mapping[str, Path]
 
 def _unknown(name: str, words: Sequence[str], path: Path) -> Iterator[Problem]:
     try:
-        known = set(path.read_text(encoding="utf-8").split())
+        known = set(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as e:
         yield Problem(f"cannot be read ({e})", f"--reference {name}={path}", "give a text file with one name a line")
         return

@@ -107,7 +107,7 @@ class MemberCheck:
             return [Problem(f"field '{name}' is not in dataset.json", where, FIX_INDEX)]
         try:
             head = header_of(name, ext, data, info.meaning.get("orientation") == "exif")
-            value = self.images.add(key, name, ext, data) if KINDS[ext] == "image" else decode(ext, data, where)
+            value: Any = self.images.add(key, name, ext, data) if KINDS[ext] == "image" else decode(ext, data, where)
         except HeaderError as e:
             return [Problem(str(e), where, FIX if e.fix == MEND_FILE else e.fix)]
         except DataError as e:

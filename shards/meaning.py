@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shards.errors import DataError, Problem
 from shards.format import FIELD, DatasetInfo, load_info, save_info
+from shards.images import reading_of
 
 Meaning = Mapping[str, str]
 Meanings = Mapping[str, Meaning]
@@ -32,9 +33,13 @@ KEYS = {
     "allele": "which allele a genotype code counts",
     "build": "reference genome of positions, such as GRCh38",
     "bits": "bits of a pixel that are used, such as 12",
-    "orientation": "whether an image's EXIF orientation was applied",
-    "pixels": "what was done to an image's pixels",
+    "orientation": "of photographs with an EXIF orientation: exif (turned by it when read) or stored",
+    "opacity": "what lies under transparent pixels of an image: black, white, or ignore (colours as stored)",
+    "object": "of a mask: the least value of the object, or any",
+    "values": "the values that occur in a mask",
 }
+# How the files of one data set become pixels (shards/images.py): what is read is the same in all, so these need not agree.
+OF_FILES = ("orientation", "opacity", "object", "values")
 # What a reader of a field cannot do without. `lint` and `info` name those that a data set does not hold.
 WANTED = {
     "patches": ("encoder", "magnification", "patch_size"),
@@ -139,6 +144,8 @@ def restate(folder: Path, changes: Meanings, overwrite: bool = False) -> Dataset
                 problems.append(Problem(what, str(folder), "give --overwrite if what is stored is wrong"))
         kept = {k: canonical(k, v) for k, v in {**old, **words}.items() if v}
         fields[name] = info.fields[name].model_copy(update={"meaning": kept})
+        if fields[name].kind == "image":
+            reading_of(name, kept, folder)
     if problems:
         raise DataError(problems)
     return save_info(Path(folder), info.model_copy(update={"fields": {**info.fields, **fields}}))
@@ -163,7 +170,7 @@ def stored_meanings(folder: Path) -> dict[str, dict[str, str]]:
 def _differences(mine: Meanings, theirs: Meanings) -> Iterator[tuple[str, str, str, str]]:
     """(field, key, my value, their value) where both know a key and do not agree."""
     for name in sorted(set(mine) & set(theirs)):
-        for key in sorted(set(mine[name]) & set(theirs[name])):
+        for key in sorted(set(mine[name]) & set(theirs[name]) - set(OF_FILES)):
             if not _same(key, mine[name][key], theirs[name][key]):
                 yield name, key, mine[name][key], theirs[name][key]
 
@@ -174,6 +181,7 @@ _REMEDY = {
     "patch_size": "bring features of one patch size, or use one of the two",
     "transform": "pack both with the same --transform",
     "allele": "count the same allele in both",
+    "bits": "state the same bits for both, those of the devices",
     "build": "lift one of them over to the other's reference",
 }
 
@@ -215,7 +223,7 @@ def one_sided(sets: Sequence[tuple[object, Meanings, Iterable[str]]]) -> list[st
     common = set.intersection(*(set(fields) for _, _, fields in sets)) if sets else set()
     lines = []
     for name in sorted(common):
-        for key in sorted({k for _, m, _ in sets for k in m.get(name, {})}):
+        for key in sorted({k for _, m, _ in sets for k in m.get(name, {})} - set(OF_FILES)):
             lacking = [str(place) for place, m, _ in sets if key not in m.get(name, {})]
             if lacking:
                 place, value = next((p, m[name][key]) for p, m, _ in sets if key in m.get(name, {}))

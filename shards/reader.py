@@ -158,7 +158,7 @@ class Dataset:
                 path,
                 "restore the file or pack again",
             )
-        return tuple(data.decode("utf-8").splitlines())
+        return tuple(data.decode("utf-8-sig").splitlines())
 
     def reading(self, name: str) -> Reading:
         """How the images of a field become pixels.

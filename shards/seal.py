@@ -95,7 +95,7 @@ def write_vocab(folder: Path, vocab: Mapping[str, Sequence[str]]) -> dict[str, s
 
 def read_vocab(folder: Path) -> dict[str, list[str]]:
     """All vocabularies of a folder, by field."""
-    return {p.stem: p.read_text(encoding="utf-8").splitlines() for p in sorted(folder.glob("vocab/*.txt"))}
+    return {p.stem: p.read_text(encoding="utf-8-sig").splitlines() for p in sorted(folder.glob("vocab/*.txt"))}
 
 
 def vocab_problems(name: str, words: Sequence[str]) -> list[Problem]:

@@ -88,7 +88,7 @@ def _aliases(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 def _entries(path: Path, known: Mapping[str, list[Entry]], problems: list[Problem]) -> list[Entry]:
     """The samples of a list, in its order; what is wrong with it goes to `problems`."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     names = [re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in lines if line.strip()]
     hits = [_named(name, known) for name in names]
     strange = [n for n, h in zip(names, hits, strict=True) if not h]

@@ -169,7 +169,7 @@ class Survey:
 
     def _read_vocab(self, name: str, path: Path) -> None:
         try:
-            self.vocab[name] = path.read_text(encoding="utf-8").splitlines()
+            self.vocab[name] = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as e:
             self.problems.append(
                 Problem(

@@ -10,6 +10,9 @@ import math
 import numpy as np
 from PIL import Image
 
+from models.contract import MethodError
+from models.layers.pixels import filtered
+
 ASPECT = (3 / 4, 4 / 3)
 
 
@@ -22,15 +25,24 @@ def grey(image_HWC: np.ndarray) -> np.ndarray:
 
 
 def colours(image_HWC: np.ndarray, grayscale: bool) -> np.ndarray:
-    """One channel if `grayscale`, else three (of one: repeated; of four: without opacity)."""
+    """One channel if `grayscale`, else three (of one: repeated; of two or four: without opacity)."""
     if grayscale:
         return grey(image_HWC)
     return image_HWC[..., :3] if image_HWC.shape[-1] >= 3 else np.repeat(image_HWC[..., :1], 3, -1)
 
 
 def eight_bit(image_HWC: np.ndarray) -> np.ndarray:
-    """uint8; of 16 bits the upper eight are kept."""
-    return image_HWC if image_HWC.dtype == np.uint8 else (image_HWC >> 8).astype(np.uint8)
+    """uint8 [H, W, C]. A data set's images come so (`Record.read`); 16 bits from elsewhere are scaled, 65535 to 255.
+
+    Raises:
+        MethodError: numbers without a known range.
+    """
+    image_HWC = image_HWC if image_HWC.ndim == 3 else image_HWC[..., None]
+    if image_HWC.dtype == np.uint16:
+        return ((image_HWC.astype(np.uint32) * 510 + 65535) // 131070).astype(np.uint8)
+    if image_HWC.dtype != np.uint8:
+        raise MethodError([f"an image of {image_HWC.dtype}, whose range is not known; pack it as PNG or JPEG"])
+    return image_HWC
 
 
 def draw_box(
@@ -58,9 +70,7 @@ def resized(image_HWC: np.ndarray, box: tuple[int, int, int, int], size: tuple[i
     left, top, right, bottom = box
     # Cut first: Pillow's own box would let the filter look at pixels outside it.
     part = np.ascontiguousarray(image_HWC[top:bottom, left:right])
-    picture = Image.fromarray(part[..., 0] if part.shape[-1] == 1 else part)
-    out = np.asarray(picture.resize(size[::-1], Image.Resampling.BICUBIC))
-    return out[..., None] if out.ndim == 2 else out
+    return filtered(part, lambda p: p.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def random_view(

@@ -12,17 +12,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.layers.crops import colours, eight_bit
+from models.layers.pixels import filtered
+
 # Mean and standard deviation of ImageNet's colours, as every published ViT expects them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def fitted(image_HWC: np.ndarray, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
-    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> [size, size, 3]; grey becomes three equal colours.
+    """[H, W] or [H, W, C] -> uint8 [size, size, 3]; grey becomes three equal colours, opacity is left out.
 
     "crop" scales the shorter side to `size` and cuts the centre out; "stretch" scales each side by itself.
     """
-    if image_HWC.ndim == 2 or image_HWC.shape[2] == 1:
-        image_HWC = np.repeat(image_HWC.reshape(*image_HWC.shape[:2], 1), 3, axis=2)
+    image_HWC = np.ascontiguousarray(colours(eight_bit(image_HWC), grayscale=False))
     picture, (H, W) = Image.fromarray(image_HWC), image_HWC.shape[:2]
     side = min(H, W)
     left, top = ((W - side) / 2, (H - side) / 2) if fit == "crop" else (0.0, 0.0)
@@ -37,7 +39,7 @@ def augment(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, flip
     """Rotation by up to `rotate` degrees either way (corners become black), horizontal flip with probability `flip`."""
     angle, mirrored = rng.uniform(-rotate, rotate), rng.random() < flip
     if rotate:
-        image_HWC = np.asarray(Image.fromarray(image_HWC).rotate(angle, Image.Resampling.BILINEAR))
+        image_HWC = filtered(image_HWC, lambda p: p.rotate(angle, Image.Resampling.BILINEAR))
     return np.ascontiguousarray(image_HWC[:, ::-1] if mirrored else image_HWC)
 
 

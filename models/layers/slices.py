@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.layers.pixels import filtered
+
 
 def resized(image_HWC: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [size, size, C], each side scaled by itself (bilinear; shrinking filters first)."""
+    """[H, W, C] -> [size, size, C], each side scaled by itself (bilinear; shrinking filters first)."""
     if image_HWC.shape[:2] == (size, size):
         return image_HWC
-    return _each(image_HWC, lambda p: p.resize((size, size), Image.Resampling.BILINEAR))
+    return filtered(image_HWC, lambda p: p.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def augmented(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, scale: float, flip: float) -> np.ndarray:
@@ -33,17 +35,10 @@ def augmented(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, sc
         x, y = W / 2, H / 2
         # Pillow asks where each pixel of the result comes from; its pixel centres lie at halves.
         matrix = (cos * mirror, sin, x - cos * mirror * x - sin * y, -sin * mirror, cos, y + sin * mirror * x - cos * y)
-        return _each(
+        return filtered(
             image_HWC, lambda p: p.transform((W, H), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
         )
     return np.ascontiguousarray(image_HWC[:, ::-1]) if mirror < 0 else image_HWC
-
-
-def _each(image_HWC: np.ndarray, change) -> np.ndarray:
-    """Pillow's `change` of an image with one channel or three."""
-    picture = Image.fromarray(image_HWC[..., 0] if image_HWC.shape[2] == 1 else image_HWC)
-    changed = np.asarray(change(picture))
-    return changed[..., None] if changed.ndim == 2 else changed
 
 
 def zscored(image_BHWC: Tensor) -> Tensor:

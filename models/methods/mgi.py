@@ -23,6 +23,7 @@ from models.contract import Batch, Encoded, Method, MethodError, Options, Output
 from models.deployed import ImageView, Pool
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
 from models.encoders.vit import ViT
+from models.layers.crops import eight_bit
 from models.layers.expression import clip_problems, standardised
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored
@@ -223,8 +224,7 @@ class Mgi(Method):
 
     def _channels(self, record: Record) -> np.ndarray:
         """The channels asked for, uint8 [H, W, 1 or 3]."""
-        image = record.read("image")
-        image_HWC = image if image.ndim == 3 else image[..., None]
+        image_HWC = eight_bit(record.read("image"))
         stored = image_HWC.shape[2]
         if self.options.channels == "flair":
             return np.ascontiguousarray(image_HWC[..., FLAIR : FLAIR + 1] if stored >= 3 else image_HWC[..., :1])

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from shards.cells import text_of
-from shards.codecs import decode
-from shards.errors import DataError, bad
+from shards.describe import HeaderError
+from shards.errors import DataError, Problem, bad
+from shards.image_tally import ImageTally
+from shards.images import Reading, read_image, reading_of
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
@@ -28,6 +30,7 @@ from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.table_file import open_table
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+HEAD = 1 << 17  # bytes of a JPEG in which its EXIF block lies
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +77,7 @@ def find(args: argparse.Namespace) -> Found:
     notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
     person_of = _pairing(args, {str(i["patient"]) for i in images})
     vectors, vocab, meanings = _vectors(args, work, notes)
-    kept = _quality(images, args, work, unmatched)
+    kept = _quality(images, args, work, unmatched, notes)
     for name, people in vectors.items():
         lacking = sorted({i["patient"] for i in images if person_of.get(i["patient"]) not in people})
         unmatched += [(p, f"no {name}: the modality is missing in the samples of this patient") for p in lacking]
@@ -131,19 +134,49 @@ def _few_whole(values: Sequence[float]) -> str:
     return "class" if len(set(values)) <= 20 and all(v == int(v) for v in values) else "number"
 
 
-def _quality(images: list[dict], args: argparse.Namespace, work: Path, unmatched: list) -> dict[str, Path]:
+def _reading(images: list[dict], args: argparse.Namespace, notes: list[str]) -> Reading:
+    """How these photographs become pixels: the bits of 16-bit ones and the like are those of all of them.
+
+    Raises:
+        DataError: every file that is none, or cannot be understood.
+    """
+    tally, problems = ImageTally({}, getattr(args, "keep_orientation", False)), []
+    for image in images:
+        path, ext = image["path"], _ext(image["path"])
+        try:
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                raise bad("no such JPEG or PNG", path, f"mend the cell in {image['where']}")
+            with open(path, "rb") as f:
+                tally.add(image["sample"], "image", ext, f.read(HEAD if ext == "jpg" else -1), skim=True)
+        except HeaderError as e:
+            problems.append(Problem(str(e), str(path), e.fix))
+        except DataError as e:
+            problems += e.problems
+    settled = tally.settle()
+    if problems := problems + settled.problems:
+        raise DataError(problems)
+    notes += settled.notes if args.quality == "circle" else []  # else the packer says so
+    return reading_of("image", settled.meanings.get("image", {}))
+
+
+def _ext(path: Path) -> str:
+    return path.suffix[1:].lower().replace("jpeg", "jpg")
+
+
+def _quality(
+    images: list[dict], args: argparse.Namespace, work: Path, unmatched: list, notes: list[str]
+) -> dict[str, Path]:
     """Path of the image to pack for each sample that passes; the others go to `unmatched` with their reason."""
     from PIL import Image
 
+    reading = _reading(images, args, notes)
     folder, brightness, kept = work / "images", {}, {}
     folder.mkdir(parents=True, exist_ok=True)
     problems = []
     for image in images:
         path, name = image["path"], image["sample"]
         try:
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
-                raise bad("no such JPEG or PNG", path, f"mend the cell in {image['where']}")
-            pixels = _rgb(decode(path.suffix[1:].lower().replace("jpeg", "jpg"), path.read_bytes(), path))
+            pixels = _rgb(read_image(_ext(path), path.read_bytes(), reading, path))
         except DataError as e:
             problems += e.problems
             continue
@@ -166,7 +199,7 @@ def _quality(images: list[dict], args: argparse.Namespace, work: Path, unmatched
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels, 3, 2) if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
 def _pairing(args: argparse.Namespace, patients: set[str]) -> dict[str, str]:

@@ -19,18 +19,21 @@ import numpy as np
 
 from shards.cells import number
 from shards.errors import DataError, Problem, bad
+from shards.image_tally import ImageTally
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._expression import expression_of
+from shards.sources._masks import mask_of
 
 CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
 SKIPPED = ("case_id", "patient", "site")
+FIX_MASKS = "check how they were saved, or say from which value on it is tumour: --object N"
 LEAKS = (
     "--split-unit slice: every slice counts as a patient. Neighbouring slices and one person's genes stand in several splits: what "
     "is measured on them is no measure of other patients"
@@ -66,6 +69,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
     )
+    parser.add_argument(
+        "--object", type=int, metavar="N", help="tumour is where a mask is at least N (default: above 0)"
+    )
     parser.add_argument("--work", type=Path, help="folder for converted images while packing (default: OUT-work)")
 
 
@@ -80,11 +86,13 @@ def find(args: argparse.Namespace) -> Found:
     work = args.work or Path(f"{args.out}-work")
     by_case: dict[str, list[Entry]] = defaultdict(list)
     problems: list[Problem] = []
+    least, more = _least([s for s in slices if args.unpaired == "keep" or s.case in expression], args.object, problems)
+    notes += more
     without = {s.case for s in slices} - set(expression)
     for s in sorted(slices, key=lambda s: (s.case, s.number)):
         if s.case in without and args.unpaired == "drop":
             continue
-        entry = _entry(s, work, labels.get(s.case, {}), expression.get(s.case), problems)
+        entry = _entry(s, work, labels.get(s.case, {}), expression.get(s.case), problems, least)
         if entry is None:
             continue
         if args.slices == "positive" and entry.labels["tumour"] == "no":
@@ -112,6 +120,28 @@ def find(args: argparse.Namespace) -> Found:
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
     )
+
+
+def _least(slices: list[Slice], asked: int | None, problems: list[Problem]) -> tuple[int, list[str]]:
+    """From which value on a mask says tumour, and a line on it. Masks of 0 and 1 are as usual as those of 0 and 255; others must say."""
+    tally = ImageTally({"mask": {"object": str(asked)}} if asked else {})
+    for s in slices:
+        try:
+            values = mask_of(s.mask)
+            tally.add_values(
+                s.name, "mask", values if asked is None else np.where(values >= asked, np.uint8(255), np.uint8(0))
+            )
+        except DataError as e:
+            problems += e.problems
+    settled = tally.settle()
+    said = settled.meanings.get("mask", {}).get("values", "")
+    if not settled.problems and len(said.split()) > 2:
+        what = f"masks hold the values {said}: which of them are tumour cannot be told"
+        problems.append(Problem(what, "lgg_mri", "say from which value on it is: --object N"))
+    problems += [Problem(p.what, "masks", FIX_MASKS) for p in settled.problems]
+    return asked or 1, [
+        f"masks: from {asked} on it is tumour" if asked else f"masks: values {said}, tumour is what is above 0"
+    ]
 
 
 def _case(text: str) -> str | None:
@@ -190,17 +220,19 @@ def _code(text: str) -> str:
 
 
 def _entry(
-    s: Slice, work: Path, labels: dict[str, str], genes: Reference | None, problems: list[Problem]
+    s: Slice, work: Path, labels: dict[str, str], genes: Reference | None, problems: list[Problem], least: int
 ) -> Entry | None:
     """One slice, its mask as class numbers 0 and 1; what does not fit goes to `problems`."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(s.image) as image, Image.open(s.mask) as mask:
-            shapes = image.size, mask.size
-            tumour_HW = np.asarray(mask.convert("L")) > 127
+        tumour_HW = mask_of(s.mask) >= least
+        with Image.open(s.image) as image:
+            shapes = image.size, tumour_HW.shape[::-1]
             stored = _as_png(image, s, work)
-    except (OSError, UnidentifiedImageError, ValueError) as e:
+    except DataError:
+        return None  # told by `_least`
+    except (OSError, ValueError, Image.DecompressionBombError) as e:
         problems.append(Problem(f"cannot be read ({e})", str(s.image), "bring the slice and its mask again"))
         return None
     if shapes[0] != shapes[1]:
@@ -220,8 +252,9 @@ def _as_png(image, s: Slice, work: Path) -> Reference:
     """The slice itself where it is a PNG, else a lossless copy of it."""
     if s.image.suffix.lower() == ".png":
         return Reference(s.image.name, s.image)
-    if image.mode not in ("L", "RGB"):
-        raise ValueError(f"mode {image.mode}, not 8-bit grey or RGB")
+    if image.mode not in ("L", "RGB", "I;16", "LA", "RGBA") or getattr(image, "n_frames", 1) > 1:
+        what = f"mode {image.mode}" if getattr(image, "n_frames", 1) == 1 else f"{image.n_frames} pictures in one file"
+        raise ValueError(f"{what}, not one picture in grey (8 or 16 bits) or RGB")
     path = work / "images" / f"{s.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.masks import MaskField
+from models.view import one_channel
 from shards.reader import Dataset
 from trainer.downstream.task import Task
 from trainer.errors import UserError
@@ -88,4 +89,4 @@ def where(data: Dataset, index: int) -> str:
 
 
 def _flat(mask: np.ndarray) -> np.ndarray:
-    return mask if mask.ndim == 2 else mask.max(-1)
+    return mask if mask.ndim == 2 else one_channel(mask)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from models.contract import Batch
 from models.downstream import Downstream
+from models.layers.crops import colours, eight_bit
 from models.view import shaped_mask
 from shards.reader import Dataset
 from trainer.downstream.predictions import Predictions
@@ -156,9 +157,6 @@ def _soft_sums(batch: Batch, counts_B: np.ndarray, p_BKHW: np.ndarray) -> np.nda
 def _example(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -> Example:
     record: Any = data[index]
     truth_KHW = _truth(data, method, index)
-    image = record.read("image")
-    image = image if image.ndim == 3 else image[..., None]
-    image = np.repeat(image[..., :1], 3, 2) if image.shape[2] < 3 else image[..., :3]
+    image = colours(eight_bit(record.read("image")), grayscale=False)
     predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:], method.fit.pad)
-    image = np.ascontiguousarray(image).astype(np.uint8)
-    return Example(record.key, image, truth_KHW, predicted_KHW, method.question.classes)
+    return Example(record.key, np.ascontiguousarray(image), truth_KHW, predicted_KHW, method.question.classes)
