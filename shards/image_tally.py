@@ -34,6 +34,7 @@ class Seen:
     turned: list[str] = field(default_factory=list)  # keys of files with an EXIF orientation
     lossy: list[str] = field(default_factory=list)
     opaque: int = 0  # with a channel of opacity that says nothing
+    largest: int = 0  # of masks, before `object` decides
     grounded: int = 0  # with pixels that were put on a ground
     narrow: int = 0  # masks in grey of 2 or 4 bits
     indexed: int = 0  # masks with a palette
@@ -115,6 +116,7 @@ class ImageTally:
         elif reading.least is None:
             seen.lossy.append(key)
         plane = mask_values(pixels, reading)
+        seen.largest = max(seen.largest, int(pixels.max(initial=0)))
         _count_mask(seen, key, plane)
         return plane
 
@@ -242,6 +244,10 @@ def _settle_mask(name: str, seen: Seen, meaning: dict[str, str], found: Settled)
             f"{name}: {seen.narrow} masks are greys of 2 or 4 bits; their values are the numbers in the file"
         )
     problems = list(_mask_problems(name, seen))
+    least = meaning.get("object", "any")
+    if least.isdecimal() and seen.largest and seen.largest < int(least):
+        what = f"the largest value of all masks is {seen.largest}: none of it would be the object"
+        problems.append(Problem(what, f"{FLAG} {name}.object={least}", "state a value that the masks hold"))
     found.problems += problems
     values = seen.values.tolist()
     if problems or not values:

@@ -37,7 +37,7 @@ class Record(Protocol):
         ...
 
     def read(self, name: str) -> Any:
-        """The decoded field: arrays as stored, images uint8 [H, W, C], text str."""
+        """The decoded field: arrays as stored, images uint8 [H, W, 1 or 3], masks their values [H, W, 1], text str."""
         ...
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from shards.images import Reading, read_image, reading_of
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
+from shards.meaning import parse_meanings
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
@@ -140,7 +141,8 @@ def _reading(images: list[dict], args: argparse.Namespace, notes: list[str]) -> 
     Raises:
         DataError: every file that is none, or cannot be understood.
     """
-    tally, problems = ImageTally({}, getattr(args, "keep_orientation", False)), []
+    tally = ImageTally(parse_meanings(getattr(args, "meaning", None)), getattr(args, "keep_orientation", False))
+    problems: list[Problem] = []
     for image in images:
         path, ext = image["path"], _ext(image["path"])
         try:

@@ -23,6 +23,7 @@ from shards.image_tally import ImageTally
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
+from shards.meaning import parse_meanings
 from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._expression import expression_of
@@ -86,6 +87,8 @@ def find(args: argparse.Namespace) -> Found:
     work = args.work or Path(f"{args.out}-work")
     by_case: dict[str, list[Entry]] = defaultdict(list)
     problems: list[Problem] = []
+    if "object" in parse_meanings(getattr(args, "meaning", None)).get("mask", {}):
+        raise bad("mask.object: this source packs masks of 0 and 1", "--meaning", "give --object N instead")
     least, more = _least([s for s in slices if args.unpaired == "keep" or s.case in expression], args.object, problems)
     notes += more
     without = {s.case for s in slices} - set(expression)
@@ -139,9 +142,8 @@ def _least(slices: list[Slice], asked: int | None, problems: list[Problem]) -> t
         what = f"masks hold the values {said}: which of them are tumour cannot be told"
         problems.append(Problem(what, "lgg_mri", "say from which value on it is: --object N"))
     problems += [Problem(p.what, "masks", FIX_MASKS) for p in settled.problems]
-    return asked or 1, [
-        f"masks: from {asked} on it is tumour" if asked else f"masks: values {said}, tumour is what is above 0"
-    ]
+    notes = [f"masks: from {asked} on it is tumour" if asked else f"masks: values {said}, tumour is what is above 0"]
+    return asked or 1, notes + [f"warning: {w.what}" for w in settled.warnings]
 
 
 def _case(text: str) -> str | None:
