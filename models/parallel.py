@@ -75,6 +75,26 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
+class _GlobalSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        out = x.clone()
+        dist.all_reduce(out)
+        return out
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        # What each rank made of the sum depends on every rank's part; see `_Gather` for the factor W.
+        g = grads[0].contiguous().clone()
+        dist.all_reduce(g)
+        return g
+
+
+def global_sum(x: Tensor) -> Tensor:
+    """Sum over ranks, elementwise; the gradient of what every rank computes from it flows back to each rank's part."""
+    return x if world_size() == 1 else _GlobalSum.apply(x)
+
+
 def global_mean(sum_: Tensor, count: Tensor) -> Tensor:
     """Mean over all ranks of something whose local sum and local count are given (both scalars).
 

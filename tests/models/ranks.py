@@ -13,10 +13,14 @@ GLOBAL_BATCH = 8
 
 
 def result(method_name: str, stage: str, rank: int, world: int, **options) -> dict[str, dict[str, torch.Tensor]]:
-    """Losses, diagnostics and gradients (averaged over ranks) of this rank's share of one global batch."""
-    method = build(method_name, **options)
+    """Losses, diagnostics, gradients (averaged over ranks) and buffers after this rank's share of one global batch.
+
+    `training`: in training mode, with nothing dropped at random.
+    """
+    training = options.pop("training", False)
+    method = build(method_name, still=training, **options)
     method.enter(stage)
-    method.eval()
+    method.train(training)
     # Some modalities and a label are missing, unevenly over the ranks.
     made = records(GLOBAL_BATCH, missing={1: ("rna", "report", "snp"), 6: ("patches",)})
     made[2].labels = {}
@@ -29,7 +33,8 @@ def result(method_name: str, stage: str, rank: int, world: int, **options) -> di
             dist.all_reduce(g)
             g /= world
     detached = {k: v.detach() for k, v in out.losses.items()}
-    return {"losses": detached, "diagnostics": dict(out.diagnostics), "grads": grads}
+    buffers = {n: b.clone() for n, b in method.named_buffers()}
+    return {"losses": detached, "diagnostics": dict(out.diagnostics), "grads": grads, "buffers": buffers}
 
 
 def _worker(rank: int, world: int, folder: str, jobs: list[tuple[str, str, dict]]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from toys import TOYS
 
 from models.contract import Batch, Field, Label, Method, Schema
 from models.registry import get_method
@@ -125,10 +126,17 @@ def small_options(name: str) -> dict[str, Any]:
     return yaml.safe_load((RECIPES / f"{name}-demo.yaml").read_text()).get("method") or {}
 
 
-def build(name: str, seed: int = 0, **options: Any) -> Method:
-    cls = get_method(name)
+def build(name: str, seed: int = 0, still: bool = False, **options: Any) -> Method:
+    """`still`: nothing is dropped at random, so that training mode can be compared; of options given, none is overridden."""
+    cls = TOYS.get(name) or get_method(name)
     torch.manual_seed(seed)
-    return cls(cls.Options.parse({**small_options(name), **options}), schema())
+    small = {} if name in TOYS else small_options(name)
+    return cls(cls.Options.parse({**small, **(without_dropout(cls) if still else {}), **options}), schema())
+
+
+def without_dropout(cls: type[Method]) -> dict[str, float]:
+    """The options that drop something at random, set to 0."""
+    return {n: 0.0 for n in cls.Options.model_fields if n.endswith(("dropout", "drop_path"))}
 
 
 def batch(method: Method, made: Sequence[MemoryRecord], epoch: int = 0) -> Batch:

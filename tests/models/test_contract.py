@@ -12,6 +12,7 @@ import ranks
 import torch
 import yaml
 from synthetic import RECIPES, batch, build, records, schema, small_options
+from toys import TOYS
 
 from models.contract import Encoded, Method, MethodError, Schema
 from models.registry import get_method, method_names
@@ -38,6 +39,14 @@ def entered(name: str, stage: str, train: bool = False, **options) -> Method:
     method = build(name, **options)
     method.enter(stage)
     return method.train(train)
+
+
+def in_mode(name: str, stage: str, training: bool) -> Method:
+    """In evaluation, or as it trains: batch statistics are taken, but nothing is dropped at random."""
+    return entered(name, stage, train=training, still=training)
+
+
+both_modes = pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
 
 
 def assert_same_losses(a, b, rtol: float = 1e-5) -> None:
@@ -154,21 +163,35 @@ def test_save_and_load(name, stage):
     assert torch.equal(method(data).total, other(data).total)
 
 
+@both_modes
 @every_stage
-def test_padding_of_weight_zero_is_ignored(name, stage):
-    method = entered(name, stage)
+def test_padding_of_weight_zero_is_ignored(name, stage, training):
+    check_padding(name, stage, training)
+
+
+def check_padding(name: str, stage: str, training: bool) -> None:
+    """What samples of weight 0 hold, and that they are there, changes no loss, and no buffer that training moves."""
+    method, again = in_mode(name, stage, training), in_mode(name, stage, training)
     real, padded = batch(method, records(6)), batch(method, records(8))
     padded.weight_B[6:] = 0
-    a, b = method(real), method(padded)
+    a, b = method(real), again(padded)
     assert_same_losses(a, b)
+    for key, value in method.named_buffers():
+        torch.testing.assert_close(again.get_buffer(key), value, rtol=1e-5, atol=1e-6, msg=key)
     assert not torch.equal(a.total, method(batch(method, records(8))).total)
 
 
+@both_modes
 @every_stage
-def test_absent_modalities_do_not_enter(name, stage):
-    method = entered(name, stage)
-    modalities = list(batch(method, records(2)).present)
+def test_absent_modalities_do_not_enter(name, stage, training):
+    check_absent(name, stage, training)
+
+
+def check_absent(name: str, stage: str, training: bool) -> None:
+    """What stands in the place of a modality that a sample lacks changes nothing; a batch without any has a finite loss."""
+    modalities = list(batch(entered(name, stage), records(2)).present)
     for modality in modalities:
+        method, again = in_mode(name, stage, training), in_mode(name, stage, training)
         data = batch(method, records(8, missing={0: [modality], 3: [modality]}))
         assert data.present[modality].tolist() == [i not in (0, 3) for i in range(8)]
         clean = method(data)
@@ -176,8 +199,8 @@ def test_absent_modalities_do_not_enter(name, stage):
         assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
         for key in [k for k in data if k == modality]:
             data[key][[0, 3]] = 7
-        assert_same_losses(clean, method(data))
-        nobody = method(batch(method, records(4, missing={i: [modality] for i in range(4)})))
+        assert_same_losses(clean, again(data))
+        nobody = again.eval()(batch(method, records(4, missing={i: [modality] for i in range(4)})))
         assert nobody.total.isfinite()
 
 
@@ -224,20 +247,52 @@ def test_encode_follows_its_contract(name):
     assert any(p.grad is not None for p in method.parameters()), "fine-tuning needs gradients"
 
 
+RANKED = [(n, s, {**o, "training": t}) for n, s, o in CASES for t in (False, True)]
+RANKED += [(toy, "pretrain", {"training": t}) for toy in TOYS for t in (False, True)]
+
+
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory):
-    return ranks.run(tmp_path_factory.mktemp("ranks"), CASES)
+    return ranks.run(tmp_path_factory.mktemp("ranks"), RANKED)
+
+
+def check_ranks(case: tuple[str, str, dict], on_two_ranks) -> None:
+    """Losses, diagnostics, averaged gradients and buffers of two ranks are those of one that has the whole batch."""
+    name, stage, options = case
+    one = ranks.result(name, stage, 0, 1, **options)
+    for two in (r[RANKED.index(case)] for r in on_two_ranks):
+        assert_same_losses(one, two)
+        assert one["grads"].keys() == two["grads"].keys()
+        for part in ("grads", "buffers"):
+            for key, value in one[part].items():
+                scale = value.abs().max().item()
+                torch.testing.assert_close(two[part][key], value, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
 
 
 @pytest.mark.ranks
 @pytest.mark.timeout(180)
-@every_case
-def test_two_ranks_equal_one(name, stage, options, on_two_ranks):
-    job = CASES.index((name, stage, options))
-    one = ranks.result(name, stage, 0, 1, **options)
-    for two in (on_two_ranks[0][job], on_two_ranks[1][job]):
-        assert_same_losses(one, two)
-        assert one["grads"].keys() == two["grads"].keys()
-        for key, grad in one["grads"].items():
-            scale = grad.abs().max().item()
-            torch.testing.assert_close(two["grads"][key], grad, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
+@pytest.mark.parametrize(
+    "case", [c for c in RANKED if c[0] not in TOYS], ids=lambda c: "-".join(map(str, (*c[:2], *c[2].items())))
+)
+def test_two_ranks_equal_one(case, on_two_ranks):
+    check_ranks(case, on_two_ranks)
+
+
+# ------------------------------------------------------------------------------------ the tests above can see batch statistics
+
+
+def test_plain_batch_norm_breaks_the_contract_in_training_and_the_global_one_keeps_it():
+    check_padding("plain_cnn", "pretrain", False)
+    for check in (check_padding, check_absent):
+        check("global_cnn", "pretrain", True)
+        with pytest.raises(AssertionError):
+            check("plain_cnn", "pretrain", True)
+
+
+@pytest.mark.ranks
+@pytest.mark.timeout(180)
+def test_two_ranks_show_a_plain_batch_norm(on_two_ranks):
+    check_ranks(("plain_cnn", "pretrain", {"training": False}), on_two_ranks)
+    check_ranks(("global_cnn", "pretrain", {"training": True}), on_two_ranks)
+    with pytest.raises(AssertionError):
+        check_ranks(("plain_cnn", "pretrain", {"training": True}), on_two_ranks)
