@@ -25,6 +25,7 @@ from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_bloc
 from models.encoders.vit import RELATIVE
 from models.heads import BagHead, LinearHead, MLPHead
 from models.layer_decay import layer_scales
+from models.layers.batch_norm import holds_batch_norm
 from models.masks import MaskField
 from models.view import Change, Turned, View
 
@@ -116,8 +117,8 @@ class Downstream(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         direction: Literal["max", "min"] = "max" if self.fit.higher_is_better else "min"
-        # The risk set of Cox's likelihood is the batch: its loss compares samples.
-        compares = self.question.kind == "survival"
+        # The risk set of Cox's likelihood is the batch, as are batch statistics: they compare samples.
+        compares = self.question.kind == "survival" or holds_batch_norm(self)
         names = (FROZEN, STAGE) if self.fit.thaws else (STAGE,)
         select = (self.fit.metric, direction)
         return tuple(Stage(n, self.fit.fields, compares=compares, select=select, epochs=1) for n in names)

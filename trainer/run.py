@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
-from models.contract import Method
+from models.contract import Method, Stage
+from models.layers.batch_norm import holds_batch_norm
 from models.parallel import alone
 from models.registry import get_method
 from shards.meaning import disagreements
@@ -78,8 +79,14 @@ def build_method(config: Config, data: Data, seed_offset: int = 0) -> Method:
 
 
 def make_plans(config: Config, data: Data, method: Method) -> list[StagePlan]:
-    stages = method.stages()
+    stages = [_with_batch_norm(s, method) for s in method.stages()]
     return stage_lengths(config, stages, [data.plan(config, s).steps_per_epoch for s in stages])
+
+
+def _with_batch_norm(stage: Stage, method: Method) -> Stage:
+    """Batch statistics compare samples, whatever the loss does: of accumulated parts they would be others."""
+    method.enter(stage.name)
+    return replace(stage, compares=stage.compares or holds_batch_norm(method))
 
 
 @dataclass

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from toys import GlobalCnn
 
+from models.contract import Stage
 from models.layers.batch_norm import GlobalBatchNorm1d, GlobalBatchNorm2d, counted, globalised, holds_batch_norm
+from trainer.config import parse
+from trainer.errors import UserError
+from trainer.run import prepare
 
 
 def pair(kind: str, **options) -> tuple[nn.Module, nn.Module]:
@@ -84,3 +89,22 @@ def test_every_plain_one_is_replaced_with_its_weights():
     assert holds_batch_norm(made)
     assert not holds_batch_norm(made.requires_grad_(False))
     assert isinstance(globalised(nn.BatchNorm1d(3)), GlobalBatchNorm1d)
+
+
+def test_accumulation_is_refused_where_batch_statistics_are_taken(demo_cohort, tmp_path, monkeypatch):
+    """Two halves of a batch have other statistics than the whole, though the loss itself compares nothing."""
+    monkeypatch.setattr("trainer.run.get_method", lambda name: type("Alone", (GlobalCnn,), {"stages": one_stage}))
+    values = {
+        "method_name": "global_cnn",
+        "data": {"path": str(demo_cohort)},
+        "steps": 2,
+        "global_batch": 8,
+        "out": str(tmp_path / "run"),
+    }
+    prepare(parse(values), 1)
+    with pytest.raises(UserError, match="micro_batch=2: stage pretrain of global_cnn compares the samples"):
+        prepare(parse({**values, "micro_batch": 2}), 1)
+
+
+def one_stage(self):
+    return (Stage("pretrain", ("image",)),)
