@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo learn finetune test check setup lint clean
+.PHONY: demo learn finetune test grid check setup lint clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,8 +34,11 @@ check: lint  ## the fast subset
 
 test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm" -n 2
-	$(BIN)/python -m pytest -q -m "ranks and not slurm" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" -n 2 --dist loadgroup
 	$(BIN)/python -m pytest -q -m "slurm"
+
+grid: setup  ## all of the grids of which `make test` runs a diagonal (a quarter of an hour)
+	$(BIN)/python -m pytest -q -m grid
 
 clean:
 	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis

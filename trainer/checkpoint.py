@@ -2,8 +2,8 @@
 
     out/checkpoints/step-00000100/
         engine/*.pt         DeepSpeed's shards, one a rank and the module's
-        rank-00000.pt       random states of a rank
-        state.json          progress, loader state, config, data fingerprint, code version, loss of the probe batch
+        rank-00000.pt       random states of a rank, and its buffers where they are not those of rank 0
+        state.json          progress, loader state, config, data fingerprint, code version, loss of the probe batch, tensors' hashes
         best.safetensors    best weights so far, in a stage that selects
         manifest.json       size and SHA-256 of every file; written last
     out/checkpoints/latest  the newest one's name, for people
@@ -26,14 +26,17 @@ from typing import Any
 
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from torch import Tensor
 
-from trainer import fence, manifest
+from trainer import fence, manifest, tensors
 from trainer.config import Checkpoint
 from trainer.engine import Engine
-from trainer.errors import TrainingError, UserError
+from trainer.errors import TrainingError, UserError, everywhere
 from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
 
 ENGINE = "engine"
+TENSORS = "tensors"  # of state.json: the hash of every parameter and buffer of rank 0
+OWN = "buffers"  # of a rank's file: its buffers that are not those of rank 0
 
 
 class _RecordingEngine(TorchCheckpointEngine):
@@ -93,11 +96,13 @@ class Checkpoints:
             from_main(lambda: self._prepare(tmp))
         except OSError as e:
             raise self._failed(step, [f"rank 0: {e}"]) from e
+        mine = tensors.hashes(engine)
+        apart = self._apart(engine, mine, from_main(lambda: mine))
         recorder = _RecordingEngine()
         engine.deepspeed.checkpoint_engine = recorder
         engine.deepspeed._copy_recovery_script = lambda *_: None
         engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
-        recorder.save(random_states(), str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
+        recorder.save({**random_states(), OWN: apart}, str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
         entries: dict[str, Any] = {}
         recorder._keep_error(
             lambda: entries.update({str(p.relative_to(tmp)): manifest.digest(p) for p in recorder.written})
@@ -107,7 +112,7 @@ class Checkpoints:
         if not errors:
             everything = {k: v for es, _ in reports for k, v in es.items()}
             try:
-                from_main(lambda: self._publish(tmp, final, everything, state, best))
+                from_main(lambda: self._publish(tmp, final, everything, {**state, TENSORS: mine}, best))
             except OSError as e:
                 errors = [f"rank 0: {e}"]
         if errors:
@@ -115,6 +120,18 @@ class Checkpoints:
             raise self._failed(step, errors)
         barrier()
         return final
+
+    def _apart(self, engine: Engine, mine: dict[str, str], first: dict[str, str]) -> dict[str, Tensor]:
+        """Buffers of this rank that are not those of rank 0, whose state DeepSpeed keeps for all; says when parameters differ."""
+        names, held = tensors.differing(mine, first), tensors.buffers(engine.method)
+        weights = gather_objects([n for n in names if n not in held])
+        for rank, found in enumerate(weights):
+            if found:
+                self.runtime.say(
+                    f"warning: {len(found)} parameters of rank {rank} are not those of rank 0 ({', '.join(found[:3])}): "
+                    "the ranks have drifted apart; what is saved is rank 0's"
+                )
+        return {n: held[n].detach().cpu().clone() for n in names if n in held}
 
     def _prepare(self, tmp: Path) -> None:
         fence.check(tmp)
@@ -146,9 +163,11 @@ class Checkpoints:
     def _failed(self, step: int, errors: list[str]) -> TrainingError:
         kept = self.complete()
         last = f"the last complete one is {kept[0]}" if kept else "there is no earlier one"
-        return TrainingError(
-            f"the checkpoint at step {step} could not be written to {self.folder}: {'; '.join(errors)}; {last}. "
-            "Free disk space or mend the folder, then give the same command again"
+        return everywhere(
+            TrainingError(
+                f"the checkpoint at step {step} could not be written to {self.folder}: {'; '.join(errors)}; {last}. "
+                "Free disk space or mend the folder, then give the same command again"
+            )
         )
 
     # ------------------------------------------------------------------------------------------------------- restore
@@ -183,27 +202,68 @@ class Checkpoints:
         return None, said
 
     def restore(self, engine: Engine, path: Path, same_world: bool) -> None:
-        """Loads weights, optimizer state and random states; converts first when the world size differs.
+        """Loads weights, buffers, optimizer state and random states; converts first when the world size differs.
 
-        Random states belong to ranks, so another world size starts fresh ones (see the loop).
+        Random states belong to ranks, so another world size starts fresh ones (see the loop). Buffers that differ between ranks do too:
+        another world size has those of rank 0 everywhere.
+
+        Raises:
+            TrainingError: on every rank, when a tensor of any rank is not the one that was saved.
         """
         stage = engine.config.zero.stage
         if not same_world and stage > 0 and engine.optim.kind == "sgd":
             fix = "give it that number of ranks again, or set zero.stage=0 from the start"
-            raise UserError(
-                f"{path} was saved by another number of ranks: DeepSpeed converts Adam's state, not SGD's; {fix}"
+            raise everywhere(
+                UserError(
+                    f"{path} was saved by another number of ranks: DeepSpeed converts Adam's state, not SGD's; {fix}"
+                )
             )
         source = path if same_world or stage == 0 else self._universal(path, stage)
         loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
         if loaded is None:
             raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")
+        own: dict[str, Tensor] = {}
         if same_world:
-            mine = path / f"rank-{self.runtime.rank:05d}.pt"
-            restore_random_states(torch.load(mine, weights_only=True))
-        barrier()
+            kept = torch.load(path / f"rank-{self.runtime.rank:05d}.pt", weights_only=True)
+            restore_random_states(kept)
+            own = kept.get(OWN, {})
+        else:
+            lacking = tensors.put(engine, tensors.untrained(path / ENGINE))
+            if lacking:
+                raise everywhere(
+                    TrainingError(
+                        f"{path} has no frozen parameter or buffer of this name and shape: {', '.join(lacking[:5])} "
+                        f"({len(lacking)} in all): give the number of ranks that saved it, or another out=FOLDER"
+                    )
+                )
+        for name, value in own.items():
+            engine.method.get_buffer(name).copy_(value)
         if source != path:
             engine.untangle()
+        self._compare(engine, path, own)
+        if source != path:
             from_main(lambda: shutil.rmtree(source, ignore_errors=True))
+
+    def _compare(self, engine: Engine, path: Path, own: Mapping[str, Tensor]) -> None:
+        """Every tensor of every rank is the one that was saved.
+
+        Raises:
+            TrainingError: on every rank, naming those that are not, and where.
+        """
+        saved = json.loads((path / "state.json").read_bytes()).get(TENSORS)
+        if saved is None:  # written before hashes were kept: the probe batch has to do
+            return
+        mine = tensors.hashes(engine)
+        wrong = tensors.differing(mine, {**saved, **{n: tensors.digest(t) for n, t in own.items()}})
+        found = {r: names for r, names in enumerate(gather_objects(wrong)) if names}
+        if found:
+            said = [f"rank {r}: {len(names)} ({', '.join(names[:5])})" for r, names in found.items()]
+            raise everywhere(
+                TrainingError(
+                    f"{path}: tensors are not those that were saved after loading. {'; '.join(said)}. Give the number of ranks "
+                    "that saved it again, or remove that checkpoint to go on from the one before"
+                )
+            )
 
     def _universal(self, path: Path, stage: int) -> Path:
         """Converts to DeepSpeed's universal form in a process of its own (on rank 0)."""
@@ -213,24 +273,29 @@ class Checkpoints:
         def convert() -> None:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir()
-            command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--num_extract_workers", "1"]
-            command += [
-                "--num_merge_workers",
-                "1",
-                "--input_folder",
-                str(path / ENGINE),
-                "--output_folder",
-                str(target / ENGINE),
-            ]
-            command += ["--inject_missing_state"] if stage in (1, 2) else []
-            alone = {
-                k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-            }
-            done = subprocess.run(command, env=alone, capture_output=True, text=True)
-            if done.returncode:
-                raise TrainingError(
-                    f"converting {path} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-                )
+            to_universal(path / ENGINE, target / ENGINE, stage)
 
         from_main(convert)
         return target
+
+
+def to_universal(source: Path, target: Path, stage: int) -> None:
+    """DeepSpeed's conversion, in a process of its own.
+
+    Raises:
+        TrainingError: it failed, with what it said.
+    """
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *conversion(source, target, stage)]
+    alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+    done = subprocess.run(command, env=alone, capture_output=True, text=True)
+    if done.returncode:
+        raise TrainingError(
+            f"converting {source.parent} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+
+
+def conversion(source: Path, target: Path, stage: int) -> list[str]:
+    """The converter's words."""
+    words = ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    words += ["--input_folder", str(source), "--output_folder", str(target)]
+    return words + (["--inject_missing_state"] if stage in (1, 2) else [])

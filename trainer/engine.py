@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
+from trainer import tensors
 from trainer.config import Config, Optim
 from trainer.ema import update_teachers
 from trainer.runtime import Runtime
@@ -126,6 +127,7 @@ class Engine:
         self.groups: list[Group] = method.param_groups()
         assert self.groups, f"stage {stage} has nothing to train"
         self.trainable = sum(p.numel() for g in self.groups for p in g.params)
+        self._trained = {id(p) for g in self.groups for p in g.params}
         cuda = runtime.device.type == "cuda"
         optimizer = make_optimizer(self.groups, self.optim, cuda)
         settings = deepspeed_config(config, stage, runtime.world, self.trainable, cuda, universal)
@@ -178,6 +180,10 @@ class Engine:
             if torch.is_tensor(state.get("step")):
                 state["step"] = state["step"].clone()
 
+    def trains(self, p: torch.nn.Parameter) -> bool:
+        """Whether the optimizer has a hold of it."""
+        return id(p) in self._trained
+
     def train(self, on: bool = True) -> None:
         self.deepspeed.train(on)
 
@@ -186,21 +192,14 @@ class Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, whole, float32 where it trains; on rank 0 (elsewhere empty). All ranks must call."""
-        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
-        from deepspeed.utils import safe_get_full_fp32_param
-
         out: dict[str, Tensor] = {}
         for name, p in self.method.named_parameters():
-            master = safe_get_full_fp32_param(p) if p.requires_grad and not plain(self.config) else None
-            sharded = master is None and hasattr(p, "ds_id")
-            with GatheredParameters([p]) if sharded else nullcontext():
+            value = tensors.master(self, p)
+            with tensors.gathered(p) if value is None else nullcontext():
                 if self.runtime.main:
-                    value = p.data if master is None else master.view(getattr(p, "ds_shape", p.shape))
-                    out[name] = value.detach().float().cpu().clone()
+                    out[name] = (p.data if value is None else value).detach().float().cpu().clone()
         if self.runtime.main:
-            out |= {
-                n: b.detach().cpu().clone() for n, b in self.method.named_buffers() if n in self.method.state_dict()
-            }
+            out |= {n: b.detach().cpu().clone() for n, b in tensors.buffers(self.method).items()}
         return out
 
     def close(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from shards.errors import listing, told
 
@@ -35,27 +37,58 @@ class Stopped(Exception):
     """A stop was asked for and the run is saved. Exit status 75."""
 
 
+E = TypeVar("E", bound=Exception)
+
+
+def everywhere(error: E) -> E:
+    """Marks an error that every rank raises at the same place, so that rank 0 says it for all."""
+    error.everywhere = True  # type: ignore[attr-defined]
+    return error
+
+
 def exit_status(run: Callable[[], None]) -> int:
-    """Runs a command and turns what ends it into its exit status; messages come from rank 0 unless only one rank knows."""
-    rank = int(os.environ.get("RANK", "0"))
+    """Runs a command and turns what ends it into its exit status.
+
+    Each rank says what ended it, with its number and node, and writes it down where it is a task of a Slurm job (trainer/cluster/ends.py).
+    What all ranks were told of by rank 0 (`everywhere`), rank 0 says for all.
+    """
+    status, said = _ended(run)
+    if os.environ.get("MEDPAIR_JOB"):
+        from trainer.cluster import ends
+
+        ends.write(status, said)
+    return status
+
+
+def _ended(run: Callable[[], None]) -> tuple[int, str]:
     try:
         run()
-        return EXIT_OK
+        return EXIT_OK, ""
     except Stopped as e:
-        if rank == 0:
+        if _rank() == 0:
             print(e, flush=True)
-        return EXIT_STOPPED
-    except TrainingError as e:
-        if rank == 0:
-            print(f"error: {e}", file=sys.stderr, flush=True)
-        return EXIT_BUG
+        return EXIT_STOPPED, str(e)
     except Exception as e:
         # Errors of the data and the method are known by their own families, which only exist once those rooms are loaded.
         if isinstance(e, UserError) or hasattr(e, "problems"):
-            where = "" if rank == 0 else f"[rank {rank}] "
-            if rank == 0 or not getattr(e, "everywhere", True):
-                print(f"{where}error: {told(e)}", file=sys.stderr, flush=True)
-            return EXIT_USER
-        print(f"[rank {rank}]", file=sys.stderr)
+            return _say(e, EXIT_USER)
+        if isinstance(e, TrainingError):
+            return _say(e, EXIT_BUG)
+        print(f"[rank {_rank()} on {_node()}]", file=sys.stderr)
         traceback.print_exc()
-        return EXIT_BUG
+        return EXIT_BUG, f"{type(e).__name__}: {e}"
+
+
+def _say(e: Exception, status: int) -> tuple[int, str]:
+    where = "" if _rank() == 0 else f"[rank {_rank()} on {_node()}] "
+    if _rank() == 0 or not getattr(e, "everywhere", False):
+        print(f"{where}error: {told(e)}", file=sys.stderr, flush=True)
+    return status, f"error: {told(e)}"
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

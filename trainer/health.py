@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.errors import TrainingError
+from trainer.errors import TrainingError, everywhere
 
 
 class BadSteps:
@@ -27,10 +27,11 @@ class BadSteps:
         self.seen.append((step, keys))
         if len(self.seen) > self.limit:
             lines = [f"  step {s}: {', '.join(k)}" for s, k in self.seen]
-            raise TrainingError(
+            error = TrainingError(
                 f"{len(self.seen)} steps had a non-finite loss or gradient (health.max_bad_steps={self.limit}). "
                 "Look at these samples (python -m shards lint DIR), or lower optim.lr:\n" + "\n".join(lines)
             )
+            raise everywhere(error)
 
 
 def feature_std(x_BD: Tensor) -> float:

@@ -24,7 +24,7 @@ from trainer.config import Config, out_folder
 from trainer.data import Data, open_data
 from trainer.ema import check_teachers
 from trainer.engine import Engine, split_batch
-from trainer.errors import Stopped, TrainingError, UserError
+from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.evaluation import evaluate
 from trainer.folder import RunFolder, versions
 from trainer.health import BadSteps
@@ -33,7 +33,7 @@ from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
 from trainer.projection import projection
 from trainer.report import report
-from trainer.runtime import Runtime, StopFlag, barrier, from_main, seed_everything
+from trainer.runtime import Runtime, StopFlag, from_main, gather_objects, seed_everything
 from trainer.tracking import Tracker
 from trainer.watchdog import Watchdog
 
@@ -370,14 +370,17 @@ def _restore(
         from_main(lambda: shutil.copyfile(path / "best.safetensors", best))
     if state["loader"]["fingerprint"] != run.data.fingerprint:
         return  # other data were accepted: the probe batch is another one
-    now, then = probe_loss(engine, probe), state["probe"]
+    then, found = state["probe"], gather_objects(probe_loss(engine, probe))
     tolerance = 1e-4 if run.config.precision == "fp32" else 2e-2
-    if math.isfinite(then) and not math.isclose(now, then, rel_tol=tolerance, abs_tol=1e-6):
-        raise TrainingError(
-            f"{path}: the probe batch had loss {then:.6g} when it was saved and has {now:.6g} after loading: "
-            "the weights are not those that were saved. Remove that checkpoint to go on from the one before"
+    wrong = [(r, x) for r, x in enumerate(found) if not math.isclose(x, then, rel_tol=tolerance, abs_tol=1e-6)]
+    if math.isfinite(then) and wrong:
+        rank, now = wrong[0]
+        raise everywhere(
+            TrainingError(
+                f"{path}: the probe batch had loss {then:.6g} when it was saved and has {now:.6g} after loading (rank {rank}): "
+                "the weights are not those that were saved. Remove that checkpoint to go on from the one before"
+            )
         )
-    barrier()
 
 
 def _finish(run: Run, tracker: Tracker, step: int) -> None:

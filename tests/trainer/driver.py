@@ -10,6 +10,9 @@ fine-tune is several runs):
     full     {step, rank}              from that step on no file of this rank can grow beyond 1 kB
     block    {step, rank, seconds}     the forward pass of that step waits for so long (for ever without seconds)
     slow     {rank, seconds, step}     every save and evaluation takes so long, and once the wait for data
+    impatient {seconds}                DeepSpeed's own limit for a collective, in place of ten minutes
+    states   {to, of}                  no fault: writes down all that a rank holds, at every save and after every load; checkpoints of
+                                       other numbers of ranks are converted in this process, which has loaded what that takes
 """
 
 from __future__ import annotations
@@ -55,10 +58,92 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         return out
 
     Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
+    if "impatient" in faults:
+        lose_patience(faults["impatient"]["seconds"])
+    if "states" in faults:
+        keep_states(faults["states"])
     if "features" in faults:
         signal_after(faults["features"])
     if "slow" in faults and mine(faults["slow"]):
         slow_down(faults["slow"])
+
+
+def lose_patience(seconds: float) -> None:
+    from datetime import timedelta
+
+    import deepspeed
+
+    init = deepspeed.init_distributed
+    deepspeed.init_distributed = lambda *args, **kwargs: init(
+        *args, **{"timeout": timedelta(seconds=seconds), **kwargs}
+    )
+
+
+def keep_states(fault: dict[str, Any]) -> None:
+    """`to`/saved-STEP-RANK.pt and `to`/loaded-STEP-RANK.pt."""
+    import torch
+    from deepspeed.checkpoint import ds_to_universal
+
+    from trainer import checkpoint
+    from trainer.checkpoint import Checkpoints
+
+    save, restore = Checkpoints.save, Checkpoints.restore
+
+    def saved(self: Any, engine: Any, step: int, *rest: Any) -> Any:
+        torch.save(whole_state(engine), f"{fault['to']}/saved-{step}-{this_rank()}.pt")
+        return save(self, engine, step, *rest)
+
+    def restored(self: Any, engine: Any, path: Any, same_world: bool) -> None:
+        restore(self, engine, path, same_world)
+        step = int(path.name.removeprefix("step-"))
+        torch.save(whole_state(engine), f"{fault['to']}/loaded-{step}-{this_rank()}.pt")
+
+    def convert(source: Any, target: Any, stage: int) -> None:
+        sys.argv = ["ds_to_universal", *checkpoint.conversion(source, target, stage)]
+        ds_to_universal.main(ds_to_universal.parse_arguments())
+
+    Checkpoints.save, Checkpoints.restore = saved, restored  # type: ignore[method-assign]
+    checkpoint.to_universal = convert
+
+
+def whole_state(engine: Any) -> dict[str, Any]:
+    """Every parameter and buffer of the state dict as this rank uses it, what stands behind a trained one, Adam's moments."""
+    from contextlib import nullcontext
+
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    trained = {id(p) for g in engine.groups for p in g.params}
+    sharded = engine.config.zero.stage > 0
+    out = {n: b.clone() for n, b in engine.method.named_buffers() if n in engine.method.state_dict()}
+    for name, p in engine.method.named_parameters():
+        with GatheredParameters([p]) if hasattr(p, "ds_id") else nullcontext():
+            out[name] = p.detach().clone()
+        if id(p) in trained and sharded:
+            out[f"{name} in float32"] = safe_get_full_fp32_param(p).detach().clone().reshape(-1)
+            for moment in ("exp_avg", "exp_avg_sq"):
+                out[f"{name} {moment}"] = whole_moment(engine, p, moment)
+        elif id(p) in trained:
+            kept = engine.deepspeed.optimizer.state[p]
+            out |= {f"{name} {moment}": kept[moment].clone() for moment in ("exp_avg", "exp_avg_sq") if moment in kept}
+    return out
+
+
+def whole_moment(engine: Any, p: Any, moment: str) -> Any:
+    import torch
+    import torch.distributed as dist
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    if hasattr(p, "ds_id"):
+        return safe_get_full_optimizer_state(p, moment).detach().clone().reshape(-1)
+    whole, place = torch.zeros(p.numel()), p._hp_mapping
+    if place is not None:  # some of it is this rank's
+        zero = engine.deepspeed.optimizer
+        flat = zero.optimizer.state[zero.single_partition_of_fp32_groups[place.param_group_index]][moment]
+        mine, theirs = place.lp_fragment_address, place.hp_fragment_address
+        whole[mine.start : mine.start + mine.numel] = flat[theirs.start : theirs.start + theirs.numel]
+    dist.all_reduce(whole)
+    return whole
 
 
 def signal_after(fault: dict[str, Any]) -> None:
@@ -102,7 +187,7 @@ def slow_down(fault: dict[str, Any]) -> None:
 
 def after_step(faults: dict[str, dict[str, Any]], done: int, out: str) -> None:
     for kind, fault in faults.items():
-        if fault["step"] != done or not mine(fault) or not out.endswith(fault.get("of", "")):
+        if fault.get("step") != done or not mine(fault) or not out.endswith(fault.get("of", "")):
             continue
         if kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,83 @@
+"""Whatever a rank held when it saved is what every rank holds after a load, on 2, then 1, then 4 ranks: the whole state dict, trained,
+frozen and buffers, what stands behind it in float32, and Adam's moments. Every method, pre-training and fine-tuning, ZeRO 0 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.downstream.conftest import pretraining, tuning
+from tests.trainer.forking import Forks
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
+Pretrained = Callable[[str], Path]
+METHODS = ("gimp", "mgi", "mrm_record", "mrm_relation")
+STAGES = (0, 1, 2, 3)
+# Of each method what else there is than trained weights: running means of gene queries, a frozen encoder.
+TUNED = {
+    "gimp": ["--task", "demo_grade", "inputs=multimodal"],
+    "mgi": ["--task", "demo_lesions", "inputs=multimodal", "output.decoder=two_way", "output.width=16"],
+    "mrm_record": ["--task", "demo_severity", "protocol.freeze=encoder"],
+    "mrm_relation": ["--task", "demo_survival"],
+}
+WORLDS = ((2, 3), (1, 4), (4, None))
+"""Ranks, and the step at whose end they die: every step before it is saved."""
+
+
+def cells(every: int) -> list[Any]:
+    """Method and ZeRO stage; those that are not on the moved diagonal only in the full grid."""
+    return [
+        pytest.param(m, z, marks=[] if (i + z) % 4 == every else [pytest.mark.grid], id=f"{m}-{z}")
+        for i, m in enumerate(METHODS)
+        for z in STAGES
+    ]
+
+
+def held(folder: Path, kind: str, step: int, rank: int) -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"{kind}-{step}-{rank}.pt", weights_only=True)
+
+
+def moved(forks: Forks, words: list[str], folder: Path, program: str) -> None:
+    """Runs it on 2, 1 and 4 ranks, each dying in mid-run, and compares what each load gave with what the save before had."""
+    for world, dies in WORLDS:
+        faults: dict[str, Any] = {"states": {"to": str(folder)}}
+        ended = forks.launch(world, words, faults | ({"die": {"step": dies}} if dies else {}), program=program)
+        assert ended.codes == [-9 if dies else 0] * world, ended.text
+    for (_, step), (world, _) in pairwise(WORLDS):
+        assert step is not None
+        saved = held(folder, "saved", step - 1, 0)
+        for rank in range(world):
+            loaded = held(folder, "loaded", step - 1, rank)
+            assert loaded.keys() == saved.keys()
+            wrong = [n for n in saved if not torch.equal(saved[n], loaded[n])]
+            assert not wrong, (world, rank, wrong)
+
+
+@pytest.mark.parametrize(("method", "stage"), cells(0))
+def test_pretraining(method: str, stage: int, cohort: Path, forks: Forks, tmp_path: Path) -> None:
+    words = pretraining(method, cohort, tmp_path / "run", "steps=4", "checkpoint.every=1", f"zero.stage={stage}")
+    moved(forks, words, tmp_path, "pretrain")
+
+
+@pytest.mark.parametrize(("method", "stage"), cells(1))
+def test_finetuning(
+    method: str, stage: int, cohort: Path, pretrained: Pretrained, forks: Forks, tmp_path: Path
+) -> None:
+    words = [*TUNED[method], "--method", method, "--init", str(pretrained(method)), "protocol.steps=5"]
+    words += ["checkpoint.every=1", f"zero.stage={stage}"]
+    moved(forks, tuning(cohort, tmp_path / "run", *words), tmp_path, "finetune")
+
+
+@pytest.mark.parametrize("stage", [pytest.param(z, marks=[] if z == 3 else [pytest.mark.grid]) for z in STAGES])
+def test_half_precision_keeps_what_stands_behind_it(
+    stage: int, cohort: Path, pretrained: Pretrained, forks: Forks, tmp_path: Path
+) -> None:
+    words = [*TUNED["mgi"], "--method", "mgi", "--init", str(pretrained("mgi")), "protocol.steps=5"]
+    words += ["checkpoint.every=1", f"zero.stage={stage}", "precision=bf16"]
+    moved(forks, tuning(cohort, tmp_path / "run", *words), tmp_path, "finetune")
