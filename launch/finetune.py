@@ -66,7 +66,15 @@ def _run(args: argparse.Namespace) -> None:
 
         print(yaml.safe_dump(task.model_dump(mode="json"), sort_keys=False), end="")
         return
-    from trainer.runtime import StopFlag, choose_accelerator, environment_rank, environment_world, finish, start
+    from trainer.runtime import (
+        StopFlag,
+        choose_accelerator,
+        environment_rank,
+        environment_world,
+        find_ranks,
+        finish,
+        start,
+    )
 
     choose_accelerator()
     from pathlib import Path
@@ -77,6 +85,8 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.downstream.setting import open_task_data, prepare
 
     stop = StopFlag().install()
+    if not args.dry_run:
+        find_ranks()
     if environment_rank() == 0:
         print(f"task {path}", flush=True)
         if task.data.path is None:
@@ -94,7 +104,7 @@ def _run(args: argparse.Namespace) -> None:
             if environment_rank() == 0:
                 print(describe(setting))
             return
-        run_setting(setting, start(args.local_rank), stop)
+        run_setting(setting, start(args.local_rank, task.health), stop)
     finally:
         setting.close()
         finish()

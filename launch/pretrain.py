@@ -45,7 +45,15 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.recipe import build_config
 
     config, recipe = build_config(args.method, args.recipe, args.overrides)
-    from trainer.runtime import StopFlag, choose_accelerator, environment_rank, environment_world, finish, start
+    from trainer.runtime import (
+        StopFlag,
+        choose_accelerator,
+        environment_rank,
+        environment_world,
+        find_ranks,
+        finish,
+        start,
+    )
 
     choose_accelerator()
     if args.print_config or args.dry_run:
@@ -54,6 +62,7 @@ def _run(args: argparse.Namespace) -> None:
         dry_run(config, recipe, plan=args.dry_run, world=args.world)
         return
     stop = StopFlag().install()
+    find_ranks()
     from trainer.run import prepare, train_job
 
     if environment_rank() == 0:
@@ -62,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
             print("no data.path given: this trains on the built-in demo cohort", flush=True)
     job = prepare(config, environment_world())
     try:
-        train_job(job, start(args.local_rank), stop)
+        train_job(job, start(args.local_rank, config.health), stop)
     finally:
         finish()
 

@@ -193,7 +193,8 @@ def train(
             leg.at("save", step)
             leg.save()
         if votes["stop"] and not ended:
-            raise Stopped(f"stopped at step {progress.step}")
+            asked = f"{stop.asked} to rank {runtime.rank}" if stop.asked else "asked of another rank"
+            raise Stopped(f"stopped at step {progress.step} ({asked})")
 
 
 def _means(outputs: list[Output]) -> dict[str, float]:

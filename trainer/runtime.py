@@ -6,16 +6,21 @@ import importlib
 import os
 import random
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from trainer.config import Health
+from trainer.errors import UserError, everywhere
+
+WATCHDOG_TAKES = 600.0  # seconds, at most, from a pause that is over to the report of it
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,17 @@ def environment_world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def find_ranks() -> None:
+    """Fills in torch's variables where only Slurm has said who this process is (trainer/cluster/rendezvous.py).
+
+    Raises:
+        UserError: there are several processes, and nothing says which of them this is: each would train a model of its own.
+    """
+    from trainer.cluster.rendezvous import ranks_from
+
+    os.environ.update(ranks_from(os.environ))
+
+
 def choose_accelerator() -> None:
     """Tells DeepSpeed what this machine has; before it is imported."""
     if not torch.cuda.is_available():
@@ -53,25 +69,55 @@ def choose_accelerator() -> None:
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
-def start(local_rank: int = 0) -> Runtime:
-    """Joins the process group (alone when no launcher set one up) and picks the device."""
+def start(local_rank: int = 0, health: Health | None = None) -> Runtime:
+    """Joins the process group (alone when no launcher set one up) and picks the device.
+
+    Raises:
+        UserError: of several processes nobody has said which this one is, or there are more ranks than devices.
+    """
     choose_accelerator()
-    _defaults_for_one_process()
+    find_ranks()
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
-    import deepspeed
-
     # DeepSpeed would compile a shared-memory op (a minute, and a compiler) that only inference uses.
     setattr(importlib.import_module("deepspeed.comm.torch"), "build_shm_op", lambda: None)  # noqa: B010
     _quiet_deepspeed()
     local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
     cuda = torch.cuda.is_available()
+    index = device_index(local_rank, torch.cuda.device_count()) if cuda else 0
     if cuda:
-        torch.cuda.set_device(local_rank)
-    deepspeed.init_distributed("nccl" if cuda else "gloo", auto_mpi_discovery=False, verbose=False)
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+        torch.cuda.set_device(index)
+    _join("nccl" if cuda else "gloo", longest_wait(health or Health()))
+    device = torch.device("cuda", index) if cuda else torch.device("cpu")
     return Runtime(dist.get_rank(), dist.get_world_size(), local_rank, device)
+
+
+def device_index(local_rank: int, visible: int) -> int:
+    """The device of a rank: the only one where each task sees its own (--gpus-per-task=1), else that of its number on the node.
+
+    Raises:
+        UserError: more ranks than devices.
+    """
+    if visible == 1:
+        return 0
+    if local_rank >= visible:
+        raise UserError(
+            f"local rank {local_rank}: this process sees {visible} devices (CUDA_VISIBLE_DEVICES="
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); start as many ranks a node as it has devices"
+        )
+    return local_rank
+
+
+def longest_wait(health: Health) -> timedelta:
+    """How long a rank may wait for the others in a collective: for as long as one of them may pause, and the watchdog needs to name it.
+
+    The watchdog (trainer/watchdog.py) ends a rank that takes longer, so this time-out is only met where nothing watches. DeepSpeed's own,
+    ten minutes, would end a run whose rank 0 publishes, converts or evaluates for longer. DEEPSPEED_TIMEOUT (minutes) can make it longer.
+    """
+    pause = max(health.hang_pause, health.hang_floor)
+    asked = 60.0 * int(os.environ.get("DEEPSPEED_TIMEOUT", "0"))
+    return timedelta(seconds=max(pause + min(pause, WATCHDOG_TAKES), asked))
 
 
 def _quiet_deepspeed() -> None:
@@ -85,13 +131,16 @@ def _quiet_deepspeed() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed.*")
 
 
-def _defaults_for_one_process() -> None:
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def _join(backend: str, timeout: timedelta) -> None:
+    """The process group. Alone it needs no port: one that is free now may be another's a moment later."""
+    import deepspeed
+
+    alone = int(os.environ.setdefault("WORLD_SIZE", "1")) == 1
+    if alone:
+        os.environ.setdefault("RANK", "0")
+        os.environ.setdefault("LOCAL_RANK", "0")
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
 
 
 def finish() -> None:
@@ -123,7 +172,7 @@ def from_main(make: Callable[[], Any]) -> Any:
         try:
             box[0] = make()
         except Exception as e:
-            box[1] = e
+            box[1] = everywhere(e)
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     if box[1] is not None:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.launching import HERE, ROOT, TINY, free_port, launch, series
+from tests.ports import free_port
+from tests.trainer.launching import HERE, ROOT, TINY, launch, series
 from trainer.config import Health
 from trainer.hang import Beat, missing, read_beats, report, waits_in, write_beat
+from trainer.runtime import longest_wait
 from trainer.watchdog import FIRST_STEPS, Clock, Watchdog
 
 HEALTH = Health(hang_factor=10, hang_floor=30, hang_pause=100)
@@ -112,6 +114,25 @@ def test_no_collective_is_seen_where_there_is_none() -> None:
     assert waits_in() is None
 
 
+@pytest.mark.parametrize(
+    ("health", "seconds"),
+    [
+        (Health(), 3600 + 600),
+        (Health(hang_pause=50_000), 50_000 + 600),
+        (Health(hang_floor=7200), 7200 + 600),
+        (Health(hang_pause=5, hang_floor=1), 10),
+        (Health(hang_factor=0), 3600 + 600),
+    ],
+)
+def test_collectives_wait_longer_than_any_pause(
+    health: Health, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPSPEED_TIMEOUT", raising=False)
+    assert longest_wait(health).total_seconds() == seconds
+    monkeypatch.setenv("DEEPSPEED_TIMEOUT", "2000")
+    assert longest_wait(health).total_seconds() == 120_000
+
+
 # --------------------------------------------------------------------------------------------------------- real ranks
 
 
@@ -159,9 +180,10 @@ def test_a_blocked_rank_is_named_with_its_stack_and_the_run_ends_for_a_restart(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_slow_data_evaluations_and_saves_are_no_hang(tmp_path: Path, demo_cohort: Path) -> None:
-    """One rank reads, evaluates and saves much longer than the floor, while the other waits for it."""
+    """One rank reads, evaluates and saves much longer than the floor, and than DeepSpeed lets others wait in a collective."""
     words = [*TINY[:-1], "steps=8", "health.hang_floor=1", f"out={tmp_path / 'run'}"]
-    slow = launch(2, words, demo_cohort, {"slow": {"rank": 1, "seconds": 8, "step": 7}})
+    faults = {"slow": {"rank": 1, "seconds": 8, "step": 7}, "impatient": {"seconds": 3, "step": 0}}
+    slow = launch(2, words, demo_cohort, faults)
     assert slow.codes == [0, 0], slow.text
     assert not (tmp_path / "run" / "hang").exists()
     assert series(tmp_path / "run", "step")[-1] == (8,)

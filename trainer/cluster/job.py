@@ -27,6 +27,7 @@ class Task:
     folder: str
 
     def __call__(self) -> None:
+        from trainer.cluster.ends import VARIABLE
         from trainer.cluster.rendezvous import rendezvous
 
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
@@ -36,7 +37,7 @@ class Task:
             # Asked for before there was a task to signal. Without a word to submitit, which would write a result.
             os._exit(EXIT_STOPPED)
         found = rendezvous(os.environ)
-        os.environ.update(found)
+        os.environ.update(found | {VARIABLE: self.folder})
         print(header(found), flush=True)
         os.execv(sys.executable, [sys.executable, "-u", *self.command])
 
