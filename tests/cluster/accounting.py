@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster.slurm_cluster import Cluster, free_ports, until
+from tests.cluster.slurm_cluster import Cluster, until
+from tests.ports import free_ports
 
 PROGRAMS = ("slurmdbd", "sacct", "mariadbd", "mariadb-install-db")
 CONF = """

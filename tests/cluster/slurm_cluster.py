@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.ports import free_ports
+
 T = TypeVar("T")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 
@@ -73,20 +75,6 @@ def until(what: str, probe: Callable[[], T], limit: float = 60, every: float = 0
         if time.monotonic() > ends:
             raise TimeoutError(f"{what}: not within {limit:.0f} s")
         time.sleep(every)
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on. They lie below those of runs (from 12,000, trainer/cluster/rendezvous.py) and of outgoing connections
-    (from 32,768), which would take one before its daemon does, and each worker of a parallel session has its own."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-    found: list[int] = []
-    for port in random.SystemRandom().sample(range(8_000 + 1_000 * worker, 9_000 + 1_000 * worker), 500):
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("0.0.0.0", port))
-            found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError(f"no {n} free ports")
 
 
 CONF = """

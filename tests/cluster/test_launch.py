@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.jobs import LIMIT, ROOT, RUN, WHAT, Desk, begun, main_log, series
-from tests.trainer.launching import free_port
+from tests.ports import free_port
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]

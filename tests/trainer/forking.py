@@ -47,7 +47,7 @@ class Forks:
 
         `more`: command lines that the same processes run afterwards, while all goes well (of those that set up no engine).
         """
-        from tests.trainer.launching import free_port
+        from tests.ports import free_port
 
         assert self._server.stdin is not None
         assert self._server.stdout is not None

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.trainer.launching import ROOT, TINY, free_port, launch, rows, series
+from tests.ports import free_port
+from tests.trainer.launching import ROOT, TINY, launch, rows, series
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = [*TINY, "steps=10", "checkpoint.every=100", "data.workers=2"]

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from tests.ports import free_port
 from tests.trainer.downstream.conftest import Finetune, tuning
-from tests.trainer.launching import ROOT, free_port, rows, series
+from tests.trainer.launching import ROOT, rows, series
 from trainer.downstream.predictions import Predictions
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
