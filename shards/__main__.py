@@ -222,7 +222,7 @@ def _pack(args: argparse.Namespace) -> int:
         version=args.data_version,
         source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
         licence=args.licence,
-        dtypes=pairs(args.dtype, "--dtype"),
+        dtypes={**found.pack.get("dtypes", {}), **pairs(args.dtype, "--dtype")},
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
         meanings=_meanings(found, args.meaning),

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shards.bags import FIX as FIX_BAG
+from shards.bags import is_bag
 from shards.errors import DataError, Problem
 from shards.format import KINDS, FieldInfo
 from shards.images import Reading, form, is_mask
@@ -21,7 +23,6 @@ class Header:
 
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
-    data_offset: int = 0
 
 
 class HeaderError(ValueError):
@@ -43,8 +44,11 @@ def npy_header(data: bytes) -> Header:
     except NpyError as e:
         raise HeaderError(str(e)) from e
     if head.fortran and len(head.shape) > 1:
-        raise HeaderError("is in Fortran order, whose rows cannot be read alone")
-    return Header(head.dtype.name, head.shape, head.start)
+        raise HeaderError(
+            "is in Fortran order, whose rows cannot be read alone",
+            "store np.ascontiguousarray of it, or pack from its source",
+        )
+    return Header(head.dtype.name, head.shape)
 
 
 def image_header(name: str, ext: str, data: bytes, turned: bool = True) -> Header:
@@ -89,17 +93,19 @@ class FieldTally:
         self._sample: tuple[str, dict[str, tuple[int, ...]]] = ("", {})  # sizes of the images of the sample at hand
         self._uneven: dict[str, list[str]] = {}  # mask field -> samples in which it does not lie on the image
 
-    def add(self, key: str, name: str, ext: str, header: Header) -> None:
+    def add(self, key: str, name: str, ext: str, header: Header, source: str = "") -> None:
+        """Takes note of a member; `source` says where it came from, for messages."""
         seen = self._seen.setdefault(name, _Seen())
         seen.count += 1
         seen.exts[ext] += 1
         if header.shape is None or header.dtype is None:
             return
+        named = f"'{key}'" + f", {source}" * bool(source)
         if KINDS[ext] == "image":
             self._lay_over(key, name, header.shape[:2])
-        seen.dtypes.setdefault(header.dtype, key)
+        seen.dtypes.setdefault(header.dtype, named)
         if len(header.shape) not in seen.ranks:
-            seen.ranks[len(header.shape)] = key
+            seen.ranks[len(header.shape)] = named
         if len(seen.ranks) > 1:
             return
         seen.sizes = seen.sizes or [set() for _ in header.shape]
@@ -107,7 +113,7 @@ class FieldTally:
             if len(seen.sizes[axis]) < 2:
                 seen.sizes[axis].add(size)
         if KINDS[ext] == "array" and header.shape:
-            seen.widths.setdefault(header.shape[-1], key)
+            seen.widths.setdefault(header.shape[-1], named)
 
     def _lay_over(self, key: str, name: str, size: tuple[int, ...]) -> None:
         """Compares a mask with the image of its sample, whose members come one after the other in any order."""
@@ -129,7 +135,13 @@ class FieldTally:
     def problems(self, vocab: dict[str, list[str]]) -> list[Problem]:
         """Members of one field that differ in kind, dtype, rank or width, or whose width is not that of the vocabulary;
         masks that do not lie on their image."""
-        found: list[Problem] = []
+        found = [
+            Problem(f"arrays of {rank} axes (first in {key}): a bag has two", f"field '{name}'", FIX_BAG)
+            for name, seen in sorted(self._seen.items())
+            if is_bag(name)
+            for rank, key in seen.ranks.items()
+            if rank != 2
+        ]
         for name, seen in sorted(self._seen.items()):
             forms: list[tuple[str, dict]] = [
                 ("kinds", _kinds(seen)),
@@ -139,7 +151,7 @@ class FieldTally:
             ]
             for what, values in forms:
                 if len(values) > 1:
-                    listed = ", ".join(f"{v} (first in '{k}')" for v, k in list(values.items())[:4])
+                    listed = ", ".join(f"{v} (first in {k})" for v, k in list(values.items())[:4])
                     found.append(
                         Problem(
                             f"differing {what}: {listed}",
@@ -176,4 +188,4 @@ class FieldTally:
 
 
 def _kinds(seen: _Seen) -> dict[str, str]:
-    return {KINDS[e]: f"*.{e}" for e in seen.exts}
+    return {KINDS[e]: f"'*.{e}'" for e in seen.exts}

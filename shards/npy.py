@@ -11,6 +11,7 @@ import math
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import IO
 
 import numpy as np
 
@@ -56,6 +57,20 @@ def header_length(head: bytes) -> int:
     return length
 
 
+FORBIDDEN = "neither objects nor text nor records"
+
+
+def not_plain(dtype: np.dtype | None) -> str | None:
+    """Why numbers of a dtype cannot be taken; None where they can. Byte order does not matter: readers turn it."""
+    if dtype is None or dtype.kind not in NUMERIC + "c":
+        return FORBIDDEN
+    if dtype.kind == "c":
+        return "no complex ones: store what you need of them, such as their absolute value"
+    return (
+        "of at most 8 bytes: long doubles differ from machine to machine, store float64" if dtype.itemsize > 8 else None
+    )
+
+
 @lru_cache(maxsize=4096)
 def parse_header(head: bytes) -> NpyHeader:
     """The header of exactly `header_length` bytes. Cached: members of a data set repeat a few headers.
@@ -70,8 +85,8 @@ def parse_header(head: bytes) -> NpyHeader:
         dtype = np.dtype(descr) if isinstance(descr, str) else None
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as e:
         raise NpyError(f"NPY header cannot be read ({type(e).__name__})") from e
-    if dtype is None or dtype.kind not in NUMERIC:
-        raise NpyError(f"array of {descr!r}: only numbers are allowed, neither objects nor text nor records")
+    if dtype is None or not_plain(dtype):
+        raise NpyError(f"array of {descr!r}: only numbers are allowed, {not_plain(dtype) or FORBIDDEN}")
     if (
         not isinstance(shape, tuple)
         or not all(type(n) is int and n >= 0 for n in shape)
@@ -96,6 +111,23 @@ def read_array(data: bytes | bytearray | memoryview) -> np.ndarray:
     flat = np.frombuffer(view, dtype=header.dtype, count=math.prod(header.shape), offset=header.start)
     array = flat.reshape(header.shape, order="F" if header.fortran else "C")
     return native(array)
+
+
+def read_part(stream: IO[bytes], header: NpyHeader, rows: tuple[int, int] | None) -> np.ndarray:
+    """An array, or rows start..stop of it (which must exist), from a stream that begins with its header.
+
+    Raises:
+        NpyError: the stream ends too early, or rows of an array in Fortran order, whose bytes lie apart.
+    """
+    if rows is not None and header.fortran and len(header.shape) > 1:
+        raise NpyError("is in Fortran order, so no rows can be read alone: store np.ascontiguousarray of it")
+    start, stop = rows or (0, header.shape[0] if header.shape else 1)
+    shape = (stop - start, *header.shape[1:]) if header.shape else ()
+    stream.seek(header.start + start * header.row)
+    data = stream.read(math.prod(shape) * header.dtype.itemsize)
+    if len(data) != math.prod(shape) * header.dtype.itemsize:
+        raise NpyError("ends before its last row")
+    return native(np.frombuffer(data, header.dtype).reshape(shape, order="F" if header.fortran else "C"))
 
 
 def native(array: np.ndarray) -> np.ndarray:

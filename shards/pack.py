@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.bags import bag_shape
 from shards.codecs import decode
 from shards.convert import TOLERANCE, TRANSFORMS, convert, rounding_loss
 from shards.describe import FieldTally, HeaderError, header_of
@@ -178,6 +179,7 @@ def _content(name: str, ref: Reference, reader: Reader, plan: Plan, options: Pac
             raise HeaderError("is empty")
         return data
     array, dtype = reader.array(ref), plan.dtypes.get(name, "float32")
+    array = array.reshape(bag_shape(name, array.shape))
     kind = options.transforms.get(name, "none")
     if kind != "none":
         array = TRANSFORMS[kind](array.astype(np.float32))

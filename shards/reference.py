@@ -1,7 +1,8 @@
 """References in a manifest: what stands in a field's cell, where its bytes are, and how they are read without running anything.
 
 images/p1.png                    a file: jpg, jpeg, png, npy, txt
-bag.pt                           a tensor saved by torch.save (weights only)
+bag.pt                           a tensor saved by torch.save (loaded without running code)
+bag.pt#features                  a tensor of a dictionary in such a file
 slides.npz#features              a member of an .npz, or of an .h5
 slides.npz#features[120:180]     some of its rows: bags packed one after the other
 rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
@@ -20,10 +21,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from shards.describe import HEADER_BYTES, Header, HeaderError, header_of, npy_header
+from shards.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.errors import DataError
 from shards.format import KINDS
+from shards.npy import NpyError, NpyHeader, header_length, native, not_plain, parse_header, read_array, read_part
 from shards.numeric_table import Table
+from shards.torch_file import tensor_array, tensor_header
 
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
@@ -68,7 +71,7 @@ def parse(text: str, folder: Path) -> Reference:
     path, lower = folder / name, name.lower()
     if mark and member and path.suffix.lower() not in ARRAYS:
         return Reference(text, path, member)
-    if mark and lower.endswith((".npz", ".h5", ".hdf5")) and member:
+    if mark and lower.endswith((".npz", ".h5", ".hdf5", ".pt")) and member:
         sliced = ROWS.fullmatch(member)
         if not sliced:
             return Reference(text, path, member)
@@ -78,7 +81,7 @@ def parse(text: str, folder: Path) -> Reference:
         return Reference(text, path, sliced[1], (start, stop))
     if not mark and path.suffix.lower() in PLAIN | {".pt"}:
         return Reference(text, path)
-    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET, TABLE#ROW or TABLE#column:NAME"
+    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME"
     raise HeaderError(f"'{text}' is not a reference: {forms}")
 
 
@@ -89,7 +92,7 @@ class Reader:
         self._turned = turned  # whether a field's photographs are turned by their EXIF orientation
         self._tables: dict[Path, Table | DataError] = {}
         self._zips: dict[Path, zipfile.ZipFile] = {}
-        self._members: dict[tuple[Path, str], tuple[IO[bytes], Header]] = {}
+        self._members: dict[tuple[Path, str], tuple[IO[bytes], NpyHeader]] = {}
         self._h5: dict[Path, Any] = {}
 
     def __enter__(self) -> Reader:
@@ -152,36 +155,41 @@ class Reader:
             return Header("float32", self.vector(ref).shape)
         suffix = ref.path.suffix.lower()
         if suffix == ".npz":
-            return _sliced(self._npz(ref)[1], ref)
+            head = self._npz(ref)[1]
+            return _sliced(Header(head.dtype.name, head.shape), ref)
         if suffix in (".h5", ".hdf5"):
             data = self._h5_dataset(ref)
             return _sliced(Header(data.dtype.name, tuple(data.shape)), ref)
         if suffix == ".pt":
-            array = _torch_array(ref.path)
-            return Header(array.dtype.name, array.shape)
+            return _sliced(tensor_header(ref.path, ref.member), ref)
+        if suffix == ".npy":
+            head = _guarded(lambda: _npy_header(_file_bytes(ref.path, HEADER_BYTES)))
+            return Header(head.dtype.name, head.shape)
         data = _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES)
         return header_of(name, ref.ext, data, self._turned(name))
 
     def array(self, ref: Reference) -> np.ndarray:
-        """The array that the reference names; only the rows asked for are read."""
+        """The array that the reference names, in this machine's byte order; only the rows asked for are read."""
         if ref.is_table:
             return self.vector(ref)
         suffix = ref.path.suffix.lower()
         if suffix == ".npz":
-            return _npz_rows(*self._npz(ref), ref)
+            stream, head = self._npz(ref)
+            _sliced(Header(head.dtype.name, head.shape), ref)
+            return _guarded(lambda: read_part(stream, head, ref.rows))
         if suffix in (".h5", ".hdf5"):
             data, (start, stop) = self._h5_dataset(ref), ref.rows or (0, None)
-            return np.asarray(data[start:stop] if data.shape else data[()])
+            return native(np.asarray(_guarded(lambda: data[start:stop] if data.shape else data[()])))
         if suffix == ".pt":
-            return _torch_array(ref.path)
-        npy_header(_file_bytes(ref.path, HEADER_BYTES))
-        return _guarded(lambda: np.load(ref.path, allow_pickle=False))
+            whole = tensor_array(ref.path, ref.member)
+            return whole[slice(*ref.rows)] if ref.rows else whole
+        return native(_guarded(lambda: np.asarray(read_array(_file_bytes(ref.path, None)), order="C")))
 
     def raw(self, ref: Reference) -> bytes:
         """The bytes of a plain file."""
         return _file_bytes(ref.path, None)
 
-    def _npz(self, ref: Reference) -> tuple[IO[bytes], Header]:
+    def _npz(self, ref: Reference) -> tuple[IO[bytes], NpyHeader]:
         key = ref.path, ref.member or ""
         if key not in self._members:
             if ref.path not in self._zips:
@@ -193,7 +201,7 @@ class Reader:
                     f"has no member '{ref.member}'; it has {', '.join(n.removesuffix('.npy') for n in names[:8])}"
                 )
             stream = _guarded(lambda: self._zips[ref.path].open(f"{ref.member}.npy"))
-            self._members[key] = stream, npy_header(_guarded(lambda: stream.read(HEADER_BYTES)))
+            self._members[key] = stream, _guarded(lambda: _npy_header(stream.read(HEADER_BYTES)))
         return self._members[key]
 
     def _h5_dataset(self, ref: Reference) -> Any:
@@ -202,11 +210,11 @@ class Reader:
         if ref.path not in self._h5:
             self._make_room()
             self._h5[ref.path] = _guarded(lambda: h5py.File(ref.path, "r"))
-        data = self._h5[ref.path].get(ref.member)
+        data = _guarded(lambda: self._h5[ref.path].get(ref.member))
         if not isinstance(data, h5py.Dataset):
             raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(list(self._h5[ref.path])[:8])}")
-        if data.dtype.kind not in "biuf":
-            raise HeaderError(f"'{ref.member}' has dtype {data.dtype}, not a number")
+        if wrong := not_plain(data.dtype):
+            raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
         return data
 
 
@@ -216,40 +224,11 @@ def _sliced(head: Header, ref: Reference) -> Header:
     assert head.shape is not None
     if not head.shape or ref.rows[1] > head.shape[0]:
         raise HeaderError(f"'{ref.text}' goes past the end: '{ref.member}' has shape {head.shape}")
-    return Header(head.dtype, (ref.rows[1] - ref.rows[0], *head.shape[1:]), head.data_offset)
+    return Header(head.dtype, (ref.rows[1] - ref.rows[0], *head.shape[1:]))
 
 
-def _npz_rows(stream: IO[bytes], head: Header, ref: Reference) -> np.ndarray:
-    # A member of a compressed .npz can only be read forwards: rows asked for in file order cost one pass over it in all.
-    want, dtype = _sliced(head, ref), np.dtype(head.dtype)
-    assert want.shape is not None
-    assert head.shape is not None
-    row_bytes = int(np.prod(head.shape[1:], dtype=np.int64)) * dtype.itemsize
-    size = int(np.prod(want.shape, dtype=np.int64)) * dtype.itemsize
-    start = ref.rows[0] if ref.rows else 0
-
-    def read() -> bytes:
-        stream.seek(head.data_offset + start * row_bytes)
-        return stream.read(size)
-
-    data = _guarded(read)
-    if len(data) != size:
-        raise HeaderError(f"'{ref.member}' ends before its last row")
-    return np.frombuffer(data, dtype).reshape(want.shape)
-
-
-def _torch_array(path: Path) -> np.ndarray:
-    import pickle
-
-    import torch
-
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as e:
-        raise HeaderError(f"is not a tensor that loads without running code ({str(e).splitlines()[0]})") from e
-    if not isinstance(value, torch.Tensor):
-        raise HeaderError(f"holds a {type(value).__name__}, not one tensor")
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+def _npy_header(data: bytes) -> NpyHeader:
+    return parse_header(data[: header_length(data[:12])])
 
 
 def _file_bytes(path: Path, limit: int | None) -> bytes:
@@ -263,7 +242,9 @@ def _file_bytes(path: Path, limit: int | None) -> bytes:
 def _guarded(read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
-        if isinstance(e, HeaderError):
-            raise
+    except NpyError as e:
+        raise HeaderError(str(e)) from e
+    except HeaderError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
         raise HeaderError(f"cannot be read ({e})") from e

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from shards.bags import bag_shape
 from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
@@ -91,6 +92,7 @@ class Survey:
         self.missing: dict[str, int] = {}  # samples with NaN
         self.files: set[Path] = set()
         self.refused: set[tuple[str, str]] = set()
+        self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
 
     def plan(self) -> Plan:
         names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
@@ -188,8 +190,8 @@ class Survey:
             if ref.is_table and ref.path not in self.tables:
                 self.tables.add(ref.path)
                 self.problems += self.reader.table(ref.path).problems
-            head = self.reader.header(name, ref)
-            self.tally.add(entry.sample, name, ref.ext, head)
+            head = self._as_stored(name, self.reader.header(name, ref))
+            self.tally.add(entry.sample, name, ref.ext, head, source=ref.text)
             if ref.is_table:
                 self._same_vocab(name, ref)
             if KINDS[ref.ext] == "array":
@@ -200,6 +202,18 @@ class Survey:
         except DataError as e:  # an unreadable table, said once
             self.refused.add((entry.sample, name))
             self.problems += [p for p in e.problems if p not in self.problems]
+
+    def _as_stored(self, name: str, head: Header) -> Header:
+        """The form in which an array is stored: bags without a batch's axis of one, any dtype where one was asked for."""
+        if head.shape is None:
+            return head
+        if name in self.options.dtypes and len(head.shape) > 1:
+            head = replace(head, dtype=self.options.dtypes[name])
+        assert head.shape is not None
+        if (shape := bag_shape(name, head.shape)) != head.shape:
+            self.squeezed[name] = self.squeezed.get(name, 0) + 1
+            head = replace(head, shape=shape)
+        return head
 
     def _look_array(self, name: str, ref: Reference, head: Header, in_train: bool) -> None:
         assert head.shape is not None
@@ -284,6 +298,10 @@ class Survey:
                 how, count = self.options.impute.get(name), self.missing[name]
                 notes.append(f"{name}: {profile.missing} missing values of {count} samples became {how}")
         notes += [f"{n}: {d}" for n, d in dtypes.items() if n in self.sources]
+        notes += [
+            f"{n}: {k} bags had a leading axis of one, [1, N, D], and are stored as [N, D]"
+            for n, k in self.squeezed.items()
+        ]
         return dtypes, notes
 
     def _meanings(self) -> tuple[dict[str, dict[str, str]], list[str]]:

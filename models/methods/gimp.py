@@ -351,6 +351,8 @@ def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
             yield f"{schema.source} has no field '{name}', which gimp reads; it has {', '.join(sorted(schema.fields))}"
         elif not shape or shape[-1] is None:
             yield f"field '{name}' of {schema.source} has no fixed width (shape {shape}); pack it with one width"
+        elif len(shape) != (axes := 2 if name == "patches" else 1):
+            yield f"field '{name}' of {schema.source} has shape {shape}, {len(shape)} axes for {axes}: pack it again from its source"
     yield from clip_problems(o.gene_clip, o.normalise, () if o.gene_encoder == "none" else ("rna",), schema)
     if o.dim % o.heads:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,12 @@ class Found:
     notes: list[str] = field(default_factory=list)
     unmatched: list[tuple[str, str]] = field(default_factory=list)
     pack: dict = field(default_factory=dict)
+
+
+def left_out(unmatched: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with its count; what a reason adds in brackets is in unmatched.csv alone."""
+    kinds = Counter(reason.partition(" (")[0] for _, reason in unmatched)
+    return [f"  {n} x {reason}" for reason, n in kinds.most_common()]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Glioma (TCGA GBM + LGG): pathology with omics, in both forms that the methods read.
 
-Tiles: a folder of JPEG or PNG images named by TCGA barcode (`TCGA-XX-XXXX_*.jpg`), each a sample with `image`. Bags: an .npz of
-region features (`features`, `offsets`, `slide`), each slide a sample with `patches`. Omics: tables whose first column is the
+Tiles: a folder of JPEG or PNG images named by TCGA barcode (`TCGA-XX-XXXX_*.jpg`), each a sample with `image`. Bags: as
+`_bags.py` reads them, each slide a sample with `patches`. Omics: tables whose first column is the
 case; a column `GENE_rnaseq` (or without an ending) goes to `rna`, `GENE_cnv` to `cnv`, `GENE_mut` to `mutation`. Any table may
 hold any of them; a case may stand in several tables, with the same value or with other columns.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,11 +22,13 @@ from shards.keyed import column_problems, repeated
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
 from shards.reference import Reference
-from shards.sources import Found, register
+from shards.sources import Found, left_out, register
+from shards.sources._bags import Bags, find_bags
+from shards.sources._bags import options as bag_options
+from shards.sources._barcode import CASE, no_diagnostic_slide, no_tumour
 from shards.table_file import open_table
 from shards.unknown import Words, words_of
 
-CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 ENDINGS = {"rnaseq": "rna", "cnv": "cnv", "mut": "mutation"}
 CLINICAL = ("label", "oncotree_code", "age", "is_female", "survival_months", "censorship", "grade")
@@ -35,7 +37,7 @@ NOT_FEATURES = ("slide", "tss", "n_regions", "case_id", *CLINICAL)
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", type=Path, help="folder of tiles named TCGA-XX-XXXX_*.jpg")
-    parser.add_argument("--features", type=Path, help=".npz of region features with features, offsets, slide")
+    bag_options(parser, required=False)
     parser.add_argument("--omics", type=Path, nargs="+", required=True, help="tables of omics, first column the case")
     parser.add_argument("--labels", type=Path, help="table of labels, first column the case (default: from --omics)")
     parser.add_argument(
@@ -72,9 +74,14 @@ def find(args: argparse.Namespace) -> Found:
         raise DataError(omics.problems)
     work = args.work or Path(f"{args.out}-work")
     vectors, vocab, notes = _vectors(omics, work)
-    pictures = _tiles(args.tiles, args.tiles_per_case) if args.tiles else []
-    bags = _bags(args.features) if args.features else []
-    unmatched, entries = [], []
+    unfit = no_tumour if args.frozen else no_diagnostic_slide
+    pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
+    found = find_bags(args.features, args.member, unfit) if args.features else Bags()
+    bags = [
+        (b.name, b.name[:12], {"patches": b.features} | ({"coords": b.coords} if b.coords else {})) for b in found.bags
+    ]
+    unmatched += found.unmatched
+    entries = []
     for name, case, fields in pictures + bags:
         if case not in vectors:
             unmatched.append((name, "no omics of this case"))
@@ -91,10 +98,11 @@ def find(args: argparse.Namespace) -> Found:
     have = {e.patient for e in entries}
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
     notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
-    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
+    notes = found.notes + notes + left_out(unmatched)
     columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
     settled = settle(entries, [*columns], label_rule(args))
-    pack = {"vocab": vocab} | ({"stratify": "label"} if settled.kinds.get("label") == "class" else {})
+    pack = {"vocab": vocab, "meanings": found.meanings, "dtypes": found.dtypes}
+    pack |= {"stratify": "label"} if settled.kinds.get("label") == "class" else {}
     problems = settled.problems + entry_problems(entries)
     return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)
 
@@ -166,41 +174,24 @@ def _vectors(omics: Omics, work: Path) -> tuple[dict[str, dict[str, Reference]],
     return vectors, vocab, notes
 
 
-def _tiles(folder: Path, most: int | None) -> list[tuple[str, str, dict[str, Reference]]]:
+def _tiles(
+    folder: Path, most: int | None, unfit: Callable[[str], str | None]
+) -> tuple[list[tuple[str, str, dict[str, Reference]]], list[tuple[str, str]]]:
+    """(name, case, fields) of each tile that is taken, and what is left out."""
     if not folder.is_dir():
         raise bad("no such folder", folder, "give --tiles a folder of images")
     of_case: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and CASE.match(p.name)):
-        of_case.setdefault(path.name[:12], []).append(path)
+    unmatched = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        if why := unfit(path.name):
+            unmatched.append((path.name, why))
+        else:
+            of_case.setdefault(path.name[:12], []).append(path)
     kept = []
     for case, paths in of_case.items():
         chosen = (
             paths if most is None else [paths[i] for i in sorted({*np.linspace(0, len(paths) - 1, most).astype(int)})]
         )
         kept += [(p.stem, case, {"image": Reference(p.name, p)}) for p in chosen]
-    return kept
-
-
-def _bags(path: Path) -> list[tuple[str, str, dict[str, Reference]]]:
-    try:
-        with np.load(path, allow_pickle=False) as packed:
-            if lacking := {"features", "offsets", "slide"} - set(packed.files):
-                raise bad(
-                    f"has no {', '.join(sorted(lacking))}", path, "it needs features [N, D], offsets [S + 1], slide [S]"
-                )
-            offsets, slides = packed["offsets"], [str(s) for s in packed["slide"]]
-    except (OSError, ValueError, EOFError) as e:
-        if isinstance(e, DataError):
-            raise
-        raise bad(f"cannot be read ({e})", path, "give an .npz without pickled objects") from e
-    if len(offsets) != len(slides) + 1 or (np.diff(offsets) <= 0).any():
-        raise bad(
-            f"{len(offsets)} offsets for {len(slides)} slides, or an empty bag",
-            path,
-            "offsets must rise, one more than slides",
-        )
-    spans = zip(slides, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-    return [
-        (s, s[:12], {"patches": Reference(f"{path.name}#features[{a}:{b}]", path, "features", (a, b))})
-        for s, a, b in spans
-    ]
+        unmatched += [(p.name, "another tile of the case (--tiles-per-case)") for p in sorted({*paths} - {*chosen})]
+    return kept, unmatched

@@ -242,7 +242,7 @@ def test_all_problems_come_at_once(made: Sources) -> None:
         r"line 8 \('s06'\), field 'rna', .*: 1 of 20 values are NaN or infinite \(GENE4\). Fix: .*--impute rna=mean",
         r"line 9 \('s07'\), field 'image', p7.png: cannot be decoded as png",
         r"line 10 .*nan.npy: 1 values are NaN or infinite",
-        r"field 'patches': differing widths: 8 \(first in 's00'\), 7 \(first in 's09'\)",
+        r"field 'patches': differing widths: 8 \(first in 's00', bags.npz#features\[0:8\]\), 7 \(first in 's09', narrow.npy\)",
         r"line 12 .*bad.txt: cannot be decoded as txt",
     )
     assert len(error.problems) == 11

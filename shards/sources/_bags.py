@@ -1,0 +1,391 @@
+"""Bags of patch features as the usual tools write them: which files, which member of them, and what they say of encoder and patches.
+
+TRIDENT   JOB/20x_256px_0px_overlap/features_conch_v15/SLIDE.h5   features, coords (attributes patch_size, target_magnification)
+CLAM      h5_files/SLIDE.h5 (features, coords) beside pt_files/SLIDE.pt
+STAMP     SLIDE.h5 with feats and coords in micrometres, attributes extractor, tile_size_px, tile_size_um
+HIPT      SLIDE.pt, a tensor; others keep a dictionary of tensors
+one .npz  features [N, D] of all slides one after the other, offsets [S + 1], slide [S]
+
+A slide has one bag. Two folders that both hold it, two encoders, magnifications or patch sizes are refused with the names of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.bags import FIX
+from shards.describe import HeaderError
+from shards.errors import DataError, Problem, bad
+from shards.meaning import Meanings, canonical, check_agreement
+from shards.reference import Reference
+from shards.torch_file import BARE, tensors_of
+
+SUFFIXES = (".h5", ".hdf5", ".pt")
+MEMBERS = ("features", "feats")
+COORDS = "coords"
+CLAM = ("h5_files", "pt_files")
+JOB = re.compile(r"(\d+(?:\.\d+)?)x_(\d+)px_\d+px_overlap.*")
+SHOWN = 3
+Shapes = Mapping[str, tuple[int, ...]]  # of the members that hold plain numbers
+
+
+@dataclass(frozen=True)
+class Bag:
+    """One slide's bag: its name, where its features and coordinates are."""
+
+    name: str
+    features: Reference
+    coords: Reference | None = None
+
+
+@dataclass
+class Bags:
+    """What was found. `meanings` and `dtypes` are for packing."""
+
+    bags: list[Bag] = field(default_factory=list)
+    unmatched: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    meanings: dict[str, dict[str, str]] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A bag's file looked into. `folder` is the set it belongs to; `meaning` what it says of its patches."""
+
+    path: Path
+    folder: Path
+    member: str | None
+    coords: bool
+    width: int
+    meaning: Mapping[str, str]
+    unit: str | None = None
+    chosen: bool = False  # the member is the only one with the form of a bag, under a name of its own
+
+
+def options(parser: argparse.ArgumentParser, required: bool) -> None:
+    """The options of a source that takes bags."""
+    parser.add_argument(
+        "--features",
+        type=Path,
+        required=required,
+        help="bags: a folder of TRIDENT, CLAM, STAMP or HIPT (.h5, .pt), or an .npz with features, offsets, slide",
+    )
+    parser.add_argument("--member", help="the data set or tensor that holds the features (default: features or feats)")
+    parser.add_argument("--frozen", action="store_true", help="take frozen sections (TS, MS, BS) of the tumour too")
+
+
+def find_bags(path: Path, member: str | None, unfit: Callable[[str], str | None]) -> Bags:
+    """All bags whose slide is fit; `unfit` says why a slide's name is left out.
+
+    Raises:
+        DataError: no bags, files without a bag in them, a slide with bags in two folders, or bags that mean different things.
+    """
+    if path.is_dir():
+        return _Folder(path, member, unfit).found()
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        raise bad(
+            "neither a folder of bags nor an .npz", path, "give --features a folder with .h5/.pt files, or an .npz"
+        )
+    return _packed(path, member or MEMBERS[0], unfit)
+
+
+# -------------------------------------------------------------------------------------------------------------------- an npz
+
+
+def _packed(path: Path, member: str, unfit: Callable[[str], str | None]) -> Bags:
+    names, offsets, rows, coords = _parts(path, member)
+    if (
+        len(offsets) != len(names) + 1
+        or offsets.dtype.kind not in "iu"
+        or (np.diff(offsets.astype(np.int64)) <= 0).any()
+        or (offsets[0], offsets[-1]) != (0, rows)
+    ):
+        what = f"{len(offsets)} offsets for {len(names)} slides and {rows} rows, or an empty bag"
+        raise bad(
+            what, path, "offsets must be whole numbers that rise from 0 to the rows of features, one more than slides"
+        )
+
+    def part(name: str, i: int) -> Reference:
+        start, stop = int(offsets[i]), int(offsets[i + 1])
+        return Reference(f"{path.name}#{name}[{start}:{stop}]", path, name, (start, stop))
+
+    found = Bags()
+    for i, name in enumerate(names):
+        if why := unfit(name):
+            found.unmatched.append((name, why))
+        else:
+            found.bags.append(Bag(name, part(member, i), part(COORDS, i) if coords else None))
+    return found
+
+
+def _parts(path: Path, member: str) -> tuple[list[str], np.ndarray, int, bool]:
+    """Slide names, offsets, rows of the features, and whether there are coordinates."""
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            lacking = sorted({member, "offsets", "slide"} - set(packed.files))
+            if lacking:
+                fix = "the .npz needs features [N, D] (or --member), offsets [S + 1] and slide [S]"
+                raise bad(f"has no {', '.join(lacking)}", path, fix)
+            names, offsets = [str(n) for n in packed["slide"]], np.atleast_1d(packed["offsets"])
+            return names, offsets, len(packed[member]), COORDS in packed.files
+    except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError) as e:
+        if isinstance(e, DataError):
+            raise
+        fix = "give an .npz of plain arrays; names of slides as text: slide=np.array(names, dtype=str)"
+        raise bad(f"cannot be read ({e})", path, fix) from e
+
+
+# ------------------------------------------------------------------------------------------------------------------ a folder
+
+
+class _Folder:
+    """A folder of files, one a slide, at any depth."""
+
+    def __init__(self, path: Path, member: str | None, unfit: Callable[[str], str | None]):
+        self.path, self.member, self.unfit = path, member, unfit
+        self.out = Bags()
+        self.wrong: dict[tuple[str, str], list[str]] = defaultdict(list)  # (what, fix) -> files
+
+    def found(self) -> Bags:
+        files = self._files()
+        of: dict[str, list[_File]] = defaultdict(list)
+        for stem, path in files:
+            if (file := self._look(path)) is not None:
+                of[stem].append(file)
+        problems = [Problem(f"{len(f)} files: {what}", self._some(f), fix) for (what, fix), f in self.wrong.items()]
+        problems += self._twice(of)
+        everyone = [f for same in of.values() for f in same]
+        if not problems:
+            problems += self._disagreeing(everyone)
+        if problems:
+            raise DataError(problems)
+        if not everyone:
+            fix = "give the folder that holds TRIDENT's features_ENCODER, CLAM's h5_files or pt_files, or STAMP's or HIPT's files"
+            raise bad("no .h5 or .pt file named by a TCGA barcode with a bag in it", self.path, fix)
+        self._describe(everyone)
+        self.out.bags = [self._bag(stem, same[0]) for stem, same in sorted(of.items())]
+        return self.out
+
+    def _files(self) -> list[tuple[str, Path]]:
+        """(slide, file) of all fit ones; of a slide's .h5 and .pt in one set the .h5 is taken, which has the coordinates."""
+        paths = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        chosen: dict[tuple[str, Path], Path] = {}
+        doubled = 0
+        for path in sorted(paths, key=lambda p: p.suffix.lower() == ".pt"):
+            if why := self.unfit(path.stem):
+                self.out.unmatched.append((path.name, why))
+                continue
+            doubled += (path.stem, _set_of(path)) in chosen
+            chosen.setdefault((path.stem, _set_of(path)), path)
+        if doubled:
+            self.out.notes.append(
+                f"bags: {doubled} slides have a .h5 and a .pt; the .h5 is read, which has the coordinates"
+            )
+        return sorted((stem, path) for (stem, _), path in chosen.items())
+
+    def _look(self, path: Path) -> _File | None:
+        """The file, or None where it holds no bag, which is then listed or a problem."""
+        try:
+            shapes, told = _members_of(path)
+        except HeaderError as e:
+            self.wrong[str(e), e.fix].append(self._name(path))
+            return None
+        name, why = _feature_member(shapes, self.member)
+        if name is None:
+            if why.left_out:
+                self.out.unmatched.append((self._name(path), why.what))
+            else:
+                self.wrong[why.what, why.fix].append(self._name(path))
+            return None
+        meaning, unit = _told(told)
+        named = name if name != BARE else None
+        chosen = self.member is None and name not in (*MEMBERS, BARE)
+        return _File(path, _set_of(path), named, COORDS in shapes, shapes[name][-1], meaning, unit, chosen)
+
+    def _twice(self, of: Mapping[str, Sequence[_File]]) -> list[Problem]:
+        """Slides whose bag lies in several folders, grouped by these folders."""
+        places: dict[tuple[Path, ...], list[str]] = defaultdict(list)
+        for stem, same in of.items():
+            if len(same) > 1:
+                places[tuple(sorted({f.folder for f in same}))].append(stem)
+        return [
+            Problem(
+                f"{len(stems)} slides have a bag in several folders, {' and '.join(map(self._name, folders))}: {_few(stems)}",
+                str(self.path),
+                f"give one of them, such as --features {folders[0]}",
+            )
+            for folders, stems in places.items()
+        ]
+
+    def _disagreeing(self, files: Sequence[_File]) -> list[Problem]:
+        """Encoders, magnifications, patch sizes, units and widths that differ, by folder or by file."""
+        problems: list[Problem] = []
+        by_folder: dict[Path, list[_File]] = defaultdict(list)
+        for f in files:
+            by_folder[f.folder].append(f)
+        sets: list[tuple[object, Meanings]] = [
+            (self._name(d), {"patches": _told_by_name(d)}) for d in sorted(by_folder)
+        ]
+        sets += [
+            (self._name(f.path), {"patches": f.meaning, "coords": {"unit": f.unit} if f.unit else {}}) for f in files
+        ]
+        try:
+            check_agreement(sets)
+        except DataError as e:
+            more = f" (and {len(e.problems) - SHOWN} more such)" if len(e.problems) > SHOWN else ""
+            shown = [p.what for p in e.problems[:SHOWN]]
+            problems.append(
+                Problem("; ".join(shown) + more, str(self.path), "give --features bags that were made alike")
+            )
+        first: dict[int, Path] = {}
+        for folder, inside in sorted(by_folder.items()):
+            first.setdefault(inside[0].width, folder)
+        if len(first) > 1:
+            listed = ", ".join(f"{w} wide in {self._name(d)}" for w, d in first.items())
+            problems.append(
+                Problem(f"bags of differing width: {listed}", str(self.path), "give --features one of the folders")
+            )
+        return problems
+
+    def _describe(self, files: Sequence[_File]) -> None:
+        """What the bags say of themselves, and what was chosen."""
+        patches: dict[str, str] = {}
+        for f in files:
+            patches |= {**_told_by_name(f.folder), **f.meaning}
+        unit = next((f.unit for f in files if f.unit), None)
+        self.out.meanings = {n: m for n, m in (("patches", patches), (COORDS, {"unit": unit} if unit else {})) if m}
+        if unit == "um":
+            self.out.dtypes[COORDS] = "float32"  # micrometres have fractions
+        folders = sorted({f.folder for f in files})
+        where = ", ".join(map(self._name, folders[:SHOWN])) + (
+            f", ... ({len(folders)} folders)" if len(folders) > SHOWN else ""
+        )
+        known = ", ".join(f"{k} {v}" for k, v in sorted(patches.items())) or "nothing told of encoder and patches"
+        self.out.notes.append(f"bags: {len(files)} in {where}; {known}")
+        for name in sorted({f.member for f in files if f.chosen and f.member}):
+            count = sum(f.chosen and f.member == name for f in files)
+            self.out.notes.append(
+                f"bags: '{name}' is read of {count} files, the only member with two axes (--member names another)"
+            )
+
+    def _bag(self, stem: str, file: _File) -> Bag:
+        name = self._name(file.path)
+        text = f"{name}#{file.member}" if file.member else name
+        features = Reference(text, file.path, file.member)
+        return Bag(stem, features, Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None)
+
+    def _name(self, path: Path) -> str:
+        """A file or folder as seen from the one that was given."""
+        inside = path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else "."
+        return inside if inside != "." else self.path.name
+
+    def _some(self, names: Sequence[str]) -> str:
+        return f"{self.path}: {_few(names)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _set_of(path: Path) -> Path:
+    """The folder that stands for a file's set of bags: CLAM's h5_files and pt_files are one."""
+    return path.parent.parent if path.parent.name in CLAM else path.parent
+
+
+# -------------------------------------------------------------------------------------------------------------- a file's inside
+
+
+@dataclass(frozen=True)
+class _Why:
+    """Why no member holds a bag. left_out: the file is something else, which is listed and no problem."""
+
+    what: str = ""
+    fix: str = ""
+    left_out: bool = False
+
+
+def _members_of(path: Path) -> tuple[Shapes, dict[str, Any]]:
+    """Shapes of the members that hold numbers, and the attributes that a bag's file has (of the file and of its coordinates)."""
+    if path.suffix.lower() == ".pt":
+        return {n: tuple(t.shape) for n, t in tensors_of(path).items()}, {}
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            kept = {n: d for n, d in file.items() if isinstance(d, h5py.Dataset)}
+            told = {**dict(file.attrs), **(dict(kept[COORDS].attrs) if COORDS in kept else {})}
+            return {n: tuple(d.shape) for n, d in kept.items() if d.dtype.kind in "biuf"}, told
+    except (OSError, RuntimeError, KeyError, ValueError) as e:
+        raise HeaderError(
+            "cannot be read as HDF5", "write the file again; it may have been cut while it was written"
+        ) from e
+
+
+def _feature_member(shapes: Shapes, member: str | None) -> tuple[str | None, _Why]:
+    """The member that holds the features: the one asked for, `features` or `feats`, or the only one with two axes."""
+    has = ", ".join(n for n in shapes if n != BARE) or "nothing with numbers"
+    if member is not None and BARE not in shapes:
+        if shapes.get(member):
+            return member, _Why()
+        return None, _Why(f"no member '{member}'; they have {has}", "name another with --member")
+    named = [n for n in (BARE, *MEMBERS) if n in shapes]
+    flat = [n for n, s in shapes.items() if n != COORDS and (len(s) == 2 or (len(s) == 3 and s[0] == 1))]
+    chosen = named or flat
+    if len(chosen) == 1:
+        name = chosen[0]
+        if len(shapes[name]) > 1:
+            return name, _Why()
+        one = len(shapes[name]) == 1
+        return None, _Why(
+            "one vector of the whole slide, not a bag" if one else "a single number, not a bag", FIX, left_out=one
+        )
+    if not chosen and set(shapes) <= {COORDS}:
+        return None, _Why(what="coordinates without features", left_out=True)
+    what = f"which of {', '.join(chosen)} holds the features?" if chosen else f"no features in them; they have {has}"
+    return None, _Why(what, "say it with --member NAME")
+
+
+def _told(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    """(meaning of the patches, unit of the coordinates) from the attributes of TRIDENT, CLAM or STAMP."""
+    found: dict[str, str] = {}
+    for key, attribute in (
+        ("magnification", "target_magnification"),
+        ("encoder", "extractor"),
+        ("patch_size", "patch_size"),
+        ("patch_size", "tile_size_px"),
+    ):
+        if attribute in told:
+            found[key] = canonical(key, _plain(told[attribute]))
+    if {"tile_size_um", "tile_size_px"} <= set(told):
+        try:
+            found["mpp"] = canonical("mpp", f"{float(told['tile_size_um']) / float(told['tile_size_px']):.4f}")
+        except (TypeError, ValueError, ZeroDivisionError):
+            del found["patch_size"]
+    unit = _plain(told["unit"]) if "unit" in told else "px" if "patch_size" in told else None
+    return found, unit
+
+
+def _plain(value: Any) -> str:
+    """An attribute as text, whether stored as bytes, number or array of one."""
+    value = value.item() if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _told_by_name(folder: Path) -> dict[str, str]:
+    """What TRIDENT's folders say: 20x_256px_0px_overlap/features_conch_v15."""
+    parts = folder.resolve().parts
+    for at in range(len(parts) - 1, -1, -1):
+        if job := JOB.fullmatch(parts[at]):
+            found = {"magnification": canonical("magnification", job[1]), "patch_size": canonical("patch_size", job[2])}
+            encoder = parts[at + 1] if at + 1 < len(parts) else ""
+            return found | ({"encoder": encoder.removeprefix("features_")} if encoder.startswith("features_") else {})
+    return {}
