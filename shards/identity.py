@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-
-from shards.errors import DataError, Problem
 
 SHOWN = 3
 
@@ -107,11 +105,14 @@ def chromosome(code: object) -> str:
     return _SEX.get(text, text)
 
 
+CUT = "are cut to a few digits, as spreadsheets do to long numbers"
+
+
 def damage(name: str) -> str | None:
     """What a program has done to an id so that it may be another's now; None where nothing is to be seen."""
     text = written(name).casefold()
     if _SCIENTIFIC.fullmatch(text):
-        return "are cut to a few digits, as spreadsheets do to long numbers"
+        return CUT
     return (
         "are decimal numbers, as data frames make of ids where some are missing" if _DECIMAL.fullmatch(text) else None
     )
@@ -130,41 +131,11 @@ def merged_note(spelling: Mapping[str, str]) -> list[str]:
     if not pairs:
         return []
     return [
-        f"{people} patients are written in several ways and count as one each ({_few(pairs)}): "
+        f"{people} patients are written in several ways and count as one each ({few(pairs)}): "
         "give people who are different names that differ in more than blanks, case, zeros or 'p'"
     ]
 
 
-def join_lines(
-    field: str, here: tuple[str, Collection[str]], there: tuple[str, Collection[str]], fix: str, form=person
-) -> list[str]:
-    """What a join came to, in words: nothing more where over half of each side found the other.
-
-    Args:
-        field: what was joined, such as `--pgs scores.csv`.
-        here, there: each side's name and its ids as they are written.
-
-    Raises:
-        DataError: nobody joined; an id of each side is shown.
-    """
-    (a, mine), (b, theirs) = here, there
-    my, their = {form(n) for n in mine}, {form(n) for n in theirs}
-    both = len(my & their)
-    example = f"{a} has {_without(mine, their, form)}, {b} has {_without(theirs, my, form)}"
-    if not both:
-        raise DataError(
-            Problem(f"joined nobody: none of {len(my)} of {a} is among the {len(their)} of {b} ({example})", field, fix)
-        )
-    line = f"{field}: {both} of {len(my)} of {a} joined {both} of {len(their)} of {b}"
-    few = 2 * both < len(my) or 2 * both < len(their)
-    return [f"{line}, UNDER HALF: of those left, {example}" if few else line]
-
-
-def _without(names: Collection[str], others: Collection[str], form) -> str:
-    """An id that found no partner, as it is written."""
-    left = next((n for n in names if form(n) not in others), None)
-    return f"'{left}'" if left is not None else "nobody left"
-
-
-def _few(examples: Sequence[str]) -> str:
+def few(examples: Sequence[str]) -> str:
+    """The first of some examples, for a message."""
     return ", ".join(examples[:SHOWN]) + (", ..." if len(examples) > SHOWN else "")

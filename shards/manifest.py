@@ -15,11 +15,11 @@ from shards.cells import text_of
 from shards.describe import HeaderError
 from shards.errors import Problem, bad
 from shards.format import FIELD, KEY, SPLITS
-from shards.identity import merged_note, one_spelling, person
+from shards.identity import CUT, damage, merged_note, one_spelling, person
 from shards.labels import LabelRule, settle
 from shards.reference import Reference, parse
 from shards.table_file import TableFile, open_table
-from shards.unknown import Words
+from shards.unknown import Words, is_unknown
 
 RESERVED = {"meta"}
 
@@ -187,10 +187,10 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
                 )
             )
         first.setdefault(e.sample, e.where)
-        if not e.patient:
+        if is_unknown(e.patient) or damage(e.patient) == CUT:
             problems.append(
                 Problem(
-                    f"sample '{e.sample}' has no patient",
+                    f"sample '{e.sample}' has no patient{f': {e.patient!r} is none' if e.patient else ''}",
                     e.where,
                     "fill the patient column: splits are made by patient",
                 )

@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shards.cells import text_of
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
 from shards.image_tally import ImageTally
 from shards.images import Reading, read_image, reading_of
+from shards.joins import REPAIR, Side, partners
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
@@ -28,8 +28,10 @@ from shards.reference import Reference
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
-from shards.table_file import open_table
+from shards.sources._scores import read_scores
+from shards.unknown import is_unknown
 
+EYE = "eye"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 HEAD = 1 << 17  # bytes of a JPEG in which its EXIF block lies
 
@@ -38,8 +40,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--images", type=Path, required=True, help="table of images; paths in it are relative to the table")
     add("--image-column", default="image", help="its column of paths (default: image)")
-    add("--patient-column", default="patient", help="its column of people, the unit of splits (default: patient)")
-    add("--eye-column", default="eye", help="its column of eyes: brightness tails are cut for each eye (default: eye)")
+    add(
+        "--patient-column",
+        default="patient",
+        help="its column of people, the unit of splits (default: patient; FID,IID for both)",
+    )
+    add(
+        "--eye-column",
+        help="its column of eyes: brightness tails are cut for each eye (default: eye, where there is one)",
+    )
     add("--genotypes", type=Path, help="PLINK FILE.bed with .bim and .fam beside it, or an .npz")
     add("--every", type=int, help="keep every n-th SNP of a chromosome (default: 100 of PLINK, all of an .npz)")
     add(
@@ -53,9 +62,15 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--missing-calls", choices=("mode", "keep"), default="mode", help="a SNP's mode, or -1 for the method to handle"
     )
     add("--pairing", type=Path, help="table from patients (first column) to people of the genetic files")
-    add("--pairing-column", help="its column of people (default: the second)")
-    add("--pgs", type=Path, help="polygenic scores, people as rows")
-    add("--burden", type=Path, help="burden scores, people as rows")
+    add("--pairing-column", help="its column of people (default: the second of two; FID,IID for both)")
+    for flag, what in (("--pgs", "polygenic"), ("--burden", "burden")):
+        add(flag, type=Path, help=f"{what} scores, people as rows")
+        add(f"{flag}-people", metavar="COLUMN", help="its column of people (default: the first; FID,IID for both)")
+    add(
+        REPAIR,
+        action="store_true",
+        help="read ids that a program has changed as what they were: 1000.0 (a data frame with gaps) and 1000_1000 (plink --double-id)",
+    )
     add(
         "--quality", choices=("circle", "none"), default="circle", help="crop to the retina and drop images without one"
     )
@@ -76,8 +91,8 @@ def find(args: argparse.Namespace) -> Found:
     work = args.work or Path(f"{args.out}-work")
     images, labels = _images(args)
     notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
-    person_of = _pairing(args, {str(i["patient"]) for i in images})
-    vectors, vocab, meanings = _vectors(args, work, notes)
+    person_of = _pairing(args, list(dict.fromkeys(i["patient"] for i in images)), notes)
+    vectors, vocab, meanings = _vectors(args, work, person_of, notes)
     kept = _quality(images, args, work, unmatched, notes)
     for name, people in vectors.items():
         lacking = sorted({i["patient"] for i in images if person_of.get(i["patient"]) not in people})
@@ -103,7 +118,7 @@ def find(args: argparse.Namespace) -> Found:
         )
     settled = settle(entries, labels, label_rule(args), of_numbers=_few_whole)
     kinds = settled.kinds
-    stratify = next((c for c in kinds if kinds[c] == "class" and c not in (args.eye_column,)), None)
+    stratify = next((c for c in kinds if kinds[c] == "class" and c != (args.eye_column or EYE)), None)
     pack: dict = {"vocab": vocab, "meanings": meanings} | ({"stratify": stratify} if stratify else {})
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, pack
@@ -112,18 +127,21 @@ def find(args: argparse.Namespace) -> Found:
 
 def _images(args: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """One dictionary an image, with the cells of its labels, and the columns that are labels."""
+    named = args.patient_column.split(",")
+    eye = [args.eye_column] if args.eye_column else []
     rows = read_rows(
-        args.images, (args.image_column, args.patient_column), "the names by --image-column and --patient-column"
+        args.images,
+        (args.image_column, *named, *eye),
+        "the names by --image-column, --patient-column and --eye-column",
     )
-    labels = [c for c in rows.columns if c not in (args.image_column, args.patient_column)]
+    labels = [c for c in rows.columns if c not in (args.image_column, *named)]
     images = []
     for row in rows:
         path = args.images.parent / row[args.image_column]
         given = {c: row[c] for c in labels}
         key = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
-        images.append(
-            {"where": row.where, "sample": key, "patient": row[args.patient_column], "path": path, "labels": given}
-        )
+        patient = "" if any(is_unknown(row[c]) for c in named) else "_".join(row[c] for c in named)
+        images.append({"where": row.where, "sample": key, "patient": patient, "path": path, "labels": given})
     problems = [n for n, k in Counter(i["sample"] for i in images).items() if k > 1]
     if problems:
         raise bad(f"file names stand twice: {', '.join(problems[:5])}", args.images, "name each image once, uniquely")
@@ -193,7 +211,7 @@ def _quality(
         brightness[name] = float(pixels.mean())
     if problems:
         raise DataError(problems)
-    eye = {i["sample"]: str(i["labels"].get(args.eye_column, "")) for i in images}
+    eye = {i["sample"]: str(i["labels"].get(args.eye_column or EYE, "")) for i in images}
     for name, why in tails(brightness, eye, args.brightness_tails if args.quality == "circle" else 0.0).items():
         unmatched.append((name, f"among the {why} {args.brightness_tails:.1%} of its eye"))
         del kept[name]
@@ -204,40 +222,66 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
-def _pairing(args: argparse.Namespace, patients: set[str]) -> dict[str, str]:
+def _pairing(args: argparse.Namespace, patients: list[str], notes: list[str]) -> dict[str, str]:
     """Person of the genetic files for each patient: themselves, or as the pairing table says."""
     if args.pairing is None:
-        return {p: p for p in patients}
+        return {p: p for p in patients if p}
     rows = read_rows(args.pairing)
     if args.pairing_column is None and len(rows.columns) != 2:
         what = f"{len(rows.columns)} columns, and --pairing-column does not say which names people"
         raise bad(what, args.pairing, f"give --pairing-column; columns: {', '.join(rows.columns)}")
-    column = args.pairing_column or rows.columns[1]
-    if column not in rows.columns:
-        raise bad(f"no column '{column}'", args.pairing, f"columns: {', '.join(rows.columns)}")
-    return {patient: row[column] for patient, row in keyed(rows, rows.first, "patient").items()}
+    columns = (args.pairing_column or rows.columns[1]).split(",")
+    if lacking := [c for c in columns if c not in rows.columns]:
+        raise bad(f"no column '{', '.join(lacking)}'", args.pairing, f"columns: {', '.join(rows.columns)}")
+    paired = keyed(rows, rows.first, "patient")
+    there = Side.of(args.pairing.name, {patient: row.where for patient, row in paired.items()})
+    here = Side.of("--images", [p for p in patients if p])
+    fix = "its first column must name the patients of --images"
+    pairs, lines = partners(f"--pairing {args.pairing.name}", here, there, fix, repair=args.repair_ids)
+    notes += lines
+    known = {p: row for p, name in pairs.items() if not any(is_unknown((row := paired[name])[c]) for c in columns)}
+    if not known:
+        raise bad(
+            f"column {', '.join(columns)} names nobody", args.pairing, "give --pairing-column the column of people"
+        )
+    return {p: "_".join(row[c] for c in columns) for p, row in known.items()}
 
 
 def _vectors(
-    args: argparse.Namespace, work: Path, notes: list[str]
+    args: argparse.Namespace, work: Path, person_of: dict[str, str], notes: list[str]
 ) -> tuple[dict[str, dict[str, Reference]], dict[str, Path], dict[str, dict[str, str]]]:
-    """{field: {person: reference}}, the file of feature names of fields that come from no table, and what is known of fields' numbers."""
+    """{field: {person: reference}}, the file of feature names of fields that come from no table, and what is known of fields' numbers.
+
+    Raises:
+        DataError: what was asked for joins nobody.
+    """
+    here = Side.of("--pairing" if args.pairing else "--images", list(person_of.values()))
     vectors: dict[str, dict[str, Reference]] = {}
     vocab: dict[str, Path] = {}
     meanings: dict[str, dict[str, str]] = {}
+
+    def join(
+        name: str, flag: str, path: Path, people: Mapping[str, str], reference: Callable[[str], Reference]
+    ) -> None:
+        fix = f"{path.name} must name people as {here.name} does, or bring a table of both with --pairing"
+        pairs, lines = partners(f"{flag} {path.name}", here, Side.of(path.name, people), fix, repair=args.repair_ids)
+        vectors[name] = {mine: reference(theirs) for mine, theirs in pairs.items()}
+        notes.extend(lines)
+
     if args.genotypes is not None:
         found = read_genotypes(args.genotypes, args.every, args.count_allele)
         found = impute_mode(found) if args.missing_calls == "mode" else found
         notes += found.notes
-        vectors["snp"], vocab["snp"] = write_vectors(found, work / "snp")
+        written, vocab["snp"] = write_vectors(found, work / "snp")
         meanings["snp"] = {"allele": "the one in the SNP's name"} if found.names_say_alleles else {}
+        if not any(str(m).startswith("snp.build=") for m in args.meaning or ()):
+            notes.append("genotypes: reference build not known; state it: --meaning snp.build=GRCh38")
+        join("snp", "--genotypes", args.genotypes, dict.fromkeys(written, args.genotypes.name), written.__getitem__)
     for name in ("pgs", "burden"):
         if (path := getattr(args, name)) is not None:
-            table = open_table(path)
-            table.first_column()
-            people = [text_of(cells[0]).strip() for _, cells in table]
-            vectors[name] = {p: Reference(f"{path.name}#{p}", path, p) for p in people}
-            notes.append(f"{name}: {len(people)} people in {path.name}")
+            scores = read_scores(f"--{name}", path, getattr(args, f"{name}_people"), work)
+            notes += scores.notes
+            join(name, f"--{name}", path, scores.people, scores.reference)
     return vectors, vocab, meanings
 
 

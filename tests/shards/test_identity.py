@@ -16,12 +16,13 @@ from shards.identity import (
     PLAIN,
     barcode,
     chromosome,
-    join_lines,
+    damage,
     person,
     person_forms,
     sample,
     study,
 )
+from shards.joins import Side, partners
 from shards.lint import lint
 from shards.manifest import Entry, Manifest, entry_problems, one_name_each
 from shards.reader import Dataset
@@ -110,18 +111,48 @@ def test_other_names() -> None:
     assert [chromosome(c) for c in ("0", "", "chrUn_KI270302v1", "22")] == ["0", "", "UN_KI270302V1", "22"]
 
 
+def joined(
+    mine: list[str], theirs: list[str] | dict[str, str], **more: bool | None
+) -> tuple[dict[str, str], list[str]]:
+    return partners("--x", Side.of("a", mine), Side.of("b", theirs), "mend", **more)  # type: ignore[arg-type]
+
+
 def test_what_a_join_came_to() -> None:
     ids = [f"{i}" for i in range(1, 11)]
-    assert join_lines("--x", ("a", ids), ("b", [f"p{i}" for i in ids]), "") == [
-        "--x: 10 of 10 of a joined 10 of 10 of b"
-    ]
-    (line,) = join_lines("--x", ("a", ids), ("b", ["1", "2", "Z"]), "")
-    assert "UNDER HALF" in line
-    assert "a has '3', b has 'Z'" in line
+    pairs, lines = joined(ids, [f"p{i}" for i in ids])
+    assert pairs["3"] == "p3"
+    assert lines == ["--x: 10 of 10 of a joined 10 of 10 of b"]
+    (line,) = joined(ids, ["1", "2", "Z"])[1]
+    assert line == "--x: 2 of 10 of a joined 2 of 3 of b. UNDER HALF: without a partner are '3' of a, 'Z' of b"
+    (line,) = joined(["1", "2"], [*ids, *"uvwxyz"])[1]
+    assert line.endswith("UNDER HALF: without a partner are nobody left of a, '3' of b")
     with pytest.raises(
-        DataError, match=r"--x: joined nobody: none of 10 of a is among the 1 of b \(a has '1', b has 'ukb'\)"
+        DataError, match=r"--x: joined nobody: none of 10 .* 1 of b \(a has '1', b has 'ukb'\). Fix: mend"
     ):
-        join_lines("--x", ("a", ids), ("b", ["ukb"]), "mend")
+        joined(ids, ["ukb"])
+    with pytest.raises(DataError, match="b has nothing"):
+        joined(ids, [])
+
+
+def test_two_lines_of_one_person_are_refused_where_they_decide() -> None:
+    with pytest.raises(DataError, match=r"1 people stand twice, in two spellings: 'P1' \(line 2\) and '01' \(line 7\)"):
+        joined(["1", "2"], {"P1": "line 2", "2": "line 3", "01": "line 7"})
+    assert joined(["2"], {"P1": "line 2", "2": "line 3", "01": "line 7"})[0] == {"2": "2"}, "of nobody here"
+
+
+def test_ids_that_a_program_changed_are_read_only_when_asked() -> None:
+    ids = ["1000", "1001", "1002"]
+    with pytest.raises(
+        DataError, match=r"3 ids are decimal numbers, .*: '1000.0' here, '1000' in a. Fix: .* --repair-ids"
+    ):
+        joined(ids, ["1000.0", "1001.0", "1002.0"], repair=False)
+    assert joined(ids, ["1000.0", "1001.0"], repair=True)[0] == {"1000": "1000.0", "1001": "1001.0"}
+    assert joined(["1000.0"], ["1000.0"], repair=False)[0] == {"1000.0": "1000.0"}, "the same on both sides"
+    with pytest.raises(DataError, match=r"joined nobody.*'1000_1000'.* --double-id does: give --repair-ids"):
+        joined(ids, ["1000_1000", "1001_1001"], repair=False)
+    assert joined(ids, ["1000_1000", "7_7"], repair=True)[0] == {"1000": "1000_1000"}
+    assert damage("1.2E+07") == "are cut to a few digits, as spreadsheets do to long numbers"
+    assert damage("12e4") is None, "part of a hash"
 
 
 def entry(number: int, patient: str, split: str | None = None) -> Entry:

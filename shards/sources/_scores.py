@@ -1,0 +1,115 @@
+"""Tables of scores, one line a person: which column names people, and which columns are no scores.
+
+Read as they are: a first column of people and scores behind it. Known besides: PLINK's and pgsc_calc's columns (FID, IID, DENOM,
+ALLELE_CT, ...), https://www.cog-genomics.org/plink/2.0/formats#sscore .
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.cells import text_of
+from shards.errors import DataError, bad
+from shards.keyed import column_problems, repeated
+from shards.reference import Reference
+from shards.sources._plink import together
+from shards.table_file import TableFile, open_table
+
+# What the column of people may be called, beside a first column without a name.
+PEOPLE = (
+    "iid", "sample", "sample_id", "sampleid", "eid", "f.eid", "id", "person", "person_id", "patient", "patient_id", "subject", "subject_id",
+    "participant", "participant_id", "individual", "individual_id",
+)  # fmt: skip
+# Columns beside the scores in what PLINK and pgsc_calc write: ids, sex, phenotype, and how many alleles were counted.
+NO_SCORES = (
+    "fid", "iid", "sid", "pat", "mat", "sex", "pheno", "pheno1", "phenotype", "sampleset", "cnt", "cnt2", "denom", "allele_ct",
+    "nmiss_allele_ct", "named_allele_dosage_sum",
+)  # fmt: skip
+
+
+@dataclass
+class Scores:
+    """People of a table with the place of each, how to refer to a person's line, and what to tell."""
+
+    people: dict[str, str]
+    reference: Callable[[str], Reference]
+    notes: list[str]
+
+
+def read_scores(flag: str, path: Path, column: str | None, work: Path) -> Scores:
+    """The people of a table of scores.
+
+    Args:
+        flag: the option that names the table; `FLAG-people` names its column of people.
+        column: that column, or several whose cells are joined by `_` (FID,IID); None: the first.
+        work: where a copy without ids and counts is written, if the table has any.
+
+    Raises:
+        DataError: no table; no such column; a first column that is none of people while another may be; a person on two lines.
+    """
+    table = open_table(path)
+    if problems := column_problems(table):
+        raise DataError(problems)
+    columns = _columns(flag, table, column)
+    at = [table.header.index(c) for c in columns]
+    rows = [(table.place(line), [text_of(cells[i]).strip() for i in at]) for line, cells in table]
+    if table.problems:
+        raise DataError(table.problems)
+    places = [place for place, _ in rows]
+    if column is None and len(columns) > 1:
+        names, notes = together([c[0] for _, c in rows], [c[1] for _, c in rows], places, path)
+    else:
+        names, notes = ["_".join(c) for _, c in rows], []
+    people = _once(path, names, places)
+    dropped = [h for i, h in enumerate(table.header) if i not in at and h.casefold() in NO_SCORES]
+    if at == [0] and not dropped:
+        return Scores(people, lambda name: Reference(f"{path.name}#{name}", path, name), notes)
+    if dropped:
+        notes.append(f"{flag}: no scores and left out: {', '.join(dropped)}")
+    copy = _copied(path, at, dropped, names, work / f"{flag.strip('-')}.csv")
+    return Scores(people, lambda name: Reference(f"{path.name}#{name}", copy, name), notes)
+
+
+def _columns(flag: str, table: TableFile, column: str | None) -> list[str]:
+    """The columns that name people."""
+    has = f"columns: {', '.join(table.header)}"
+    if column is not None:
+        columns = column.split(",")
+        if lacking := [c for c in columns if c not in table.header]:
+            raise bad(f"no column {', '.join(lacking)} ({flag}-people)", table.path, has)
+        return columns
+    first, lower = table.first_column(), [h.casefold() for h in table.header]
+    if lower[0] == "fid" and "iid" in lower:
+        return [first, table.header[lower.index("iid")]]
+    likely = [h for h, low in zip(table.header[1:], lower[1:], strict=True) if low in PEOPLE]
+    if likely and lower[0] not in PEOPLE:
+        example = next((text_of(cells[0]) for _, cells in table), "")
+        what = f"its first column, '{first}' ('{example}' in the first line), seems not to name people, as '{likely[0]}' does"
+        raise bad(what, f"{flag} {table.path}", f"give {flag}-people {likely[0]}, or {flag}-people {first}; {has}")
+    return [first]
+
+
+def _once(path: Path, names: Sequence[str], places: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    twice = [(n, found[n], p) for n, p in zip(names, places, strict=True) if found.setdefault(n, p) != p]
+    if twice:
+        raise DataError(repeated(path, twice, "person"))
+    return found
+
+
+def _copied(path: Path, at: Sequence[int], dropped: Sequence[str], names: Sequence[str], copy: Path) -> Path:
+    """The table with people in its first column and scores alone behind it, cells as they are."""
+    table = open_table(path)
+    kept = [i for i, h in enumerate(table.header) if i not in at and h not in dropped]
+    if not kept:
+        raise bad("no column of scores", path, f"columns: {', '.join(table.header)}")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with open(copy, "w", encoding="utf-8", newline="") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(["person", *(table.header[i] for i in kept)])
+        for name, (_, cells) in zip(names, table, strict=True):
+            writer.writerow([name, *(text_of(cells[i]) for i in kept)])
+    return copy
