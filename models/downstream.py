@@ -18,7 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import losses_downstream as losses
-from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Stage
+from models.contract import (
+    Batch,
+    Encoded,
+    Group,
+    Head,
+    HeadOutput,
+    Method,
+    MethodError,
+    Output,
+    Record,
+    Sample,
+    Stage,
+    TargetSpec,
+)  # fmt: skip
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
@@ -29,29 +42,10 @@ from models.layers.batch_norm import holds_batch_norm
 from models.masks import MaskField
 from models.view import Change, Turned, View
 
-Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+Question = TargetSpec
 STAGE = "finetune"
 FROZEN = "frozen"
 """The stage before it, where the encoder stands still at first."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`.
-
-    Multilabel with three outputs a class: no, yes, uncertain (target 2), as U-MultiClass of Irvin et al. 2019 (CheXpert), section 3.
-    """
-
-    kind: Kind
-    outputs: int
-    classes: tuple[str, ...]
-    mean_K: tuple[float, ...] | None = None
-    std_K: tuple[float, ...] | None = None
-
-    @property
-    def third(self) -> bool:
-        """Whether uncertain is an answer of its own."""
-        return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -199,10 +193,13 @@ class Downstream(Method):
         """What the head says, [B, K] (segmentation: [B, K, H, W]), and the pooled vector it was said of."""
         if self.question.kind == "segmentation":
             return self._mask_logits(batch)[:2]
+        said, pooled_BD = self._said(batch, None)
+        return said.logits, pooled_BD
+
+    def _said(self, batch: Batch, target_BT: Tensor | None) -> tuple[HeadOutput, Tensor]:
+        """What the head returns, and the pooled vector."""
         encoded = self.encoder.encode(batch)
-        if isinstance(self.head, BagHead):
-            return self.head(encoded["tokens_BLD"], encoded["mask_BL"]), encoded["pooled_BD"]
-        return self.head(encoded["pooled_BD"]), encoded["pooled_BD"]
+        return self.head(encoded, target_BT, batch.weight_B), encoded["pooled_BD"]
 
     def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits at the images' size [B, K, H, W], the pooled vector, and in training what the auxiliary head draws."""
@@ -239,17 +236,14 @@ class Downstream(Method):
         return none, torch.zeros(B, 1, dtype=torch.bool, device=none.device)
 
     def forward(self, batch: Batch) -> Output:
-        beside = None
         if self.question.kind == "segmentation":
             logits, pooled_BD, beside = self._mask_logits(batch)
+            more = {} if beside is None else {"auxiliary": self._loss(beside, batch)}
+            said = HeadOutput(logits, more, dict.fromkeys(more, self.fit.auxiliary))
         else:
-            logits, pooled_BD = self.logits(batch)
-        loss = self._loss(logits, batch)
-        features = {"pooled": pooled_BD.detach()}
-        if beside is None:
-            return Output({"task": loss}, loss, {}, features)
-        more = self._loss(beside, batch)
-        return Output({"task": loss, "auxiliary": more}, loss + self.fit.auxiliary * more, {}, features)
+            said, pooled_BD = self._said(batch, batch["target"].float())
+        terms, total = said.losses(self._loss(said.logits, batch))
+        return Output(terms, total, {}, {"pooled": pooled_BD.detach()})
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         kind, weight_B = self.question.kind, batch.weight_B
@@ -323,23 +317,24 @@ def image_side(encoder: Method) -> tuple[str, ...]:
 
 
 def make_head(
-    kind: Kind,
     encoder: Method,
+    target: TargetSpec,
     pooled: int,
     tokens: int,
-    outputs: int,
     *,
     head: str,
     norm: bool,
     hidden: int,
     dropout: float,
-) -> nn.Module:
-    """A head for pooled vectors (`pooled` wide) or tokens (`tokens` wide)."""
+) -> Head:
+    """A head for pooled vectors (`pooled` wide) or tokens (`tokens` wide); `auto` is the method's own, a linear one where it has none."""
+    if head == "auto" and (own := encoder.task_head(target, pooled, tokens)) is not None:
+        return own
     if head == "mlp":
-        return MLPHead(pooled, outputs, hidden, dropout)
+        return MLPHead(pooled, target.outputs, hidden, dropout)
     if head == "bag":
-        return BagHead(tokens, outputs, hidden, dropout)
-    return LinearHead(pooled, outputs, norm)
+        return BagHead(tokens, target.outputs, hidden, dropout)
+    return LinearHead(pooled, target.outputs, norm)
 
 
 def make_decoder(

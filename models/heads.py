@@ -5,23 +5,31 @@ Shape letters: B samples, L tokens, D width of the encoder, A width of the atten
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 import torch
 from torch import Tensor, nn
+
+from models.contract import Encoded, Head, HeadOutput
 
 EPS = 1e-6
 
 
-class LinearHead(nn.Module):
+class PooledHead(Head):
+    """A head of the pooled vector alone: `score` [B, D] -> [B, K]."""
+
+    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
+        return HeadOutput(self.score(encoded["pooled_BD"]))
+
+    def score(self, pooled_BD: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class LinearHead(PooledHead):
     """Pooled vectors [B, D] -> [B, K]: LayerNorm (if asked), then Linear, as MAE fine-tunes (He et al. 2022, A.1).
 
     Args:
         std: deviation of the first weights (truncated normal). So small, the first logits are all but equal, whatever
             the scale of the features.
     """
-
-    takes: ClassVar[Literal["pooled"]] = "pooled"
 
     def __init__(self, in_dim: int, out_dim: int, norm: bool = True, std: float = 2e-5):
         super().__init__()
@@ -30,20 +38,22 @@ class LinearHead(nn.Module):
         nn.init.trunc_normal_(self.out.weight, std=std, a=-2 * std, b=2 * std)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, pooled_BD: Tensor) -> Tensor:
+    def score(self, pooled_BD: Tensor) -> Tensor:
         return self.out(self.norm(pooled_BD))
 
 
-class MLPHead(nn.Sequential):
+class MLPHead(PooledHead):
     """Pooled vectors [B, D] -> [B, K]: Linear, ReLU, dropout, Linear (GiMP, section 2.4: an MLP on the class token)."""
 
-    takes: ClassVar[Literal["pooled"]] = "pooled"
-
     def __init__(self, in_dim: int, out_dim: int, hidden: int = 512, dropout: float = 0.25):
-        super().__init__(nn.Linear(in_dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out_dim))
+        super().__init__()
+        self.fc1, self.drop, self.fc2 = nn.Linear(in_dim, hidden), nn.Dropout(dropout), nn.Linear(hidden, out_dim)
+
+    def score(self, pooled_BD: Tensor) -> Tensor:
+        return self.fc2(self.drop(self.fc1(pooled_BD).relu()))
 
 
-class BagHead(nn.Module):
+class BagHead(Head):
     """Tokens [B, L, D] and which are real [B, L] -> [B, K]: gated attention pooling, then Linear.
 
     The weight of token h is softmax over the bag of w^T (tanh(V h) * sigmoid(U h)) (Ilse et al. 2018, eq. 9). The order
@@ -53,8 +63,6 @@ class BagHead(nn.Module):
         hidden: A, the width of V and U (128 in the paper).
         dropout: on the pooled vector.
     """
-
-    takes: ClassVar[Literal["tokens"]] = "tokens"
 
     def __init__(self, in_dim: int, out_dim: int, hidden: int = 128, dropout: float = 0.0):
         super().__init__()
@@ -72,7 +80,10 @@ class BagHead(nn.Module):
         weight_BL = score_BL.masked_fill(~mask_BL, torch.finfo(torch.float32).min).softmax(1)
         return weight_BL * mask_BL
 
-    def forward(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
+        return HeadOutput(self.score(encoded["tokens_BLD"], encoded["mask_BL"]))
+
+    def score(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         # Padding may hold anything, even NaN, which a weight of 0 would not silence.
         tokens_BLD = tokens_BLD.masked_fill(~mask_BL[..., None], 0.0)
         weight_BL = self.attention(tokens_BLD, mask_BL).to(tokens_BLD.dtype)

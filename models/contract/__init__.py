@@ -5,11 +5,12 @@ contract test know a method through these names alone.
 """
 
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
+from models.contract.head import Head, HeadOutput, TargetSpec
 from models.contract.method import Group, Method, Stage
 from models.contract.options import MethodError, Options, explain
 from models.contract.schema import Field, Label, Schema
 
 __all__ = [
-    "Batch", "Encoded", "Field", "Group", "Label", "Method", "MethodError", "Options", "Output", "Record", "Sample", "Schema", "Stage",
-    "explain",
+    "Batch", "Encoded", "Field", "Group", "Head", "HeadOutput", "Label", "Method", "MethodError", "Options", "Output", "Record", "Sample",
+    "Schema", "Stage", "TargetSpec", "explain",
 ]  # fmt: skip

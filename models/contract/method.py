@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.contract import options as _options
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
+from models.contract.head import Head, TargetSpec
 from models.contract.schema import Schema
 from models.deployed import ImageView
 
@@ -116,6 +117,13 @@ class Method(nn.Module):
 
     def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them; None without them."""
+        return None
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head | None:
+        """The head that this system has for a task, given the widths of its pooled vector and of its tokens; None: any will do.
+
+        It is what a task's `output.head: auto` means, so that a system is not measured without a part of its own.
+        """
         return None
 
     def param_groups(self) -> list[Group]:

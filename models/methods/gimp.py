@@ -19,10 +19,24 @@ import torch.nn.functional as F
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
+from models.contract import (
+    Batch,
+    Encoded,
+    Head,
+    Method,
+    MethodError,
+    Options,
+    Output,
+    Record,
+    Sample,
+    Schema,
+    Stage,
+    TargetSpec,
+)
 from models.encoders.aggregator import PatchAggregator
 from models.encoders.group_msa import GroupMSA
 from models.encoders.snn import SNN
+from models.heads import MLPHead
 from models.labels import class_label, label_code
 from models.layers.bags import draw_mask, tiled, window_start
 from models.layers.expression import clip_problems, standardised
@@ -307,6 +321,10 @@ class Gimp(Method):
         return {"rec_baseline": baseline, "masked": global_mean((share_B * seen_B).sum(), seen_B.sum())}
 
     # --------------------------------------------------------------------------------------------------------- encode
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
+        """Section 2.4: an MLP on the class token(s)."""
+        return MLPHead(pooled, target.outputs)
 
     def encode(self, batch: Batch) -> Encoded:
         """Patch tokens, then gene group tokens; pooled is CLS_pat, or CLS_img where no genes are read.

@@ -144,7 +144,7 @@ def test_without_the_last_norm_it_is_the_published_classifier():
     state = {**vit.state_dict(), **{f"fc_norm.{n}": w for n, w in head.norm.state_dict().items()}}
     theirs.load_state_dict(state | {f"head.{n}": w for n, w in head.out.state_dict().items()}, strict=True)
     data = batch(method, records(3))
-    got = head(method.encode(data)["pooled_BD"])
+    got = head.score(method.encode(data)["pooled_BD"])
     torch.testing.assert_close(got, theirs(method.tower_input(data)), rtol=1e-4, atol=1e-5)
     last = vit.features(method.tower_input(data), (len(vit.blocks),))[0]
     assert torch.equal(last, method.encode(data)["tokens_BLD"])

@@ -67,9 +67,8 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
             outputs=targets.question.outputs,
         )
     else:
-        K = targets.question.outputs
         head = make_head(
-            task.kind, encoder, pooled, tokens, K, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
+            encoder, targets.question, pooled, tokens, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
         )
     return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.contract import Method
 from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
 from trainer.data import demo_folder, schema_of, shard_cache
@@ -102,6 +103,16 @@ def open_task_data(task: Task) -> Dataset:
     return Dataset.open(ensure(demo_folder()))
 
 
+def _check_own_head(task: Task, encoder: Method) -> None:
+    """Refuses sizes for a head that is the method's own."""
+    own = task.output.head == "auto" and type(encoder).task_head is not Method.task_head
+    if own and (given := sorted(task.output.model_fields_set & {"norm", "hidden", "dropout"})):
+        raise UserError(
+            f"output.{', output.'.join(given)}: {encoder.name} has a head of its own, which takes none of them; "
+            "give output.head=linear, mlp or bag, or leave them out"
+        )
+
+
 def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) -> Setting:
     """Checks everything that can be known before training, and refuses all of it at once where possible.
 
@@ -114,6 +125,8 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
     if task.kind == "segmentation":
         side_of(probe)
+    else:
+        _check_own_head(task, probe)
     fields = side if task.inputs == "image" else probe.inputs
     if task.inputs == "multimodal" and fields == side:
         raise UserError(

@@ -21,7 +21,7 @@ TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
 PROTOCOLS = TASKS.parent / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
-Head = Literal["linear", "mlp", "bag"]
+Head = Literal["auto", "linear", "mlp", "bag"]
 Uncertain = Literal["ignore", "ones", "zeros", "class"]
 Decoder = Literal["two_way", "upernet", "setr_pup", "linear"]
 
@@ -119,12 +119,12 @@ class Encoder(Section):
 
 
 class Output(Section):
-    head: Head = "linear"
-    """`linear` or `mlp` on the pooled vector, `bag`: attention over the tokens."""
+    head: Head = "auto"
+    """`auto`: the method's own (gimp: an MLP), else linear; `linear` or `mlp` on the pooled vector, `bag`: attention over the tokens."""
     norm: bool = True
     """A layer norm before a linear head."""
     hidden: int = Field(512, ge=1)
-    """Width of the MLP's or of the bag's attention layer."""
+    """Width of the MLP's or of the bag's attention layer (not of a method's own head)."""
     dropout: float = Field(0.25, ge=0, lt=1)
     """Of the MLP or bag head."""
     decoder: Decoder = "upernet"

@@ -239,3 +239,11 @@ def test_files_that_hold_no_weights_of_the_encoder(refused: Refused, small: Path
     assert "not a file of weights" in refused("--init", str(tmp_path / "few.txt"), data=small)
     words = ["--init", str(tmp_path / "few.safetensors"), "--recipe", "mgi-demo"]
     assert "give one of them, not both" in refused(*words, "--mode", "scratch", data=small)
+
+
+def test_sizes_for_a_head_that_is_the_methods_own(refused: Refused, demo_cohort: Path) -> None:
+    said = refused("output.hidden=16", "output.dropout=0.1", data=demo_cohort, method="gimp")
+    assert (
+        "output.dropout, output.hidden: gimp has a head of its own, which takes none of them; give output.head=linear, mlp or bag"
+        in said
+    )

@@ -1,0 +1,79 @@
+"""What a task asks, and what a head says of it: logits, and loss terms of its own with their weights.
+
+Shape letters: B samples, D pooled width, L tokens, K outputs, T numbers of a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from models.contract.batch import Encoded
+
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`.
+
+    Multilabel with three outputs a class: no, yes, uncertain (target 2), as U-MultiClass of Irvin et al. 2019 (CheXpert), section 3.
+    """
+
+    kind: Kind
+    outputs: int
+    classes: tuple[str, ...]
+    mean_K: tuple[float, ...] | None = None
+    std_K: tuple[float, ...] | None = None
+
+    @property
+    def third(self) -> bool:
+        """Whether uncertain is an answer of its own."""
+        return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)
+
+
+class HeadOutput(dict):
+    """What a head returns; a dict so that ZeRO-3 can hook it.
+
+    logits       [B, K]
+    terms        {name: scalar over the global batch}: losses of the head's own (instances of a bag, say), in `weights` order
+    weights      {name: weight in the total}; `task_weight` is that of the task's loss on the logits
+    """
+
+    def __init__(
+        self,
+        logits_BK: Tensor,
+        terms: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, float] | None = None,
+        task_weight: float = 1.0,
+    ):
+        super().__init__(logits=logits_BK, terms=dict(terms or {}))
+        self.weights, self.task_weight = dict(weights or {}), task_weight
+        assert self.weights.keys() == self["terms"].keys(), "every term has its weight"
+        assert "task" not in self.weights, "`task` is the loss on the logits"
+
+    @property
+    def logits(self) -> Tensor:
+        return self["logits"]
+
+    def losses(self, task: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """{term: value} with the task's loss first, and the weighted total."""
+        total = self.task_weight * task if self.task_weight != 1.0 else task
+        for name, value in self["terms"].items():
+            total = total + self.weights[name] * value
+        return {"task": task, **self["terms"]}, total
+
+
+class Head(nn.Module):
+    """From what an encoder made to logits; the only way there. `forward` may add terms in training, where `target_BT` is given."""
+
+    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
+        """
+        Args:
+            target_BT: class codes, numbers or bits as the task has them, NaN where unknown; None where nobody knows.
+            weight_B: 1 for a sample that counts, 0 for padding.
+        """
+        raise NotImplementedError
