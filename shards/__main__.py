@@ -145,12 +145,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _folder_commands(commands: argparse._SubParsersAction) -> None:
     """Commands that write into a data set."""
+    from shards.members import options as mapping_options
+
     index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
-    index.add_argument("folder", type=Path)
     index.add_argument(
-        "--patient-from-key", action="store_true", help="where meta.json has no patient, the key is the patient"
+        "tars", nargs="+", metavar="DIR", help="folder of the tars, or all of its tars: a list, DIR/{000..010}.tar"
     )
     index.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
+    mapping_options(index)
+    _cells(index)
     for flag in ("--name", "--source", "--licence"):
         index.add_argument(flag)
     index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
@@ -261,12 +264,16 @@ def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, 
 
 def _index(args: argparse.Namespace) -> int:
     from shards.adopt import adopt
+    from shards.labels import label_rule
     from shards.meaning import parse_meanings
+    from shards.members import adopted_of
+    from shards.tars import folder_of
 
-    notes: list[str] = []
+    folder, notes = folder_of(args.tars), list[str]()
     info = adopt(
-        args.folder,
-        patient_from_key=args.patient_from_key,
+        folder,
+        how=adopted_of(args),
+        labels=label_rule(args),
         name=args.name,
         source=args.source,
         licence=args.licence,
@@ -276,7 +283,7 @@ def _index(args: argparse.Namespace) -> int:
     )
     print(*notes, sep="\n", end="\n" if notes else "")
     print(
-        f"{args.folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
+        f"{folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
     )
     return 0
 

@@ -75,6 +75,20 @@ class ShardInfo(_Frozen):
     the tars instead, by `lint` whole, by a reader with the tars' headers."""
 
 
+class Adopted(_Frozen):
+    """How tars that somebody else made were understood (`shards.members`); the index of a shard is built again by the same rule.
+
+    members: what a member, or a value in a JSON member, is: {"jpg": "image", "json.id": "patient"}.
+    skip: members that are left out.
+    patient_from_key, patient_pattern: a sample's key, or what the pattern's group finds in it, names the patient.
+    """
+
+    members: dict[str, str] = {}
+    skip: tuple[str, ...] = ()
+    patient_from_key: bool = False
+    patient_pattern: str | None = None
+
+
 class DatasetInfo(_Frozen):
     """dataset.json. `fingerprint` covers all that decides what a training run reads: see `fingerprint_of`."""
 
@@ -94,6 +108,8 @@ class DatasetInfo(_Frozen):
     """Patients stand in two splits, as in a published list that was packed with `--accept-leaking-lists`; else that is refused."""
     seal: Literal[1, 2] = 1
     """What the fingerprint covers, see `fingerprint_of`; 1 in data sets of earlier versions."""
+    adopted: Adopted | None = None
+    """Of tars that `index` took; None where `pack` wrote them."""
     fingerprint: str = ""
 
     def sealed(self) -> DatasetInfo:
@@ -115,7 +131,7 @@ def fingerprint_of(info: DatasetInfo) -> str:
 
 def _plain(info: DatasetInfo) -> dict[str, Any]:
     """As JSON; what was added to the format later stands there only where it says something, so older sets keep their fingerprint."""
-    later = {"leaking_splits": info.leaking_splits, "seal": info.seal > 1}
+    later = {"leaking_splits": info.leaking_splits, "seal": info.seal > 1, "adopted": info.adopted is not None}
     content = info.model_dump(mode="json", exclude={k for k, said in later.items() if not said})
     for shard in content["shards"]:
         if shard["index_sha256"] is None:

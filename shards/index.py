@@ -5,64 +5,145 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tarfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from shards.archive import walk
 from shards.errors import DataError, Problem
-from shards.format import KINDS, index_dtype, index_path, split_member, write_atomic
+from shards.format import KINDS, index_dtype, index_path, write_atomic
+from shards.members import Name, Rule, cut
+from shards.unknown import is_unknown
 
 _CHUNK = 1 << 20
-_BLOCK = 512
-_NAMES = "name members KEY.FIELD.EXT with EXT one of " + ", ".join(sorted(KINDS))
-_ADJACENT = "give every sample a key of its own and keep its members together"
-_REPACK = "pack the shard again, or copy it again from its source"
+MAX_VALUE = 16 << 20  # bytes of a member that names a patient or holds labels
+_ADJACENT = "give every sample a key of its own and keep its members together (tar --sort=name)"
 
 
 # sample, key, field, ext, offset, size, crc32
 Row = tuple[int, str, str, str, int, int, int]
 
 
-def build(shard: Path) -> np.ndarray:
+@dataclass
+class Scan:
+    """What a walk over a tar found.
+
+    rows: one a field, in tar order. values: (key, member, where, bytes) of the members that hold patients or labels.
+    samples: key -> the sample's name with its folders. passed: what was passed over or left out, counted.
+    """
+
+    shard: Path
+    rows: list[Row] = field(default_factory=list)
+    values: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+    samples: dict[str, str] = field(default_factory=dict)
+    passed: Counter[str] = field(default_factory=Counter)
+    met: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    _nothing: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _last: str = ""
+
+    def take(self, f: BinaryIO, name: str, offset: int, size: int, rule: Rule) -> None:
+        """One member."""
+        where, found = f"{self.shard.name}: {name!r}", cut(name)
+        if isinstance(found, Problem):
+            self.problems.append(Problem(found.what, where, found.fix))
+            return
+        self.met.add(found.member)
+        if found.member in rule.skip:
+            self.passed[f"members {found.member} (--skip)"] += 1
+            return
+        place, values = rule.field_of(found.member), rule.values_of(found.member)
+        if place is None and not values:
+            first, count = self._nothing.get(found.member, (name, 0))
+            self._nothing[found.member] = (first, count + 1)
+            return
+        self._key(found, where)
+        self._once(found.member if place is None else place[0], found.key, where)
+        if values:
+            self._read(f, found, where, offset, size)
+        if place is not None and not self._says_nothing(f, place[1], offset, size, rule):
+            crc = _crc32(f.fileno(), offset, size)
+            self.rows.append((0, found.key, *place, offset, size, crc))
+
+    def _key(self, found: Name, where: str) -> None:
+        """Notes the sample that a member belongs to; its members must lie together."""
+        if found.key != self._last:
+            self._seen = set()
+            if found.key in self.samples:
+                self.problems.append(Problem(f"key '{found.key}' comes back after other samples", where, _ADJACENT))
+        self.samples.setdefault(found.key, found.sample)
+        if self.samples[found.key] != found.sample:
+            what = f"samples '{self.samples[found.key]}' and '{found.sample}' would both have the key '{found.key}'"
+            self.problems.append(Problem(what, where, "rename the folder or the files of one of them"))
+        self._last = found.key
+
+    def _once(self, what: str, key: str, where: str) -> None:
+        if what in self._seen:
+            self.problems.append(Problem(f"sample '{key}' has field '{what}' twice", where, "keep one of them"))
+        self._seen.add(what)
+
+    def _read(self, f: BinaryIO, found: Name, where: str, offset: int, size: int) -> None:
+        if size > MAX_VALUE:
+            self.problems.append(Problem(f"{size} bytes for a patient or a label", where, "map the right member"))
+        else:
+            self.values.append((found.key, found.member, where, os.pread(f.fileno(), size, offset)))
+
+    def _says_nothing(self, f: BinaryIO, ext: str, offset: int, size: int, rule: Rule) -> bool:
+        """Texts that say that there is none, in other people's tars: no member at all, as a report that is missing."""
+        if rule.adopted is None or KINDS[ext] != "text" or size > 64:
+            return False
+        text = os.pread(f.fileno(), size, offset).decode("utf-8-sig", "replace")
+        if not is_unknown(text):
+            return False
+        self.passed["texts that are empty or say 'not known'"] += 1
+        return True
+
+    def finish(self, rule: Rule) -> None:
+        """Numbers the samples, and says what only the whole shard can tell."""
+        for member, (first, count) in self._nothing.items():
+            what, fix = rule.why_not(member)
+            named = f"{count} members '{member}', such as {first!r}" if count > 1 else repr(first)
+            self.problems.append(Problem(what, f"{self.shard.name}: {named}", fix))
+        with_field = dict.fromkeys(r[1] for r in self.rows)
+        if lacking := [k for k in self.samples if k not in with_field]:
+            self.passed["samples without any field"] += len(lacking)
+        number = {k: i for i, k in enumerate(with_field)}
+        self.rows = [(number[r[1]], *r[1:]) for r in self.rows]
+        if not self.rows and not self.problems:
+            self.problems.append(Problem("no member", self.shard.name, "remove the empty shard and index again"))
+
+
+def scan(shard: Path, rule: Rule | None = None) -> Scan:
+    """Walks a tar once; what is wrong with it is in `problems`.
+
+    Args:
+        rule: what its members are, in tars that somebody else made.
+    """
+    shard, rule = Path(shard), rule or Rule()
+    found = Scan(shard)
+    with open(shard, "rb") as f:
+        for name, offset, size in walk(shard, found.problems, found.passed):
+            found.take(f, name, offset, size, rule)
+    found.finish(rule)
+    return found
+
+
+def build(shard: Path, rule: Rule | None = None) -> np.ndarray:
     """Walks a tar once and returns its index: one row a member, in tar order, `format.index_dtype`.
 
     Raises:
         DataError: every problem of the shard at once: truncated or not a plain tar, members that are not regular files or not
             KEY.FIELD.EXT of the allow-list, a member twice, a key whose members are not adjacent.
     """
-    shard = Path(shard)
-    problems: list[Problem] = []
-    rows: list[Row] = []
-    keys: set[str] = set()
-    fields: set[str] = set()
-    with open(shard, "rb") as f:
-        for name, offset, size in _members(shard, problems):
-            parts = split_member(name)
-            if parts is None:
-                problems.append(Problem(_why_refused(name), f"{shard.name}: {name!r}", _NAMES))
-                continue
-            key, field, ext = parts
-            if not rows or key != rows[-1][1]:
-                fields = set()
-                if key in keys:
-                    problems.append(
-                        Problem(f"key '{key}' comes back after other samples", f"{shard.name}: {name}", _ADJACENT)
-                    )
-                keys.add(key)
-            if field in fields:
-                problems.append(
-                    Problem(f"sample '{key}' has field '{field}' twice", f"{shard.name}: {name}", "keep one of them")
-                )
-            fields.add(field)
-            rows.append((len(keys) - 1, key, field, ext, offset, size, _crc32(f.fileno(), offset, size)))
-    if not rows and not problems:
-        problems.append(Problem("no member", shard.name, "remove the empty shard and index again"))
-    if problems:
-        raise DataError(problems)
-    return from_rows(rows)
+    found = scan(shard, rule)
+    if found.problems:
+        raise DataError(found.problems)
+    return from_rows(found.rows)
 
 
 def from_rows(rows: list[Row]) -> np.ndarray:
@@ -89,43 +170,6 @@ def save(shard: Path, index: np.ndarray) -> Path:
 def seal_of(index: np.ndarray) -> str:
     """The SHA-256 of the index's file, which `ShardInfo.index_sha256` keeps."""
     return hashlib.sha256(to_bytes(index)).hexdigest()
-
-
-def _why_refused(name: str) -> str:
-    if name.startswith("/") or ".." in name.split("/"):
-        return "the name leaves the folder"
-    if name.rsplit(".", 1)[-1].lower() in ("pickle", "pkl", "pyd", "pth", "pt", "npz", "joblib"):
-        return "the kind can carry code and is never read"
-    return "the name is not KEY.FIELD.EXT of the allowed kinds"
-
-
-def _members(shard: Path, problems: list[Problem]) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of every regular member; what is wrong with the archive itself goes to `problems`."""
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            while (member := tar.next()) is not None:
-                if not member.isreg() or member.issparse():
-                    problems.append(
-                        Problem(
-                            "not a plain file (a link, folder, device or sparse file)",
-                            f"{shard.name}: {member.name!r}",
-                            "store plain files only",
-                        )
-                    )
-                else:
-                    yield member.name, member.offset_data, member.size
-                tar.members = []  # type: ignore[attr-defined]  # else every header of the shard stays in memory
-            end = tar.offset
-    except (tarfile.TarError, OSError, EOFError) as e:
-        problems.append(Problem(f"truncated, or not an uncompressed tar ({e})", str(shard), _REPACK))
-        return
-    # tarfile takes a damaged header for the end of the archive; a real end is a block of zeros.
-    with open(shard, "rb") as f:
-        f.seek(end)
-        if f.read(_BLOCK) != bytes(_BLOCK):
-            problems.append(
-                Problem(f"truncated or damaged: no member and no end mark at byte {end}", str(shard), _REPACK)
-            )
 
 
 def _crc32(fd: int, offset: int, size: int) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shards import index
+from shards.archive import is_twin
 from shards.cells import number
 from shards.errors import DataError, Problem, lines_of
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
@@ -21,6 +22,7 @@ from shards.indexes import FIX_SEAL, faults, open_index
 from shards.lint_counts import counts, forms, statistics
 from shards.lint_members import MemberCheck
 from shards.meaning import not_stored
+from shards.members import Rule, rule_of
 from shards.seal import SampleRow, read_table, vocab_problems
 from shards.split import leaks
 
@@ -62,7 +64,9 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
         info = load_info(folder)
     except DataError as e:
         report.problems += e.problems
-        report.problems += [p for tar in sorted(folder.glob("*.tar")) for p in _build_problems(tar)]
+        report.problems += [
+            p for tar in sorted(folder.glob("*.tar")) if not is_twin(tar.name) for p in _build_problems(tar)
+        ]
         return report
     report.problems += _side_files(folder, info)
     report.problems += _vocabularies(folder, info, reference or {})
@@ -73,8 +77,12 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
     report.problems += counts(info, rows, not problems) if rows else ()
     report.warnings += _unsealed(info)
     check = MemberCheck(info, {r.sample: r for r in rows})
+    try:
+        rule = rule_of(info.adopted)
+    except DataError as e:
+        rule, report.problems = Rule(), report.problems + e.problems
     for shard in info.shards:
-        report.problems += _shard(folder, shard, check)
+        report.problems += _shard(folder, shard, check, rule)
     report.problems += _strangers(folder, info) + check.finish(rows)
     report.problems += forms(info, check.tally)
     if rows and not problems and not check.unread:
@@ -265,7 +273,7 @@ def _respelled(rows: Sequence[SampleRow]) -> list[Problem]:
     return [Problem(line, "splits.csv", f"if they are one each, write them alike; {FIX_SPLIT}") for line in lines]
 
 
-def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:
+def _shard(folder: Path, shard: ShardInfo, check: MemberCheck, rule: Rule) -> list[Problem]:
     """Problems of one shard. Members are looked up in the saved index, so that one bad member does not hide the others."""
     path, problems = folder / shard.name, list[Problem]()
     if not path.is_file():
@@ -279,7 +287,7 @@ def _shard(folder: Path, shard: ShardInfo, check: MemberCheck) -> list[Problem]:
         problems.append(Problem(f"{size - shard.bytes} bytes more than were sealed", str(path), FIX_COPY))
     changed = sha256_of(path) != shard.sha256
     try:
-        built = index.build(path)
+        built = index.build(path, rule)
     except DataError as e:
         built, problems = None, problems + e.problems
     named = []
@@ -310,7 +318,7 @@ def _saved_index(path: Path, shard: ShardInfo, problems: list[Problem]) -> np.nd
 
 def _strangers(folder: Path, info: DatasetInfo) -> list[Problem]:
     known = {s.name for s in info.shards}
-    tars = [p.name for p in sorted(folder.glob("*.tar")) if p.name not in known]
+    tars = [p.name for p in sorted(folder.glob("*.tar")) if p.name not in known and not is_twin(p.name)]
     indexes = {index_path(folder / n).name for n in (*known, *tars)}
     found = [
         Problem("a shard that dataset.json does not list", str(folder / n), f"remove it, or {FIX_INDEX}") for n in tars

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import pickle
+import re
 import tarfile
 import time
 import zlib
@@ -81,14 +82,22 @@ def test_all_problems_of_a_shard_come_at_once(tmp_path):
     assert "'d.cls': the name is not KEY.FIELD.EXT" in text
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_folders_and_devices_are_refused(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (tarfile.SYMTYPE, r"a symbolic link to 'b.rna.npy'. Fix: .*--dereference"),
+        (tarfile.LNKTYPE, r"a hard link to another member. Fix: .*--hard-dereference"),
+        (tarfile.CHRTYPE, "a device"),
+        (tarfile.FIFOTYPE, "a device"),
+    ],
+)
+def test_links_and_devices_are_refused(tmp_path, kind, said):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as tar:
         entry = tarfile.TarInfo("a.rna.npy")
         entry.type, entry.linkname = kind, "b.rna.npy"
         tar.addfile(entry)
-    assert "not a plain file" in problems_of(path)
+    assert re.search(r"x.tar: 'a.rna.npy': not a plain file: " + said, problems_of(path))
 
 
 def test_every_truncation_is_found(tmp_path):
@@ -110,7 +119,11 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
 
 def test_compressed_empty_and_foreign_files(tmp_path):
     (tmp_path / "gz.tar").write_bytes(b"\x1f\x8b\x08" + bytes(600))
-    assert "not an uncompressed tar" in problems_of(tmp_path / "gz.tar")
+    text = problems_of(tmp_path / "gz.tar")
+    assert "is packed by gzip, not an uncompressed tar" in text
+    assert "mv gz.tar gz.tar.gz && gunzip gz.tar.gz" in text
+    (tmp_path / "text.tar").write_text("no tar at all\n" * 100)
+    assert "not an uncompressed tar" in problems_of(tmp_path / "text.tar")
     assert "no member" in problems_of(write_tar(tmp_path / "none.tar", []))
 
 
