@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +11,12 @@ import numpy as np
 
 from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, load_info, save_info, write_atomic
-from shards.identity import one_spelling, person
+from shards.identity import barcode, one_spelling, person
 from shards.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
 from shards.stats import write_stats
 from shards.write import disk_errors
 
 WHERE = "--fractions"
-TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")  # the second field is the tissue source site
 
 
 def parse_fractions(text: str) -> dict[str, float]:
@@ -206,7 +204,7 @@ def resplit(
     """
     info = load_info(folder)
     rows = one_name_each(read_rows(folder, info.labels))
-    barcodes = group == "tss" and "tss" not in info.labels and all(TCGA.match(r.patient) for r in rows)
+    barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
     for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
         if name is not None and name not in info.labels:
             raise bad(
@@ -219,7 +217,8 @@ def resplit(
             "numbers over 0 and up to 1, such as 0.01,0.1",
         )
     strata = patient_labels(rows, stratify) if stratify else None
-    sites = {r.patient: r.patient[5:7] for r in rows} if barcodes else None
+    # The second field of a barcode is the tissue source site.
+    sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
     groups = sites or (_sites(rows, group) if group else None)
     of = assign([r.patient for r in rows], fractions, seed, strata, groups)
     rows = [r.moved(of[r.patient]) for r in rows]

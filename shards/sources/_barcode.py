@@ -1,16 +1,20 @@
 """What a TCGA barcode says of a tissue sample and of a slide.
 
 Sample types: https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/ ; slides are DX (diagnostic, formalin-fixed) or frozen sections:
-TS, MS, BS (top, middle, bottom of the portion that was sequenced).
+TS, MS, BS (top, middle, bottom of the portion that was sequenced). A barcode is read with dashes, dots (R) or underscores, in any case;
+`identity.barcode` is its case.
 """
 
 from __future__ import annotations
 
 import re
 
-CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
-SAMPLE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}-(\d{2})")
-SECTION = re.compile(SAMPLE.pattern + r"[A-Z]?-\d{2}-(DX|TS|MS|BS)([0-9A-Z]*)")
+from shards.identity import barcode
+
+# Between underscores a sample type needs its vial (01A): TCGA_02_0001_12 is tile 12 of a case.
+_SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:[A-Z](?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"
+SAMPLE = re.compile(_SAMPLE, re.IGNORECASE)
+SECTION = re.compile(_SAMPLE + r"(?P=sep)\d{2}(?P=sep)(?P<kind>DX|TS|MS|BS)(?P<number>[0-9A-Z]*)", re.IGNORECASE)
 TUMOURS = range(1, 10)  # 01-09; 10-19 are normal tissue, 20 and over controls
 NORMAL = range(10, 20)
 
@@ -18,12 +22,12 @@ NORMAL = range(10, 20)
 def sample_type(name: str) -> int | None:
     """01 of TCGA-05-4244-01Z-00-DX1; None where the name stops at the case."""
     found = SAMPLE.match(name)
-    return int(found[1]) if found else None
+    return int(found["type"]) if found else None
 
 
 def no_tumour(name: str) -> str | None:
     """Why a sample does not stand for its patient's tumour: no barcode, or of another tissue."""
-    if not CASE.match(name):
+    if barcode(name) is None:
         return "not a TCGA barcode"
     kind = sample_type(name)
     if kind is None or kind in TUMOURS:
@@ -36,7 +40,7 @@ def section(name: str) -> tuple[str, int] | None:
     found = SECTION.match(name)
     if not found:
         return None
-    return found[2], int(found[3]) if found[3].isdecimal() else 99
+    return found["kind"].upper(), int(found["number"]) if found["number"].isdecimal() else 99
 
 
 def no_diagnostic_slide(name: str) -> str | None:

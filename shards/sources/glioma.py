@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import numpy as np
 
 from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
+from shards.identity import barcode
+from shards.joins import Side, partners
 from shards.keyed import column_problems, repeated
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
@@ -25,7 +27,7 @@ from shards.reference import Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bags, find_bags
 from shards.sources._bags import options as bag_options
-from shards.sources._barcode import CASE, no_diagnostic_slide, no_tumour
+from shards.sources._barcode import no_diagnostic_slide, no_tumour
 from shards.table_file import open_table
 from shards.unknown import Words, words_of
 
@@ -50,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 class Omics:
     """{field: {feature: column}} in the order of the tables, and {case: {field: {feature: value}}}.
 
-    unread: columns of omics in the label table, which gives labels alone.
+    unread: columns of omics in the label table, which gives labels alone. cases: where each table has each case.
     """
 
     features: dict[str, list[str]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Omics:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    cases: dict[Path, dict[str, str]] = field(default_factory=dict)
 
 
 @register("glioma", options)
@@ -78,9 +81,11 @@ def find(args: argparse.Namespace) -> Found:
     pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
     found = find_bags(args.features, args.member, unfit) if args.features else Bags()
     bags = [
-        (b.name, b.name[:12], {"patches": b.features} | ({"coords": b.coords} if b.coords else {})) for b in found.bags
+        (b.name, barcode(b.name) or "", {"patches": b.features} | ({"coords": b.coords} if b.coords else {}))
+        for b in found.bags
     ]
     unmatched += found.unmatched
+    notes += _joins(args, {"--tiles": pictures, "--features": bags}, vectors, omics)
     entries = []
     for name, case, fields in pictures + bags:
         if case not in vectors:
@@ -90,8 +95,6 @@ def find(args: argparse.Namespace) -> Found:
         entries.append(
             Entry(name, re.sub(r"[^A-Za-z0-9_-]", "_", name), case, labels=given, fields=fields | vectors[case])
         )
-    if not entries:
-        raise bad("nothing joined", "glioma", "check that images, features and tables name cases as TCGA-XX-XXXX")
     if omics.unread:
         what = f"{len(omics.unread)} columns of omics in {args.labels} are not read ({', '.join(omics.unread[:3])})"
         notes.append(f"{what}: give it with --omics too for them")
@@ -107,6 +110,33 @@ def find(args: argparse.Namespace) -> Found:
     return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)
 
 
+def _joins(
+    args: argparse.Namespace, pictures: Mapping[str, list], vectors: Mapping[str, Mapping[str, Reference]], omics: Omics
+) -> list[str]:
+    """What tiles, bags and omics came to together.
+
+    Raises:
+        DataError: tiles, bags, labels or a modality that were asked for and are of no case of the others.
+    """
+    fix = "images, features and tables must name cases as TCGA-XX-XXXX"
+    found = {
+        f: [case for _, case, _ in given] for f, given in pictures.items() if getattr(args, f.strip("-")) is not None
+    }
+    there, notes = Side.of("--omics", vectors), list[str]()
+    for flag, of in found.items():
+        notes += partners(flag, there, Side.of(flag, of), fix)[1]
+    here = Side.of(" and ".join(found), [c for of in found.values() for c in of])
+    for path, of_table in omics.cases.items():
+        flag = "--omics" if path in args.omics else "--labels"
+        notes += partners(f"{flag} {path.name}", here, Side.of(path.name, of_table), fix)[1]
+    cases = set(here.ids) & set(vectors)
+    for modality in omics.features:
+        if not any(modality in vectors[c] for c in cases):
+            what = f"none of {len(cases)} cases has all {len(omics.features[modality])} features of '{modality}'"
+            raise bad(what, "--omics", f"leave the columns of '{modality}' out, or bring cases that have all of them")
+    return notes
+
+
 def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
     """Adds a table: its omics columns (if `features`) and its clinical ones."""
     table = open_table(path)
@@ -119,18 +149,23 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
         known = omics.features.setdefault(modality, [])
         if feature not in known:
             known.append(feature)
-    first, twice = dict[str, str](), list[tuple[str, str, str]]()
+    first, twice = omics.cases.setdefault(path, {}), list[tuple[str, str, str]]()
     for line, cells in table:
         name, where = text_of(cells[0]).strip(), table.place(line)
-        if not CASE.match(name):
+        case = barcode(name)
+        if case is None:
             omics.problems.append(Problem(f"'{name}' is no TCGA case", f"{path}, {where}", "mend it"))
             continue
-        case, of = name[:12], dict(zip(header, (text_of(c).strip() for c in cells), strict=True))
+        of = dict(zip(header, (text_of(c).strip() for c in cells), strict=True))
         if first.setdefault(case, where) != where:
             twice.append((case, first[case], where))
         for column, (modality, feature) in columns.items():
             _put(omics, case, modality, feature, of[column], f"{path}, {where}, {column}")
-        omics.labels.setdefault(case, {}).update({c: of[c] for c in CLINICAL if c in of and not unknown(of[c])})
+        said = omics.labels.setdefault(case, {})
+        for label in (c for c in CLINICAL if c in of and not unknown(of[c])):
+            if said.setdefault(label, of[label]) != of[label]:
+                what = f"{label} of {case} is '{of[label]}' here, '{said[label]}' in a table before"
+                omics.problems.append(Problem(what, f"{path}, {where}", "keep one of the two"))
     omics.problems += table.problems + ([repeated(path, twice, "case")] if twice else [])
 
 
@@ -186,7 +221,7 @@ def _tiles(
         if why := unfit(path.name):
             unmatched.append((path.name, why))
         else:
-            of_case.setdefault(path.name[:12], []).append(path)
+            of_case.setdefault(barcode(path.name) or "", []).append(path)
     kept = []
     for case, paths in of_case.items():
         chosen = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,9 @@ import numpy as np
 
 from shards.cells import number
 from shards.errors import DataError, Problem, bad
+from shards.identity import barcode
 from shards.image_tally import ImageTally
+from shards.joins import Side, partners
 from shards.keyed import keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
@@ -29,7 +32,6 @@ from shards.sources import Found, register
 from shards.sources._expression import expression_of
 from shards.sources._masks import mask_of
 
-CASE = re.compile(r"TCGA[-_]([A-Z0-9]{2})[-_]([A-Z0-9]{4})")
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
@@ -83,7 +85,8 @@ def find(args: argparse.Namespace) -> Found:
     slices = _listed(table) if table.is_file() else _kaggle(args.images)
     unmatched: list[tuple[str, str]] = []
     expression, notes, strip = _genes(args, unmatched)
-    labels, kinds = _labels(args)
+    labels, kinds = _labels(args, unmatched)
+    notes += _joins(args, slices, expression, labels)
     work = args.work or Path(f"{args.out}-work")
     by_case: dict[str, list[Entry]] = defaultdict(list)
     problems: list[Problem] = []
@@ -106,8 +109,7 @@ def find(args: argparse.Namespace) -> Found:
         raise DataError(problems)
     entries = _rounds(by_case)
     if not entries:
-        fix = "check that folder and expression table name patients as TCGA_XX_XXXX or TCGA-XX-XXXX"
-        raise bad(f"nothing joined: {len(slices)} slices, {len(expression)} patients with expression", "lgg_mri", fix)
+        raise bad(f"none of {len(slices)} slices is left", "lgg_mri", "see --slices and --unpaired")
     if args.unpaired == "drop":
         unmatched += [(c, "no expression of this patient") for c in sorted(without)]
     unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
@@ -146,23 +148,22 @@ def _least(slices: list[Slice], asked: int | None, problems: list[Problem]) -> t
     return asked or 1, notes + [f"warning: {w.what}" for w in settled.warnings]
 
 
-def _case(text: str) -> str | None:
-    found = CASE.match(text)
-    return f"TCGA-{found[1]}-{found[2]}" if found else None
-
-
 def _kaggle(folder: Path) -> list[Slice]:
     """All slices under `folder` that have a mask; every slice without one, and every mask without a slice, is told."""
     if not folder.is_dir():
         raise bad("no such folder", folder, "give --images the kaggle_3m folder, or one with slices.csv")
-    files = {p.stem: p for suffix in ("tif", "tiff", "png") for p in sorted(folder.glob(f"*/*.{suffix}"))}
-    slices, problems = [], []
+    files: dict[str, Path] = {}
+    slices, problems = list[Slice](), list[Problem]()
+    for path in sorted(p for suffix in ("tif", "tiff", "png") for p in folder.glob(f"*/*.{suffix}")):
+        if (other := files.setdefault(path.stem, path)) is not path:
+            what = f"'{path.stem}' is here and in {other.relative_to(folder)}"
+            problems.append(Problem(what, str(path), "keep one file of each slice"))
     for stem, path in files.items():
         if stem.endswith("_mask"):
             if stem.removesuffix("_mask") not in files:
                 problems.append(Problem("a mask without its slice", str(path), "bring the slice, or remove the mask"))
             continue
-        named, case, mask = SLICE.fullmatch(stem), _case(stem), files.get(f"{stem}_mask")
+        named, case, mask = SLICE.fullmatch(stem), barcode(stem), files.get(f"{stem}_mask")
         if not named or not case:
             problems.append(Problem("not named TCGA_XX_XXXX_DATE_N", str(path), "rename it, or move it elsewhere"))
         elif mask is None:
@@ -180,7 +181,7 @@ def _listed(table: Path) -> list[Slice]:
     """The slices of a table `case_id,slice,image,mask`; paths are relative to it."""
     slices, problems = [], []
     for row in read_rows(table, ("case_id", "slice", "image", "mask")):
-        image, mask, case = table.parent / row["image"], table.parent / row["mask"], _case(row["case_id"])
+        image, mask, case = table.parent / row["image"], table.parent / row["mask"], barcode(row["case_id"])
         for path in (image, mask):
             if not path.is_file():
                 problems.append(Problem(f"no file {path}", row.where, "bring it, or drop the line"))
@@ -202,7 +203,21 @@ def _genes(args: argparse.Namespace, unmatched: list) -> tuple[dict[str, Referen
     return expression_of(path, unmatched)
 
 
-def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+def _joins(
+    args: argparse.Namespace,
+    slices: Sequence[Slice],
+    expression: Mapping[str, Reference],
+    labels: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """What the slices, the expression and the labels came to together; an option that joins nobody is refused."""
+    here, fix = Side.of("--images", [s.case for s in slices]), "all must name patients as TCGA_XX_XXXX or TCGA-XX-XXXX"
+    notes = partners("--expression", here, Side.of("the expression table", expression), fix)[1]
+    return notes + (partners("--labels", here, Side.of("the label table", labels), fix)[1] if labels else [])
+
+
+def _labels(
+    args: argparse.Namespace, unmatched: list[tuple[str, str]]
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Cells of each patient's labels, and their kinds: codes are classes; copy numbers stay out."""
     usual = [args.images / n for n in ("data.csv", "clinical.csv")]
     path = args.labels or next((p for p in usual if p.is_file()), None)
@@ -211,7 +226,11 @@ def _labels(args: argparse.Namespace) -> tuple[dict[str, dict[str, str]], dict[s
     rows = read_rows(path)
     kept = [c for c in rows.columns if c != rows.first and c.lower() not in SKIPPED and not c.endswith("_cnv")]
     kinds = {c: "number" if c in MEASURED else "class" for c in kept}
-    of_case = keyed(rows, lambda row: _case(row[rows.first]), "patient")
+    of_case = keyed(rows, lambda row: barcode(row[rows.first]), "patient")
+    unmatched += [(row[rows.first], "not a TCGA barcode") for row in rows if barcode(row[rows.first]) is None]
+    if not of_case:
+        what = f"no TCGA barcode in its first column, '{rows.first}' (it has '{rows.rows[0][rows.first]}')"
+        raise bad(what, f"--labels {path}", "give a table whose first column names patients as TCGA-XX-XXXX")
     return {case: {c: _code(row[c]) for c in kept} for case, row in of_case.items()}, kinds
 
 

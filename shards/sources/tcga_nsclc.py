@@ -12,6 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from shards.errors import bad
+from shards.identity import barcode
+from shards.joins import Side, partners
 from shards.keyed import Row, keyed, read_rows
 from shards.labels import label_rule, settle
 from shards.manifest import Entry, Manifest, entry_problems
@@ -19,7 +21,7 @@ from shards.reference import COLUMN, Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags
 from shards.sources._bags import options as bag_options
-from shards.sources._barcode import CASE, no_diagnostic_slide, no_tumour, sample_type, section
+from shards.sources._barcode import no_diagnostic_slide, no_tumour, sample_type, section
 from shards.sources._expression import expression_of
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
@@ -53,7 +55,7 @@ def find(args: argparse.Namespace) -> Found:
     labels, columns = _labels(args.labels, args.label_columns, unmatched)
     by_case: dict[str, list[Bag]] = defaultdict(list)
     for slide in sorted(slides, key=_rank):
-        by_case[slide.name[:12]].append(slide)
+        by_case[barcode(slide.name) or ""].append(slide)
     if args.slides == "dx1":
         unmatched += [
             (s.name, f"another slide of the patient was taken ({v[0].name}; --slides all takes every one)")
@@ -61,6 +63,9 @@ def find(args: argparse.Namespace) -> Found:
             for s in v[1:]
         ]
         by_case = defaultdict(list, {c: v[:1] for c, v in by_case.items()})
+    here, fix = Side.of("--features", by_case), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
+    for flag, path, cases in (("--expression", args.expression, expression), ("--labels", args.labels, labels)):
+        notes += partners(f"{flag} {path.name}", here, Side.of(path.name, cases), fix)[1]
     entries = []
     for case in sorted({*by_case, *expression, *labels}):
         lacking = [
@@ -75,7 +80,6 @@ def find(args: argparse.Namespace) -> Found:
                 _entry(s, case, labels[case], expression[case], many=len(by_case[case]) > 1) for s in by_case[case]
             ]
     if not entries:
-        fix = "check that all three name cases by TCGA barcode (TCGA-XX-XXXX)"
         raise bad(
             f"nothing joined: {len(slides)} slides, {len(expression)} cases with expression, {len(labels)} with labels",
             "tcga_nsclc",
@@ -138,11 +142,13 @@ def _labels(
         raise bad(f"no column {', '.join(unknown)}", path, f"columns: {', '.join(rows.columns)}")
 
     def case_of(row: Row) -> str | None:
-        case = row[rows.first][:12]
-        if not CASE.fullmatch(case):
+        case = barcode(row[rows.first])
+        if case is None:
             unmatched.append((row[rows.first], "not a TCGA barcode"))
-            return None
         return case
 
     of_case = keyed(rows, case_of, "case")
+    if not of_case:
+        what = f"no TCGA barcode in its first column, '{rows.first}' (it has '{rows.rows[0][rows.first]}')"
+        raise bad(what, f"--labels {path}", "give a table whose first column names cases as TCGA-XX-XXXX")
     return {case: {c: row[c] for c in keep} | {SITE: case[5:7]} for case, row in of_case.items()}, keep

@@ -92,7 +92,7 @@ def test_nothing_to_join_and_nothing_given(layout, capsys):
     assert "neither --tiles nor --features" in capsys.readouterr().err
     table(layout["omics"], [HEADER, ["TCGA-77-7777", "GBM", 1, 2, 0, 0, 0]])
     assert run(layout) == 2
-    assert "nothing joined" in capsys.readouterr().err
+    assert "joined nobody" in capsys.readouterr().err
 
 
 def test_omics_in_the_label_table_are_not_lost_in_silence(layout, capsys):

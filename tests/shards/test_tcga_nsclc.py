@@ -148,7 +148,7 @@ def test_log2p1_of_values_that_are_no_counts(
         (
             "labels",
             "case_id,label\nTCGA-00-0000,LUAD\n",
-            r"nothing joined: 14 slides, 11 cases with expression, 1 with labels. Fix: check",
+            r"joined nobody: none of 13 of --features is among the 1 of broken.csv",
         ),
         (
             "labels",
