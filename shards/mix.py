@@ -193,11 +193,11 @@ def _shares(weights: Sequence[float] | None, sizes: Sequence[int]) -> np.ndarray
     given = np.asarray(sizes if weights is None else weights, float)
     problems = []
     if len(given) != len(sizes):
-        problems.append(Problem(f"{len(given)} weights for {len(sizes)} data sets", "data.weights", "give one each"))
+        problems.append(Problem(f"{len(given)} weights for {len(sizes)} data sets", "data.path", "give one each"))
     if not np.isfinite(given).all() or (given <= 0).any():
         problems.append(
             Problem(
-                f"weights {given.tolist()}", "data.weights", "give positive numbers; leave out a data set instead of 0"
+                f"weights {given.tolist()}", "data.path", "give positive numbers; leave out a data set instead of 0"
             )
         )
     if problems:
@@ -224,7 +224,7 @@ def make_plan(
     """
     if isinstance(data, Dataset):
         if weights is not None:
-            raise bad("weights for a single data set", "data.weights", "leave them out, or name several data sets")
+            raise bad("weights for a single data set", "data.path", "leave them out, or name several data sets")
         return Plan(
             strategy,
             data.subset(split),
