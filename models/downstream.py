@@ -35,7 +35,7 @@ from models.contract import (
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
-from models.encoders.vit import RELATIVE
+from models.encoders.vit import RELATIVE, ViT
 from models.heads import BagHead, LinearHead, MLPHead
 from models.layer_decay import layer_scales
 from models.layers.batch_norm import holds_batch_norm
@@ -298,12 +298,19 @@ def side_of(encoder: Method) -> int:
     """Pixels of a side that the encoder's tower takes.
 
     Raises:
-        MethodError: the encoder has no tower, or one that is not square.
+        MethodError: the encoder has no tower, or one that is no vision transformer, or not square.
     """
     tower: Any = encoder.tower()
     if tower is None:
         raise MethodError(
             [f"{encoder.name} has no image tower, so it cannot say where: segmentation needs one that has"]
+        )
+    if not isinstance(tower, ViT):
+        raise MethodError(
+            [
+                f"{encoder.name}: its image tower is a {type(tower).__name__}; segmentation draws from the tokens of a vision transformer "
+                "(models/encoders/vit.py)"
+            ]
         )
     H, W = tower.img_size
     if H != W:

@@ -153,7 +153,3 @@ class Method(nn.Module):
     def teachers(self) -> dict[str, tuple[str, float]]:
         """{prefix of an EMA copy: (prefix it follows, momentum)}; the trainer updates the copies after a real step."""
         return {}
-
-    def queues(self) -> dict[str, Tensor]:
-        """Buffers of negatives, saved and restored with the checkpoint."""
-        return {}

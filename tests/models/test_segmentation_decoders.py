@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from synthetic import build
 from torch import nn
 
 from models.contract import MethodError
@@ -14,6 +15,7 @@ from models.decoders.maps import LayerNorm2d, token_map
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import MOMENTUM, TwoWayBlock, TwoWayDecoder, pooled_runs
 from models.decoders.upernet import FCNHead, LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.downstream import side_of
 from models.encoders.vit import ViT, sincos_2d
 from models.losses_downstream import bce_dice
 
@@ -423,3 +425,13 @@ def test_a_decoder_can_learn_a_mask(kind):
     assert losses[-1] < 0.4 * losses[0]
     hit = (out > 0) == (mask > 0)
     assert hit.float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("tower", "message"), [(None, "has no image tower"), (torch.nn.Conv2d(3, 4, 3), "is a Conv2d")]
+)
+def test_an_encoder_that_is_no_transformer_is_refused(tower, message, monkeypatch):
+    method = build("mgi")
+    monkeypatch.setattr(method, "tower", lambda: tower)
+    with pytest.raises(MethodError, match=message):
+        side_of(method)
