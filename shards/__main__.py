@@ -220,12 +220,16 @@ def _pack(args: argparse.Namespace) -> int:
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     given = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
     vocab = {**found.pack.get("vocab", {}), **given}
+    if "stratify" in found.pack and not args.stratify and not any(e.split for e in found.manifest.entries):
+        print(
+            f"splits: each gets its share of every class of '{found.pack['stratify']}' (--stratify names another label)"
+        )
     options = PackOptions(
         name=args.name,
         version=args.data_version,
         source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
         licence=args.licence,
-        dtypes={**found.pack.get("dtypes", {}), **pairs(args.dtype, "--dtype")},
+        dtypes=pairs(args.dtype, "--dtype"),
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
         meanings=_meanings(found, args.meaning),

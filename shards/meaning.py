@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from shards.canonical import canonical, same
 from shards.errors import DataError, Problem
 from shards.format import FIELD, DatasetInfo, load_info, save_info
 from shards.images import reading_of
@@ -46,38 +47,7 @@ WANTED = {
     "rna": ("transform",),
     "snp": ("allele", "build"),
 }
-_BUILDS = {
-    "hg18": "NCBI36", "ncbi36": "NCBI36", "b36": "NCBI36",
-    "hg19": "GRCh37", "grch37": "GRCh37", "b37": "GRCh37", "hs37d5": "GRCh37",
-    "hg38": "GRCh38", "grch38": "GRCh38", "b38": "GRCh38",
-    "t2t": "T2T-CHM13", "chm13": "T2T-CHM13", "t2tchm13": "T2T-CHM13", "hs1": "T2T-CHM13",
-}  # fmt: skip
-_TRANSFORMS = {
-    "log2(x+1)": "log2p1", "log2(1+x)": "log2p1", "log2+1": "log2p1", "log2plus1": "log2p1",
-    "ln(x+1)": "log1p", "ln(1+x)": "log1p", "log(x+1)": "log1p", "z-score": "z", "zscore": "z", "identity": "none", "raw": "none",
-}  # fmt: skip
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(?:x|px|pixels?|bits?|um|mpp)?", re.IGNORECASE)
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
-
-
-def canonical(key: str, value: str) -> str:
-    """One spelling of a value: 20X, 20.0 and `20 x` are 20x; hg38 is GRCh38; log2(x + 1) is log2p1."""
-    text = " ".join(str(value).split())
-    plain = text.lower().replace(" ", "")
-    if key == "build":
-        return _BUILDS.get(re.sub(r"[^a-z0-9]", "", re.sub(r"\.p\d+$", "", plain)), text)
-    if key == "transform":
-        return _TRANSFORMS.get(plain, plain)
-    if key in ("magnification", "patch_size", "mpp", "bits") and (found := _NUMBER.fullmatch(text)):
-        return f"{float(found[1]):g}" + "x" * (key == "magnification")
-    return text
-
-
-def _same(key: str, one: str, other: str) -> bool:
-    one, other = canonical(key, one), canonical(key, other)
-    if key == "encoder":  # CONCH v1.5, conch_v15 and conch-v1.5
-        one, other = (re.sub(r"[^a-z0-9]", "", v.lower()) for v in (one, other))
-    return one.lower() == other.lower()
 
 
 # ------------------------------------------------------------------------------------------------------------------- stating
@@ -100,7 +70,7 @@ def parse_meanings(given: Sequence[str] | None, flag: str = FLAG, forget: bool =
             )
         elif key not in KEYS and (near := difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75)):
             problems.append(Problem(f"no key '{key}' in '{text}'", flag, f"did you mean '{near[0]}'?"))
-        elif key in (known := found.setdefault(name, {})) and not _same(key, known[key], value):
+        elif key in (known := found.setdefault(name, {})) and not same(key, known[key], value):
             problems.append(Problem(f"{place} is both '{known[key]}' and '{value}'", flag, "give one of them"))
         else:
             known[key] = canonical(key, value)
@@ -139,7 +109,7 @@ def restate(folder: Path, changes: Meanings, overwrite: bool = False) -> Dataset
             continue
         old = info.fields[name].meaning
         for key, value in words.items():
-            if not overwrite and key in old and not (value and _same(key, old[key], value)):
+            if not overwrite and key in old and not (value and same(key, old[key], value)):
                 what = f"{name}.{key} is '{old[key]}', not '{value}'" if value else f"{name}.{key} is '{old[key]}'"
                 problems.append(Problem(what, str(folder), "give --overwrite if what is stored is wrong"))
         kept = {k: canonical(k, v) for k, v in {**old, **words}.items() if v}
@@ -171,7 +141,7 @@ def _differences(mine: Meanings, theirs: Meanings) -> Iterator[tuple[str, str, s
     """(field, key, my value, their value) where both know a key and do not agree."""
     for name in sorted(set(mine) & set(theirs)):
         for key in sorted(set(mine[name]) & set(theirs[name]) - set(OF_FILES)):
-            if not _same(key, mine[name][key], theirs[name][key]):
+            if not same(key, mine[name][key], theirs[name][key]):
                 yield name, key, mine[name][key], theirs[name][key]
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from shards.bags import is_bag, told_by, told_by_name
 from shards.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.errors import DataError
 from shards.format import KINDS
@@ -185,6 +186,20 @@ class Reader:
             return whole[slice(*ref.rows)] if ref.rows else whole
         return native(_guarded(lambda: np.asarray(read_array(_file_bytes(ref.path, None)), order="C")))
 
+    def told(self, name: str, ref: Reference) -> list[dict[str, str]]:
+        """What a file of bags says of the numbers of field `name`, by the names of its folders and by its attributes."""
+        suffix = ref.path.suffix.lower()
+        if not is_bag(name) or suffix not in (".h5", ".hdf5", ".pt"):
+            return []
+        told: dict[str, Any] = {}
+        if suffix != ".pt":
+            data = self._h5_dataset(ref)
+            told = _guarded(lambda: {**data.file.attrs, **data.attrs, **_attributes(data.parent.get("coords"))})
+        meaning, unit = told_by(told)
+        if name.startswith("coords"):
+            return [{"unit": unit}] if unit else []
+        return [told_by_name(ref.path.parent), meaning]
+
     def raw(self, ref: Reference) -> bytes:
         """The bytes of a plain file."""
         return _file_bytes(ref.path, None)
@@ -216,6 +231,10 @@ class Reader:
         if wrong := not_plain(data.dtype):
             raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
         return data
+
+
+def _attributes(data: Any) -> dict[str, Any]:
+    return {} if data is None else dict(data.attrs)
 
 
 def _sliced(head: Header, ref: Reference) -> Header:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.bags import bag_shape
+from shards.bags import Told, bag_shape
 from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
@@ -93,6 +93,7 @@ class Survey:
         self.files: set[Path] = set()
         self.refused: set[tuple[str, str]] = set()
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
+        self.told = Told()
 
     def plan(self) -> Plan:
         names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
@@ -108,7 +109,7 @@ class Survey:
                 self.tally.add(entry.sample, name, "txt", Header())
         self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
         self.problems += [p for n, words in self.vocab.items() for p in vocab_problems(n, words)]
-        self.problems += self.tally.problems(self.vocab)
+        self.problems += self.tally.problems(self.vocab) + self.told.problems()
         fills = self._fills()
         dtypes, notes = self._dtypes()
         notes = [*self.manifest.notes, *notes]
@@ -192,6 +193,8 @@ class Survey:
                 self.problems += self.reader.table(ref.path).problems
             head = self._as_stored(name, self.reader.header(name, ref))
             self.tally.add(entry.sample, name, ref.ext, head, source=ref.text)
+            for said in self.reader.told(name, ref):
+                self.told.add(name, said, ref.text)
             if ref.is_table:
                 self._same_vocab(name, ref)
             if KINDS[ref.ext] == "array":
@@ -287,6 +290,11 @@ class Survey:
 
     def _dtypes(self) -> tuple[dict[str, str], list[str]]:
         dtypes = {n: self.options.dtypes.get(n, array_dtype(n, s)) for n, s in self.sources.items()}
+        told = self.told.meanings()
+        micrometres = [
+            n for n, s in self.sources.items() if s.startswith("float") and told.get(n, {}).get("unit") == "um"
+        ]
+        dtypes |= {n: "float32" for n in micrometres if n not in self.options.dtypes}  # these have fractions
         notes = []
         for name, profile in self.profiles.items():
             best, why = profile.dtype()
@@ -305,11 +313,15 @@ class Survey:
         return dtypes, notes
 
     def _meanings(self) -> tuple[dict[str, dict[str, str]], list[str]]:
-        """What the fields' numbers are: as stated, and what packing does to them; and what should be said of it."""
-        stated, asked = self.options.meanings, self.options.transforms
-        done = {n: {"transform": kind} for n, kind in asked.items() if kind != "none"}
+        """What the fields' numbers are: as stated, as their files say, and what packing does to them; and what should be said of it."""
+        done = {n: {"transform": kind} for n, kind in self.options.transforms.items() if kind != "none"}
         try:
-            meanings = joined(stated, done, FLAG, "state what packing does (--transform), or pack without it")
+            meanings = joined(
+                self.options.meanings, done, FLAG, "state what packing does (--transform), or pack without it"
+            )
+            meanings = joined(
+                meanings, self.told.meanings(), FLAG, "leave it out, or bring files that are what you state"
+            )
         except DataError as e:
             self.problems += e.problems
             return {}, []

@@ -12,7 +12,6 @@ A slide has one bag. Two folders that both hold it, two encoders, magnifications
 from __future__ import annotations
 
 import argparse
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from shards.bags import FIX
+from shards.bags import FIX, told_by, told_by_name
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
-from shards.meaning import Meanings, canonical, check_agreement
+from shards.meaning import Meanings, check_agreement
 from shards.reference import Reference
 from shards.torch_file import BARE, tensors_of
 
@@ -32,7 +31,6 @@ SUFFIXES = (".h5", ".hdf5", ".pt")
 MEMBERS = ("features", "feats")
 COORDS = "coords"
 CLAM = ("h5_files", "pt_files")
-JOB = re.compile(r"(\d+(?:\.\d+)?)x_(\d+)px_\d+px_overlap.*")
 SHOWN = 3
 Shapes = Mapping[str, tuple[int, ...]]  # of the members that hold plain numbers
 
@@ -48,13 +46,12 @@ class Bag:
 
 @dataclass
 class Bags:
-    """What was found. `meanings` and `dtypes` are for packing."""
+    """What was found; `meanings` is what the bags say of themselves."""
 
     bags: list[Bag] = field(default_factory=list)
     unmatched: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,7 +203,7 @@ class _Folder:
             else:
                 self.wrong[why.what, why.fix].append(self._name(path))
             return None
-        meaning, unit = _told(told)
+        meaning, unit = told_by(told)
         named = name if name != BARE else None
         chosen = self.member is None and name not in (*MEMBERS, BARE)
         return _File(path, _set_of(path), named, COORDS in shapes, shapes[name][-1], meaning, unit, chosen)
@@ -232,9 +229,7 @@ class _Folder:
         by_folder: dict[Path, list[_File]] = defaultdict(list)
         for f in files:
             by_folder[f.folder].append(f)
-        sets: list[tuple[object, Meanings]] = [
-            (self._name(d), {"patches": _told_by_name(d)}) for d in sorted(by_folder)
-        ]
+        sets: list[tuple[object, Meanings]] = [(self._name(d), {"patches": told_by_name(d)}) for d in sorted(by_folder)]
         sets += [
             (self._name(f.path), {"patches": f.meaning, "coords": {"unit": f.unit} if f.unit else {}}) for f in files
         ]
@@ -260,11 +255,9 @@ class _Folder:
         """What the bags say of themselves, and what was chosen."""
         patches: dict[str, str] = {}
         for f in files:
-            patches |= {**_told_by_name(f.folder), **f.meaning}
+            patches |= {**told_by_name(f.folder), **f.meaning}
         unit = next((f.unit for f in files if f.unit), None)
         self.out.meanings = {n: m for n, m in (("patches", patches), (COORDS, {"unit": unit} if unit else {})) if m}
-        if unit == "um":
-            self.out.dtypes[COORDS] = "float32"  # micrometres have fractions
         folders = sorted({f.folder for f in files})
         where = ", ".join(map(self._name, folders[:SHOWN])) + (
             f", ... ({len(folders)} folders)" if len(folders) > SHOWN else ""
@@ -352,40 +345,3 @@ def _feature_member(shapes: Shapes, member: str | None) -> tuple[str | None, _Wh
         return None, _Why(what="coordinates without features", left_out=True)
     what = f"which of {', '.join(chosen)} holds the features?" if chosen else f"no features in them; they have {has}"
     return None, _Why(what, "say it with --member NAME")
-
-
-def _told(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
-    """(meaning of the patches, unit of the coordinates) from the attributes of TRIDENT, CLAM or STAMP."""
-    found: dict[str, str] = {}
-    for key, attribute in (
-        ("magnification", "target_magnification"),
-        ("encoder", "extractor"),
-        ("patch_size", "patch_size"),
-        ("patch_size", "tile_size_px"),
-    ):
-        if attribute in told:
-            found[key] = canonical(key, _plain(told[attribute]))
-    if {"tile_size_um", "tile_size_px"} <= set(told):
-        try:
-            found["mpp"] = canonical("mpp", f"{float(told['tile_size_um']) / float(told['tile_size_px']):.4f}")
-        except (TypeError, ValueError, ZeroDivisionError):
-            del found["patch_size"]
-    unit = _plain(told["unit"]) if "unit" in told else "px" if "patch_size" in told else None
-    return found, unit
-
-
-def _plain(value: Any) -> str:
-    """An attribute as text, whether stored as bytes, number or array of one."""
-    value = value.item() if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 else value
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _told_by_name(folder: Path) -> dict[str, str]:
-    """What TRIDENT's folders say: 20x_256px_0px_overlap/features_conch_v15."""
-    parts = folder.resolve().parts
-    for at in range(len(parts) - 1, -1, -1):
-        if job := JOB.fullmatch(parts[at]):
-            found = {"magnification": canonical("magnification", job[1]), "patch_size": canonical("patch_size", job[2])}
-            encoder = parts[at + 1] if at + 1 < len(parts) else ""
-            return found | ({"encoder": encoder.removeprefix("features_")} if encoder.startswith("features_") else {})
-    return {}

@@ -63,6 +63,7 @@ class _Columns:
 
     def __init__(self, args: argparse.Namespace, header: Sequence[str]):
         self.header, self.problems = header, list[Problem]()
+        self.chosen: list[str] = []  # what was found by usual names, and what else would have served
         self.path = args.csv
         self.image = self._named(args.image_column, IMAGE_COLUMNS, "--image-column")
         self.text = self._named(args.text_column, TEXT_COLUMNS, "--text-column")
@@ -79,7 +80,10 @@ class _Columns:
 
     def _named(self, given: str | None, usual: Iterable[str], flag: str) -> str | None:
         if given is None:
-            return next((c for c in usual if c in self.header), None)
+            found = [c for c in usual if c in self.header]
+            more = f", not {', '.join(found[1:])} ({flag} takes another)" if found[1:] else ""
+            self.chosen += [f"{flag[2:].removesuffix('-column')} from '{found[0]}'{more}"] if found else []
+            return found[0] if found else None
         if given not in self.header:
             fix = f"columns: {', '.join(self.header)}"
             self.problems.append(Problem(f"no column '{given}' ({flag})", str(self.path), fix))
@@ -120,7 +124,8 @@ def find(args: argparse.Namespace) -> Found:
         raise bad(f"no image has a report ({what})", args.csv, "check --text-column, --text-files and --reports")
     names = [*columns.labels, *sorted({n for e in entries for n in e.labels} - set(columns.labels))]
     settled = settle(entries, names, label_rule(args), asked=columns.labels, of_numbers=_many)
-    notes = [f"{len(entries)} images of {len({e.patient for e in entries})} patients"]
+    notes = [f"columns: {'; '.join(columns.chosen)}"] if columns.chosen else []
+    notes.append(f"{len(entries)} images of {len({e.patient for e in entries})} patients")
     notes += [f"  {n} images {what}" for what, n in counts.most_common()]
     notes += [f"  left out: {n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common()]
     notes.append("next: python -m shards tokenizer DIR    (a WordPiece vocabulary of the training reports)")

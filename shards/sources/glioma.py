@@ -104,7 +104,7 @@ def find(args: argparse.Namespace) -> Found:
     notes = found.notes + notes + left_out(unmatched)
     columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
     settled = settle(entries, [*columns], label_rule(args))
-    pack = {"vocab": vocab, "meanings": found.meanings, "dtypes": found.dtypes}
+    pack = {"vocab": vocab, "meanings": found.meanings}
     pack |= {"stratify": "label"} if settled.kinds.get("label") == "class" else {}
     problems = settled.problems + entry_problems(entries)
     return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)

@@ -220,7 +220,12 @@ def _labels(
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Cells of each patient's labels, and their kinds: codes are classes; copy numbers stay out."""
     usual = [args.images / n for n in ("data.csv", "clinical.csv")]
-    path = args.labels or next((p for p in usual if p.is_file()), None)
+    there = [p for p in usual if p.is_file()]
+    if args.labels is None and len(there) > 1:
+        raise bad(
+            f"which holds the labels, {' or '.join(p.name for p in there)}?", args.images, "say it with --labels FILE"
+        )
+    path = args.labels or next(iter(there), None)
     if path is None:
         return {}, {}
     rows = read_rows(path)

@@ -91,7 +91,7 @@ def find(args: argparse.Namespace) -> Found:
     settled = settle(entries, columns, label_rule(args), asked=columns if args.label_columns else ())
     kinds = settled.kinds | {SITE: "class"}
     manifest = Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes)
-    pack = _pack_options(kinds, args.expression_transform, strip) | {"meanings": bags.meanings, "dtypes": bags.dtypes}
+    pack = _pack_options(kinds, args.expression_transform, strip) | {"meanings": bags.meanings}
     return Found(manifest, bags.notes + notes, unmatched, pack)
 
 

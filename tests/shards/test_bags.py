@@ -221,6 +221,29 @@ def test_a_folder_s_name_and_its_files_must_agree(tmp_path: Path) -> None:
     assert f"magnification is '20x' in {JOB}/features_uni_v1 and '40x' in" in refused(tmp_path)
 
 
+def manifest(folder: Path, cells: Sequence[str]) -> list[str]:
+    lines = [f"s{i},p{i},{'train' if i else 'test'},{c}#features,{c}#coords" for i, c in enumerate(cells)]
+    (folder / "m.csv").write_text("sample,patient,split,field:patches,field:coords\n" + "\n".join(lines) + "\n")
+    return ["pack", str(folder / "m.csv"), "--out", str(folder / "out"), "--overwrite"]
+
+
+def test_a_manifest_s_bags_say_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    one, other = (tmp_path / JOB / f"features_{e}" for e in ("uni_v1", "conch_v15"))
+    write(one, about={"target_magnification": 20, "patch_size": 256})
+    write(other)
+    cells = [f"{JOB}/features_uni_v1/{s}.h5" for s in SLIDES]
+    assert main(manifest(tmp_path, cells)) == 0
+    fields = load_info(tmp_path / "out").fields
+    assert fields["patches"].meaning == {"encoder": "uni_v1", "magnification": "20x", "patch_size": "256"}
+    assert fields["coords"].meaning == {"unit": "px"}
+    mixed = [*cells[:5], *(f"{JOB}/features_conch_v15/{s}.h5" for s in SLIDES[5:])]
+    assert main(manifest(tmp_path, mixed)) == 2
+    said = capsys.readouterr().err
+    assert f"encoder is 'uni_v1' in {cells[0]}#features and 'conch_v15' in {mixed[5]}#features and 2 more" in said
+    assert main([*manifest(tmp_path, cells), "--meaning", "patches.encoder=conch_v15"]) == 2
+    assert "patches.encoder is stated as 'conch_v15' and is 'uni_v1'" in capsys.readouterr().err
+
+
 def test_what_is_stated_must_agree_with_the_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write(tmp_path / JOB / "features_uni_v1")
     status, out = source(tmp_path, tmp_path / JOB, "--meaning", "patches.encoder=resnet50")

@@ -101,6 +101,15 @@ def test_columns_that_are_not_there(tmp_path):
         found(path, "--images", tmp_path / "elsewhere")
 
 
+def test_the_columns_that_were_chosen_are_said(tmp_path):
+    path = notes(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]},findings", *(f"{line},seen" for line in lines[1:])]) + "\n")
+    result = found(path)
+    assert result.notes[0].startswith("columns: ")
+    assert "text from 'text', not findings (--text-column takes another)" in result.notes[0]
+
+
 def test_text_is_data(tmp_path, capsys):
     """Nothing of a report is run, resolved or repeated, whatever is in it."""
     nasty = "__import__('os').system('touch ran') $(touch ran) {{7*7}} [MASK] secret-name"

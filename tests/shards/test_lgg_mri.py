@@ -141,6 +141,19 @@ def test_slices_and_masks_without_each_other(layout):
         find(layout)
 
 
+def test_one_file_of_a_name_and_one_table_of_labels(layout):
+    folder = layout / slice_names(0)[0].rpartition("_")[0]
+    first = slice_names(0)[0]
+    (folder / f"{first}.png").write_bytes((folder / f"{first}.tif").read_bytes())
+    with pytest.raises(DataError, match=rf"'{first}' is here and in .*{first}.png. Fix: keep one file of each slice"):
+        find(layout)
+    (folder / f"{first}.png").unlink()
+    (layout / "clinical.csv").write_text((layout / "data.csv").read_text())
+    with pytest.raises(DataError, match=r"which holds the labels, data.csv or clinical.csv\?"):
+        find(layout)
+    assert find(layout, labels=layout / "clinical.csv").manifest.entries
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [

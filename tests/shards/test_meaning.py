@@ -11,10 +11,11 @@ from manifests import sources
 
 from shards.__main__ import main
 from shards.adopt import adopt
+from shards.canonical import canonical
 from shards.errors import DataError
 from shards.format import load_info
 from shards.lint import lint
-from shards.meaning import canonical, check_agreement, disagreements, joined, one_sided, parse_meanings
+from shards.meaning import check_agreement, disagreements, joined, one_sided, parse_meanings
 from shards.mix import Mix, open_data
 from shards.reader import Dataset
 from shards.split import resplit
