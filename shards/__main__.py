@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shards import features
 from shards.errors import DataError, add_all, bad, show_every, told
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         "--strip-version", action="append", metavar="FIELD", help="feature names are Ensembl ids: drop '.N'"
     )
     _cells(parser)
+    features.options(parser)
     parser.add_argument(
         "--split-fractions",
         default="0.8,0.1,0.1",
@@ -200,10 +202,10 @@ def _looking_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _pack(args: argparse.Namespace) -> int:
+    from shards.features import feature_rule
     from shards.labels import label_rule
     from shards.manifest import read_manifest
     from shards.pack import PackOptions, pack_entries
-    from shards.seal import csv_bytes
     from shards.sources import Found, get_source
     from shards.split import parse_fractions
     from shards.split_lists import by_lists, parse_lists
@@ -244,12 +246,10 @@ def _pack(args: argparse.Namespace) -> int:
         leaking_splits=args.accept_leaking_lists and bool(args.split_list),
         labels=labels,
         keep_orientation=args.keep_orientation,
+        features=feature_rule(args),
     )
-    side = {"unmatched.csv": csv_bytes(("id", "reason"), sorted(found.unmatched))} if found.unmatched else {}
-    info, notes = pack_entries(found.manifest, args.out, options, side)
+    info, notes = pack_entries(found.manifest, args.out, options, found.unmatched)
     print(*notes, sep="\n")
-    if side:
-        print(f"what did not join is listed in {args.out / 'unmatched.csv'}")
     print(
         f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}"
     )

@@ -22,7 +22,7 @@ from shards.format import KINDS, DatasetInfo, write_atomic
 from shards.image_tally import ImageTally
 from shards.manifest import Entry, Manifest, one_name_each, read_manifest
 from shards.reference import Reader, Reference
-from shards.seal import SampleRow, describe, label_infos, write_rows, write_vocab
+from shards.seal import SampleRow, csv_bytes, describe, label_infos, write_rows, write_vocab
 from shards.stats import write_stats
 from shards.survey import PackOptions, Plan, Survey, cell_place
 from shards.write import DatasetWriter, disk_errors, npy_bytes, refuse_used
@@ -40,11 +40,12 @@ def pack(manifest: Path, out: Path, options: PackOptions | None = None) -> tuple
 
 
 def pack_entries(
-    manifest: Manifest, out: Path, options: PackOptions, side: Mapping[str, bytes] | None = None
+    manifest: Manifest, out: Path, options: PackOptions, unmatched: Sequence[tuple[str, str]] = ()
 ) -> tuple[DatasetInfo, list[str]]:
     """Writes the data set `out` and returns its description with notes on what was decided (dtypes, imputed values).
 
-    `side` holds further files to lie in the folder, by name; nothing reads them.
+    `unmatched` are (id, reason) of what a source left out; with the rows and columns of tables that are no features they become
+    `unmatched.csv` in the folder.
 
     Raises:
         DataError: all problems of the manifest and of what it refers to; `out` is then as it was.
@@ -52,12 +53,13 @@ def pack_entries(
     refuse_used(out, options.overwrite)
     manifest, merged = one_name_each(manifest)
     images = ImageTally(options.meanings, options.keep_orientation)
-    with Reader(images.turned) as reader:
+    with Reader(images.turned, options.features, options.labels.words) as reader:
         plan = Survey(manifest, options, reader).plan()
         if plan.problems and plan.source_bytes > SMALL:
             raise DataError(plan.problems)
         options = replace(options, meanings=plan.meanings)
-        return _write(manifest, out, options, reader, plan, side or {}, images), merged + plan.notes
+        plan.not_features += unmatched
+        return _write(manifest, out, options, reader, plan, images), merged + plan.notes
 
 
 def _write(
@@ -66,7 +68,6 @@ def _write(
     options: PackOptions,
     reader: Reader,
     plan: Plan,
-    side: Mapping[str, bytes],
     images: ImageTally,
 ) -> DatasetInfo:
     """Second pass: content. After a first problem nothing more is written, but everything is still looked at."""
@@ -89,8 +90,10 @@ def _write(
         plan.notes += [*settled.notes, *(f"warning: {w}" for w in settled.warnings)]
         options = replace(options, meanings={**options.meanings, **settled.meanings})
         with disk_errors(out):
-            for name, data in side.items():
-                write_atomic(writer.staging / name, data)
+            if plan.not_features:
+                rows = sorted(plan.not_features)
+                write_atomic(writer.staging / "unmatched.csv", csv_bytes(("id", "reason"), rows))
+                plan.notes.append(f"what did not join or is no feature is listed in {out / 'unmatched.csv'}")
         return finish(writer, tally, plan.rows, manifest.label_kinds, plan.vocab, options)
 
 

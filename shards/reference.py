@@ -7,6 +7,8 @@ slides.npz#features              a member of an .npz, or of an .h5
 slides.npz#features[120:180]     some of its rows: bags packed one after the other
 rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
 rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
+
+What is a feature of a table, and what stands beside them, is told by `shards.features`.
 """
 
 from __future__ import annotations
@@ -23,21 +25,17 @@ import numpy as np
 
 from shards.bags import is_bag, told_by, told_by_name
 from shards.describe import HEADER_BYTES, Header, HeaderError, header_of
-from shards.errors import DataError
+from shards.feature_tables import FeatureTables
+from shards.features import FeatureRule
 from shards.format import KINDS
 from shards.npy import NpyError, NpyHeader, header_length, native, not_plain, parse_header, read_array, read_part
-from shards.numeric_table import Table
 from shards.torch_file import tensor_array, tensor_header
+from shards.unknown import Words
 
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
-ARRAYS = (
-    ".npz",
-    ".h5",
-    ".hdf5",
-    ".pt",
-    ".npy",
-)  # FILE#MEMBER of any other file is a row or a column of a table, whatever its name
+# FILE#MEMBER of any other file is a row or a column of a table, whatever its name.
+ARRAYS = (".npz", ".h5", ".hdf5", ".pt", ".npy")
 ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
 COLUMN = "column:"
 
@@ -54,6 +52,11 @@ class Reference:
     @property
     def is_table(self) -> bool:
         return self.member is not None and self.path.suffix.lower() not in ARRAYS
+
+    @property
+    def by_column(self) -> bool:
+        """Of a table's reference: whether it names a column."""
+        return (self.member or "").startswith(COLUMN)
 
     @property
     def ext(self) -> str:
@@ -89,9 +92,14 @@ def parse(text: str, folder: Path) -> Reference:
 class Reader:
     """Reads references; keeps the files it has open. Use as a context manager."""
 
-    def __init__(self, turned: Callable[[str], bool] = lambda name: True) -> None:
+    def __init__(
+        self,
+        turned: Callable[[str], bool] = lambda name: True,
+        features: FeatureRule | None = None,
+        unknown: Words | None = None,
+    ) -> None:
         self._turned = turned  # whether a field's photographs are turned by their EXIF orientation
-        self._tables: dict[Path, Table | DataError] = {}
+        self.tables = FeatureTables(features, unknown)
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._members: dict[tuple[Path, str], tuple[IO[bytes], NpyHeader]] = {}
         self._h5: dict[Path, Any] = {}
@@ -101,6 +109,7 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+        self.tables.close()
 
     def _close(self) -> None:
         for opened in [*(m[0] for m in self._members.values()), *self._zips.values(), *self._h5.values()]:
@@ -112,39 +121,23 @@ class Reader:
         if len(self._zips) + len(self._h5) >= MAX_OPEN:
             self._close()
 
-    def table(self, path: Path) -> Table:
-        """The table at `path`, read once.
+    def vocab(self, ref: Reference) -> list[str]:
+        """Feature names of a table reference.
 
         Raises:
-            DataError: not readable as a table; the same error at every call.
+            DataError: unreadable, or it cannot be told what is a feature.
         """
-        if path not in self._tables:
-            try:
-                self._tables[path] = Table(path)
-            except DataError as e:
-                self._tables[path] = e
-        found = self._tables[path]
-        if isinstance(found, DataError):
-            raise found
-        return found
-
-    def vocab(self, ref: Reference) -> list[str]:
-        """Feature names of a table reference."""
-        table = self.table(ref.path)
-        return table.rows if (ref.member or "").startswith(COLUMN) else table.columns
+        return self.tables.vocab(ref.path, ref.by_column)
 
     def vector(self, ref: Reference) -> np.ndarray:
         """The float32 vector of a table reference.
 
         Raises:
             HeaderError: the table has no such row or column.
+            DataError: as `vocab` does, or for cells that are no numbers.
         """
         assert ref.member is not None
-        table, by_column = self.table(ref.path), ref.member.startswith(COLUMN)
-        name = ref.member.removeprefix(COLUMN)
-        if name not in (table.column_of if by_column else table.row_of):
-            raise HeaderError(f"the table has no {'column' if by_column else 'row'} '{name}'")
-        return table.column(name) if by_column else table.row(name)
+        return self.tables.vector(ref.path, ref.member.removeprefix(COLUMN), ref.by_column)
 
     def header(self, name: str, ref: Reference) -> Header:
         """Form of what the reference of field `name` names, from headers alone where the format has one.

@@ -12,6 +12,7 @@ from shards.bags import Told, bag_shape
 from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
+from shards.features import FeatureRule, without_version
 from shards.format import KINDS
 from shards.labels import LabelRule
 from shards.manifest import Entry, Manifest
@@ -38,6 +39,7 @@ class PackOptions:
     vocab: feature names of a vector field that does not come from a table, one a line in a text file.
     meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
     labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
+    features: what is a feature of a table (`--not-features`, `--keep-features`, `--duplicates`, `--par-y`).
     keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
     """
@@ -61,6 +63,7 @@ class PackOptions:
     meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     labels: LabelRule = field(default_factory=LabelRule)
     keep_orientation: bool = False
+    features: FeatureRule = field(default_factory=FeatureRule)
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Plan:
     refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
     source_bytes: int
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
+    not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
 
 
 class Survey:
@@ -88,7 +92,6 @@ class Survey:
         self.profiles: dict[str, VectorProfile] = {}
         self.sources: dict[str, str] = {}  # source dtype of the fields with two axes or more
         self.vocab: dict[str, list[str]] = {}
-        self.tables: set[Path] = set()
         self.missing: dict[str, int] = {}  # samples with NaN
         self.files: set[Path] = set()
         self.refused: set[tuple[str, str]] = set()
@@ -102,6 +105,8 @@ class Survey:
         split_of = {r.sample: r.split for r in rows}
         for name, path in self.options.vocab.items():
             self._read_vocab(name, path)
+        strip = set(self.options.strip_version)
+        self.reader.tables.strip = {r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip}
         for entry in self.manifest.entries:
             for name, ref in entry.fields.items():
                 self._look(entry, name, ref, split_of.get(entry.sample) == "train")
@@ -109,13 +114,16 @@ class Survey:
                 self.tally.add(entry.sample, name, "txt", Header())
         self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
         self.problems += [p for n, words in self.vocab.items() for p in vocab_problems(n, words)]
-        self.problems += self.tally.problems(self.vocab) + self.told.problems()
+        self.problems += [*self.tally.problems(self.vocab), *self.told.problems(), *self.reader.tables.unused()]
         fills = self._fills()
         dtypes, notes = self._dtypes()
-        notes = [*self.manifest.notes, *notes]
+        notes = [*self.manifest.notes, *self.reader.tables.notes(), *notes]
         seen = sum(p.stat().st_size for p in self.files)
         meanings, said = self._meanings()
-        return Plan(rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings)
+        left_out = self.reader.tables.left_out()
+        return Plan(
+            rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings, left_out
+        )
 
     def _check_options(self, names: Sequence[str]) -> None:
         """Options that fit no manifest of these fields are refused before anything is read."""
@@ -188,9 +196,6 @@ class Survey:
             self.files.add(ref.path)
             if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
                 raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
-            if ref.is_table and ref.path not in self.tables:
-                self.tables.add(ref.path)
-                self.problems += self.reader.table(ref.path).problems
             head = self._as_stored(name, self.reader.header(name, ref))
             self.tally.add(entry.sample, name, ref.ext, head, source=ref.text)
             for said in self.reader.told(name, ref):
@@ -262,7 +267,7 @@ class Survey:
 
     def _words(self, name: str) -> list[str]:
         words = self.vocab[name]
-        return [w.split(".")[0] for w in words] if name in self.options.strip_version else words
+        return [without_version(w) for w in words] if name in self.options.strip_version else words
 
     def _fills(self) -> dict[str, np.ndarray]:
         fills = {}

@@ -5,23 +5,24 @@ Barcode fields: https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from shards.cells import text_of
-from shards.errors import bad
+from shards.errors import DataError, bad
+from shards.features import without_version
+from shards.identity import barcode
 from shards.reference import COLUMN, Reference
+from shards.sources._barcode import no_tumour
 from shards.table_file import open_table
 
-CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
-PRIMARY = range(1, 10)  # sample types 01-09 are tumours, 10-19 normal tissue
+BESIDE = 8  # columns in which barcodes are looked for, to say where they are
 
 
 def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[str, Reference], list[str], bool]:
     """Reference of each case; notes on orientation; whether features are Ensembl ids with a version.
 
-    A table has cases as rows or as columns, which its barcodes tell. Of several samples of a patient the first tumour by
-    name is taken; what is not taken goes to `unmatched` with its reason.
+    A table has cases as rows or as columns, which its barcodes tell (with dashes, or with dots where R has been). Of several samples
+    of a patient the first tumour by name is taken; what is not taken goes to `unmatched` with its reason.
 
     Raises:
         DataError: no such file, or no barcode in it.
@@ -29,28 +30,29 @@ def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[st
     table = open_table(path)
     table.first_column()
     header = table.header
-    names = [text_of(cells[0]).strip() for _, cells in table]
-    across, down = sum(bool(CASE.match(c)) for c in header[1:]), sum(bool(CASE.match(n)) for n in names)
+    elsewhere: set[int] = set()
+    names = []
+    for _, cells in table:
+        texts = [text_of(c).strip() for c in cells[:BESIDE]]
+        names.append(texts[0])
+        elsewhere |= {i for i, t in enumerate(texts) if i and barcode(t)}
+    across, down = sum(bool(barcode(c)) for c in header[1:]), sum(bool(barcode(n)) for n in names)
     if not across and not down:
-        raise bad(
-            "no TCGA barcode in the first column or in the header",
-            path,
-            "one of them must name cases as TCGA-XX-XXXX...",
-        )
+        raise _no_barcode(path, header, sorted(elsewhere))
     by_column = across > down
     cases, features = (header[1:], names) if by_column else (names, header[1:])
-    note = f"expression: {len(features)} features x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
+    note = f"expression: {len(features)} names x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
     best: dict[str, str] = {}
     for name in sorted(cases):
-        why = _unfit(name)
-        if why is None and name[:12] in best:
-            why = f"another expression sample of the patient was taken ({best[name[:12]]})"
-        if why:
-            unmatched.append((name, why))
+        case, why = barcode(name), no_tumour(name)
+        if why is None and case in best:
+            why = f"another expression sample of the patient was taken ({best[case]})"
+        if why or case is None:
+            unmatched.append((name, why or "not a TCGA barcode"))
         else:
-            best[name[:12]] = name
+            best[case] = name
     references = {c: _cell(path, n, by_column) for c, n in best.items()}
-    versioned = sum(bool(re.match(r"ENSG\d+\.\d+", f)) for f in features)
+    versioned = sum(without_version(f) != f for f in features)
     notes = [note] + ([f"expression: {versioned} Ensembl ids, their version is dropped"] if versioned else [])
     return references, notes, versioned > 0
 
@@ -60,9 +62,13 @@ def _cell(path: Path, name: str, by_column: bool) -> Reference:
     return Reference(f"{path.name}#{member}", path, member)
 
 
-def _unfit(name: str) -> str | None:
-    """Why an expression sample is not used: no barcode, or not of a tumour."""
-    if not CASE.match(name):
-        return "not a TCGA barcode"
-    code = re.match(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}-(\d{2})", name)
-    return "normal tissue, not tumour" if code and int(code[1]) not in PRIMARY else None
+def _no_barcode(path: Path, header: list[str], elsewhere: list[int]) -> DataError:
+    what = f"no TCGA barcode in the first column ('{header[0]}') or in the header"
+    if elsewhere:
+        what += f"; column '{header[elsewhere[0]]}' has some"
+        return bad(what, path, "write that column first, without row numbers before it (pandas: index=False)")
+    if {"gene_id", "tpm_unstranded"} & set(header):
+        values = ", ".join(c for c in header[1:] if "stranded" in c)
+        fix = f"name such files in a manifest, one line a patient, as {path.name}#column:tpm_unstranded (values: {values})"
+        return bad(f"{what}: it is GDC's file of one sample", path, fix)
+    return bad(what, path, "one of them must name samples as TCGA-XX-XXXX (or with dots)")

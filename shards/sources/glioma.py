@@ -2,8 +2,9 @@
 
 Tiles: a folder of JPEG or PNG images named by TCGA barcode (`TCGA-XX-XXXX_*.jpg`), each a sample with `image`. Bags: as
 `_bags.py` reads them, each slide a sample with `patches`. Omics: tables whose first column is the
-case; a column `GENE_rnaseq` (or without an ending) goes to `rna`, `GENE_cnv` to `cnv`, `GENE_mut` to `mutation`. Any table may
-hold any of them; a case may stand in several tables, with the same value or with other columns.
+case; a column `GENE_rnaseq` (or without an ending, where no other has one) goes to `rna`, `GENE_cnv` to `cnv`, `GENE_mut` to
+`mutation`; what is no feature is told by `shards.features`. Any table may hold any of them; a case may stand in several tables, with
+the same value or with other columns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
+from shards.features import Chosen, FeatureRule, choose, feature_rule, unused
 from shards.identity import barcode
 from shards.joins import Side, partners
 from shards.keyed import column_problems, repeated
@@ -34,7 +36,6 @@ from shards.unknown import Words, words_of
 SUFFIXES = (".jpg", ".jpeg", ".png")
 ENDINGS = {"rnaseq": "rna", "cnv": "cnv", "mut": "mutation"}
 CLINICAL = ("label", "oncotree_code", "age", "is_female", "survival_months", "censorship", "grade")
-NOT_FEATURES = ("slide", "tss", "n_regions", "case_id", *CLINICAL)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,8 @@ class Omics:
     problems: list[Problem] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     cases: dict[Path, dict[str, str]] = field(default_factory=dict)
+    rule: FeatureRule = field(default_factory=FeatureRule)
+    chosen: list[Chosen] = field(default_factory=list)
 
 
 @register("glioma", options)
@@ -70,13 +73,14 @@ def find(args: argparse.Namespace) -> Found:
         raise bad(
             "neither --tiles nor --features", "glioma", "give a folder of tiles, an .npz of region features, or both"
         )
-    omics = Omics()
+    omics = Omics(rule=feature_rule(args))
     for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
         _read(path, omics, path in args.omics, words_of(args))
-    if omics.problems:
-        raise DataError(omics.problems)
+    if problems := [*omics.problems, *unused(omics.rule, omics.chosen)]:
+        raise DataError(problems)
     work = args.work or Path(f"{args.out}-work")
     vectors, vocab, notes = _vectors(omics, work)
+    notes = [n for c in omics.chosen for n in c.notes] + notes
     unfit = no_tumour if args.frozen else no_diagnostic_slide
     pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
     found = find_bags(args.features, args.member, unfit) if args.features else Bags()
@@ -102,6 +106,7 @@ def find(args: argparse.Namespace) -> Found:
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
     notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
     notes = found.notes + notes + left_out(unmatched)
+    unmatched += [pair for c in omics.chosen for pair in c.left_out]
     columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
     settled = settle(entries, [*columns], label_rule(args))
     pack = {"vocab": vocab, "meanings": found.meanings}
@@ -143,7 +148,7 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
     table.first_column()
     header = table.header
     omics.problems += column_problems(table)
-    columns = {c: _field_of(c) for c in header[1:] if features and c not in NOT_FEATURES}
+    columns = _columns(omics, [c for c in header[1:] if c not in CLINICAL], path) if features else {}
     omics.unread += [] if features else [c for c in header[1:] if c.rpartition("_")[2] in ENDINGS]
     for modality, feature in columns.values():
         known = omics.features.setdefault(modality, [])
@@ -167,6 +172,14 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
                 what = f"{label} of {case} is '{of[label]}' here, '{said[label]}' in a table before"
                 omics.problems.append(Problem(what, f"{path}, {where}", "keep one of the two"))
     omics.problems += table.problems + ([repeated(path, twice, "case")] if twice else [])
+
+
+def _columns(omics: Omics, names: list[str], path: Path) -> dict[str, tuple[str, str]]:
+    """(field, feature) of each column that is a feature; of the others it is said why not."""
+    chosen = choose(names, omics.rule, str(path), endings=False)
+    omics.problems += chosen.problems
+    omics.chosen.append(chosen)
+    return {c: _field_of(c) for c, place in zip(names, chosen.place, strict=True) if place >= 0}
 
 
 def _field_of(column: str) -> tuple[str, str]:
@@ -200,8 +213,7 @@ def _vectors(omics: Omics, work: Path) -> tuple[dict[str, dict[str, Reference]],
         for modality, names in omics.features.items():
             if all(n in of.get(modality, {}) for n in names):
                 path = folder / f"{case}.{modality}.npy"
-                dtype = np.float32 if modality == "rna" else np.int8
-                np.save(path, np.array([of[modality][n] for n in names], dtype), allow_pickle=False)
+                np.save(path, np.array([of[modality][n] for n in names], np.float32), allow_pickle=False)
                 vectors[case][modality] = Reference(f"{case} ({modality})", path)
     for modality, names in omics.features.items():
         n = sum(modality in v for v in vectors.values())

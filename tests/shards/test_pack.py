@@ -278,7 +278,9 @@ def test_cell_that_is_no_number(made: Sources) -> None:
 
 def test_gene_named_twice(made: Sources) -> None:
     made.genes[5] = "GENE4"
-    refused(made, r"1 column names stand twice: GENE4", r"vocabulary of 'rna': 1 names stand twice: GENE4")
+    refused(
+        made, r"rna.csv.gz: 1 names stand twice: GENE4 \(columns 5, 6\). Fix: --duplicates first, mean, max or drop"
+    )
 
 
 def test_tables_with_other_genes(made: Sources) -> None:

@@ -79,7 +79,7 @@ def test_joins_by_barcode_and_says_what_did_not(layout: dict[str, Path]) -> None
     assert left[f"{CASES[1]}-11A-11R-0001-07"] == "normal tissue, not tumour"
     assert left[f"{CASES[2]}-01B-11R-0001-07"].startswith("another expression sample")
     assert len(left) == 6
-    assert "expression: 5 features x 13 cases, cases are columns" in found.notes
+    assert "expression: 5 names x 13 cases, cases are columns" in found.notes
     assert any("11 patients joined (11 slides); 6 slides or cases left out" in n for n in found.notes)
 
 
@@ -155,7 +155,7 @@ def test_log2p1_of_values_that_are_no_counts(
             f"case_id,label\n{CASES[0]},LUAD\n{CASES[0]},LUSC\n",
             rf"'{CASES[0]}' on broken.csv line 2 and broken.csv line 3",
         ),
-        ("expression", "id,a,b\nTP53,1,2\n", "no TCGA barcode in the first column or in the header"),
+        ("expression", "id,a,b\nTP53,1,2\n", r"no TCGA barcode in the first column \('id'\) or in the header"),
     ],
 )
 def test_files_that_do_not_fit(
