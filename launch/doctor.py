@@ -100,4 +100,6 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    sys.exit(main())
+    from shards.terminal import ends_with_its_reader
+
+    sys.exit(ends_with_its_reader(main)())

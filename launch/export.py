@@ -48,4 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    sys.exit(main())
+    from shards.terminal import ends_with_its_reader
+
+    sys.exit(ends_with_its_reader(main)())

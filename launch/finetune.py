@@ -133,7 +133,9 @@ def describe(setting: Setting) -> str:
 if __name__ == "__main__":
     # The code and the recipes of the checkout that this file stands in, whatever else is installed.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    status = main()
+    from shards.terminal import ends_with_its_reader
+
+    status = ends_with_its_reader(main)()
     sys.stdout.flush()
     sys.stderr.flush()
     # Leaves without waiting for threads of libraries: a rank that has saved must not outlive its run.

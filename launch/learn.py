@@ -191,4 +191,6 @@ def write(path: Path, results: Any, methods: Sequence[str], seeds: Sequence[int]
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    sys.exit(main())
+    from shards.terminal import ends_with_its_reader
+
+    sys.exit(ends_with_its_reader(main)())

@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console command: leaves without waiting for threads of libraries, as the scripts do."""
-    status = main()
+    from shards.terminal import ends_with_its_reader
+
+    status = ends_with_its_reader(main)()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

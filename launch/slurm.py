@@ -140,4 +140,6 @@ def cancel(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    sys.exit(main())
+    from shards.terminal import ends_with_its_reader
+
+    sys.exit(ends_with_its_reader(main)())

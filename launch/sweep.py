@@ -159,4 +159,6 @@ def _finetuning(args: argparse.Namespace) -> Any:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    sys.exit(main())
+    from shards.terminal import ends_with_its_reader
+
+    sys.exit(ends_with_its_reader(main)())

@@ -1,10 +1,11 @@
-"""Command line of the data sets: python -m shards pack | source | index | split | meaning | lint | info | preview | tokenizer | demo"""
+"""Command line of the data sets: python -m shards COMMAND (pack, source, index, seal, split, meaning, lint, info, ...)"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shards import features
 from shards.errors import DataError, add_all, bad, show_every, told
+from shards.terminal import ends_with_its_reader
 
 if TYPE_CHECKING:
     from shards.sources import Found
@@ -159,6 +161,10 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     for flag in ("--name", "--source", "--licence"):
         index.add_argument(flag)
     index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
+    seal = commands.add_parser(
+        "seal", help="seal a data set of an earlier version; build damaged indexes from their tars"
+    )
+    seal.add_argument("folder", type=Path)
     split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
     split.add_argument("folder", type=Path)
     split.add_argument("--fractions", required=True, help="train,val,test, such as 0.6,0.2,0.2")
@@ -304,6 +310,14 @@ def _split(args: argparse.Namespace) -> int:
     return 0
 
 
+def _seal(args: argparse.Namespace) -> int:
+    from shards.sealing import seal
+
+    info, notes = seal(args.folder)
+    print(*notes, f"{args.folder}: sealed anew; {info.fingerprint[:12]}", sep="\n")
+    return 0
+
+
 def _lint(args: argparse.Namespace) -> int:
     from shards.lint import lint
 
@@ -357,6 +371,7 @@ COMMANDS = {
     "source": _pack,
     "index": _index,
     "split": _split,
+    "seal": _seal,
     "meaning": _state,
     "lint": _lint,
     "info": _info,
@@ -366,6 +381,7 @@ COMMANDS = {
 }
 
 
+@ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
     show_every(False)
@@ -381,6 +397,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as e:
         print(f"error: {told(e)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from shards.meaning import FLAG, Meaning, Meanings, stored_meanings
 from shards.members import Rule, rule_of
 from shards.seal import SampleRow, describe, label_infos, read_table, read_vocab, vocab_problems, write_rows
 from shards.split import leaks, one_name_each
+from shards.staging import disk_errors, locked, rewriting
 from shards.stats import write_stats
 from shards.tars import packed_tars
-from shards.write import disk_errors
 
 FIX_MEMBER = "store the member again from its source"
 
@@ -102,18 +102,22 @@ def adopt(
         shards=tuple(found.shards),
         adopted=how,
     )
-    return _write(folder, info, found.indexes, rows)
+    if not (folder / "dataset.json").is_file():
+        # The description comes last: until then this is no data set, and a killed command has changed none.
+        with disk_errors(folder, "run the command again"), locked(Path(os.path.realpath(folder))):
+            return _write(folder, info, found.indexes, rows)
+    with rewriting(folder) as staging:
+        return _write(staging, info, found.indexes, rows)
 
 
 def _write(
     folder: Path, info: DatasetInfo, indexes: Sequence[tuple[Path, np.ndarray]], rows: Sequence[SampleRow]
 ) -> DatasetInfo:
-    with disk_errors(folder):
-        for tar, members in indexes:
-            index.save(tar, members)
-        write_rows(folder, rows, info.labels)
-        write_stats(folder, info, rows)
-        return save_info(folder, describe(info, folder, rows))
+    for tar, members in indexes:
+        index.save(folder / tar.name, members)
+    write_rows(folder, rows, info.labels)
+    write_stats(folder, info, rows)
+    return save_info(folder, describe(info, folder, rows))
 
 
 def _tars(folder: Path, found: _Adoption) -> list[Path]:

@@ -12,6 +12,8 @@ nsclc/
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -179,18 +181,48 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes under a temporary name, flushes to disk, renames: a reader sees the old bytes or the new ones."""
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Writes under a temporary name, flushes to disk, renames: a reader sees the old bytes or the new ones.
+
+    What a killed process left on its way to the same name is removed.
+    """
+    prefix = f".{path.name}."
+    remove_strays(path.parent, prefix)
+    fd, tmp = _temporary(path.parent, prefix)
     try:
         with os.fdopen(fd, "wb") as f:
             f.write(data)
             f.flush()
             os.fchmod(f.fileno(), 0o644)
             os.fsync(f.fileno())
-        os.replace(tmp, path)
+            os.replace(tmp, path)
     except BaseException:
         Path(tmp).unlink(missing_ok=True)
         raise
+
+
+def _temporary(folder: Path, prefix: str) -> tuple[int, str]:
+    """A new file, locked for as long as it is open: an unlocked one is nobody's."""
+    while True:
+        fd, tmp = tempfile.mkstemp(dir=folder, prefix=prefix)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return fd, tmp
+        os.close(fd)  # another writer took it for a stray before it was locked
+
+
+def remove_strays(folder: Path, prefix: str) -> None:
+    """Removes temporary files of this prefix whose process has ended."""
+    for entry in os.scandir(folder):
+        if not entry.name.startswith(prefix) or not re.fullmatch(r"[a-z0-9_]{8}", entry.name[len(prefix) :]):
+            continue
+        with contextlib.suppress(OSError):  # gone, locked, or on a file system without locks
+            fd = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(entry.path)
+            finally:
+                os.close(fd)
 
 
 def save_info(folder: Path, info: DatasetInfo) -> DatasetInfo:

@@ -19,9 +19,7 @@ from shards.errors import BrokenSeal, Problem, bad
 from shards.format import FIELD, KEY, KINDS, ShardInfo, index_dtype, index_path
 from shards.npy import NpyError, header_length
 
-FIX_SEAL = (
-    "copy shard and index again from their source, or run `python -m shards index` on the folder if the tars are right"
-)
+FIX_SEAL = "run `python -m shards seal` on the folder: it builds indexes anew from tars that are as they were sealed"
 BLOCK = 512
 LARGE = 8 << 30
 """Bytes from which on a tar's header has its size in another form; the checksum is left to tell then."""

@@ -248,7 +248,7 @@ def _unsealed(info: DatasetInfo) -> Iterator[Problem]:
         yield Problem(
             f"{' and '.join(what)} are not sealed (packed by an earlier version); here they were compared with the data",
             "dataset.json",
-            "pack again, or run `python -m shards index` on the folder, to seal them: the fingerprint changes",
+            "run `python -m shards seal` on the folder: the data stay as they are, the fingerprint changes",
         )
 
 

@@ -18,6 +18,7 @@ from shards.format import KINDS, DatasetInfo, FieldInfo
 from shards.identity import person
 from shards.image_lint import image_problems
 from shards.image_tally import ImageTally
+from shards.likeness import Likeness, codes
 from shards.seal import SampleRow, cell
 from shards.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 
@@ -25,6 +26,8 @@ FIX = "store the member again from its source and pack again"
 FIX_COPY = "copy the shard again from its source, or pack again"
 FIX_INDEX = "run `python -m shards index` on the folder"
 MAX_SIZE = 8 << 30
+NARROW = 4096
+"""Columns up to which equal vectors may be chance; wider ones that are equal are one person's."""
 
 
 class MemberCheck:
@@ -45,6 +48,9 @@ class MemberCheck:
         self.unread = 0
         """Shards whose members could not be looked at."""
         self.seen: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+        self.likeness: dict[str, Likeness] = {}
+        self.codes: dict[tuple[str, int, int], bytes] = {}
+        """Of vectors: what they hold, as far as it is to be told from others."""
 
     def differences(
         self, shard: str, saved: np.ndarray, built: np.ndarray, checksums: bool = False
@@ -113,14 +119,25 @@ class MemberCheck:
         except DataError as e:
             return e.problems
         self.tally.add(key, name, ext, head)
-        # Masks with nothing on them are all alike.
-        if KINDS[ext] == "array" or (KINDS[ext] == "image" and np.ptp(value) > 0):
-            self.seen[name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data)].append(key)
+        # Masks with nothing on them are all alike, so are vectors of nothing and the places of patches.
+        if KINDS[ext] in ("array", "image") and name != "coords" and value.size and value.min() < value.max():
+            mark = (name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data))
+            self.seen[mark].append(key)
+            if value.ndim == 1:
+                self._vector(mark, value)
         if KINDS[ext] == "array":
             return self._array(key, name, value, info, where)
         if KINDS[ext] == "text" and not value.strip():
             return [Problem("empty text", where, "drop the member: a missing report is no member at all")]
         return list(self._meta(key, value, where)) if name == "meta" else []
+
+    def _vector(self, mark: tuple[str, int, int], x_D: np.ndarray) -> None:
+        likeness = self.likeness.setdefault(mark[0], Likeness(len(x_D)))
+        if len(x_D) != likeness.width:
+            return  # told as a problem
+        likeness.add(x_D)
+        if len(x_D) <= NARROW and mark not in self.codes:
+            self.codes[mark] = codes(x_D).tobytes()
 
     def _array(self, key: str, name: str, array: np.ndarray, info: FieldInfo, where: str) -> list[Problem]:
         problems = []
@@ -213,17 +230,23 @@ class MemberCheck:
     def _twins(self) -> Iterator[Problem]:
         """Equal bytes under different patients: in different splits that is a leak."""
         pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for (name, _, _), keys in self.seen.items():
+        for mark, keys in self.seen.items():
+            name = mark[0]
             known = [self.rows[k] for k in keys if k in self.rows]
             first = known[0] if known else None
             other = next((r for r in known if first and r.patient != first.patient and r.split != first.split), None)
-            if first and other and self.info.fields[name].shape != (1,):
+            if first and other and self._tells(mark, len({r.patient for r in known})):
                 pairs[name].append((first.sample, other.sample))
         for name, found in pairs.items():
             what = f"{len(found)} pairs of patients in different splits have the same '{name}', such as {found[0][0]} and {found[0][1]}"
             yield Problem(
                 what, "splits.csv", "is one patient known by two names? Give both the same patient and split again"
             )
+
+    def _tells(self, mark: tuple[str, int, int], patients: int) -> bool:
+        """Whether equal bytes under so many patients are more than chance."""
+        codes_D = self.codes.get(mark)
+        return codes_D is None or self.likeness[mark[0]].says_who(np.frombuffer(codes_D, np.uint8), patients)
 
 
 def _places(members: np.ndarray) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ This module knows no field in particular: a source, or a reader of images or gen
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from shards.canonical import canonical, same
 from shards.errors import DataError, Problem
 from shards.format import FIELD, DatasetInfo, load_info, save_info
 from shards.images import reading_of
+from shards.staging import disk_errors, locked
 
 Meaning = Mapping[str, str]
 Meanings = Mapping[str, Meaning]
@@ -118,7 +120,8 @@ def restate(folder: Path, changes: Meanings, overwrite: bool = False) -> Dataset
             reading_of(name, kept, folder)
     if problems:
         raise DataError(problems)
-    return save_info(Path(folder), info.model_copy(update={"fields": {**info.fields, **fields}}))
+    with disk_errors(Path(folder), "the data set is as it was"), locked(Path(os.path.realpath(folder))):
+        return save_info(Path(folder), info.model_copy(update={"fields": {**info.fields, **fields}}))
 
 
 # ----------------------------------------------------------------------------------------------------------------- comparing

@@ -23,9 +23,10 @@ from shards.image_tally import ImageTally
 from shards.manifest import Entry, Manifest, one_name_each, read_manifest
 from shards.reference import Reader, Reference
 from shards.seal import SampleRow, csv_bytes, describe, label_infos, write_rows, write_vocab
+from shards.staging import disk_errors
 from shards.stats import write_stats
 from shards.survey import PackOptions, Plan, Survey, cell_place
-from shards.write import DatasetWriter, disk_errors, npy_bytes, refuse_used
+from shards.write import DatasetWriter, npy_bytes, refuse_used
 
 META = ("meta", "json")
 SMALL = (

@@ -13,8 +13,8 @@ from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, load_info, save_info, write_atomic
 from shards.identity import barcode, one_spelling, person
 from shards.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
+from shards.staging import rewriting
 from shards.stats import write_stats
-from shards.write import disk_errors
 
 WHERE = "--fractions"
 
@@ -199,9 +199,24 @@ def resplit(
 ) -> DatasetInfo:
     """Gives a data set new splits: rewrites splits.csv and labels/, refits stats.npz on the new training split, reseals dataset.json.
 
+    All in one step: another process sees the old data set or the new one (`staging.rewriting`).
+
     Raises:
         DataError: unknown label, a patient in two sites, fractions out of range, a split that would be empty.
     """
+    load_info(folder)  # a folder that is no data set is not worth a lock
+    with rewriting(folder) as staging:
+        return _resplit(staging, fractions, seed, stratify, group, label_fractions)
+
+
+def _resplit(
+    folder: Path,
+    fractions: Mapping[str, float],
+    seed: int,
+    stratify: str | None,
+    group: str | None,
+    label_fractions: Sequence[float],
+) -> DatasetInfo:
     info = load_info(folder)
     rows = one_name_each(read_rows(folder, info.labels))
     barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
@@ -224,11 +239,10 @@ def resplit(
     rows = [r.moved(of[r.patient]) for r in rows]
     classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]
     by = stratify or (classes[0] if len(classes) == 1 else None)
-    with disk_errors(folder):
-        write_rows(folder, rows, info.labels)
-        _write_fractions(folder, nested_fractions(rows, by, label_fractions, seed))
-        write_stats(folder, info, rows)
-        return save_info(folder, describe(info, folder, rows))
+    write_rows(folder, rows, info.labels)
+    _write_fractions(folder, nested_fractions(rows, by, label_fractions, seed))
+    write_stats(folder, info, rows)
+    return save_info(folder, describe(info, folder, rows))
 
 
 def _write_fractions(folder: Path, lists: Mapping[str, Sequence[SampleRow]]) -> None:

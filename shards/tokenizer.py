@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shards.errors import bad
 from shards.format import load_info, save_info, write_atomic
 from shards.seal import hash_files, vocab_problems, write_vocab
+from shards.staging import disk_errors, rewriting
 
 if TYPE_CHECKING:
     from shards.format import DatasetInfo
@@ -85,7 +86,8 @@ def add_tokenizer(
         raise bad(f"field '{field}' has a vocabulary", folder, fix)
     words = train_wordpiece(training_reports(folder, field), size, f"{folder}, field '{field}'")
     if out is not None:
-        write_atomic(out, "".join(f"{w}\n" for w in words).encode())
+        with disk_errors(out, "nothing was written"):
+            write_atomic(out, "".join(f"{w}\n" for w in words).encode())
         return words, info
     return words, seal_vocabulary(folder, field, words)
 
@@ -93,8 +95,9 @@ def add_tokenizer(
 def seal_vocabulary(folder: Path, field: str, words: Sequence[str]) -> DatasetInfo:
     """Writes vocab/FIELD.txt and a dataset.json that knows it."""
     assert not vocab_problems(field, words), f"a vocabulary of '{field}' with empty or repeated entries"
-    info = load_info(folder)
-    sha256 = write_vocab(folder, {field: words})[field]
-    known = info.fields[field].model_copy(update={"vocab": f"vocab/{field}.txt", "vocab_sha256": sha256})
-    update = {"fields": {**info.fields, field: known}, "files": hash_files(folder)}
-    return save_info(folder, info.model_copy(update=update))
+    with rewriting(folder) as staging:
+        info = load_info(staging)
+        sha256 = write_vocab(staging, {field: words})[field]
+        known = info.fields[field].model_copy(update={"vocab": f"vocab/{field}.txt", "vocab_sha256": sha256})
+        update = {"fields": {**info.fields, field: known}, "files": hash_files(staging)}
+        return save_info(staging, info.model_copy(update=update))

@@ -7,9 +7,7 @@ final name changes until everything is on disk, so an interrupted or failed writ
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -26,33 +24,13 @@ import numpy as np
 from shards.errors import bad
 from shards.format import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
 from shards.index import to_bytes
+from shards.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
 
 SHARD_BYTES = 256 << 20
 BLOCK = tarfile.BLOCKSIZE
 MAX_NAME = 100  # ustar: a longer name would need a slash to split it at
 MAX_MEMBER = 8 << 30  # ustar: eleven octal digits
 Members = Mapping[tuple[str, str], bytes]  # (field, ext) -> the member's bytes
-
-
-@contextlib.contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Turns what the operating system says while writing (full, read-only, forbidden) into a DataError with a remedy."""
-    try:
-        yield
-    except OSError as e:
-        fixes = {
-            errno.ENOSPC: "free space on this disk or choose another --out; nothing of the data set was left",
-            errno.EDQUOT: "free space in your quota or choose another --out",
-            errno.EFBIG: "write smaller shards (--shard-size) or choose a file system that takes large files",
-            errno.EROFS: "the file system is read-only: choose another --out",
-            errno.EACCES: "choose a folder you may write to",
-            errno.EPERM: "choose a folder you may write to",
-            errno.ENOTDIR: "a part of this path is a file: choose another --out",
-        }
-        if e.errno is None:
-            raise
-        fix = fixes.get(e.errno, "see the message of the operating system")
-        raise bad(f"cannot write: {e.strerror or e}", place, fix) from e
 
 
 def tar_header(name: str, size: int) -> bytes:
@@ -145,26 +123,21 @@ class DatasetWriter:
         self, out: Path, *, shard_bytes: int = SHARD_BYTES, shard_samples: int | None = None, overwrite: bool = False
     ):
         self.out = Path(os.path.realpath(out))  # a link to a folder elsewhere stays a link
-        self.staging = self.out.parent / f".{self.out.name}.packing"
+        self.staging = beside(self.out, "packing")
         self.shard_bytes, self.shard_samples, self.overwrite = shard_bytes, shard_samples or 2**63, overwrite
         self.shards: list[ShardInfo] = []
         self.keys: list[str] = []
         self._shard: _Shard | None = None
-        self._lock = -1
 
     def __enter__(self) -> DatasetWriter:
-        refuse_used(self.out, self.overwrite)
-        with disk_errors(self.out):
-            self.staging.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.staging, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise bad(
-                    "another process is writing this data set", self.out, "wait for it, or choose another --out"
-                ) from None
-            _empty(self.staging)
+        with contextlib.ExitStack() as opened, disk_errors(self.out):
+            if self.out.parent.exists() and not self.out.parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(locked(self.out))
+            refuse_used(self.out, self.overwrite)
+            self.staging.mkdir()
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
@@ -173,10 +146,8 @@ class DatasetWriter:
         if self._shard is not None:
             with contextlib.suppress(OSError):
                 self._shard.file.close()
-        if self._lock >= 0:
-            if self.staging.exists():
-                shutil.rmtree(self.staging, ignore_errors=True)
-            os.close(self._lock)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self._opened.close()
 
     def add(self, key: str, members: Members) -> None:
         """Appends one sample: its members by (field, ext)."""
@@ -219,9 +190,9 @@ class DatasetWriter:
         assert self._shard is None, "close_shards() comes first"
         with disk_errors(self.out):
             sealed = save_info(self.staging, info)
-            _sync_folder(self.staging)
+            sync_tree(self.staging)
             swap_in(self.staging, self.out)
-            _sync_folder(self.out.parent)
+            sync_folder(self.out.parent)
         return sealed
 
 
@@ -237,39 +208,3 @@ def refuse_used(out: Path, overwrite: bool) -> None:
         raise bad(
             "--overwrite replaces data sets only, and this folder has no dataset.json", out, "choose another --out"
         )
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def swap_in(new: Path, out: Path) -> None:
-    """Gives folder `new` the name `out`; what stood there is removed afterwards."""
-    if not out.exists() or not any(out.iterdir()):
-        os.replace(new, out)
-        return
-    if not _exchange(
-        new, out
-    ):  # file systems without the atomic exchange: a moment in which only the old folder's other name exists
-        aside = out.parent / f".{out.name}.old"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(out, aside)
-        os.replace(new, out)
-        new = aside
-    shutil.rmtree(new)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Linux's renameat2(RENAME_EXCHANGE): both names change hands at one instant. False where it does not exist."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    at_cwd, exchange = -100, 2
-    return renameat2 is not None and renameat2(at_cwd, os.fsencode(a), at_cwd, os.fsencode(b), exchange) == 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from shards.errors import listing, told
+from shards.terminal import is_unread
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -69,6 +70,8 @@ def _ended(run: Callable[[], None]) -> tuple[int, str]:
             print(e, flush=True)
         return EXIT_STOPPED, str(e)
     except Exception as e:
+        if isinstance(e, BrokenPipeError) and is_unread():
+            raise  # nobody reads what it prints: `ends_with_its_reader` ends the command
         # Errors of the data and the method are known by their own families, which only exist once those rooms are loaded.
         if isinstance(e, UserError) or hasattr(e, "problems"):
             return _say(e, EXIT_USER)

@@ -333,6 +333,37 @@ def test_masks_with_nothing_on_them_are_no_twins(tmp_path: Path, drawn: int, twi
     assert ("have the same 'mask'" in "\n".join(map(str, report.warnings))) == twins
 
 
+def yes_no(folder: Path, width: int, patients: int, seed: int, twin: bool) -> str:
+    """Warnings for vectors of yes and no, one a patient, drawn at random; `twin`: the first and the last have the same."""
+    rng = np.random.default_rng(seed)
+    drawn_ND = rng.random((patients, width)) < rng.uniform(0.05, 0.5, width)
+    if twin:
+        drawn_ND[-1] = drawn_ND[0]
+        drawn_ND[0, 0], drawn_ND[-1, 0] = True, True
+    members = []
+    for i, row in enumerate(drawn_ND.astype(np.int8)):
+        meta = json.dumps({"patient": f"p{i}"}).encode()
+        members += [(f"k{i}.meta.json", meta), (f"k{i}.burden.npy", npy_bytes(row))]
+    folder.mkdir()
+    tar_of(folder / "x.tar", members)
+    splits = [f"k{i},p{i},{'test' if i % 4 == 3 else 'train'}" for i in range(patients)]
+    (folder / "splits.csv").write_text("\n".join(["sample,patient,split", *splits]) + "\n")
+    adopt(folder)
+    return str(lint(folder))
+
+
+@pytest.mark.parametrize("width", [2, 3, 8, 16])
+def test_equal_vectors_that_are_narrow_are_no_twins(tmp_path: Path, width: int) -> None:
+    for seed in range(3):
+        assert "have the same" not in yes_no(tmp_path / str(seed), width, 60, seed, twin=False)
+
+
+def test_equal_vectors_that_are_wide_are_twins(tmp_path: Path) -> None:
+    for seed in range(3):
+        text = yes_no(tmp_path / str(seed), 80, 60, seed, twin=True)
+        assert "1 pairs of patients in different splits have the same 'burden', such as k0 and k59" in text
+
+
 def test_everything_is_found_in_one_pass(folder: Path) -> None:
     edit(folder, "labels.csv", "LUAD", "11")
     edit(folder, "splits.csv", "s05,", "x05,")

@@ -184,7 +184,7 @@ def test_everything_is_on_disk_before_the_name_changes(tmp_path: Path, monkeypat
 
 def test_overwrite_where_folders_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sources(tmp_path / "in").pack(tmp_path / "out")
-    monkeypatch.setattr("shards.write._exchange", lambda a, b: False)
+    monkeypatch.setattr("shards.staging.exchange", lambda a, b: False)
     sources(tmp_path / "in2", count=8).pack(folder, PackOptions(overwrite=True))
     assert load_info(folder).samples == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in2", "out"]
