@@ -109,10 +109,10 @@ class FeatureTables:
         """
         chosen, table = self.chosen(path, by_column), self.table(path)
         at = _found(table, name, by_column)
-        used = np.flatnonzero(chosen.place >= 0).tolist()
-        odd = table.odd_cells(set(used), {at}) if by_column else table.odd_cells({at}, set(used))
-        if odd:
-            raise DataError(odd)
+        if table.has_odd_cells:
+            used = set(np.flatnonzero(chosen.place >= 0).tolist())
+            if odd := table.odd_cells(used, {at}) if by_column else table.odd_cells({at}, used):
+                raise DataError(odd)
         return chosen.of(table.line(at, by_column))
 
     def notes(self) -> list[str]:

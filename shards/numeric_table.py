@@ -74,6 +74,11 @@ class Table:
         values[~np.isfinite(values)] = np.nan
         return values
 
+    @property
+    def has_odd_cells(self) -> bool:
+        """Whether any cell holds a word."""
+        return bool(self._odd)
+
     def worded(self) -> dict[int, str]:
         """A word of each column that holds mostly words, by position."""
         most = {i for i, n in self._odd_count.items() if 2 * n >= len(self.rows)}
