@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards import features
+from shards.cells import number
 from shards.errors import DataError, add_all, bad, show_every, told
 from shards.terminal import ends_with_its_reader
 
@@ -26,10 +27,8 @@ UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 def byte_count(text: str) -> int:
     """'256M' -> 268435456."""
     unit = UNITS.get(text[-1:].lower())
-    try:
-        value = int(float(text[:-1]) * unit) if unit else int(text)
-    except ValueError:
-        value = 0
+    given = number(text[:-1] if unit else text)
+    value = 0 if given is None or not (unit or given.is_integer()) else int(given * (unit or 1))
     if value < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size: give bytes, or such as 64M or 1G")
     return value
@@ -44,10 +43,10 @@ def pairs(given: Sequence[str] | None, flag: str) -> dict[str, str]:
 
 
 def numbers(text: str | None, flag: str) -> list[float]:
-    try:
-        return [float(t) for t in text.split(",")] if text else []
-    except ValueError:
-        raise bad(f"'{text}' is not a list of numbers", flag, f"such as {flag} 0.01,0.1") from None
+    values = [number(t) for t in text.split(",")] if text else []
+    if None in values:
+        raise bad(f"'{text}' is not a list of numbers", flag, f"such as {flag} 0.01,0.1")
+    return [v for v in values if v is not None]
 
 
 def _packing(parser: argparse.ArgumentParser) -> None:

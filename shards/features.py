@@ -44,11 +44,11 @@ SURVIVAL = re.compile(
 CLINICAL = re.compile(
     r"age(_at_(.*diagnosis|index|initial_.*|recruitment|enrol.*|death)|_years|_in_years)?|sex|gender|is_(fe)?male|(fe)?male|race|ethnicity|(tumou?r_|histolog(ic|ical)_|neoplasm_histologic_)?grade"
     r"|(tumou?r_|ajcc_(pathologic_)?(tumou?r_)?|clinical_|pathologic_)?stage|diagnosis|histology|subtype|(oncotree|project|disease)_(code|id)"
-    r"|labels?|class|target|cohort|site|tss|center|centre|batch|n_regions|pheno|phenotype"
+    r"|labels?|class|target|cohort|site|tss|center|centre|batch|n_regions|pheno\d*|phenotype"
 )
 SPLIT = re.compile(r"splits?|folds?|train|val|valid|validation|test|partition|in_train")
 NAMING = re.compile(
-    r"(case|slide|sample|patient|subject|image|study|dicom)(_(id|barcode|name))?|sampleid|submitter_id|(bcr_patient_)?barcode|[fi]id|eid|sampleset"
+    r"(case|slide|sample|patient|subject|image|study|dicom)(_(id|barcode|name))?|sampleid|submitter_id|(bcr_patient_)?barcode|[fis]id|f?_?eid|pat|mat|sampleset"
     r"|id|index|unnamed(_\d+)?"
 )
 BOOKKEEPING = re.compile(r"(nmiss_)?allele_ct|named_allele_dosage_sum|missing_ct|denom|in_regression|cnt2?")

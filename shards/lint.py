@@ -25,6 +25,7 @@ from shards.meaning import not_stored
 from shards.members import Rule, rule_of
 from shards.seal import SampleRow, read_table, vocab_problems
 from shards.split import leaks
+from shards.table_file import read_text
 
 FIX_SPLIT = "run `python -m shards split` on the folder"
 FIX_INDEX = "run `python -m shards index` on the folder"
@@ -157,9 +158,9 @@ def _vocabularies(folder: Path, info: DatasetInfo, reference: Mapping[str, Path]
 
 def _unknown(name: str, words: Sequence[str], path: Path) -> Iterator[Problem]:
     try:
-        known = set(path.read_text(encoding="utf-8-sig").split())
-    except (OSError, UnicodeDecodeError) as e:
-        yield Problem(f"cannot be read ({e})", f"--reference {name}={path}", "give a text file with one name a line")
+        known = set(read_text(path).split())
+    except DataError as e:
+        yield Problem(e.problems[0].what, f"--reference {name}={path}", "give a text file with one name a line")
         return
     unknown = [w for w in words if w not in known]
     if unknown:

@@ -122,7 +122,9 @@ def label_infos(rows: Sequence[SampleRow], kinds: Mapping[str, str]) -> dict[str
     infos = {}
     for name, kind in sorted(kinds.items()):
         values = {v for r in rows if isinstance(v := r.labels.get(name), str)}
-        order = sorted(values, key=int) if values and all(v.isdecimal() for v in values) else sorted(values)
+        order = (
+            sorted(values, key=int) if values and all(v.isascii() and v.isdecimal() for v in values) else sorted(values)
+        )
         missing = sum(name not in r.labels for r in rows)
         infos[name] = LabelInfo(kind="class" if kind == "class" else "number", classes=tuple(order), missing=missing)
     return infos

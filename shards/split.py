@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cells import number
 from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, load_info, save_info, write_atomic
 from shards.identity import barcode, one_spelling, person
@@ -25,10 +26,7 @@ def parse_fractions(text: str) -> dict[str, float]:
     Raises:
         DataError: not two or three numbers from 0 to 1 that add up to 1, or nothing for training.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
+    values = [-1.0 if (v := number(part)) is None else v for part in text.split(",")]
     good = (
         len(values) in (1, 2, 3) and all(0 <= v <= 1 for v in values) and abs(sum(values) - 1) < 1e-6 and values[0] > 0
     )

@@ -13,6 +13,7 @@ from shards.errors import DataError, Problem, bad
 from shards.format import SPLITS
 from shards.identity import one_spelling, person
 from shards.manifest import Entry, Manifest
+from shards.table_file import read_text
 
 FLAG, ACCEPT = "--split-list", "--accept-leaking-lists"
 SHOWN = 5
@@ -88,7 +89,7 @@ def _aliases(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 def _entries(path: Path, known: Mapping[str, list[Entry]], problems: list[Problem]) -> list[Entry]:
     """The samples of a list, in its order; what is wrong with it goes to `problems`."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     names = [re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in lines if line.strip()]
     hits = [_named(name, known) for name in names]
     strange = [n for n, h in zip(names, hits, strict=True) if not h]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.bags import Told, bag_shape
+from shards.cells import number
 from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
 from shards.errors import DataError, Problem
@@ -21,6 +22,7 @@ from shards.reference import Reader, Reference
 from shards.seal import SampleRow, vocab_problems
 from shards.split import assign
 from shards.stats import CODES, MISSING_CODE, odd_codes
+from shards.table_file import read_text
 from shards.write import MAX_NAME, SHARD_BYTES
 
 
@@ -180,13 +182,10 @@ class Survey:
 
     def _read_vocab(self, name: str, path: Path) -> None:
         try:
-            self.vocab[name] = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as e:
-            self.problems.append(
-                Problem(
-                    f"cannot be read ({e})", f"--vocab {name}={path}", "give a text file with one feature name a line"
-                )
-            )
+            self.vocab[name] = read_text(path).splitlines()
+        except DataError as e:
+            fix = "give a text file with one feature name a line"
+            self.problems.append(Problem(e.problems[0].what, f"--vocab {name}={path}", fix))
 
     def _look(self, entry: Entry, name: str, ref: Reference, in_train: bool) -> None:
         """Looks at one cell; whatever is wrong with it becomes a problem."""
@@ -276,10 +275,10 @@ class Survey:
             if profile is None:
                 continue
             if how != "mean":
-                try:
-                    fills[name] = np.full(profile.width, float(how), np.float32)
-                except ValueError:
+                if (value := number(how)) is None:
                     self.problems.append(Problem(f"'{how}' is neither 'mean' nor a number", where, "give one of them"))
+                else:
+                    fills[name] = np.full(profile.width, value, np.float32)
                 continue
             never = int((profile.train.count_D == 0).sum())
             if never:

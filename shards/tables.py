@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from shards.cells import number
 from shards.errors import BrokenSeal, DataError, Problem
 from shards.format import SPLITS, DatasetInfo, LabelInfo
 from shards.identity import PLAIN, person
@@ -177,19 +178,11 @@ def _label(column: pa.Array, label: LabelInfo) -> tuple[np.ndarray, list[str]]:
         numbers = pc.cast(pc.if_else(pc.equal(column, ""), pa.scalar("nan"), column), pa.float64())
         return numbers.to_numpy(zero_copy_only=False), []
     except pa.ArrowInvalid:
-        return np.full(len(column), np.nan), [v for v in pc.unique(column).to_pylist() if v and not _is_number(v)][:5]
+        return np.full(len(column), np.nan), [v for v in pc.unique(column).to_pylist() if v and number(v) is None][:5]
 
 
 def _first_values(column: pa.Array, wrong: np.ndarray) -> list[str]:
     return sorted(set(column.take(np.flatnonzero(wrong)).to_pylist()))[:5]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _repeated(samples: pa.Array, path: Path) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
-"""Tables of scores, one line a person: which column names people, and which columns are no scores.
+"""Tables of scores, one line a person: which column names people. Which of the others are scores is told by `shards.features`.
 
-Read as they are: a first column of people and scores behind it. Known besides: PLINK's and pgsc_calc's columns (FID, IID, DENOM,
-ALLELE_CT, ...), https://www.cog-genomics.org/plink/2.0/formats#sscore .
+Read as they are: a first column of people and scores behind it. Known besides: PLINK's FID and IID,
+https://www.cog-genomics.org/plink/2.0/formats#sscore .
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ PEOPLE = (
     "iid", "sample", "sample_id", "sampleid", "eid", "f.eid", "id", "person", "person_id", "patient", "patient_id", "subject", "subject_id",
     "participant", "participant_id", "individual", "individual_id",
 )  # fmt: skip
-# Columns beside the scores in what PLINK and pgsc_calc write: ids, sex, phenotype, and how many alleles were counted.
-NO_SCORES = (
-    "fid", "iid", "sid", "pat", "mat", "sex", "pheno", "pheno1", "phenotype", "sampleset", "cnt", "cnt2", "denom", "allele_ct",
-    "nmiss_allele_ct", "named_allele_dosage_sum",
-)  # fmt: skip
 
 
 @dataclass
@@ -45,7 +40,7 @@ def read_scores(flag: str, path: Path, column: str | None, work: Path) -> Scores
     Args:
         flag: the option that names the table; `FLAG-people` names its column of people.
         column: that column, or several whose cells are joined by `_` (FID,IID); None: the first.
-        work: where a copy without ids and counts is written, if the table has any.
+        work: where a copy is written with people in its first column, if the table has them elsewhere.
 
     Raises:
         DataError: no table; no such column; a first column that is none of people while another may be; a person on two lines.
@@ -64,12 +59,9 @@ def read_scores(flag: str, path: Path, column: str | None, work: Path) -> Scores
     else:
         names, notes = ["_".join(c) for _, c in rows], []
     people = _once(path, names, places)
-    dropped = [h for i, h in enumerate(table.header) if i not in at and h.casefold() in NO_SCORES]
-    if at == [0] and not dropped:
+    if at == [0]:
         return Scores(people, lambda name: Reference(f"{path.name}#{name}", path, name), notes)
-    if dropped:
-        notes.append(f"{flag}: no scores and left out: {', '.join(dropped)}")
-    copy = _copied(path, at, dropped, names, work / f"{flag.strip('-')}.csv")
+    copy = _copied(path, at, names, work / f"{flag.strip('-')}.csv")
     return Scores(people, lambda name: Reference(f"{path.name}#{name}", copy, name), notes)
 
 
@@ -100,10 +92,10 @@ def _once(path: Path, names: Sequence[str], places: Sequence[str]) -> dict[str, 
     return found
 
 
-def _copied(path: Path, at: Sequence[int], dropped: Sequence[str], names: Sequence[str], copy: Path) -> Path:
-    """The table with people in its first column and scores alone behind it, cells as they are."""
+def _copied(path: Path, at: Sequence[int], names: Sequence[str], copy: Path) -> Path:
+    """The table with people in its first column, cells as they are."""
     table = open_table(path)
-    kept = [i for i, h in enumerate(table.header) if i not in at and h not in dropped]
+    kept = [i for i in range(len(table.header)) if i not in at]
     if not kept:
         raise bad("no column of scores", path, f"columns: {', '.join(table.header)}")
     copy.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.sources._scores import read_scores
-from shards.unknown import is_unknown
+from shards.unknown import words_of
 
 EYE = "eye"
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -127,7 +127,7 @@ def find(args: argparse.Namespace) -> Found:
 
 def _images(args: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """One dictionary an image, with the cells of its labels, and the columns that are labels."""
-    named = args.patient_column.split(",")
+    named, unknown = args.patient_column.split(","), words_of(args)
     eye = [args.eye_column] if args.eye_column else []
     rows = read_rows(
         args.images,
@@ -140,7 +140,7 @@ def _images(args: argparse.Namespace) -> tuple[list[dict], list[str]]:
         path = args.images.parent / row[args.image_column]
         given = {c: row[c] for c in labels}
         key = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
-        patient = "" if any(is_unknown(row[c]) for c in named) else "_".join(row[c] for c in named)
+        patient = "" if any(unknown(row[c]) for c in named) else "_".join(row[c] for c in named)
         images.append({"where": row.where, "sample": key, "patient": patient, "path": path, "labels": given})
     problems = [n for n, k in Counter(i["sample"] for i in images).items() if k > 1]
     if problems:
@@ -233,13 +233,13 @@ def _pairing(args: argparse.Namespace, patients: list[str], notes: list[str]) ->
     columns = (args.pairing_column or rows.columns[1]).split(",")
     if lacking := [c for c in columns if c not in rows.columns]:
         raise bad(f"no column '{', '.join(lacking)}'", args.pairing, f"columns: {', '.join(rows.columns)}")
-    paired = keyed(rows, rows.first, "patient")
+    paired, unknown = keyed(rows, rows.first, "patient"), words_of(args)
     there = Side.of(args.pairing.name, {patient: row.where for patient, row in paired.items()})
     here = Side.of("--images", [p for p in patients if p])
     fix = "its first column must name the patients of --images"
     pairs, lines = partners(f"--pairing {args.pairing.name}", here, there, fix, repair=args.repair_ids)
     notes += lines
-    known = {p: row for p, name in pairs.items() if not any(is_unknown((row := paired[name])[c]) for c in columns)}
+    known = {p: row for p, name in pairs.items() if not any(unknown((row := paired[name])[c]) for c in columns)}
     if not known:
         raise bad(
             f"column {', '.join(columns)} names nobody", args.pairing, "give --pairing-column the column of people"

@@ -111,7 +111,9 @@ def test_the_column_of_people_is_not_taken_from_its_place(tmp_path, capsys):
     assert "its first column, 'sampleset' ('ukb' in the first line), seems not to name people, as 'IID' does" in said
     assert "--pgs-people IID" in said
     assert pack(tmp_path, "--pgs", table, "--pgs-people", "IID") == 0
-    assert "--pgs: no scores and left out: sampleset, DENOM" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 x an id, no feature: sampleset" in said
+    assert "1 x bookkeeping of scores, no feature: DENOM" in said
     info = load_info(tmp_path / "out")
     assert info.fields["pgs"].shape == (2,)
     assert (tmp_path / "out" / "vocab" / "pgs.txt").read_text().split() == ["PGS1_SUM", "PGS2_SUM"]

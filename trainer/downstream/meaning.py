@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from shards.cells import number
+
 TRUTH = ("1 yes y true positive pos present", "0 no n false negative neg absent")
 LIFE = ("dead deceased died death", "alive living survived")
 CENSORING = ("event observed uncensored", "censored")
@@ -67,11 +69,10 @@ def quoted(words: Iterable[str]) -> str:
 def plain(word: str) -> str:
     """A word as the table has it: lower case, blanks for dashes and underscores, 1 for 1.0."""
     text = " ".join(re.split(r"[\s_]+", word.strip().lower()))
-    try:
-        number = float(text)
-    except ValueError:
+    value = number(text)
+    if value is None:
         return re.sub(r" ?- ?", " ", text) if not text.startswith("-") else text
-    return str(int(number)) if number.is_integer() else text
+    return str(int(value)) if value.is_integer() else text
 
 
 def understood(words: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Sides | None:
