@@ -1,4 +1,7 @@
-"""Command line of the data sets: python -m shards COMMAND (pack, source, index, seal, split, meaning, lint, info, ...)"""
+"""Command line of the data sets: python -m shards COMMAND (pack, source, index, seal, split, meaning, lint, info, ...)
+
+Long because: every command with its options stands in one place, as `--help` shows it.
+"""
 
 from __future__ import annotations
 

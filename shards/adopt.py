@@ -102,17 +102,22 @@ def adopt(
         shards=tuple(found.shards),
         adopted=how,
     )
+    return _publish(folder, info, found.indexes, rows)
+
+
+Indexes = Sequence[tuple[Path, np.ndarray]]
+
+
+def _publish(folder: Path, info: DatasetInfo, indexes: Indexes, rows: Sequence[SampleRow]) -> DatasetInfo:
     if not (folder / "dataset.json").is_file():
         # The description comes last: until then this is no data set, and a killed command has changed none.
         with disk_errors(folder, "run the command again"), locked(Path(os.path.realpath(folder))):
-            return _write(folder, info, found.indexes, rows)
+            return _write(folder, info, indexes, rows)
     with rewriting(folder) as staging:
-        return _write(staging, info, found.indexes, rows)
+        return _write(staging, info, indexes, rows)
 
 
-def _write(
-    folder: Path, info: DatasetInfo, indexes: Sequence[tuple[Path, np.ndarray]], rows: Sequence[SampleRow]
-) -> DatasetInfo:
+def _write(folder: Path, info: DatasetInfo, indexes: Indexes, rows: Sequence[SampleRow]) -> DatasetInfo:
     for tar, members in indexes:
         index.save(folder / tar.name, members)
     write_rows(folder, rows, info.labels)
