@@ -235,4 +235,16 @@ def _doubtful_classes(name: str, cells: Cells) -> list[Problem]:
                     f"label '{name}' has classes that differ in case or blanks alone: {said}", f"label '{name}'", fix
                 )
             )
-    return found
+    return [*found, *_lists(name, first)]
+
+
+def _lists(name: str, first: Mapping[str, str]) -> list[Problem]:
+    """Cells that list several classes (Edema|Mass), as ChestX-ray14 does: each combination would become a class of its own."""
+    parts = {t: [p.strip() for p in t.split("|")] for t in first if "|" in t}
+    uses = Counter(p for t in first for p in set(parts.get(t, [t])))
+    listed = [t for t, ps in parts.items() if all(ps) and any(uses[p] > 1 for p in ps)]
+    if not listed:
+        return []
+    said = ", ".join(f"'{t}' ({first[t]})" for t in listed[:SHOWN])
+    fix = f"give each its own column of 0 and 1; --label-kind {name}=class if a combination is a class"
+    return [Problem(f"label '{name}' lists several classes in a cell: {said}", f"label '{name}'", fix)]

@@ -148,8 +148,10 @@ def _text(path: Path, head: bytes, given: list[str] | None) -> TableFile:
     records = _records(rest, delimiter, path)
     header = given or commented or [c.strip() for c in next(records)[1]]
     if given is None and commented is None:
-        header, records = _trimmed(header, records, path)
-        header = _with_row_names(header, body, delimiter, path)
+        whole = header
+        header, records = _trimmed(whole, records, path)
+        # Lines that are longer than a header whose empty end was cut are as long as it was.
+        header = _with_row_names(header, body, delimiter, path) if len(header) == len(whole) else header
     form = NAMES[delimiter] + (", gzip" if head.startswith(b"\x1f\x8b") else "")
     return TableFile(path, header, records, form)
 

@@ -99,6 +99,7 @@ def test_many_words_among_numbers_are_told_in_few_lines():
         (["61,5", "58,0", "60,2"], "label 'x' is '61,5', which holds a comma where a number has its point"),
         (["61,5", "58", "60"], "Fix: write numbers as 61.5"),
         (["LUAD", "luad", "LUSC"], "differ in case or blanks alone: 'LUAD' (t line 2), 'luad' (t line 3)"),
+        (["Edema", "Edema|Mass", "Mass"], "lists several classes in a cell: 'Edema|Mass' (t line 3)"),
     ],
 )
 def test_doubtful_classes_are_refused_unless_they_are_declared(cells, message):

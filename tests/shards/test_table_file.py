@@ -208,3 +208,15 @@ def test_a_text_file_loses_its_byte_order_mark(tmp_path):
     assert read_text(write(tmp_path, "No nodule.".encode("utf-8-sig"))) == "No nodule."
     with pytest.raises(DataError, match="cannot be read as UTF-8"):
         read_text(write(tmp_path, b"\xe9"))
+
+
+def test_a_sign_behind_every_line_header_included_is_no_column(tmp_path):
+    """As in ChestX-ray14's Data_Entry table."""
+    path = tmp_path / "t.csv"
+    path.write_text("image,finding,\na.png,x|y,\nb.png,z,\n")
+    rows = read_rows(path)
+    assert rows.columns == ("image", "finding")
+    assert [dict(r) for r in rows] == [{"image": "a.png", "finding": "x|y"}, {"image": "b.png", "finding": "z"}]
+    path.write_text("image,finding,\na.png,x,\nb.png,z,3\n")
+    with pytest.raises(DataError, match="line 3 has a value in a column without a name"):
+        read_rows(path)
