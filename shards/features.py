@@ -227,7 +227,7 @@ def choose(
     sure: set[int] = set()
     unknown = unknown or Words()
     for i, name in enumerate(names):
-        if _matches(name, rule.keep):
+        if matches(name, rule.keep):
             sure.add(i)
         elif why := _reason(name, rule, unknown, axis):
             left[i] = why
@@ -237,7 +237,7 @@ def choose(
     chosen = _placed(names, final, left, rule, where, axis)
     chosen.problems = problems + chosen.problems
     given = (*rule.not_features, *rule.keep)
-    chosen.used = {p for p in given if any(_matches(n, (p,)) for n in names)}
+    chosen.used = {p for p in given if any(matches(n, (p,)) for n in names)}
     chosen.notes = _notes(chosen.left_out, axis, where)
     return chosen
 
@@ -253,7 +253,7 @@ def unused(rule: FeatureRule, tables: Sequence[Chosen]) -> list[Problem]:
 
 
 def _reason(name: str, rule: FeatureRule, unknown: Words, axis: str) -> str | None:
-    if _matches(name, rule.not_features):
+    if matches(name, rule.not_features):
         return "--not-features"
     if unknown(name):
         return f"a {axis} without a name"
@@ -262,7 +262,8 @@ def _reason(name: str, rule: FeatureRule, unknown: Words, axis: str) -> str | No
     return known_kind(name)
 
 
-def _matches(name: str, patterns: Collection[str]) -> bool:
+def matches(name: str, patterns: Collection[str]) -> bool:
+    """Whether a name is among these names and patterns."""
     return name in patterns or any(fnmatchcase(name, p) for p in patterns if "*" in p or "?" in p)
 
 
@@ -280,7 +281,7 @@ def _doubtful(
         shown = ", ".join(f"'{names[i]}' ('{words[i]}')" for i in worded[:SHOWN])
         found.append(_undecided(names, worded, f"{len(worded)} {axis}s hold words, no numbers: {shown}", where))
     rest = [i for i in open_ if i not in words]
-    ending_of = {i: e for i in rest if (e := names[i].rpartition("_")[2].lower()) in ENDINGS}
+    ending_of = {i: e for i in rest if (e := _ending(names[i])) in ENDINGS}
     ended = Counter(ending_of.values())
     if endings and len(ended) > 1:
         said = ", ".join(f"{n} end in _{e} ({ENDINGS[e]})" for e, n in ended.most_common())
@@ -292,6 +293,12 @@ def _doubtful(
         what = f"{len(odd)} of {len(rest)} {axis}s may be no features: {', '.join(names[i] for i in odd[:SHOWN])}"
         found.append(_undecided(names, odd, what + (", ..." if len(odd) > SHOWN else ""), where))
     return found
+
+
+def _ending(name: str) -> str:
+    """What stands behind the last underscore of a name that begins with something."""
+    stem, _, ending = name.rpartition("_")
+    return ending.lower() if stem else ""
 
 
 def _undecided(names: Sequence[str], odd: Sequence[int], what: str, where: str) -> Problem:

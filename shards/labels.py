@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -144,8 +144,7 @@ def settle(
 def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
     """The cells that hold a value; the labels of the others are taken away."""
     classes = {t.lower() for _, t in cells if not words(t) and number(t) is None}
-    graded = any(GRADES & set(c.replace("-", " ").replace("_", " ").split()) for c in classes)
-    none = graded and "none" not in words.unknown
+    none = graded(classes) and "none" not in words.unknown
     kept, lost = [], Counter[str]()
     for entry, text in cells:
         if words(text) and not (none and text.lower() == "none"):
@@ -160,6 +159,11 @@ def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
         beside = ", ".join(sorted(classes - {"none"})[:SHOWN])
         notes.append(f"label '{name}': {n} x 'None' kept as a class beside {beside} (--unknown None if not)")
     return kept
+
+
+def graded(classes: Iterable[str]) -> bool:
+    """Whether a class is a grade, beside which "None" is one too."""
+    return any(GRADES & set(c.lower().replace("-", " ").replace("_", " ").split()) for c in classes)
 
 
 def _empty(name: str, asked: bool, found: Settled, notes: list[str]) -> None:

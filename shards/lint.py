@@ -21,6 +21,7 @@ from shards.identity import merged_note, one_spelling
 from shards.indexes import FIX_SEAL, faults, open_index
 from shards.lint_counts import counts, forms, statistics
 from shards.lint_members import MemberCheck
+from shards.lint_words import not_features, unknown_classes
 from shards.meaning import not_stored
 from shards.members import Rule, rule_of
 from shards.seal import SampleRow, read_table, vocab_problems
@@ -76,7 +77,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
     report.problems += _splits(info, rows)
     report.warnings += [*_unused_splits(rows), *_respelled(rows), *_meanings(info)]
     report.problems += counts(info, rows, not problems) if rows else ()
-    report.warnings += _unsealed(info)
+    report.warnings += [*_unsealed(info), *not_features(folder, info), *unknown_classes(info)]
     check = MemberCheck(info, {r.sample: r for r in rows})
     try:
         rule = rule_of(info.adopted)

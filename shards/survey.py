@@ -12,6 +12,7 @@ from shards.bags import Told, bag_shape
 from shards.cells import number
 from shards.convert import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.describe import FieldTally, Header, HeaderError
+from shards.echoes import Echoes
 from shards.errors import DataError, Problem
 from shards.features import FeatureRule, without_version
 from shards.format import KINDS
@@ -95,6 +96,7 @@ class Survey:
         self.sources: dict[str, str] = {}  # source dtype of the fields with two axes or more
         self.vocab: dict[str, list[str]] = {}
         self.missing: dict[str, int] = {}  # samples with NaN
+        self.echoes = Echoes()
         self.files: set[Path] = set()
         self.refused: set[tuple[str, str]] = set()
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
@@ -117,6 +119,7 @@ class Survey:
         self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
         self.problems += [p for n, words in self.vocab.items() for p in vocab_problems(n, words)]
         self.problems += [*self.tally.problems(self.vocab), *self.told.problems(), *self.reader.tables.unused()]
+        self.problems += self.echoes.problems(self.vocab, self.options.features)
         fills = self._fills()
         dtypes, notes = self._dtypes()
         notes = [*self.manifest.notes, *self.reader.tables.notes(), *notes]
@@ -202,7 +205,7 @@ class Survey:
             if ref.is_table:
                 self._same_vocab(name, ref)
             if KINDS[ref.ext] == "array":
-                self._look_array(name, ref, head, in_train)
+                self._look_array(entry, name, ref, head, in_train)
         except HeaderError as e:
             self.refused.add((entry.sample, name))
             self.problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
@@ -222,7 +225,7 @@ class Survey:
             head = replace(head, shape=shape)
         return head
 
-    def _look_array(self, name: str, ref: Reference, head: Header, in_train: bool) -> None:
+    def _look_array(self, entry: Entry, name: str, ref: Reference, head: Header, in_train: bool) -> None:
         assert head.shape is not None
         assert head.dtype is not None
         if len(head.shape) != 1:
@@ -231,7 +234,9 @@ class Survey:
                 fix = "drop the reference; an empty cell means the field is missing"
                 raise HeaderError(f"has shape {head.shape}: nothing in it", fix)
             return
-        x_D = self._transformed(name, self.reader.array(ref))
+        x_D = self.reader.array(ref)
+        self.echoes.add(name, x_D, entry.labels)
+        x_D = self._transformed(name, x_D)
         profile = self.profiles.setdefault(name, VectorProfile(len(x_D)))
         if profile.width != len(x_D):
             return  # the tally reports differing widths

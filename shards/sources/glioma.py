@@ -185,7 +185,7 @@ def _columns(omics: Omics, names: list[str], path: Path) -> dict[str, tuple[str,
 def _field_of(column: str) -> tuple[str, str]:
     """(field, feature) of a column."""
     feature, _, ending = column.rpartition("_")
-    return (ENDINGS[ending], feature) if ending in ENDINGS and feature else ("rna", column)
+    return (ENDINGS[ending.lower()], feature) if ending.lower() in ENDINGS and feature else ("rna", column)
 
 
 def _put(omics: Omics, case: str, modality: str, feature: str, cell: str, where: str) -> None:

@@ -47,7 +47,7 @@ MAY_BE = [
         "C1orf112",
         "tAKR",
     ),
-    *("PGS000018", "rs12", "?|100130426"),
+    *("PGS000018", "rs12", "?|100130426", "MUT", "CNV"),
 ]
 
 
@@ -387,3 +387,33 @@ def test_a_row_that_stands_twice_is_refused_where_it_is_asked_for(tmp_path):
     assert FeatureTables().vector(tmp_path / "t.csv", "y", False).tolist() == [3]
     with pytest.raises(ValueError, match=r"row 'x' stands twice: t.csv line 2, t.csv line 4"):
         FeatureTables().vector(tmp_path / "t.csv", "x", False)
+
+
+def test_a_feature_that_is_a_label_under_another_name(tmp_path, capsys):
+    rows = [f"s{i},p{i},{i}.25,{i % 2},t.csv#p{i}" for i in range(12)]
+    (tmp_path / "m.csv").write_text("\n".join(["sample,patient,label:months,label:event,field:rna", *rows]) + "\n")
+    lines = [f"p{i},{i}.25,{i % 2},{i / 3}" for i in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["case,FOLLOW,MUT,C", *lines]) + "\n")
+    flags = ["pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--transform", "rna=log2p1"]
+    assert main(flags) == 2
+    said = capsys.readouterr().err
+    assert "feature 'FOLLOW' equals the label 'months' in all 12 samples that have both" in said
+    assert "MUT" not in said, "a label of two values may be a mutation"
+    assert main([*flags, "--keep-features", "FOLLOW"]) == 0
+    assert main([*flags, "--not-features", "FOLLOW", "--overwrite"]) == 0
+    with Dataset.open(tmp_path / "out") as data:
+        assert list(data.vocabulary("rna")) == ["MUT", "C"]
+
+
+def test_lint_tells_of_sets_that_were_packed_before(tmp_path, capsys):
+    rows = [f"s{i},p{i},{('NA', 'LUAD', 'LUSC')[i % 3]},{('None', 'Mild')[i % 2]},t.csv#p{i}" for i in range(12)]
+    (tmp_path / "m.csv").write_text("\n".join(["sample,patient,label:kind,label:grade,field:rna", *rows]) + "\n")
+    lines = [f"p{i},{i % 7},{i % 5},{i}" for i in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["case,A,survival_months,N_unmapped", *lines]) + "\n")
+    keep = ("--keep-features", "survival_months,N_unmapped", "--known", "NA")
+    assert main(["pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), *keep]) == 0
+    assert main(["lint", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 features of 'rna' seem to be none: survival_months (survival, no feature), N_unmapped" in said
+    assert "label 'kind' has the class 'NA', a word for 'not known'" in said
+    assert "label 'grade' has the class" not in said
