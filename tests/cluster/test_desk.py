@@ -68,7 +68,9 @@ def test_a_job_that_crashes_again_and_again_ends(desk: Desk, tmp_path: Path) -> 
     assert begun(record) == 2
     assert record.status.state == "failed"
     reason = record.status.reason
-    assert re.match(r"ended with status 1 \(rank 0 on n\d: error: the checkpoint at step 1 could not be written", reason)
+    assert re.match(
+        r"ended with status 1 \(rank 0 on n\d: error: the checkpoint at step 1 could not be written", reason
+    )
     assert reason.endswith(" 2 times in a row without a new checkpoint (max_restarts=1)"), reason
     _, said = desk.run("status", out)
     assert field(said, "job") == f"{record.job}, failed ({record.status.reason})"
