@@ -29,7 +29,8 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
         value = _load(path)
     except Exception as e:  # the unpickler meets foreign bytes and raises whatever it stumbles over
         first = (str(e).splitlines() or [type(e).__name__])[0]
-        raise HeaderError(f"is not a tensor that loads without running code ({first})") from e
+        fix = "save it anew as a tensor or a dictionary of tensors (torch.from_numpy of NumPy arrays)"
+        raise HeaderError(f"is not a tensor that loads without running code ({first})", fix) from e
     if isinstance(value, torch.Tensor):
         return {BARE: value}
     if isinstance(value, Mapping):

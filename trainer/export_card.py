@@ -9,6 +9,7 @@ from typing import Any
 
 from models.deployed import ImageView
 from models.encoders.vit import ViT
+from shards.meaning import shown
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.export import Exporting, To, shown_options
@@ -68,6 +69,8 @@ def _data(opened: Exporting) -> str:
         for d in opened.sets
     ] or ["- not recorded by this run"]
     split = opened.run.config.data.split
+    fields = opened.run.schema.fields
+    lines += [f"- `{n}` must hold {shown(f.meaning)}, as in training" for n, f in sorted(fields.items()) if f.meaning]
     if opened.tuned:
         lines.append(f"- of the fine-tune: the data set with fingerprint `{opened.tuned.plain()['data_fingerprint']}`")
     return (

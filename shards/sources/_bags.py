@@ -314,7 +314,8 @@ def _members_of(path: Path) -> tuple[Shapes, dict[str, Any]]:
 
     try:
         with h5py.File(path, "r") as file:
-            kept = {n: d for n, d in file.items() if isinstance(d, h5py.Dataset)}
+            kept: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda n, d: kept.update({n: d}) if isinstance(d, h5py.Dataset) else None)
             told = {**dict(file.attrs), **(dict(kept[COORDS].attrs) if COORDS in kept else {})}
             return {n: tuple(d.shape) for n, d in kept.items() if d.dtype.kind in "biuf"}, told
     except (OSError, RuntimeError, KeyError, ValueError) as e:
@@ -331,7 +332,9 @@ def _feature_member(shapes: Shapes, member: str | None) -> tuple[str | None, _Wh
             return member, _Why()
         return None, _Why(f"no member '{member}'; they have {has}", "name another with --member")
     named = [n for n in (BARE, *MEMBERS) if n in shapes]
-    flat = [n for n, s in shapes.items() if n != COORDS and (len(s) == 2 or (len(s) == 3 and s[0] == 1))]
+    flat = [
+        n for n, s in shapes.items() if n.rpartition("/")[2] != COORDS and (len(s) == 2 or (len(s) == 3 and s[0] == 1))
+    ]
     chosen = named or flat
     if len(chosen) == 1:
         name = chosen[0]

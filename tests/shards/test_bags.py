@@ -278,6 +278,14 @@ def test_features_and_feats_in_one_file(tmp_path: Path) -> None:
     assert "1 files: which of features, feats holds the features?" in refused(tmp_path)
 
 
+def test_members_inside_groups(tmp_path: Path) -> None:
+    for i, slide in enumerate(SLIDES):
+        with h5py.File(tmp_path / f"{slide}.h5", "w") as f:
+            f["20x/features"], f["20x/coords"], f["10x/features"] = bag(i), np.zeros((5, 2), int), bag(i)
+    assert "8 files: which of 10x/features, 20x/features holds the features?" in refused(tmp_path)
+    assert find(tmp_path, "20x/features").bags[0].features.member == "20x/features"
+
+
 def test_files_that_are_no_bags(tmp_path: Path) -> None:
     write(tmp_path, SLIDES[:6])
     (tmp_path / f"{SLIDES[6]}.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut")

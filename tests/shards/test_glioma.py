@@ -74,6 +74,18 @@ def test_tiles_of_a_case_can_be_thinned(layout):
     assert len(Dataset.open(layout["out"])) == 4
 
 
+def test_normal_tissue_and_frozen_sections_are_left_out(layout):
+    for name in (f"{CASES[0]}-11A-01-TS1_r0", f"{CASES[1]}-01A-01-BS1_r0", f"{CASES[1]}-01Z-00-DX1_r0"):
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(layout["tiles"] / f"{name}.jpg")
+    assert run({k: v for k, v in layout.items() if k != "features"}) == 0
+    listed = (layout["out"] / "unmatched.csv").read_text()
+    assert f'{CASES[0]}-11A-01-TS1_r0.jpg,"normal tissue, not tumour"' in listed
+    assert f'{CASES[1]}-01A-01-BS1_r0.jpg,"frozen section (BS)' in listed
+    keys = {rec.key for rec in Dataset.open(layout["out"])}
+    assert f"{CASES[1]}-01Z-00-DX1_r0" in keys
+    assert len(keys) == 12 + 1
+
+
 def test_every_problem_of_the_tables_is_named(layout, capsys):
     rows = [
         [CASES[0], "GBM", "high", 1, 0, 2, 0],

@@ -11,7 +11,7 @@ from manifests import sources
 
 from shards.__main__ import main
 from shards.adopt import adopt
-from shards.canonical import canonical
+from shards.canonical import canonical, same
 from shards.errors import DataError
 from shards.format import load_info
 from shards.lint import lint
@@ -28,13 +28,21 @@ UNI = {"patches": {"encoder": "uni_v1"}}
     ("key", "spellings"),
     [
         ("magnification", ["20x", "20X", "20", "20.0x", " 20 x "]),
-        ("patch_size", ["256", "256px", "256 px", "256.0"]),
+        ("patch_size", ["256", "256px", "256 px", "256.0", "256x256", "256 x 256 px"]),
         ("build", ["hg38", "GRCh38", "grch38.p13", "GRCh 38"]),
-        ("transform", ["log2p1", "log2(x + 1)", "LOG2P1"]),
+        ("transform", ["log2p1", "log2(x + 1)", "LOG2P1", "log2(TPM+1)", "log2(1 + FPKM)"]),
     ],
 )
 def test_one_spelling_of_a_value(key: str, spellings: list[str]) -> None:
     assert len({canonical(key, s) for s in spellings}) == 1
+
+
+def test_what_is_not_the_same() -> None:
+    assert canonical("transform", "log(x+1)") not in ("log2p1", "log1p"), "of an unknown base"
+    assert canonical("transform", "ln(x+1)") == "log1p"
+    assert canonical("patch_size", "256x512") != canonical("patch_size", "256")
+    assert same("mpp", "0.5", "0.5023")
+    assert not same("mpp", "0.5", "0.25")
 
 
 def test_encoders_are_told_apart_but_not_by_spelling() -> None:
