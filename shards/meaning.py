@@ -167,10 +167,10 @@ def disagreements(
     found = []
     for name, key, a, b in _differences(mine, theirs):
         if chosen is None or name in chosen:
-            what = f"field '{name}': {key} is '{a}' in {my_place} and '{b}' in {their_place}"
+            what = f"{key} is '{a}' in {my_place} and '{b}' in {their_place}"
             state = f"python -m shards meaning DIR {name}.{key}=VALUE --overwrite"
             fix = f"{_REMEDY.get(key, 'pack both alike')}; if a stored word is wrong: {state}"
-            found.append(Problem(what, f"{name}.{key}", fix))
+            found.append(Problem(what, f"field '{name}'", fix))
     return found
 
 
