@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards.errors import bad
-from shards.format import SPLITS, load_info
+from shards.format import SPLITS, load_info, write_atomic
+from shards.readable import unreadable
 from shards.reader import Dataset
+from shards.staging import disk_errors
 from shards.stats import MISSING_CODE, vector_fields
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def draw(folder: Path, out: Path, label: str | None = None) -> Path:
     """Writes the picture of a data set to `out` (PNG); `label` names the class label that colours it.
 
     Raises:
-        DataError: not a data set, or no such class label.
+        DataError: not a data set, no such class label, or a place that cannot be written.
     """
     import matplotlib
 
@@ -80,9 +83,15 @@ def draw(folder: Path, out: Path, label: str | None = None) -> Path:
             part = figure.add_subfigure(grid[sheet_rows + row]).subplots(1, 3)
             for ax, panel in zip(part, [*panels[3 * row : 3 * row + 3], _blank, _blank], strict=False):
                 panel(ax)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, metadata={"Software": "medpair"})
+        picture = io.BytesIO()
+        form, known = out.suffix.lstrip(".").lower() or "png", figure.canvas.get_supported_filetypes()
+        if form not in known:
+            raise bad(f"no picture is written as '{form}'", out, f"give --out NAME.png (or {', '.join(sorted(known))})")
+        figure.savefig(picture, format=form, metadata={"Software": "medpair"} if form == "png" else None)
         plt.close(figure)
+    with disk_errors(out, "no picture was written"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, picture.getvalue())
     return out
 
 
@@ -272,6 +281,10 @@ def _scatter(
     if x_ND.shape[1] < 2:
         ax.hist(x_ND[:, 0], bins=30, color=COLOURS[0])
         _tidy(ax, title)
+        return
+    x_ND = np.where(np.isfinite(x_ND), x_ND, np.nan).astype(np.float32)
+    if why := unreadable(np.nan_to_num(x_ND), fewest=3):
+        _tidy(ax, f"{title}: no plot ({why})")
         return
     xy_N2, share = principal_components(x_ND)
     for _, colour, mask in colouring.points(at):

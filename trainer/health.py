@@ -55,10 +55,10 @@ def effective_rank(x_BD: Tensor) -> float:
 
 
 def collapse_readings(features: dict[str, Tensor]) -> dict[str, float]:
-    """Both monitors for every named feature matrix."""
+    """Both monitors for every named feature matrix that can be read: two samples or more, all of them finite."""
     out: dict[str, float] = {}
     for name, x_BD in features.items():
-        if len(x_BD) > 1:
+        if len(x_BD) > 1 and bool(torch.isfinite(x_BD).all()):
             out[f"feature_std/{name}"] = feature_std(x_BD)
             out[f"effective_rank/{name}"] = effective_rank(x_BD)
     return out

@@ -164,7 +164,7 @@ def train(
                 **terms,
                 **{f"chance/{k}": v for k, v in leg.chance.items()},
                 **{f"val/{k}": v for k, v in held_back.items()},
-                **collapse_readings(features),
+                **(collapse_readings(features) if applied else {}),
                 "lr": lr,
                 "grad_norm": engine.grad_norm,
                 "samples_per_s": global_batch / took,
@@ -176,7 +176,7 @@ def train(
                 "replaced_samples": int(votes["replaced"]),
             }
         )
-        if looks:
+        if looks and applied:  # what is not finite has no picture, and a step that is skipped leaves none
             leg.at("show", step)
             leg.show()
         for key, why in data.bad:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from models.contract import Method
 from shards.loader import Loader
 from shards.mix import make_plan
+from shards.readable import unreadable
 from shards.reader import Dataset
 from trainer.config import Config, parse
 from trainer.data import Data, open_data, sampler
@@ -138,12 +139,18 @@ def probe(kind: Kind, train: Features, held_out: Features) -> tuple[np.ndarray, 
     """(names, scores, labels) of the held-out patients, each [P]; the probe saw the training patients only.
 
     Raises:
-        UserError: a patient on both sides; fewer than two classes or more; samples of a patient that disagree on the label.
+        UserError: features that are not finite; too few patients, or one on both sides; not two classes; samples of a patient
+            that disagree on the label.
     """
     if shared := sorted(set(train.patients_N.tolist()) & set(held_out.patients_N.tolist())):
         raise UserError(f"{len(shared)} patients are both trained and tested on ({shared[0]}, ...): split by patient")
     if kind == "class" and not set(np.unique(train.label_N)) == set(np.unique(held_out.label_N)) == {0, 1}:
         raise UserError("a probe of a class label needs two classes, both among training and held-out patients")
+    for part, where in ((train, "training"), (held_out, "held-out")):
+        if why := unreadable(part.x_ND, distinct=1):
+            raise UserError(f"the {where} features cannot be probed: {why}")
+    if (patients := len(np.unique(train.patients_N))) < FOLDS:
+        raise UserError(f"a probe is chosen over {FOLDS} folds of patients, there are {patients} to train on")
     model = fit_probe(kind, train)
     score_N = model.decision_function(held_out.x_ND) if kind == "class" else model.predict(held_out.x_ND)
     names_P, of_N = np.unique(held_out.patients_N, return_inverse=True)

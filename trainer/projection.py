@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from models.contract import Schema
+from shards.readable import unreadable
 from trainer.config import Config
 from trainer.data import Data
 from trainer.errors import UserError
@@ -29,7 +30,13 @@ def label_to_show(schema: Schema) -> str | None:
 
 
 def project(x_ND: np.ndarray, seed: int = 0) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton, 2008) of standardised features: [N, 2]."""
+    """t-SNE (van der Maaten and Hinton, 2008) of standardised features: [N, 2].
+
+    Raises:
+        UserError: features that have no picture: not finite, too few, all alike.
+    """
+    if why := unreadable(x_ND, FEWEST, distinct=3, width=2):
+        raise UserError(f"no projection: {why}")
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
 
@@ -58,7 +65,11 @@ def draw(at_N2: np.ndarray, codes_N: np.ndarray, classes: tuple[str, ...], title
 
 
 def projection(config: Config, data: Data, weights: Path) -> bytes | None:
-    """The picture for a run's final weights on its validation split, made on the CPU; None where there is nothing to show."""
+    """The picture for a run's final weights on its validation split, made on the CPU; None where there is nothing to show.
+
+    Raises:
+        UserError: features that have no picture.
+    """
     from trainer.run import build_method
 
     label, split, part = label_to_show(data.schema), config.data.val_split, data.datasets[0]

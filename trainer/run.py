@@ -22,6 +22,7 @@ from trainer.card import write_card
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, out_folder
 from trainer.data import Data, open_data
+from trainer.disk import written
 from trainer.ema import check_teachers
 from trainer.engine import Engine, split_batch
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
@@ -279,7 +280,8 @@ def _carry_best(run: Run, plan: StagePlan, best: Path) -> None:
     """Where a stage goes on with the training of the one before, its best weights so far are that one's."""
     if plan.before and run.progress.best is not None:
         earlier = run.out / "stages" / f"{run.plans[run.progress.stage - 1].stage.name}-best.safetensors"
-        from_main(lambda: shutil.copyfile(earlier, best))
+        with written(best, "the best weights"):
+            from_main(lambda: shutil.copyfile(earlier, best))
 
 
 def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
@@ -292,7 +294,8 @@ def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
     run.runtime.say(
         f"stage {plan.stage.name}: goes on with the weights of step {progress.best_step} ({value} held back)"
     )
-    from_main(lambda: write_atomic(final, best.read_bytes()))
+    with written(final, f"the weights of stage {plan.stage.name}"):
+        from_main(lambda: write_atomic(final, best.read_bytes()))
 
 
 def _weights_before(run: Run) -> Path | None:
@@ -307,7 +310,8 @@ def _weights_before(run: Run) -> Path | None:
 def write_weights(path: Path, engine: Engine, runtime: Runtime) -> None:
     """Whole float32 weights as safetensors; every rank must call."""
     weights = engine.weights()
-    from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()})))
+    with written(path, "weights"):
+        from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()})))
 
 
 @torch.no_grad()
@@ -324,9 +328,18 @@ def probe_loss(engine: Engine, probe: Any) -> float:
 def _show(engine: Engine, probe: Any, tracker: Tracker, step: int) -> None:
     """The method's pictures of the probe batch, to TensorBoard; every rank computes them, since sharded weights want all."""
     engine.train(False)
-    with alone():
-        for name, image_HWC in engine.method.pictures(probe).items():
-            tracker.images(f"{engine.stage}/{name}", image_HWC, step)
+    try:
+        with alone():
+            for name, image_HWC in engine.method.pictures(probe).items():
+                tracker.images(f"{engine.stage}/{name}", image_HWC, step)
+    except Exception as e:
+        # Every rank draws the same, so what one cannot draw none can; the training has no need of it.
+        if tracker.main and not tracker.undrawn:
+            print(
+                f"step {step}: the pictures could not be drawn, the training goes on without them: {_reason(e)}",
+                flush=True,
+            )
+        tracker.undrawn = True
     engine.train()
 
 
@@ -367,7 +380,8 @@ def _restore(
 ) -> None:
     run.checkpoints.restore(engine, path, same_world)
     if (path / "best.safetensors").exists():
-        from_main(lambda: shutil.copyfile(path / "best.safetensors", best))
+        with written(best, "the best weights"):
+            from_main(lambda: shutil.copyfile(path / "best.safetensors", best))
     if state["loader"]["fingerprint"] != run.data.fingerprint:
         return  # other data were accepted: the probe batch is another one
     then, found = state["probe"], gather_objects(probe_loss(engine, probe))
@@ -387,9 +401,27 @@ def _finish(run: Run, tracker: Tracker, step: int) -> None:
     """The run's product: the last trained stage's weights, and what is needed to build the method around them."""
     trained = [p.stage.name for p in run.plans if p.steps]
     if trained:
-        write_atomic(run.out / "weights.safetensors", (run.out / "stages" / f"{trained[-1]}.safetensors").read_bytes())
-    write_card(run.out, run.config, run.resolved["method"], run.data)
-    picture = projection(run.config, run.data, run.out / "weights.safetensors") if trained else None
-    if picture is not None:
-        write_atomic(run.out / "projection.png", picture)
-        tracker.png("projection", picture, step)
+        last = run.out / "stages" / f"{trained[-1]}.safetensors"
+        with written(run.out / "weights.safetensors", "the trained weights"):
+            write_atomic(run.out / "weights.safetensors", last.read_bytes())
+    with written(run.out, "the card of the weights"):
+        write_card(run.out, run.config, run.resolved["method"], run.data)
+    if trained:
+        _project(run, tracker, step)
+
+
+def _project(run: Run, tracker: Tracker, step: int) -> None:
+    """The picture at the end. The run is trained by then, and nothing about a picture takes that back."""
+    try:
+        picture = projection(run.config, run.data, run.out / "weights.safetensors")
+        if picture is not None:
+            write_atomic(run.out / "projection.png", picture)
+            tracker.png("projection", picture, step)
+    except Exception as e:
+        run.runtime.say(f"projection.png was not drawn: {_reason(e)}")
+
+
+def _reason(e: Exception) -> str:
+    if isinstance(e, OSError):
+        return f"{e.filename or ''} cannot be written ({e.strerror})".strip()
+    return str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"

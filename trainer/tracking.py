@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import fence
+from trainer.board import Board
+from trainer.disk import written
 from trainer.manifest import write_atomic
 from trainer.runtime import Runtime
 
@@ -42,19 +45,16 @@ class Tracker:
 
     def __init__(self, out: Path, runtime: Runtime, step: int, total: int, every: int, tensorboard: bool):
         self.main, self.total, self.every, self.out = runtime.main, total, every, out
+        self.undrawn = False
+        """A picture could not be drawn, and it was said."""
         if not self.main:
             return
         kept = [r for r in read_metrics(out) if r["step"] <= step]
-        write_atomic(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
-        self.file = open(out / "metrics.jsonl", "a")  # noqa: SIM115  (lives as long as the run)
-        self.board = self._board(out / "tensorboard", step) if tensorboard else None
+        with written(out / "metrics.jsonl", "the log of steps"):
+            write_atomic(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
+            self.file = open(out / "metrics.jsonl", "a")  # noqa: SIM115  (lives as long as the run)
+        self.board = Board(out / "tensorboard", step, runtime.say) if tensorboard else None
         self.bar = self._bar(step) if sys.stderr.isatty() else None
-
-    @staticmethod
-    def _board(folder: Path, step: int) -> Any:
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(folder), purge_step=step + 1)
 
     def _bar(self, step: int) -> Any:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -71,12 +71,12 @@ class Tracker:
         fence.check(self.out)
         # JSON has no NaN: a value that is not finite is written as null.
         clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
-        self.file.write(json.dumps(clean) + "\n")
-        self.file.flush()
+        with written(self.out / "metrics.jsonl", "the log of steps"):
+            self.file.write(json.dumps(clean) + "\n")
+            self.file.flush()
         if self.board:
-            for k, v in clean.items():
-                if isinstance(v, (int, float)) and k != "step":
-                    self.board.add_scalar(f"{row['stage']}/{k}", v, row["step"])
+            numbers = {k: v for k, v in clean.items() if isinstance(v, (int, float)) and k != "step"}
+            self.board.scalars({f"{row['stage']}/{k}": v for k, v in numbers.items()}, row["step"])
         if self.bar:
             self.bar.update(self.task, completed=row["step"], description=self._text(row))
         elif row["step"] % self.every == 0 or row["step"] == self.total or row["skipped"]:
@@ -94,7 +94,7 @@ class Tracker:
     def images(self, name: str, image_HWC: Any, step: int) -> None:
         """A picture (uint8) for TensorBoard."""
         if self.main and self.board:
-            self.board.add_image(name, image_HWC, step, dataformats="HWC")
+            self.board.image(name, image_HWC, step)
 
     def png(self, name: str, picture: bytes, step: int) -> None:
         """A picture that is a PNG already."""
@@ -104,14 +104,13 @@ class Tracker:
             import numpy as np
             from PIL import Image
 
-            self.board.add_image(
-                name, np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), step, dataformats="HWC"
-            )
+            self.board.image(name, np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), step)
 
     def close(self) -> None:
         if not self.main:
             return
-        self.file.close()
+        with contextlib.suppress(OSError):  # a disk that was full is told by the step that met it
+            self.file.close()
         if self.board:
             self.board.close()
         if self.bar:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shards.readable import unreadable
 from trainer.errors import UserError
 from trainer.reporting.cases import MEND
 from trainer.reporting.curves import chosen
@@ -129,6 +130,8 @@ def _features(e: Entry, amount: Amount, seed: int) -> Plot | None:
         )
     if len(x_ND) < FEWEST_POINTS:
         return None
+    if why := unreadable(x_ND, FEWEST_POINTS, distinct=3, width=2):
+        return _not_drawn(e, amount, why)
     kept_N = np.sort(np.random.default_rng(seed).permutation(len(x_ND))[:MOST_POINTS])
     at_N2, label_N = project(x_ND[kept_N].astype(np.float32), seed), label_N[kept_N]
     with canvas(4.2) as figure:
@@ -142,6 +145,13 @@ def _features(e: Entry, amount: Amount, seed: int) -> Plot | None:
         f"t-SNE of {some}, coloured by the label; distances between clusters mean little.",
         uri,
     )
+
+
+def _not_drawn(e: Entry, amount: Amount, why: str) -> Plot:
+    with canvas(1.0) as figure:
+        figure.text(0.5, 0.5, plain(f"not drawn: {why}"), ha="center", fontsize=8)
+        uri = png(figure)
+    return Plot(f"Features, {e.name}, {amount.name}", f"No picture of these features: {why}.", uri)
 
 
 def _scatter(figure: Any, axes: Any, at_N2: np.ndarray, label_N: np.ndarray, e: Entry) -> None:

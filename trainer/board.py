@@ -1,0 +1,75 @@
+"""TensorBoard's file, which a run can do without: a disk that refuses it is said once, and the run goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Board:
+    """Curves and pictures in `folder`; after a first failure nothing more is written.
+
+    Args:
+        step: the step the run goes on from: what an earlier life wrote after it is not shown.
+        say: told of the failure.
+    """
+
+    def __init__(self, folder: Path, step: int, say: Callable[[str], None]):
+        self.folder, self._say = folder, say
+        self._writer: Any = None
+        self._guarded(lambda: self._open(step))
+
+    def _open(self, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        _quiet_writers()
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+
+    @property
+    def open(self) -> bool:
+        return self._writer is not None
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        def write() -> None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+        if self.open:
+            self._guarded(write)
+
+    def image(self, name: str, image_HWC: Any, step: int) -> None:
+        if self.open:
+            self._guarded(lambda: self._writer.add_image(name, image_HWC, step, dataformats="HWC"))
+
+    def close(self) -> None:
+        if self.open:
+            self._guarded(self._writer.close)
+        self._writer = None
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        """Whatever TensorBoard raises: a run of days does not end for a curve."""
+        try:
+            write()
+        except Exception as e:
+            self._writer = None
+            why = (e.strerror or str(e)) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
+            self._say(
+                f"TensorBoard: {self.folder} cannot be written ({why}); no more curves and pictures in this life of the run, "
+                "metrics.jsonl goes on. Free space there, or set log.tensorboard=false"
+            )
+
+
+def _quiet_writers() -> None:
+    """TensorBoard writes from a thread of its own, whose error comes up at the next write: its traceback would be told twice."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        ours = type(args.thread).__module__.startswith("tensorboard.")
+        if not (ours and issubclass(args.exc_type, OSError)):
+            before(args)
+
+    if getattr(before, "__name__", "") != "_without_tensorboard":
+        hook.__name__ = "_without_tensorboard"
+        threading.excepthook = hook
