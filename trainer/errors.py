@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from shards.errors import listing, told
-from shards.terminal import is_unread
+from shards.terminal import is_unread, refused
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -77,6 +77,9 @@ def _ended(run: Callable[[], None]) -> tuple[int, str]:
             return _say(e, EXIT_USER)
         if isinstance(e, TrainingError):
             return _say(e, EXIT_BUG)
+        if (why := refused(e)) is not None:
+            named = TrainingError(why)
+            return _say(everywhere(named) if getattr(e, "everywhere", False) else named, EXIT_BUG)
         print(f"[rank {_rank()} on {_node()}]", file=sys.stderr)
         traceback.print_exc()
         return EXIT_BUG, f"{type(e).__name__}: {e}"

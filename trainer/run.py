@@ -32,9 +32,9 @@ from trainer.health import BadSteps
 from trainer.loop import Leg, Progress, train
 from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
-from trainer.projection import projection
 from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, from_main, gather_objects, seed_everything
+from trainer.showing import show, show_projection
 from trainer.tracking import Tracker
 from trainer.watchdog import Watchdog
 
@@ -246,7 +246,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         chance=engine.method.chance(config.global_batch // engine.accumulation),
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
-        show=lambda: _show(engine, probe, tracker, progress.step),
+        show=lambda: show(engine, probe, tracker, progress.step),
         at=run.watchdog.at,
         before=plan.before,
         whole=plan.whole,
@@ -324,25 +324,6 @@ def probe_loss(engine: Engine, probe: Any) -> float:
     return loss
 
 
-@torch.no_grad()
-def _show(engine: Engine, probe: Any, tracker: Tracker, step: int) -> None:
-    """The method's pictures of the probe batch, to TensorBoard; every rank computes them, since sharded weights want all."""
-    engine.train(False)
-    try:
-        with alone():
-            for name, image_HWC in engine.method.pictures(probe).items():
-                tracker.images(f"{engine.stage}/{name}", image_HWC, step)
-    except Exception as e:
-        # Every rank draws the same, so what one cannot draw none can; the training has no need of it.
-        if tracker.main and not tracker.undrawn:
-            print(
-                f"step {step}: the pictures could not be drawn, the training goes on without them: {_reason(e)}",
-                flush=True,
-            )
-        tracker.undrawn = True
-    engine.train()
-
-
 def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
     """Where the checkpoint stands, after checking that it is of this run.
 
@@ -407,21 +388,4 @@ def _finish(run: Run, tracker: Tracker, step: int) -> None:
     with written(run.out, "the card of the weights"):
         write_card(run.out, run.config, run.resolved["method"], run.data)
     if trained:
-        _project(run, tracker, step)
-
-
-def _project(run: Run, tracker: Tracker, step: int) -> None:
-    """The picture at the end. The run is trained by then, and nothing about a picture takes that back."""
-    try:
-        picture = projection(run.config, run.data, run.out / "weights.safetensors")
-        if picture is not None:
-            write_atomic(run.out / "projection.png", picture)
-            tracker.png("projection", picture, step)
-    except Exception as e:
-        run.runtime.say(f"projection.png was not drawn: {_reason(e)}")
-
-
-def _reason(e: Exception) -> str:
-    if isinstance(e, OSError):
-        return f"{e.filename or ''} cannot be written ({e.strerror})".strip()
-    return str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}"
+        show_projection(run, tracker, step)

@@ -13,7 +13,7 @@ import torch
 
 from shards.readable import unreadable
 from tests.disk_full import with_no_room
-from trainer import loop, projection, run
+from trainer import loop, projection, run, showing
 from trainer.board import Board
 from trainer.disk import written
 from trainer.errors import TrainingError, UserError
@@ -260,12 +260,12 @@ def test_a_picture_that_cannot_be_drawn_is_said_once(capsys: pytest.CaptureFixtu
     shown: list[str] = []
     tracker: Any = SimpleNamespace(main=True, undrawn=False, images=lambda name, *_: shown.append(name))
     engine: Any = Drawing(fail)
-    run._show(engine, None, tracker, 3)
-    run._show(engine, None, tracker, 4)
+    showing.show(engine, None, tracker, 3)
+    showing.show(engine, None, tracker, 4)
     out = capsys.readouterr().out
     assert out.count("the training goes on without them: ValueError: no head for figures") == 1
     assert engine.modes == [False, True, False, True], "training mode again, whatever happened"
-    run._show(Drawing(lambda probe: {"a": 1}), None, tracker, 5)  # type: ignore[arg-type]
+    showing.show(Drawing(lambda probe: {"a": 1}), None, tracker, 5)  # type: ignore[arg-type]
     assert shown == ["s/a"]
 
 
@@ -281,7 +281,7 @@ def test_a_projection_that_fails_takes_nothing_back(tmp_path: Path, monkeypatch:
         def fail(*_: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(run, "projection", fail)
-        run._project(owner, SimpleNamespace(), 1)  # type: ignore[arg-type]
+        monkeypatch.setattr(showing, "projection", fail)
+        showing.show_projection(owner, SimpleNamespace(), 1)  # type: ignore[arg-type]
         assert said.pop() == f"projection.png was not drawn: {words}"
     assert not list(tmp_path.iterdir())
