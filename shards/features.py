@@ -23,6 +23,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from shards.cells import COMMA, COMMA_FIX, has_comma
 from shards.errors import Problem
 from shards.unknown import Words
 
@@ -212,6 +213,7 @@ def choose(
     unknown: Words | None = None,
     strip: bool = False,
     endings: bool = True,
+    strict: bool = True,
 ) -> Chosen:
     """Which names of a table are features.
 
@@ -222,6 +224,7 @@ def choose(
         words: of columns that hold words, a word by position.
         strip: versions of Ensembl ids are cut, before doubles are looked for.
         endings: endings of several modalities are refused (no where a reader parts them).
+        strict: a table without a feature is refused (no where a reader has several).
     """
     left: dict[int, str] = {}
     sure: set[int] = set()
@@ -236,6 +239,9 @@ def choose(
     final = [without_version(n) if strip else n for n in names]
     chosen = _placed(names, final, left, rule, where, axis)
     chosen.problems = problems + chosen.problems
+    if not chosen.names and not chosen.problems and strict:
+        why = f"{len(names)} {axis}s are no features" if names else f"no {axis} beside the first"
+        chosen.problems = [Problem(f"no feature is left: {why}", where, "--keep-features NAMES keeps what is one")]
     given = (*rule.not_features, *rule.keep)
     chosen.used = {p for p in given if any(matches(n, (p,)) for n in names)}
     chosen.notes = _notes(chosen.left_out, axis, where)
@@ -279,7 +285,10 @@ def _doubtful(
     worded = [i for i in open_ if i in words]
     if worded:
         shown = ", ".join(f"'{names[i]}' ('{words[i]}')" for i in worded[:SHOWN])
-        found.append(_undecided(names, worded, f"{len(worded)} {axis}s hold words, no numbers: {shown}", where))
+        if any(has_comma(words[i]) for i in worded):
+            found.append(Problem(f"{len(worded)} {axis}s: {shown} {COMMA}", where, COMMA_FIX))
+        else:
+            found.append(_undecided(names, worded, f"{len(worded)} {axis}s hold words, no numbers: {shown}", where))
     rest = [i for i in open_ if i not in words]
     ending_of = {i: e for i in rest if (e := _ending(names[i])) in ENDINGS}
     ended = Counter(ending_of.values())

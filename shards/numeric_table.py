@@ -31,9 +31,9 @@ class Table:
         self._odd: dict[int, dict[int, str]] = defaultdict(dict)  # {column: {row: text}}
         self._odd_count = Counter[int]()
         self._indexes: dict[bool, dict[str, int]] = {}
-        self._spool = tempfile.TemporaryFile(prefix="medpair-table-")  # noqa: SIM115 - lives as long as the table
         source = open_table(path)
         source.first_column()
+        self._spool = tempfile.TemporaryFile(prefix="medpair-table-")  # noqa: SIM115 - lives as long as the table
         self.columns = source.header[1:]
         self.rows: list[str] = []
         self.lines: list[int] = []

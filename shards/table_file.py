@@ -33,6 +33,10 @@ SAMPLED_LINES, SAMPLED_CHARACTERS = 50, 1 << 22
 NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", " ": "blank-separated"}
 UTF8 = "save it as UTF-8, such as by iconv -f latin1 -t utf-8"
 READABLE = "give a CSV or TSV in UTF-8 (gzip or not) or a Parquet file"
+# How a column of names is called; a header that begins so and is one short lacks another name than R's of the row names.
+NAMING = re.compile(
+    r"(case|patient|sample|subject|person|people|gene|feature|image|slide|study|id|iid|eid|barcode)(_|s?\b)"
+)
 # What people give instead of a table, by its first bytes.
 STRANGE = (
     (b"PK\x03\x04", "is a zip archive or an .xlsx workbook", "unpack it, or export its sheet as CSV in UTF-8"),
@@ -106,7 +110,8 @@ def open_table(path: Path, header: Iterable[str] | None = None) -> TableFile:
         DataError: no such file, empty, not a table, or one whose header is not clear. Iterating raises it for lines that cannot be read.
     """
     if not path.is_file():
-        raise bad("no such file", path, "give the path of a table (CSV, TSV, gzip or not, or Parquet)")
+        what = "is a folder, not a table" if path.is_dir() else "no such file"
+        raise bad(what, path, "give the path of a table (CSV, TSV, gzip or not, or Parquet)")
     with open(path, "rb") as f:
         head = f.read(16)
     if head.startswith(b"PAR1"):
@@ -152,6 +157,7 @@ def _text(path: Path, head: bytes, given: list[str] | None) -> TableFile:
         header, records = _trimmed(whole, records, path)
         # Lines that are longer than a header whose empty end was cut are as long as it was.
         header = _with_row_names(header, body, delimiter, path) if len(header) == len(whole) else header
+        _refuse_numbers(header, path)
     form = NAMES[delimiter] + (", gzip" if head.startswith(b"\x1f\x8b") else "")
     return TableFile(path, header, records, form)
 
@@ -169,15 +175,18 @@ def _numbered(path: Path, head: bytes) -> Iterator[tuple[int, str]]:
 
 def _opened(path: Path, head: bytes) -> IO[str]:
     raw: Any = gzip.open(path) if head.startswith(b"\x1f\x8b") else open(path, "rb")  # noqa: SIM115 - closed by the wrapper
-    first = raw.read(4096)
-    raw.seek(0)
-    if found := next((s for s in STRANGE if first.startswith(s[0])), None):
-        raise bad(found[1], path, found[2])
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return io.TextIOWrapper(raw, encoding="utf-16", newline="")
-    if b"\0" in first:
-        raise bad("is not text (it has bytes of zero)", path, READABLE)
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    try:
+        first = raw.read(4096)
+        raw.seek(0)
+        if found := next((s for s in STRANGE if first.startswith(s[0])), None):
+            raise bad(found[1], path, found[2])
+        marked = first.startswith((b"\xff\xfe", b"\xfe\xff"))
+        if not marked and b"\0" in first:
+            raise bad("is not text (it has bytes of zero)", path, READABLE)
+    except BaseException:
+        raw.close()
+        raise
+    return io.TextIOWrapper(raw, encoding="utf-16" if marked else "utf-8-sig", newline="")
 
 
 def _undecodable(path: Path, head: bytes) -> int:
@@ -313,7 +322,19 @@ def _with_row_names(header: list[str], body: list[tuple[int, str]], delimiter: s
     if delimiter == "," and not quoted and not pointed:
         what = f"every line has {len(header) + 1} cells, the header {len(header)}: row names without a name, or decimal commas"
         raise bad(what, path, "name the first column if it holds row names; write numbers with a point")
+    if NAMING.match(header[0].lower()) and not all(r[0].strip().isdecimal() for r in records):
+        what = f"every line has {len(header) + 1} cells, the header {len(header)}, beginning with '{header[0]}': which column lacks its name?"
+        raise bad(what, path, "name every column")
     return ["", *header]
+
+
+def _refuse_numbers(header: list[str], path: Path) -> None:
+    """A first line of measured values is no header; whole numbers may name columns (Entrez ids, participants)."""
+    values = [c for c in header[1:] if number(c) is not None]
+    measured = [c for c in values if not c.strip().isdecimal()]
+    if measured and 2 * len(values) >= len(header) - 1:
+        what = f"its first line holds values ({', '.join(measured[:3])}), no names of columns"
+        raise bad(what, path, "put a header line above it")
 
 
 # -------------------------------------------------------------------------------------------------------------- Parquet

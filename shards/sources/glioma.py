@@ -176,7 +176,7 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
 
 def _columns(omics: Omics, names: list[str], path: Path) -> dict[str, tuple[str, str]]:
     """(field, feature) of each column that is a feature; of the others it is said why not."""
-    chosen = choose(names, omics.rule, str(path), endings=False)
+    chosen = choose(names, omics.rule, str(path), endings=False, strict=False)
     omics.problems += chosen.problems
     omics.chosen.append(chosen)
     return {c: _field_of(c) for c, place in zip(names, chosen.place, strict=True) if place >= 0}

@@ -417,3 +417,18 @@ def test_lint_tells_of_sets_that_were_packed_before(tmp_path, capsys):
     assert "2 of 3 features of 'rna' seem to be none: survival_months (survival, no feature), N_unmapped" in said
     assert "label 'kind' has the class 'NA', a word for 'not known'" in said
     assert "label 'grade' has the class" not in said
+
+
+def test_a_table_without_a_feature(tmp_path):
+    (tmp_path / "t.csv").write_text("case,age,sex\nx,61,1\ny,62,0\n")
+    with pytest.raises(ValueError, match="no feature is left: 2 columns are no features"):
+        FeatureTables().vector(tmp_path / "t.csv", "x", False)
+    (tmp_path / "u.csv").write_text("case\nx\ny\n")
+    with pytest.raises(ValueError, match="no column beside the first"):
+        FeatureTables().vector(tmp_path / "u.csv", "x", False)
+
+
+def test_decimal_commas_in_a_table_of_features(tmp_path):
+    (tmp_path / "t.csv").write_text("case;A;B\nx;0,5;1\ny;0,25;2\n")
+    with pytest.raises(ValueError, match=r"'A' \('0,5'\) holds a comma where a number has its point"):
+        FeatureTables().vector(tmp_path / "t.csv", "x", False)

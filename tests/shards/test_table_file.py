@@ -122,6 +122,8 @@ def test_headers_as_programs_write_them(tmp_path, content, header, first):
         (b"case,age\nx,61,5\ny,60,5\n", "row names without a name, or decimal commas"),
         (b"a\tb\n1\t2\t\n3\t4\t\n", "a sign too many, or row names"),
         (b"a,b,,\n1,2,,\n1,2,,9\n", "line 3 has a value in a column without a name"),
+        (b"case\tage\nx\t61.5\tII\ny\t58.5\tI\n", "which column lacks its name"),
+        (b"TCGA-05-4000,A,40.5\nTCGA-05-4001,B,41.5\n", r"its first line holds values \(40.5\), no names of columns"),
         (b"a;b,c\n1;2,3\n", "separated by commas and by semicolons"),
         (b"PAR1 and no more", "cannot be read as Parquet"),
     ],
