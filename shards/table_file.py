@@ -323,7 +323,7 @@ def _with_row_names(header: list[str], body: list[tuple[int, str]], delimiter: s
         what = f"every line has {len(header) + 1} cells, the header {len(header)}: row names without a name, or decimal commas"
         raise bad(what, path, "name the first column if it holds row names; write numbers with a point")
     if NAMING.match(header[0].lower()) and not all(r[0].strip().isdecimal() for r in records):
-        what = f"every line has {len(header) + 1} cells, the header {len(header)}, beginning with '{header[0]}': which column lacks its name?"
+        what = f"every line has {len(header) + 1} cells, the header {len(header)}, from '{header[0]}' on: which column lacks its name?"
         raise bad(what, path, "name every column")
     return ["", *header]
 
