@@ -12,7 +12,7 @@ A slide has one bag. Two folders that both hold it, two encoders, magnifications
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +115,8 @@ def _packed(path: Path, member: str, unfit: Callable[[str], str | None]) -> Bags
         start, stop = int(offsets[i]), int(offsets[i + 1])
         return Reference(f"{path.name}#{name}[{start}:{stop}]", path, name, (start, stop))
 
+    if twice := sorted(n for n, k in Counter(map(slide_of, names)).items() if k > 1):
+        raise bad(f"{len(twice)} slides stand twice: {_few(twice)}", path, "keep one bag of each slide")
     found = Bags()
     for i, name in enumerate(names):
         if why := unfit(name):
@@ -153,11 +155,16 @@ class _Folder:
         self.wrong: dict[tuple[str, str], list[str]] = defaultdict(list)  # (what, fix) -> files
 
     def found(self) -> Bags:
-        files = self._files()
         of: dict[str, list[_File]] = defaultdict(list)
-        for stem, path in files:
-            if (file := self._look(path)) is not None:
-                of[stem].append(file)
+        doubled = 0
+        for paths in self._files():
+            looked = (self._look(p) for p in paths)
+            if (file := next((f for f in looked if f is not None), None)) is not None:
+                of[slide_of(file.path.stem)].append(file)
+                doubled += file.path != paths[-1]
+        if doubled:
+            which = "the .h5 is read, which has the coordinates"
+            self.out.notes.append(f"bags: {doubled} slides have a .h5 and a .pt; {which}")
         problems = [Problem(f"{len(f)} files: {what}", self._some(f), fix) for (what, fix), f in self.wrong.items()]
         problems += self._twice(of)
         everyone = [f for same in of.values() for f in same]
@@ -169,25 +176,19 @@ class _Folder:
             fix = "give the folder that holds TRIDENT's features_ENCODER, CLAM's h5_files or pt_files, or STAMP's or HIPT's files"
             raise bad("no .h5 or .pt file named by a TCGA barcode with a bag in it", self.path, fix)
         self._describe(everyone)
-        self.out.bags = [self._bag(stem, same[0]) for stem, same in sorted(of.items())]
+        self.out.bags = [self._bag(same[0]) for _, same in sorted(of.items())]
         return self.out
 
-    def _files(self) -> list[tuple[str, Path]]:
-        """(slide, file) of all fit ones; of a slide's .h5 and .pt in one set the .h5 is taken, which has the coordinates."""
+    def _files(self) -> list[list[Path]]:
+        """Fit files; those of one name in one set together, the .h5 before the .pt, since it has the coordinates."""
         paths = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        chosen: dict[tuple[str, Path], Path] = {}
-        doubled = 0
+        of: dict[tuple[str, Path], list[Path]] = defaultdict(list)
         for path in sorted(paths, key=lambda p: p.suffix.lower() == ".pt"):
             if why := self.unfit(path.stem):
                 self.out.unmatched.append((path.name, why))
-                continue
-            doubled += (path.stem, _set_of(path)) in chosen
-            chosen.setdefault((path.stem, _set_of(path)), path)
-        if doubled:
-            self.out.notes.append(
-                f"bags: {doubled} slides have a .h5 and a .pt; the .h5 is read, which has the coordinates"
-            )
-        return sorted((stem, path) for (stem, _), path in chosen.items())
+            else:
+                of[path.stem, _set_of(path)].append(path)
+        return [same for _, same in sorted(of.items())]
 
     def _look(self, path: Path) -> _File | None:
         """The file, or None where it holds no bag, which is then listed or a problem."""
@@ -209,19 +210,24 @@ class _Folder:
         return _File(path, _set_of(path), named, COORDS in shapes, shapes[name][-1], meaning, unit, chosen)
 
     def _twice(self, of: Mapping[str, Sequence[_File]]) -> list[Problem]:
-        """Slides whose bag lies in several folders, grouped by these folders."""
-        places: dict[tuple[Path, ...], list[str]] = defaultdict(list)
-        for stem, same in of.items():
+        """Slides whose bag lies in several folders, grouped by these folders, or in several files of one."""
+        places: dict[tuple[Path, ...], list[Sequence[_File]]] = defaultdict(list)
+        for same in of.values():
             if len(same) > 1:
-                places[tuple(sorted({f.folder for f in same}))].append(stem)
-        return [
-            Problem(
-                f"{len(stems)} slides have a bag in several folders, {' and '.join(map(self._name, folders))}: {_few(stems)}",
-                str(self.path),
-                f"give one of them, such as --features {folders[0]}",
-            )
-            for folders, stems in places.items()
-        ]
+                places[tuple(sorted({f.folder for f in same}))].append(same)
+        problems = []
+        for folders, slides in places.items():
+            if len(folders) > 1:
+                names = " and ".join(map(self._name, folders))
+                what = f"{len(slides)} slides have a bag in several folders, {names}: {_few([s[0].path.stem for s in slides])}"
+                fix = f"give one of them, such as --features {folders[0]}"
+            else:
+                what = (
+                    f"{len(slides)} slides have several files: {_few([self._name(f.path) for s in slides for f in s])}"
+                )
+                fix = "keep one file of each slide, or put each kind into a folder of its own"
+            problems.append(Problem(what, str(self.path), fix))
+        return problems
 
     def _disagreeing(self, files: Sequence[_File]) -> list[Problem]:
         """Encoders, magnifications, patch sizes, units and widths that differ, by folder or by file."""
@@ -270,11 +276,11 @@ class _Folder:
                 f"bags: '{name}' is read of {count} files, the only member with two axes (--member names another)"
             )
 
-    def _bag(self, stem: str, file: _File) -> Bag:
+    def _bag(self, file: _File) -> Bag:
         name = self._name(file.path)
         text = f"{name}#{file.member}" if file.member else name
         features = Reference(text, file.path, file.member)
-        return Bag(stem, features, Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None)
+        return Bag(file.path.stem, features, Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None)
 
     def _name(self, path: Path) -> str:
         """A file or folder as seen from the one that was given."""
@@ -283,6 +289,11 @@ class _Folder:
 
     def _some(self, names: Sequence[str]) -> str:
         return f"{self.path}: {_few(names)}"
+
+
+def slide_of(name: str) -> str:
+    """The slide that a file's name begins with; what follows an underscore (_features, _20x) says something of the file."""
+    return name.partition("_")[0]
 
 
 def _few(names: Sequence[str]) -> str:

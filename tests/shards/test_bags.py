@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.contract import MethodError
+from models.methods.gimp import Gimp
 from shards.__main__ import main
 from shards.errors import DataError
 from shards.format import load_info
@@ -17,6 +19,7 @@ from shards.lint import lint
 from shards.reader import Dataset
 from shards.sources._bags import Bags, find_bags
 from shards.sources._barcode import no_diagnostic_slide, no_tumour, section
+from trainer.data import schema_of
 
 CASES = [f"TCGA-{10 + i // 3}-{2000 + i}" for i in range(8)]
 SLIDES = [f"{c}-01Z-00-DX1.AA{i}" for i, c in enumerate(CASES)]
@@ -178,6 +181,25 @@ def test_two_encoders_in_one_job_are_refused_by_folder(tmp_path: Path) -> None:
     assert len(find(tmp_path / JOB / "features_uni_v1").bags) == 8
 
 
+def test_two_files_of_a_slide_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, [*(f"{s}_20x" for s in SLIDES), *(f"{s}_40x" for s in SLIDES[:2])])
+    text = refused(tmp_path)
+    assert f"2 slides have several files: {SLIDES[0]}_20x.h5, {SLIDES[0]}_40x.h5, {SLIDES[1]}_20x.h5, ..." in text
+    rows = np.concatenate([bag(0), bag(1)])
+    np.savez(tmp_path / "a.npz", features=rows, offsets=np.array([0, 5, 10]), slide=np.array([SLIDES[0]] * 2))
+    assert f"1 slides stand twice: {SLIDES[0]}" in refused(tmp_path / "a.npz")
+
+
+def test_an_h5_of_coordinates_beside_a_pt_of_features(tmp_path: Path) -> None:
+    write(tmp_path / "h5_files", member=None)
+    (tmp_path / "pt_files").mkdir()
+    for i, slide in enumerate(SLIDES):
+        torch.save(torch.from_numpy(bag(i)), tmp_path / "pt_files" / f"{slide}.pt")
+    found = find(tmp_path)
+    assert [b.features.path.suffix for b in found.bags] == [".pt"] * 8
+    assert {why for _, why in found.unmatched} == {"coordinates without features"}
+
+
 def test_two_encoders_of_different_slides_are_refused_too(tmp_path: Path) -> None:
     write(tmp_path / JOB / "features_resnet50", SLIDES[:5])
     write(tmp_path / JOB / "features_uni_v1", SLIDES[5:])
@@ -311,6 +333,22 @@ def test_a_batch_s_axis_of_one_is_taken_away(tmp_path: Path, suffix: str, capsys
     with Dataset.open(out) as data:
         np.testing.assert_allclose(data[0].read("patches"), bag(1), atol=2e-3)
     assert not lint(out).problems
+
+
+def test_a_batch_s_axis_in_data_sets_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "lead", features=bag(1)[None], coords=np.arange(10).reshape(1, 5, 2))
+    with monkeypatch.context() as earlier:
+        for place in ("shards.survey.bag_shape", "shards.pack.bag_shape"):
+            earlier.setattr(place, lambda name, shape: shape)
+        earlier.setattr("shards.describe.is_bag", lambda name: False)
+        _, out = source(tmp_path, tmp_path / "lead")
+    problems = [str(p) for p in lint(out).problems]
+    assert any("field 'patches': arrays of 3 axes" in p for p in problems)
+    with (
+        Dataset.open(out) as data,
+        pytest.raises(MethodError, match=r"'patches' of .* has shape \(1, 5, 6\), 3 axes for 2: pack it again"),
+    ):
+        Gimp(Gimp.Options(), schema_of(data))
 
 
 def test_regions_of_patches_are_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
