@@ -14,6 +14,7 @@ from shards.errors import Problem
 
 BAGS = ("patches", "coords")
 JOB = re.compile(r"(\d+(?:\.\d+)?)x_(\d+)px_\d+px_overlap.*")
+ATTRIBUTES = ("target_magnification", "extractor", "patch_size", "tile_size_px", "tile_size_um", "unit")
 FIX = "store it as [patches, features]: regions of patches (HIPT's [M, 256, 384]) reshaped, one vector a slide as a field of another name"
 
 
@@ -77,6 +78,11 @@ def told_by(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
             del found["patch_size"]
     unit = _plain(told["unit"]) if "unit" in told else "px" if "patch_size" in told else None
     return found, unit
+
+
+def attributes(*holders: Any) -> dict[str, Any]:
+    """Those attributes of HDF5 objects that `told_by` understands; None holds none. Nothing else is read of them."""
+    return {name: h.attrs[name] for h in holders if h is not None for name in ATTRIBUTES if name in h.attrs}
 
 
 def _plain(value: Any) -> str:

@@ -218,12 +218,8 @@ def merged(sets: Sequence[Meanings]) -> dict[str, dict[str, str]]:
 
 
 def not_stored(info: DatasetInfo) -> dict[str, list[str]]:
-    """{field: keys of WANTED that the data set does not hold}."""
-    lacking = {
-        name: [k for k in keys if k not in info.fields[name].meaning]
-        for name, keys in WANTED.items()
-        if name in info.fields
-    }
+    """{field: keys of WANTED that the data set does not hold}, for `patches_uni` those of `patches`."""
+    lacking = {n: [k for k in WANTED.get(n.split("_")[0], ()) if k not in f.meaning] for n, f in info.fields.items()}
     return {n: keys for n, keys in lacking.items() if keys}
 
 

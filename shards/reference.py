@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shards.bags import is_bag, told_by, told_by_name
+from shards.bags import attributes, is_bag, told_by, told_by_name
 from shards.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.feature_tables import FeatureTables
 from shards.features import FeatureRule
@@ -187,7 +187,7 @@ class Reader:
         told: dict[str, Any] = {}
         if suffix != ".pt":
             data = self._h5_dataset(ref)
-            told = _guarded(lambda: {**data.file.attrs, **data.attrs, **_attributes(data.parent.get("coords"))})
+            told = _guarded(lambda: attributes(data.file, data, data.parent.get("coords")))
         meaning, unit = told_by(told)
         if name.startswith("coords"):
             return [{"unit": unit}] if unit else []
@@ -221,13 +221,9 @@ class Reader:
         data = _guarded(lambda: self._h5[ref.path].get(ref.member))
         if not isinstance(data, h5py.Dataset):
             raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(list(self._h5[ref.path])[:8])}")
-        if wrong := not_plain(data.dtype):
+        if wrong := not_plain(_guarded(lambda: data.dtype)):
             raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
         return data
-
-
-def _attributes(data: Any) -> dict[str, Any]:
-    return {} if data is None else dict(data.attrs)
 
 
 def _sliced(head: Header, ref: Reference) -> Header:
@@ -258,5 +254,5 @@ def _guarded(read: Callable[[], Any]) -> Any:
         raise HeaderError(str(e)) from e
     except HeaderError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
         raise HeaderError(f"cannot be read ({e})") from e

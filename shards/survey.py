@@ -351,7 +351,7 @@ EXPRESSION = ("rna", "mrna", "mirna", "expression")
 
 def looks(name: str, profile: VectorProfile, transform: str) -> list[str]:
     """What is said where values look like something else than the transform makes of them; nothing is guessed."""
-    if name not in EXPRESSION and transform == "none":
+    if name.split("_")[0] not in EXPRESSION and transform == "none":
         return []
     low, high = profile.low, profile.high
     if transform == "log2p1":

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.bags import FIX, told_by, told_by_name
+from shards.bags import FIX, attributes, told_by, told_by_name
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
 from shards.meaning import Meanings, check_agreement
@@ -327,9 +327,9 @@ def _members_of(path: Path) -> tuple[Shapes, dict[str, Any]]:
         with h5py.File(path, "r") as file:
             kept: dict[str, h5py.Dataset] = {}
             file.visititems(lambda n, d: kept.update({n: d}) if isinstance(d, h5py.Dataset) else None)
-            told = {**dict(file.attrs), **(dict(kept[COORDS].attrs) if COORDS in kept else {})}
+            told = attributes(file, kept.get(COORDS))
             return {n: tuple(d.shape) for n, d in kept.items() if d.dtype.kind in "biuf"}, told
-    except (OSError, RuntimeError, KeyError, ValueError) as e:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as e:
         raise HeaderError(
             "cannot be read as HDF5", "write the file again; it may have been cut while it was written"
         ) from e
