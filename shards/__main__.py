@@ -258,10 +258,20 @@ def _pack(args: argparse.Namespace) -> int:
     )
     info, notes = pack_entries(found.manifest, args.out, options, found.unmatched)
     print(*notes, sep="\n")
+    _say_twins(args.out)
     print(
         f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}"
     )
     return 0
+
+
+def _say_twins(folder: Path) -> None:
+    """Says which images and bags stand under different patients in different splits."""
+    from shards.reader import Dataset
+    from shards.witness import split_lines
+
+    with Dataset.open(folder) as data:
+        print(*[f"LEAK: {line}\n" for line in split_lines(data)], sep="", end="")
 
 
 def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, str]]:
@@ -294,6 +304,7 @@ def _index(args: argparse.Namespace) -> int:
         notes=notes,
     )
     print(*notes, sep="\n", end="\n" if notes else "")
+    _say_twins(folder)
     print(
         f"{folder}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; splits {info.splits}"
     )
@@ -308,6 +319,7 @@ def _split(args: argparse.Namespace) -> int:
     info = resplit(
         args.folder, fractions, args.seed, stratify=args.stratify, group=args.group, label_fractions=label_fractions
     )
+    _say_twins(args.folder)
     print(f"{args.folder}: {', '.join(f'{s} {n}' for s, n in info.splits.items())}; {info.fingerprint[:12]}")
     return 0
 

@@ -16,6 +16,7 @@ from shards.archive import is_twin
 from shards.describe import HEADER_BYTES, MEND_FILE, FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem, bad
 from shards.format import KINDS, SPLITS, Adopted, DatasetInfo, ShardInfo, load_info, save_info, sha256_of
+from shards.identity import merged_note, one_spelling
 from shards.image_tally import ImageTally
 from shards.labels import LabelRule
 from shards.meaning import FLAG, Meaning, Meanings, stored_meanings
@@ -84,6 +85,7 @@ def adopt(
     found.problems += [*_unmet(found), *_double_keys(found)]
     said: list[str] = []
     rows, kinds, odd = rows_of(found.samples, labels or LabelRule(), _classes(old), said)
+    said += merged_note(one_spelling(r.patient for r in rows))
     rows, torn = _split(folder, rows)
     images = found.images.settle()
     meaning, unknown = _meanings(found, stored, meanings or {})

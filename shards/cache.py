@@ -289,6 +289,11 @@ class CachedSet:
         """
         return self._guard(lambda: self._hold(shard))
 
+    def index(self, shard: ShardInfo) -> None:
+        """Brings the index of a shard here, without the shard."""
+        path = self.folder / shard.name
+        self._guard(lambda: None if index_path(path).exists() else self._index(path, shard))
+
     def _hold(self, shard: ShardInfo) -> int:
         path = self.folder / shard.name
         while True:

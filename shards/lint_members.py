@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from shards.image_tally import ImageTally
 from shards.likeness import Likeness, codes
 from shards.seal import SampleRow, cell
 from shards.stats import MISSING_CODE, Moments, odd_codes, vector_fields
+from shards.witness import FIX_NAMES, MANY, is_witness, tells
 
 FIX = "store the member again from its source and pack again"
 FIX_COPY = "copy the shard again from its source, or pack again"
@@ -51,6 +54,8 @@ class MemberCheck:
         self.likeness: dict[str, Likeness] = {}
         self.codes: dict[tuple[str, int, int], bytes] = {}
         """Of vectors: what they hold, as far as it is to be told from others."""
+        self.witness: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+        """(key, field) of each image and bag that tells whose it is, by the SHA-256 of its bytes."""
 
     def differences(
         self, shard: str, saved: np.ndarray, built: np.ndarray, checksums: bool = False
@@ -119,8 +124,11 @@ class MemberCheck:
         except DataError as e:
             return e.problems
         self.tally.add(key, name, ext, head)
+        if is_witness(name, info):
+            if tells(np.asarray(value)):
+                self.witness[hashlib.sha256(data).digest()].append((key, name))
         # Masks with nothing on them are all alike, so are vectors of nothing and the places of patches.
-        if KINDS[ext] in ("array", "image") and name != "coords" and value.size and value.min() < value.max():
+        elif KINDS[ext] in ("array", "image") and name != "coords" and value.size and value.min() < value.max():
             mark = (name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data))
             self.seen[mark].append(key)
             if value.ndim == 1:
@@ -214,7 +222,7 @@ class MemberCheck:
                     )
                 )
         wrong, odd = image_problems(self.info, self.images)
-        problems += wrong
+        problems += [*wrong, *self._leaks()]
         self.warnings += [*self._constant(), *self._twins(), *odd]
         return problems
 
@@ -227,8 +235,24 @@ class MemberCheck:
                     what, f"field '{name}'", "they teach nothing (they are scaled to 0): drop them if you can"
                 )
 
+    def _leaks(self) -> Iterator[Problem]:
+        """Equal images and bags under different patients in different splits; a content of over MANY people is nobody's."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for members in self.witness.values():
+            rows = [self.rows[k] for k, _ in members if k in self.rows] if len(members) > 1 else []
+            who = {(person(r.patient), r.split): r for r in reversed(rows)}
+            if len({p for p, _ in who}) > MANY:
+                continue
+            if pair := next((p for p in combinations(who, 2) if p[0][0] != p[1][0] and p[0][1] != p[1][1]), None):
+                named = [f"{who[p].sample} ({who[p].patient}, {who[p].split})" for p in reversed(pair)]
+                found[members[0][1]].append(" = ".join(named))
+        for name, pairs in found.items():
+            shown = "; ".join(pairs[:3]) + ("; ..." if len(pairs) > 3 else "")
+            what = f"{len(pairs)} x the same '{name}' under different patients in different splits: {shown}"
+            yield Problem(what, "splits.csv", FIX_NAMES)
+
     def _twins(self) -> Iterator[Problem]:
-        """Equal bytes under different patients: in different splits that is a leak."""
+        """Equal bytes under different patients in different splits, of what is not somebody's own by itself."""
         pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for mark, keys in self.seen.items():
             name = mark[0]

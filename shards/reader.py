@@ -16,6 +16,7 @@ import numpy as np
 from shards.errors import DataError, Problem, bad
 from shards.format import DatasetInfo, load_info, sha256_of
 from shards.images import Reading, reading_of
+from shards.indexes import open_index
 from shards.opened import OpenedSet, Stamp
 from shards.record import Rec, absent
 from shards.remote import is_url
@@ -116,6 +117,22 @@ class Dataset:
     def patient_codes(self) -> np.ndarray:
         """Patient of every sample, as a code int64 [n]."""
         return self._splits.patient_codes
+
+    @property
+    def split_codes(self) -> np.ndarray:
+        """Split of every sample, as its number in `format.SPLITS`, -1 for none, int64 [n]."""
+        return self._splits.split_codes
+
+    def indexes(self) -> Iterator[np.ndarray]:
+        """The index of each shard, without its shard; far ones are fetched where they are not here.
+
+        Raises:
+            DataError: one is missing, or not the sealed one.
+        """
+        for shard in self.info.shards:
+            if self._cached is not None:
+                self._cached.index(shard)
+            yield open_index(self.path / shard.name, shard.index_sha256)
 
     def keys_of(self, indices: np.ndarray) -> list[str]:
         return self.keys.take(indices)

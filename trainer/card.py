@@ -4,6 +4,7 @@ out/method.json     method, options, fields, labels, data fingerprint, versions
 out/schema.npz      the fields in full: shapes, vocabularies, statistics; enough to build the method again
 out/patients.txt    a digest of every patient of pre-training and of the split it stood in: no names leave the data set, and
                     yet an overlap with another data set's test patients is found (trainer/downstream/leak.py)
+out/contents.npz    size and CRC-32 of every image and bag of pre-training, by split: the same one under another name is found too
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from models.contract import Field, Label, Method, Schema
 from models.registry import get_method
 from shards.identity import person, person_forms
 from shards.reader import Dataset
+from shards.witness import contents_of, unique_codes
 from trainer.config import Config, parse
 from trainer.data import Data
 from trainer.errors import UserError
@@ -30,7 +32,7 @@ from trainer.manifest import write_atomic
 
 
 def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data) -> None:
-    """Writes method.json, schema.npz and patients.txt."""
+    """Writes method.json, schema.npz, patients.txt and contents.npz."""
     card = {
         "method": config.method_name,
         "options": options,
@@ -41,6 +43,7 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
     }
     write_atomic(out / "schema.npz", schema_bytes(data.schema))
     write_atomic(out / "patients.txt", patients_text(data, config).encode())
+    write_atomic(out / CONTENTS, contents_bytes(data, config))
     write_atomic(out / "method.json", json.dumps(card, indent=1).encode())
 
 
@@ -111,6 +114,23 @@ def read_schema(path: Path) -> Schema:
     return Schema(fields, labels, source=f"the data of {path.parent}")
 
 
+CONTENTS = "contents.npz"
+
+
+def contents_bytes(data: Data, config: Config) -> bytes:
+    """The codes of `shards.witness`, ascending, of what was learned from (`train`) and of what was held back to choose by (`val`)."""
+    codes: dict[str, list[np.ndarray]] = {"train": [], "val": []}
+    for part in data.datasets:
+        found = contents_of(part)
+        for which, split in (("train", config.data.split), ("val", config.data.val_split)):
+            if split and part.info.splits.get(split):
+                codes[which].append(unique_codes(found, part.subset(split).indices))
+    file = BytesIO()
+    train, val = (np.unique(np.concatenate([np.empty(0, np.uint64), *codes[n]])) for n in ("train", "val"))
+    np.savez(file, train=train, val=val)
+    return file.getvalue()
+
+
 FORMS = "forms"
 """First line of a patients.txt whose digests are of `identity.person_forms`; without it they are of names as they were written."""
 
@@ -155,10 +175,26 @@ class Finished:
     held_back: frozenset[str]
     by_form: bool = True
     patients: int = 0
+    sources: tuple[tuple[str, str], ...] = ()
+    """(path, fingerprint) of each data set it was trained on."""
 
     @property
     def method_name(self) -> str:
         return self.config.method_name
+
+    def contents(self) -> dict[str, np.ndarray] | None:
+        """Codes of the images and bags that pre-training learned from and held back; None for a run of before they were kept.
+
+        Raises:
+            UserError: damaged.
+        """
+        try:
+            with np.load(self.path / CONTENTS, allow_pickle=False) as arrays:
+                return {n: arrays[n] for n in ("train", "val")}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as e:
+            raise UserError(f"{self.path / CONTENTS}: damaged ({e}); give the run's own command again") from e
 
     @property
     def weights(self) -> Path:
@@ -203,7 +239,11 @@ def open_run(path: Path) -> Finished:
         by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
         patients = sum(OTHER not in row for row in rows)
         options, fingerprint = card["options"], card["data"]["fingerprint"]
+        sets = zip(card["data"].get("paths", ()), card["data"].get("sets", ()), strict=False)
+        sources = tuple((str(p), str(s.get("fingerprint", ""))) for p, s in sets)
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
     schema = read_schema(path / "schema.npz")
-    return Finished(path, parse(stored), options, schema, fingerprint, by["train"], by["val"], by_form, patients)
+    return Finished(
+        path, parse(stored), options, schema, fingerprint, by["train"], by["val"], by_form, patients, sources
+    )

@@ -305,7 +305,7 @@ def test_no_data_set_at_all(tmp_path: Path) -> None:
     expect(tmp_path, "no dataset.json. Fix: give the folder")
 
 
-def test_constant_genes_and_twins_are_warnings(tmp_path: Path) -> None:
+def test_constant_genes_are_a_warning_and_twins_a_problem(tmp_path: Path) -> None:
     made = sources(tmp_path / "in", count=12)
     for values in made.expression.values():
         values[7] = "1.5"
@@ -313,10 +313,10 @@ def test_constant_genes_and_twins_are_warnings(tmp_path: Path) -> None:
         row["split"] = "test" if i > 8 else "train"
     made.rows[10]["field:image"] = "p2.png"
     made.rows[4]["field:image"] = "p3.png"  # both for training: no leak
-    report = expect(made.pack(tmp_path / "set"))
+    twins = r"1 x the same 'image' under different patients in different splits: s02 \(p02, train\) = s10 \(p10, test\)"
+    report = expect(made.pack(tmp_path / "set"), twins)
     text = "\n".join(map(str, report.warnings))
     assert "field 'rna': 1 of 20 features are constant over the training split" in text
-    assert "1 pairs of patients in different splits have the same 'image', such as s02 and s10" in text
     assert "no val split" in text
 
 

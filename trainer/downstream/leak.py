@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from shards.identity import person
+from shards.reader import Dataset
+from shards.witness import contents_of
 from trainer.card import Finished
+from trainer.downstream.task import Task
+from trainer.downstream.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError
 
 SHOWN = 10
@@ -25,6 +31,13 @@ class LeakReport:
     """Test patients that the task itself trains or chooses on: splits that leak."""
     in_choosing: tuple[str, ...] = ()
     """Validation patients that it trains on."""
+    images: tuple[str, ...] = ()
+    """Test samples of other patients whose image or bag pre-training learned from."""
+    images_in_training: tuple[str, ...] = ()
+    """Test samples whose image or bag stands in training or validation, under another patient."""
+    images_in_choosing: tuple[str, ...] = ()
+    unseen: str = ""
+    """Why images and bags could not be compared with those of pre-training."""
 
     @property
     def first_line(self) -> str:
@@ -39,12 +52,28 @@ class LeakReport:
             said.append(
                 f"LEAK: {len(self.in_choosing)} validation patients are also in training: the choice is optimistic"
             )
+        if self.images_in_training:
+            said.append(
+                f"LEAK: {len(self.images_in_training)} test samples hold an image or bag of training or validation, under another "
+                f"patient ({shown(self.images_in_training)}): no number for new patients"
+            )
+        elif self.images_in_choosing:
+            said.append(
+                f"LEAK: {len(self.images_in_choosing)} validation samples hold an image or bag of training: the choice is optimistic"
+            )
         if self.ids:
             said.append(
                 f"LEAK: {len(self.ids)} test patients were in pre-training ({shown(self.ids)}): no number for new patients"
             )
         elif not self.checked:
             said.append(f"NOT CHECKED for leaks: {self.note}")
+        if self.images:
+            said.append(
+                f"LEAK: {len(self.images)} test samples hold an image or bag of pre-training, under another patient "
+                f"({shown(self.images)}): no number for new patients"
+            )
+        elif self.unseen:
+            said.append(f"NOT CHECKED for equal images: {self.unseen}")
         return "; ".join(said)
 
     def plain(self) -> dict[str, Any]:
@@ -56,6 +85,11 @@ class LeakReport:
             "note": self.note,
             "in_training": len(self.in_training),
             "in_choosing": len(self.in_choosing),
+            "images": len(self.images),
+            "image_keys": list(self.images),
+            "images_checked": self.checked and not self.unseen,
+            "images_in_training": len(self.images_in_training),
+            "images_in_choosing": len(self.images_in_choosing),
         }
 
 
@@ -90,6 +124,61 @@ def check_splits(
             ]
         )
     return tuple(tested), tuple(chosen)
+
+
+def check_task(
+    task: Task, data: Dataset, splits: Mapping[str, np.ndarray], run: Finished | None, from_file: bool
+) -> LeakReport:
+    """The whole check of a task, before anything is trained: patients by name and images and bags by content, within the task and
+    against pre-training (`run`, None where there was none of ours).
+
+    Raises:
+        UserError: anything is shared, and `leak.accept` is not set; all of it is counted and named.
+    """
+    names, accept, problems = task.data, task.leak.accept, list[str]()
+    train, val, test = (data.patients_of(splits[s]) for s in (names.train, names.val, names.test))
+    contents = contents_of(data)
+    own: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
+    report = LeakReport(False, (), (), "")
+    try:
+        own = check_splits(train, val, test, accept)
+    except UserError as e:
+        problems += e.problems
+    twins = within(data, contents, splits, names.train, names.val, names.test)
+    problems += [*twins.problems, REMEDY] if twins.problems and not accept else []
+    try:
+        report = check_leak(run, from_file, test, accept)
+    except UserError as e:
+        problems += e.problems
+    if run is not None:
+        seen = learned(run, data, contents, splits[names.test], report.ids or run.overlap(test)[0])
+        report, lines = _with_images(report, run, seen, comparable(data))
+        problems += lines if not accept else []
+    if problems:
+        raise UserError(problems)
+    tested, chosen = tuple(twins.tested), tuple(twins.chosen)
+    return replace(report, in_training=own[0], in_choosing=own[1], images_in_training=tested, images_in_choosing=chosen)
+
+
+def _with_images(
+    report: LeakReport, run: Finished, seen: Learned, any_to_compare: bool
+) -> tuple[LeakReport, list[str]]:
+    """The report with what the images and bags of pre-training say, and that as problems."""
+    if seen.keys is None:
+        why = f"{run.path} kept no record of its images (contents.npz): give its own command again, it finishes at once and writes it"
+        return replace(report, unseen=why if any_to_compare else ""), []
+    how = "" if seen.confirmed else ", by size and CRC-32 alone, as its data are not where they were"
+    note = f"{report.note}; {len(seen.keys)} of {seen.compared} test samples hold an image or bag of it under another name{how}"
+    if seen.selected:
+        note += f"; {seen.selected} hold one that it chose its weights by"
+    problems = []
+    if seen.keys:
+        problems = [
+            f"{len(seen.keys)} of {seen.compared} test samples hold an image or a bag that the pre-training of {run.path} learned from, "
+            f"under another patient{how}: {shown(seen.keys)}",
+            REMEDY,
+        ]
+    return replace(report, images=seen.keys, note=note if any_to_compare else report.note), problems
 
 
 def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[str], accept: bool) -> LeakReport:

@@ -16,7 +16,7 @@ from trainer.downstream import said
 from trainer.downstream.code import code_hash
 from trainer.downstream.encoders import Source, check_fields
 from trainer.downstream.labelled import labelled
-from trainer.downstream.leak import LeakReport, check_leak, check_splits
+from trainer.downstream.leak import LeakReport, check_task
 from trainer.downstream.masks import check_masks
 from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.downstream.results import hash_of
@@ -149,15 +149,7 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         looked_at(task, targets, splits[which], which)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
-    train, val, test = (data.patients_of(splits[s]) for s in (task.data.train, task.data.val, task.data.test))
-    within = check_splits(train, val, test, task.leak.accept)
-    leak = check_leak(
-        source.run if source.pretrained else None,
-        source.kind == "file",
-        data.patients_of(splits[task.data.test]),
-        task.leak.accept,
-    )
-    leak = replace(leak, in_training=within[0], in_choosing=within[1])
+    leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")
     setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new)
     _check_trainable(setting, probe)
     return setting

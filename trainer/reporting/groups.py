@@ -70,7 +70,7 @@ class Entry:
     def leaking(self) -> bool:
         """Test patients were learned from, or the test targets were scaled by themselves."""
         contents = [r.content for r in self.results]
-        return any(c.leak.shared + c.leak.in_training > 0 or c.standardise != "train" for c in contents)
+        return any(c.leak.tested_on > 0 or c.standardise != "train" for c in contents)
 
     @property
     def name(self) -> str:

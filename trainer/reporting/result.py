@@ -38,6 +38,14 @@ class Leak(Part):
     note: str = ""
     in_training: int = 0
     in_choosing: int = 0
+    images: int = 0
+    images_in_training: int = 0
+    images_in_choosing: int = 0
+
+    @property
+    def tested_on(self) -> int:
+        """How many test patients, or test samples by their images, were learned from."""
+        return self.shared + self.in_training + self.images + self.images_in_training
 
 
 class Counts(Part):

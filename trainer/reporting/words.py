@@ -63,8 +63,8 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
         for e in g.entries:
             for r in e.results:
                 leak, line = r.content.leak, (r.content.first_line or r.content.leak.note).strip()
-                own = leak.in_training + leak.in_choosing > 0 or r.content.standardise != "train"
-                doubtful = leak.shared > 0 or not leak.checked or own
+                own = leak.in_choosing + leak.images_in_choosing > 0 or r.content.standardise != "train"
+                doubtful = leak.tested_on > 0 or not leak.checked or own
                 if leak.shared > 0 and str(leak.shared) not in line:
                     line = f"{leak.shared} test patients were in the pre-training data. {line}".strip()
                 line = line or ("" if leak.checked else "It was not checked whether test patients were pre-trained on.")
