@@ -178,7 +178,7 @@ def _with_images(
             f"under another patient{how}: {shown(seen.keys)}",
             REMEDY,
         ]
-    return replace(report, images=seen.keys, note=note if any_to_compare else report.note), problems
+    return replace(report, images=seen.keys, note=note if any_to_compare and report.checked else report.note), problems
 
 
 def check_leak(run: Finished | None, from_file: bool, test_patients: Sequence[str], accept: bool) -> LeakReport:
