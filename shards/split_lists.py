@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError, Problem, bad
 from shards.format import SPLITS
-from shards.identity import one_spelling, person
+from shards.identity import one_spelling, person, sample
 from shards.manifest import Entry, Manifest
 from shards.table_file import read_text
 
@@ -73,7 +73,7 @@ def by_lists(
     listed = {id(e) for es in found.values() for e in es}
     out = [(e.sample, "in no split list") for e in manifest.entries if id(e) not in listed]
     notes = [f"LEAKING SPLITS, accepted: {line}" for line in leaks]
-    notes += [f"{len(out)} samples are in no split list and were left out"] if out else []
+    notes += [f"{len(out)} samples are in no split list and were left out, such as {out[0][0]}"] if out else []
     return replace(manifest, entries=entries), notes, out
 
 
@@ -82,7 +82,8 @@ def _aliases(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     known: dict[str, dict[int, Entry]] = defaultdict(dict)
     for e in entries:
         files = [PurePosixPath(ref.member or ref.path.name) for n, ref in e.fields.items() if n.startswith("image")]
-        for name in {e.sample, *(f.name for f in files), *(f.stem for f in files)}:
+        spelled = {e.sample, *(f.name for f in files), *(f.stem for f in files)}
+        for name in spelled | {_form(n) for n in spelled}:
             known[name][id(e)] = e
     return {name: list(of.values()) for name, of in known.items()}
 
@@ -110,9 +111,13 @@ def _entries(path: Path, known: Mapping[str, list[Entry]], problems: list[Proble
 
 
 def _named(name: str, known: Mapping[str, list[Entry]]) -> list[Entry]:
-    """The samples of a name: as it is, without its folder, without its extension."""
+    """The samples of a name: as it is, without its folder, without its extension, in any case."""
     bare = PurePosixPath(name)
-    return next((known[n] for n in (name, bare.name, bare.stem) if n in known), [])
+    return next((known[n] for n in (name, bare.name, bare.stem, _form(name)) if n in known), [])
+
+
+def _form(name: str) -> str:
+    return f"form of {sample(name)}"  # no name has blanks
 
 
 def _leaks(found: Mapping[str, Sequence[Entry]]) -> Iterator[str]:

@@ -143,3 +143,21 @@ def test_accepted_leaks_are_packed_as_published_and_stay_visible(
     assert main(["split", str(cohort.folder / "set"), "--fractions", "0.5,0.25,0.25"]) == 0
     assert main(["lint", str(cohort.folder / "set")]) == 0
     assert not load_info(cohort.folder / "set").leaking_splits
+
+
+def test_lists_in_another_case_and_with_another_ending(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cohort.pack(*cohort.lists(train=["FILM.00.PNG", "Films\\film.01.jpeg", "S02"], test=["Film.09"])) == 0
+    assert cohort.splits() == {"s00": "train", "s01": "train", "s02": "train", "s09": "test"}
+    assert "8 samples are in no split list and were left out, such as s03" in capsys.readouterr().out
+
+
+def test_a_person_of_two_lists_in_two_spellings(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    table = cohort.folder / "manifest.csv"
+    table.write_text(table.read_text().replace("s01,p0,", "s01,0,").replace("s03,p1,", "s03,P001,"))
+    words = cohort.lists(train=["s00", "s02"], test=["s01", "s03", "s08"])
+    assert cohort.pack(*words) == 2
+    said = capsys.readouterr().err
+    assert (
+        "train and test share 2 patients and 0 images: 2 of the 3 images of test are of patients in train (0, P001)"
+        in said
+    )
