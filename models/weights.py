@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import MethodError
+from models.encoders.positions import grids_in, grids_of_text
 
 # Where training scripts keep the state dict inside a checkpoint.
 CONTAINERS = ("model", "state_dict", "module", "teacher")
@@ -29,7 +30,19 @@ class Loaded:
         return f"{self.path}: {len(self.taken)} tensors loaded, {len(self.skipped)} skipped{_names(self.skipped, ': ')}"
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+class Weights(dict[str, Tensor]):
+    """Tensors of a file by name; `grids`: those of its vision transformers, by the module's name, where the file says them."""
+
+    grids: Mapping[str, tuple[int, int]] = {}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], grids: Mapping[str, tuple[int, int]]) -> Weights:
+        weights = cls(tensors)
+        weights.grids = dict(grids)
+        return weights
+
+
+def read_weights(path: str | Path) -> Weights:
     """The tensors of a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`), unwrapped from a checkpoint's `model`.
 
     PyTorch files are read with `weights_only`: nothing in them is executed. Of classes, `argparse.Namespace` alone may stand in one.
@@ -42,9 +55,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise MethodError([f"{path}: no such weights file"])
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors import safe_open
 
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                return Weights.of({n: file.get_tensor(n) for n in file.keys()}, grids_of_text(file.metadata()))  # noqa: SIM118
         # Training scripts keep their arguments beside the weights: a bag of values, whose class runs nothing.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,7 +73,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             content = content[name]
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
         raise MethodError([f"{path}: no state dict in it (looked at the top and under {', '.join(CONTAINERS)})"])
-    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    return Weights.of({str(k): v for k, v in content.items() if isinstance(v, Tensor)}, grids_in(content))
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str, skip: Sequence[str] = ()) -> Loaded:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.contract import Method, MethodError, Schema
+from models.encoders.positions import grid_text
 from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict
@@ -207,7 +208,8 @@ def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_method(opened: Exporting, tmp: Path) -> str:
     method, card = opened.method, provenance(opened)
-    save_file({k: v.contiguous() for k, v in method.state_dict().items()}, tmp / "model.safetensors")
+    state = {k: v.contiguous() for k, v in method.state_dict().items()}
+    save_file(state, tmp / "model.safetensors", grid_text(method))
     if tokenizer := opened.options.get("tokenizer"):
         card["options"]["tokenizer"] = f"tokenizer{Path(tokenizer).suffix}"
         shutil.copyfile(tokenizer, tmp / card["options"]["tokenizer"])

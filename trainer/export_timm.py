@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.contract import Method
 from models.deployed import ImageView
+from models.encoders.positions import grid_text
 from models.encoders.vit import ViT
 from models.layers.relative import LayerScale
 from trainer.errors import UserError
@@ -168,7 +169,8 @@ def write_timm(opened: Exporting, folder: Path) -> str:
         raise UserError(f"{opened.name}: its image encoder is not one that timm has")
     content = config(opened, vit, deployed_view(opened.method))
     state = beit_state(vit) if is_beit(vit) else vit.state_dict()
-    save_file({k: v.detach().float().contiguous() for k, v in state.items()}, folder / "model.safetensors")
+    whole = {k: v.detach().float().contiguous() for k, v in state.items()}
+    save_file(whole, folder / "model.safetensors", {"format": "pt", **grid_text(vit)})
     write_atomic(folder / "config.json", json.dumps(content, indent=1).encode())
     return f"loaded back with plain timm: token features differ by {checked(vit, folder):.1e} at most"
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
 from models.contract import Method, Stage
+from models.encoders.positions import grid_text
 from models.layers.batch_norm import holds_batch_norm
 from models.parallel import alone
 from models.registry import get_method
@@ -309,9 +310,9 @@ def _weights_before(run: Run) -> Path | None:
 
 def write_weights(path: Path, engine: Engine, runtime: Runtime) -> None:
     """Whole float32 weights as safetensors; every rank must call."""
-    weights = engine.weights()
+    weights, grids = engine.weights(), grid_text(engine.method)
     with written(path, "weights"):
-        from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()})))
+        from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()}, grids)))
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoders.vit import EPS, Block, sincos_2d
+from models.encoders.positions import sincos_2d
+from models.encoders.vit import EPS, Block
 
 
 class MaskedImageDecoder(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.decoders.maps import LayerNorm2d, patch_tokens
-from models.encoders.vit import sincos_2d
+from models.encoders.positions import sincos_2d
 from models.layers.attention import attention, merge_heads, split_heads
 from models.parallel import total
 

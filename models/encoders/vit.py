@@ -6,7 +6,6 @@ K kept patches, D width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract import MethodError
+from models.encoders.positions import fitted, grids_in, note_grid, sincos_2d
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
 from models.layers.relative import LayerScale, relative_index, table_size
@@ -26,18 +26,6 @@ EPS = 1e-6
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.", "bert_mlp.", "bert_encoder.")
 # The table of relative positions under timm's name; it takes no weight decay.
 RELATIVE = "relative_position_bias_table"
-
-
-def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
-    """Fixed positions [rows * columns, dim]: the first half tells the column, the second the row (MAE, section A).
-
-    Each half is sin then cos of place / 10000^(2i / (dim/2)), i = 0 .. dim/4 - 1 (Vaswani et al. 2017, section 3.5).
-    """
-    assert dim % 4 == 0, f"2-D sin-cos positions need a width that 4 divides, not {dim}"
-    rate = 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    halves = [place.flatten()[:, None] * rate for place in (column, row)]
-    return torch.cat([f(h) for h in halves for f in (torch.sin, torch.cos)], 1).float()
 
 
 class Attention(nn.Module):
@@ -170,6 +158,7 @@ class ViT(nn.Module):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, qkv_bias, r) for r in rates)
         self.norm: nn.Module = nn.LayerNorm(dim, eps=EPS)
+        self._register_state_dict_hook(note_grid)
         self._initialise()
 
     def _make_positions(self, kind: str) -> None:
@@ -285,21 +274,14 @@ class ViT(nn.Module):
         if self.cls_token is None:
             rest += ("cls_token",) if own.pop("cls_token", None) is not None else ()
         if "pos_embed" in own and own["pos_embed"].ndim == 3:
-            own["pos_embed"] = self.fitted_positions(own["pos_embed"])
+            own["pos_embed"] = self.fitted_positions(own["pos_embed"], state.grids.get(""), str(path))
         return Loaded(str(path), load_strict(self, own, str(path)).taken, rest)
 
-    def fitted_positions(self, places_1LD: Tensor) -> Tensor:
-        """A file's positions on this model's grid: bicubic where the (square) grids differ; as they are if not square."""
-        extra = places_1LD.shape[1] - math.isqrt(places_1LD.shape[1]) ** 2
-        if extra not in (0, 1) or self.extra > extra:
-            return places_1LD
-        side = math.isqrt(places_1LD.shape[1])
-        head, body = places_1LD[:, : self.extra], places_1LD[:, extra:]
-        if (side, side) != self.grid:
-            map_1DHW = body.transpose(1, 2).unflatten(2, (side, side)).float()
-            map_1DHW = F.interpolate(map_1DHW, self.grid, mode="bicubic", align_corners=False)
-            body = map_1DHW.flatten(2).transpose(1, 2)
-        return torch.cat([head, body.to(head.dtype)], 1)
+    def fitted_positions(
+        self, places_1LD: Tensor, known: tuple[int, int] | None = None, where: str = "the weights"
+    ) -> Tensor:
+        """A file's positions on this model's grid: see models/encoders/positions.py."""
+        return fitted(places_1LD, self.grid, self.extra, known, where)
 
 
 def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -307,12 +289,17 @@ def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
 
     A decoder's positions are fixed, so those of `model` stand in for them.
     """
-    fitted = dict(state)
+    changed, grids = dict(state), getattr(state, "grids", None) or grids_in(state)
     for name, own in model.state_dict().items():
-        if name.endswith("pos_embed") and name in state and state[name].shape != own.shape:
-            module = model.get_submodule(name.rpartition(".")[0])
-            fitted[name] = module.fitted_positions(state[name]) if isinstance(module, ViT) else own
-    return fitted
+        if not name.endswith("pos_embed") or name not in state:
+            continue
+        at = name.rpartition(".")[0]
+        module, known = model.get_submodule(at), grids.get(at)
+        if isinstance(module, ViT) and (state[name].shape != own.shape or known not in (None, module.grid)):
+            changed[name] = module.fitted_positions(state[name], known, name)
+        elif not isinstance(module, ViT) and state[name].shape != own.shape:
+            changed[name] = own
+    return changed
 
 
 def _problems(img_size: tuple[int, int], patch: int, dim: int, heads: int, positions: str) -> list[str]:

@@ -22,8 +22,9 @@ from models.contract import Batch, Encoded, Group, Method, MethodError, Output, 
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
 from models.deployed import ImageView
 from models.encoders.gene_tokens import GeneTokens, GeneVector
+from models.encoders.positions import sincos_2d
 from models.encoders.relation import Plan, TwoPass
-from models.encoders.vit import ViT, sincos_2d
+from models.encoders.vit import ViT
 from models.layers.expression import standardised
 from models.layers.image import MEAN, STD, augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking

@@ -12,7 +12,8 @@ from synthetic import batch, build, records, schema
 
 from models.contract import MethodError, Schema
 from models.encoders.mamba import GeneMamba, GeneTokens, PooledGenes
-from models.encoders.vit import ViT, sincos_2d
+from models.encoders.positions import sincos_2d
+from models.encoders.vit import ViT
 from models.layers.mamba import Mamba, MambaBlock
 from models.layers.pooling import MixedPooling
 from models.layers.slices import augmented, resized, zscored

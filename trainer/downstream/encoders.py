@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import load_file
-
 from models.contract import Method, Schema
 from models.encoders.vit import fit_positions
 from models.parts import add_parts
 from models.registry import get_method
-from models.weights import load_strict
+from models.weights import load_strict, read_weights
 from shards.alleles import other_alleles
 from shards.meaning import disagreements, one_sided
 from trainer import yaml_text
@@ -75,7 +73,7 @@ class Source:
         method = cls(cls.Options.parse(self.options), self.schema)
         if self.pretrained:
             assert self.run is not None
-            load_strict(method, fit_positions(method, load_file(self.run.weights)), str(self.run.weights))
+            load_strict(method, fit_positions(method, read_weights(self.run.weights)), str(self.run.weights))
         if self.parts == Encoder():
             return method, ()
         return method, add_parts(method, **self.parts.model_dump())

@@ -1,0 +1,133 @@
+"""Places of patches: fixed sine-cosine ones, and those of a file on the grid of another image.
+
+A list of positions does not tell rows from columns: 196 of them are 14 x 14 or 7 x 28. So a ViT writes its grid beside its weights
+(the state dict's metadata, which `torch.save` keeps; `grid` in the metadata of a safetensors file), and a file that says nothing is
+taken for one of square images, as the published ones are, but never in silence for a model to which the same number means something else.
+
+Shape letters: P patches (grid rows x columns), L positions = P (+ 1 of a class token), D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.contract import MethodError
+
+Grid = tuple[int, int]
+KEY = "grid"
+TOLERANCE = 1e-4
+
+
+def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
+    """Fixed positions [rows * columns, dim]: the first half tells the column, the second the row (MAE, section A).
+
+    Each half is sin then cos of place / 10000^(2i / (dim/2)), i = 0 .. dim/4 - 1 (Vaswani et al. 2017, section 3.5).
+    """
+    assert dim % 4 == 0, f"2-D sin-cos positions need a width that 4 divides, not {dim}"
+    rate = 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    halves = [place.flatten()[:, None] * rate for place in (column, row)]
+    return torch.cat([f(h) for h in halves for f in (torch.sin, torch.cos)], 1).float()
+
+
+# ------------------------------------------------------------------------------------------------- the grid beside the weights
+
+
+def note_grid(module: Any, state: dict[str, Tensor], prefix: str, metadata: dict[str, Any]) -> None:
+    """A state dict's hook: the grid goes into its metadata, under the module's name."""
+    metadata[KEY] = list(module.grid)
+
+
+def grids_in(state: Mapping[str, Tensor]) -> dict[str, Grid]:
+    """{name of the module: its grid}, as far as the state dict says."""
+    found = {}
+    for name, metadata in getattr(state, "_metadata", {}).items():
+        grid = metadata.get(KEY) if isinstance(metadata, Mapping) else None
+        if isinstance(grid, list | tuple) and len(grid) == 2 and all(isinstance(n, int) and n > 0 for n in grid):
+            found[name] = (grid[0], grid[1])
+    return found
+
+
+def grid_text(module: nn.Module) -> dict[str, str]:
+    """Metadata for a safetensors file of `module`: {"grid": "7x28"}, or {"grid.NAME": ...} for a module in it."""
+    grids = grids_in(module.state_dict()).items()
+    return {f"{KEY}.{name}" if name else KEY: f"{rows}x{columns}" for name, (rows, columns) in grids}
+
+
+def grids_of_text(metadata: Mapping[str, str] | None) -> dict[str, Grid]:
+    """The inverse of `grid_text`; what is no grid is passed over."""
+    found = {}
+    for key, text in (metadata or {}).items():
+        rows, _, columns = text.partition("x")
+        if (key == KEY or key.startswith(f"{KEY}.")) and rows.isdecimal() and columns.isdecimal():
+            found[key[len(KEY) + 1 :]] = (int(rows), int(columns))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------- fitting
+
+
+def fitted(places_1LD: Tensor, own: Grid, extra: int, known: Grid | None = None, where: str = "the weights") -> Tensor:
+    """A file's positions on the grid `own`, [1, P + extra, D]: bicubic where the grids differ.
+
+    Args:
+        extra: 1 if the model has a class token.
+        known: the grid that the file says it has.
+
+    Raises:
+        MethodError: a number of positions that fits no grid, or several.
+    """
+    L = places_1LD.shape[1]
+    grid = known or _told(places_1LD, own, extra, where)
+    spare = L - grid[0] * grid[1]
+    if spare not in (0, 1) or extra > spare:
+        has = "with" if extra else "without"
+        what = f"{L} positions, for a grid of {grid[0]} x {grid[1]}"
+        raise MethodError([f"{where}: {what}; the model is {has} a class token and has a grid of {own[0]} x {own[1]}"])
+    head, body = places_1LD[:, :extra], places_1LD[:, spare:]
+    if grid != own:
+        map_1DHW = body.transpose(1, 2).unflatten(2, grid).float()
+        map_1DHW = F.interpolate(map_1DHW, own, mode="bicubic", align_corners=False)
+        body = map_1DHW.flatten(2).transpose(1, 2)
+    return torch.cat([head, body.to(head.dtype)], 1)
+
+
+def _told(places_1LD: Tensor, own: Grid, extra: int, where: str) -> Grid:
+    """The grid of positions that nothing is said of: of fixed ones their own, else a square's; the model's where only that is possible."""
+    L, P = places_1LD.shape[1], own[0] * own[1]
+    square = next(((s, s) for spare in (1, 0) if (s := math.isqrt(L - spare)) and s * s == L - spare), None)
+    same = P + extra == L
+    if square is None or square == own:
+        if same or square is not None:
+            return own
+        raise MethodError(
+            [f"{where}: {L} positions, which are of no square image, and the file does not say of which; {_FIX}"]
+        )
+    if not same:
+        return square
+    for grid in (own, square):
+        if _is_fixed(places_1LD[:, L - grid[0] * grid[1] :], grid):
+            return grid
+    one, other = (f"{g[0]} x {g[1]}" for g in (square, own))
+    raise MethodError(
+        [
+            f"{where}: {L} positions are of {one} patches or of {other}, as this model's, and the file does not say; {_FIX}"
+        ]
+    )
+
+
+_FIX = (
+    "save the weights by torch.save(model.state_dict(), FILE), which keeps the grid, or with safetensors' "
+    'save_file(..., metadata={"grid": "ROWSxCOLUMNS"})'
+)
+
+
+def _is_fixed(body_1PD: Tensor, grid: Grid) -> bool:
+    D = body_1PD.shape[2]
+    return D % 4 == 0 and bool((body_1PD[0].float() - sincos_2d(*grid, D)).abs().max() < TOLERANCE)
