@@ -14,7 +14,12 @@ from models.encoders.positions import grid_text, grids_in, sincos_2d
 from models.encoders.vit import ViT, fit_positions
 from models.weights import read_weights
 
-WIDE = [(96, 160), (112, 448), (64, 256), (64, 1024)]  # 6 x 10, 7 x 28, 4 x 16, 4 x 64 patches: the last three in squares' numbers
+WIDE = [
+    (96, 160),
+    (112, 448),
+    (64, 256),
+    (64, 1024),
+]  # 6 x 10, 7 x 28, 4 x 16, 4 x 64 patches: the last three in squares' numbers
 
 
 def vit(size: int | tuple[int, int], seed: int = 0, **options: object) -> ViT:
@@ -43,7 +48,9 @@ def test_a_models_own_file_is_loaded_as_it_is(tmp_path, size, cls_token, form):
     assert torch.equal(one(x_BCHW), other(x_BCHW))
 
 
-@pytest.mark.parametrize(("size", "to"), [((112, 448), 224), ((64, 256), (128, 128)), (224, (112, 448)), ((96, 160), 96)])
+@pytest.mark.parametrize(
+    ("size", "to"), [((112, 448), 224), ((64, 256), (128, 128)), (224, (112, 448)), ((96, 160), 96)]
+)
 def test_positions_are_interpolated_from_the_grid_they_have(tmp_path, size, to):
     one, other = vit(size), vit(to, seed=1)
     other.load_weights(saved(one, tmp_path, "state dict"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,84 @@ def test_pairing_by_table(layout, tmp_path, capsys):
     np.testing.assert_array_equal(of["P2"].read("snp"), codes[7])
     assert run({**layout, "out": tmp_path / "again"}, "--pairing", str(table), "--pairing-column", "c") == 2
     assert "no column 'c'" in capsys.readouterr().err
+
+
+def saved_as(layout: dict[str, Path], form: Callable[[np.ndarray, Path], None]) -> None:
+    """Every photograph saved again by `form`, under its name."""
+    for path in (layout["images"].parent / "img").glob("*.png"):
+        form(np.asarray(Image.open(path)), path)
+
+
+def opaque(pixels: np.ndarray, path: Path) -> None:
+    Image.fromarray(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])).save(path)
+
+
+def sideways(pixels: np.ndarray, path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("form", [opaque, sideways])
+def test_opacity_and_orientation_change_no_photograph(layout, tmp_path, capsys, form):
+    assert run({**layout, "out": tmp_path / "plain"}) == 0
+    saved_as(layout, form)
+    capsys.readouterr()
+    assert run(layout) == 0
+    plain, same = (Dataset.open(p) for p in (tmp_path / "plain", layout["out"]))
+    assert [r.key for r in plain] == [r.key for r in same]
+    for a, b in zip(plain, same, strict=True):
+        np.testing.assert_array_equal(a.read("image"), b.read("image"))
+    assert ("24 of 24 files carry an EXIF orientation" in capsys.readouterr().out) == (form is sideways)
+
+
+def test_orientation_is_kept_as_asked(layout, tmp_path):
+    saved_as(layout, sideways)
+    assert run(layout, "--keep-orientation") == 0
+    assert run({**layout, "out": tmp_path / "turned"}) == 0
+    kept, turned = Dataset.open(layout["out"])[0], Dataset.open(tmp_path / "turned")[0]
+    assert kept.key == turned.key
+    assert (
+        np.abs(np.rot90(kept.read("image"), -1).astype(float).mean((0, 1)) - turned.read("image").mean((0, 1))).max()
+        < 5
+    )
+
+
+@pytest.mark.parametrize("quality", ["circle", "none"])
+def test_photographs_of_16_bits_use_the_bits_of_all_of_them(layout, tmp_path, quality, capsys):
+    def deep(pixels: np.ndarray, path: Path) -> None:
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 16).save(path)
+
+    def grey(pixels: np.ndarray, path: Path) -> None:
+        Image.fromarray(pixels[..., 0]).save(path)
+
+    originals = {p: np.asarray(Image.open(p)) for p in (layout["images"].parent / "img").glob("*.png")}
+    saved_as(layout, grey)
+    assert run({**layout, "out": tmp_path / "plain"}, "--quality", quality) == 0
+    for path, pixels in originals.items():
+        deep(pixels, path)
+    capsys.readouterr()
+    assert run(layout, "--quality", quality) == 0
+    said = capsys.readouterr().out
+    assert said.count("16-bit greys of 12 bits") == 1
+    plain, same = (Dataset.open(p) for p in (tmp_path / "plain", layout["out"]))
+    assert len(plain) == len(same) > 20
+    for a, b in zip(plain, same, strict=True):
+        if a.read("image").shape == b.read("image").shape:
+            assert np.abs(a.read("image").astype(int) - b.read("image")).mean() <= 1.5
+    assert sum(a.read("image").shape == b.read("image").shape for a, b in zip(plain, same, strict=True)) > 15
+
+
+def test_transparent_photographs_want_a_word(layout, capsys):
+    def cut_out(pixels: np.ndarray, path: Path) -> None:
+        Image.fromarray(np.dstack([pixels, np.where(pixels.max(-1) > 20, 255, 0).astype(np.uint8)])).save(path)
+
+    saved_as(layout, cut_out)
+    assert run(layout) == 2
+    said = capsys.readouterr().err
+    assert "partly transparent" in said
+    assert "--meaning image.opacity=black" in said
+    assert run(layout, "--meaning", "image.opacity=black") == 0
 
 
 @pytest.mark.real

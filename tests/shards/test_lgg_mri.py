@@ -166,6 +166,82 @@ def test_missing_parts(layout, changed, why):
         find(layout, **changed)
 
 
+def repainted(layout: Path, paint) -> None:
+    """Every mask by `paint` of where it is above 0."""
+    for path in layout.glob("*/*_mask.tif"):
+        paint(np.asarray(Image.open(path)) > 0).save(path)
+
+
+def palette(mask: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(mask.astype(np.uint8), "P")
+    picture.putpalette([0, 0, 0, 40, 0, 0])  # a dark red: its brightness says nothing
+    return picture
+
+
+MASKS = {
+    "0 and 1": lambda m: Image.fromarray(m.astype(np.uint8)),
+    "black and white": lambda m: Image.fromarray(m),
+    "palette": palette,
+    "16 bits": lambda m: Image.fromarray(m.astype(np.uint16) * 4000),
+    "RGBA": lambda m: Image.fromarray(np.dstack([*[m * np.uint8(255)] * 3, np.full_like(m, 255, np.uint8)])),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_tumour_is_found_in_every_kind_of_mask(layout, kind):
+    plain = {e.sample: e.labels["tumour_pixels"] for e in find(layout).manifest.entries}
+    repainted(layout, MASKS[kind])
+    found = find(layout)
+    assert {e.sample: e.labels["tumour_pixels"] for e in found.manifest.entries} == plain
+    assert sum(plain.values()) > 0
+    assert any("tumour is what is above 0" in n for n in found.notes)
+
+
+def test_masks_with_several_values_must_say_which_is_tumour(layout):
+    repainted(layout, lambda m: Image.fromarray(np.where(m, 255, 0).astype(np.uint8)))
+    first = sorted(layout.glob("*/*_mask.tif"))[1]
+    edged = np.array(Image.open(first))
+    edged[-1, 0] = 90
+    Image.fromarray(edged).save(first)
+    with pytest.raises(DataError, match=r"masks hold the values 0 90 255.*--object N"):
+        find(layout)
+    pixels = {e.sample: e.labels["tumour_pixels"] for e in find(layout, object=128).manifest.entries}
+    assert pixels[first.stem.removesuffix("_mask")] == (edged > 128).sum()
+    with pytest.raises(DataError, match="give --object N instead"):
+        find_stating(layout, "mask.object=128")
+
+
+def find_stating(layout: Path, meaning: str) -> Found:
+    source, parser = get_source("lgg_mri"), argparse.ArgumentParser()
+    source.options(parser)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--meaning", action="append")
+    words = [f"--images={layout}", f"--expression={layout / 'fpkm.tsv'}", f"--out={layout.parent / 'out'}"]
+    return source.find(parser.parse_args([*words, f"--meaning={meaning}"]))
+
+
+def test_masks_without_any_tumour_are_told(layout):
+    repainted(layout, lambda m: Image.fromarray(np.zeros(m.shape, np.uint8)))
+    assert any("none of 17 masks holds any object" in n for n in find(layout).notes)
+
+
+def test_slices_of_16_bits_keep_them(layout, tmp_path):
+    for path in layout.glob("*/*.tif"):
+        if not path.stem.endswith("_mask"):
+            Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
+    out = tmp_path / "set"
+    assert (
+        main(
+            ["source", "lgg_mri", "--images", str(layout), "--expression", str(layout / "fpkm.tsv"), "--out", str(out)]
+        )
+        == 0
+    )
+    data = Dataset.open(out)
+    assert data.info.fields["image"].meaning["bits"] == "12"
+    stored = np.asarray(Image.open(next(layout.glob(f"*/{data[0].key}.tif")))).astype(float)
+    assert np.abs(data[0].read("image")[..., 0] - stored / 4095 * 255).max() <= 0.5
+
+
 @pytest.mark.real
 def test_real_slices(tmp_path):
     root = os.environ.get("MEDPAIR_REAL_DATA")
