@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from models.contract import Batch, Field, Label, Method, MethodError, Record, Sa
 from shards.alleles import other_alleles
 from shards.cache import Cache
 from shards.errors import DataError, Problem
+from shards.images import bits_fix
 from shards.loader import Loader
 from shards.meaning import meanings_of, merged, one_sided
 from shards.mix import Mix, make_plan
@@ -90,7 +91,9 @@ class Data:
 
         Raises:
             UserError: a loss that compares samples would change under accumulation; too small a validation split.
+            DataError: images whose pixels nothing says how to read.
         """
+        check_images(self.datasets, stage.fields)
         micro, accumulation = split_batch(config, world)
         if stage.compares and accumulation > 1:
             raise UserError(
@@ -244,6 +247,23 @@ def open_data(config: Config, here: bool = True) -> Data:
     schema = merged_schema([schema_of(d) for d in each])
     weights = [s.weight for s in sources] if several else None
     return Data(parts, schema, paths, weights, not sources, config.data.split)
+
+
+def check_images(datasets: Sequence[Dataset], fields: Iterable[str]) -> None:
+    """Refuses images of 16 bits of which nothing says how many are used, before any of them is read.
+
+    Raises:
+        DataError: every such field of every data set.
+    """
+    problems = []
+    for data in datasets:
+        for name in [n for n in fields if n in data.info.fields]:
+            reading = data.reading(name)
+            if data.info.fields[name].dtype == "uint16" and reading.bits is None and not reading.mask:
+                what = f"images '{name}' have 16 bits, and nothing says how many of them are used"
+                problems.append(Problem(what, str(data.path), bits_fix(name)))
+    if problems:
+        raise DataError(problems)
 
 
 def schema_of(data: Dataset) -> Schema:

@@ -116,7 +116,7 @@ def _use_timm(view: ImageView, vit: ViT) -> str:
 
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()  # "local-dir:" and this folder
-image = np.asarray(Image.open("image.png"))
+image = np.asarray(ImageOps.exif_transpose(Image.open("image.png")))  # upright; 8 bits: of 12-bit films value * 255 / 4095
 with torch.no_grad():
     tokens = model.forward_features(prepare(image))  # {shape}, {first}
     pooled = model(prepare(image))  # {pooled}
@@ -148,11 +148,12 @@ def prepare_code(view: ImageView) -> str:
     return f'''import numpy as np
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def prepare(image):
     """uint8 [H, W] or [H, W, C] -> float32 [1, 3, {view.size}, {view.size}]."""
+    assert image.dtype == np.uint8, "scale the bits that are used to 0 .. 255 first"
     image = image if image.ndim == 3 else image[..., None]
     {channels[view.channels]}
     height, width = image.shape[:2]

@@ -8,10 +8,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from launch.pretrain import main
 from shards.__main__ import main as shards
+from shards.format import load_info, save_info
 from tests.trainer.launching import TINY, launch, rows
 
 
@@ -180,3 +183,25 @@ def test_a_system_that_learns_from_labels_alone_is_not_called_trained(
     assert "launch/finetune.py --task TASK --method supervised --init scratch" in said
     said = refused(capsys, tmp_path / "run", *TINY[2:], "epochs=null", "steps=null", "stages.pretrain.epochs=0")
     assert "nothing would be trained" in said
+
+
+def test_films_of_unknown_bits_are_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, rows = np.random.default_rng(0), ["sample,patient,split,field:image,field:pgs"]
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 4096, (32, 32)).astype(np.uint16)).save(tmp_path / f"{i}.png")
+        np.save(tmp_path / f"{i}.npy", rng.normal(size=5).astype(np.float32))
+        rows.append(f"s{i},p{i},{'train' if i < 8 else 'test'},{i}.png,{i}.npy")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    assert shards(["pack", str(tmp_path / "m.csv"), "--out", str(tmp_path / "films")]) == 0
+    info = load_info(tmp_path / "films")
+    assert info.fields["image"].meaning == {"bits": "12"}
+    fields = {**info.fields, "image": info.fields["image"].model_copy(update={"meaning": {}})}
+    save_info(tmp_path / "films", info.model_copy(update={"fields": fields}))  # as packed before bits were stored
+    words = [f"data.path={tmp_path / 'films'}", "method.genetics=[pgs]", "global_batch=4", "data.val_split="]
+    said = refused(capsys, tmp_path / "run", *words, method="mrm_relation")
+    assert "images 'image' have 16 bits, and nothing says how many of them are used" in said
+    assert "python -m shards meaning DIR image.bits=12" in said
+    assert shards(["meaning", str(tmp_path / "films"), "image.bits=12"]) == 0
+    assert main(["--method", "mrm_relation", *words, f"out={tmp_path / 'run'}", "--dry-run"]) == 0
+    assert shards(["meaning", str(tmp_path / "films"), "image.bits=99", "--overwrite"]) == 2
+    assert "give a whole number from 1 to 16" in capsys.readouterr().err

@@ -68,6 +68,17 @@ def test_table_of_images_and_text_becomes_a_data_set(tmp_path):
         assert first.read("image").shape[:2] == (20, 30)
 
 
+def test_a_report_file_loses_its_byte_order_mark(tmp_path):
+    path = notes(tmp_path)
+    rows = list(csv.DictReader(path.open()))
+    for i, row in enumerate(rows):
+        (tmp_path / f"{i}.txt").write_text(row["text"], encoding="utf-8-sig")
+    table(path, [{**r, "text": f"{i}.txt"} for i, r in enumerate(rows)])
+    assert pack(path, tmp_path / "set", "--images", str(tmp_path), "--text-files") == 0
+    with Dataset.open(tmp_path / "set") as data:
+        assert [data[i].read("report") for i in range(3)] == list(REPORTS)
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "kept"),
     [

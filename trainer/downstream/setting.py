@@ -11,7 +11,7 @@ import numpy as np
 from models.contract import Method
 from models.downstream import image_side, make_decoder, side_of
 from shards.reader import Dataset
-from trainer.data import demo_folder, schema_of, shard_cache
+from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream import said
 from trainer.downstream.code import code_hash
 from trainer.downstream.encoders import Source, check_fields
@@ -132,6 +132,7 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         raise UserError(
             f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
         )
+    check_images([data], fields)
     not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
     targets = read_targets(task, data, side)
