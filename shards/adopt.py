@@ -12,7 +12,7 @@ import numpy as np
 
 from shards import index
 from shards.adopt_rows import Sample, read_samples, rows_of
-from shards.archive import is_twin
+from shards.archive import no_twins
 from shards.describe import HEADER_BYTES, MEND_FILE, FieldTally, HeaderError, header_of
 from shards.errors import DataError, Problem, bad
 from shards.format import KINDS, SPLITS, Adopted, DatasetInfo, ShardInfo, load_info, save_info, sha256_of
@@ -27,6 +27,7 @@ from shards.staging import disk_errors, locked, rewriting
 from shards.stats import write_stats
 from shards.tars import packed_tars
 
+LONELY = 20
 FIX_MEMBER = "store the member again from its source"
 
 
@@ -82,7 +83,7 @@ def adopt(
         _take_shard(tar, found)
     vocab = read_vocab(folder)
     found.problems += found.tally.problems(vocab) + [p for n, w in vocab.items() for p in vocab_problems(n, w)]
-    found.problems += [*_unmet(found), *_double_keys(found)]
+    found.problems += [*_unmet(found), *_lonely(found), *_double_keys(found)]
     said: list[str] = []
     rows, kinds, odd = rows_of(found.samples, labels or LabelRule(), _classes(old), said)
     said += merged_note(one_spelling(r.patient for r in rows))
@@ -129,13 +130,13 @@ def _write(folder: Path, info: DatasetInfo, indexes: Indexes, rows: Sequence[Sam
 
 def _tars(folder: Path, found: _Adoption) -> list[Path]:
     """The shards of a folder, in order; packed ones beside them would be missing from the data set and are refused."""
-    every = sorted(folder.glob("*.tar"))
-    tars = [t for t in every if not is_twin(t.name)]
+    every = list(folder.glob("*.tar"))
+    tars = no_twins(every)
     if twins := len(every) - len(tars):
         found.passed["._*.tar twins of macOS"] += twins
     found.problems += packed_tars(folder)
     if not tars and not found.problems:
-        below = sorted({t.parent.name for t in folder.glob("*/*.tar")})
+        below = sorted({t.parent.name for t in no_twins(folder.glob("*/*.tar"))})
         where = f" (there are in {', '.join(below[:5])}: a data set is one folder)" if below else ""
         raise bad(f"no *.tar{where}", folder, "give the folder that holds the shards")
     return tars
@@ -184,6 +185,16 @@ def _unmet(found: _Adoption) -> list[Problem]:
         Problem(f"no sample has a member '{m}'", "--member or --skip", f"members of these tars: {have}")
         for m in sorted(wanted - found.met)
     ]
+
+
+def _lonely(found: _Adoption) -> list[Problem]:
+    """Fields by the dozen that one sample each has: the names have a dot within their keys, and what follows it was taken for a field."""
+    counts = Counter(f for _, members in found.indexes for f in members["field"].tolist())
+    alone = [f.decode() for f, n in counts.items() if n == 1]
+    if len(alone) < LONELY or len(alone) < len(found.samples) // 2:
+        return []
+    what = f"{len(alone)} fields stand in one sample alone: {', '.join(sorted(alone)[:4])}, ..."
+    return [Problem(what, "the tars", "rename the files: a key ends at its first dot, so it must have none")]
 
 
 def _double_keys(found: _Adoption) -> list[Problem]:

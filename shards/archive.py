@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shards.errors import Problem
@@ -73,6 +73,11 @@ def leaves(name: str) -> bool:
 def is_twin(name: str) -> bool:
     """Whether macOS made the file beside another one, to hold what its own file systems know of it."""
     return name.rsplit("/", 1)[-1].startswith("._")
+
+
+def no_twins(paths: Iterable[Path]) -> list[Path]:
+    """Files of a folder in order, without the ._* twins that macOS makes where it writes to disks that are not its own."""
+    return sorted(p for p in paths if not is_twin(p.name))
 
 
 def _packed(shard: Path) -> Problem | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.format import SPLITS, DatasetInfo, load_info
+from shards.format import SPLITS, Adopted, DatasetInfo, load_info
 from shards.indexes import open_index
 from shards.meaning import not_stored, shown
 from shards.reader import Dataset
@@ -37,6 +37,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "version": info.version,
         "source": info.source,
         "licence": info.licence,
+        "adopted": _adopted(info.adopted),
         "fingerprint": info.fingerprint,
         "samples": info.samples,
         "patients": info.patients,
@@ -139,6 +140,8 @@ def text(facts: dict[str, Any]) -> str:
         f"  samples      {facts['samples']:,} of {facts['patients']:,} patients; {facts['shards']} shards, {size(facts['bytes'])}",
         f"  fingerprint  {facts['fingerprint']}",
     ]
+    if facts["adopted"]:
+        head.append(f"  members      {facts['adopted']}")
     fields = ["fields", *(_field_line(n, f) for n, f in facts["fields"].items())]
     sets = facts["modalities"]
     complete = [f"  {n:,} samples have {names}" for names, n in sets.items()] if len(sets) > 1 else []
@@ -150,6 +153,15 @@ def text(facts: dict[str, Any]) -> str:
         for n, keys in facts["not_stored"].items()
     ]
     return "\n".join(head + fields + lacking + complete + labels + splits + fractions)
+
+
+def _adopted(how: Adopted | None) -> str:
+    """What was said of the members of adopted tars."""
+    if how is None:
+        return ""
+    said = [f"{m} = {meaning}" for m, meaning in how.members.items()] + [f"{m} left out" for m in how.skip]
+    said += [f"patients by {how.patient_pattern}"] if how.patient_pattern else []
+    return ", ".join(said + ["a sample is a patient where none is named"] * how.patient_from_key)
 
 
 def _field_line(name: str, one: dict[str, Any]) -> str:

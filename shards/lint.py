@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shards import index
-from shards.archive import is_twin
+from shards.archive import no_twins
 from shards.cells import number
 from shards.errors import DataError, Problem, lines_of
 from shards.format import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
@@ -66,9 +66,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
         info = load_info(folder)
     except DataError as e:
         report.problems += e.problems
-        report.problems += [
-            p for tar in sorted(folder.glob("*.tar")) if not is_twin(tar.name) for p in _build_problems(tar)
-        ]
+        report.problems += [p for tar in no_twins(folder.glob("*.tar")) for p in _build_problems(tar)]
         return report
     report.problems += _side_files(folder, info)
     report.problems += _vocabularies(folder, info, reference or {})
@@ -320,10 +318,10 @@ def _saved_index(path: Path, shard: ShardInfo, problems: list[Problem]) -> np.nd
 
 def _strangers(folder: Path, info: DatasetInfo) -> list[Problem]:
     known = {s.name for s in info.shards}
-    tars = [p.name for p in sorted(folder.glob("*.tar")) if p.name not in known and not is_twin(p.name)]
+    tars = [p.name for p in no_twins(folder.glob("*.tar")) if p.name not in known]
     indexes = {index_path(folder / n).name for n in (*known, *tars)}
     found = [
         Problem("a shard that dataset.json does not list", str(folder / n), f"remove it, or {FIX_INDEX}") for n in tars
     ]
-    orphans = [p for p in sorted(folder.glob("*.idx.npy")) if p.name not in indexes]
+    orphans = [p for p in no_twins(folder.glob("*.idx.npy")) if p.name not in indexes]
     return found + [Problem("an index without its shard", str(p), "remove it, or restore the shard") for p in orphans]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shards.archive import no_twins
 from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, LabelInfo, sha256_of, write_atomic
 
@@ -95,7 +96,7 @@ def write_vocab(folder: Path, vocab: Mapping[str, Sequence[str]]) -> dict[str, s
 
 def read_vocab(folder: Path) -> dict[str, list[str]]:
     """All vocabularies of a folder, by field."""
-    return {p.stem: p.read_text(encoding="utf-8-sig").splitlines() for p in sorted(folder.glob("vocab/*.txt"))}
+    return {p.stem: p.read_text(encoding="utf-8-sig").splitlines() for p in no_twins(folder.glob("vocab/*.txt"))}
 
 
 def vocab_problems(name: str, words: Sequence[str]) -> list[Problem]:
@@ -142,7 +143,7 @@ def is_torn(rows: Sequence[SampleRow]) -> bool:
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every side file that decides what a run reads, by relative name."""
-    paths = sorted(p for pattern in SEALED for p in folder.glob(pattern))
+    paths = no_twins(p for pattern in SEALED for p in folder.glob(pattern))
     return {p.relative_to(folder).as_posix(): sha256_of(p) for p in paths}
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shards.archive import is_twin
+from shards.archive import no_twins
 from shards.errors import DataError, Problem, bad
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -39,7 +39,7 @@ def folder_of(words: Sequence[str]) -> Path:
     problems = [
         Problem("no such tar", str(t), "bring it, or name the tars that there are") for t in tars if not t.is_file()
     ]
-    others = sorted({p.name for p in folders[0].glob("*.tar") if not is_twin(p.name)} - {t.name for t in tars})
+    others = sorted({p.name for p in no_twins(folders[0].glob("*.tar"))} - {t.name for t in tars})
     if others:
         what = f"holds {len(others)} more tars: {', '.join(others[:4])}"
         fix = "name all of them or give the folder, since all tars of a folder are one data set; else move them away"
@@ -51,7 +51,7 @@ def folder_of(words: Sequence[str]) -> Path:
 
 def packed_tars(folder: Path) -> list[Problem]:
     """Tars that are packed as a whole, by their names: nothing in them can be read by offset."""
-    found = sorted(p for p in folder.glob("*") if p.name.endswith(ENDINGS) and not is_twin(p.name))
+    found = no_twins(p for p in folder.glob("*") if p.name.endswith(ENDINGS))
     tools = {"gz": "gunzip", "bz2": "bunzip2", "xz": "unxz", "zst": "unzstd --rm"}
     return [
         Problem(
@@ -112,7 +112,7 @@ def _named(word: str) -> Iterator[str]:
     for name in expanded(word):
         if any(c in name for c in "*?[") and not Path(name).is_file():
             path = Path(name)
-            hits = sorted(str(p) for p in path.parent.glob(path.name) if not is_twin(p.name))
+            hits = [str(p) for p in no_twins(path.parent.glob(path.name))]
             if not hits:
                 raise bad("no file fits", name, "give the folder that holds the tars")
             yield from hits

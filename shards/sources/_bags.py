@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from shards.archive import no_twins
 from shards.bags import FIX, attributes, told_by, told_by_name
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
@@ -181,7 +182,7 @@ class _Folder:
 
     def _files(self) -> list[list[Path]]:
         """Fit files; those of one name in one set together, the .h5 before the .pt, since it has the coordinates."""
-        paths = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        paths = no_twins(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         of: dict[tuple[str, Path], list[Path]] = defaultdict(list)
         for path in sorted(paths, key=lambda p: p.suffix.lower() == ".pt"):
             if why := self.unfit(path.stem):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.archive import no_twins
 from shards.errors import DataError, Problem, bad
 from shards.identity import person, study
 from shards.keyed import Row, Rows, read_rows
@@ -125,7 +126,7 @@ def _of_studies(rows: Rows, column: str, images: Path) -> list[Film]:
         at = located(images, folder)
         if at.is_dir():
             films += [
-                Film(row, f"{folder}/{p.name}") for p in sorted(at.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg")
+                Film(row, f"{folder}/{p.name}") for p in no_twins(at.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg")
             ]
     if not films:
         what = f"lists {len(rows)} reports, and no study of them has a folder of films"
@@ -166,7 +167,7 @@ def _spread(images: Path) -> dict[str, Path]:
     """ChestX-ray14's films, which lie in twelve folders, by their names."""
     found: dict[str, Path] = {}
     twice = []
-    for path in sorted(images.glob(NIH_FOLDERS)):
+    for path in no_twins(images.glob(NIH_FOLDERS)):
         if found.setdefault(path.name, path) != path:
             twice.append(f"{path.name} in {found[path.name].parent.parent.name} and {path.parent.parent.name}")
     if twice:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.archive import no_twins
 from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
 from shards.features import Chosen, FeatureRule, choose, feature_rule, unused
@@ -229,7 +230,7 @@ def _tiles(
         raise bad("no such folder", folder, "give --tiles a folder of images")
     of_case: dict[str, list[Path]] = {}
     unmatched = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in no_twins(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
         if why := unfit(path.name):
             unmatched.append((path.name, why))
         else:

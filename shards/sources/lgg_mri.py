@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.archive import no_twins
 from shards.cells import number
 from shards.errors import DataError, Problem, bad
 from shards.identity import barcode
@@ -154,7 +155,7 @@ def _kaggle(folder: Path) -> list[Slice]:
         raise bad("no such folder", folder, "give --images the kaggle_3m folder, or one with slices.csv")
     files: dict[str, Path] = {}
     slices, problems = list[Slice](), list[Problem]()
-    for path in sorted(p for suffix in ("tif", "tiff", "png") for p in folder.glob(f"*/*.{suffix}")):
+    for path in no_twins(p for suffix in ("tif", "tiff", "png") for p in folder.glob(f"*/*.{suffix}")):
         if (other := files.setdefault(path.stem, path)) is not path:
             what = f"'{path.stem}' is here and in {other.relative_to(folder)}"
             problems.append(Problem(what, str(path), "keep one file of each slice"))

@@ -18,6 +18,7 @@ from shards.__main__ import main
 from shards.adopt import adopt
 from shards.errors import DataError
 from shards.format import Adopted, load_info
+from shards.info import collect, text
 from shards.lint import lint
 from shards.reader import Dataset
 from shards.tars import expanded, folder_of
@@ -85,6 +86,7 @@ def test_img2dataset_is_adopted_in_place(tmp_path):
         assert record.read("image").shape == (24, 24, 3)
     clean(made)
     first = snapshot(made)
+    assert "json.subject.id = patient, txt = report" in text(collect(made))
     assert main(["index", str(made)]) == 0
     assert snapshot(made) == first, "what was said of the members is kept"
 
@@ -413,3 +415,28 @@ def test_an_own_data_set_stays_one_of_strict_names(tmp_path):
     assert info.adopted == Adopted()
     write_tar(made / "000001.tar", [("x.jpg", jpeg(0)), ("x.meta.json", b'{"patient": "x"}')])
     assert "no --member says what it is" in text_of(adopt, made)
+
+
+def test_dots_within_keys_are_not_taken_for_fields(tmp_path):
+    """WebDataset ends a key at the first dot: smith.john.jpg would be the field `john` of a sample `smith`."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    made = folder(tmp_path / "d", [(f"smith{i}.john{c}.jpg", jpeg(i)) for i, c in enumerate(letters)])
+    text = text_of(adopt, made, patient_from_key=True)
+    assert "26 fields stand in one sample alone: johna, johnb, johnc, johnd, ..." in text
+    few = folder(
+        tmp_path / "e",
+        [*plain(3), *((f"t{i}.{c}.npy", npy(np.zeros(3, np.float16))) for i, c in enumerate(letters[:5]))],
+    )
+    assert len(adopt(few, patient_from_key=True).fields) == 7
+
+
+def test_twins_beside_the_side_files_are_passed_over(tmp_path):
+    made = folder(tmp_path / "d", [(f"s{i}.rna.npy", npy(np.arange(3, dtype=np.float16) + i)) for i in range(4)])
+    (made / "vocab").mkdir()
+    (made / "vocab" / "rna.txt").write_text("A\nB\nC\n")
+    before = adopt(made, patient_from_key=True)
+    for name in ("vocab/._rna.txt", "._splits.csv", "._000000.idx.npy", "._000000.tar"):
+        (made / name).write_bytes(b"\0\5\x16\7\xff\xfe")
+    clean(made)
+    assert adopt(made) == before
+    assert Dataset.open(made).vocabulary("rna") == ("A", "B", "C")

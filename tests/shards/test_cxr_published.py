@@ -56,6 +56,7 @@ def mimic(root: Path, count: int = 12) -> Path:
         for k in range(2):
             dicom = f"{i:04d}ab{k}-0000ffff-{i:08x}"
             picture(root / "files" / folder / f"{dicom}.jpg", 10 * i + k)
+            (root / "files" / folder / f"._{dicom}.jpg").write_bytes(b"\0\5\x16\7 of macOS")
             films.append(
                 {"dicom_id": dicom, "subject_id": subject, "study_id": study, "path": f"files/{folder}/{dicom}"}
             )

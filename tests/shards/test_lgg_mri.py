@@ -37,6 +37,7 @@ def layout(tmp_path: Path) -> Path:
             mask = np.zeros((PIXELS, PIXELS), np.uint8)
             mask[: 4 * k, :5] = 255
             Image.fromarray(mask).save(folder / f"{name}_mask.tif")
+            (folder / f"._{name}.tif").write_bytes(b"\0\5\x16\7 of macOS")
     with open(root / "data.csv", "w", newline="") as f:
         rows = [[c.replace("-", "_"), 1 + i % 3, "" if i == 2 else 30 + i] for i, c in enumerate(CASES)]
         csv.writer(f).writerows([["Patient", "RNASeqCluster", "age_at_initial_pathologic"], *rows])
