@@ -15,7 +15,7 @@ from shards.canonical import canonical, same
 from shards.errors import DataError
 from shards.format import load_info
 from shards.lint import lint
-from shards.meaning import check_agreement, disagreements, joined, one_sided, parse_meanings
+from shards.meaning import WANTED, check_agreement, disagreements, joined, one_sided, parse_meanings
 from shards.mix import Mix, open_data
 from shards.reader import Dataset
 from shards.split import resplit
@@ -232,3 +232,9 @@ def test_a_word_of_packing_that_was_never_said(tmp_path: Path) -> None:
     (made.folder / "snp.csv").write_text("\n".join(lines) + "\n")
     options = replace(PackOptions(), meanings={"snp": {"build": "hg19"}})
     assert load_info(made.pack(tmp_path / "a", options)).fields["snp"].meaning == {"build": "hg19"}
+
+
+def test_the_docs_name_every_key_that_is_wanted() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    table = docs.partition("## What a field's numbers mean")[2].partition("## ")[0]
+    assert all(f"`{key}`" in table for keys in WANTED.values() for key in keys)
