@@ -9,6 +9,7 @@ out/contents.npz    size and CRC-32 of every image and bag of pre-training, by s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ import numpy as np
 
 from models.contract import Field, Label, Method, Schema
 from models.registry import get_method
+from shards.errors import DataError
 from shards.identity import person, person_forms
 from shards.reader import Dataset
 from shards.witness import contents_of, unique_codes
@@ -43,7 +45,9 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
     }
     write_atomic(out / "schema.npz", schema_bytes(data.schema))
     write_atomic(out / "patients.txt", patients_text(data, config).encode())
-    write_atomic(out / CONTENTS, contents_bytes(data, config))
+    # What the run trained is not lost for an index that cannot be had any more: a fine-tune says that there is no record.
+    with contextlib.suppress(DataError):
+        write_atomic(out / CONTENTS, contents_bytes(data, config))
     write_atomic(out / "method.json", json.dumps(card, indent=1).encode())
 
 
