@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.contract import Method
+from shards.identity import person
 from shards.loader import Loader
 from shards.mix import make_plan
 from shards.readable import unreadable
@@ -142,7 +143,8 @@ def probe(kind: Kind, train: Features, held_out: Features) -> tuple[np.ndarray, 
         UserError: features that are not finite; too few patients, or one on both sides; not two classes; samples of a patient
             that disagree on the label.
     """
-    if shared := sorted(set(train.patients_N.tolist()) & set(held_out.patients_N.tolist())):
+    learned = {person(p) for p in train.patients_N.tolist()}
+    if shared := sorted(p for p in set(held_out.patients_N.tolist()) if person(p) in learned):
         raise UserError(f"{len(shared)} patients are both trained and tested on ({shared[0]}, ...): split by patient")
     if kind == "class" and not set(np.unique(train.label_N)) == set(np.unique(held_out.label_N)) == {0, 1}:
         raise UserError("a probe of a class label needs two classes, both among training and held-out patients")
