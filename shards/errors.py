@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ SHOWN = 3  # of each kind
 # What differs between problems of one kind: what stands in quotation marks, and words with a digit or a slash (keys, files, numbers).
 _QUOTED = re.compile(r"(?<!\w)(?P<mark>['\"`]).*?(?P=mark)(?!\w)")
 _VARYING = re.compile(r"[^\s,;:()\[\]=]*[0-9/][^\s,;:()\[\]=]*")
+_WORD = re.compile(r"\w+")
 _every = False
 
 
@@ -61,11 +62,17 @@ def bad(what: str, where: object, fix: str) -> DataError:
 def kind_of(problem: Problem | str) -> tuple[str, str]:
     """Equal for problems of one kind: the text without what is particular to each."""
     what, fix = (problem.what, problem.fix) if isinstance(problem, Problem) else (problem, "")
-    return _shape(what), _shape(fix)
+    names = {m[0][1:-1] for m in _QUOTED.finditer(what)}
+    return _shape(what, names), _shape(fix, names)
 
 
-def _shape(text: str) -> str:
-    return _VARYING.sub("#", _QUOTED.sub("#", text))
+def _shape(text: str, names: Collection[str]) -> str:
+    """A text without its names: those in quotation marks, wherever they stand again, and words that look like one."""
+    text = _QUOTED.sub("#", text)
+    for name in names:
+        if len(name) > 2:
+            text = text.replace(name, "#")
+    return _VARYING.sub("#", _WORD.sub(lambda m: "#" if m[0] in names else m[0], text))
 
 
 def grouped(problems: Iterable[Problem | str]) -> list[list[Problem | str]]:
@@ -78,8 +85,12 @@ def grouped(problems: Iterable[Problem | str]) -> list[list[Problem | str]]:
 
 def lines_of(problems: Iterable[Problem | str]) -> list[str]:
     """A line a problem; of a kind with more than `SHOWN`, the first and one line with their number and further examples."""
+    return _lines(grouped(problems))
+
+
+def _lines(groups: Iterable[Sequence[Problem | str]]) -> list[str]:
     lines = []
-    for group in grouped(problems):
+    for group in groups:
         if _every or len(group) <= SHOWN:
             lines += [str(p) for p in group]
         else:
@@ -97,10 +108,10 @@ def _example(problem: Problem | str, first: Problem | str) -> str:
 
 def listing(problems: Sequence[Problem | str]) -> str:
     """Problems as an error's text: one as it stands, several below a line that counts them."""
-    lines = lines_of(problems)
+    groups = grouped(problems)
+    lines, count = _lines(groups), sum(map(len, groups))
     if len(lines) == 1:
         return lines[0]
-    count, groups = len(dict.fromkeys(problems)), grouped(problems)
     short = not _every and any(len(g) > SHOWN for g in groups)
     kinds = f" of {len(groups)} kind{'s' * (len(groups) > 1)} (--all lists every one)" if short else ""
     return "\n  ".join([f"{count} problems{kinds}:", *lines])

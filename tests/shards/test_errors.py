@@ -54,6 +54,15 @@ def test_a_kind_is_what_is_wrong_and_its_remedy():
     assert len(grouped([one, Problem("sample 's2' has no patient", "a.tar", "drop it")])) == 2
     assert len(grouped([one, Problem("sample 's2' has no label", "a.tar", "fill it")])) == 2
     assert lines_of([one, one]) == [str(one)], "equal ones are one"
+    named = [
+        Problem(f"column '{c}' means nothing", "m.csv", f"call it label:{c}, or did you mean text:{c}?") for c in "xyzw"
+    ]
+    named += [
+        Problem(f"column '{c}' means nothing", "m.csv", f"call it label:{c}, or did you mean text:{c}?")
+        for c in ("GENE.A", "of us")
+    ]
+    assert len(grouped(named)) == 1, "a name is a name in the remedy too"
+    assert len(grouped([f"'{c}' is no key of {c}: see '{c}'" for c in ("ab", "cd")])) == 1
     alike = [Problem("has no patient", f"a.tar: s{i}", "fill it") for i in range(5)]
     assert lines_of(alike)[1] == "  5 of this kind, also a.tar: s1; a.tar: s2"
 
@@ -84,11 +93,11 @@ def test_lint_groups_what_it_finds():
 
 
 def test_every_command_can_list_all(tmp_path, capsys):
-    write_tar(tmp_path / "a.tar", [(f"s{i}.cls", b"1") for i in range(50)])
+    write_tar(tmp_path / "a.tar", [(f"s{i}.meta.json", b"{}") for i in range(50)])
     assert main(["index", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) < 6
     assert main(["index", str(tmp_path), "--all"]) == 2
-    assert len(re.findall(r"s\d+.cls", capsys.readouterr().err)) == 50
+    assert len(re.findall(r"s\d+.meta.json", capsys.readouterr().err)) == 50
     assert main(["index", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) < 6, "the option holds for its own command alone"
 
