@@ -26,6 +26,7 @@ from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
 from shards.meaning import Meanings, check_agreement
 from shards.reference import Reference
+from shards.sources._barcode import slide_of
 from shards.torch_file import BARE, tensors_of
 
 SUFFIXES = (".h5", ".hdf5", ".pt")
@@ -290,11 +291,6 @@ class _Folder:
 
     def _some(self, names: Sequence[str]) -> str:
         return f"{self.path}: {_few(names)}"
-
-
-def slide_of(name: str) -> str:
-    """The slide that a file's name begins with; what follows an underscore (_features, _20x) says something of the file."""
-    return name.partition("_")[0]
 
 
 def _few(names: Sequence[str]) -> str:

@@ -15,6 +15,9 @@ from shards.identity import barcode
 _SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:[A-Z](?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"
 SAMPLE = re.compile(_SAMPLE, re.IGNORECASE)
 SECTION = re.compile(_SAMPLE + r"(?P=sep)\d{2}(?P=sep)(?P<kind>DX|TS|MS|BS)(?P<number>[0-9A-Z]*)", re.IGNORECASE)
+# With what tells two scans of it apart: .UUID of a TCGA file, which tools may write with an underscore.
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+SLIDE = re.compile(SECTION.pattern + rf"(?:\.[0-9a-z-]+|_{_UUID})?", re.IGNORECASE)
 TUMOURS = range(1, 10)  # 01-09; 10-19 are normal tissue, 20 and over controls
 NORMAL = range(10, 20)
 
@@ -41,6 +44,12 @@ def section(name: str) -> tuple[str, int] | None:
     if not found:
         return None
     return found["kind"].upper(), int(found["number"]) if found["number"].isdecimal() else 99
+
+
+def slide_of(name: str) -> str:
+    """The slide that a file's name begins with, in one spelling; what follows (_features, _20x) says something of the file."""
+    found = SLIDE.match(name)
+    return (found[0] if found else name).upper().replace("_", "-")
 
 
 def no_diagnostic_slide(name: str) -> str | None:

@@ -18,7 +18,7 @@ from shards.format import load_info
 from shards.lint import lint
 from shards.reader import Dataset
 from shards.sources._bags import Bags, find_bags
-from shards.sources._barcode import no_diagnostic_slide, no_tumour, section
+from shards.sources._barcode import no_diagnostic_slide, no_tumour, section, slide_of
 from trainer.data import schema_of
 
 CASES = [f"TCGA-{10 + i // 3}-{2000 + i}" for i in range(8)]
@@ -36,15 +36,17 @@ def write(
     member: str | None = "features",
     about: dict[str, object] | None = None,
     of_file: dict[str, object] | None = None,
+    lead: bool = False,
     **arrays: np.ndarray,
 ) -> Path:
-    """An .h5 a slide; `about` are attributes of the coordinates, `of_file` of the file."""
+    """An .h5 a slide; `about` are attributes of the coordinates, `of_file` of the file; `lead`: with a batch's axis of one."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, slide in enumerate(slides):
         with h5py.File(folder / f"{slide}.h5", "w") as f:
             if member:
-                f[member] = arrays.get("features", bag(i))
-            f["coords"] = arrays.get("coords", np.arange(10).reshape(5, 2) + i)
+                f[member] = bag(i)[None] if lead else arrays.get("features", bag(i))
+            coords = arrays.get("coords", np.arange(10).reshape(5, 2) + i)
+            f["coords"] = coords[None] if lead else coords
             f["coords"].attrs.update(about or {})
             f.attrs.update(of_file or {})
     return folder
@@ -321,22 +323,22 @@ def test_files_that_are_no_bags(tmp_path: Path) -> None:
 def test_a_batch_s_axis_of_one_is_taken_away(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "lead"
     if suffix == ".h5":
-        write(folder, features=bag(1)[None], coords=np.arange(10).reshape(1, 5, 2))
+        write(folder, lead=True)
     else:
         folder.mkdir()
-        for slide in SLIDES:
-            torch.save(torch.from_numpy(bag(1))[None], folder / f"{slide}.pt")
+        for i, slide in enumerate(SLIDES):
+            torch.save(torch.from_numpy(bag(i))[None], folder / f"{slide}.pt")
     status, out = source(tmp_path, folder)
     assert status == 0
     assert "patches: 8 bags had a leading axis of one, [1, N, D], and are stored as [N, D]" in capsys.readouterr().out
     assert load_info(out).fields["patches"].shape == (5, 6)
     with Dataset.open(out) as data:
-        np.testing.assert_allclose(data[0].read("patches"), bag(1), atol=2e-3)
+        np.testing.assert_allclose(data[3].read("patches"), bag(3), atol=2e-3)
     assert not lint(out).problems
 
 
 def test_a_batch_s_axis_in_data_sets_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "lead", features=bag(1)[None], coords=np.arange(10).reshape(1, 5, 2))
+    write(tmp_path / "lead", lead=True)
     with monkeypatch.context() as earlier:
         for place in ("shards.survey.bag_shape", "shards.pack.bag_shape"):
             earlier.setattr(place, lambda name, shape: shape)
@@ -406,6 +408,29 @@ def test_a_slide_beside_another_tumour_s_genes_is_said(tmp_path: Path, capsys: p
     assert f"{CASES[0]} (slide 01, expression 06)" in said
     assert source(tmp_path, tmp_path / "h5", "--overwrite", sample="-01A")[0] == 0
     assert "another tumour of the patient" not in capsys.readouterr().out
+
+
+def test_the_slide_in_a_file_s_name() -> None:
+    uuid = "0bf8a2f5-6e07-4c67-a0f2-1d7e0d0c1a11"
+    for name in (
+        "TCGA-10-2000-01Z-00-DX1",
+        "tcga_10_2000_01z_00_dx1",
+        "TCGA-10-2000-01Z-00-DX1_20x",
+        "TCGA_10_2000_01Z_00_DX1_20x",
+    ):
+        assert slide_of(name) == "TCGA-10-2000-01Z-00-DX1"
+    assert slide_of(f"TCGA-10-2000-01Z-00-DX1.{uuid}_20x") == slide_of(f"TCGA-10-2000-01Z-00-DX1.{uuid.upper()}")
+    assert slide_of(f"TCGA_10_2000_01Z_00_DX1_{uuid}") != slide_of("TCGA_10_2000_01Z_00_DX1")
+    assert slide_of("TCGA-10-2000-01Z-00-DX1.AA") != slide_of("TCGA-10-2000-01Z-00-DX1.BB")
+    assert slide_of("TCGA-10-2000_a") != slide_of("TCGA-10-2000_b"), "no slide is named"
+
+
+def test_slides_written_with_underscores(tmp_path: Path) -> None:
+    slides = [f"TCGA_{c[5:7]}_{c[8:]}_01Z_00_DX1_x" for c in CASES]
+    write(tmp_path / "h5", slides)
+    status, out = source(tmp_path, tmp_path / "h5")
+    assert status == 0
+    assert len(Dataset.open(out)) == 8
 
 
 def test_kinds_of_slides() -> None:
