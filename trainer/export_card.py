@@ -116,7 +116,8 @@ def _use_timm(view: ImageView, vit: ViT) -> str:
 
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()  # "local-dir:" and this folder
-image = np.asarray(ImageOps.exif_transpose(Image.open("image.png")))  # upright; 8 bits: of 12-bit films value * 255 / 4095
+image = ImageOps.exif_transpose(Image.open("image.png"))  # upright
+image = np.asarray(image)  # 8 bits a channel: of a 12-bit film, its values * 255 / 4095
 with torch.no_grad():
     tokens = model.forward_features(prepare(image))  # {shape}, {first}
     pooled = model(prepare(image))  # {pooled}

@@ -94,7 +94,7 @@ def batch_of(method: Method, image: np.ndarray) -> Batch:
 def code_of(folder: Path) -> dict[str, Any]:
     """Names defined by the card's code, which a reader would run in the folder."""
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
-    code = code.split("image = np.asarray(Image.open")[0].replace("local-dir:.", f"local-dir:{folder}")
+    code = code.split("image = ImageOps.exif_transpose(Image.open")[0].replace("local-dir:.", f"local-dir:{folder}")
     names: dict[str, Any] = {}
     exec(code, names)
     return names
