@@ -247,6 +247,7 @@ FREE_KEYS = (
     "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
     "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
     "about.code_before",
+    "init.path",  # weights may move as data may: their hash stands beside it
 )  # fmt: skip
 
 

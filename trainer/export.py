@@ -27,10 +27,11 @@ from models.weights import load_strict
 from trainer.card import Finished, open_run, read_schema, schema_bytes
 from trainer.errors import UserError
 from trainer.export_result import Tuned, open_tuned
-from trainer.manifest import sync, write_atomic
+from trainer.manifest import digest, sync, write_atomic
 
 To = Literal["timm", "safetensors"]
 FORMAT = "medpair-export/1"
+CARD, WEIGHTS = "README.md", "model.safetensors"
 # Options that say where first weights come from: a trained method does not need those files any more.
 START = ("init", "init_file", "weights")
 
@@ -133,16 +134,18 @@ def built(
 def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] = ()) -> tuple[Path, str]:
     """Writes the export of a finished run; its folder (RUN/export/TO by default) and what was checked, in a sentence.
 
-    The folder is complete or not there. results: result files (or folders of them) of fine-tunes that started from this run.
+    The folder is complete or not there. An export of the same weights that stands there already stays, and gets the model card of
+    today. results: result files (or folders of them) of fine-tunes that started from this run.
 
     Raises:
-        UserError: not a finished run; a method without an image transformer (timm); a folder that exists; foreign results.
+        UserError: not a finished run; a method without an image transformer (timm); a folder with anything else in it; foreign results.
     """
     from trainer.export_card import read_results
 
     folder = out or run / "export" / to
-    if folder.exists():
-        raise UserError(f"{folder} exists: remove it, or give another --out")
+    stands = folder.exists()
+    if stands and not all((folder / name).is_file() for name in (CARD, WEIGHTS)):
+        raise UserError(f"{folder} exists and is no export: give another --out")
     opened = open_finished(run)
     if to == "timm" and (opened.method.tower() is None or opened.method.image_view() is None):
         raise UserError(
@@ -159,7 +162,10 @@ def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] =
         raise UserError(f"{folder}: cannot be written ({e.strerror}); give another --out") from e
     try:
         said = _write(opened, to, tmp, found)
-        _publish(tmp, folder)
+        if stands:
+            said = _compare(tmp, folder, opened)
+        else:
+            _publish(tmp, folder)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return folder, said
@@ -174,8 +180,34 @@ def _write(opened: Exporting, to: To, tmp: Path, results: Sequence[dict[str, Any
         said = write_timm(opened, tmp)
     else:
         said = _write_method(opened, tmp)
-    write_atomic(tmp / "README.md", model_card(opened, to, said, results).encode())
+    write_atomic(tmp / CARD, model_card(opened, to, said, results).encode())
     return said
+
+
+def _compare(tmp: Path, folder: Path, opened: Exporting) -> str:
+    """What is said of an export that stands where the new one `tmp` was to go: the same, but for its card, which is renewed.
+
+    Raises:
+        UserError: of other weights, or with files changed, missing or added.
+    """
+    old, new = (
+        {p.relative_to(f).as_posix(): digest(p)["sha256"] for p in f.rglob("*") if p.is_file()} for f in (folder, tmp)
+    )
+    if old[WEIGHTS] != new[WEIGHTS]:
+        raise UserError(
+            f"{folder} holds an export of other weights than those of the run (SHA-256 {opened.sha256[:12]}): "
+            "remove it, or give another --out"
+        )
+    odd = sorted(n for n in {*old, *new} - {CARD} if old.get(n) != new.get(n))
+    if odd:
+        raise UserError(
+            f"{folder} holds an export of these weights in which {', '.join(odd[:5])} is not what would be written now: "
+            "remove it, or give another --out"
+        )
+    if old[CARD] == new[CARD]:
+        return "the export of these weights stands there already, whole: nothing was written"
+    write_atomic(folder / CARD, (tmp / CARD).read_bytes())
+    return "the export of these weights stands there already, whole: only its model card was written anew"
 
 
 def _publish(tmp: Path, folder: Path) -> None:

@@ -21,6 +21,7 @@ from models.contract import Batch, Method
 from shards.reader import Dataset
 from tests.trainer.launching import TINY, launch
 from trainer.card import open_run
+from trainer.errors import UserError
 from trainer.export import built, export, load_exported, open_finished
 from trainer.export_card import held_back, read_results
 
@@ -257,6 +258,35 @@ def test_results_of_this_run_stand_in_the_card_and_others_are_refused(
     assert read_results([], sha256) == []
 
 
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {p.name: (p.read_bytes(), p.stat().st_ino) for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("to", ["timm", "safetensors"])
+def test_a_second_export_knows_its_own(run: Callable[[str], Path], tmp_path: Path, to: Any) -> None:
+    out = tmp_path / "out"
+    export(run("mgi"), to, out)
+    first = contents(out)
+    assert export(run("mgi"), to, out) == (
+        out,
+        "the export of these weights stands there already, whole: nothing was written",
+    )
+    assert contents(out) == first
+    (tmp_path / "result.json").write_text(json.dumps(result(open_run(run("mgi")).sha256())))
+    assert "only its model card was written anew" in export(run("mgi"), to, out, [tmp_path / "result.json"])[1]
+    assert "| severe |" in (out / "README.md").read_text()
+    assert {n for n, v in contents(out).items() if v != first[n]} == {"README.md"}
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds an export of these weights in which notes.txt is not what"):
+        export(run("mgi"), to, out)
+    (out / "notes.txt").unlink()
+    torn = (out / "model.safetensors").read_bytes()
+    (out / "model.safetensors").write_bytes(torn[:-1] + b"x")
+    with pytest.raises(UserError, match=r"holds an export of other weights than those of the run"):
+        export(run("mgi"), to, out)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
 # --------------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -282,7 +312,9 @@ def test_wrong_folders_are_refused(
     assert "gimp has no image transformer" in said
     assert "--to safetensors gives all of its encoder" in said
     assert not (tmp_path / "new").exists()
-    assert "exists: remove it" in refused(str(run("mgi")), "--to", "timm", "--out", str(tmp_path))
+    assert "exists and is no export: give another --out" in refused(
+        str(run("mgi")), "--to", "timm", "--out", str(tmp_path)
+    )
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing half-written is left"
     with pytest.raises(ValueError, match="holds no export of a method"):
         load_exported(tmp_path)

@@ -23,6 +23,8 @@ from trainer.errors import UserError
 from trainer.recipe import find_recipe, section
 from trainer.runtime import seed_everything
 
+STARTS = ("init_file", "weights")
+"""Options that name a file of first weights."""
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -49,6 +51,13 @@ class Source:
             assert self.run is not None
             return self.run.sha256()
         return hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else None
+
+    def hashed_options(self) -> dict[str, Any]:
+        """The options, with what a file of weights holds instead of where it lies: it may move."""
+        if self.file is None:
+            return dict(self.options)
+        sha256 = f"sha256:{self.sha256()}"
+        return {k: sha256 if k in STARTS and v == str(self.file) else v for k, v in self.options.items()}
 
     def describe(self) -> dict[str, Any]:
         path = self.run.path if self.run and self.pretrained else self.file
@@ -99,12 +108,12 @@ def find_source(
             raise UserError(
                 f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"
             )
-        if task.method.keys() & {"init", "init_file", "weights"}:
+        if task.method.keys() & {"init", *STARTS}:
             raise UserError(
                 "method.init and --init RUN: the weights come from the one or the other; use --init scratch with method.init"
             )
         options = {**run.options, **task.method}
-        for name in ("init_file", "weights"):
+        for name in STARTS:
             if options.get(name) and name in options:
                 # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
                 options |= {name: None, "init": "scratch"}

@@ -89,7 +89,7 @@ class Setting:
         return {
             "task": task,
             "method": self.source.method_name,
-            "options": dict(self.source.options),
+            "options": self.source.hashed_options(),
             "inputs": list(self.fields),
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted, relabelled
@@ -74,6 +75,24 @@ def test_the_same_command_shows_the_result_and_trains_nothing(
     assert {p: p.stat().st_mtime_ns for p in before} == before
     free = finetune(measured, *words(pretrained, "checkpoint.every=7", "log.every=3", "data.workers=2"))
     assert "measured already" in free.text, "how a run is logged and saved does not decide what comes out"
+
+
+def test_a_pre_training_run_that_was_moved_is_the_same(
+    measured: Path, pretrained: Pretrained, finetune: Finetune, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(pretrained("gimp"), tmp_path / "elsewhere"))
+    content = (measured / "result.json").read_bytes()
+    swapped = [str(moved) if w == str(pretrained("gimp")) else w for w in words(pretrained)]
+    ended = finetune(measured, *swapped)
+    assert ended.codes == [0], ended.text
+    assert "measured already, from the same data, weights, configuration and code" in ended.text
+    assert (measured / "result.json").read_bytes() == content
+    weights = load_file(moved / "weights.safetensors")
+    first = next(iter(weights))
+    save_file({**weights, first: weights[first] + 1}, moved / "weights.safetensors")
+    refused = finetune(measured, *swapped)
+    assert refused.codes == [2], "the hash decides"
+    assert "init.sha256: " in refused.text
 
 
 @pytest.mark.parametrize("name", ["config", "data", "checkpoint", "code"])

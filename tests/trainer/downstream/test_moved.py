@@ -1,0 +1,40 @@
+"""Weights that were moved are the same weights: their hash decides, not their path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from trainer.config import differences
+from trainer.downstream.encoders import Source
+from trainer.downstream.results import hash_of
+
+
+def from_file(path: Path, content: bytes) -> Source:
+    path.write_bytes(content)
+    options = {"init": "imagenet", "init_file": str(path), "dim": 8}
+    schema: Any = SimpleNamespace()
+    return Source("mgi", options, schema, None, False, path)
+
+
+def test_a_file_of_weights_may_move(tmp_path: Path) -> None:
+    here, there = from_file(tmp_path / "a.pt", b"weights"), from_file(tmp_path / "b.pt", b"weights")
+    assert hash_of(here.hashed_options()) == hash_of(there.hashed_options())
+    assert here.hashed_options()["dim"] == 8
+    other = from_file(tmp_path / "c.pt", b"others")
+    assert hash_of(other.hashed_options()) != hash_of(here.hashed_options())
+
+
+def test_a_folder_knows_the_weights_it_started_from(tmp_path: Path) -> None:
+    here, there = (from_file(tmp_path / n, b"weights").describe() for n in ("a.pt", "b.pt"))
+    assert here != there, "where they lie is written down"
+    assert differences({"init": here}, {"init": there}) == []
+    other = from_file(tmp_path / "c.pt", b"others").describe()
+    (line,) = differences({"init": here}, {"init": other})
+    assert line.startswith("init.sha256: ")
+
+
+def test_without_a_file_options_are_as_they_are() -> None:
+    schema: Any = SimpleNamespace()
+    assert Source("gimp", {"dim": 8}, schema, None, False, None).hashed_options() == {"dim": 8}
