@@ -122,6 +122,7 @@ def describe(setting: Setting) -> str:
         *(f"  {line}" for line in setting.meaning),
         f"  {share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
         f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}; metrics {', '.join(setting.metrics)}",
+        *([f"  a training has {setting.steps(p.seeds[0])} steps"] if setting.finetunes else []),
         *([f"  {len(setting.new)} tensors of the encoder are new, in no file"] if setting.new else []),
         f"  leak check: {setting.leak.note}",
         f"  out {setting.out}",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from models.contract.limits import within_limits
 from models.contract.options import several
 from trainer.errors import UserError
 
@@ -19,6 +20,11 @@ class Section(BaseModel):
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return several(cls, given)
+
+    @field_validator("*")
+    @classmethod
+    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
+        return within_limits(info.field_name, value)
 
 
 class Zero(Section):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from trainer.config import Config
+
+if TYPE_CHECKING:
+    from trainer.run import Job
 
 
 def plan_elsewhere(config: Config, recipe: Path, world: int) -> str:
@@ -19,7 +23,22 @@ def plan_elsewhere(config: Config, recipe: Path, world: int) -> str:
 
     job = prepare(config, world, here=False)
     job.data.close()
-    return f"# {recipe}\n{yaml.safe_dump(job.resolved, sort_keys=False)}\n{job.plan_text}\n"
+    return f"# {recipe}\n{_shown(as_planned(job))}\n{job.plan_text}\n"
+
+
+def as_planned(job: Job) -> dict[str, Any]:
+    """The configuration with one length a stage: `steps` or `epochs` take the place of what the recipe gives the last stage."""
+    config, resolved = job.config, job.resolved
+    if not job.plans or not (config.steps or config.epochs):
+        return resolved
+    last, stages = job.plans[-1].stage.name, resolved["stages"]
+    if last in stages:
+        stages = {**stages, last: {**stages[last], "epochs": None, "steps": None}}
+    return {**resolved, "stages": stages}
+
+
+def _shown(resolved: dict[str, Any]) -> str:
+    return yaml.safe_dump(resolved, sort_keys=False)
 
 
 def dry_run(config: Config, recipe: Path, plan: bool, world: int | None) -> None:
@@ -30,8 +49,12 @@ def dry_run(config: Config, recipe: Path, plan: bool, world: int | None) -> None
     _, _, resolved = resolve(config)
     if environment_rank():
         return
-    print(f"# {recipe}\n{yaml.safe_dump(resolved, sort_keys=False)}", flush=True)
     if plan:
         job = prepare(config, world or environment_world())
         job.data.close()
-        print(job.plan_text)
+        print(f"# {recipe}\n{_shown(as_planned(job))}\n{job.plan_text}")
+        return
+    print(f"# {recipe}\n{_shown(resolved)}", end="")
+    if (config.steps or config.epochs) and any(s.steps or s.epochs for s in config.stages.values()):
+        given = f"steps: {config.steps}" if config.steps else f"epochs: {config.epochs}"
+        print(f"# {given} is the length of the last stage, whatever its own section says; --dry-run tells all lengths")

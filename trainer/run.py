@@ -29,6 +29,7 @@ from trainer.engine import Engine, split_batch
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.evaluation import evaluate
 from trainer.folder import RunFolder, versions
+from trainer.giants import refuse_giants
 from trainer.health import BadSteps
 from trainer.loop import Leg, Progress, train
 from trainer.manifest import write_atomic
@@ -119,8 +120,10 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     split_batch(config, world)
     if here and config.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
-    _, _, resolved = resolve(config)
+    cls, options, resolved = resolve(config)
     data = open_data(config, here)
+    if here:
+        refuse_giants(cls, options, data.schema)
     method = build_method(config, data)
     if not method.stages():
         name = config.method_name

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -34,6 +35,7 @@ from trainer.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_NAME = 120
+MOST_POINTS = 10_000
 # Set by the sweep itself, or no part of what a run is.
 RESERVED = ("out", "--out", "--dry-run", "--print-config", "--world", "--local_rank")
 
@@ -89,6 +91,8 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
         raise UserError([f"{file}: {line}" for line in explain_all(SweepFile, e)]) from e
     if problems := list(_problems(given)):
         raise UserError([f"{file}: {p}" for p in problems])
+    if (many := max(len(given.points), 1) * math.prod(len(v) for v in given.grid.values())) > MOST_POINTS:
+        raise UserError(f"{file}: {many:,} points, at most {MOST_POINTS:,}: give fewer values")
     values = [
         {**point, **dict(zip(given.grid, combination, strict=True))}
         for point in given.points or ({},)

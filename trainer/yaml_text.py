@@ -25,6 +25,11 @@ _SCALARS = (
 )
 
 
+MOST = 100_000
+"""Values in a file that a person wrote."""
+MOST_BYTES = 4_000_000
+
+
 class Loader(yaml.SafeLoader):
     """Plain data alone: no objects, no dates, no numbers of other bases."""
 
@@ -70,14 +75,28 @@ def parse(text: str) -> Any:
     """One YAML document.
 
     Raises:
-        yaml.YAMLError: not YAML, a key that stands twice, or nested too deep.
+        yaml.YAMLError: not YAML, a key that stands twice, nested too deep, or aliases of aliases without end.
     """
     try:
-        return yaml.load(text, Loader)
+        content = yaml.load(text, Loader)
+        if _count(content, MOST) > MOST:
+            raise yaml.YAMLError(f"more than {MOST:,} values, with those that *aliases repeat")
+        return content
     except RecursionError as e:
         raise yaml.YAMLError("nested too deep") from e
     except ValueError as e:  # a number of more digits than Python reads
         raise yaml.YAMLError(str(e)) from e
+
+
+def _count(value: Any, most: int) -> int:
+    """Values in `value`, aliases counted as often as they stand for something; no further than a little over `most`."""
+    total = 1
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        if total > most:
+            break
+        total += _count(part, most - total)
+    return total
 
 
 def read(path: Path, what: str = "a recipe") -> dict[str, Any]:
@@ -87,7 +106,12 @@ def read(path: Path, what: str = "a recipe") -> dict[str, Any]:
         UserError: not there, not readable, not UTF-8, not YAML, or no mapping.
     """
     try:
-        content = parse(path.read_bytes().decode("utf-8-sig"))
+        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else None
+        if data is None:
+            raise UserError(
+                f"{path}: more than {MOST_BYTES:,} bytes: {what} is a text that a person wrote; give the right file"
+            )
+        content = parse(data.decode("utf-8-sig"))
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from e
     except UnicodeDecodeError as e:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+
+from models.contract.limits import within_limits
 
 
 class MethodError(ValueError):
@@ -27,6 +29,11 @@ class Options(BaseModel):
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return several(cls, given)
+
+    @field_validator("*")
+    @classmethod
+    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
+        return within_limits(info.field_name, value)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], where: str = "method") -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.contract import Method
 from models.downstream import image_side, make_decoder, side_of
+from models.registry import get_method
 from shards.reader import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream import said
@@ -24,6 +25,7 @@ from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, looked_at, read_targets
 from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
+from trainer.giants import refuse_giants
 
 # What says how, not what: it may change without making another result.
 FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")
@@ -65,6 +67,11 @@ class Setting:
     @property
     def finetunes(self) -> bool:
         return self.task.mode in ("finetune", "scratch")
+
+    def steps(self, seed: int) -> int:
+        """Length of a training of this seed, whose share of the labels may have more samples than another's."""
+        samples = len(labelled(self.task, self.data, self.targets, self.splits[self.task.data.train], seed))
+        return length(self.task, samples, batch_size(self.task, samples, self.world))
 
     def hashes(self) -> dict[str, Any]:
         return {
@@ -119,6 +126,8 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
     Raises:
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
+    cls = get_method(source.method_name)
+    refuse_giants(cls, cls.Options.parse(source.options), source.schema)
     probe, new = source.build_and_name(0)
     side = image_side(probe)
     if not side:
