@@ -12,7 +12,7 @@ import numpy as np
 from shards.describe import FieldTally
 from shards.errors import Problem
 from shards.format import KINDS, DatasetInfo
-from shards.npy import NpyError, check_size, header_length, parse_header
+from shards.npy import UNREADABLE_NPZ, NpyError, check_size, header_length, parse_header
 from shards.seal import SampleRow, is_torn, split_counts
 from shards.stats import Moments, arrays_of
 
@@ -86,15 +86,7 @@ def statistics(folder: Path, info: DatasetInfo, moments: Mapping[str, Moments]) 
     wanted = arrays_of(moments)
     try:
         stored = _stored(path.read_bytes(), max((a.nbytes for a in wanted.values()), default=0))
-    except (
-        NpyError,
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-    ) as e:
+    except UNREADABLE_NPZ as e:
         yield Problem(f"cannot be read ({e})", str(path), FIX_STATS)
         return
     for name in moments:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import math
 import struct
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO
@@ -21,6 +23,13 @@ USUAL_HEADER = 128
 MAX_HEADER = 10_000
 # Booleans, signed, unsigned, floating: no objects, no text, no records.
 NUMERIC = "biuf"
+
+
+# What the readers of .npz archives and their kin raise on bytes that are none: zipfile seeks and unpacks by numbers that it read.
+UNREADABLE_NPZ = (
+    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, OverflowError, struct.error, zlib.error, zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+)  # fmt: skip
 
 
 class NpyError(ValueError):

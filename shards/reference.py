@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,17 @@ from shards.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.feature_tables import FeatureTables
 from shards.features import FeatureRule
 from shards.format import KINDS
-from shards.npy import NpyError, NpyHeader, header_length, native, not_plain, parse_header, read_array, read_part
+from shards.npy import (
+    UNREADABLE_NPZ,
+    NpyError,
+    NpyHeader,
+    header_length,
+    native,
+    not_plain,
+    parse_header,
+    read_array,
+    read_part,
+)
 from shards.torch_file import tensor_array, tensor_header
 from shards.unknown import Words
 
@@ -254,5 +263,5 @@ def _guarded(read: Callable[[], Any]) -> Any:
         raise HeaderError(str(e)) from e
     except HeaderError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
+    except UNREADABLE_NPZ as e:
         raise HeaderError(f"cannot be read ({e})") from e

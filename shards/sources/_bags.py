@@ -25,6 +25,7 @@ from shards.bags import FIX, attributes, told_by, told_by_name
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
 from shards.meaning import Meanings, check_agreement
+from shards.npy import UNREADABLE_NPZ
 from shards.reference import Reference
 from shards.sources._barcode import slide_of
 from shards.torch_file import BARE, tensors_of
@@ -138,7 +139,7 @@ def _parts(path: Path, member: str) -> tuple[list[str], np.ndarray, int, bool]:
                 raise bad(f"has no {', '.join(lacking)}", path, fix)
             names, offsets = [str(n) for n in packed["slide"]], np.atleast_1d(packed["offsets"])
             return names, offsets, len(packed[member]), COORDS in packed.files
-    except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError) as e:
+    except UNREADABLE_NPZ as e:
         if isinstance(e, DataError):
             raise
         fix = "give an .npz of plain arrays; names of slides as text: slide=np.array(names, dtype=str)"

@@ -21,6 +21,7 @@ import numpy as np
 from shards.alleles import named
 from shards.errors import DataError, Problem, bad
 from shards.identity import chromosome
+from shards.npy import UNREADABLE_NPZ
 from shards.sources._plink import read_bim, read_codes, read_fam
 
 AUTOSOMES = {str(c) for c in range(1, 23)}
@@ -152,7 +153,7 @@ def _npz(path: Path, every: int) -> Genotypes:
             people, names = ([_text(v).strip() for v in packed[n]] for n in ("sample_id", "rsid"))
             positions = packed["pos"] if "pos" in packed.files else np.arange(len(names))
             pairs = [_text(v).strip() for v in packed["allele"]] if "allele" in packed.files else []
-    except (OSError, ValueError, EOFError) as e:
+    except UNREADABLE_NPZ as e:
         if isinstance(e, DataError):
             raise
         raise bad(f"cannot be read ({e})", path, "give an .npz without pickled objects") from e

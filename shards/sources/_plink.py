@@ -138,7 +138,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _whole(cell: str) -> bool:
-    return cell.isascii() and cell.removeprefix("-").isdecimal()
+    return cell.isascii() and cell.removeprefix("-").isdecimal() and len(cell) <= 18  # what 64 bits hold
 
 
 def _refuse(path: Path, wrong: Sequence[str], form: str) -> None:

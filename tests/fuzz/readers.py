@@ -230,7 +230,7 @@ def change_image(folder: Path, rng: Rng) -> tuple[str, bool]:
         done, data = m.any_bytes(path.read_bytes(), rng)
         path.write_bytes(data)
         return f"{path.name}: {done}", False
-    mode = str(rng.choice(["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK"]))
+    mode = str(rng.choice(["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK" if path.suffix == ".jpg" else "L"]))
     grey = np.random.default_rng(1).integers(0, 256, (14, 18), np.uint8)
     image = Image.fromarray(grey.astype(np.uint16) * 17) if mode == "I;16" else Image.fromarray(grey).convert(mode)
     out = io.BytesIO()
