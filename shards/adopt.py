@@ -204,7 +204,13 @@ def _double_keys(found: _Adoption) -> list[Problem]:
         shard = first.setdefault(sample.key, sample.shard)
         if shard != sample.shard:
             what = f"key '{sample.key}' is also in {shard}"
-            problems.append(Problem(what, sample.shard, "give every sample a key of its own"))
+            problems.append(
+                Problem(
+                    what,
+                    sample.shard,
+                    "give every sample a key of its own, or put its tar's name before it: --shard-in-key",
+                )
+            )
     return problems
 
 

@@ -83,12 +83,14 @@ class Adopted(_Frozen):
     members: what a member, or a value in a JSON member, is: {"jpg": "image", "json.id": "patient"}.
     skip: members that are left out.
     patient_from_key, patient_pattern: a sample's key, or what the pattern's group finds in it, names the patient.
+    shard_in_key: the tar's name stands before each key, as keys are unique within a tar alone.
     """
 
     members: dict[str, str] = {}
     skip: tuple[str, ...] = ()
     patient_from_key: bool = False
     patient_pattern: str | None = None
+    shard_in_key: bool = False
 
 
 class DatasetInfo(_Frozen):

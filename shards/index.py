@@ -7,7 +7,7 @@ import io
 import os
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +53,7 @@ class Scan:
         if isinstance(found, Problem):
             self.problems.append(Problem(found.what, where, found.fix))
             return
+        found = replace(found, key=rule.key_of(found, self.shard.stem))
         self.met.add(found.member)
         if found.member in rule.skip:
             self.passed[f"members {found.member} (--skip)"] += 1

@@ -61,6 +61,12 @@ class Rule:
     skip: frozenset[str] = frozenset()
     adopted: Adopted | None = None
 
+    def key_of(self, name: Name, tar: str) -> str:
+        """The key of a sample of a tar with this name (without its ending)."""
+        if self.adopted is None or not self.adopted.shard_in_key:
+            return name.key
+        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', tar).lstrip('-')}_{name.key}"
+
     def field_of(self, member: str) -> tuple[str, str] | None:
         """(field, ext) of a member that is one."""
         ext = member.rsplit(".", 1)[-1]
@@ -126,6 +132,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--patient-from-key", action="store_true", help="where nothing names a patient, the key is the patient")
     what = "what (...) finds in a sample's name, with its folders, is the patient"
     add("--patient-pattern", metavar="REGEX", help=what)
+    add(
+        "--shard-in-key",
+        action="store_true",
+        help="put the tar's name before each key: keys are unique within a tar alone",
+    )
 
 
 def adopted_of(args: argparse.Namespace) -> Adopted | None:
@@ -139,6 +150,7 @@ def adopted_of(args: argparse.Namespace) -> Adopted | None:
         skip=tuple(dict.fromkeys(m.removeprefix("KEY.").lower() for m in args.skip or ())),
         patient_from_key=args.patient_from_key,
         patient_pattern=args.patient_pattern,
+        shard_in_key=args.shard_in_key,
     )
     return None if how == Adopted() else how
 

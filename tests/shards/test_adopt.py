@@ -408,6 +408,20 @@ def test_packed_tars_are_a_line_each(tmp_path, capsys):
     assert "no *.tar (there are in d: a data set is one folder)" in text_of(adopt, tmp_path)
 
 
+def test_keys_that_are_unique_within_a_tar_alone(tmp_path, capsys):
+    for name in ("part.0.tar", "part-1.tar"):
+        folder(tmp_path / "d", plain(3), name=name)
+    assert main(["index", str(tmp_path / "d")]) == 2
+    shown = capsys.readouterr().err
+    assert "key 's0' is also in part-1.tar. Fix: give every sample a key of its own" in shown
+    assert "--shard-in-key" in shown
+    assert main(["index", str(tmp_path / "d"), "--shard-in-key"]) == 0
+    data = Dataset.open(tmp_path / "d")
+    assert [r.key for r in data] == [f"{part}_s{i}" for part in ("part-1", "part_0") for i in range(3)]
+    assert [r.patient for r in data] == ["p0", "p1", "p2"] * 2
+    clean(tmp_path / "d")
+
+
 def test_an_own_data_set_stays_one_of_strict_names(tmp_path):
     """Without a mapping the index of a shard is what it always was: KEY.FIELD.EXT alone."""
     made = folder(tmp_path / "d", [*plain(2)])
