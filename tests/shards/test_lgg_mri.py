@@ -227,7 +227,7 @@ def test_masks_without_any_tumour_are_told(layout):
 
 
 def test_slices_of_16_bits_keep_them(layout, tmp_path):
-    for path in layout.glob("*/*.tif"):
+    for path in layout.glob("*/TCGA*.tif"):  # not the twins of macOS
         if not path.stem.endswith("_mask"):
             Image.fromarray(np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 16).save(path)
     out = tmp_path / "set"
