@@ -34,11 +34,15 @@ class Told:
     def __init__(self) -> None:
         self._first: dict[tuple[str, str], tuple[str, str]] = {}  # (field, key) -> (value, the file that says so)
         self._others: dict[tuple[str, str, str], list[str]] = {}  # (field, key, other value) -> files
+        self._telling: dict[tuple[str, str], set[str]] = {}  # (field, key) -> files that say it
+        self._asked: dict[str, set[str]] = {}  # field -> its files
 
     def add(self, name: str, meaning: Mapping[str, str], place: str) -> None:
-        """Takes note of what one file says."""
+        """Takes note of what one file says, if only that it says nothing."""
+        self._asked.setdefault(name, set()).add(place)
         for key, value in meaning.items():
             first, _ = self._first.setdefault((name, key), (value, place))
+            self._telling.setdefault((name, key), set()).add(place)
             if not same(key, first, value):
                 self._others.setdefault((name, key, value), []).append(place)
 
@@ -51,6 +55,17 @@ class Told:
             what = f"{key} is '{first}' in {where} and '{value}' in {places[0]}{more}"
             found.append(Problem(what, f"field '{name}'", "bring bags of one encoder, magnification and patch size"))
         return found
+
+    def notes(self) -> list[str]:
+        """What only some files of a field say."""
+        lines = []
+        for (name, key), files in self._telling.items():
+            if len(files) < (total := len(self._asked[name])):
+                value, _ = self._first[name, key]
+                lines.append(
+                    f"{name}: {key} {value} is said by {len(files)} of {total} files; the others say nothing of it"
+                )
+        return lines
 
     def meanings(self) -> dict[str, dict[str, str]]:
         """{field: {key: value}}"""

@@ -199,7 +199,7 @@ class Reader:
             told = _guarded(lambda: attributes(data.file, data, data.parent.get("coords")))
         meaning, unit = told_by(told)
         if name.startswith("coords"):
-            return [{"unit": unit}] if unit else []
+            return [{"unit": unit} if unit else {}]
         return [told_by_name(ref.path.parent), meaning]
 
     def raw(self, ref: Reference) -> bytes:

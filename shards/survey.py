@@ -122,7 +122,7 @@ class Survey:
         self.problems += self.echoes.problems(self.vocab, self.options.features)
         fills = self._fills()
         dtypes, notes = self._dtypes()
-        notes = [*self.manifest.notes, *self.reader.tables.notes(), *notes]
+        notes = [*self.manifest.notes, *self.told.notes(), *self.reader.tables.notes(), *notes]
         seen = sum(p.stat().st_size for p in self.files)
         meanings, said = self._meanings()
         left_out = self.reader.tables.left_out()
