@@ -11,9 +11,11 @@ from manifests import Sources, sources
 from PIL import Image
 
 from shards.__main__ import main
+from shards.cache import Cache
 from shards.format import FieldInfo
 from shards.lint import lint
 from shards.reader import Dataset
+from shards.survey import PackOptions
 from shards.witness import (
     MANY,
     Contents,
@@ -26,6 +28,7 @@ from shards.witness import (
     twin_lines,
     unique_codes,
 )
+from tests.shards.servers import http_server
 
 SPLITS = ("train", "val", "test")
 
@@ -184,3 +187,16 @@ def test_lines_are_few(tmp_path: Path) -> None:
     assert line.startswith("10 x the same 'image'")
     assert line.endswith("; ...")
     assert line.count(" = ") == 3
+
+
+def test_far_data_are_compared_by_their_indexes_alone(tmp_path: Path) -> None:
+    made = split_evenly(sources(tmp_path / "in", count=12))
+    folder = made.pack(tmp_path / "far" / "set", PackOptions(shard_samples=5))
+    with http_server(tmp_path / "far") as server:
+        cache = Cache(tmp_path / "cache", 10**9)
+        with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=cache) as far:
+            one, two = contents_of(near), contents_of(far)
+            np.testing.assert_array_equal(one.code_M, two.code_M)
+            assert two.fields == ("image", "patches")
+            assert not [name for name in server.sent if name.endswith(".tar")]
+            assert far.raw(0, ["image"]) == near.raw(0, ["image"]), "an index that came alone is no harm to its shard"
