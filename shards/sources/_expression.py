@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shards.cells import text_of
 from shards.errors import DataError, bad
-from shards.features import without_version
+from shards.features import known_kind, without_version
 from shards.identity import barcode
 from shards.reference import COLUMN, Reference
 from shards.sources._barcode import no_tumour
@@ -41,7 +41,10 @@ def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[st
         raise _no_barcode(path, header, sorted(elsewhere))
     by_column = across > down
     cases, features = (header[1:], names) if by_column else (names, header[1:])
+    beside = [c for c in cases if not barcode(c) and known_kind(c)] if by_column else []
+    cases = [c for c in cases if c not in beside]
     note = f"expression: {len(features)} names x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
+    note += f"; beside them {', '.join(beside)}" if beside else ""
     best: dict[str, str] = {}
     for name in sorted(cases):
         case, why = barcode(name), no_tumour(name)

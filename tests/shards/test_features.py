@@ -270,6 +270,7 @@ def test_cbioportal_with_doubles_and_nameless_genes(lung, capsys):
     names, found = genes(lung)
     assert names == ["GENE0", "GENE1"]
     np.testing.assert_allclose(found, np.stack([x[0], (x[1] + x[3]) / 2], 1), rtol=1e-6)
+    assert "expression: 4 names x 12 cases, cases are columns; beside them Entrez_Gene_Id" in capsys.readouterr().out
     listed = (lung / "out" / "unmatched.csv").read_text()
     assert "row 3,a row without a name" in listed
     assert "GENE1,2 rows became their mean (--duplicates)" in listed

@@ -367,6 +367,14 @@ def test_column_names_that_mean_nothing(made: Sources) -> None:
     assert "column 'pages' means nothing. Fix: columns are" in str(caught.value)
 
 
+def test_a_missing_column_hides_no_wrong_path(made: Sources) -> None:
+    for row in made.rows:
+        del row["patient"]
+        row["field:image"] = f"wrong/{row['sample']}.png"
+    error = refused(made, "no column 'patient'", r"wrong/s00.png: no such file", "12 of this kind")
+    assert len(error.problems) == 1 + len(made.rows)
+
+
 def test_options_for_fields_that_do_not_exist(made: Sources) -> None:
     options = PackOptions(dtypes={"rma": "float16", "rna": "float12"}, impute={"genes": "mean"})
     refused(
