@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shards.cells import unwritable
 from shards.errors import Problem
-from shards.identity import person
+from shards.identity import CUT, damage, person
 from shards.index import Scan
-from shards.labels import LabelRule, settle
+from shards.labels import LabelRule, name_problem, settle
 from shards.manifest import Entry
 from shards.members import Rule, loads, name_of, value_in
 from shards.seal import SampleRow, cell
@@ -64,12 +65,14 @@ def _take_meta(sample: Sample, data: bytes, patients: list[str], problems: list[
         meta = loads(data)
     except ValueError as e:
         problems.append(Problem(f"is not JSON ({e})", where, FIX_JSON))
+        patients.append("")  # not told again as a patient that is missing
         return
-    if not isinstance(meta, dict) or not isinstance(meta.get("labels", {}), dict):
+    if not isinstance(meta, dict) or not isinstance(meta.get("labels") or {}, dict):
         problems.append(Problem("is not an object with an object of labels", where, FIX_JSON))
+        patients.append("")
         return
     _take_patient(meta.get("patient"), where, patients, problems)
-    for name, value in meta.get("labels", {}).items():
+    for name, value in (meta.get("labels") or {}).items():
         _take_label(sample, name, value, None, where, problems)
 
 
@@ -81,6 +84,7 @@ def _take_values(
             value = value_in(data, target)
         except ValueError as e:
             problems.append(Problem(f"cannot be read ({e})", where, FIX_JSON))
+            patients.append("")
             return
         if target.role == "patient":
             _take_patient(value, where, patients, problems)
@@ -94,8 +98,11 @@ def _take_patient(value: Any, where: str, patients: list[str], problems: list[Pr
     name = name_of(value)
     if name is None:
         problems.append(Problem(f"the patient is {value!r}", where, "a patient's name is a text or a whole number"))
-    else:
-        patients.append(name)
+    elif damage(name) == CUT:
+        problems.append(Problem(f"patient {name!r}: such names {CUT}", where, "bring the names as they were"))
+    elif why := unwritable(name):
+        problems.append(Problem(f"patient {name!r} {why}", where, "write the name on one line"))
+    patients.append(name or "")  # what is told already is not told again as a patient that is missing
 
 
 def _take_label(sample: Sample, name: str, value: Any, kind: str | None, where: str, problems: list[Problem]) -> None:
@@ -104,7 +111,10 @@ def _take_label(sample: Sample, name: str, value: Any, kind: str | None, where: 
     if value is None or (isinstance(value, float) and math.isnan(value)):
         sample.labels.setdefault(name, None)
         return
-    if not isinstance(value, str | int | float) or (isinstance(value, float) and math.isinf(value)):
+    if odd := name_problem(name):
+        problems.append(Problem(odd.what, where, odd.fix))
+        return
+    if not isinstance(value, str | int | float) or (not isinstance(value, str) and not _finite(value)):
         problems.append(Problem(f"label '{name}' is {value!r}", where, "a label is a text, a number or null"))
         return
     new: Value = value if isinstance(value, str) else float(value)
@@ -112,6 +122,13 @@ def _take_label(sample: Sample, name: str, value: Any, kind: str | None, where: 
         what = f"label '{name}' is both {sample.labels[name]!r} and {new!r}"
         problems.append(Problem(what, where, "map one member to a label"))
     sample.labels[name] = new
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _patient(sample: Sample, path: str, found: Sequence[str], rule: Rule, problems: list[Problem]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 
 # Python's own `float` reads more than a table means: 3_3 as 33, digits of other scripts, inf, nan, blanks inside.
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -24,6 +25,15 @@ def number(text: str) -> float | None:
 def has_comma(text: str) -> bool:
     """Whether a cell is a number written with a decimal comma, or with commas between thousands: one cannot tell which."""
     return WITH_COMMA.fullmatch(text.strip()) is not None
+
+
+def unwritable(text: str) -> str | None:
+    """Why a name (of a patient, a label, a class) cannot stand in a line of a table; None where it can."""
+    for sign in text:
+        if unicodedata.category(sign) in ("Cc", "Cs"):
+            kind = "half of a character" if "\ud800" <= sign <= "\udfff" else "a control character"
+            return f"has {kind} (U+{ord(sign):04X}) in it"
+    return None
 
 
 def text_of(value: object) -> str:

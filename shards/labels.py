@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shards.cells import COMMA, COMMA_FIX, has_comma, number
+from shards.cells import COMMA, COMMA_FIX, has_comma, number, unwritable
 from shards.errors import Problem, bad
 from shards.unknown import Words, words_of
 
@@ -126,6 +126,7 @@ def settle(
             if n not in known
         ]
     )
+    found.problems += [p for n in columns if (p := name_problem(n))]
     notes: list[str] = []
     for name in columns:
         declared = rule.kinds.get(name) or (kinds or {}).get(name)
@@ -139,6 +140,12 @@ def settle(
         [f"... and {len(notes) - MAX_NOTES} more such lines"] if len(notes) > MAX_NOTES else []
     )
     return found
+
+
+def name_problem(name: str) -> Problem | None:
+    """What is wrong with a label's name: it is a column of labels.csv, beside `sample`."""
+    why = "is empty" if not name.strip() else "is the column of samples" if name == "sample" else unwritable(name)
+    return Problem(f"a label's name, {name!r}, {why}", f"label {name!r}", "rename it") if why else None
 
 
 def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
@@ -177,6 +184,11 @@ def _empty(name: str, asked: bool, found: Settled, notes: list[str]) -> None:
 def _settle_one(
     name: str, cells: Cells, declared: str | None, of_numbers: Callable[[Sequence[float]], str], problems: list[Problem]
 ) -> str:
+    problems += [
+        Problem(f"label '{name}' is {t!r}, which {why}", e.where, "write it on one line")
+        for e, t in cells
+        if not t.isprintable() and (why := unwritable(t))
+    ]
     values = [number(t) for _, t in cells]
     numbers = [v for v in values if v is not None]
     words = [(e, t) for (e, t), v in zip(cells, values, strict=True) if v is None]

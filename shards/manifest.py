@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from shards.cells import text_of
+from shards.cells import text_of, unwritable
 from shards.describe import HeaderError
 from shards.errors import Problem, bad
 from shards.format import FIELD, KEY, SPLITS
@@ -195,6 +195,8 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
                     "fill the patient column: splits are made by patient",
                 )
             )
+        elif why := unwritable(e.patient):
+            problems.append(Problem(f"patient {e.patient!r} {why}", e.where, "write the name on one line"))
         if fields and not e.fields and not e.texts:
             problems.append(
                 Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")

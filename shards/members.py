@@ -279,9 +279,12 @@ def loads(text: str | bytes) -> Any:
     """JSON; a key that stands twice in an object is refused, since only the last of its values would be seen.
 
     Raises:
-        ValueError: not JSON, or a key twice.
+        ValueError: not JSON in UTF-8, a key twice, or brackets within brackets without end.
     """
-    return json.loads(text, object_pairs_hook=_once)
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=_once)
+    except RecursionError as e:
+        raise ValueError("too deep") from e
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -151,6 +151,33 @@ def test_a_number_is_a_name_and_what_is_none_is_refused(tmp_path):
     assert "key 'patient' stands twice" in text_of(adopt, twice)
 
 
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        (b"[" * 100_000, "is not JSON (too deep)"),
+        (b'{"patient": "p\xe9"}', "is not JSON ('utf-8' codec"),
+        (b'{"patient": "a\\nb"}', r"patient 'a\nb' has a control character (U+000A) in it"),
+        (b'{"patient": "a\\rb"}', r"patient 'a\rb' has a control character (U+000D) in it"),
+        (b'{"patient": "\\ud800"}', "has half of a character (U+D800) in it"),
+        (b'{"patient": "1.2e+07"}', "are cut to a few digits"),
+        (b'{"patient": "p", "labels": {"sample": 1}}', "a label's name, 'sample', is the column of samples"),
+        (b'{"patient": "p", "labels": {" ": 1}}', "a label's name, ' ', is empty"),
+        (b'{"patient": "p", "labels": {"y": "a\\rb"}}', r"label 'y' is 'a\rb', which has a control character"),
+        (b'{"patient": "p", "labels": {"y": 1' + b"0" * 400 + b"}}", "label 'y' is 1000"),
+        (b'{"patient": "p", "labels": {"y": Infinity}}', "label 'y' is inf"),
+        (b'{"patient": "p", "labels": {"y": [1]}}', "label 'y' is [1]"),
+    ],
+)
+def test_json_that_cannot_stand_in_a_table_is_refused_by_name(tmp_path, meta, said):
+    made = folder(tmp_path / "d", [*plain(2), ("x.image.jpg", jpeg(0)), ("x.meta.json", meta)])
+    before = snapshot(made)
+    text = text_of(adopt, made)
+    assert said in text
+    assert "000000.tar: x" in text
+    assert len(text.splitlines()) == 1, "one cause is told once"
+    assert snapshot(made) == before
+
+
 def test_patients_from_several_places_must_agree(tmp_path):
     members = [
         ("p1_a.image.jpg", jpeg(0)),

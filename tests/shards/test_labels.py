@@ -108,6 +108,15 @@ def test_doubtful_classes_are_refused_unless_they_are_declared(cells, message):
     assert (values, found.problems) == (cells, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("sample", "is the column of samples"), (" ", "is empty"), ("a\tb", "control character")]
+)
+def test_names_that_cannot_head_a_column_of_labels(name, why):
+    found = settle(entries(["a", "b"], name), [name])
+    assert why in "".join(map(str, found.problems))
+    assert "control character (U+000D)" in "".join(map(str, settled(["a", "b\rc"])[0].problems))
+
+
 def test_underscores_make_no_numbers():
     assert settled(["3_3", "3_4", "4_3"])[0].kinds == {"x": "class"}
 
