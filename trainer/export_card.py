@@ -13,6 +13,7 @@ from shards.meaning import shown
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.export import Exporting, To, shown_options
+from trainer.intervals import interval_text
 from trainer.tracking import read_metrics
 
 LICENCE_NOTE = (
@@ -230,15 +231,13 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         share = f"{r['shots']} a class" if r.get("shots") else f"{100 * (r.get('fraction') or 1):g} %"
         for name, m in r["metrics"].items():
-            low, high = m.get("interval") or (None, None)
             test = f"{r['n']['test']} samples of {r['n'].get('test_patients', '?')} patients, {len(r['seeds'])} seeds"
             lines.append(
                 f"| {r['task']} | {r['mode']} | {share} | {name}{' *' if name == r['primary'] else ''} | {_number(m['value'])} "
-                f"| {_number(low)} to {_number(high)} | {test} | {r.get('first_line', '')} |"
+                f"| {interval_text(m)} | {test} | {r.get('first_line', '')} |"
             )
-    return (
-        "## Results in tasks\n\n" + "\n".join(lines) + "\n\n* the task's primary metric. Intervals: patients resampled."
-    )
+    note = "\n\n* the task's primary metric. Intervals: patients resampled, or an exact bound where one is named."
+    return "## Results in tasks\n\n" + "\n".join(lines) + note
 
 
 def _optimiser(c: Config) -> str:

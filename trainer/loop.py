@@ -25,6 +25,7 @@ from torch import Tensor
 
 from models.contract import Output, Stage
 from models.parallel import gather
+from trainer.choice import Look, better
 from trainer.engine import Engine
 from trainer.errors import Stopped, TrainingError
 from trainer.feed import on_device
@@ -52,12 +53,14 @@ class Progress:
     """(step, sample keys) of every skipped step."""
     best: float | None = None
     best_step: int | None = None
+    best_loss: float | None = None
+    """Held-back loss of the best look, where the evaluation gives one: it breaks ties."""
 
     def next_stage(self, goes_on: bool = False) -> None:
         """`goes_on`: the next stage is of the same training, whose best look stays the best."""
         self.stage, self.stage_step, self.updates, self.consumed = self.stage + 1, 0, 0, 0
         if not goes_on:
-            self.best = self.best_step = None
+            self.best = self.best_step = self.best_loss = None
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,9 +151,10 @@ def train(
         if leg.validation is not None and looks:
             leg.at("evaluate", step)
             held_back = leg.evaluate(engine, leg.validation, runtime)
-            if _better(leg.stage, held_back, progress.best):
+            if _better(leg.stage, held_back, progress):
                 assert leg.stage.select is not None
                 progress.best, progress.best_step = held_back[leg.stage.select[0]], progress.step
+                progress.best_loss = held_back.get("loss")
                 leg.keep_best()
 
         # ---- log
@@ -211,15 +215,14 @@ def _features(outputs: list[Output]) -> dict[str, Tensor]:
     return {k: gather(torch.cat([o.features[k].detach().float() for o in outputs])) for k in outputs[0].features}
 
 
-def _better(stage: Stage, values: dict[str, float], best: float | None) -> bool:
+def _better(stage: Stage, values: dict[str, float], progress: Progress) -> bool:
     if stage.select is None:
         return False
     name, direction = stage.select
     if name not in values:
         raise TrainingError(f"stage {stage.name} selects on '{name}', evaluation gave {', '.join(values)}")
-    if math.isnan(values[name]):
-        return False
-    return best is None or (values[name] > best if direction == "max" else values[name] < best)
+    best = None if progress.best is None else Look(progress.best, progress.best_loss)
+    return better(Look(values[name], values.get("loss")), best, direction)
 
 
 def _loss_scale_moves(engine: Engine) -> bool:

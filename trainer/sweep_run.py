@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
+from trainer.intervals import interval_text
 from trainer.manifest import write_atomic
 from trainer.sweep import Point, Sweep
 
@@ -274,9 +275,8 @@ def reached(folder: Path) -> str:
     if (folder / "result.json").is_file():
         result = json.loads((folder / "result.json").read_bytes())
         metric = result["metrics"][result["primary"]]
-        low, high = metric.get("interval") or (None, None)
-        span = f" ({low:.4f} to {high:.4f})" if isinstance(low, float) and isinstance(high, float) else ""
-        return f"{result['primary']} {_number(metric['value'])}{span}"
+        span = interval_text(metric)
+        return f"{result['primary']} {_number(metric['value'])}" + f" ({span})" * (span != "-")
     rows = read_metrics(folder)
     losses = {k: v for row in rows[-1:] for k, v in row.items() if k == "loss" or k.startswith("val/loss/")}
     return ", ".join([f"step {rows[-1]['step']}", *(f"{k} {_number(v)}" for k, v in losses.items())]) if rows else ""

@@ -45,6 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from models.view import shaped_mask
 from shards.reader import Dataset
 from tests.real.campaign import FINETUNE
+from trainer.downstream import said
 from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.point import metric_names
@@ -249,7 +250,8 @@ def measure(name: str, how: str, fraction: float, out: Path) -> None:
         "leak": {"checked": True, "shared": 0, "ids": [], "note": "nothing was pre-trained"}, "first_line": "", "seeds": [0],
         "n": {"train": len(case.train), "val": len(case.val), "test": len(case.test),
               "test_patients": len(set(case.data.patients_of(case.test)))},
-        "hashes": {"data": case.data.fingerprint}, "wall_s": None,
+        "hashes": {"data": case.data.fingerprint}, "wall_s": None, "meaning": said.lines(case.task, case.targets, {"test": case.test}),
+        "answers": {"words": said.plain(case.targets)},
     }  # fmt: skip
     result = write_result(folder, case.task, about, [found], metric_names(case.task))
     print(summary(result, folder), flush=True)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from shards.reader import Dataset
+from trainer.downstream.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.encoders import Source
 from trainer.downstream.features import extract, identity_of
+from trainer.downstream.held_back_loss import held_back_loss
 from trainer.downstream.knn import fit_knn
 from trainer.downstream.labelled import labelled
 from trainer.downstream.linear import fit_linear, make_grid
@@ -21,6 +23,8 @@ from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.downstream.task import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
+
+EPOCH_DECAYS = (0.0, 1e-4, 1e-2)
 
 
 @dataclass
@@ -122,31 +126,51 @@ def _fit(
     chosen_on, tested_on = (looked_at(task, targets, at, s) for s, at in ((task.data.val, val), (task.data.test, test)))
     K = len(targets.question.classes) if task.kind in ("multiclass", "ordinal") else None
 
+    def said(values: np.ndarray) -> Predictions:
+        return as_predictions(chosen_on, data, val, np.asarray(values, np.float64))
+
     def score(values: np.ndarray, _: np.ndarray) -> float:
-        return metric.compute(as_predictions(chosen_on, data, val, np.asarray(values, np.float64)))
+        return metric.compute(said(values))
+
+    def loss(values: np.ndarray, _: np.ndarray) -> float:
+        return held_back_loss(said(values))
 
     x_val, x_test = features[task.data.val], features[task.data.test]
     y_train, y_val = _answers(task, targets, train), _answers(task, targets, val)
+    judge: dict[str, Any] = {"score": score, "loss": loss, "higher_is_better": metric.higher_is_better, "classes": K}
     fit: Any
     if task.mode == "knn":
-        fit = fit_knn(
-            task.kind, x_train, y_train, x_val, y_val, score=score, higher_is_better=metric.higher_is_better,
-            ks=task.protocol.neighbours, classes=K,
+        fit = fit_knn(task.kind, x_train, y_train, x_val, y_val, ks=task.protocol.neighbours, **judge)
+        chosen = {"k": fit.k}
+    elif solver(task, len(train)) == "converged":
+        fit = fit_converged(
+            task.kind, x_train, y_train, x_val, y_val, decays=task.protocol.weight_decays or DECAYS,
+            class_weights="balanced" if task.protocol.weight_classes else None, **judge,
         )  # fmt: skip
-        chosen = {"k": fit.k, "val": fit.val, "grid": fit.grid_values}
+        chosen = {"solver": "converged", "weight_decay": fit.weight_decay}
     else:
+        epochs = task.protocol.epochs or 50
         fit = fit_linear(
-            task.kind, x_train, y_train, x_val, y_val, score=score, higher_is_better=metric.higher_is_better,
-            grid=make_grid(task.protocol.lr, task.protocol.weight_decays), epochs=task.protocol.epochs or 50,
-            batch=task.protocol.batch, seed=seed, classes=K,
-            class_weights="balanced" if task.protocol.weight_classes else None,
+            task.kind, x_train, y_train, x_val, y_val, grid=make_grid(task.protocol.lr, task.protocol.weight_decays or EPOCH_DECAYS),
+            epochs=epochs, batch=task.protocol.batch, seed=seed,
+            class_weights="balanced" if task.protocol.weight_classes else None, **judge,
         )  # fmt: skip
         chosen = {
+            "solver": "epochs",
             "lr": fit.lr,
             "weight_decay": fit.weight_decay,
-            "val": fit.val,
             "epoch": fit.epoch,
-            "grid": fit.grid_values,
+            "epochs": epochs,
         }
+    chosen |= {"val": fit.val, "val_loss": fit.val_loss, "grid": fit.grid_values}
     scores = np.asarray(fit.predict(x_test), np.float64)
     return as_predictions(tested_on, data, test, scores), chosen
+
+
+def solver(task: Task, samples: int) -> str:
+    """`converged` or `epochs`: what `auto` means for so many labelled training samples."""
+    wanted = task.protocol.solver
+    if wanted != "auto":
+        return wanted
+    # A decay of 0 has no optimum where a plane parts the classes; who asks for it asks for epochs.
+    return "converged" if samples <= MOST and 0 not in (task.protocol.weight_decays or DECAYS) else "epochs"

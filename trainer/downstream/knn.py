@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.choice import Look, chosen
 from trainer.downstream.linear import check_features
 from trainer.downstream.linear_losses import check_learnable, check_targets
 from trainer.errors import UserError
@@ -46,6 +47,7 @@ class KnnFit:
     base_MD: Tensor = field(repr=False)
     votes_MK: Tensor = field(repr=False)
     flat: bool = field(repr=False)
+    val_loss: float | None = None
 
     def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
         """Scores of features [N, D], in the convention of `Predictions` for the kind."""
@@ -81,12 +83,13 @@ def fit_knn(
     y_val: np.ndarray,
     *,
     score: Score,
+    loss: Score | None = None,
     higher_is_better: bool = True,
     ks: Sequence[int] = KS,
     temperature: float = TEMPERATURE,
     classes: int | None = None,
 ) -> KnnFit:
-    """Chooses the number of neighbours on the validation split; of equal ones the smallest.
+    """Chooses the number of neighbours on the validation split; of equal values the smaller loss, of equal losses the fewest.
 
     Args:
         x_train, x_val: [N, D]; only their direction counts.
@@ -110,13 +113,15 @@ def fit_knn(
         kind, tried[-1], math.nan, [], temperature, tried[-1], F.normalize(base_MD.float()), votes_MK, y.ndim == 1
     )
     cosine_NJ, index_NJ = neighbours(x_ND, fit.base_MD, fit.searched)
-    values = [float(score(fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]), y_val)) for k in tried]
-    rows = [{"k": k, "val": None if math.isnan(v) else v} for k, v in zip(tried, values, strict=True)]
-    with_value = [(v if higher_is_better else -v, -k) for k, v in zip(tried, values, strict=True) if not math.isnan(v)]
-    if not with_value:
+    said = [fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]) for k in tried]
+    looks = [Look(float(score(x, y_val)), None if loss is None else float(loss(x, y_val))) for x in said]
+    rows = [
+        {"k": k, "val": None if math.isnan(v) else v, "val_loss": ls} for k, (v, ls) in zip(tried, looks, strict=True)
+    ]
+    at = chosen(looks, "max" if higher_is_better else "min")
+    if at is None:
         raise UserError("the metric has no value on the validation split; give one with both classes")
-    k = -max(with_value)[1]
-    return replace(fit, k=k, val=values[tried.index(k)], grid_values=rows)
+    return replace(fit, k=tried[at], val=looks[at].value, val_loss=looks[at].loss, grid_values=rows)
 
 
 def _tried(ks: Sequence[int], temperature: float, samples: int) -> list[int]:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.choice import Direction, Look, better, chosen
 from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare, scores
 from trainer.errors import UserError
 
@@ -46,21 +47,24 @@ class LinearFit:
 
     weight, bias   float32 [K, D] and [K], on standardised features
     mean, std      float32 [D], of the training features
-    lr, weight_decay, epoch, val   where it was chosen (epochs count from 1) and its value on the validation split
-    grid_values    {"lr", "weight_decay", "val", "epoch"} of every grid point at its best epoch; "val" is None where the point
-                   diverged or its metric has no value
+    lr, weight_decay, epoch, val   where it was chosen (epochs count from 1) and its value on the validation split; lr and epoch are
+                   None where the probe was brought to its optimum
+    grid_values    {"lr", "weight_decay", "val", "val_loss", "epoch"} of every grid point at its best epoch; "val" is None where the
+                   point diverged or its metric has no value
+    val_loss       the loss that broke ties on the validation split, where one was asked for
     """
 
     weight: np.ndarray
     bias: np.ndarray
     mean: np.ndarray
     std: np.ndarray
-    lr: float
+    lr: float | None
     weight_decay: float
-    epoch: int
+    epoch: int | None
     val: float
     grid_values: list[dict[str, Any]]
     targets: Targets = field(repr=False)
+    val_loss: float | None = None
 
     def predict(self, x: np.ndarray | Tensor) -> np.ndarray:
         """Scores of features [N, D], in the convention of `Predictions` for the probe's kind."""
@@ -78,6 +82,7 @@ def fit_linear(
     y_val: np.ndarray,
     *,
     score: Score,
+    loss: Score | None = None,
     higher_is_better: bool = True,
     grid: Sequence[GridPoint] = GRID,
     epochs: int = 20,
@@ -93,6 +98,7 @@ def fit_linear(
         x_train, x_val: [N, D], float32 or float16; computed in float32 on the device they lie on.
         y_train, y_val: targets as in `Predictions`.
         score: (scores, targets) of the validation split -> the metric that chooses; NaN means it has no value.
+        loss: the same -> the loss that breaks ties of `score`; of equal losses the later epoch is taken.
         batch: samples in a mini-batch; survival: also its risk set, so give all samples where they fit.
         classes: number of classes or grades, where the training split may lack the last one.
         optimiser: "adam" and "sgd" (momentum 0.9) take weight_decay / 2 x |weight|^2 into the loss, whose optimum is scikit-learn's
@@ -113,9 +119,11 @@ def fit_linear(
     for epoch in range(1, epochs + 1):
         probes.train(torch.randperm(len(xt_ND), generator=order).split(batch), steps)
         for g, logits_NK in enumerate(probes.logits(xv_ND).unbind(1)):
-            finite = bool(logits_NK.isfinite().all())
-            value = float(score(scores(targets, logits_NK), y_val)) if finite else math.nan
-            best.offer(g, epoch, value, probes)
+            if not logits_NK.isfinite().all():
+                continue
+            said = scores(targets, logits_NK)
+            value = float(score(said, y_val))
+            best.offer(g, epoch, value, None if loss is None else float(loss(said, y_val)), probes)
     return best.fit(grid, probes)
 
 
@@ -233,34 +241,44 @@ def _row(whole: Tensor, g: int) -> Tensor:
     return row
 
 
+class _Kept(NamedTuple):
+    look: Look
+    epoch: int
+    weight_KD: np.ndarray
+    bias_K: np.ndarray
+
+
 class _Best:
-    """The best epoch of every grid point, weights included. An equal value later is no better."""
+    """The best epoch of every grid point, weights included (trainer/choice.py)."""
 
     def __init__(self, points: int, higher_is_better: bool):
-        self.sign = 1.0 if higher_is_better else -1.0
-        self.kept: list[tuple[float, int, np.ndarray, np.ndarray] | None] = [None] * points
+        self.direction: Direction = "max" if higher_is_better else "min"
+        self.kept: list[_Kept | None] = [None] * points
 
-    def offer(self, g: int, epoch: int, value: float, probes: _Probes) -> None:
-        kept = self.kept[g]
-        if math.isnan(value) or (kept is not None and self.sign * value <= self.sign * kept[0]):
-            return
-        weight, bias = (t.detach()[g].cpu().numpy().copy() for t in (probes.weight, probes.bias))
-        self.kept[g] = (value, epoch, weight, bias)
+    def offer(self, g: int, epoch: int, value: float, loss: float | None, probes: _Probes) -> None:
+        kept, look = self.kept[g], Look(value, loss)
+        if better(look, kept.look if kept else None, self.direction):
+            weight, bias = (t.detach()[g].cpu().numpy().copy() for t in (probes.weight, probes.bias))
+            self.kept[g] = _Kept(look, epoch, weight, bias)
 
     def fit(self, grid: Sequence[GridPoint], probes: _Probes) -> LinearFit:
-        with_value = [(self.sign * k[0], -g) for g, k in enumerate(self.kept) if k is not None]
-        if not with_value:
+        at = chosen([k.look if k else Look(math.nan) for k in self.kept], self.direction)
+        best = None if at is None else self.kept[at]
+        if at is None or best is None:
             raise UserError(
                 "no learning rate of the grid has a value on the validation split: all diverged (give smaller ones), or the "
                 "metric has none (give a validation split with both classes, or with an event)"
             )
-        g = -max(with_value)[1]
-        best = self.kept[g]
-        assert best is not None
         rows = [
-            {"lr": p.lr, "weight_decay": p.weight_decay, "val": k[0] if k else None, "epoch": k[1] if k else None}
+            {
+                "lr": p.lr, "weight_decay": p.weight_decay, "val": k and k.look.value, "val_loss": k and k.look.loss,
+                "epoch": k and k.epoch,
+            }
             for p, k in zip(grid, self.kept, strict=True)
-        ]
-        value, epoch, weight, bias = best
+        ]  # fmt: skip
         mean, std = probes.mean.cpu().numpy(), probes.std.cpu().numpy()
-        return LinearFit(weight, bias, mean, std, grid[g].lr, grid[g].weight_decay, epoch, value, rows, probes.targets)
+        point = grid[at]
+        return LinearFit(
+            best.weight_KD, best.bias_K, mean, std, point.lr, point.weight_decay, best.epoch, best.look.value, rows, probes.targets,
+            best.look.loss,
+        )  # fmt: skip

@@ -15,9 +15,9 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from trainer.downstream import exact, weighted
 from trainer.downstream import legacy_metrics as legacy
 from trainer.downstream import segmentation_metrics as masks
-from trainer.downstream import weighted
 from trainer.downstream.predictions import KINDS, Kind, Predictions
 from trainer.downstream.weighted import Weighted
 from trainer.errors import UserError
@@ -36,6 +36,8 @@ class Metric:
     point      its value on known cases
     weighted   the same for many resamples at once (weighted.py); None: resamples are built and measured one by one
     count      how many cases are right, where the metric is right / n
+    slack      how far from 1 (or 0) its value may be where no resample leaves that end (exact.py); None: nothing is known
+    decides    whether it looks at decided classes instead of scores
     """
 
     name: str
@@ -45,6 +47,8 @@ class Metric:
     point: Callable[[Predictions], float]
     weighted: Callable[[Predictions], Weighted] | None = None
     count: Callable[[Predictions], int] | None = None
+    slack: exact.Slack | None = None
+    decides: bool = False
 
     def compute(self, p: Predictions) -> float:
         """The value on the whole set; NaN where it has none."""
@@ -157,9 +161,10 @@ def _alone(form: Callable[[Predictions], Weighted]) -> Callable[[Predictions], f
 
 
 def _own(
-    name: str, kinds: tuple[Kind, ...], convention: str, form: Callable[[Predictions], Weighted], up: bool = True
-) -> Metric:
-    return Metric(name, kinds, convention, up, _alone(form), form)
+    name: str, kinds: tuple[Kind, ...], convention: str, form: Callable[[Predictions], Weighted], up: bool = True,
+    slack: exact.Slack | None = None,
+) -> Metric:  # fmt: skip
+    return Metric(name, kinds, convention, up, _alone(form), form, slack=slack)
 
 
 def _right(p: Predictions) -> int:
@@ -177,26 +182,26 @@ def _classification() -> list[Metric]:
             "accuracy", _CLASSES,
             "right cases / cases (k/n); decided by P(1) > 0.5, by the largest probability, or for grades by the number of "
             "P(at least grade) over 0.5",
-            True, _accuracy, lambda p: w.confusion(p, w.accuracy), _right,
+            True, _accuracy, lambda p: w.confusion(p, w.accuracy), _right, exact.of_cases, decides=True,
         ),
         Metric(
             "balanced_accuracy", _CLASSES, "mean recall of the classes that have a true case",
-            True, _balanced_accuracy, lambda p: w.confusion(p, w.balanced_accuracy),
+            True, _balanced_accuracy, lambda p: w.confusion(p, w.balanced_accuracy), slack=exact.of_classes, decides=True,
         ),
         Metric(
             "auc", _PROBABILISTIC,
             "area under the ROC curve, ties one half; mean over classes against the rest, over labels (unknown ones left out), or "
             "over thresholds of a grade, of those that have positives and negatives",
-            True, _macro(_roc), lambda p: w.macro([w.roc_auc(*c) for c in w.columns(p)]),
+            True, _macro(_roc), lambda p: w.macro([w.roc_auc(*c) for c in w.columns(p)]), slack=exact.of_columns,
         ),
         Metric(
             "auc_micro", ("multiclass", "multilabel"),
             "area under one ROC curve of all (case, class) pairs, unknown ones left out",
-            True, lambda p: _roc(*w.pooled(p)[1:]), lambda p: w.roc_auc(*w.pooled(p)),
+            True, lambda p: _roc(*w.pooled(p)[1:]), lambda p: w.roc_auc(*w.pooled(p)), slack=exact.of_pooled,
         ),
         Metric(
             "auc_any", ("ordinal",), "area under the ROC curve of grade 1 or more against grade 0, scored by P(at least grade 1)",
-            True, lambda p: _roc(*w.columns(p)[0][1:]), lambda p: w.roc_auc(*w.columns(p)[0]),
+            True, lambda p: _roc(*w.columns(p)[0][1:]), lambda p: w.roc_auc(*w.columns(p)[0]), slack=exact.of_first_column,
         ),
         Metric(
             "average_precision", _PROBABILISTIC,
@@ -207,12 +212,12 @@ def _classification() -> list[Metric]:
         Metric(
             "f1_macro", _PROBABILISTIC,
             "mean F1 of the classes (for labels: of the positive class of each, at 0.5) that are true or predicted of some case",
-            True, _f1, _weighted_f1,
+            True, _f1, _weighted_f1, decides=True,
         ),
         Metric(
             "kappa_quadratic", ("ordinal", "multiclass"),
             "Cohen's kappa with squared distances of the classes' numbers, one confusion matrix of the whole set",
-            True, _kappa, lambda p: w.confusion(p, w.kappa_quadratic),
+            True, _kappa, lambda p: w.confusion(p, w.kappa_quadratic), decides=True,
         ),
     ]  # fmt: skip
 
@@ -257,25 +262,26 @@ def _segmentation() -> list[Metric]:
             "dice_patient", kinds,
             "Dice of each patient's volume (pixels summed over its slices), mean over patients with any true or predicted pixel; a "
             "patient with neither is left out",
-            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p))),
+            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p))), slack=exact.of_volumes,
         ),
         _own(
             "dice_positive", kinds, "Dice of each slice that has truth, mean over these slices",
-            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_positives(p))),
+            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_positives(p))), slack=exact.of_positives,
         ),
         _own(
             "dice_all", kinds,
             "Dice of each slice, mean over all slices; no truth and no prediction is 1, no truth and any prediction is 0",
-            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_all(p))),
+            masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_all(p))), slack=exact.of_cases,
         ),
         _own(
             "iou_patient", kinds,
             "intersection over union of each patient's volume, mean over patients with any true or predicted pixel",
-            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p))),
+            masks.over_structures(lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p))), slack=exact.of_volumes,
         ),
         Metric(
             "image_auc", kinds, "area under the ROC curve of slices with truth against slices without, scored by the pixels predicted",
             True, _macro(_roc), lambda p: weighted.macro([weighted.roc_auc(*c) for c in weighted.columns(p)]),
+            slack=exact.of_columns,
         ),
     ]  # fmt: skip
 
@@ -286,7 +292,7 @@ def _legacy() -> list[Metric]:
         Metric(
             "kappa_contig", ("ordinal",),
             f"for comparison only, as ContIG's code has it: quadratic kappa {where}; grades by logits above 0.5, -1 without any",
-            True, legacy.over_batches(legacy.kappa),
+            True, legacy.over_batches(legacy.kappa), decides=True,
         ),
         Metric(
             "auc_contig", ("multilabel",), f"for comparison only, as ContIG's code has it: micro-averaged area under the ROC curve {where}",
@@ -315,8 +321,9 @@ class _Table(dict[str, Metric]):
         base = self[whole]
         form = base.weighted
         assert form is not None
-        said = f"of {part} alone: {base.convention}"
-        return _own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better)
+        said, slack = f"of {part} alone: {base.convention}", base.slack
+        alone: exact.Slack | None = None if slack is None else lambda p, level: slack(p.structure(part), level)
+        return _own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better, alone)
 
     def __contains__(self, name: object) -> bool:
         whole, slash, part = str(name).partition("/")

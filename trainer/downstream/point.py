@@ -33,7 +33,10 @@ from trainer.tracking import read_metrics
 
 @dataclass(frozen=True)
 class Point:
-    """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, looks included."""
+    """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, looks included.
+
+    val_loss is the loss of that look, the `look`-th of so many `looks`; `flat` says that all had one value, so that it chose nothing.
+    """
 
     seed: int
     lr: float
@@ -42,6 +45,10 @@ class Point:
     steps: int
     epoch: float
     seconds: float
+    val_loss: float | None = None
+    look: int = 0
+    looks: int = 0
+    flat: bool = False
     code: tuple[str, ...] = ()
     """Versions of the code that trained it (code.code_hash)."""
 
@@ -193,9 +200,11 @@ class Training:
         assert isinstance(engine.method, Downstream)
         assert self.data.held_back is not None
         targets = looked_at(self.task, self.targets, self.data.held_back.indices, self.task.data.val)
-        found = predict(engine.method, looks, self.data.dataset, targets, runtime).predictions
+        found = predict(engine.method, looks, self.data.dataset, targets, runtime)
         engine.train()
-        return {name: METRICS[name].compute(found) for name in metric_names(self.task)}
+        return {name: METRICS[name].compute(found.predictions) for name in metric_names(self.task)} | {
+            "loss": found.loss
+        }
 
     def _finish(self, run: Run, seed: int, lr: float) -> None:
         """Notes the best look; the checkpoints have done their work."""
@@ -206,9 +215,9 @@ class Training:
             raise UserError(
                 f"{run.out}: {primary.name} had no value on split '{self.task.data.val}': take another metric, or a larger split"
             )
-        sign = 1 if primary.higher_is_better else -1
-        # Of equal values the first, as the loop keeps it.
-        best = max(rows, key=lambda r: (sign * r[f"val/{primary.name}"], -r["step"]))
+        # The loop's own choice, whose weights were kept.
+        best = next(r for r in rows if r["step"] == run.progress.best_step)
+        values = [r[f"val/{primary.name}"] for r in rows]
         content = {
             "seed": seed,
             "lr": lr,
@@ -217,6 +226,10 @@ class Training:
             "steps": run.progress.step,
             "epoch": best["epoch"],
             "seconds": sum(run.config.global_batch / r["samples_per_s"] for r in all_rows),
+            "val_loss": None if math.isnan(loss := best.get("val/loss", math.nan)) else loss,
+            "look": rows.index(best) + 1,
+            "looks": len(rows),
+            "flat": len(rows) > 1 and min(values) == max(values),
             "resolved": run.resolved,
         }
         write_atomic(run.out / "point.json", json.dumps(content, indent=1).encode())

@@ -17,6 +17,7 @@ from models.downstream import Downstream
 from models.layers.crops import colours, eight_bit
 from models.view import shaped_mask
 from shards.reader import Dataset
+from trainer.downstream.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.predictions import Predictions
 from trainer.downstream.samples import Looks
 from trainer.downstream.targets import Targets
@@ -39,11 +40,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Seen:
-    """predictions in the data set's order; `examples` are some masks to look at, `pooled_ND` what the head was given."""
+    """predictions in the data set's order; `examples` are some masks to look at, `pooled_ND` what the head was given, `loss` that of
+    these cases (held_back_loss.py)."""
 
     predictions: Predictions
     examples: list[Example]
     pooled_ND: np.ndarray
+    loss: float
 
 
 @torch.no_grad()
@@ -53,7 +56,7 @@ def predict(
     """What the method says of the cases of `looks`; with `examples`, also some masks."""
     was = method.training
     method.eval()
-    index, score, pooled = [], [], []
+    index, score, pooled, pixels = [], [], [], []
     shown: list[tuple[int, Example]] = []
     for batch in looks.on_device():
         counts_B = (batch.weight_B > 0).cpu().numpy()
@@ -66,20 +69,24 @@ def predict(
             if examples and len(shown) < EXAMPLES:
                 drawn = zip(here.tolist(), values, found, strict=True)
                 shown += [(i, _example(data, method, i, p)) for i, p, c in drawn if any(c[2 * K :])]
+            drawn_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(values.shape)
+            pixels.append(np.array([cross_entropy_of_pixels(t, p) for t, p in zip(drawn_BKHW, values, strict=True)]))
             rows = np.array(found, np.float64).reshape(-1, 3 * K)
             soft = [_soft_sums(batch, counts_B, values)] if method.fit.soft_dice else []
             values = np.concatenate([rows, *soft], 1)
         index.append(here)
         score.append(values)
         pooled.append(pooled_BD)
+        if method.question.kind != "segmentation":
+            pixels.append(np.zeros(len(here)))
     method.train(was)
     # The first of all cases, not of a rank's: the number of ranks changes nothing.
     first = sorted((e for share in gather_objects(shown) for e in share), key=lambda e: e[0])[:EXAMPLES]
-    shares = gather_objects(tuple(np.concatenate(x) for x in (index, score, pooled)))
-    index_N, score_N, pooled_ND = (np.concatenate(x) for x in zip(*shares, strict=True))
+    shares = gather_objects(tuple(np.concatenate(x) for x in (index, score, pooled, pixels)))
+    index_N, score_N, pooled_ND, pixels_N = (np.concatenate(x) for x in zip(*shares, strict=True))
     order = np.argsort(index_N, kind="stable")
     said = as_predictions(targets, data, index_N[order], score_N[order].astype(np.float64))
-    return Seen(said, [e for _, e in first], pooled_ND[order])
+    return Seen(said, [e for _, e in first], pooled_ND[order], held_back_loss(said, pixels_N[order]))
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from shards.format import sha256_of
+from trainer.downstream.doubts import doubts
 from trainer.downstream.predict import Example
 from trainer.downstream.predictions import Predictions
 from trainer.downstream.statistics import entry
 from trainer.downstream.task import Task
 from trainer.errors import UserError
 from trainer.folder import versions
+from trainer.intervals import interval_text
 from trainer.manifest import write_atomic
 
 FORMAT = 1
@@ -75,6 +78,7 @@ def write_result(
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         p.save(out / name)
     b = task.bootstrap
+    measured = {m: entry(predictions, m, b.draws, b.seed, b.level) for m in metrics}
     content = {
         "format": FORMAT,
         "task": task.name,
@@ -84,9 +88,11 @@ def write_result(
         "shots": task.protocol.shots,
         "draw": task.protocol.draw,
         "primary": metrics[0],
-        "metrics": {m: entry(predictions, m, b.draws, b.seed, b.level) for m in metrics},
+        "metrics": measured,
+        "warnings": doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
         "versions": versions(),
         "predictions": names,
+        "predictions_sha256": [sha256_of(out / name) for name in names],
         "examples": [_keep_example(out, e, i) for i, e in enumerate(examples)],
         "reference": [r.model_dump() for r in task.reference],
         "question": {
@@ -100,11 +106,13 @@ def write_result(
 
 
 def keep_features(out: Path, p: Predictions, pooled_ND: np.ndarray | None) -> None:
-    """Writes features.npz, x_ND and label_N, which a report draws in two dimensions; nothing where a case has no single label."""
+    """Writes features.npz, key_N, x_ND and label_N, which a report draws in two dimensions; nothing where a case has no single label."""
     if pooled_ND is None or p.kind not in ("binary", "multiclass", "ordinal", "regression") or p.target.ndim != 1:
         return
     kept = np.unique(np.linspace(0, len(p) - 1, min(len(p), MOST_FEATURES)).astype(int))
-    np.savez(out / "features.npz", x_ND=pooled_ND[kept].astype(np.float32), label_N=p.target[kept])
+    np.savez(
+        out / "features.npz", key_N=p.keys_N[kept], x_ND=pooled_ND[kept].astype(np.float32), label_N=p.target[kept]
+    )
 
 
 def _keep_example(out: Path, e: Example, number: int) -> str:
@@ -121,7 +129,8 @@ def _keep_example(out: Path, e: Example, number: int) -> str:
 
 def summary(result: Mapping[str, Any], out: Path) -> str:
     """The result for a person; warnings first."""
-    lines = ["", result["first_line"]] if result["first_line"] else [""]
+    lines = ["", *filter(None, [result["first_line"], *result.get("meaning", ())])]
+    lines += [f"warning: {line}" for line in result.get("warnings", ())]
     n = result["n"]
     share = f"{result['shots']} a class" if result["shots"] else f"{100 * result['fraction']:g} % of labels"
     control = f", control: {result['control']}" if result["control"] else ""
@@ -129,26 +138,46 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
         f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {share}, "
         f"trained on {n['train']}, chosen on {n['val']}, tested once on {n['test']} cases of {n['test_patients']} patients"
     )
-    wide = max(18, *(len(name) + 3 for name in result["metrics"]))
-    lines.append(f"  {'metric':<{wide}}{'value':>8}  {'interval':<17}{'over seeds':<12}{'right':<14}per seed")
-    for name, m in result["metrics"].items():
-        right = " ".join(f"{k}/{m['n']}" for k in m["k"]) if m["k"] else ""
-        spread = "" if m["spread"] is None else f"sd {m['spread']:.4f}"
-        lines.append(
-            f"  {name + (' *' if name == result['primary'] else ''):<{wide}}{_number(m['value']):>8}  "
-            f"{_number(m['interval'][0])} to {_number(m['interval'][1]):<8} {spread:<12}{right:<14}"
-            + " ".join(_number(v) for v in m["per_seed"])
-        )
+    lines += _aligned(_table(result))
     level, draws = next((f"{100 * m['level']:g} %", m["draws"]) for m in result["metrics"].values())
-    lines.append(
-        f"  interval: {level} over {draws} resamples of test patients; spread over seeds apart from it. * chosen on"
-    )
+    notes = f"  interval: {level} over {draws} resamples of test patients; spread over seeds apart from it. * chosen on"
+    if any(any(_constant(m)) for m in result["metrics"].values()):
+        notes += ". = one answer for all cases"
+    lines.append(notes)
     if accepted := result.get("code_accepted"):
         lines.append(
             f"  trained in part by other versions of the code ({', '.join(accepted)}), as resume.accept_code=true allows"
         )
     lines.append(f"  {out / 'result.json'}")
     return "\n".join(lines)
+
+
+def _table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A line of cells a metric, under their heads."""
+    rows: list[tuple[str, ...]] = [("metric", "value", "interval", "over seeds", "right", "per seed")]
+    for name, m in result["metrics"].items():
+        rows.append(
+            (
+                name + " *" * (name == result["primary"]),
+                _number(m["value"]),
+                interval_text(m),
+                "" if m["spread"] is None else f"sd {m['spread']:.4f}",
+                " ".join(f"{k}/{m['n']}" for k in m["k"]) if m["k"] else "",
+                " ".join(_number(v) + "=" * same for v, same in zip(m["per_seed"], _constant(m), strict=True)),
+            )
+        )
+    return rows
+
+
+def _constant(m: Mapping[str, Any]) -> list[bool]:
+    """For each seed whether it gave one answer to all cases; not known of results of earlier versions."""
+    return m.get("constant") or [False] * len(m["per_seed"])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as what stands in them."""
+    wide = [max(len(c) for c in column) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{c:<{w}}" for c, w in zip(row, wide, strict=True)).rstrip() for row in rows]
 
 
 def _number(x: float | None) -> str:

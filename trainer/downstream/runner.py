@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from models.downstream import STAGE
 from shards.reader import Dataset
+from trainer.choice import Look, chosen
 from trainer.downstream import said
 from trainer.downstream.assemble import builder
 from trainer.downstream.code import tree_hash
@@ -175,8 +176,10 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
         best = _best(points, setting.metrics[0])
         done.chosen.append(
             {
-                "seed": seed, "lr": best.lr, "val": best.val, "epoch": best.epoch, "step": best.step,
-                "grid": [{"lr": p.lr, "val": p.val, "epoch": p.epoch} for p in points],
+                "seed": seed, "lr": best.lr, "val": best.val, "epoch": best.epoch, "step": best.step, "val_loss": best.val_loss,
+                "look": best.look,
+                "looks": best.looks, "flat": best.flat,
+                "grid": [{"lr": p.lr, "val": p.val, "epoch": p.epoch, "val_loss": p.val_loss} for p in points],
             }
         )  # fmt: skip
         _test(setting, training, targets, best, runtime, done)
@@ -185,9 +188,10 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
 
 
 def _best(points: Sequence[Point], metric: str) -> Point:
-    """The best on validation; of equal ones the first of the grid."""
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    return max(points, key=lambda p: sign * p.val)
+    """The best on validation; of equal ones the one with the smaller loss, of equal losses the first of the grid."""
+    at = chosen([Look(p.val, p.val_loss) for p in points], "max" if METRICS[metric].higher_is_better else "min")
+    assert at is not None, "a point has a value"
+    return points[at]
 
 
 def _drop_losers(folder: Path, points: Sequence[Point], best: Point) -> None:

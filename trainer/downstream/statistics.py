@@ -9,6 +9,9 @@ section 5: the percentile interval is narrow by the factor sqrt((n-1)/n) and by 
 by the hundred this is the plain percentile interval. The p-value of a paired test is the level at which that interval just
 leaves out zero.
 
+Where no resample differs from any other (every patient right, or one answer for all), the bootstrap has nothing to say: an exact
+bound stands in its place where the metric has one (exact.py), else the interval is marked as degenerate.
+
 Shape letters: S seeds, R resamples, N cases, P patients.
 """
 
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.downstream.constant import is_constant
 from trainer.downstream.metrics import Metric, metric_of
 from trainer.downstream.predictions import Predictions
 from trainer.errors import UserError
@@ -39,6 +43,8 @@ class Interval:
     per_seed      one value a seed
     spread        standard deviation over seeds (ddof 1); None for one seed
     low, high     the interval of `value` over resampled patients; NaN for fewer than two patients, or without a value
+    by            what gave it: "bootstrap", an exact bound's name, "degenerate" (no resample differs, no bound is known), "none"
+    constant      for each seed, whether its answer is the same for all cases as far as the metric looks (constant.py)
     undefined     resamples in which the metric has no value (one class only, say); they are left out of the interval
     n, patients   cases and patients with a known target
     right         k of k / n for each seed, where the metric is a count
@@ -57,6 +63,8 @@ class Interval:
     n: int
     patients: int
     right: tuple[int, ...] | None
+    by: str = "bootstrap"
+    constant: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Paired:
     """System a against system b on the same test cases.
 
     difference    mean over seeds of a less the one of b
-    low, high     its interval over resampled patients
+    low, high     its interval over resampled patients; `degenerate` where no resample differs
     p             two-sided; below 1 - level exactly where the interval leaves out zero, but for ties; NaN without a value
     """
 
@@ -81,6 +89,7 @@ class Paired:
     undefined: int
     n: int
     patients: int
+    degenerate: bool = False
 
 
 def bootstrap(
@@ -98,10 +107,28 @@ def bootstrap(
     patients = len(np.unique(known.patients_N))
     resampled_R = _resampled([seeds], [each], metric, draws, seed)[0]
     low, high = _percentiles(resampled_R, patients, level) if value == value else (NAN, NAN)
+    low, high, by = _bounded(metric, seeds, each, (low, high), level)
     return Interval(
         metric.name, value, tuple(each), _spread(each), low, high, level, draws, seed, int(np.isnan(resampled_R).sum()),
         len(known), patients, tuple(int(metric.right(p) or 0) for p in seeds) if metric.count else None,
+        by, tuple(is_constant(p, metric.decides) for p in seeds),
     )  # fmt: skip
+
+
+def _bounded(
+    metric: Metric, seeds: Sequence[Predictions], each: Sequence[float], interval: tuple[float, float], level: float
+) -> tuple[float, float, str]:
+    """The interval, or an exact bound in the place of one without width; and what gave it."""
+    low, high = interval
+    if low != low:
+        return low, high, "none"
+    if high - low > ROUNDING:
+        return low, high, "bootstrap"
+    end = next((e for e in (0.0, 1.0) if all(abs(v - e) <= ROUNDING for v in each)), None)
+    if metric.slack is None or end is None:
+        return low, high, "degenerate"
+    by, slack = max((metric.slack(p.known(), level) for p in seeds), key=lambda found: found[1])
+    return (end, slack, by) if end == 0 else (1 - slack, end, by)
 
 
 def paired(
@@ -128,7 +155,7 @@ def paired(
         p = _p_value(difference_R, patients)
     return Paired(
         metric.name, mean_a, mean_b, float(difference), low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),
-        len(known), patients,
+        len(known), patients, bool(high - low <= ROUNDING),
     )  # fmt: skip
 
 
@@ -149,6 +176,8 @@ def entry(
         "per_seed": [_plain(v) for v in i.per_seed],
         "spread": _plain(i.spread),
         "interval": [_plain(i.low), _plain(i.high)],
+        "interval_by": i.by,
+        "constant": list(i.constant),
         "level": i.level,
         "draws": i.draws,
         "undefined_draws": i.undefined,

@@ -100,8 +100,11 @@ class Protocol(Section):
     """Batches with equally many of each class."""
     weight_classes: bool = False
     """Linear probes: each class weighs the same."""
-    weight_decays: tuple[float, ...] = (0.0, 1e-4, 1e-2)
-    """Linear probes: weight decays to try with each learning rate."""
+    solver: Literal["auto", "converged", "epochs"] = "auto"
+    """Linear probes: `converged` brings every weight decay to its optimum (no learning rate, no epochs), `epochs` trains by mini-batches
+    and keeps the best epoch; `auto` takes the first up to 5,000 labelled training samples."""
+    weight_decays: tuple[float, ...] | None = None
+    """Linear probes: weight decays to try; by default seven from 1e-4 to 100 to their optimum, or 0, 1e-4 and 1e-2 by epochs."""
     neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)
     """k-NN: numbers of neighbours to try."""
 

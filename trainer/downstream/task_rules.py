@@ -36,6 +36,16 @@ def problems_of(t: Task) -> Sequence[str]:
             out.append(f"protocol.{name}: {list(values)}: give at least one, each once")
     if any(lr <= 0 for lr in t.protocol.lr):
         out.append(f"protocol.lr: {list(t.protocol.lr)}: learning rates are above 0")
+    if (decays := t.protocol.weight_decays) is not None and (not decays or min(decays) < 0):
+        out.append(f"protocol.weight_decays: {list(decays)}: give one or more, none below 0")
+    elif decays and t.protocol.solver == "converged" and 0 in decays:
+        out.append(
+            "protocol.solver=converged, protocol.weight_decays: 0 has no optimum where a plane parts the classes; leave it out"
+        )
+    if t.protocol.weight_classes and t.mode != "linear":
+        out.append(
+            f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
+        )
     out += [*_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")

@@ -1,12 +1,15 @@
-"""A result's predictions case by case, checked against the numbers that the result claims, and what is computed from them anew."""
+"""A result's predictions case by case. What a report shows is computed from them; what result.json states must be the same."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError
 from trainer.reporting.result import Measured, Result
@@ -29,6 +32,12 @@ def _load(path: Path) -> Predictions:
         raise UserError(f"{path} cannot be read as predictions ({type(e).__name__}: {e}); {MEND}") from e
 
 
+@lru_cache(maxsize=4096)
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def predictions(results: Sequence[Result]) -> list[Predictions]:
     """Of every draw and seed.
 
@@ -38,37 +47,128 @@ def predictions(results: Sequence[Result]) -> list[Predictions]:
     return [_load(r.folder / name) for r in results for name in r.content.predictions]
 
 
-def check(result: Result) -> list[str]:
-    """Problems: predictions that cannot be read, or do not give the primary metric that the result states."""
+# --------------------------------------------------------------------------------------------------------------- recomputed
+
+
+def recomputed(result: Result) -> Result:
+    """The result with every metric computed anew from its predictions.
+
+    Raises:
+        UserError: predictions that cannot be read, that are other files than the result was made from, that speak of a case twice
+            or of other cases in another seed, or that do not give the numbers that the result states; all at once.
+    """
+    problems = list(_unlike_files(result))
+    if problems:
+        raise UserError(problems)
+    try:
+        found = {name: _entry(result, name) for name in result.content.metrics}
+    except UserError as e:
+        raise UserError([f"{result.folder}: {p}; {MEND}" for p in e.problems]) from e
+    problems = [*_counts(result), *(p for name in found for p in _unlike(result, name, found[name]))]
+    if problems:
+        raise UserError(problems)
+    stated = result.content.metrics
+    measured = {
+        n: Measured.model_validate_json(json.dumps({**m, "convention": stated[n].convention})) for n, m in found.items()
+    }
+    return replace(result, content=result.content.model_copy(update={"metrics": measured}))
+
+
+def _unlike_files(result: Result) -> Iterator[str]:
+    """Files that are missing, damaged, of another kind, or not those that the result was made from."""
+    c = result.content
+    for i, name in enumerate(c.predictions):
+        path = result.folder / name
+        try:
+            p = _load(path)
+        except UserError as e:
+            yield from e.problems
+            continue
+        if c.predictions_sha256 and _digest(path) != c.predictions_sha256[i]:
+            yield (
+                f"{path}: SHA-256 {_digest(path)[:12]}, the result was made from {c.predictions_sha256[i][:12]}: another file has taken "
+                f"its place; {MEND}"
+            )
+        elif p.kind != c.kind:
+            yield f"{path}: predictions of kind {p.kind} in a result of kind {c.kind}; {MEND}"
+
+
+def _entry(result: Result, name: str) -> dict[str, Any]:
     from trainer.downstream.metrics import METRICS
 
-    c, problems = result.content, []
-    if c.primary not in METRICS:
-        return [f"{result.folder}: primary metric '{c.primary}' is not known here ({', '.join(METRICS)}); {MEND}"]
-    for name, stated in zip(c.predictions, result.measured.per_seed, strict=True):
-        try:
-            p = _load(result.folder / name)
-        except UserError as e:
-            problems += e.problems
-            continue
-        if p.kind != c.kind:
-            problems.append(
-                f"{result.folder / name}: predictions of kind {p.kind} in a result of kind {c.kind}; {MEND}"
-            )
-            continue
-        found = METRICS[c.primary].compute(p)
-        if not (math.isclose(found, stated, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(found) and math.isnan(stated))):
-            problems.append(
-                f"{result.folder / name}: the predictions give {c.primary} {found:.6g}, the result states {stated:.6g}: "
+    m, kind = result.content.metrics[name], result.content.kind
+    if name not in METRICS or kind not in METRICS[name].kinds:
+        raise UserError(f"metric '{name}' of {kind} predictions is not known here, so it cannot be checked")
+    files = tuple(_digest(result.folder / p) for p in result.content.predictions)
+    return _cached_entry(
+        tuple(result.folder / p for p in result.content.predictions), files, name, m.draws, m.bootstrap_seed, m.level
+    )
+
+
+@lru_cache(maxsize=4096)
+def _cached_entry(
+    paths: tuple[Path, ...], digests: tuple[str, ...], name: str, draws: int, seed: int, level: float
+) -> dict[str, Any]:
+    """Once a report, however often a result's folder is met; `digests` are what the files hold."""
+    from trainer.downstream.statistics import entry
+
+    return entry([_load(p) for p in paths], name, draws, seed, level)
+
+
+def _counts(result: Result) -> Iterator[str]:
+    n, p = result.content.n, _load(result.folder / result.content.predictions[0])
+    found = (len(p), len(set(p.patients_N.tolist())))
+    if found != (n.test, n.test_patients):
+        yield (
+            f"{result.folder}: the predictions are of {found[0]} cases of {found[1]} patients, the result states {n.test} of "
+            f"{n.test_patients}; {MEND}"
+        )
+
+
+def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
+    """What of a metric differs from what the result states."""
+    m = result.content.metrics[name]
+    stated: dict[str, Any] = {
+        "value": m.value, "per_seed": m.per_seed, "spread": m.spread, "n": m.n, "higher_is_better": m.higher_is_better,
+    }  # fmt: skip
+    if m.k is not None:
+        stated["k"] = m.k
+    if m.patients is not None:
+        stated["patients"] = m.patients
+    by = found["interval_by"]
+    # An earlier version named no bounds: what it wrote in their place is not compared.
+    if m.interval is not None and (m.interval_by is not None or by == "bootstrap"):
+        stated |= {"interval": m.interval} | ({"interval_by": m.interval_by} if m.interval_by else {})
+    if m.constant is not None:
+        stated["constant"] = m.constant
+    for key, value in stated.items():
+        if not _same(value, found[key]):
+            where = f"{result.folder / result.content.predictions[0]}" + ", ..." * (len(result.content.predictions) > 1)
+            yield (
+                f"{where}: the predictions give {name}.{key} {_text(found[key])}, {result.folder / 'result.json'} states {_text(value)}: "
                 f"they do not belong together; {MEND}"
             )
-    return problems
 
 
-def interval(results: Sequence[Result], metric: str, like: Measured) -> tuple[float, float] | None:
-    """Of the mean over several results, from a bootstrap of test patients."""
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple | list) or isinstance(b, tuple | list):
+        return a is not None and b is not None and len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    x, y = (math.nan if v is None else float(v) for v in (a, b))
+    return math.isclose(x, y, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(x) and math.isnan(y))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_text, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def interval(results: Sequence[Result], metric: str, like: Measured) -> tuple[tuple[float, float], str]:
+    """Of the mean over several results, from a bootstrap of test patients; and what gave it."""
     from trainer.downstream.metrics import METRICS
     from trainer.downstream.statistics import bootstrap
 
     found = bootstrap(predictions(results), METRICS[metric], draws=like.draws, level=like.level)
-    return found.low, found.high
+    return (found.low, found.high), found.by

@@ -5,6 +5,7 @@ An entry holds the results of one setting at one amount of labels: one result, o
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -73,14 +74,27 @@ class Entry:
         return any(c.leak.tested_on > 0 or c.standardise != "train" for c in contents)
 
     @property
+    def constant(self) -> bool:
+        """One answer for all test cases, in every seed, as far as the primary metric looks."""
+        return self.measured.never_left_one_answer
+
+    @property
     def name(self) -> str:
         """The label, with what must not be overlooked."""
-        return self.label + " [LEAK]" * self.leaking
+        return self.label + self.marks
+
+    @property
+    def marks(self) -> str:
+        return " [LEAK]" * self.leaking + " [CONSTANT]" * self.constant
 
     @property
     def eligible(self) -> bool:
-        """Whether it may be the best: a control is not a proposal, and a leak makes the number worthless."""
-        return self.setting.control is None and not self.leaking and self.measured.value == self.measured.value
+        """Whether it may be the best: a control is not a proposal, a leak makes the number worthless, one answer for all is none."""
+        return self.may_lead and not self.constant and self.measured.value == self.measured.value
+
+    @property
+    def may_lead(self) -> bool:
+        return self.setting.control is None and not self.leaking
 
     @property
     def measured(self) -> Measured:
@@ -104,12 +118,15 @@ def _over_draws(name: str, results: Sequence[Result]) -> Measured:
     """Mean and spread over all draws and seeds; the interval resamples test patients, alike for all of them."""
     parts = [r.content.metrics[name] for r in results]
     per_seed = tuple(v for p in parts for v in p.per_seed)
+    interval, by = cases.interval(results, name, parts[0])
     return parts[0].model_copy(
         update={
             "value": fmean(per_seed),
             "per_seed": per_seed,
             "spread": stdev(per_seed) if len(per_seed) > 1 else None,
-            "interval": cases.interval(results, name, parts[0]),
+            "interval": interval,
+            "interval_by": by,
+            "constant": tuple(c for p in parts for c in p.constant or ()) or None,
             "k": tuple(k for p in parts for k in p.k or ()) or None,
         }
     )
@@ -148,18 +165,20 @@ class Group:
         return list(dict.fromkeys(x for e in self.entries for r in e.results for x in r.content.reference))
 
     def at(self, amount: Amount) -> list[Entry]:
-        """Entries of this amount, the best first."""
+        """Entries of this amount, the best first; those that gave one answer for all cases stand behind the others, unranked."""
         sign = -1 if self.higher_is_better else 1
         worst = float("inf")
         return sorted(
             (e for e in self.entries if e.amount == amount),
-            key=lambda e: sign * e.measured.value if e.measured.value == e.measured.value else worst,
+            key=lambda e: (e.constant, sign * e.measured.value if e.measured.value == e.measured.value else worst),
         )
 
     def best(self, amount: Amount, metric: str | None = None) -> Entry | None:
         """The best eligible entry under a metric (the primary one by default)."""
         name = metric or self.primary
-        able = [e for e in self.at(amount) if e.eligible and name in e.metrics]
+        able = [
+            e for e in self.at(amount) if e.may_lead and name in e.metrics and not e.metrics[name].never_left_one_answer
+        ]
         able = [e for e in able if e.metrics[name].value == e.metrics[name].value]
         if not able:
             return None
@@ -183,11 +202,12 @@ def group(results: Iterable[Result]) -> list[Group]:
 
 def _comparable(r: Result) -> tuple[str | None, ...]:
     c = r.content
-    return c.hashes.data, c.hashes.task, c.kind, c.primary, r.measured.convention
+    words = {n: (sorted(w.yes), w.uncertain, w.blank) for n, w in sorted(c.answers.words.items())}
+    return c.hashes.data, c.hashes.task, c.kind, c.primary, r.measured.convention, json.dumps(words)
 
 
 def _difference(key: tuple[str | None, ...], keys: list[tuple[str | None, ...]]) -> str:
-    names = ("data hash", "task hash", "kind", "primary metric", "convention")
+    names = ("data hash", "task hash", "kind", "primary metric", "convention", "words that say yes")
     differing = [i for i in range(len(key)) if len({k[i] for k in keys}) > 1]
     said = ", ".join(f"{names[i]} {str(key[i])[:60]}" for i in differing)
     return f"Kept apart from other results of the same task, which differ in what is measured; here: {said}."

@@ -28,6 +28,8 @@ class Pair:
     p: float = float("nan")
     p_holm: float = float("nan")
     problem: str = ""
+    degenerate: bool = False
+    """No resample differs from any other: there is a difference, and nothing that says how sure it is."""
 
 
 def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
@@ -46,7 +48,7 @@ def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
 
 
 def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Iterator[tuple[str, Entry]]:
-    if best is not None and best is not entry:
+    if best is not None and best is not entry and not entry.constant:
         yield BEST, best
     s = entry.setting
     alike = [
@@ -74,7 +76,7 @@ def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, s
         )
     except UserError as e:  # other test cases: said in the table, no number
         return Pair(against, entry, other, problem=str(e))
-    return Pair(against, entry, other, found.difference, (found.low, found.high), found.p)
+    return Pair(against, entry, other, found.difference, (found.low, found.high), found.p, degenerate=found.degenerate)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -13,6 +13,7 @@ from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
 from trainer.reporting.pairs import Pair, pairs
+from trainer.reporting.result import Result
 from trainer.reporting.table import Table
 
 FILES = ("compare.md", "compare.csv", "index.html")
@@ -42,15 +43,25 @@ def build(paths: Sequence[Path], draws: int, seed: int) -> Report:
         UserError: nothing found, or anything found that cannot be read or does not fit together; all problems at once.
     """
     found = collect(paths)
-    problems = [p for r in found.results for p in cases.check(r)]
-    if problems:
-        raise UserError(problems)
-    report = Report(group(found.results), found.running, draws, seed)
+    report = Report(group(_recomputed(found.results)), found.running, draws, seed)
     labels = sorted({e.label for g in report.groups for e in g.entries})
     for g in report.groups:
         report.tested[g.name] = pairs(g, draws, seed)
         report.plots[g.name] = draw(g, labels, seed)
     return report
+
+
+def _recomputed(results: Sequence[Result]) -> list[Result]:
+    """Every number from its predictions: result.json is what a person may have edited, or moved beside other files."""
+    out, problems = [], []
+    for r in results:
+        try:
+            out.append(cases.recomputed(r))
+        except UserError as e:
+            problems += e.problems
+    if problems:
+        raise UserError(problems)
+    return out
 
 
 def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
@@ -94,12 +105,14 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
     yield from (t for a in reversed(g.amounts) if (t := table.other_metrics(g, a)))
 
 
-def _about(g: Group) -> str:
+def _about(g: Group) -> list[str]:
+    """What is measured on whom; and what the words of the labels were taken for."""
     n, better = g.entries[0].first.content.n, "higher" if g.higher_is_better else "lower"
     convention = g.entries[0].measured.convention.rstrip(".")
-    return (
-        f"{g.kind}; {g.primary}: {convention}; {better} is better; {n.test} test cases of {n.test_patients} patients."
-    )
+    return [
+        f"{g.kind}; {g.primary}: {convention}; {better} is better; {n.test} test cases of {n.test_patients} patients.",
+        *g.entries[0].first.content.meaning,
+    ]
 
 
 def markdown(report: Report) -> str:
@@ -112,7 +125,7 @@ def markdown(report: Report) -> str:
     if report.groups:
         lines += _md(table.overview(report.groups))
     for g in report.groups:
-        lines += [f"## {table.escaped(g.name)}", "", table.escaped(_about(g)), ""]
+        lines += [f"## {table.escaped(g.name)}", "", *(f"{table.escaped(x)}\n" for x in _about(g))]
         for t in _tables(report, g):
             lines += _md(t, "###")
     lines += [
@@ -142,7 +155,7 @@ def html(report: Report) -> str:
     for g in report.groups:
         others = [t for a in reversed(g.amounts) if (t := table.other_metrics(g, a))]
         main = [t for t in _tables(report, g) if t not in others]
-        body = page.listing([_about(g)], "note") + "".join(
+        body = page.listing(_about(g), "note") + "".join(
             f"<h3>{page.escape(t.title)}</h3>{page.table(t)}" for t in main
         )
         body += page.plots(report.plots[g.name])

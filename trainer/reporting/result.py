@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.errors import UserError
 
@@ -64,10 +64,21 @@ class Measured(Part):
     per_seed: tuple[Value, ...]
     spread: float | None
     interval: tuple[Value, Value] | None
-    level: float = 0.95
-    draws: int = 1000
+    interval_by: str | None = None
+    """bootstrap, an exact bound's name, degenerate, none; None in results of earlier versions."""
+    constant: tuple[bool, ...] | None = None
+    """For each seed whether all test cases got one answer."""
+    level: float = Field(0.95, gt=0, lt=1)
+    draws: int = Field(1000, ge=1, le=100_000)
+    bootstrap_seed: int = Field(0, ge=0)
     n: int
+    patients: int | None = None
     k: tuple[int, ...] | None = None
+
+    @property
+    def never_left_one_answer(self) -> bool:
+        """In every seed: such a value says what the cases are, and is neither ranked nor best."""
+        return bool(self.constant) and all(self.constant or ())
 
 
 class Hashes(Part):
@@ -87,6 +98,18 @@ class Reference(Part):
     data: str
 
 
+class Words(Part):
+    """Which values of a label say yes (the event, the positive class, the finding), and what else counted as an answer."""
+
+    yes: tuple[str, ...]
+    uncertain: str | None = None
+    blank: str | None = None
+
+
+class Answers(Part):
+    words: dict[str, Words] = {}
+
+
 class Content(Part):
     """What stands in the file."""
 
@@ -99,6 +122,9 @@ class Content(Part):
     control: str | None = None
     leak: Leak
     first_line: str | None = None
+    meaning: tuple[str, ...] = ()
+    answers: Answers = Answers()
+    warnings: tuple[str, ...] = ()
     standardise: str = "train"
     fraction: float | None = None
     shots: int | None = None
@@ -110,6 +136,7 @@ class Content(Part):
     wall_s: float | None = None
     hashes: Hashes
     predictions: tuple[str, ...]
+    predictions_sha256: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
     reference: tuple[Reference, ...] = ()
 
@@ -120,6 +147,10 @@ class Content(Part):
             problems.append(f"seeds {list(self.seeds)}: one or more different ones are needed")
         if len(self.predictions) != len(self.seeds):
             problems.append(f"{len(self.predictions)} predictions for {len(self.seeds)} seeds")
+        if self.predictions_sha256 and len(self.predictions_sha256) != len(self.predictions):
+            problems.append(f"{len(self.predictions_sha256)} hashes for {len(self.predictions)} predictions")
+        if self.seeds and self.n.test < 1:
+            problems.append(f"n.test {self.n.test}: no test case")
         if self.primary not in self.metrics:
             problems.append(f"primary '{self.primary}' is not among the metrics ({', '.join(self.metrics)})")
         if self.fraction is not None and not 0 < self.fraction <= 1:

@@ -45,7 +45,7 @@ def overview(groups: Sequence[Group]) -> Table:
 
 
 def _short(e: Entry) -> str:
-    return f"{words.number(e.measured.value)} ({words.span(e.measured.interval)})" + " [LEAK]" * e.leaking
+    return f"{words.number(e.measured.value)} ({words.sure(e.measured)}){e.marks}"
 
 
 def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
@@ -59,7 +59,7 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
     rows = []
     for e in entries:
         s, m = e.setting, e.measured
-        row = [e.name, words.number(m.value), words.span(m.interval), words.number(m.spread)]
+        row = [e.name, words.number(m.value), words.sure(m), words.number(m.spread)]
         row += [words.count(m)] if counted else []
         row += [_against(e, best, found.get((id(e), BEST))), words.pair(found.get((id(e), SCRATCH)))]
         row += [words.pair(found.get((id(e), CONTROLLED)))] if controls else []
@@ -80,6 +80,8 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
 
 
 def _against(e: Entry, best: Entry | None, t: Pair | None) -> str:
+    if e.constant and not e.leaking:
+        return "not ranked"
     return "not compared" if e.leaking else "best" if e is best else words.pair(t)
 
 
@@ -99,7 +101,11 @@ def other_metrics(group: Group, amount: Amount) -> Table | None:
         row = [e.name]
         for j, n in enumerate(names):
             m = e.metrics.get(n)
-            text = words.NONE if m is None else f"{words.number(m.value)} ({words.span(m.interval)})"
+            text = (
+                words.NONE
+                if m is None
+                else f"{words.number(m.value)} ({words.sure(m)})" + " [CONSTANT]" * m.never_left_one_answer
+            )
             row.append(text + (f", {words.count(m)}" if m and m.k else ""))
             if best[n] is e:
                 bold.add((i, j + 1))
@@ -122,7 +128,7 @@ def published(group: Group) -> Table | None:
             continue
         m, n = ours.metrics[r.metric], ours.first.content.n
         data = f"{n.test_patients} test patients ({n.test} cases), {words.trained_on(ours)} trained on"
-        cells = (words.number(m.value), words.span(m.interval), words.number(m.value - r.value, True))
+        cells = (words.number(m.value), words.sure(m), words.number(m.value - r.value, True))
         rows.append((r.system, r.metric, words.number(r.value), f"{ours.label}: {cells[0]}", *cells[1:], r.data, data))
     head = (
         "system",
@@ -164,9 +170,10 @@ def escaped(text: str) -> str:
 
 COLUMNS = (
     "task", "group", "kind", "method", "mode", "init", "init_path", "init_sha256", "inputs", "control", "fraction", "shots", "draws",
-    "seeds", "metric", "primary", "convention", "higher_is_better", "value", "low", "high", "level", "spread", "per_seed", "k", "n",
-    "train", "val", "test", "test_patients", "leak_checked", "leak_shared", "best", "best_difference", "best_low", "best_high",
-    "best_p", "best_p_holm", "scratch_difference", "scratch_low", "scratch_high", "scratch_p", "scratch_p_holm", "data_hash", "folders",
+    "seeds", "metric", "primary", "convention", "higher_is_better", "value", "low", "high", "interval_by", "constant", "level",
+    "spread", "per_seed", "k", "n", "train", "val", "test", "test_patients", "leak_checked", "leak_shared", "best",
+    "best_difference", "best_low", "best_high", "best_p", "best_p_holm", "scratch_difference", "scratch_low", "scratch_high",
+    "scratch_p", "scratch_p_holm", "data_hash", "folders",
 )  # fmt: skip
 
 
@@ -195,7 +202,8 @@ def _csv_row(g: Group, e: Entry, name: str) -> dict[str, object]:
         "init_path": c.init.path, "init_sha256": c.init.sha256, "inputs": "+".join(c.inputs), "control": c.control,
         "fraction": e.amount.fraction, "shots": e.amount.shots or None, "draws": len(e.results), "seeds": " ".join(map(str, c.seeds)),
         "metric": name, "primary": int(name == g.primary), "convention": m.convention,
-        "higher_is_better": int(m.higher_is_better), "value": m.value, "low": low, "high": high, "level": m.level, "spread": m.spread,
+        "higher_is_better": int(m.higher_is_better), "value": m.value, "low": low, "high": high,
+        "interval_by": m.interval_by, "constant": " ".join(str(int(c)) for c in m.constant or ()), "level": m.level, "spread": m.spread,
         "per_seed": " ".join(map(str, m.per_seed)), "k": " ".join(map(str, m.k or ())), "n": m.n, "train": words.trained_on(e),
         "val": c.n.val, "test": c.n.test, "test_patients": c.n.test_patients, "leak_checked": int(c.leak.checked),
         "leak_shared": c.leak.shared, "best": int(g.best(e.amount, name) is e), "data_hash": c.hashes.data,

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from trainer.intervals import BOOTSTRAP, DEGENERATE
+from trainer.intervals import NONE as UNKNOWN
 from trainer.reporting.groups import Entry, Group
 from trainer.reporting.pairs import Pair
 from trainer.reporting.result import Measured
@@ -26,6 +28,13 @@ def span(interval: tuple[float, float] | None, sign: bool = False) -> str:
     return f"{number(interval[0], sign)} to {number(interval[1], sign)}"
 
 
+def sure(m: Measured) -> str:
+    """A metric's interval, with the name of what gave it where that is no bootstrap."""
+    if m.interval_by == DEGENERATE:
+        return DEGENERATE
+    return span(m.interval) + ("" if m.interval_by in (None, BOOTSTRAP, UNKNOWN) else f" ({m.interval_by})")
+
+
 def count(m: Measured) -> str:
     return f"{', '.join(map(str, m.k))} of {m.n}" if m.k else NONE
 
@@ -41,6 +50,8 @@ def pair(t: Pair | None) -> str:
         return NONE
     if t.problem:
         return "other test cases"
+    if t.degenerate:
+        return f"{number(t.difference, True)} ({DEGENERATE})"
     star = " *" if t.p_holm < 0.05 else ""
     return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}"
 
@@ -68,6 +79,8 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
                 if leak.shared > 0 and str(leak.shared) not in line:
                     line = f"{leak.shared} test patients were in the pre-training data. {line}".strip()
                 line = line or ("" if leak.checked else "It was not checked whether test patients were pre-trained on.")
+                for warning in r.content.warnings:
+                    notes[f"{g.name}, {e.label}, {e.amount.name}: {warning}"] += 1
                 if line:
                     (doubts if doubtful else notes)[f"{g.name}, {e.label}, {e.amount.name}: {line}"] += 1
     return list(doubts), list(notes)
@@ -101,8 +114,11 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
     return [
         f"value: mean over seeds. interval: {named}, from resampling test patients (all seeds alike); it does not know that another "
         "seed would give another model. spread: standard deviation over seeds (and draws), which does not know that other patients "
-        "would give other numbers. k/n: right cases of each seed.",
-        "Bold: the best value of a table; controls and results with a leak cannot be it.",
+        "would give other numbers. k/n: right cases of each seed. Where no resample differs from any other, an exact bound over patients "
+        "stands in its place and is named (Clopper-Pearson of a share, Newcombe of an area), or it is marked as degenerate.",
+        "Bold: the best value of a table; controls, results with a leak and systems that gave one answer for all cases in every seed "
+        "([CONSTANT], not ranked) cannot be it.",
+        "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
         f"of test patients ({draws} draws, seed {seed}). scratch is the same method, mode and inputs without pre-training. * marks "
         "p < 0.05 after Holm's correction over all pairs of the task. The best was picked on these same patients, which favours it.",

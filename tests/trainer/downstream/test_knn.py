@@ -162,7 +162,8 @@ def test_the_best_k_on_validation_is_chosen_the_smallest_of_equal_ones() -> None
     values = iter([0.2, 0.9, 0.9, 0.1])
     found = fit("multiclass", score=lambda s, y: next(values))
     assert (found.k, found.val) == (3, 0.9)
-    assert found.grid_values == [{"k": k, "val": v} for k, v in zip(KS, [0.2, 0.9, 0.9, 0.1], strict=True)]
+    rows = [{"k": k, "val": v, "val_loss": None} for k, v in zip(KS, [0.2, 0.9, 0.9, 0.1], strict=True)]
+    assert found.grid_values == rows
     values = iter([0.2, math.nan, 0.1, 0.1])
     found = fit("multiclass", score=lambda s, y: next(values), higher_is_better=False)
     assert (found.k, found.grid_values[1]["val"]) == (10, None)

@@ -249,8 +249,16 @@ def test_degenerate_sets_never_crash(kind: Kind) -> None:
             assert np.isnan(i.value) == np.isnan(t.difference)
             if np.isnan(i.value) or i.patients < 2:
                 assert np.isnan([i.low, i.high, t.low, t.high, t.p]).all()
+                assert (i.by, t.degenerate) == ("none", False)
+                continue
+            assert (t.p, t.degenerate) == (1, True)
+            assert i.constant == (len(p) > 1,) * 2
+            if i.by == "degenerate":
+                assert (i.low, i.high) == (pytest.approx(i.value), pytest.approx(i.value))
             else:
-                assert (t.p, i.low, i.high) == (1, pytest.approx(i.value), pytest.approx(i.value))
+                assert METRICS[name].slack is not None
+                assert i.high - i.low > 0.3, "six patients alike say little"
+                assert i.value in (i.low, i.high)
             json.dumps(entry([p, p], name, draws=20), allow_nan=False)
 
 
@@ -277,7 +285,8 @@ def test_an_entry_of_a_result() -> None:
     e = entry([p, p, p], "accuracy", draws=1000, seed=0)
     assert e | {"interval": 0, "convention": 0} == {
         "convention": 0, "higher_is_better": True, "value": pytest.approx(0.95), "per_seed": [0.95] * 3, "spread": 0.0,
-        "interval": 0, "level": 0.95, "draws": 1000, "undefined_draws": 0, "bootstrap_seed": 0, "n": 40, "patients": 20,
+        "interval": 0, "interval_by": "bootstrap", "constant": [False] * 3,
+        "level": 0.95, "draws": 1000, "undefined_draws": 0, "bootstrap_seed": 0, "n": 40, "patients": 20,
         "k": [38, 38, 38],
     }  # fmt: skip
     assert entry([p], "auc")["k"] is None

@@ -77,7 +77,7 @@ def write(
         "shots": None,
         "draw": 0,
         "seeds": list(seeds),
-        "n": {"train": 100, "val": 30, "test": cases, "test_patients": cases // 2},
+        "n": {"train": 100, "val": 30, "test": cases, "test_patients": (cases + 1) // 2},
         "primary": DEFAULTS[kind][0],
         "metrics": {name: entry(made, name, draws=DRAWS) for name in DEFAULTS[kind]},
         "chosen": [],

@@ -27,7 +27,8 @@ def test_a_result_is_read_back(tmp_path: Path) -> None:
     assert found.content.task == "demo_binary"
     assert found.content.seeds == (0, 1, 2)
     assert found.measured.value == pytest.approx(sum(found.measured.per_seed) / 3)
-    assert cases.check(found) == []
+    again = cases.recomputed(found)
+    assert again.measured.per_seed == pytest.approx(found.measured.per_seed)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +106,6 @@ def test_runs_without_result_are_listed_and_others_left_alone(tmp_path: Path) ->
     found = collect([tmp_path])
     assert [(r.folder, r.task, r.method) for r in found.running] == [(tmp_path / "going", "dr", "mgi")]
     assert [r.folder for r in found.results] == [done]
-
-
-def test_predictions_that_do_not_belong_are_refused(tmp_path: Path) -> None:
-    a, b, c, d = (write(tmp_path / n, skill=k) for n, k in (("a", 1.0), ("b", 2.0), ("c", 1.0), ("d", 1.0)))
-    (a / "predictions/seed-1.npz").write_bytes((b / "predictions/seed-1.npz").read_bytes())
-    (c / "predictions/seed-0.npz").unlink()
-    stored = (d / "predictions/seed-2.npz").read_bytes()
-    (d / "predictions/seed-2.npz").write_bytes(stored[: len(stored) // 2])
-    problems = {n: cases.check(read_result(f / "result.json")) for n, f in zip("abcd", (a, b, c, d), strict=True)}
-    assert problems["b"] == []
-    assert "seed-1.npz: the predictions give auc" in problems["a"][0]
-    assert all(len(problems[n]) == 1 and "cannot be read as predictions" in problems[n][0] for n in "cd")
 
 
 # ------------------------------------------------------------------------------------------------------------------ groups

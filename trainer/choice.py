@@ -1,0 +1,45 @@
+"""Which of two looks at held-back data is kept. One rule for every training and probe, so that weights and reports agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Direction = Literal["max", "min"]
+
+
+class Look(NamedTuple):
+    """A metric's value on held-back data, NaN where it has none, and the loss there, None where none was computed."""
+
+    value: float
+    loss: float | None = None
+
+
+def better(look: Look, best: Look | None, direction: Direction) -> bool:
+    """Whether a look is kept in the place of the best one before it.
+
+    The better value is; of equal values the smaller held-back loss; where that is equal too, or not known, the later look: a
+    metric that is flat says nothing, and of two that say nothing the one that was trained longer is what was asked for. A value
+    that is NaN is never kept.
+    """
+    if math.isnan(look.value):
+        return False
+    if best is None:
+        return True
+    if look.value != best.value:
+        return look.value > best.value if direction == "max" else look.value < best.value
+    return _known(look.loss) <= _known(best.loss)
+
+
+def chosen(looks: Sequence[Look], direction: Direction) -> int | None:
+    """Which of several candidates is taken, by the same rule; of those that are equal in both the first. None where none has a value."""
+    at: int | None = None
+    for i in reversed(range(len(looks))):
+        if better(looks[i], None if at is None else looks[at], direction):
+            at = i
+    return at
+
+
+def _known(loss: float | None) -> float:
+    return math.inf if loss is None or math.isnan(loss) else loss
