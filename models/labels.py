@@ -6,7 +6,7 @@ from models.contract import Label, MethodError, Record, Schema
 
 
 def class_label(schema: Schema, name: str | None) -> Label:
-    """The class label to learn from: the one named, or the only one, or `subtype`, or `label`.
+    """The class label to learn from: the one named, or the only one, or whichever of `subtype` and `label` there is.
 
     Raises:
         MethodError: no such label, not a class label, fewer than two classes, or none named where several could be
@@ -15,8 +15,8 @@ def class_label(schema: Schema, name: str | None) -> Label:
     classes = [c for c in schema.labels.values() if c.kind == "class"]
     if name is None:
         usual = [c for c in classes if c.name in ("subtype", "label")]
-        found = classes if len(classes) == 1 else usual[:1]
-        if not found:
+        found = classes if len(classes) == 1 else usual
+        if len(found) != 1:
             has = ", ".join(c.name for c in classes) or "none"
             raise MethodError(
                 [f"{schema.source} has no one class label to learn from (it has: {has}); set method.label"]

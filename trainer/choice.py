@@ -32,6 +32,16 @@ def better(look: Look, best: Look | None, direction: Direction) -> bool:
     return _known(look.loss) <= _known(best.loss)
 
 
+def best_look(looks: Sequence[Look], higher_is_better: bool) -> int:
+    """Which of the looks of one training was kept, one after the other, by its loop. One of them has a value."""
+    at: int | None = None
+    for i, look in enumerate(looks):
+        if better(look, None if at is None else looks[at], "max" if higher_is_better else "min"):
+            at = i
+    assert at is not None, "no look has a value"
+    return at
+
+
 def chosen(looks: Sequence[Look], direction: Direction) -> int | None:
     """Which of several candidates is taken, by the same rule; of those that are equal in both the first. None where none has a value."""
     at: int | None = None

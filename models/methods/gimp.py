@@ -48,7 +48,7 @@ from models.registry import register
 
 class GimpOptions(Options):
     label: str | None = None
-    """Class label to learn from; None takes the only class label, or else `subtype` or `label`."""
+    """Class label to learn from; None takes the only class label, or else `subtype` or `label` where there is one of them."""
     gene_encoder: Literal["group_msa", "snn", "none"] = "group_msa"
     """Gene encoder: the paper's, the ablation's SNN, or none (slides alone)."""
     dim: int = Bounded(512, ge=8)

@@ -161,6 +161,9 @@ def test_the_label_is_found_or_asked_for():
     assert class_label(Schema({}, {"site": labels["site"], "age": labels["age"]}), None).name == "site"
     assert class_label(Schema({}, labels | {"subtype": Label("subtype", "class", two)}), None).name == "subtype"
     assert class_label(Schema({}, labels), "grade").name == "grade"
+    for order in (("subtype", "label"), ("label", "subtype")):  # which comes first in a data set says nothing
+        with pytest.raises(MethodError, match=r"no one class label .*; set method.label"):
+            class_label(Schema({}, labels | {n: Label(n, "class", two) for n in order}), None)
     with pytest.raises(MethodError, match=r"no one class label .*grade.*; set method.label"):
         class_label(Schema({}, labels), None)
     with pytest.raises(MethodError, match="no two classes"):

@@ -16,6 +16,7 @@ from typing import Any
 
 from models.contract import Stage
 from models.downstream import FROZEN, STAGE, Downstream
+from trainer.choice import Look, best_look
 from trainer.config import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict
@@ -215,8 +216,9 @@ class Training:
             raise UserError(
                 f"{run.out}: {primary.name} had no value on split '{self.task.data.val}': take another metric, or a larger split"
             )
-        # The loop's own choice, whose weights were kept.
-        best = next(r for r in rows if r["step"] == run.progress.best_step)
+        best = rows[
+            best_look([Look(r[f"val/{primary.name}"], r.get("val/loss")) for r in rows], primary.higher_is_better)
+        ]
         values = [r[f"val/{primary.name}"] for r in rows]
         content = {
             "seed": seed,

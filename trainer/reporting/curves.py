@@ -116,8 +116,8 @@ def _confusion(e: Entry, amount: Amount) -> Plot:
 # ---------------------------------------------------------------------------------------------------------------- survival
 
 
-def risk_halves(predictions: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """time_P, event_P and whether a patient is in the half of higher predicted risk.
+def risk_halves(predictions: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """time_P, event_P and whether a patient is in the half of higher predicted risk; None where cases of a patient differ in time.
 
     The scale of a Cox model's risk is its own, so seeds are joined by the ranks they give; a patient's rank is the mean over the
     patient's cases. The half of higher risk lies strictly above the median, so that equal risks never part.
@@ -129,6 +129,8 @@ def risk_halves(predictions: Sequence[Predictions]) -> tuple[np.ndarray, np.ndar
     patients_P, first_P, of_N = np.unique(known[0].patients_N, return_index=True, return_inverse=True)
     rank_P = np.bincount(of_N, rank_N, len(patients_P)) / np.bincount(of_N, minlength=len(patients_P))
     time_P, event_P = known[0].target[first_P].T
+    if not np.array_equal(known[0].target, known[0].target[first_P][of_N]):
+        return None  # cases of a patient with times of their own: no one of them is the patient's
     return time_P, event_P, rank_P > np.median(rank_P)
 
 
@@ -138,10 +140,13 @@ def survivals(group: Group, amount: Amount) -> list[Plot]:
 
 
 def _survival(e: Entry, amount: Amount) -> Plot | None:
-    """Kaplan and Meier's estimate in both halves; None where all patients have the same risk."""
+    """Kaplan and Meier's estimate in both halves; None where all patients have the same risk, or a patient several times."""
     from scipy.stats import CensoredData, ecdf, logrank
 
-    time_P, event_P, high_P = risk_halves(cases.predictions(e.results))
+    found = risk_halves(cases.predictions(e.results))
+    if found is None:
+        return None
+    time_P, event_P, high_P = found
     if high_P.all() or not high_P.any():
         return None
     halves = {

@@ -107,10 +107,12 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
 
 def _about(g: Group) -> list[str]:
     """What is measured on whom; and what the words of the labels were taken for."""
-    n, better = g.entries[0].first.content.n, "higher" if g.higher_is_better else "lower"
+    sizes = {(r.content.n.test, r.content.n.test_patients) for e in g.entries for r in e.results}
+    tested = " or ".join(f"{n} test cases of {patients} patients" for n, patients in sorted(sizes))
+    better = "higher" if g.higher_is_better else "lower"
     convention = g.entries[0].measured.convention.rstrip(".")
     return [
-        f"{g.kind}; {g.primary}: {convention}; {better} is better; {n.test} test cases of {n.test_patients} patients.",
+        f"{g.kind}; {g.primary}: {convention}; {better} is better; {tested}.",
         *g.entries[0].first.content.meaning,
     ]
 

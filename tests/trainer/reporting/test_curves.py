@@ -60,10 +60,15 @@ def test_risk_halves_join_seeds_by_rank_and_cases_by_patient() -> None:
     target = np.array([[5, 1], [5, 1], [3, 0], [9, 1], [1, 1], [2, np.nan]])
     first = Predictions("survival", NAMES, patients_N, target, np.array([0.0, 1, 2, 3, 4, 9]))
     second = Predictions("survival", NAMES, patients_N, target, 1000 * first.score - 7)  # another scale, the same order
-    time_P, event_P, high_P = risk_halves([first, second])
+    found = risk_halves([first, second])
+    assert found is not None
+    time_P, event_P, high_P = found
     assert time_P.tolist() == [5, 3, 9, 1]  # a b c d; e's event is unknown
     assert event_P.tolist() == [1, 0, 1, 1]
     assert high_P.tolist() == [False, False, True, True]
+    torn = target.copy()
+    torn[1] = (6, 1)  # two cases of one patient, two times: neither is the patient's
+    assert risk_halves([Predictions("survival", NAMES, patients_N, torn, first.score)]) is None
 
 
 def picture(uri: str) -> np.ndarray:
