@@ -25,6 +25,10 @@ from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
 
 EPOCH_DECAYS = (0.0, 1e-4, 1e-2)
+SAID = {
+    "converged": "linear probe: each weight decay brought to its optimum on {n} labelled samples; protocol.lr and protocol.epochs play no part",
+    "epochs": "linear probe: trained by mini-batches on {n} labelled samples (protocol.lr, protocol.epochs); the best epoch is kept",
+}
 
 
 @dataclass
@@ -62,6 +66,8 @@ def frozen_predictions(
         stop_if_asked(stop, runtime)
         train = labelled(task, data, targets, splits[task.data.train], seed)
         own = fitted(task, targets, train)
+        if task.mode == "linear" and not out.predictions:
+            runtime.say(SAID[solver(task, len(train))].format(n=len(train)))
         x_train = features[task.data.train][np.isin(splits[task.data.train], train)]
         predicted, chosen = _fit(task, data, own, train, x_train, features, splits, primary, seed)
         out.predictions.append(predicted)
