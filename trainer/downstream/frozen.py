@@ -26,7 +26,7 @@ from trainer.runtime import Runtime, StopFlag, agree_sum
 
 EPOCH_DECAYS = (0.0, 1e-4, 1e-2)
 SAID = {
-    "converged": "linear probe: each weight decay brought to its optimum on {n} labelled samples; protocol.lr and protocol.epochs play no part",
+    "converged": "linear probe: each weight decay brought to its optimum on {n} labelled samples (protocol.lr, .epochs play no part)",
     "epochs": "linear probe: trained by mini-batches on {n} labelled samples (protocol.lr, protocol.epochs); the best epoch is kept",
 }
 

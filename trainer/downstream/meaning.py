@@ -14,8 +14,7 @@ from typing import NamedTuple
 from shards.cells import number
 
 TRUTH = ("1 yes y true positive pos present", "0 no n false negative neg absent")
-LIFE = ("dead deceased died death", "alive living survived")
-CENSORING = ("event observed uncensored", "censored")
+OUTCOME = ("dead event deceased died death observed uncensored", "alive censored living survived")
 CONDITIONS = (
     ("case cases", "control controls"),
     ("diseased", "healthy"),
@@ -25,8 +24,8 @@ CONDITIONS = (
     ("affected", "unaffected"),
     ("mutated mutant mut", "wildtype wt"),
 )
-BINARY = (TRUTH, LIFE, *CONDITIONS)
-SURVIVAL = (TRUTH, LIFE, CENSORING)
+BINARY = (TRUTH, OUTCOME, *CONDITIONS)
+SURVIVAL = (TRUTH, OUTCOME)
 UNCERTAIN = frozenset(("uncertain", "-1", "equivocal"))
 _CODE = re.compile(r"([01])\s*[:=]\s*(.+)")
 _DENIAL = re.compile(r"(?:no|not|without) |non ?")
@@ -117,11 +116,11 @@ def one_of(wanted: Sequence[str], words: Sequence[str]) -> bool:
     more = [w for w in wanted if w not in words]
     if not more or len(words) > 1 or len(more) > 1:
         return not more
-    found = understood([*words, *more], (*BINARY, CENSORING))
+    found = understood([*words, *more], BINARY)
     return found is not None and len(found.yes) == 1
 
 
 def examples(pairs: Sequence[tuple[str, str]]) -> str:
     """The first words of each pair, for a message."""
-    shown = [(yes.split()[:2] if i == 0 else yes.split()[:1], no.split()) for i, (yes, no) in enumerate(pairs)]
-    return ", ".join(f"{y}/{no[i]}" for yes, no in shown for i, y in enumerate(yes))
+    shown = [(p, 2 if p in (TRUTH, OUTCOME) else 1) for p in pairs]
+    return ", ".join(f"{yes.split()[i]}/{no.split()[i]}" for (yes, no), n in shown for i in range(n))

@@ -54,7 +54,7 @@ def first_lines(data: Dataset, task: Task, targets: Targets) -> list[str]:
         (("DECEASED", "LIVING"), "DECEASED"), (("Alive", "Dead"), "Dead"), (("died", "survived"), "died"),
         (("0:LIVING", "1:DECEASED"), "1:DECEASED"), (("0:DiseaseFree", "1:Recurred/Progressed"), "1:Recurred/Progressed"),
         (("Event", "censored"), "Event"), (("no", "yes"), "yes"), (("FALSE", "TRUE"), "TRUE"), (("0.0", "1.0"), "1.0"),
-        (("No event", "event"), "event"),
+        (("No event", "event"), "event"), (("Censored", "Dead"), "Dead"),
     ],
 )  # fmt: skip
 def test_words_of_survival_that_say_themselves(words: tuple[str, ...], yes: str) -> None:
