@@ -64,7 +64,7 @@ def chosen(
 @given(seed=st.integers(0, 10_000), content=st.sampled_from([
     SUBTYPE, {"kind": "multiclass", "label": "site"}, {"kind": "ordinal", "label": "grade", "grades": 4},
     {"kind": "regression", "label": "severity"}, {"kind": "survival", "time": "months", "event": "event"},
-    {"kind": "multilabel", "label": ["subtype", "event"]}, {"kind": "segmentation"},
+    {"kind": "multilabel", "label": ["subtype", "event"], "positive": {"subtype": "beta"}}, {"kind": "segmentation"},
 ]))  # fmt: skip
 def test_smaller_shares_lie_within_larger_ones(
     data: Dataset, train: np.ndarray, seed: int, content: dict[str, Any]

@@ -47,6 +47,7 @@ def predictions(kind: Any, skill: float, seed: int, cases: int = CASES, cohort: 
     elif kind == "survival":
         time_N = truth.exponential(np.exp(-(grade_N - 1.0))) * 24 + 1
         target, score = np.stack([time_N, truth.random(cases) < 0.6], 1).astype(float), z_N
+        target = target[np.arange(cases) // 2 * 2]  # a patient has one time
     else:
         target = truth.integers(0, 200, cases).astype(float) * (grade_N > 0)
         both_N = np.floor(target * noise.uniform(min(skill, 1) / 2, 1, cases))
