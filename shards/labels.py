@@ -1,7 +1,7 @@
 """Labels from the cells of a table, for manifests and every source: what is unknown, what is a number, what is a class; one rule.
 
 - Words of `shards.unknown` mean that a label is not known; each word that was met is said, with how often. "None" is a class
-  where the other classes are grades (Mild, Severe), and that is said.
+  where the other classes are grades (Mild, Severe), "-" where another is "+", and that is said.
 - A column of numbers alone is a number column (a source may take few whole numbers as codes of classes); one of words alone is classes.
 - Numbers and words in one column are refused: the words may mean "not known" (`--unknown WORD`), or the column holds classes
   (`--label-kind NAME=class`, in a manifest `label:NAME:class`). So are decimal commas, and classes that differ in case or in how a
@@ -151,26 +151,30 @@ def name_problem(name: str) -> Problem | None:
 def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
     """The cells that hold a value; the labels of the others are taken away."""
     classes = {t.lower() for _, t in cells if not words(t) and number(t) is None}
-    none = graded(classes) and "none" not in words.unknown
-    kept, lost = [], Counter[str]()
+    meant = meant_beside(classes) - words.unknown
+    kept, lost, held = [], Counter[str](), Counter[str]()
     for entry, text in cells:
-        if words(text) and not (none and text.lower() == "none"):
+        if words(text) and text.lower() not in meant:
             del entry.labels[name]
             lost.update([text] if text else [])
         else:
             kept.append((entry, text))
+            held.update([text] if text.lower() in meant else [])
     if lost:
         said = ", ".join(f"{n} x '{word}'" for word, n in lost.most_common())
         notes.append(f"label '{name}': {said} taken as unknown (--known WORD if it is a value)")
-    if none and (n := sum(t.lower() == "none" for _, t in kept)):
-        beside = ", ".join(sorted(classes - {"none"})[:SHOWN])
-        notes.append(f"label '{name}': {n} x 'None' kept as a class beside {beside} (--unknown None if not)")
+    beside = ", ".join(sorted(classes - meant)[:SHOWN])
+    for word, n in held.most_common():
+        notes.append(f"label '{name}': {n} x '{word}' kept as a class beside {beside} (--unknown {word} if not)")
     return kept
 
 
-def graded(classes: Iterable[str]) -> bool:
-    """Whether a class is a grade, beside which "None" is one too."""
-    return any(GRADES & set(c.lower().replace("-", " ").replace("_", " ").split()) for c in classes)
+def meant_beside(classes: Iterable[str]) -> frozenset[str]:
+    """Words for "not known" that are a value beside these classes: "None" beside grades (Mild, Severe), "-" beside "+"."""
+    classes = list(classes)
+    graded = any(GRADES & set(c.lower().replace("-", " ").replace("_", " ").split()) for c in classes)
+    signed = any("+" in c and not c.strip("+-/ ()") for c in classes)
+    return frozenset(("none",) * graded + ("-", "--") * signed)
 
 
 def _empty(name: str, asked: bool, found: Settled, notes: list[str]) -> None:

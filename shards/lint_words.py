@@ -8,7 +8,7 @@ from pathlib import Path
 from shards.errors import Problem
 from shards.features import known_kind
 from shards.format import DatasetInfo
-from shards.labels import graded
+from shards.labels import meant_beside
 from shards.unknown import Words
 
 SHOWN = 5
@@ -33,7 +33,7 @@ def unknown_classes(info: DatasetInfo) -> Iterator[Problem]:
     """Classes whose name means that the class is not known."""
     unknown = Words()
     for name, label in info.labels.items():
-        odd = [c for c in label.classes if unknown(c) and not (c.lower() == "none" and graded(label.classes))]
+        odd = [c for c in label.classes if unknown(c) and c.lower() not in meant_beside(label.classes)]
         if odd:
             what = f"label '{name}' has the class '{odd[0]}', a word for 'not known'"
             fix = f"pack again: it is missing there now, unless --known '{odd[0]}' says that it is a class"

@@ -71,6 +71,10 @@ def test_none_is_a_grade_where_the_others_are():
     assert "1 x 'None' taken as unknown (--known WORD" in found.notes[0]
     _, values = settled(["None", "LUAD", "LUSC"], LabelRule(Words(known=frozenset({"none"}))))
     assert values == ["None", "LUAD", "LUSC"]
+    found, values = settled(["+", "-", "+", "NA", "--"])
+    assert values == ["+", "-", "+", None, "--"]
+    assert "1 x '-' kept as a class beside + (--unknown - if not)" in found.notes[1]
+    assert settled(["2", "-", "3"])[1] == [2.0, None, 3.0]
     assert settled(["None", "1", "2"])[1] == [None, 1.0, 2.0]
 
 
