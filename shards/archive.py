@@ -43,7 +43,11 @@ def walk(shard: Path, problems: list[Problem], passed: Counter[str]) -> Iterator
         return
     try:
         with tarfile.open(shard, "r:") as tar:
+            reached = 0
             while (member := tar.next()) is not None:
+                if member.size < 0 or member.offset_data < reached or tar.offset <= member.offset:
+                    raise tarfile.ReadError(f"the member at byte {member.offset} ends before it begins")
+                reached = member.offset_data + member.size
                 name = _plain_name(member.name)
                 if kind := _passed(member, name):
                     passed[kind] += 1
@@ -53,7 +57,8 @@ def walk(shard: Path, problems: list[Problem], passed: Counter[str]) -> Iterator
                     yield name, member.offset_data, member.size
                 tar.members = []  # type: ignore[attr-defined]  # else every header of the shard stays in memory
             end = tar.offset
-    except (tarfile.TarError, OSError, EOFError) as e:
+    # Damaged numbers and names in headers end in exceptions of several families within tarfile.
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError) as e:
         problems.append(Problem(f"truncated, or not an uncompressed tar ({e})", str(shard), _COPY))
         return
     # tarfile takes a damaged header for the end of the archive; a real end is a block of zeros.

@@ -117,6 +117,29 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
     assert "damaged" in problems_of(path)
 
 
+@pytest.mark.parametrize("odd", [ValueError("x"), RecursionError("x"), OverflowError("x")])
+def test_headers_that_the_reader_of_tars_chokes_on_are_told(tmp_path, monkeypatch, odd):
+    def ends(tar):
+        raise odd
+
+    path = write_tar(tmp_path / "x.tar", [(f"k{i}.rna.npy", bytes(100)) for i in range(2)])
+    monkeypatch.setattr(tarfile.TarFile, "next", ends)
+    assert "truncated, or not an uncompressed tar (x)" in problems_of(path)
+
+
+def test_a_walk_goes_forward_alone(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "x.tar", [(f"k{i}.rna.npy", bytes(100)) for i in range(4)])
+    proper, seen = tarfile.TarFile.next, []
+
+    def back(tar):
+        seen.append(proper(tar) if len(seen) < 2 else seen[0])
+        return seen[-1]
+
+    monkeypatch.setattr(tarfile.TarFile, "next", back)
+    assert "the member at byte 0 ends before it begins" in problems_of(path)
+    assert len(seen) == 3
+
+
 def test_compressed_empty_and_foreign_files(tmp_path):
     (tmp_path / "gz.tar").write_bytes(b"\x1f\x8b\x08" + bytes(600))
     text = problems_of(tmp_path / "gz.tar")
