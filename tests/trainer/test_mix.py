@@ -9,7 +9,7 @@ import pytest
 
 from shards.adopt import adopt
 from shards.format import load_info
-from shards.index import open_index
+from shards.indexes import open_index
 from shards.seal import csv_bytes, read_table
 from tests.trainer.launching import launch, rows
 
