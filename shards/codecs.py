@@ -21,6 +21,7 @@ import simplejpeg
 from shards.errors import bad
 from shards.format import KINDS, MAX_PIXELS
 from shards.npy import NpyError, read_array
+from shards.png import MAX_RATIO, missing_bytes, raw_bytes
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Channels of a PNG by IHDR colour type: grey, RGB, palette, grey + alpha, RGBA.
@@ -112,6 +113,8 @@ def _png_header(data: bytes) -> tuple[int, int, int, int]:
     _pixels_allowed(height, width)
     if colour not in _PNG_CHANNELS:
         raise ValueError(f"PNG colour type {colour}")
+    if raw_bytes(width, height, depth, colour) > MAX_RATIO * len(data):
+        raise ValueError(f"{height} x {width} pixels cannot be in {len(data)} bytes: cut off, or a decompression bomb")
     if depth == 16 and colour != 0:
         what = "16-bit colour PNG" if colour in (2, 6) else "16-bit PNG with opacity"
         raise ValueError(
@@ -130,6 +133,16 @@ def png_form(data: bytes) -> tuple[int, int]:
         return _png_header(data)[2:]
     except ValueError as e:
         raise bad(f"cannot be read as png: {e}", "member", _MEND) from e
+
+
+def check_whole(ext: str, data: bytes, where: object = "member") -> None:
+    """Refuses a PNG whose pixels end early: decoders fill up with black and say nothing (those of JPEG do say so).
+
+    Raises:
+        DataError: such a file.
+    """
+    if ext == "png" and (lacking := missing_bytes(data)):
+        raise bad(f"cannot be decoded as png: {lacking} bytes of its pixels are missing", where, _MEND)
 
 
 def _png(data: bytes, indexed: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.codecs import decode, png_form
+from shards.codecs import check_whole, decode, png_form
 from shards.describe import HeaderError
 from shards.errors import DataError, Problem
 from shards.images import Reading, eight_bit, is_mask, mask_values, opaque, reading_of
@@ -34,7 +34,7 @@ class Seen:
     turned: list[str] = field(default_factory=list)  # keys of files with an EXIF orientation
     lossy: list[str] = field(default_factory=list)
     opaque: int = 0  # with a channel of opacity that says nothing
-    largest: int = 0  # of masks, before `object` decides
+    largest: int = 0  # of masks, before `object` decides; of 8-bit images, no further than it takes
     grounded: int = 0  # with pixels that were put on a ground
     narrow: int = 0  # masks in grey of 2 or 4 bits
     indexed: int = 0  # masks with a palette
@@ -90,6 +90,7 @@ class ImageTally:
             if skim and not _worth_decoding(name, ext, data):
                 return None
             pixels = decode(ext, data, indexed=reading.mask)
+            check_whole(ext, data)
         except DataError as e:
             raise HeaderError(e.problems[0].what) from e
         try:
@@ -103,8 +104,12 @@ class ImageTally:
             whole = bool(pixels[..., -1].min(initial=255) == 255)
             seen.opaque, seen.grounded = seen.opaque + whole, seen.grounded + (not whole)
         pixels = plain
-        seen.deep += pixels.dtype == np.uint16
-        _count(seen, pixels)
+        if pixels.dtype == np.uint16:
+            seen.deep += 1
+            _count(seen, pixels)
+        elif seen.largest < FEW_LEVELS or reading.bits is not None:
+            # Counting every value of large photographs would take longer than decoding them.
+            seen.largest = max(seen.largest, int(pixels.max(initial=0)))
         return pixels
 
     def _mask(self, key: str, ext: str, data: bytes, pixels: np.ndarray, reading: Reading) -> np.ndarray:
@@ -132,6 +137,8 @@ class ImageTally:
         found = Settled()
         for name, seen in sorted(self.seen.items()):
             meaning = dict(self.stated.get(name, {}))
+            if not _understood(name, meaning):
+                continue  # each of its files was refused with the reason
             self._orientation(name, seen, meaning, found)
             if is_mask(name):
                 _settle_mask(name, seen, meaning, found)
@@ -152,6 +159,14 @@ class ImageTally:
             )
         else:
             found.notes.append(f"{what}, which is not applied: pixels stay as stored, as asked")
+
+
+def _understood(name: str, meaning: Mapping[str, str]) -> bool:
+    try:
+        reading_of(name, meaning)
+    except DataError:
+        return False
+    return True
 
 
 def _worth_decoding(name: str, ext: str, data: bytes) -> bool:
@@ -181,36 +196,40 @@ def _count_mask(seen: Seen, key: str, plane: np.ndarray) -> None:
 
 
 def _settle_image(name: str, seen: Seen, meaning: dict[str, str], found: Settled) -> None:
-    where = f"field '{name}'"
     if seen.grounded:
         found.notes.append(f"{name}: {seen.grounded} images with transparent pixels, opacity: {meaning['opacity']}")
     if seen.opaque:
         found.notes.append(
             f"{name}: {seen.opaque} images have a channel of opacity that is full everywhere; it is left out"
         )
-    values = seen.values
-    if not len(values):
-        return
-    largest = int(values[-1])
     if seen.deep:
-        stated = "bits" in meaning
-        bits = int(meaning.setdefault("bits", str(next(b for b in DEPTHS if largest < 1 << b))))
-        top = (1 << bits) - 1
-        said = "as stated" if stated else f"the largest value of all is {largest:,}"
-        found.notes.append(f"{name}: 16-bit greys of {bits} bits ({said}); 0 to {top:,} becomes 0 to 255")
-        _check_bits(name, seen, bits, stated, found)
-    reading = reading_of(name, meaning)
-    wide = values.astype(np.uint16 if seen.deep else np.uint8)[None, :, None]
-    levels = len(np.unique(eight_bit(wide, reading)))
-    if len(values) > levels and levels < FEW_LEVELS:
-        what = f"of {len(values):,} grey levels {levels} are left in 8 bits (values {int(values[0]):,} to {largest:,})"
-        found.warnings.append(
-            Problem(what, where, f"scale the files to the range that matters, or state {FLAG} {name}.bits=N")
+        _settle_deep(name, seen, meaning, found)
+    elif "bits" in meaning and seen.largest >= 1 << int(meaning["bits"]):
+        what = f"values reach {seen.largest}, over the {(1 << int(meaning['bits'])) - 1} of {meaning['bits']} bits"
+        found.problems.append(
+            Problem(what, f"{FLAG} {name}.bits={meaning['bits']}", "state the bits that the files use")
         )
-    elif not seen.deep and reading.bits is None and 1 < largest < FEW_LEVELS:
-        what = f"no pixel of {seen.files} images is brighter than {largest} of 255"
-        bits = largest.bit_length()
-        found.warnings.append(Problem(what, where, f"if the files hold {bits} bits, state {FLAG} {name}.bits={bits}"))
+    elif "bits" not in meaning and 1 < seen.largest < FEW_LEVELS:
+        what = f"no pixel of {seen.files} images is brighter than {seen.largest} of 255"
+        bits = seen.largest.bit_length()
+        fix = f"if the files hold {bits} bits, state {FLAG} {name}.bits={bits}"
+        found.warnings.append(Problem(what, f"field '{name}'", fix))
+
+
+def _settle_deep(name: str, seen: Seen, meaning: dict[str, str], found: Settled) -> None:
+    """16-bit greys: the bits that are used, and how many of their levels are left."""
+    values, stated = seen.values, "bits" in meaning
+    lowest, largest = int(values[0]), int(values[-1])
+    bits = int(meaning.setdefault("bits", str(next(b for b in DEPTHS if largest < 1 << b))))
+    top = (1 << bits) - 1
+    said = "as stated" if stated else f"the largest value of all is {largest:,}"
+    found.notes.append(f"{name}: 16-bit greys of {bits} bits ({said}); 0 to {top:,} becomes 0 to 255")
+    _check_bits(name, seen, bits, stated, found)
+    levels = len(np.unique(eight_bit(values.astype(np.uint16)[None, :, None], reading_of(name, meaning))))
+    if len(values) > levels and levels < FEW_LEVELS:
+        what = f"of {len(values):,} grey levels {levels} are left in 8 bits (values {lowest:,} to {largest:,})"
+        fix = f"scale the files to the range that matters, or state {FLAG} {name}.bits=N"
+        found.warnings.append(Problem(what, f"field '{name}'", fix))
 
 
 def _check_bits(name: str, seen: Seen, bits: int, stated: bool, found: Settled) -> None:

@@ -22,6 +22,7 @@ from shards.images import Reading, eight_bit, read_image, reading_of
 from shards.lint import lint
 from shards.orientation import orientation, upright
 from shards.pack import pack
+from shards.png import missing_bytes
 from shards.reader import Dataset
 from shards.survey import PackOptions
 
@@ -525,6 +526,48 @@ def test_animations_and_cut_files_are_named(folder):
     assert "i1.png: cannot be decoded as png" in text
     assert "i2.jpg: cannot be decoded as jpg" in text
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_a_whole_png_lacks_nothing_and_one_that_ends_early_is_named(folder, depth, interlace):
+    for size in ((24, 32), (5, 4), (1, 1), (9, 3)):
+        values = RNG.integers(0, 1 << depth, size).astype(np.uint8)
+        picture = (
+            Image.fromarray(values * np.uint8(255 // ((1 << depth) - 1))).convert("P")
+            if depth < 8
+            else Image.fromarray(values)
+        )
+        for whole in (
+            encoded(picture, bits=depth),
+            encoded(Image.fromarray(noise())),
+            encoded(film(4095)),
+            encoded(see_through()),
+        ):
+            assert missing_bytes(whole) == 0
+    raw = b"".join(b"\0" + bytes([200] * W) for _ in range(H))
+    head = struct.pack(">IIBBBBB", W, H, 8, 0, 0, 0, interlace)
+    lacking = 7 * (W + 1)
+
+    def made(body: bytes) -> bytes:
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+
+    assert missing_bytes(made(raw[:-lacking])) >= lacking
+    folder.add(made(raw[:-lacking])).add(encoded(noise(1)))
+    with pytest.raises(
+        DataError,
+        match=r"i0\.png: cannot be decoded as png: " + ("" if interlace else r"\d+ bytes of its pixels are missing"),
+    ):
+        folder.pack()
+
+
+def test_pixels_that_cannot_be_in_so_few_bytes_are_refused_before_decoding():
+    data = bytearray(encoded(noise()))
+    data[20:24] = struct.pack(">I", 2_000_000)
+    with pytest.raises(DataError, match="2000000 x 32 pixels cannot be in"):
+        decode("png", bytes(data))
+    black = np.zeros((3000, 3000), np.uint8)  # as well compressed as it gets
+    assert decode("png", encoded(black, compress_level=9)).shape == (3000, 3000, 1)
 
 
 def test_16_bit_pictures_with_opacity_are_refused():
