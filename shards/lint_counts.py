@@ -12,6 +12,7 @@ import numpy as np
 from shards.describe import FieldTally
 from shards.errors import Problem
 from shards.format import KINDS, DatasetInfo
+from shards.images import is_mask
 from shards.npy import UNREADABLE_NPZ, NpyError, check_size, header_length, parse_header
 from shards.seal import SampleRow, is_torn, split_counts
 from shards.stats import Moments, arrays_of
@@ -56,12 +57,24 @@ def forms(info: DatasetInfo, tally: FieldTally) -> Iterator[Problem]:
             yield Problem(
                 f"says that field '{name}' is {said.dtype}, its members are {seen.dtype}", "dataset.json", FIX
             )
-        elif KINDS[said.ext] == "image" and said.shape is not None and not _covers(said.shape, seen.shape):
+        elif (
+            KINDS[said.ext] == "image"
+            and said.shape is not None
+            and not _covers(_as_read(name, said.shape), seen.shape)
+        ):
             yield Problem(
                 f"says that field '{name}' is {_text(said.shape)}, its members are {_text(seen.shape)}",
                 "dataset.json",
                 FIX,
             )
+
+
+def _as_read(name: str, shape: Sequence[int | None]) -> Sequence[int | None]:
+    """Earlier versions counted opacity, and the colours of masks, among an image's channels."""
+    *size, channels = shape
+    if channels is None:
+        return shape
+    return (*size, 1 if is_mask(name) or channels < 3 else 3)
 
 
 def _covers(said: Sequence[int | None], seen: Sequence[int | None] | None) -> bool:

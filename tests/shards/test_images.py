@@ -505,11 +505,41 @@ def test_masks_that_are_object_from_edge_to_edge_are_refused(folder):
     assert "none of 2 masks holds any object" in said
 
 
+def test_shapes_that_counted_opacity_are_no_fault(folder):
+    for i in range(2):
+        folder.add(encoded(Image.fromarray(noise(i)).convert("RGBA")), encoded(merged("RGBA")))
+    data, _ = folder.pack()
+    info = load_info(data.path)
+    assert info.fields["image"].shape == (H, W, 3)
+    assert info.fields["mask"].shape == (H, W, 1)
+    fields = {n: f.model_copy(update={"shape": (H, W, 4)} if f.kind == "image" else {}) for n, f in info.fields.items()}
+    save_info(data.path, info.model_copy(update={"fields": fields}))
+    assert not lint(data.path).problems
+    other = {n: f.model_copy(update={"shape": (H, W, 1)} if n == "image" else {}) for n, f in info.fields.items()}
+    save_info(data.path, info.model_copy(update={"fields": other}))
+    assert len(lint(data.path).problems) == 1
+
+
 def test_lint_tells_masks_whose_opacity_was_the_object(folder):
     data, _ = masks(folder, encoded(merged("LA")), encoded(merged("RGBA"))).pack()
     report = lint(without(data, "values"))
     assert not report.problems
     assert "2 masks have a channel of opacity, which earlier versions took for the object" in str(report)
+
+
+def test_adopted_masks_are_looked_at_too(tmp_path):
+    lossy = encoded(SQUARE, "JPEG", quality=60)
+    tar_of(
+        tmp_path / "a.tar",
+        [(f"{k}.{n}", d) for k in "ab" for n, d in (("image.png", encoded(noise())), ("mask.jpg", lossy))],
+    )
+    with pytest.raises(DataError, match="2 of 2 masks are JPEG"):
+        adopt(tmp_path, patient_from_key=True)
+    assert not (tmp_path / "dataset.json").exists()
+    info = adopt(tmp_path, patient_from_key=True, meanings={"mask": {"object": "128"}})
+    assert info.fields["mask"].meaning == {"object": "128", "values": "0 255"}
+    np.testing.assert_array_equal(Dataset.open(tmp_path)[1].read("mask")[..., 0], SQUARE)
+    assert adopt(tmp_path, patient_from_key=True).fields["mask"].meaning == info.fields["mask"].meaning
 
 
 # ------------------------------------------------------------------------------------------------------- forms that are not
