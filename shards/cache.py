@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shards.errors import DataError, Problem, bad
-from shards.format import ShardInfo, index_path, load_info, sha256_of, write_atomic
+from shards.format import ShardInfo, index_path, load_info, remove_strays, sha256_of, write_atomic
 from shards.remote import Remote, inside
 
 CHUNK = 16 << 20
@@ -238,6 +238,7 @@ class CachedSet:
         seal = hashlib.sha256(text).hexdigest()[:12]
         self.folder = self.cache.folder / f"{name}-{address}-{seal}"
         self.folder.mkdir(exist_ok=True)
+        remove_strays(self.folder)
         if not (self.folder / "dataset.json").exists():
             write_atomic(self.folder / "address", self.remote.url.encode() + b"\n")
             write_atomic(self.folder / "dataset.json", text)
@@ -292,7 +293,17 @@ class CachedSet:
     def index(self, shard: ShardInfo) -> None:
         """Brings the index of a shard here, without the shard."""
         path = self.folder / shard.name
-        self._guard(lambda: None if index_path(path).exists() else self._index(path, shard))
+        self._guard(lambda: None if self._has_index(shard) else self._index(path, shard))
+
+    def _has_index(self, shard: ShardInfo) -> bool:
+        """Whether the index is here as it was sealed; one that was damaged here is fetched again."""
+        path = index_path(self.folder / shard.name)
+        if not path.exists():
+            return False
+        if shard.index_sha256 in (None, sha256_of(path)):
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def _hold(self, shard: ShardInfo) -> int:
         path = self.folder / shard.name
@@ -321,7 +332,7 @@ class CachedSet:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)  # exclusive ones are held only for the moment of an eviction
             here = os.fstat(fd)
-            if here.st_nlink and here.st_size == shard.bytes and index_path(path).exists():
+            if here.st_nlink and here.st_size == shard.bytes and self._has_index(shard):
                 with contextlib.suppress(PermissionError):  # another user's
                     os.utime(fd)
                 return fd

@@ -213,10 +213,10 @@ def _temporary(folder: Path, prefix: str) -> tuple[int, str]:
         os.close(fd)  # another writer took it for a stray before it was locked
 
 
-def remove_strays(folder: Path, prefix: str) -> None:
-    """Removes temporary files of this prefix whose process has ended."""
+def remove_strays(folder: Path, prefix: str = "") -> None:
+    """Removes temporary files of `write_atomic` (whose names begin so) whose process has ended."""
     for entry in os.scandir(folder):
-        if not entry.name.startswith(prefix) or not re.fullmatch(r"[a-z0-9_]{8}", entry.name[len(prefix) :]):
+        if not entry.name.startswith(prefix) or not re.fullmatch(r"\..+\.[a-z0-9_]{8}", entry.name):
             continue
         with contextlib.suppress(OSError):  # gone, locked, or on a file system without locks
             fd = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)

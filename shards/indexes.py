@@ -10,7 +10,7 @@ import ast
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +208,11 @@ def check_index(index: np.ndarray, shard: Path, info: ShardInfo, fd: int) -> Non
     if not found and info.index_sha256 is None:
         found = list(not_in_headers(fd, index))
     if found:
-        rest = f", and {len(found) - 3} more" if len(found) > 3 else ""
-        what = f"the index does not describe the shard: {'; '.join(found[:3])}{rest}"
-        raise BrokenSeal(Problem(what, str(index_path(shard)), FIX_SEAL))
+        raise broken(found, shard)
+
+
+def broken(found: Sequence[str], shard: Path) -> BrokenSeal:
+    """The error for an index with these faults."""
+    rest = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    what = f"the index does not describe the shard: {'; '.join(found[:3])}{rest}"
+    return BrokenSeal(Problem(what, str(index_path(shard)), FIX_SEAL))

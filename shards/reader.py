@@ -16,7 +16,7 @@ import numpy as np
 from shards.errors import DataError, Problem, bad
 from shards.format import DatasetInfo, load_info, sha256_of
 from shards.images import Reading, reading_of
-from shards.indexes import open_index
+from shards.indexes import broken, faults, open_index
 from shards.opened import OpenedSet, Stamp
 from shards.record import Rec, absent
 from shards.remote import is_url
@@ -128,11 +128,16 @@ class Dataset:
 
         Raises:
             DataError: one is missing, or not the sealed one.
+            BrokenSeal: one cannot be true, or is of a data set that took the place of this one.
         """
         for shard in self.info.shards:
             if self._cached is not None:
                 self._cached.index(shard)
-            yield open_index(self.path / shard.name, shard.index_sha256)
+            index = open_index(self.path / shard.name, shard.index_sha256)
+            self._opened.check()
+            if found := list(faults(index, shard.samples, shard.bytes)):
+                raise broken(found, self.path / shard.name)
+            yield index
 
     def keys_of(self, indices: np.ndarray) -> list[str]:
         return self.keys.take(indices)

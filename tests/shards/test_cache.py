@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import sources
 
 from shards import remote
 from shards.cache import Cache
 from shards.errors import DataError
 from shards.reader import Dataset
+from shards.survey import PackOptions
 from tests.shards.builders import dataset
 from tests.shards.servers import FileServer, http_server, s3_server
 
@@ -356,3 +358,37 @@ def test_commands_on_folders_refuse_addresses(capsys: pytest.CaptureFixture[str]
 
     assert main(["lint", "s3://bucket/set"]) == 2
     assert "works on a folder" in capsys.readouterr().err
+
+
+def test_an_index_that_was_damaged_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
+    folder = sources(tmp_path / "in").pack(tmp_path / "sealed", PackOptions(shard_samples=5))
+    cache = Cache(tmp_path / "cache", 10**9)
+    with Dataset.open(folder, cache=cache) as data:
+        want = data[0].read("report")
+        place = data.path
+    index = place / "shard-000000.idx.npy"
+    whole = index.read_bytes()
+    for damaged in (whole[:-1] + b"x", b""):
+        index.write_bytes(damaged)
+        with Dataset.open(folder, cache=cache) as data:
+            assert data[0].read("report") == want
+        assert index.read_bytes() == whole
+        index.write_bytes(damaged)
+        with Dataset.open(folder, cache=cache) as data:
+            assert len(list(data.indexes())) == len(data.info.shards)
+        assert index.read_bytes() == whole
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(folder: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 10**9)
+    with Dataset.open(folder, cache=cache) as data:
+        place = data.path
+    for name in (".dataset.json.a1b2c3d4", ".shard-000000.idx.npy.abcd_123", ".address.zzzzzzzz"):
+        (place / name).write_bytes(b"half")
+    kept = place / ".shard-000001.tar.12345678.part"
+    kept.write_bytes(b"on its way")
+    Dataset.open(folder, cache=cache).close()
+    assert not [
+        p.name for p in place.iterdir() if p.name.startswith(".") and p != kept and not p.name.endswith(".lock")
+    ]
+    assert kept.exists()

@@ -151,3 +151,11 @@ def test_far_data_that_change_while_they_are_read(folder: Path) -> None:
             bag(data, 5)
     with Dataset.open(folder, cache=cache) as data:  # another seal is another folder of the cache
         np.testing.assert_array_equal(bag(data, 0), -want)
+
+
+def test_indexes_alone_are_those_of_the_set_that_was_opened(folder: Path) -> None:
+    with Dataset.open(folder) as data:
+        assert len(list(data.indexes())) == 3
+        overwrite(folder)
+        with pytest.raises(BrokenSeal, match=r"replaced|not the one"):
+            list(data.indexes())
