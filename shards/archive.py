@@ -6,10 +6,12 @@ macOS adds. These are passed over and counted. Links, devices, sparse files and 
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from shards.errors import Problem
 
@@ -42,10 +44,11 @@ def walk(shard: Path, problems: list[Problem], passed: Counter[str]) -> Iterator
         problems.append(problem)
         return
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open(shard, "rb") as f, tarfile.open(fileobj=cast(Any, _Bounded(f)), mode="r:") as tar:
             reached = 0
             while (member := tar.next()) is not None:
-                if member.size < 0 or member.offset_data < reached or tar.offset <= member.offset:
+                _check_place(member, f)
+                if member.offset_data < reached or tar.offset <= member.offset:
                     raise tarfile.ReadError(f"the member at byte {member.offset} ends before it begins")
                 reached = member.offset_data + member.size
                 name = _plain_name(member.name)
@@ -68,6 +71,30 @@ def walk(shard: Path, problems: list[Problem], passed: Counter[str]) -> Iterator
             problems.append(
                 Problem(f"truncated or damaged: no member and no end mark at byte {end}", str(shard), _COPY)
             )
+
+
+class _Bounded:
+    """The file of a tar as tarfile reads it: sizes and places are numbers that stand in it, and lead nowhere outside."""
+
+    def __init__(self, f: BinaryIO):
+        self._f, self._end = f, os.fstat(f.fileno()).st_size
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._end - self._f.tell(), 0)
+        return self._f.read(left if size < 0 else min(size, left))
+
+    def seek(self, to: int, whence: int = 0) -> int:
+        if whence == 0 and not 0 <= to <= self._end:
+            raise tarfile.ReadError("a member ends outside of the file")
+        return self._f.seek(to, whence)
+
+    def tell(self) -> int:
+        return self._f.tell()
+
+
+def _check_place(member: tarfile.TarInfo, f: BinaryIO) -> None:
+    if member.size < 0 or member.offset_data + member.size > os.fstat(f.fileno()).st_size:
+        raise tarfile.ReadError(f"{member.name!r} ends outside of the file")
 
 
 def leaves(name: str) -> bool:

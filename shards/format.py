@@ -20,10 +20,10 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shards.errors import DataError, Problem, bad
 
@@ -37,6 +37,11 @@ KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*")
 FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 
+# What a number in dataset.json may be: no file system holds more, and sums of them stay in 64 bits.
+Count = Annotated[int, Field(ge=0, le=2**40)]
+Bytes = Annotated[int, Field(ge=0, le=2**50)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,10 +51,10 @@ class FieldInfo(_Frozen):
 
     ext: Literal["jpg", "jpeg", "png", "npy", "txt", "json"]
     dtype: str | None = None
-    shape: tuple[int | None, ...] | None = None
+    shape: tuple[Count | None, ...] | None = None
     vocab: str | None = None
     vocab_sha256: str | None = None
-    count: int
+    count: Count
     meaning: dict[str, str] = {}
     """What the numbers are where dtype and shape do not say it: unit, transform, bits used, patch encoder, reference build, ...
     Data sets that are mixed, resumed or fine-tuned on must agree in it (`shards.meaning`)."""
@@ -64,13 +69,13 @@ class LabelInfo(_Frozen):
 
     kind: Literal["class", "number"]
     classes: tuple[str, ...] = ()
-    missing: int = 0
+    missing: Count = 0
 
 
 class ShardInfo(_Frozen):
     name: str
-    samples: int
-    bytes: int
+    samples: Count
+    bytes: Bytes
     sha256: str
     index_sha256: str | None = None
     """Of shard-....idx.npy, which says whose bytes lie where. None in data sets of earlier versions: their indexes are compared with
@@ -103,9 +108,9 @@ class DatasetInfo(_Frozen):
     licence: str = ""
     fields: dict[str, FieldInfo]
     labels: dict[str, LabelInfo] = {}
-    samples: int
-    patients: int
-    splits: dict[str, int] = {}
+    samples: Count
+    patients: Count
+    splits: dict[str, Count] = {}
     shards: tuple[ShardInfo, ...]
     files: dict[str, str] = {}
     leaking_splits: bool = False

@@ -26,6 +26,9 @@ TOLERANCE = 1e-4
 def counts(info: DatasetInfo, rows: Sequence[SampleRow], whole: bool) -> Iterator[Problem]:
     """`rows` are those of splits.csv and labels.csv; `whole`: every cell of both could be read."""
     where = "dataset.json"
+    for count, what in ((len(rows), "splits.csv has"), (sum(s.samples for s in info.shards), "its shards have")):
+        if count != info.samples:
+            yield Problem(f"says {info.samples} samples, {what} {count}", where, FIX)
     patients = len({r.patient for r in rows})
     if patients != info.patients:
         yield Problem(f"says {info.patients} patients, splits.csv has {patients}", where, FIX)

@@ -8,6 +8,7 @@ import pickle
 import re
 import tarfile
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -177,3 +178,29 @@ def test_a_member_costs_the_same_in_a_large_shard(tmp_path):
         return min(times) / members
 
     assert cost(100_000) < 4 * cost(5_000)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])
+@pytest.mark.parametrize(
+    "size",
+    [b"77777777777\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\x80\0\0\0\x40" + bytes(7), b"00000010000\0"],
+)
+def test_sizes_in_headers_ask_for_no_memory_and_lead_nowhere(tmp_path, kind, size):
+    """Every kind of header that has bytes of its own, with sizes up to 2 ** 88 and below zero."""
+    path = write_tar(tmp_path / "x.tar", [(f"k{i}.rna.npy", bytes(700)) for i in range(3)])
+    data = bytearray(path.read_bytes())
+    header = data[1536 : 1536 + 512]
+    header[124:136], header[156:157], header[148:156] = size, kind, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[1536 : 1536 + 512] = header
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        found = len(indexing.build(path))
+    except DataError as e:
+        found = 0 if "x.tar" in str(e) else -1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    # A size that stays inside of the tar swallows what follows; any other is refused.
+    assert found in ((0, 1, 2) if size.startswith(b"0000001") else (0,))
