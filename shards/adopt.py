@@ -23,7 +23,7 @@ from shards.meaning import FLAG, Meaning, Meanings, stored_meanings
 from shards.members import Rule, rule_of
 from shards.seal import SampleRow, describe, label_infos, read_table, read_vocab, vocab_problems, write_rows
 from shards.split import leaks, one_name_each
-from shards.staging import disk_errors, locked, rewriting
+from shards.staging import disk_errors, locked, rewriting, settle
 from shards.stats import write_stats
 from shards.tars import packed_tars
 
@@ -76,6 +76,7 @@ def adopt(
         DataError: all problems of all shards at once.
     """
     folder = Path(folder)
+    settle(folder)
     old, stored = _old(folder), _known(stored_meanings(folder), meanings or {})
     how = how or (Adopted(patient_from_key=True) if patient_from_key else old.adopted if old else Adopted())
     found = _Adoption(rule_of(how), ImageTally(stored, keep_orientation))

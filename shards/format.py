@@ -247,6 +247,12 @@ def load_info(folder: Path) -> DatasetInfo:
         DataError: no such file, not JSON, unknown or missing keys, or a fingerprint that is not that of its content.
     """
     path = folder / "dataset.json"
+    old = folder.parent / f".{folder.name}.old"
+    if not folder.exists() and (old / "dataset.json").is_file():
+        what = f"a command was killed while it replaced this data set, which is {old} now"
+        raise bad(
+            what, folder, f"give the command again, or run `python -m shards seal {folder}`: it gives it its name back"
+        )
     if not path.is_file():
         raise bad(
             "no dataset.json",

@@ -13,7 +13,7 @@ from shards.errors import DataError, Problem
 from shards.format import DatasetInfo, ShardInfo, index_path, load_info, save_info, sha256_of
 from shards.members import Rule, rule_of
 from shards.seal import describe, read_rows
-from shards.staging import rewriting
+from shards.staging import rewriting, settle
 from shards.stats import write_stats
 
 FIX_COPY = "copy it again from its source, or pack again"
@@ -26,6 +26,7 @@ def seal(folder: Path) -> tuple[DatasetInfo, list[str]]:
     Raises:
         DataError: tars or side files that are not those of dataset.json, or with problems of their own.
     """
+    settle(Path(folder))
     load_info(Path(folder))  # a folder that is no data set is not worth a lock
     with rewriting(Path(folder)) as staging:
         info = load_info(staging)

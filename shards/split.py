@@ -14,7 +14,7 @@ from shards.errors import Problem, bad
 from shards.format import SPLITS, DatasetInfo, load_info, save_info, write_atomic
 from shards.identity import barcode, one_spelling, person
 from shards.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
-from shards.staging import rewriting
+from shards.staging import rewriting, settle
 from shards.stats import write_stats
 
 WHERE = "--fractions"
@@ -202,6 +202,7 @@ def resplit(
     Raises:
         DataError: unknown label, a patient in two sites, fractions out of range, a split that would be empty.
     """
+    settle(folder)
     load_info(folder)  # a folder that is no data set is not worth a lock
     with rewriting(folder) as staging:
         return _resplit(staging, fractions, seed, stratify, group, label_fractions)

@@ -109,6 +109,14 @@ def put_right(out: Path) -> None:
             shutil.rmtree(left)
 
 
+def settle(folder: Path) -> None:
+    """Gives the old data set its name back where a killed command left it without one; the first thing that a changing command does."""
+    folder = Path(os.path.realpath(folder))
+    if not folder.exists() and beside(folder, "old").is_dir():
+        with disk_errors(folder, f"the data set is {beside(folder, 'old')}"), locked(folder):
+            pass
+
+
 @contextlib.contextmanager
 def rewriting(folder: Path) -> Iterator[Path]:
     """A folder with all files of data set `folder`, to be changed; it takes the name `folder` when the block ends without an error.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from shards.errors import bad
 from shards.format import load_info, save_info, write_atomic
 from shards.seal import hash_files, vocab_problems, write_vocab
-from shards.staging import disk_errors, rewriting
+from shards.staging import disk_errors, rewriting, settle
 
 if TYPE_CHECKING:
     from shards.format import DatasetInfo
@@ -80,6 +80,7 @@ def add_tokenizer(
     Raises:
         DataError: no such field, no words, or the field has a vocabulary already.
     """
+    settle(folder)
     info = load_info(folder)
     if out is None and field in info.fields and info.fields[field].vocab and not overwrite:
         fix = "give --overwrite to replace it (weights trained with it will be refused), or --out FILE"

@@ -64,6 +64,8 @@ CASES = {
     "split without hard links": Case(split, links=False),
     "tokenizer": Case(tokens),
     "seal": Case(seal, as_before),
+    "seal without exchange": Case(seal, as_before, exchange=False),
+    "tokenizer without exchange": Case(tokens, exchange=False),
     "pack --overwrite": Case(overwrite),
     "pack --overwrite without exchange": Case(overwrite, exchange=False),
 }
@@ -121,6 +123,10 @@ def kill_at_every_step(case: Case, whole: Path, every: int) -> Counter[str]:
         if not whole.exists():
             assert not case.exchange
             place, found = staging.beside(whole, "old"), "beside it"
+            with pytest.raises(
+                DataError, match=r"a command was killed while it replaced this data set, which is .*\.set\.old"
+            ):
+                Dataset.open(whole)
         now = fingerprint(place)
         assert now in (old, new), f"step {step}"
         outcomes[f"{'old' if now == old else 'new'} set {found}"] += 1
@@ -136,6 +142,17 @@ def kill_at_every_step(case: Case, whole: Path, every: int) -> Counter[str]:
 def test_some_steps(name: str, whole: Path, disk: Callable[[Case], None]) -> None:
     disk(CASES[name])
     assert sum(kill_at_every_step(CASES[name], whole, every=9).values()) >= 6
+
+
+@pytest.mark.parametrize("command", [split, seal, tokens, adopt, overwrite])
+def test_a_set_without_its_name_gets_it_back(command: Callable[[Path], object], whole: Path) -> None:
+    """As on a file system that exchanges no names, after a kill between two renames."""
+    os.rename(whole, staging.beside(whole, "old"))
+    with pytest.raises(DataError, match=r"a command was killed while it replaced this data set, which is .*\.set\.old"):
+        Dataset.open(whole)
+    command(whole)
+    fingerprint(whole)
+    assert {p.name for p in whole.parent.iterdir()} == {"in", "set"}
 
 
 @pytest.mark.slow
