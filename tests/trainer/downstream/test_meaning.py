@@ -227,6 +227,17 @@ def test_uncertain_and_empty_answers_one_by_one(
     assert targets.asked_N.sum() == N - 1, "who has any answer takes part"
 
 
+def test_a_film_without_finding_was_looked_at(tmp_path: Path) -> None:
+    """CheXpert: 'No Finding' is present and all else is empty, which is health; a film without any entry is not known."""
+    none = ["present" if i % 3 == 0 else "" for i in range(N)]
+    edema = ["" if i % 3 == 0 or i == 1 else ("present" if i % 2 else "absent") for i in range(N)]
+    data = packed(tmp_path / "d", edema=edema, mass=edema, no_finding=none, age=[40.0 + i for i in range(N)])
+    _, targets = read(data, kind="multilabel", label=["edema", "mass"], blank="absent")
+    order = [int(k[1:]) for k in data.keys_of(np.arange(N))]
+    assert [order[i] for i in np.flatnonzero(np.isnan(targets.value_NT[:, 0]))] == [1], "an age is no finding"
+    assert [targets.value_NT[order.index(i), 0] for i in (0, 3, 6, 9)] == [0, 0, 0, 0]
+
+
 def test_the_choice_is_said(films: Dataset) -> None:
     own, targets = read(films, kind="multilabel", label=["edema", "mass"], uncertain="ones", blank="absent")
     lines = first_lines(films, own, targets)
