@@ -207,6 +207,12 @@ def test_one_answer_for_all_is_marked_and_neither_ranked_nor_bold(tmp_path: Path
     assert best is not None
     assert best.first.folder.name == "half"
     assert [e.constant for e in g.at(Amount())] == [False, False, True, True]
+    (alone,) = group(
+        cases.recomputed(r) for r in collect([tmp_path / n for n in ("real", "flat", "flat-scratch")]).results
+    )
+    worse = alone.best(Amount())
+    assert worse is not None
+    assert worse.first.folder.name == "real", "of them the only one that is ranked"
     assert g.best(Amount(), "accuracy") not in (by["flat"], by["flat-scratch"])
     t = main_table(g, Amount(), report.pairs)
     rows = {r[0]: r for r in t.rows}
