@@ -45,7 +45,7 @@ def _warnings(name: str, field: FieldInfo, seen: Seen) -> Iterator[Problem]:
     where = f"field '{name}'"
     if seen.turned and "orientation" not in field.meaning:
         what = f"{len(seen.turned)} files carry an EXIF orientation (such as {', '.join(seen.turned[:3])}), and are read as stored"
-        fix = f"pack again, or {STATE} {name}.orientation=exif to have them turned (=stored if that is meant)"
+        fix = f"run `python -m shards index` on the folder to have them turned, or {STATE} {name}.orientation=stored if this is meant"
         yield Problem(what, where, fix)
     if not is_mask(name) or "values" in field.meaning:
         return

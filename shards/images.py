@@ -43,6 +43,11 @@ class Reading:
     def mask(self) -> bool:
         return is_mask(self.name)
 
+    @property
+    def plain(self) -> bool:
+        """Whether a JPEG's pixels are taken as they are decoded."""
+        return not self.mask and not self.turned and (self.bits is None or self.bits >= 8)
+
 
 def is_mask(name: str) -> bool:
     """Fields that say which pixels are what: their numbers are values, not brightness."""

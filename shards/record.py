@@ -86,7 +86,7 @@ class Rec:
         if KINDS[ext] != "image":
             return codecs.decode(ext, data, _Place(self, name))
         canvas, reading = self.canvas, self._data.reading(name)
-        if canvas is None or ext == "png" or reading.turned or reading.mask:
+        if canvas is None or ext == "png" or not reading.plain:
             return images.read_image(ext, data, reading, _Place(self, name))
         expected = canvas.expected(name)
         image = None if expected is None else codecs.decode_jpeg_as(data, expected)

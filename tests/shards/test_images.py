@@ -14,12 +14,14 @@ from manifests import tar_of
 from PIL import Image
 
 from shards.adopt import adopt
+from shards.canvas import Block, Canvas
 from shards.codecs import decode
 from shards.errors import DataError
 from shards.format import load_info, save_info
 from shards.image_tally import ImageTally
 from shards.images import Reading, eight_bit, read_image, reading_of
 from shards.lint import lint
+from shards.meaning import restate
 from shards.orientation import orientation, upright
 from shards.pack import pack
 from shards.png import missing_bytes
@@ -321,6 +323,11 @@ def test_a_data_set_from_before_orientation_was_applied_is_told(folder):
     report = lint(path)
     assert not report.problems
     assert "1 files carry an EXIF orientation (such as s0), and are read as stored" in str(report)
+    adopt(path)
+    np.testing.assert_array_equal(Dataset.open(path)[0].read("image"), upright_)
+    assert "EXIF" not in str(lint(path))
+    restate(path, {"image": {"orientation": "stored"}}, overwrite=True)
+    assert "EXIF" not in str(lint(path))
 
 
 def test_adopted_photographs_are_turned_too(tmp_path):
@@ -633,3 +640,19 @@ def test_skimming_looks_only_where_it_must():
     assert tally.add("a", "image", "png", encoded(noise()), skim=True) is None
     assert tally.add("b", "other", "png", encoded(film(4095)), skim=True) is not None
     assert tally.settle().meanings == {"other": {"bits": "12"}}
+
+
+def test_an_image_that_is_decoded_into_its_batch_is_the_same(folder):
+    for i in range(3):
+        folder.add(encoded(noise(i), "JPEG", quality=95, exif=exif(3 if i == 0 else 1)), ext="jpg")
+    turned, _ = folder.pack()
+    kept, _ = folder.pack("kept", keep_orientation=True)
+    for data in (turned, kept):
+        block, alone = Block(3), [data[i].read("image") for i in range(3)]
+        for slot in range(3):
+            record = data[slot]
+            record.canvas = Canvas(block, slot)
+            arrays = {"image": record.read("image")}
+            block.put(slot, arrays, record.canvas)
+        np.testing.assert_array_equal(block.full()["image"], np.stack(alone))
+    assert not np.array_equal(turned[0].read("image"), kept[0].read("image"))
