@@ -62,9 +62,8 @@ def adopt(
     """Makes a folder of tars a data set, or brings a changed one up to date.
 
     Patients and labels come from each sample's meta.json, or from where `how` says. `splits.csv` and `vocab/` are kept where they
-    exist; without splits.csv all samples are for training. What dataset.json said of the members and of the fields' numbers stays,
-    unless `how` and `meanings` say otherwise; what images mean (shards/images.py) is found out here as it is when packing. Nothing is
-    written when anything is wrong.
+    exist; without splits.csv all samples are for training. What dataset.json said of members and numbers stays, unless `how` and
+    `meanings` say otherwise; what images mean (shards/images.py) is found out as when packing. Nothing is written if anything is wrong.
 
     Args:
         how: what the members are; None takes what dataset.json says, else KEY.FIELD.EXT.
