@@ -395,6 +395,10 @@ COMMANDS = {
 }
 
 
+ONE_STEP = ("split", "seal", "tokenizer", "meaning")
+"""Commands that change a data set whole or not at all."""
+
+
 @ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
@@ -412,7 +416,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {told(e)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        what = f": {args.folder} is what it was, or what it was to be" if args.command in ONE_STEP else ""
+        print(f"interrupted{what}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

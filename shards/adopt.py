@@ -74,8 +74,7 @@ def adopt(
     Raises:
         DataError: all problems of all shards at once.
     """
-    folder = Path(folder)
-    settle(folder)
+    settle(folder := Path(folder))
     old, stored = _old(folder), _known(stored_meanings(folder), meanings or {})
     how = how or (Adopted(patient_from_key=True) if patient_from_key else old.adopted if old else Adopted())
     found = _Adoption(rule_of(how), ImageTally(stored, keep_orientation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection
@@ -11,11 +12,17 @@ import numpy as np
 
 from shards.cells import COMMA, COMMA_FIX, has_comma, number, text_of
 from shards.errors import Problem
+from shards.staging import disk_errors
 from shards.table_file import open_table
 from shards.unknown import Words
 
 FIX_CELLS = "the table must hold numbers beside its first column; leave a cell empty where a value is unknown"
 KEPT = 1000  # cells of a column that are no numbers: of a column of words more tell nothing
+
+
+def _room() -> contextlib.AbstractContextManager[None]:
+    """The temporary folder has room for the numbers, or is named."""
+    return disk_errors(Path(tempfile.gettempdir()), "set TMPDIR to a folder with room for the numbers of the table")
 
 
 class Table:
@@ -41,7 +48,8 @@ class Table:
         for line, cells in source:
             self._take(line, cells, source.text)
         self.problems += source.problems
-        self._spool.flush()
+        with _room():
+            self._spool.flush()
         shape = (len(self.rows), len(self.columns))
         self.values = (
             np.memmap(self._spool, np.float32, "r", shape=shape) if all(shape) else np.zeros(shape, np.float32)
@@ -60,7 +68,8 @@ class Table:
             values = self._careful(given)
         self.rows.append(text_of(cells[0]).strip())
         self.lines.append(line)
-        self._spool.write(values.tobytes())
+        with _room():
+            self._spool.write(values.tobytes())
 
     def _careful(self, cells: list) -> np.ndarray:
         texts = [text_of(c) for c in cells]

@@ -35,7 +35,7 @@ from trainer.loop import Leg, Progress, train
 from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
 from trainer.report import report
-from trainer.runtime import Runtime, StopFlag, from_main, gather_objects, seed_everything
+from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.showing import show, show_projection
 from trainer.tracking import Tracker
 from trainer.watchdog import Watchdog
@@ -161,6 +161,7 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     folder, watchdog = RunFolder(out), None
     try:
         from_main(lambda: folder.claim(config, job.resolved))
+        agree_on_data(job.data.fingerprint)
         token = from_main(lambda: Watchdog.prepare(out, config.health))
         watchdog = Watchdog(out, runtime.rank, runtime.world, config.health, token)
         runtime.say(job.plan_text)

@@ -190,6 +190,26 @@ def gather_objects(value: Any) -> list[Any]:
     return out
 
 
+def agree_on_data(fingerprint: str) -> None:
+    """Refuses ranks that opened different data sets, as they do when one is replaced while a job starts. All ranks must call.
+
+    Raises:
+        UserError: on every rank, with the fingerprints.
+    """
+    found = gather_objects(fingerprint)
+    if len(set(found)) > 1:
+        ranks = {f: [r for r, own in enumerate(found) if own == f] for f in dict.fromkeys(found)}
+        said = "; ".join(
+            f"{f[:12]} on rank {', '.join(map(str, r[:8]))}{', ...' * (len(r) > 8)}" for f, r in ranks.items()
+        )
+        raise everywhere(
+            UserError(
+                f"the ranks opened different data (fingerprint {said}): the data set was replaced while they started, or data.path is "
+                "another folder on some node; start again, with one data set for all"
+            )
+        )
+
+
 # ----------------------------------------------------------------------------------------------------------- randomness
 
 

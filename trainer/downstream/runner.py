@@ -38,7 +38,7 @@ from trainer.downstream.setting import Setting
 from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.errors import UserError
 from trainer.folder import RunFolder, versions
-from trainer.runtime import Runtime, StopFlag, barrier, from_main
+from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
 
 # ------------------------------------------------------------------------------------------------------------------- a run
 
@@ -52,6 +52,7 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
     folder = RunFolder(setting.out)
     try:
         from_main(lambda: _claim(folder, setting))
+        agree_on_data(setting.data.fingerprint)
         hashes = from_main(setting.hashes)
         accept = setting.task.resume.accept_code
         found = from_main(lambda: reusable(setting.out, hashes, accept))
