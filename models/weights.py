@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,21 @@ class Weights(dict[str, Tensor]):
         weights = cls(tensors)
         weights.grids = dict(grids)
         return weights
+
+
+def weights_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: the same weights are the same bytes. The library writes two words of metadata or more in an order of chance."""
+    from safetensors.torch import save
+
+    data = save({n: t.contiguous() for n, t in tensors.items()}, dict(metadata))
+    if len(metadata) < 2:
+        return data
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]))
 
 
 def read_weights(path: str | Path) -> Weights:

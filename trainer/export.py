@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from models.contract import Method, MethodError, Schema
 from models.encoders.positions import grid_text
 from models.parts import add_parts
 from models.registry import get_method
-from models.weights import load_strict
+from models.weights import load_strict, weights_bytes
 from trainer.card import Finished, open_run, read_schema, schema_bytes
 from trainer.errors import UserError
 from trainer.export_result import Tuned, open_tuned
@@ -240,8 +240,7 @@ def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_method(opened: Exporting, tmp: Path) -> str:
     method, card = opened.method, provenance(opened)
-    state = {k: v.contiguous() for k, v in method.state_dict().items()}
-    save_file(state, tmp / "model.safetensors", grid_text(method))
+    write_atomic(tmp / "model.safetensors", weights_bytes(method.state_dict(), grid_text(method)))
     if tokenizer := opened.options.get("tokenizer"):
         card["options"]["tokenizer"] = f"tokenizer{Path(tokenizer).suffix}"
         shutil.copyfile(tokenizer, tmp / card["options"]["tokenizer"])

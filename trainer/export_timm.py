@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.contract import Method
@@ -22,6 +21,7 @@ from models.deployed import ImageView
 from models.encoders.positions import grid_text
 from models.encoders.vit import ViT
 from models.layers.relative import LayerScale
+from models.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export import Exporting, provenance
 from trainer.manifest import write_atomic
@@ -170,7 +170,7 @@ def write_timm(opened: Exporting, folder: Path) -> str:
     content = config(opened, vit, deployed_view(opened.method))
     state = beit_state(vit) if is_beit(vit) else vit.state_dict()
     whole = {k: v.detach().float().contiguous() for k, v in state.items()}
-    save_file(whole, folder / "model.safetensors", {"format": "pt", **grid_text(vit)})
+    write_atomic(folder / "model.safetensors", weights_bytes(whole, {"format": "pt", **grid_text(vit)}))
     write_atomic(folder / "config.json", json.dumps(content, indent=1).encode())
     return f"loaded back with plain timm: token features differ by {checked(vit, folder):.1e} at most"
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
 
 from models.contract import Method, Stage
 from models.encoders.positions import grid_text
 from models.layers.batch_norm import holds_batch_norm
 from models.parallel import alone
 from models.registry import get_method
+from models.weights import weights_bytes
 from shards.meaning import disagreements
 from trainer.card import write_card
 from trainer.checkpoint import Checkpoints
@@ -316,7 +316,7 @@ def write_weights(path: Path, engine: Engine, runtime: Runtime) -> None:
     """Whole float32 weights as safetensors; every rank must call."""
     weights, grids = engine.weights(), grid_text(engine.method)
     with written(path, "weights"):
-        from_main(lambda: write_atomic(path, to_safetensors({k: v.contiguous() for k, v in weights.items()}, grids)))
+        from_main(lambda: write_atomic(path, weights_bytes(weights, grids)))
 
 
 @torch.no_grad()
