@@ -208,7 +208,7 @@ def test_the_log_of_steps_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_weights_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine: Any = SimpleNamespace(weights=lambda: {"w": torch.zeros(1000)})
+    engine: Any = SimpleNamespace(weights=lambda: {"w": torch.zeros(1000)}, method=torch.nn.Linear(1, 1))
     monkeypatch.setattr(run, "from_main", lambda make: make())
     said = with_no_room(lambda: run.write_weights(tmp_path / "best.safetensors", engine, None))  # type: ignore[arg-type]
     assert (
