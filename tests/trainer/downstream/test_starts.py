@@ -93,7 +93,7 @@ def test_heads(method: str, head: str, pretrained: Pretrained, finetune: Finetun
     dim = next(iter(shapes.values()))[1]
     assert shapes == {
         "linear": {"head.out.weight": (4, dim)},
-        "mlp": {"head.0.weight": (24, dim), "head.3.weight": (4, 24)},
+        "mlp": {"head.fc1.weight": (24, dim), "head.fc2.weight": (4, 24)},
         "bag": {
             "head.tanh.weight": (24, dim), "head.gate.weight": (24, dim), "head.weigh.weight": (1, 24), "head.out.weight": (4, dim),
         },
