@@ -132,14 +132,16 @@ def _quiet_deepspeed() -> None:
 
 
 def _join(backend: str, timeout: timedelta) -> None:
-    """The process group. Alone it needs no port: one that is free now may be another's a moment later."""
+    """The process group, which several runs of one process share. Alone it needs no port: one that is free now may be another's a
+    moment later."""
     import deepspeed
 
     alone = int(os.environ.setdefault("WORLD_SIZE", "1")) == 1
     if alone:
         os.environ.setdefault("RANK", "0")
         os.environ.setdefault("LOCAL_RANK", "0")
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        if not dist.is_initialized():
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
 
 

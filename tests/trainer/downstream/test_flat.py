@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +93,14 @@ def test_the_first_lines_say_which_word_is_the_event(
     told = Predictions.load(tmp_path / "run" / "predictions" / "seed-0.npz")
     counts = found["answers"]["counts"]["test"]
     assert counts == {"events": int(told.target[:, 1].sum()), "censored": int((1 - told.target[:, 1]).sum())}
+
+
+def test_several_runs_share_a_process() -> None:
+    """What tests/real/several.py does: alone, the second run finds the first one's process group and takes it."""
+    code = "from trainer.runtime import finish, start\nassert start(0) == start(0)\nprint('shared')\nfinish()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=_alone())
+    assert ended.stdout.strip().endswith("shared"), ended.stderr
+
+
+def _alone() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
