@@ -8,11 +8,13 @@ TS, MS, BS (top, middle, bottom of the portion that was sequenced). A barcode is
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 
+from shards.errors import DataError, Problem
 from shards.identity import barcode
 
 # Between underscores a sample type needs its vial (01A): TCGA_02_0001_12 is tile 12 of a case.
-_SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:[A-Z](?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"
+_SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:(?P<vial>[A-Z])(?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"
 SAMPLE = re.compile(_SAMPLE, re.IGNORECASE)
 SECTION = re.compile(_SAMPLE + r"(?P=sep)\d{2}(?P=sep)(?P<kind>DX|TS|MS|BS)(?P<number>[0-9A-Z]*)", re.IGNORECASE)
 # With what tells two scans of it apart: .UUID of a TCGA file, which tools may write with an underscore.
@@ -62,3 +64,46 @@ def no_diagnostic_slide(name: str) -> str | None:
         if kind and kind[0] != "DX"
         else None
     )
+
+
+def sample_rank(name: str) -> tuple[int, str]:
+    """Primary tumours before recurrences and metastases, vial A before B; a name that does not say it after these."""
+    found = SAMPLE.match(name)
+    return (int(found["type"]), (found["vial"] or "").upper()) if found else (99, "")
+
+
+def slide_rank(name: str) -> tuple[int, int]:
+    """Primary tumours before recurrences and metastases, DX1 before DX2 before frozen sections; what does not say it after these."""
+    kind = section(name)
+    return sample_type(name) or 99, 99 if kind is None else kind[1] + 100 * (kind[0] != "DX")
+
+
+def first_of(
+    by_case: Mapping[str, Sequence[str]],
+    rank: Callable[[str], tuple[object, ...]],
+    where: str,
+    replicates: str,
+    other: str = "",
+) -> dict[str, str]:
+    """The name of each case that stands before its others by `rank`.
+
+    Args:
+        replicates: `ask` refuses cases whose first ones are equal but for their name (two scans of a slide, two aliquots of a vial);
+            `first` takes the first by name.
+        other: a further way out, told beside these.
+
+    Raises:
+        DataError: such cases, all of them.
+    """
+    chosen, problems = {}, []
+    for case, names in by_case.items():
+        ranked = sorted(names, key=lambda n: (rank(n), n))
+        chosen[case] = ranked[0]
+        equal = [n for n in ranked if rank(n) == rank(ranked[0])]
+        if len(equal) > 1 and replicates == "ask":
+            what = f"nothing but their names tells which of '{case}' is meant: " + ", ".join(f"'{n}'" for n in equal)
+            fix = f"leave one of them there, or --replicates first takes the first by name{other}"
+            problems.append(Problem(what, where, fix))
+    if problems:
+        raise DataError(problems)
+    return chosen

@@ -5,6 +5,7 @@ Barcode fields: https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 from shards.cells import text_of
@@ -12,20 +13,22 @@ from shards.errors import DataError, bad
 from shards.features import known_kind, without_version
 from shards.identity import barcode
 from shards.reference import COLUMN, Reference
-from shards.sources._barcode import no_tumour
+from shards.sources._barcode import first_of, no_tumour, sample_rank
 from shards.table_file import open_table
 
 BESIDE = 8  # columns in which barcodes are looked for, to say where they are
 
 
-def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[str, Reference], list[str], bool]:
+def expression_of(
+    path: Path, unmatched: list[tuple[str, str]], replicates: str = "ask"
+) -> tuple[dict[str, Reference], list[str], bool]:
     """Reference of each case; notes on orientation; whether features are Ensembl ids with a version.
 
     A table has cases as rows or as columns, which its barcodes tell (with dashes, or with dots where R has been). Of several samples
-    of a patient the first tumour by name is taken; what is not taken goes to `unmatched` with its reason.
+    of a patient the first by sample type and vial is taken; what is not taken goes to `unmatched` with its reason.
 
     Raises:
-        DataError: no such file, or no barcode in it.
+        DataError: no such file, no barcode in it, or samples of one vial without `replicates="first"`.
     """
     table = open_table(path)
     table.first_column()
@@ -45,15 +48,20 @@ def expression_of(path: Path, unmatched: list[tuple[str, str]]) -> tuple[dict[st
     cases = [c for c in cases if c not in beside]
     note = f"expression: {len(features)} names x {len(cases)} cases, cases are {'columns' if by_column else 'rows'}"
     note += f"; beside them {', '.join(beside)}" if beside else ""
-    best: dict[str, str] = {}
-    for name in sorted(cases):
-        case, why = barcode(name), no_tumour(name)
-        if why is None and case in best:
-            why = f"another expression sample of the patient was taken ({best[case]})"
+    by_case: dict[str, list[str]] = defaultdict(list)
+    for name in cases:
+        why, case = no_tumour(name), barcode(name)
         if why or case is None:
             unmatched.append((name, why or "not a TCGA barcode"))
         else:
-            best[case] = name
+            by_case[case].append(name)
+    best = first_of(by_case, sample_rank, str(path), replicates)
+    unmatched += [
+        (n, f"another expression sample of the patient was taken ({best[c]})")
+        for c, names in by_case.items()
+        for n in sorted(names)
+        if n != best[c]
+    ]
     references = {c: _cell(path, n, by_column) for c, n in best.items()}
     versioned = sum(without_version(f) != f for f in features)
     notes = [note] + ([f"expression: {versioned} Ensembl ids, their version is dropped"] if versioned else [])

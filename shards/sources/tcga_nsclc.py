@@ -21,7 +21,7 @@ from shards.reference import COLUMN, Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags
 from shards.sources._bags import options as bag_options
-from shards.sources._barcode import no_diagnostic_slide, no_tumour, sample_type, section
+from shards.sources._barcode import first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
 from shards.sources._expression import expression_of
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
@@ -42,6 +42,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--slides", choices=("dx1", "all"), default="dx1", help="first diagnostic slide of a patient, or all"
     )
     parser.add_argument(
+        "--replicates",
+        choices=("ask", "first"),
+        default="ask",
+        help="of slides or expression samples of a patient that differ in their names alone: refuse, or the first by name",
+    )
+    parser.add_argument(
         "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
     )
 
@@ -51,18 +57,13 @@ def find(args: argparse.Namespace) -> Found:
     """TCGA LUAD/LUSC: slide features + expression + labels, joined by barcode."""
     bags = find_bags(args.features, args.member, no_tumour if args.frozen else no_diagnostic_slide)
     slides, unmatched = bags.bags, bags.unmatched
-    expression, notes, strip = expression_of(args.expression, unmatched)
+    expression, notes, strip = expression_of(args.expression, unmatched, args.replicates)
     labels, columns = _labels(args.labels, args.label_columns, unmatched)
     by_case: dict[str, list[Bag]] = defaultdict(list)
-    for slide in sorted(slides, key=_rank):
+    for slide in sorted(slides, key=lambda s: (slide_rank(s.name), s.name)):
         by_case[barcode(slide.name) or ""].append(slide)
     if args.slides == "dx1":
-        unmatched += [
-            (s.name, f"another slide of the patient was taken ({v[0].name}; --slides all takes every one)")
-            for v in by_case.values()
-            for s in v[1:]
-        ]
-        by_case = defaultdict(list, {c: v[:1] for c, v in by_case.items()})
+        by_case = _one_each(by_case, args.replicates, str(args.features), unmatched)
     here, fix = Side.of("--features", by_case), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
     for flag, path, cases in (("--expression", args.expression, expression), ("--labels", args.labels, labels)):
         notes += partners(f"{flag} {path.name}", here, Side.of(path.name, cases), fix)[1]
@@ -101,10 +102,18 @@ def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict:
     return chosen | ({"stratify": first} if first else {})
 
 
-def _rank(slide: Bag) -> tuple[int, int, str]:
-    """Primary tumours before recurrences and metastases, DX1 before DX2; slides whose name does not say it after these."""
-    kind = section(slide.name)
-    return sample_type(slide.name) or 99, 99 if kind is None else kind[1] + 100 * (kind[0] != "DX"), slide.name
+def _one_each(
+    by_case: dict[str, list[Bag]], replicates: str, where: str, unmatched: list[tuple[str, str]]
+) -> dict[str, list[Bag]]:
+    named = {c: [s.name for s in slides] for c, slides in by_case.items()}
+    best = first_of(named, slide_rank, where, replicates, ", or --slides all takes every one")
+    unmatched += [
+        (s.name, f"another slide of the patient was taken ({best[c]}; --slides all takes every one)")
+        for c, slides in by_case.items()
+        for s in slides
+        if s.name != best[c]
+    ]
+    return defaultdict(list, {c: [s for s in slides if s.name == best[c]] for c, slides in by_case.items()})
 
 
 def _other_samples(entries: list[Entry]) -> list[str]:

@@ -381,7 +381,9 @@ def test_normal_and_frozen_tissue_is_left_out_and_listed(tmp_path: Path) -> None
     assert {b.name for b in find(tmp_path / "h5", frozen=True).bags} == {*SLIDES[:6], *frozen}
 
 
-def test_the_slide_of_a_patient_is_chosen_by_tumour_then_by_number(tmp_path: Path) -> None:
+def test_the_slide_of_a_patient_is_chosen_by_tumour_then_by_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     more = [
         f"{CASES[0]}-06Z-00-DX1.A",
         f"{CASES[0]}-01Z-00-DX2.A",
@@ -390,6 +392,11 @@ def test_the_slide_of_a_patient_is_chosen_by_tumour_then_by_number(tmp_path: Pat
     ]
     write(tmp_path / "h5", [*SLIDES, *more])
     status, out = source(tmp_path, tmp_path / "h5", "--frozen")
+    assert status == 2, "two scans of one slide: their names alone are no choice"
+    said = capsys.readouterr().err
+    assert f"which of '{CASES[1]}' is meant: '{more[2]}', '{SLIDES[1]}'. Fix: leave one of them there" in said
+    assert not out.exists()
+    status, out = source(tmp_path, tmp_path / "h5", "--frozen", "--replicates", "first")
     assert status == 0
     listed = (out / "unmatched.csv").read_text()
     for name in more[:2]:

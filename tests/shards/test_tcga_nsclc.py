@@ -83,6 +83,20 @@ def test_joins_by_barcode_and_says_what_did_not(layout: dict[str, Path]) -> None
     assert any("11 patients joined (11 slides); 6 slides or cases left out" in n for n in found.notes)
 
 
+def test_two_aliquots_of_one_vial_are_asked_about(layout: dict[str, Path]) -> None:
+    """A sample type or a vial decides; a plate does not."""
+    twice = (f"{CASES[0]}-01A-11R-0001-07", f"{CASES[0]}-01A-11R-0002-07")
+    with gzip.open(layout["expression"], "rt") as f:
+        text = f.read()
+    with gzip.open(layout["expression"], "wt") as f:
+        f.write(text.replace(f"{CASES[1]}-11A-11R-0001-07", twice[1]))
+    with pytest.raises(
+        DataError, match=rf"which of '{CASES[0]}' is meant: '{twice[0]}', '{twice[1]}'. Fix: .*--replicates first"
+    ):
+        find(layout)
+    assert dict(find(layout, replicates="first").unmatched)[twice[1]].startswith("another expression sample")
+
+
 def test_all_slides_of_a_patient(layout: dict[str, Path]) -> None:
     entries = find(layout, slides="all").manifest.entries
     assert len(entries) == 12
