@@ -26,7 +26,7 @@ from shards.errors import DataError
 from shards.identity import person, person_forms
 from shards.reader import Dataset
 from shards.witness import contents_of, unique_codes
-from trainer.config import Config, parse
+from trainer.config import Config, by_todays_names, parse
 from trainer.data import Data
 from trainer.errors import UserError
 from trainer.folder import versions
@@ -236,13 +236,13 @@ def open_run(path: Path) -> Finished:
         )
     try:
         card = json.loads((path / "method.json").read_bytes())
-        stored = json.loads((path / "config.json").read_bytes())["config"]
+        stored = by_todays_names(json.loads((path / "config.json").read_bytes())["config"])
         listed = (path / "patients.txt").read_text() if (path / "patients.txt").is_file() else ""
         by_form, lines = listed.startswith(f"{FORMS}\n"), listed.removeprefix(f"{FORMS}\n").splitlines()
         rows = [line.split(" ") for line in lines]
         by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
         patients = sum(OTHER not in row for row in rows)
-        options, fingerprint = card["options"], card["data"]["fingerprint"]
+        options, fingerprint = get_method(card["method"]).Options.stored(card["options"]), card["data"]["fingerprint"]
         sets = zip(card["data"].get("paths", ()), card["data"].get("sets", ()), strict=False)
         sources = tuple((str(p), str(s.get("fingerprint", ""))) for p, s in sets)
     except (ValueError, KeyError) as e:

@@ -248,6 +248,19 @@ def parse(values: Mapping[str, Any]) -> Config:
         raise UserError(explain_all(Config, e)) from e
 
 
+def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration whose method options, and only these, are called as they are today.
+
+    Raises:
+        MethodError: no such method any more, or an option under two names.
+    """
+    from models.registry import get_method
+
+    if not stored.get("method"):
+        return dict(stored)
+    return {**stored, "method": get_method(stored["method_name"]).Options.stored(stored["method"])}
+
+
 # Keys that say how, not what: they may change between two starts of one run.
 FREE_KEYS = (
     "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",

@@ -115,7 +115,7 @@ def built(
         MethodError: options, schema and weights that do not belong together, or a damaged file.
     """
     cls = get_method(name)
-    method = cls(cls.Options.parse({k: v for k, v in options.items() if k not in START}), schema)
+    method = cls(cls.Options.parse({k: v for k, v in cls.Options.stored(options).items() if k not in START}), schema)
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as e:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import fence
-from trainer.config import Config, differences
+from trainer.config import Config, by_todays_names, differences
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
 
@@ -122,7 +122,8 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_bytes())
+            stored = json.loads(path.read_bytes())
+            return {**stored, "config": by_todays_names(stored["config"])}
         except ValueError as e:
             raise UserError(f"{path}: not JSON ({e}); restore it or give another out=FOLDER") from e
 

@@ -25,7 +25,7 @@ from shards.loader import Loader
 from shards.mix import make_plan
 from shards.readable import unreadable
 from shards.reader import Dataset
-from trainer.config import Config, parse
+from trainer.config import Config, by_todays_names, parse
 from trainer.data import Data, open_data, sampler
 from trainer.errors import UserError
 
@@ -55,7 +55,7 @@ def stored_config(out: Path) -> Config:
     """
     if not (out / "weights.safetensors").is_file() or not (out / "config.json").is_file():
         raise UserError(f"{out} holds no finished run (no weights.safetensors and config.json); finish it first")
-    return parse(json.loads((out / "config.json").read_bytes())["config"])
+    return parse(by_todays_names(json.loads((out / "config.json").read_bytes())["config"]))
 
 
 def encoders_of(out: Path) -> tuple[Data, dict[str, Method]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -24,6 +24,9 @@ class Options(BaseModel):
     """Base of a method's options: frozen, documented, unknown keys refused with the nearest one named."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of stored runs that are called otherwise today: `{"img_size": "image.image_size"}`, both with dots where they are nested."""
 
     @model_validator(mode="before")
     @classmethod
@@ -46,6 +49,63 @@ class Options(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as e:
             raise MethodError([explain(cls, p, where) for p in e.errors()]) from e
+
+    @classmethod
+    def stored(cls, given: Mapping[str, Any], where: str = "method") -> dict[str, Any]:
+        """What an earlier run wrote as its options, for `parse`: every key of `renamed` has its new name.
+
+        Raises:
+            MethodError: a key that stands under its old and its new name at once.
+        """
+        return moved(given, cls.renamed, where)
+
+
+def moved(given: Mapping[str, Any], renamed: Mapping[str, str], where: str = "method") -> dict[str, Any]:
+    """A copy of nested `given` whose keys have their new names.
+
+    Raises:
+        MethodError: keys that stand under both.
+    """
+    values = _copied(given)
+    both = []
+    for old, new in renamed.items():
+        place, key = _place(values, old)
+        if place is None or key not in place:
+            continue
+        target, name = _place(values, new, make=True)
+        if target is None or name in target:
+            both.append(f"{where}.{old}: is called {where}.{new} today, which is given too; take one of them out")
+        else:
+            target[name] = place.pop(key)
+            _drop_empty(values, old.rpartition(".")[0])
+    if both:
+        raise MethodError(both)
+    return values
+
+
+def _copied(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in given.items()}
+
+
+def _drop_empty(values: dict[str, Any], path: str) -> None:
+    """Takes out the mapping at a dotted path, and those around it, where nothing is left in them."""
+    while path:
+        place, key = _place(values, path)
+        if place is None or place.get(key) != {}:
+            return
+        del place[key]
+        path = path.rpartition(".")[0]
+
+
+def _place(values: dict[str, Any], path: str, make: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """The mapping that a dotted key stands in (None where a value is in the way, or none is there), and its last part."""
+    *sections, last = path.split(".")
+    place: Any = values
+    for section in sections:
+        place = place.setdefault(section, {}) if make else place.get(section)
+        if not isinstance(place, dict):
+            return None, last
+    return place, last
 
 
 def several(model: type[BaseModel], given: Any) -> Any:

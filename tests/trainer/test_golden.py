@@ -1,0 +1,139 @@
+"""Losses that were stored once: whatever is moved or renamed, every method goes on computing the same numbers.
+
+golden.json holds the loss terms of a few steps of every stage of each method's demo recipe, and of a fine-tune with the encoder
+frozen, then whole. On the kind of processor and the version of PyTorch that they were stored with they are compared to the last bit.
+A change of the numbers that is meant is stored again: `python -m tests.trainer.test_golden`, and CHANGELOG.md says why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.registry import get_method, method_names
+from tests.trainer.forking import Forks
+from tests.trainer.launching import rows
+
+pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
+STORED = Path(__file__).parent / "golden.json"
+PATIENTS, STEPS = 60, 4  # steps of each stage before the last, and of the last
+# A kind of loss and of head each; a method that comes later has the first.
+TUNED = {
+    "mgi": ["--task", "demo_lesions", "inputs=multimodal", "output.decoder=two_way", "output.width=16"],
+    "mrm_record": ["--task", "demo_lesions", "output.width=16"],
+    "mrm_relation": ["--task", "demo_severity"],
+}
+
+
+def here() -> dict[str, str]:
+    """What the last bits depend on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    vendor = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("vendor_id")), "unknown")
+    return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), "vendor": vendor}
+
+
+def small_cohort(folder: Path) -> Path:
+    from shards import demo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "PATIENTS", PATIENTS)
+        return demo.generate(folder / "demo")
+
+
+def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[dict[str, Any]]:
+    """Of one rank; nothing is dropped at random, since the numbers drawn for it differ between processors."""
+    from trainer.data import open_data
+    from trainer.recipe import build_config
+    from trainer.run import build_method
+
+    config, _ = build_config(name, f"{name}-demo", [f"data.path={cohort}"])
+    data = open_data(config)
+    earlier = [f"stages.{s.name}.steps={STEPS}" for s in build_method(config, data).stages()[:-1]]
+    data.close()
+    still = [f"method.{o}=0" for o in get_method(name).Options.model_fields if o.endswith(("dropout", "drop_path"))]
+    words = ["--method", name, "--recipe", f"{name}-demo", f"data.path={cohort}", f"steps={STEPS}", "global_batch=8"]
+    ended = forks.launch(1, [*words, "optim.lr=1e-3", "log.tensorboard=false", *earlier, *still, f"out={out}"])
+    assert ended.codes == [0], ended.text
+    return terms(out)
+
+
+def finetuned_losses(name: str, cohort: Path, forks: Forks, run: Path, out: Path) -> list[dict[str, Any]]:
+    """An epoch (four steps) in which the encoder is frozen, then two steps of the whole."""
+    words = [
+        "--method", name, "--init", str(run), *TUNED.get(name, ["--task", "demo_subtype"]), f"data.path={cohort}", "seeds=0",
+        "protocol.batch=8", "protocol.lr=1e-3", "protocol.freeze_epochs=1", "protocol.steps=6", "protocol.evaluations=2",
+        "bootstrap.draws=100", f"out={out}",
+    ]  # fmt: skip
+    ended = forks.launch(1, words, program="finetune")
+    assert ended.codes == [0], ended.text
+    (metrics,) = out.rglob("metrics.jsonl")
+    return terms(metrics.parent)
+
+
+def terms(out: Path) -> list[dict[str, Any]]:
+    """Stage, step and every loss term of each step, held-back ones included."""
+    chosen = [
+        {k: v for k, v in row.items() if k in ("stage", "step", "loss", "val/loss") or "loss/" in k}
+        for row in rows(out)
+    ]
+    assert all(isinstance(row["loss"], float) for row in chosen)
+    return chosen
+
+
+def measured(cohort: Path, forks: Forks, name: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    run = folder / "run"
+    pretrained = pretrained_losses(name, cohort, forks, run)
+    return {"pretrain": pretrained, "finetune": finetuned_losses(name, cohort, forks, run, folder / "tuned")}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_cohort(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(scope="module")
+def forks(cohort: Path) -> Iterator[Forks]:
+    opened = Forks(cohort)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_losses_are_those_that_were_stored(name: str, cohort: Path, forks: Forks, tmp_path: Path) -> None:
+    stored = json.loads(STORED.read_bytes())
+    assert name in stored["losses"], f"store the losses of {name}: python -m tests.trainer.test_golden {name}"
+    exact = here() == stored["made_on"]
+    found = measured(cohort, forks, name, tmp_path)
+    for part, expected in stored["losses"][name].items():
+        assert [list(r) for r in found[part]] == [list(r) for r in expected], part
+        for now, then in zip(found[part], expected, strict=True):
+            wanted = then if exact else {k: close(v) for k, v in then.items()}
+            assert now == wanted, f"{name}, {part}, step {then['step']}, {'bit for bit' if exact else 'within 1e-5'}"
+
+
+def close(value: Any) -> Any:
+    return pytest.approx(value, rel=1e-5, abs=1e-5) if isinstance(value, float) else value
+
+
+def store(names: list[str]) -> None:
+    """Stores the losses of these methods (all), keeping what is there of others if it was made on the same processor."""
+    before = json.loads(STORED.read_bytes()) if STORED.exists() else {"made_on": here(), "losses": {}}
+    losses = before["losses"] if before["made_on"] == here() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        cohort = small_cohort(Path(folder))
+        forks = Forks(cohort)
+        for name in names or method_names():
+            losses[name] = measured(cohort, forks, name, Path(folder) / name)
+        forks.close()
+    STORED.write_text(json.dumps({"made_on": here(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    store(sys.argv[1:])
