@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from trainer.recipe import build_config
+    from trainer.config.recipe import build_config
 
     config, recipe = build_config(args.method, args.recipe, args.overrides)
     from trainer.runtime import (

@@ -135,7 +135,7 @@ def resolved(sweep: Sweep, point: Point) -> Any:
 
 def _pretraining(args: argparse.Namespace) -> Any:
     from models.registry import get_method
-    from trainer.recipe import build_config
+    from trainer.config.recipe import build_config
 
     config, _ = build_config(args.method, args.recipe, args.overrides)
     options = get_method(config.method_name).Options.parse(config.method)

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from models.registry import get_method, method_names
 from shards.__main__ import build_parser
 from shards.sources import get_source, source_names
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.downstream.task import Task
 
 ROOT = Path(__file__).parent.parent

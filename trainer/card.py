@@ -26,7 +26,7 @@ from shards.errors import DataError
 from shards.identity import person, person_forms
 from shards.reader import Dataset
 from shards.witness import contents_of, unique_codes
-from trainer.config import Config, by_todays_names, parse
+from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data
 from trainer.errors import UserError
 from trainer.folder import versions

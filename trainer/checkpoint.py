@@ -29,7 +29,7 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from torch import Tensor
 
 from trainer import fence, manifest, tensors
-from trainer.config import Checkpoint
+from trainer.config.schema import Checkpoint
 from trainer.engine import Engine
 from trainer.errors import TrainingError, UserError, everywhere
 from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states

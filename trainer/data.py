@@ -21,7 +21,7 @@ from shards.order import WINDOW
 from shards.reader import Dataset
 from shards.remote import is_url
 from shards.streams import sample_rng
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.engine import split_batch
 from trainer.errors import UserError
 from trainer.runtime import Runtime

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trainer.config import Config
+from trainer.config.schema import Config
 
 if TYPE_CHECKING:
     from trainer.run import Job

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Method
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.errors import UserError
 
 

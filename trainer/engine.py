@@ -12,7 +12,7 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
 from trainer import tensors
-from trainer.config import Config, Optim
+from trainer.config.schema import Config, Optim
 from trainer.ema import update_teachers
 from trainer.runtime import Runtime
 

@@ -10,7 +10,7 @@ from typing import Any
 from models.deployed import ImageView
 from models.encoders.vit import ViT
 from shards.meaning import shown
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export import Exporting, To, shown_options
 from trainer.intervals import interval_text

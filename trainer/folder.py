@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import fence
-from trainer.config import Config, by_todays_names, differences
+from trainer.config.schema import Config, by_todays_names, differences
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.contract import Method, Stage
-from trainer.config import Config, StageConfig
+from trainer.config.schema import Config, StageConfig
 from trainer.engine import bucket_size, persistence_threshold, split_batch
 from trainer.errors import UserError
 from trainer.memory import StateBytes, bucket_bytes, predict

@@ -25,7 +25,7 @@ from shards.loader import Loader
 from shards.mix import make_plan
 from shards.readable import unreadable
 from shards.reader import Dataset
-from trainer.config import Config, by_todays_names, parse
+from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data, open_data, sampler
 from trainer.errors import UserError
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from models.contract import Schema
 from shards.readable import unreadable
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.errors import UserError
 from trainer.probe import features

@@ -21,7 +21,7 @@ from models.weights import weights_bytes
 from shards.meaning import disagreements
 from trainer.card import write_card
 from trainer.checkpoint import Checkpoints
-from trainer.config import Config, out_folder
+from trainer.config.schema import Config, out_folder
 from trainer.data import Data, open_data
 from trainer.disk import written
 from trainer.ema import check_teachers

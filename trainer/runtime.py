@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from trainer.config import Health
+from trainer.config.schema import Health
 from trainer.errors import UserError, everywhere
 
 WATCHDOG_TAKES = 600.0  # seconds, at most, from a pause that is over to the report of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.config import Optim
+from trainer.config.schema import Optim
 
 
 def learning_rate(optim: Optim, update: int, updates: int) -> float:

@@ -29,8 +29,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from trainer import yaml_text
-from trainer.config import Section, explain_all
+from trainer.config import yaml_text
+from trainer.config.schema import Section, explain_all
 from trainer.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

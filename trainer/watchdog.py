@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import hang
-from trainer.config import Health
+from trainer.config.schema import Health
 from trainer.errors import EXIT_BUG, UserError
 
 PAUSES = ("start", "data", "evaluate", "show", "save", "finish")

@@ -9,7 +9,7 @@ from toys import GlobalCnn
 
 from models.contract import Stage
 from models.layers.batch_norm import GlobalBatchNorm1d, GlobalBatchNorm2d, counted, globalised, holds_batch_norm
-from trainer.config import parse
+from trainer.config.schema import parse
 from trainer.errors import UserError
 from trainer.run import prepare
 

@@ -9,9 +9,9 @@ import pytest
 from shards.errors import DataError
 from tests.shards.servers import s3_server
 from tests.trainer.launching import TINY, launch, series
+from trainer.config.recipe import build_config
 from trainer.dry import plan_elsewhere
 from trainer.errors import UserError
-from trainer.recipe import build_config
 from trainer.run import prepare
 
 

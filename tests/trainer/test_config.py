@@ -12,10 +12,10 @@ import yaml
 
 from models.contract import Group
 from models.registry import get_method, method_names
-from trainer.config import Config, Optim, differences, parse
+from trainer.config.recipe import RECIPES, build_config, override
+from trainer.config.schema import Config, Optim, differences, parse
 from trainer.engine import bucket_size, deepspeed_config, make_optimizer, split_batch
 from trainer.errors import UserError
-from trainer.recipe import RECIPES, build_config, override
 from trainer.schedule import learning_rate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -128,7 +128,7 @@ def test_raw_deepspeed_keys_are_laid_over_ours() -> None:
     [(1000, 1000), (1001, 1002), (4_000_000, 1_000_000), (86_000_000, 10_750_000), (10**9, 50_000_000)],
 )
 def test_the_bucket_that_runs_is_the_one_that_is_predicted(trainable: int, expected: int) -> None:
-    """An eighth of the model within 1e6 and 5e7, as config.py and docs/training.md say; a whole-model bucket would save ZeRO-2 nothing."""
+    """An eighth of the model within 1e6 and 5e7, as docs/training.md says; a whole-model bucket would save ZeRO-2 nothing."""
     for stage in (1, 2, 3):
         config = parse({"method_name": "gimp", "zero": {"stage": stage}})
         zero = deepspeed_config(config, "pretrain", 2, trainable, False, False)["zero_optimization"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.contract import Method, Options, Schema
-from trainer.config import parse
+from trainer.config.schema import parse
 from trainer.ema import check_teachers, update_teachers
 from trainer.errors import UserError
 

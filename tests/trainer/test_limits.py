@@ -16,12 +16,13 @@ from launch.pretrain import main as pretrain
 from models.contract import MethodError
 from models.contract.limits import limit_of
 from models.registry import get_method, method_names
-from trainer import giants, yaml_text
+from trainer import giants
 from trainer.cluster import profile
-from trainer.config import Config, parse
+from trainer.config import yaml_text
+from trainer.config.recipe import RECIPES, build_config
+from trainer.config.schema import Config, parse
 from trainer.downstream.task import PROTOCOLS, TASKS, Task, build_task
 from trainer.errors import UserError
-from trainer.recipe import RECIPES, build_config
 from trainer.sweep import read_sweep
 
 ROOTS: dict[str, type[BaseModel]] = {

@@ -35,8 +35,8 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def words(name: str, demo_cohort: Path) -> list[str]:
     """The command line of all runs of a method; few steps of every stage that it has, validation and pictures included."""
+    from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.recipe import build_config
     from trainer.run import build_method
 
     config, _ = build_config(name, f"{name}-demo", [f"data.path={demo_cohort}"])

@@ -140,7 +140,7 @@ def test_a_folder_is_complete_or_it_says_what_is_wrong(tmp_path: Path) -> None:
 
 def test_stage_lengths() -> None:
     from models.contract import Stage
-    from trainer.config import parse
+    from trainer.config.schema import parse
 
     stages = [Stage("one", (), epochs=3), Stage("two", (), epochs=4)]
 

@@ -14,11 +14,11 @@ from launch.finetune import main as finetune
 from launch.pretrain import main as pretrain
 from models.contract.options import several
 from models.registry import get_method, method_names
-from trainer import yaml_text
-from trainer.config import Config
+from trainer.config import yaml_text
+from trainer.config.recipe import RECIPES, build_config
+from trainer.config.schema import Config
 from trainer.downstream.task import Task, build_task
 from trainer.errors import UserError
-from trainer.recipe import RECIPES, build_config
 
 
 @pytest.mark.parametrize(

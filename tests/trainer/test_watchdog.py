@@ -13,7 +13,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.trainer.launching import HERE, ROOT, TINY, launch, series
-from trainer.config import Health
+from trainer.config.schema import Health
 from trainer.hang import Beat, missing, read_beats, report, waits_in, write_beat
 from trainer.runtime import longest_wait
 from trainer.watchdog import FIRST_STEPS, Clock, Watchdog

@@ -96,9 +96,9 @@ def tcp_sockets() -> Iterator[int]:
 def main(folder: Path) -> None:
     calls = Calls()
     calls.watch()
+    from trainer.config.recipe import build_config
     from trainer.data import open_data
     from trainer.engine import Engine
-    from trainer.recipe import build_config
     from trainer.run import build_method
     from trainer.runtime import barrier, finish, start
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from trainer import yaml_text
 from trainer.cluster.client import minutes
-from trainer.config import Section, explain_all
+from trainer.config import yaml_text
+from trainer.config.schema import Section, explain_all
 from trainer.errors import UserError
 
 PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "cluster"

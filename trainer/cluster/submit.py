@@ -19,10 +19,10 @@ from trainer.cluster import preflight
 from trainer.cluster.job import Task
 from trainer.cluster.profile import Profile
 from trainer.cluster.record import FOLDER, Record, Status, now
-from trainer.config import out_folder
+from trainer.config.recipe import build_config
+from trainer.config.schema import out_folder
 from trainer.errors import EXIT_USER, UserError
 from trainer.folder import versions
-from trainer.recipe import build_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("pretrain", "finetune", "sweep")

@@ -17,7 +17,7 @@ from typing import Any
 from models.contract import Stage
 from models.downstream import FROZEN, STAGE, Downstream
 from trainer.choice import Look, best_look
-from trainer.config import Config, Data, Optim, StageConfig
+from trainer.config.schema import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
@@ -242,7 +242,7 @@ class Training:
 
 def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> Point | None:
     """The point that `out` holds, if it is done and of this configuration (`accept_code`: by whatever version of the code)."""
-    from trainer.config import differences
+    from trainer.config.schema import differences
     from trainer.folder import CODE
 
     path = out / "point.json"

@@ -15,7 +15,7 @@ from shards.loader import Loader
 from shards.order import Once, Plan
 from shards.reader import Dataset
 from shards.subset import Subset
-from trainer.config import Config
+from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.engine import split_batch
 from trainer.errors import UserError

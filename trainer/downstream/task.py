@@ -11,11 +11,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from models.contract.options import several
 from models.masks import MaskField
-from trainer import yaml_text
-from trainer.config import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
+from trainer.config import yaml_text
+from trainer.config.recipe import override, section
+from trainer.config.schema import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
 from trainer.downstream.task_rules import problems_of
 from trainer.errors import UserError
-from trainer.recipe import override, section
 
 TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
 PROTOCOLS = TASKS.parent / "protocol"

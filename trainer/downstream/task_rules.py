@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainer.config import address_problems
+from trainer.config.schema import address_problems
 
 if TYPE_CHECKING:
     from trainer.downstream.task import Task

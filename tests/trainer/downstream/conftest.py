@@ -48,8 +48,8 @@ def pretrained(cohort: Path, forks: Forks, tmp_path_factory: pytest.TempPathFact
 
 def pretraining(method: str, data: Path, out: Path, *more: str) -> list[str]:
     """The command line of a run of one step of every stage."""
+    from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.recipe import build_config
     from trainer.run import build_method
 
     config, _ = build_config(method, f"{method}-demo", [f"data.path={data}"])

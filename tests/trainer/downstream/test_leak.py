@@ -22,11 +22,11 @@ from tests.trainer.downstream.drawn import numbered_masks
 from tests.trainer.downstream.planted import pixels, planted, png
 from tests.trainer.forking import Forks
 from trainer.card import digest, digests, open_run
+from trainer.config.recipe import build_config
 from trainer.data import open_data
 from trainer.downstream.leak import check_leak, check_splits
 from trainer.downstream.twins import learned, within
 from trainer.errors import UserError
-from trainer.recipe import build_config
 from trainer.reporting.result import read_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

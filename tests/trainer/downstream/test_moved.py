@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from trainer.config import differences
+from trainer.config.schema import differences
 from trainer.downstream.encoders import Source
 from trainer.downstream.results import hash_of
 

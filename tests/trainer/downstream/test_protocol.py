@@ -19,14 +19,14 @@ from models.registry import get_method
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows
-from trainer import yaml_text
-from trainer.config import Optim
+from trainer.config import yaml_text
+from trainer.config.recipe import find_recipe
+from trainer.config.schema import Optim
 from trainer.data import schema_of
 from trainer.downstream.labelled import labelled
 from trainer.downstream.targets import Targets, fitted, read_targets
 from trainer.downstream.task import Task, parse_task
 from trainer.errors import UserError
-from trainer.recipe import find_recipe
 from trainer.schedule import learning_rate
 
 Pretrained = Callable[[str], Path]

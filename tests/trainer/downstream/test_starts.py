@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import series
-from trainer import yaml_text
+from trainer.config import yaml_text
+from trainer.config.recipe import find_recipe
 from trainer.downstream.predictions import Predictions
-from trainer.recipe import find_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from models.downstream import FROZEN, STAGE
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows, series
-from trainer.config import Optim
+from trainer.config.schema import Optim
 from trainer.downstream.task import parse_task
 from trainer.errors import UserError
 from trainer.schedule import learning_rate

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from trainer import yaml_text
-from trainer.config import Config, parse
+from trainer.config import yaml_text
+from trainer.config.schema import Config, parse
 from trainer.errors import UserError
 
-RECIPES = Path(__file__).resolve().parent.parent / "configs" / "pretrain"
+RECIPES = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
 
 
 def find_recipe(method: str, name: str | None, demo: bool) -> Path:
