@@ -4,7 +4,7 @@ out/config.json         resolved configuration, recipe, versions
 out/metrics.jsonl       one object a step
 out/tensorboard/
 out/checkpoints/        see trainer/checkpoint.py
-out/hang/               stacks of a life that hung (trainer/hang.py)
+out/hang/               stacks of a life that hung (trainer/health/hang.py)
 out/stages/NAME.safetensors   weights at the end of a stage
 out/weights.safetensors       weights at the end of the run, with method.json beside it
 """

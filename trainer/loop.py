@@ -29,11 +29,11 @@ from trainer.choice import Look, better
 from trainer.engine import Engine
 from trainer.errors import Stopped, TrainingError
 from trainer.feed import on_device
-from trainer.health import BadSteps, collapse_readings
+from trainer.health.steps import BadSteps, collapse_readings
+from trainer.health.watchdog import off
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
 from trainer.schedule import learning_rate
 from trainer.tracking import Tracker
-from trainer.watchdog import off
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Leg:
     keep_best: Callable[[], None]
     show: Callable[[], None]
     at: Callable[[str, int], None] = off
-    """Told at the beginning of each phase (trainer/watchdog.py)."""
+    """Told at the beginning of each phase (trainer/health/watchdog.py)."""
     before: int = 0
     whole: int | None = None
     """As in StagePlan: steps of the same training before this stage, and of all of it."""

@@ -30,7 +30,8 @@ from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.evaluation import evaluate
 from trainer.folder import RunFolder, versions
 from trainer.giants import refuse_giants
-from trainer.health import BadSteps
+from trainer.health.steps import BadSteps
+from trainer.health.watchdog import Watchdog
 from trainer.loop import Leg, Progress, train
 from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
@@ -38,7 +39,6 @@ from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.showing import show, show_projection
 from trainer.tracking import Tracker
-from trainer.watchdog import Watchdog
 
 
 @dataclass

@@ -112,8 +112,9 @@ def device_index(local_rank: int, visible: int) -> int:
 def longest_wait(health: Health) -> timedelta:
     """How long a rank may wait for the others in a collective: for as long as one of them may pause, and the watchdog needs to name it.
 
-    The watchdog (trainer/watchdog.py) ends a rank that takes longer, so this time-out is only met where nothing watches. DeepSpeed's own,
-    ten minutes, would end a run whose rank 0 publishes, converts or evaluates for longer. DEEPSPEED_TIMEOUT (minutes) can make it longer.
+    The watchdog (trainer/health/watchdog.py) ends a rank that takes longer, so this time-out is only met where nothing
+    watches. DeepSpeed's own, ten minutes, would end a run whose rank 0 publishes, converts or evaluates for longer.
+    DEEPSPEED_TIMEOUT (minutes) can make it longer.
     """
     pause = max(health.hang_pause, health.hang_floor)
     asked = 60.0 * int(os.environ.get("DEEPSPEED_TIMEOUT", "0"))

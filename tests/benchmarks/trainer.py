@@ -57,7 +57,7 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     from trainer.config.schema import out_folder
     from trainer.data import open_data
     from trainer.engine import Engine
-    from trainer.health import BadSteps
+    from trainer.health.steps import BadSteps
     from trainer.loop import Leg, Progress, train
     from trainer.run import build_method
     from trainer.runtime import StopFlag, start

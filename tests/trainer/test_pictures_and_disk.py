@@ -17,7 +17,7 @@ from trainer import loop, projection, run, showing
 from trainer.board import Board
 from trainer.disk import written
 from trainer.errors import TrainingError, UserError
-from trainer.health import collapse_readings
+from trainer.health.steps import collapse_readings
 from trainer.tracking import Tracker
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import torch
 
 from trainer import manifest
 from trainer.errors import TrainingError
-from trainer.health import BadSteps, collapse_readings, effective_rank, feature_std
+from trainer.health.steps import BadSteps, collapse_readings, effective_rank, feature_std
 from trainer.plan import stage_lengths
 from trainer.report import improvement, report, yardstick
 from trainer.runtime import Runtime

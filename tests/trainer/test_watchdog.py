@@ -14,9 +14,9 @@ import pytest
 from tests.ports import free_port
 from tests.trainer.launching import HERE, ROOT, TINY, launch, series
 from trainer.config.schema import Health
-from trainer.hang import Beat, missing, read_beats, report, waits_in, write_beat
+from trainer.health.hang import Beat, missing, read_beats, report, waits_in, write_beat
+from trainer.health.watchdog import FIRST_STEPS, Clock, Watchdog
 from trainer.runtime import longest_wait
-from trainer.watchdog import FIRST_STEPS, Clock, Watchdog
 
 HEALTH = Health(hang_factor=10, hang_floor=30, hang_pause=100)
 BEAT = Beat(0, "n1", "host", 1, 7, "forward and backward", 3.0, 50, 4)

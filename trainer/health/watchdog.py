@@ -1,7 +1,8 @@
 """Ends a run that hangs, naming the rank that the others wait for. It uses no collective: those are what hangs.
 
-Each rank has two threads of its own besides its work. One writes where the rank stands into a small file (trainer/hang.py). The other
-looks at the clock alone, so that a dead file system does not stop it: when a step takes longer than
+Each rank has two threads of its own besides its work. One writes where the rank stands into a small file
+(trainer/health/hang.py). The other looks at the clock alone, so that a dead file system does not stop it: when a step
+takes longer than
 
     max(health.hang_floor, health.hang_factor x the median step)
 
@@ -28,9 +29,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer import hang
 from trainer.config.schema import Health
 from trainer.errors import EXIT_BUG, UserError
+from trainer.health import hang
 
 PAUSES = ("start", "data", "evaluate", "show", "save", "finish")
 FIRST_STEPS = 3  # kernels are chosen, buffers made
