@@ -28,9 +28,10 @@ import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor
 
-from trainer import fence, manifest, tensors
+from trainer import fence, manifest
 from trainer.config.schema import Checkpoint
-from trainer.engine import Engine
+from trainer.engine import tensors
+from trainer.engine.engine import Engine
 from trainer.errors import TrainingError, UserError, everywhere
 from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
 

@@ -22,7 +22,7 @@ from shards.reader import Dataset
 from shards.remote import is_url
 from shards.streams import sample_rng
 from trainer.config.schema import Config
-from trainer.engine import split_batch
+from trainer.engine.engine import split_batch
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 

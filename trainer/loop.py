@@ -25,14 +25,14 @@ from torch import Tensor
 
 from models.contract import Output, Stage
 from models.parallel import gather
-from trainer.choice import Look, better
-from trainer.engine import Engine
+from trainer.engine.choice import Look, better
+from trainer.engine.engine import Engine
+from trainer.engine.feed import on_device
+from trainer.engine.schedule import learning_rate
 from trainer.errors import Stopped, TrainingError
-from trainer.feed import on_device
 from trainer.health.steps import BadSteps, collapse_readings
 from trainer.health.watchdog import off
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
-from trainer.schedule import learning_rate
 from trainer.tracking import Tracker
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from models.contract import Method, Stage
 from trainer.config.schema import Config, StageConfig
-from trainer.engine import bucket_size, persistence_threshold, split_batch
+from trainer.engine.engine import bucket_size, persistence_threshold, split_batch
+from trainer.engine.memory import StateBytes, bucket_bytes, predict
 from trainer.errors import UserError
-from trainer.memory import StateBytes, bucket_bytes, predict
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from trainer.checkpoint import Checkpoints
 from trainer.config.schema import Config, out_folder
 from trainer.data import Data, open_data
 from trainer.disk import written
-from trainer.ema import check_teachers
-from trainer.engine import Engine, split_batch
+from trainer.engine.engine import Engine, split_batch
+from trainer.engine.evaluation import evaluate
+from trainer.engine.giants import refuse_giants
+from trainer.engine.teachers import check_teachers
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
-from trainer.evaluation import evaluate
 from trainer.folder import RunFolder, versions
-from trainer.giants import refuse_giants
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Leg, Progress, train

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.parallel import alone
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
 from trainer.projection import projection

@@ -56,7 +56,7 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     from trainer.config.recipe import build_config
     from trainer.config.schema import out_folder
     from trainer.data import open_data
-    from trainer.engine import Engine
+    from trainer.engine.engine import Engine
     from trainer.health.steps import BadSteps
     from trainer.loop import Leg, Progress, train
     from trainer.run import build_method

@@ -9,7 +9,7 @@ import torch
 from synthetic import batch, build, records
 
 from models.registry import method_names
-from trainer.evaluation import evaluate
+from trainer.engine.evaluation import evaluate
 from trainer.runtime import Runtime
 
 RUNTIME = Runtime(0, 1, 0, torch.device("cpu"))

@@ -39,7 +39,7 @@ def mine(fault: dict[str, Any]) -> bool:
 def plant(faults: dict[str, dict[str, Any]]) -> None:
     import torch
 
-    from trainer.engine import Engine
+    from trainer.engine.engine import Engine
     from trainer.tracking import Tracker
 
     log, forward = Tracker.step, Engine.forward

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 from models.contract import Batch, Group, Method, Options, Output, Schema
 from trainer.checkpoint import Checkpoints
 from trainer.config.schema import parse
-from trainer.engine import Engine
+from trainer.engine.engine import Engine
 from trainer.errors import TrainingError
 from trainer.runtime import Runtime, finish, start
 

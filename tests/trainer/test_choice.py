@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from models.contract import Stage
-from trainer.choice import Look, better, chosen
+from trainer.engine.choice import Look, better, chosen
 from trainer.errors import TrainingError
 from trainer.loop import Progress, _better
 

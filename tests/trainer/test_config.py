@@ -14,9 +14,10 @@ from models.contract import Group
 from models.registry import get_method, method_names
 from trainer.config.recipe import RECIPES, build_config, override
 from trainer.config.schema import Config, Optim, differences, parse
-from trainer.engine import bucket_size, deepspeed_config, make_optimizer, split_batch
+from trainer.engine.engine import bucket_size, deepspeed_config, split_batch
+from trainer.engine.optimizers import make_optimizer
+from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
-from trainer.schedule import learning_rate
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -99,7 +99,7 @@ def _save(tmp_path: Path, step: int, kill_before: int | None) -> None:
     from trainer.checkpoint import Checkpoints
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.engine import Engine
+    from trainer.engine.engine import Engine
     from trainer.run import build_method
     from trainer.runtime import start
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from models.contract import Method, Options, Schema
 from trainer.config.schema import parse
-from trainer.ema import check_teachers, update_teachers
+from trainer.engine.teachers import check_teachers, update_teachers
 from trainer.errors import UserError
 
 

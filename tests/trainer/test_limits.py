@@ -16,12 +16,12 @@ from launch.pretrain import main as pretrain
 from models.contract import MethodError
 from models.contract.limits import limit_of
 from models.registry import get_method, method_names
-from trainer import giants
 from trainer.cluster import profile
 from trainer.config import yaml_text
 from trainer.config.recipe import RECIPES, build_config
 from trainer.config.schema import Config, parse
 from trainer.downstream.task import PROTOCOLS, TASKS, Task, build_task
+from trainer.engine import giants
 from trainer.errors import UserError
 from trainer.sweep import read_sweep
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.launching import HERE, run_ranks
-from trainer.memory import predict
+from trainer.engine.memory import predict
 
 
 def test_the_formula_by_hand() -> None:

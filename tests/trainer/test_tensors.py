@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.trainer.launching import run_ranks
-from trainer.tensors import _put_shard, differing, digest, untrained
+from trainer.engine.tensors import _put_shard, differing, digest, untrained
 
 
 def test_a_hash_is_of_type_shape_and_values() -> None:

@@ -98,7 +98,7 @@ def main(folder: Path) -> None:
     calls.watch()
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.engine import Engine
+    from trainer.engine.engine import Engine
     from trainer.run import build_method
     from trainer.runtime import barrier, finish, start
 

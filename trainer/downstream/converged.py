@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.choice import Look, chosen
 from trainer.downstream.linear import LinearFit, Score, check_features, moments
 from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare
+from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 
 DECAYS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)

@@ -32,8 +32,8 @@ from shards.order import Once
 from shards.reader import Dataset
 from trainer import manifest
 from trainer.data import sampler
+from trainer.engine.feed import on_device
 from trainer.errors import UserError
-from trainer.feed import on_device
 from trainer.runtime import Runtime, from_main
 
 FORMAT = 1

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.choice import Look, chosen
 from trainer.downstream.linear import check_features
 from trainer.downstream.linear_losses import check_learnable, check_targets
+from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 
 KS = (1, 5, 10, 20, 50, 100, 200)

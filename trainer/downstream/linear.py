@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.choice import Direction, Look, better, chosen
 from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare, scores
+from trainer.engine.choice import Direction, Look, better, chosen
 from trainer.errors import UserError
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -249,7 +249,7 @@ class _Kept(NamedTuple):
 
 
 class _Best:
-    """The best epoch of every grid point, weights included (trainer/choice.py)."""
+    """The best epoch of every grid point, weights included (trainer/engine/choice.py)."""
 
     def __init__(self, points: int, higher_is_better: bool):
         self.direction: Direction = "max" if higher_is_better else "min"

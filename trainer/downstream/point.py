@@ -16,14 +16,14 @@ from typing import Any
 
 from models.contract import Stage
 from models.downstream import FROZEN, STAGE, Downstream
-from trainer.choice import Look, best_look
 from trainer.config.schema import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
 from trainer.downstream.targets import Targets, looked_at
 from trainer.downstream.task import Task
-from trainer.engine import Engine
+from trainer.engine.choice import Look, best_look
+from trainer.engine.engine import Engine
 from trainer.errors import UserError
 from trainer.manifest import write_atomic
 from trainer.plan import StagePlan

@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 
 from models.downstream import STAGE
 from shards.reader import Dataset
-from trainer.choice import Look, chosen
 from trainer.downstream import said
 from trainer.downstream.assemble import builder
 from trainer.downstream.code import tree_hash
@@ -36,6 +35,7 @@ from trainer.downstream.results import hash_of, keep_features, reusable, summary
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets import Targets, fitted, looked_at
+from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 from trainer.folder import RunFolder, versions
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main

@@ -17,9 +17,9 @@ from shards.reader import Dataset
 from shards.subset import Subset
 from trainer.config.schema import Config
 from trainer.data import Data
-from trainer.engine import split_batch
+from trainer.engine.engine import split_batch
+from trainer.engine.feed import on_device
 from trainer.errors import UserError
-from trainer.feed import on_device
 from trainer.runtime import Runtime
 
 LABEL = "answer"

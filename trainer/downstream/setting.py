@@ -24,8 +24,8 @@ from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import Targets, check_split, fitted, looked_at, read_targets
 from trainer.downstream.task import Encoder, Task
+from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError
-from trainer.giants import refuse_giants
 
 # What says how, not what: it may change without making another result.
 FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")

@@ -38,7 +38,7 @@ def test_code_that_a_fine_tune_never_runs_may_change(tree: Path, path: str) -> N
 @pytest.mark.parametrize(
     "path",
     [
-        "models/methods/gimp.py", "models/downstream.py", "trainer/loop.py", "trainer/engine.py", "shards/order.py",
+        "models/methods/gimp.py", "models/downstream.py", "trainer/loop.py", "trainer/engine/engine.py", "shards/order.py",
         "trainer/downstream/metrics.py", "trainer/downstream/targets.py", "shards/codecs.py",
     ],
 )  # fmt: skip

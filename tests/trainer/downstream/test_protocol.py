@@ -26,8 +26,8 @@ from trainer.data import schema_of
 from trainer.downstream.labelled import labelled
 from trainer.downstream.targets import Targets, fitted, read_targets
 from trainer.downstream.task import Task, parse_task
+from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
-from trainer.schedule import learning_rate
 
 Pretrained = Callable[[str], Path]
 FRACTIONS = (0.01, 0.1, 0.25, 0.5, 1.0)

@@ -16,8 +16,8 @@ from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows, series
 from trainer.config.schema import Optim
 from trainer.downstream.task import parse_task
+from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
-from trainer.schedule import learning_rate
 
 Pretrained = Callable[[str], Path]
 LR, FACTOR, STEPS = 1e-3, 0.1, 4

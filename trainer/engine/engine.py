@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
-from trainer import tensors
-from trainer.config.schema import Config, Optim
-from trainer.ema import update_teachers
+from trainer.config.schema import Config
+from trainer.engine import tensors
+from trainer.engine.optimizers import constants, make_optimizer, plain
+from trainer.engine.teachers import update_teachers
 from trainer.runtime import Runtime
 
 MAX_BUCKET, MIN_BUCKET = 50_000_000, 1_000_000
@@ -94,24 +95,6 @@ def deepspeed_config(
         "checkpoint": {"load_universal": universal},
     }
     return merged(ours, config.deepspeed)
-
-
-def plain(config: Config) -> bool:
-    """Whether DeepSpeed runs the bare torch optimiser (fp32, nothing sharded): then norm and clipping are ours."""
-    return config.zero.stage == 0 and config.precision == "fp32"
-
-
-def constants(optim: Optim) -> dict[str, Any]:
-    """What an optimiser takes beside learning rate and weight decay."""
-    if optim.kind == "sgd":
-        return {"momentum": optim.betas[0]}
-    return {"betas": optim.betas, "eps": optim.eps}
-
-
-def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.optim.Optimizer:
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
-    return kinds[optim.kind](params, lr=optim.lr, fused=True if cuda else None, **constants(optim))
 
 
 class Engine:

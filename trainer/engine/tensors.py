@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from trainer.engine.optimizers import plain
+
 if TYPE_CHECKING:
-    from trainer.engine import Engine
+    from trainer.engine.engine import Engine
 
 
 def buffers(method: nn.Module) -> dict[str, Tensor]:
@@ -33,8 +35,6 @@ def buffers(method: nn.Module) -> dict[str, Tensor]:
 def master(engine: Engine, p: nn.Parameter) -> Tensor | None:
     """The float32 weights behind a trained parameter, whole, where ZeRO or 16 bits keep some apart. All ranks must call."""
     from deepspeed.utils import safe_get_full_fp32_param
-
-    from trainer.engine import plain
 
     if plain(engine.config) or not engine.trains(p):
         return None

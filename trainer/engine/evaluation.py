@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from models.parallel import total
-from trainer.engine import Engine
-from trainer.feed import on_device
+from trainer.engine.engine import Engine
+from trainer.engine.feed import on_device
 from trainer.runtime import Runtime
 
 
