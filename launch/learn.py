@@ -174,8 +174,8 @@ def span(interval: tuple[float, float] | None) -> str:
 def write(path: Path, results: Any, methods: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]) -> None:
     from dataclasses import asdict
 
-    from trainer.folder import versions
-    from trainer.manifest import write_atomic
+    from trainer.state.files import write_atomic
+    from trainer.state.run_folder import versions
 
     content = {
         "seeds": list(seeds),

@@ -24,10 +24,10 @@ from models.encoders.positions import grid_text
 from models.parts import add_parts
 from models.registry import get_method
 from models.weights import load_strict, weights_bytes
-from trainer.card import Finished, open_run, read_schema, schema_bytes
 from trainer.errors import UserError
 from trainer.export_result import Tuned, open_tuned
-from trainer.manifest import digest, sync, write_atomic
+from trainer.state.files import digest, sync, write_atomic
+from trainer.state.finished import Finished, open_run, read_schema, schema_bytes
 
 To = Literal["timm", "safetensors"]
 FORMAT = "medpair-export/1"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.downstream import STAGE
-from trainer.card import Finished, open_run
 from trainer.errors import UserError
+from trainer.state.finished import Finished, open_run
 
 # All keys that an export needs of a result; a folder of another kind lacks some.
 NEEDED = ("task", "kind", "mode", "init", "control", "chosen", "hashes", "seeds")

@@ -24,7 +24,7 @@ from models.layers.relative import LayerScale
 from models.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export import Exporting, provenance
-from trainer.manifest import write_atomic
+from trainer.state.files import write_atomic
 
 TOLERANCE = 1e-5
 # timm's entry points by (width, depth, heads, patch); every size is overridden by model_args, so that another one does no harm.

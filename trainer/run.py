@@ -19,25 +19,25 @@ from models.parallel import alone
 from models.registry import get_method
 from models.weights import weights_bytes
 from shards.meaning import disagreements
-from trainer.card import write_card
-from trainer.checkpoint import Checkpoints
 from trainer.config.schema import Config, out_folder
 from trainer.data import Data, open_data
-from trainer.disk import written
 from trainer.engine.engine import Engine, split_batch
 from trainer.engine.evaluation import evaluate
 from trainer.engine.giants import refuse_giants
 from trainer.engine.teachers import check_teachers
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
-from trainer.folder import RunFolder, versions
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Leg, Progress, train
-from trainer.manifest import write_atomic
 from trainer.plan import StagePlan, describe, stage_lengths
 from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.showing import show, show_projection
+from trainer.state.checkpoint import Checkpoints
+from trainer.state.disk import written
+from trainer.state.files import write_atomic
+from trainer.state.finished import write_card
+from trainer.state.run_folder import RunFolder, versions
 from trainer.tracking import Tracker
 
 

@@ -9,8 +9,8 @@ import torch
 from models.parallel import alone
 from trainer.engine.engine import Engine
 from trainer.errors import UserError
-from trainer.manifest import write_atomic
 from trainer.projection import projection
+from trainer.state.files import write_atomic
 from trainer.tracking import Tracker
 
 if TYPE_CHECKING:

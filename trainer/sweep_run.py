@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.intervals import interval_text
-from trainer.manifest import write_atomic
+from trainer.state.files import write_atomic
 from trainer.sweep import Point, Sweep
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]

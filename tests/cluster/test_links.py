@@ -14,8 +14,8 @@ import pytest
 
 from tests.cluster.jobs import AT, EVERY, RUN, WHAT, Desk, begun, last_step, main_log, series, went_on_from
 from tests.cluster.slurm_cluster import until
-from trainer import fence
 from trainer.cluster.record import Record
+from trainer.state import fence
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -84,8 +84,8 @@ def keep_states(fault: dict[str, Any]) -> None:
     import torch
     from deepspeed.checkpoint import ds_to_universal
 
-    from trainer import checkpoint
-    from trainer.checkpoint import Checkpoints
+    from trainer.state import checkpoint
+    from trainer.state.checkpoint import Checkpoints
 
     save, restore = Checkpoints.save, Checkpoints.restore
 
@@ -169,8 +169,8 @@ def planted_block(fault: dict[str, Any] | None, step: int) -> None:
 
 def slow_down(fault: dict[str, Any]) -> None:
     from shards.loader import Loader
-    from trainer.checkpoint import Checkpoints
     from trainer.data import HeldBack
+    from trainer.state.checkpoint import Checkpoints
 
     def late(call: Any, step: int | None = None) -> Any:
         def slow(*args: Any, **kwargs: Any) -> Any:

@@ -15,11 +15,11 @@ from torch import nn
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 from models.contract import Batch, Group, Method, Options, Output, Schema
-from trainer.checkpoint import Checkpoints
 from trainer.config.schema import parse
 from trainer.engine.engine import Engine
 from trainer.errors import TrainingError
 from trainer.runtime import Runtime, finish, start
+from trainer.state.checkpoint import Checkpoints
 
 
 class Rest(Method):

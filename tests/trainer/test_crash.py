@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.trainer.launching import TINY, launch, rows, series
-from trainer.manifest import problem
+from trainer.state.files import problem
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -96,12 +96,12 @@ def _every_kill(tmp_path: Path, demo_cohort: Path) -> None:
 
 
 def _save(tmp_path: Path, step: int, kill_before: int | None) -> None:
-    from trainer.checkpoint import Checkpoints
     from trainer.config.recipe import build_config
     from trainer.data import open_data
     from trainer.engine.engine import Engine
     from trainer.run import build_method
     from trainer.runtime import start
+    from trainer.state.checkpoint import Checkpoints
 
     config, _ = build_config("gimp", None, [*TINY[2:], "steps=4", "checkpoint.keep=1"])
     runtime = start()

@@ -20,10 +20,10 @@ from launch.export import main
 from models.contract import Batch, Method
 from shards.reader import Dataset
 from tests.trainer.launching import TINY, launch
-from trainer.card import open_run
 from trainer.errors import UserError
 from trainer.export import built, export, load_exported, open_finished
 from trainer.export_card import held_back, read_results
+from trainer.state.finished import open_run
 
 SHORT = ["steps=2", "epochs=null", "stages.pretrain.epochs=null", "log.tensorboard=false", "data.workers=1"]
 UNSEEN = [*SHORT, "data.val_split=''"]

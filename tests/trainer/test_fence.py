@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer import fence, manifest
-from trainer.fence import Fenced, Life
+from trainer.state import fence, files
+from trainer.state.fence import Fenced, Life
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def another_takes(run: Path, life: Life) -> None:
 
 def test_a_later_life_ends_the_writing_of_an_earlier_one(run: Path) -> None:
     fence.take(run, Life("77", 0, "n1", 1))
-    manifest.write_atomic(run / "a", b"first")
+    files.write_atomic(run / "a", b"first")
     tmp = run / "tmp"
     tmp.mkdir()
     another_takes(run, Life("77", 1, "n2", 2))
     for write in (
-        lambda: manifest.write_atomic(run / "a", b"late"),
-        lambda: manifest.publish(tmp, run / "final", {}),
-        lambda: manifest.remove(tmp),
+        lambda: files.write_atomic(run / "a", b"late"),
+        lambda: files.publish(tmp, run / "final", {}),
+        lambda: files.remove(tmp),
     ):
         with pytest.raises(Fenced, match="job 77, restart 1, process 2 on n2 has taken over; this life writes no more"):
             write()
@@ -64,7 +64,7 @@ def test_other_folders_are_free_and_a_damaged_fence_is_closed(
     run: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     fence.take(run, Life("", 0, "here", os.getpid()))
-    manifest.write_atomic(tmp_path_factory.mktemp("else") / "x", b"x")
+    files.write_atomic(tmp_path_factory.mktemp("else") / "x", b"x")
     (run / ".fence").write_text("{")
     with pytest.raises(Fenced, match="nobody has taken over"):
         fence.check(run / "x")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from models.contract import Field, Schema
-from trainer.card import read_schema, schema_bytes
 from trainer.config.recipe import build_config
 from trainer.data import merged_schema, open_data, schema_of
 from trainer.downstream.encoders import Source, check_fields
 from trainer.errors import UserError
 from trainer.run import _progress_of
+from trainer.state.finished import read_schema, schema_bytes
 
 
 def schema(source: str, **meaning: str) -> Schema:

@@ -15,9 +15,9 @@ from shards.readable import unreadable
 from tests.disk_full import with_no_room
 from trainer import loop, projection, run, showing
 from trainer.board import Board
-from trainer.disk import written
 from trainer.errors import TrainingError, UserError
 from trainer.health.steps import collapse_readings
+from trainer.state.disk import written
 from trainer.tracking import Tracker
 
 RNG = np.random.default_rng(0)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import manifest
 from trainer.errors import TrainingError
 from trainer.health.steps import BadSteps, collapse_readings, effective_rank, feature_std
 from trainer.plan import stage_lengths
 from trainer.report import improvement, report, yardstick
 from trainer.runtime import Runtime
+from trainer.state import files
 from trainer.tracking import Tracker, loss_text, read_metrics
 
 ALONE = Runtime(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
@@ -123,19 +123,19 @@ def test_a_folder_is_complete_or_it_says_what_is_wrong(tmp_path: Path) -> None:
     work = tmp_path / ".tmp-x"
     (work / "engine").mkdir(parents=True)
     (work / "engine" / "a").write_bytes(b"12345")
-    entries = {"engine/a": manifest.digest(work / "engine" / "a")}
+    entries = {"engine/a": files.digest(work / "engine" / "a")}
     final = tmp_path / "x"
-    assert "no manifest" in (manifest.problem(work) or "")
-    manifest.publish(work, final, entries)
-    assert manifest.problem(final) is None
+    assert "no manifest" in (files.problem(work) or "")
+    files.publish(work, final, entries)
+    assert files.problem(final) is None
     (final / "engine" / "a").write_bytes(b"12346")
-    assert "does not have the hash" in (manifest.problem(final) or "")
+    assert "does not have the hash" in (files.problem(final) or "")
     (final / "engine" / "a").write_bytes(b"1234")
-    assert "has 4 bytes, its manifest says 5" in (manifest.problem(final) or "")
+    assert "has 4 bytes, its manifest says 5" in (files.problem(final) or "")
     (final / "engine" / "a").unlink()
-    assert "engine/a is missing" in (manifest.problem(final) or "")
-    (final / manifest.NAME).write_text("{")
-    assert "cannot be read" in (manifest.problem(final) or "")
+    assert "engine/a is missing" in (files.problem(final) or "")
+    (final / files.NAME).write_text("{")
+    assert "cannot be read" in (files.problem(final) or "")
 
 
 def test_stage_lengths() -> None:

@@ -166,7 +166,7 @@ def _locked(run: Path) -> str | None:
     """Who holds the run's lock, as far as this machine can tell."""
     import fcntl
 
-    from trainer import fence
+    from trainer.state import fence
 
     path = run / ".lock"
     if not path.exists():

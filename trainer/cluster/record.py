@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import UserError
-from trainer.manifest import write_atomic
+from trainer.state.files import write_atomic
 
 FOLDER = "slurm"
 State = Literal["submitted", "running", "requeued", "done", "failed", "cancelled"]

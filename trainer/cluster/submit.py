@@ -22,7 +22,7 @@ from trainer.cluster.record import FOLDER, Record, Status, now
 from trainer.config.recipe import build_config
 from trainer.config.schema import out_folder
 from trainer.errors import EXIT_USER, UserError
-from trainer.folder import versions
+from trainer.state.run_folder import versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("pretrain", "finetune", "sweep")

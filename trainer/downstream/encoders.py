@@ -15,13 +15,13 @@ from models.registry import get_method
 from models.weights import load_strict, read_weights
 from shards.alleles import other_alleles
 from shards.meaning import disagreements, one_sided
-from trainer.card import Finished, open_run
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section
 from trainer.data import meanings_in
 from trainer.downstream.task import Encoder, Task
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
+from trainer.state.finished import Finished, open_run
 
 STARTS = ("init_file", "weights")
 """Options that name a file of first weights."""

@@ -30,11 +30,11 @@ from models.parallel import gather
 from shards.loader import Loader
 from shards.order import Once
 from shards.reader import Dataset
-from trainer import manifest
 from trainer.data import sampler
 from trainer.engine.feed import on_device
 from trainer.errors import UserError
 from trainer.runtime import Runtime, from_main
+from trainer.state import files
 
 FORMAT = 1
 
@@ -200,7 +200,7 @@ def _usable(folder: Path, about: dict[str, Any], runtime: Runtime) -> bool:
 
 
 def _problem(folder: Path, about: dict[str, Any]) -> str | None:
-    why = manifest.problem(folder)
+    why = files.problem(folder)
     if why is None and json.loads((folder / "about.json").read_bytes()) != about:
         return "they were made from something else"
     return why
@@ -216,12 +216,12 @@ def _keep(folder: Path, about: dict[str, Any], x_ND: np.ndarray, keys_N: np.ndar
         np.save(tmp / "keys.npy", keys_N, allow_pickle=False)
         (tmp / "about.json").write_text(json.dumps(about, indent=1, sort_keys=True))
         for path in tmp.iterdir():
-            manifest.sync(path)
-        entries = {p.name: manifest.digest(p) for p in sorted(tmp.iterdir())}
+            files.sync(path)
+        entries = {p.name: files.digest(p) for p in sorted(tmp.iterdir())}
         try:
             if folder.exists() and _problem(folder, about) is not None:
-                manifest.remove(folder)
-            manifest.publish(tmp, folder, entries)
+                files.remove(folder)
+            files.publish(tmp, folder, entries)
         except OSError:
             if _problem(folder, about) is not None:
                 raise

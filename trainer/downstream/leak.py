@@ -11,10 +11,10 @@ import numpy as np
 from shards.identity import person
 from shards.reader import Dataset
 from shards.witness import contents_of
-from trainer.card import Finished
 from trainer.downstream.task import Task
 from trainer.downstream.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError
+from trainer.state.finished import Finished
 
 SHOWN = 10
 

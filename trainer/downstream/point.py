@@ -25,10 +25,10 @@ from trainer.downstream.task import Task
 from trainer.engine.choice import Look, best_look
 from trainer.engine.engine import Engine
 from trainer.errors import UserError
-from trainer.manifest import write_atomic
 from trainer.plan import StagePlan
 from trainer.run import Job, Run, train_job
 from trainer.runtime import Runtime, StopFlag, barrier
+from trainer.state.files import write_atomic
 from trainer.tracking import read_metrics
 
 
@@ -243,7 +243,7 @@ class Training:
 def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> Point | None:
     """The point that `out` holds, if it is done and of this configuration (`accept_code`: by whatever version of the code)."""
     from trainer.config.schema import differences
-    from trainer.folder import CODE
+    from trainer.state.run_folder import CODE
 
     path = out / "point.json"
     if not path.is_file():

@@ -37,8 +37,8 @@ from trainer.downstream.setting import Setting
 from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
-from trainer.folder import RunFolder, versions
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
+from trainer.state.run_folder import RunFolder, versions
 
 # ------------------------------------------------------------------------------------------------------------------- a run
 

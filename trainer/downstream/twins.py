@@ -16,7 +16,7 @@ from shards.errors import DataError
 from shards.reader import Dataset
 from shards.remote import is_url
 from shards.witness import FIX_NAMES, Contents, across, contents_of, is_witness, sha256_in, telling
-from trainer.card import Finished
+from trainer.state.finished import Finished
 
 SHOWN = 10
 REMEDY = f"{FIX_NAMES}, or accept it with leak.accept=true; the result then says so in its first line"

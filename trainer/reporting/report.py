@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.manifest import write_atomic
 from trainer.reporting import bars, cases, curves, page, pictures, table, words
 from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
@@ -15,6 +14,7 @@ from trainer.reporting.groups import Group, group
 from trainer.reporting.pairs import Pair, pairs
 from trainer.reporting.result import Result
 from trainer.reporting.table import Table
+from trainer.state.files import write_atomic
 
 FILES = ("compare.md", "compare.csv", "index.html")
 TITLE = "Fine-tune results"

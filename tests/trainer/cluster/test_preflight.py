@@ -7,11 +7,11 @@ import socket
 from pathlib import Path
 
 from tests.trainer.cluster.desk import Commands
-from trainer import fence
 from trainer.cluster.client import Node, Partition
 from trainer.cluster.preflight import active_problems, file_system, folder_problems, shared_problems, size_problems
 from trainer.cluster.profile import load
 from trainer.cluster.record import Record, Status
+from trainer.state import fence
 
 GPU = Partition("gpu", False, 4, None, 240)
 EIGHT = [Node(f"g{i}", f"g{i}.cluster", 64, 8) for i in range(3)] + [Node("g3", "g3", 64, 4)]

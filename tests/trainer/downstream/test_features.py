@@ -164,8 +164,8 @@ def test_a_killed_process_leaves_nothing_that_is_used(folder: Path, data: Datase
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from tests.trainer.downstream.extract_ranks import ONE, features_of\n"
-        "from trainer import manifest\n"
-        "manifest.publish = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from trainer.state import files\n"
+        "files.publish = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"features_of(Path({str(folder)!r}), 'val', ONE, Path({str(tmp_path)!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], env={**os.environ})

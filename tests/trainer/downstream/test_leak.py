@@ -21,13 +21,13 @@ from tests.trainer.downstream.conftest import Finetune, pretraining
 from tests.trainer.downstream.drawn import numbered_masks
 from tests.trainer.downstream.planted import pixels, planted, png
 from tests.trainer.forking import Forks
-from trainer.card import digest, digests, open_run
 from trainer.config.recipe import build_config
 from trainer.data import open_data
 from trainer.downstream.leak import check_leak, check_splits
 from trainer.downstream.twins import learned, within
 from trainer.errors import UserError
 from trainer.reporting.result import read_result
+from trainer.state.finished import digest, digests, open_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]

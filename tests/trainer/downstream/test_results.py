@@ -53,7 +53,7 @@ def test_a_result_says_all_that_decided_it(measured: Path, pretrained: Pretraine
     right = found["metrics"]["accuracy"]
     assert [k / right["n"] for k in right["k"]] == pytest.approx(right["per_seed"])
     assert found["metrics"]["auc"]["k"] is None
-    from trainer.card import open_run
+    from trainer.state.finished import open_run
 
     assert found["hashes"]["checkpoint"] == open_run(pretrained("gimp")).sha256()
     assert found["hashes"]["code"] == code_hash("gimp")

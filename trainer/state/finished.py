@@ -29,8 +29,8 @@ from shards.witness import contents_of, unique_codes
 from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data
 from trainer.errors import UserError
-from trainer.folder import versions
-from trainer.manifest import write_atomic
+from trainer.state.files import write_atomic
+from trainer.state.run_folder import versions
 
 
 def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data) -> None:

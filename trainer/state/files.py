@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shards.format import write_atomic as replace_file
-from trainer import fence
+from trainer.state import fence
 
 NAME = "manifest.json"
 

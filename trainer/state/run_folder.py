@@ -3,7 +3,7 @@
 out/config.json         resolved configuration, recipe, versions
 out/metrics.jsonl       one object a step
 out/tensorboard/
-out/checkpoints/        see trainer/checkpoint.py
+out/checkpoints/        see trainer/state/checkpoint.py
 out/hang/               stacks of a life that hung (trainer/health/hang.py)
 out/stages/NAME.safetensors   weights at the end of a stage
 out/weights.safetensors       weights at the end of the run, with method.json beside it
@@ -21,7 +21,8 @@ from typing import Any
 from trainer import fence
 from trainer.config.schema import Config, by_todays_names, differences
 from trainer.errors import UserError
-from trainer.manifest import write_atomic
+from trainer.state import fence
+from trainer.state.files import write_atomic
 
 CODE = ("about.code",)
 
@@ -140,7 +141,7 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     out = {name: version(name) for name in ("medpair", "torch", "deepspeed", "numpy")}
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if (root / ".git").exists():
         done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
         if done.returncode == 0:

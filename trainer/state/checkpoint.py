@@ -28,12 +28,12 @@ import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor
 
-from trainer import fence, manifest
 from trainer.config.schema import Checkpoint
 from trainer.engine import tensors
 from trainer.engine.engine import Engine
 from trainer.errors import TrainingError, UserError, everywhere
 from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
+from trainer.state import fence, files
 
 ENGINE = "engine"
 TENSORS = "tensors"  # of state.json: the hash of every parameter and buffer of rank 0
@@ -59,7 +59,7 @@ class _RecordingEngine(TorchCheckpointEngine):
 
     def _write(self, state: Any, path: str) -> None:
         torch.save(state, path)
-        manifest.sync(Path(path))
+        files.sync(Path(path))
         self.written.append(Path(path))
 
     def _keep_error(self, action: Any) -> None:
@@ -106,7 +106,7 @@ class Checkpoints:
         recorder.save({**random_states(), OWN: apart}, str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
         entries: dict[str, Any] = {}
         recorder._keep_error(
-            lambda: entries.update({str(p.relative_to(tmp)): manifest.digest(p) for p in recorder.written})
+            lambda: entries.update({str(p.relative_to(tmp)): files.digest(p) for p in recorder.written})
         )
         reports = gather_objects((entries, recorder.errors))
         errors = [f"rank {r}: {e}" for r, (_, es) in enumerate(reports) for e in es]
@@ -144,14 +144,14 @@ class Checkpoints:
     def _publish(
         self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: Path | None
     ) -> None:
-        manifest.write_atomic(tmp / "state.json", json.dumps(state, indent=1).encode())
-        entries["state.json"] = manifest.digest(tmp / "state.json")
+        files.write_atomic(tmp / "state.json", json.dumps(state, indent=1).encode())
+        entries["state.json"] = files.digest(tmp / "state.json")
         if best is not None:
             shutil.copyfile(best, tmp / "best.safetensors")
-            manifest.sync(tmp / "best.safetensors")
-            entries["best.safetensors"] = manifest.digest(tmp / "best.safetensors")
-        manifest.publish(tmp, final, entries)
-        manifest.write_atomic(self.folder / "latest", final.name.encode() + b"\n")
+            files.sync(tmp / "best.safetensors")
+            entries["best.safetensors"] = files.digest(tmp / "best.safetensors")
+        files.publish(tmp, final, entries)
+        files.write_atomic(self.folder / "latest", final.name.encode() + b"\n")
         self._retain(final)
 
     def _retain(self, newest: Path) -> None:
@@ -159,7 +159,7 @@ class Checkpoints:
         for path in self.complete()[self.policy.keep :]:
             step = int(path.name.removeprefix("step-"))
             if path != newest and not (self.policy.keep_every and step % self.policy.keep_every == 0):
-                manifest.remove(path)
+                files.remove(path)
 
     def _failed(self, step: int, errors: list[str]) -> TrainingError:
         kept = self.complete()
@@ -188,7 +188,7 @@ class Checkpoints:
         said = [f"skipping {p.name}: a save that did not finish" for p in self.folder.glob(".tmp-step-*")]
         candidates = self.complete()
         for path in candidates:
-            reason = manifest.problem(path)
+            reason = files.problem(path)
             if reason is None:
                 return (path, json.loads((path / "state.json").read_bytes())), said
             said.append(f"skipping checkpoint {path.name}: {reason}")
