@@ -13,8 +13,8 @@ from shards.meaning import shown
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export import Exporting, To, shown_options
-from trainer.intervals import interval_text
-from trainer.tracking import read_metrics
+from trainer.tracking.intervals import interval_text
+from trainer.tracking.tracker import read_metrics
 
 LICENCE_NOTE = (
     "Weights inherit the terms of the data they were trained on: whoever passes them on answers for those terms, and for "

@@ -33,7 +33,7 @@ from trainer.errors import Stopped, TrainingError
 from trainer.health.steps import BadSteps, collapse_readings
 from trainer.health.watchdog import off
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
-from trainer.tracking import Tracker
+from trainer.tracking.tracker import Tracker
 
 
 @dataclass

@@ -30,7 +30,6 @@ from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Leg, Progress, train
 from trainer.plan import StagePlan, describe, stage_lengths
-from trainer.report import report
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.showing import show, show_projection
 from trainer.state.checkpoint import Checkpoints
@@ -38,7 +37,8 @@ from trainer.state.disk import written
 from trainer.state.files import write_atomic
 from trainer.state.finished import write_card
 from trainer.state.run_folder import RunFolder, versions
-from trainer.tracking import Tracker
+from trainer.tracking.summary import report
+from trainer.tracking.tracker import Tracker
 
 
 @dataclass

@@ -11,7 +11,7 @@ from trainer.engine.engine import Engine
 from trainer.errors import UserError
 from trainer.projection import projection
 from trainer.state.files import write_atomic
-from trainer.tracking import Tracker
+from trainer.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from trainer.run import Run

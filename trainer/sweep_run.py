@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
-from trainer.intervals import interval_text
 from trainer.state.files import write_atomic
 from trainer.sweep import Point, Sweep
+from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 LOOK_EVERY = 0.1  # seconds between looks at the processes
@@ -270,7 +270,7 @@ def table(sweep: Sweep, points: Sequence[Point]) -> str:
 
 def reached(folder: Path) -> str:
     """The primary metric of a fine-tune with its interval, or the last losses of a pre-training."""
-    from trainer.tracking import read_metrics
+    from trainer.tracking.tracker import read_metrics
 
     if (folder / "result.json").is_file():
         result = json.loads((folder / "result.json").read_bytes())

@@ -61,7 +61,7 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     from trainer.loop import Leg, Progress, train
     from trainer.run import build_method
     from trainer.runtime import StopFlag, start
-    from trainer.tracking import Tracker
+    from trainer.tracking.tracker import Tracker
 
     config, _ = build_config("gimp", None, [*WORDS, f"zero.stage={stage}", f"out={folder / str(stage)}"])
     out_folder(config).mkdir(parents=True)

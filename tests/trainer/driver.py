@@ -40,7 +40,7 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
     import torch
 
     from trainer.engine.engine import Engine
-    from trainer.tracking import Tracker
+    from trainer.tracking.tracker import Tracker
 
     log, forward = Tracker.step, Engine.forward
     upcoming = [0]

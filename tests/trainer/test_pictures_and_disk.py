@@ -14,11 +14,11 @@ import torch
 from shards.readable import unreadable
 from tests.disk_full import with_no_room
 from trainer import loop, projection, run, showing
-from trainer.board import Board
 from trainer.errors import TrainingError, UserError
 from trainer.health.steps import collapse_readings
 from trainer.state.disk import written
-from trainer.tracking import Tracker
+from trainer.tracking.board import Board
+from trainer.tracking.tracker import Tracker
 
 RNG = np.random.default_rng(0)
 GOOD = RNG.normal(size=(20, 4)).astype(np.float32)

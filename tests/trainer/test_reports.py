@@ -12,10 +12,10 @@ import torch
 from trainer.errors import TrainingError
 from trainer.health.steps import BadSteps, collapse_readings, effective_rank, feature_std
 from trainer.plan import stage_lengths
-from trainer.report import improvement, report, yardstick
 from trainer.runtime import Runtime
 from trainer.state import files
-from trainer.tracking import Tracker, loss_text, read_metrics
+from trainer.tracking.summary import improvement, report, yardstick
+from trainer.tracking.tracker import Tracker, loss_text, read_metrics
 
 ALONE = Runtime(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
 

@@ -20,9 +20,9 @@ from trainer.downstream.predictions import Predictions
 from trainer.downstream.statistics import entry
 from trainer.downstream.task import Task
 from trainer.errors import UserError
-from trainer.intervals import interval_text
 from trainer.state.files import write_atomic
 from trainer.state.run_folder import versions
+from trainer.tracking.intervals import interval_text
 
 FORMAT = 1
 MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from trainer.intervals import BOOTSTRAP, DEGENERATE
-from trainer.intervals import NONE as UNKNOWN
 from trainer.reporting.groups import Entry, Group
 from trainer.reporting.pairs import Pair
 from trainer.reporting.result import Measured
+from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE
+from trainer.tracking.intervals import NONE as UNKNOWN
 
 NONE = "–"
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer.board import Board
 from trainer.runtime import Runtime
 from trainer.state import fence
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
+from trainer.tracking.board import Board
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trainer.tracking import loss_text, read_metrics
+from trainer.tracking.tracker import loss_text, read_metrics
 
 
 def yardstick(row: dict[str, Any], term: str, part: str = "") -> float | None:
