@@ -1,6 +1,6 @@
 """Many runs of one command: `python launch/sweep.py FILE.yaml [--out DIR] [--jobs N] [--retries N] [--dry-run] [--point I]`.
 
-The file says what the runs share and what differs (trainer/sweep.py, docs/finetune.md). The same command goes on where a sweep stopped
+The file says what the runs share and what differs (trainer/sweep/file.py, docs/finetune.md). The same command goes on where a sweep stopped
 or was killed. Exit status: 0 all points are done, 75 stopped and resumable, 1 some points failed, 2 something to change in the input.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.sweep import Point, Sweep
+    from trainer.sweep.file import Point, Sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from trainer.errors import EXIT_OK, EXIT_USER
-    from trainer.sweep import read_sweep
-    from trainer.sweep_run import Runner, statuses, table
+    from trainer.sweep.file import read_sweep
+    from trainer.sweep.runner import Runner, statuses, table
 
     sweep = read_sweep(args.file, args.out)
     points = chosen(sweep, args)
@@ -97,7 +97,7 @@ def check(sweep: Sweep) -> None:
     """
     from models.contract import MethodError
     from trainer.errors import UserError
-    from trainer.sweep import refuse_doubles, text_of
+    from trainer.sweep.file import refuse_doubles, text_of
 
     problems: dict[str, list[str]] = {}
     runs = []

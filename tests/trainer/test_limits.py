@@ -23,7 +23,7 @@ from trainer.config.schema import Config, parse
 from trainer.downstream.task import PROTOCOLS, TASKS, Task, build_task
 from trainer.engine import giants
 from trainer.errors import UserError
-from trainer.sweep import read_sweep
+from trainer.sweep.file import read_sweep
 
 ROOTS: dict[str, type[BaseModel]] = {
     "recipe": Config,

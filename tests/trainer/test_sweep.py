@@ -19,7 +19,7 @@ from launch.sweep import main
 from tests.trainer.launching import ROOT, TINY, launch, series
 from trainer.config.recipe import override
 from trainer.errors import UserError
-from trainer.sweep import Sweep, read_sweep, words_of
+from trainer.sweep.file import Sweep, read_sweep, words_of
 
 GIMP = {"command": "pretrain", "words": ["--method", "gimp", "steps=2"]}
 

@@ -1,4 +1,5 @@
-"""A sweep's own books (trainer/sweep_run.py) for points that run as elements of a job array: `launch/sweep.py` and `compare` read them."""
+"""A sweep's own books (trainer/sweep/runner.py) for points that run as elements of a job array: `launch/sweep.py` and
+`compare` read them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def note(record: Record, code: int | None = None, again: bool = False) -> None:
     about = record.about
     if about["command"] != "sweep":
         return
-    from trainer.sweep_run import Status
+    from trainer.sweep.runner import Status
 
     point: dict[str, Any] = about["points"][record.element or 0]
     path = record.run / "status.json"

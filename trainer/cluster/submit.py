@@ -112,8 +112,8 @@ def dry_run(command: Sequence[str], world: int) -> str:
 
 def _sweep(words: Sequence[str]) -> Plan:
     """The points of a sweep that are not done yet, an element of a job array each."""
-    from trainer.sweep import read_sweep
-    from trainer.sweep_run import statuses
+    from trainer.sweep.file import read_sweep
+    from trainer.sweep.runner import statuses
 
     p = argparse.ArgumentParser(prog="slurm.py ... sweep")
     p.add_argument("file", type=Path)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.state.files import write_atomic
-from trainer.sweep import Point, Sweep
+from trainer.sweep.file import Point, Sweep
 from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]

@@ -10,7 +10,7 @@
       - {method.rec_weight: 0.0, method.triplet_weight: 2.0}
 
 A key that starts with `--` is a flag (`--task: [a, b]`), any other a `section.key=value` word. A point is a run in a folder of its
-own; its place, name and words are a function of the file alone, so that any machine can run point I (trainer/sweep_run.py).
+own; its place, name and words are a function of the file alone, so that any machine can run point I (trainer/sweep/runner.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from trainer.config import yaml_text
 from trainer.config.schema import Section, explain_all
 from trainer.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = 120
 MOST_POINTS = 10_000
 # Set by the sweep itself, or no part of what a run is.
