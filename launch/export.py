@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from models.contract import MethodError
     from shards.errors import told
     from trainer.errors import EXIT_OK, EXIT_USER, UserError
-    from trainer.export import export
+    from trainer.export.export import export
 
     try:
         folder, said = export(args.run, args.to, args.out, args.results)

@@ -21,8 +21,9 @@ from models.contract import Batch, Method
 from shards.reader import Dataset
 from tests.trainer.launching import TINY, launch
 from trainer.errors import UserError
-from trainer.export import built, export, load_exported, open_finished
-from trainer.export_card import held_back, read_results
+from trainer.export.card import held_back, read_results
+from trainer.export.export import export
+from trainer.export.opened import built, load_exported, open_finished
 from trainer.state.finished import open_run
 
 SHORT = ["steps=2", "epochs=null", "stages.pretrain.epochs=null", "log.tensorboard=false", "data.workers=1"]

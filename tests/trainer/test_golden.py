@@ -49,8 +49,8 @@ def small_cohort(folder: Path) -> Path:
 
 def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[dict[str, Any]]:
     """Of one rank; nothing is dropped at random, since the numbers drawn for it differ between processors."""
+    from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.recipe import build_config
     from trainer.run import build_method
 
     config, _ = build_config(name, f"{name}-demo", [f"data.path={cohort}"])

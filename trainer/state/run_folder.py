@@ -18,7 +18,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trainer import fence
 from trainer.config.schema import Config, by_todays_names, differences
 from trainer.errors import UserError
 from trainer.state import fence

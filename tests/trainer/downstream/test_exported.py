@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from launch.export import main
 from tests.trainer.downstream.conftest import Finetune
-from trainer.export import load_exported, open_finished
+from trainer.export.opened import load_exported, open_finished
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]

@@ -23,7 +23,7 @@ from models.encoders.vit import ViT
 from models.layers.relative import LayerScale
 from models.weights import weights_bytes
 from trainer.errors import UserError
-from trainer.export import Exporting, provenance
+from trainer.export.opened import Exporting, provenance
 from trainer.state.files import write_atomic
 
 TOLERANCE = 1e-5

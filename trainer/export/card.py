@@ -12,7 +12,8 @@ from models.encoders.vit import ViT
 from shards.meaning import shown
 from trainer.config.schema import Config
 from trainer.errors import UserError
-from trainer.export import Exporting, To, shown_options
+from trainer.export.opened import Exporting, To, shown_options
+from trainer.export.timm import deployed_view
 from trainer.tracking.intervals import interval_text
 from trainer.tracking.tracker import read_metrics
 
@@ -37,8 +38,6 @@ def model_card(opened: Exporting, to: To, said: str, results: Sequence[dict[str,
     """README.md, with the front matter of the Hugging Face hub."""
     parts = [_front(opened, to), _intro(opened, to, said), _data(opened), _licence(opened)]
     if to == "timm":
-        from trainer.export_timm import deployed_view
-
         view, vit = deployed_view(opened.method), opened.method.tower()
         assert isinstance(vit, ViT)
         parts += [_preprocessing(view), _use_timm(view, vit)]
