@@ -13,7 +13,7 @@ import psutil
 from tests.cluster.slurm_cluster import Cluster, until
 from tests.ports import free_ports
 
-PROGRAMS = ("slurmdbd", "sacct", "mariadbd", "mariadb-install-db")
+PROGRAMS = ("slurmdbd", "sacct", "mariadbd", "mariadb-install-db", "my_print_defaults")
 CONF = """
 AuthType=auth/munge
 AuthInfo=socket={root}/munge/sock
