@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.trainer.forking import Forks
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # Drawn examples are the same in every run, none of them is timed, and nothing is kept: a red test stays red, a slow machine turns none.
@@ -31,6 +33,12 @@ def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from shards.demo import ensure
 
     return ensure(tmp_path_factory.mktemp("cache") / "demo")
+
+
+@pytest.fixture(scope="session")
+def forks(demo_cohort: Path) -> Forks:
+    """Launches real ranks without loading everything for each."""
+    return Forks(demo_cohort)
 
 
 @pytest.fixture(scope="session")

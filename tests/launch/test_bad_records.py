@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +82,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.pack(folder / "set") == 0
     assert shards(["tokenizer", str(folder / "set"), "--size", "200"]) == 0
     return folder / "set"
-
-
-@pytest.fixture(scope="module")
-def forks(demo_cohort: Path) -> Iterator[Forks]:
-    opened = Forks(demo_cohort)
-    yield opened
-    opened.close()
 
 
 SMALL = {

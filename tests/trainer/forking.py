@@ -1,12 +1,15 @@
 """Many launches for the price of one: a process that has loaded everything once and forks real ranks on request.
 
 Loading PyTorch and DeepSpeed costs more than a tiny run. Each rank is a process of its own as in launching.py, with its own
-process group, faults and exit status; only the loading is shared. A test module holds one `Forks` and asks it for runs.
+environment, process group, faults and exit status; only the loading is shared, by all launches of a test process.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
+import functools
 import importlib
 import json
 import os
@@ -15,24 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PR_SET_PDEATHSIG = 1
 
 
+@dataclass
 class Forks:
-    """The asking side. `launch` is that of launching.py, without the loading."""
+    """The asking side: `launch` is that of launching.py, for any program. `cache`: where the demo cohort lies."""
 
-    def __init__(self, cache: Path):
-        from tests.trainer.launching import Ended
-
-        self._made = Ended
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(cache.parent), "PYTHONPATH": str(ROOT)}
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(Path(__file__).resolve())],
-            env=env, cwd=ROOT, text=True, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+    cache: Path
 
     def launch(
         self,
@@ -48,31 +46,55 @@ class Forks:
         `more`: command lines that the same processes run afterwards, while all goes well (of those that set up no engine).
         """
         from tests.ports import free_port
+        from tests.trainer.launching import Ended
 
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
         job = {
             "world": world, "words": [words, *(more or [])], "faults": faults or {}, "limit": limit, "port": free_port(),
-            "program": program,
+            "program": program, "env": {**os.environ, "OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(self.cache.parent)},
         }  # fmt: skip
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        answer = self._server.stdout.readline()
-        assert answer, f"the forking process ended with {self._server.wait(10)}"
-        return self._made(**json.loads(answer))
+        return Ended(**_server().ask(job))
+
+
+@functools.cache
+def _server() -> _Server:
+    """The one of this test process, started when first asked for."""
+    opened = _Server()
+    atexit.register(opened.close)
+    return opened
+
+
+class _Server:
+    def __init__(self) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(Path(__file__).resolve())],
+            env=env, cwd=ROOT, text=True, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BaseException:  # a test's time is over: what is answered later must not be taken for another job's end
+            self.close()
+            raise
+        if not answer:
+            self.close()
+            raise AssertionError(f"the forking process ended with {self._process.returncode}")
+        return json.loads(answer)
 
     def close(self) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._server.wait(10)
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # whatever of its session is left
-                os.killpg(self._server.pid, signal.SIGKILL)
-            self._server.wait()
-            if self._server.stdout is not None:
-                self._server.stdout.close()
+        """Ranks that still run end with the process that forked them."""
+        _server.cache_clear()
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 # --------------------------------------------------------------------------------------------------------- forking side
@@ -110,7 +132,9 @@ def serve() -> None:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     outputs = [tempfile.TemporaryFile("w+") for _ in range(job["world"])]  # noqa: SIM115
-    ranks = [_fork(job, rank, out) for rank, out in enumerate(outputs)]
+    ranks: list[int] = []
+    for rank, out in enumerate(outputs):
+        ranks.append(_fork(job, rank, out, ranks[0] if ranks else 0))
     codes: dict[int, int] = {}
     deadline = time.monotonic() + job["limit"]
     while len(codes) < len(ranks):
@@ -133,12 +157,18 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {"codes": [codes[pid] for pid in ranks], "outputs": said}
 
 
-def _fork(job: dict[str, Any], rank: int, out: IO[str]) -> int:
+def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int) -> int:
+    """A rank, in the process group that rank 0 leads; joined on both sides, so that it holds whichever goes first."""
     pid = os.fork()
     if pid:
+        with contextlib.suppress(OSError):  # it joined by itself
+            os.setpgid(pid, group)
         return pid
     status = 1
     try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.setpgid(0, group)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out.fileno(), 1)
@@ -146,7 +176,9 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str]) -> int:
         # The forking process's standard output was the answers' pipe; the child's must not buffer into it.
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
         world = str(job["world"])
+        os.environ.clear()
         os.environ.update(
+            job["env"],
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=world, LOCAL_WORLD_SIZE=world,
             MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job["port"]),
         )  # fmt: skip

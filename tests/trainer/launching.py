@@ -41,8 +41,10 @@ class Ended:
 def launch(
     world: int, words: list[str], cache: Path, faults: dict[str, Any] | None = None, limit: float = 240
 ) -> Ended:
-    """Runs `pretrain.py WORDS` on `world` ranks, with faults planted by driver.py, and waits for all of them."""
-    return run_ranks(world, [str(HERE / "driver.py"), json.dumps(faults or {}), *words], cache, limit)
+    """Runs `pretrain.py WORDS` on `world` ranks, forked by forking.py, with faults planted by driver.py, and waits for all of them."""
+    from tests.trainer.forking import Forks
+
+    return Forks(cache).launch(world, words, faults, limit)
 
 
 def run_ranks(world: int, command: list[str], cache: Path, limit: float = 240) -> Ended:

@@ -5,7 +5,7 @@ What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,6 @@ from tests.trainer.launching import rows
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def forks(demo_cohort: Path) -> Iterator[Forks]:
-    opened = Forks(demo_cohort)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module", params=method_names())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "PATIENTS", PATIENTS)
         return demo.generate(tmp_path_factory.mktemp("few") / "demo")
-
-
-@pytest.fixture(scope="session")
-def forks(demo_cohort: Path) -> Iterator[Forks]:
-    opened = Forks(demo_cohort)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session")
