@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shards.sources import Found
 
 KEEP_ORIENTATION = "read photographs as stored, without turning them by their EXIF orientation"
+FRACTIONS = "0.8,0.1,0.1"  # train,val,test of pack and split
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -87,7 +88,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     features.options(parser)
     parser.add_argument(
         "--split-fractions",
-        default="0.8,0.1,0.1",
+        default=FRACTIONS,
         help="train,val,test by patient, unless the manifest has a split column",
     )
     parser.add_argument("--split-seed", type=int, default=0)
@@ -169,7 +170,7 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     seal.add_argument("folder", type=Path)
     split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
     split.add_argument("folder", type=Path)
-    split.add_argument("--fractions", required=True, help="train,val,test, such as 0.6,0.2,0.2")
+    split.add_argument("--fractions", default=FRACTIONS, help=f"train,val,test (default {FRACTIONS})")
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--stratify", metavar="LABEL")
     split.add_argument("--group", metavar="LABEL", help="keep every site whole ('tss': the site in a TCGA barcode)")

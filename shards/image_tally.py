@@ -87,6 +87,9 @@ class ImageTally:
             seen.turned.append(key)
         try:
             reading = reading_of(name, self.stated.get(name, {}), FLAG)
+        except DataError as e:  # what was stated is odd, not the file
+            raise HeaderError(e.problems[0].what, e.problems[0].fix) from e
+        try:
             if skim and not _worth_decoding(name, ext, data):
                 return None
             pixels = decode(ext, data, indexed=reading.mask)

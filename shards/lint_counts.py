@@ -18,7 +18,7 @@ from shards.seal import SampleRow, is_torn, split_counts
 from shards.stats import Moments, arrays_of
 
 FIX = "pack again, or run `python -m shards index` on the folder"
-FIX_STATS = "run `python -m shards split` on the folder, or pack again: they are fitted anew"
+FIX_STATS = "run `python -m shards seal` on the folder: they are fitted anew, the splits stay as they are"
 # Sums in another order, or by another NumPy, differ in the last digits.
 TOLERANCE = 1e-4
 

@@ -203,13 +203,13 @@ class Dataset:
         """
         path = self.path / "stats.npz"
         if "stats.npz" not in self.info.files:
-            raise bad("the data set has no statistics", path, "run `python -m shards split` on the folder")
+            raise bad("the data set has no statistics", path, _FIT)
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != self.info.files["stats.npz"]:
             raise bad(
                 "the statistics are not those the data set was sealed with (hash mismatch)",
                 path,
-                "restore the file or split again",
+                f"restore the file, or {_FIT}",
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
@@ -272,6 +272,7 @@ class Dataset:
         self.close()
 
 
+_FIT = "run `python -m shards seal` on the folder: they are fitted anew, the splits stay as they are"
 _REINDEX = "run `python -m shards index` on the folder"
 
 

@@ -54,9 +54,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         with open(path, encoding="utf-8", newline="") as f:
             rows = list(csv.DictReader(f))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise bad(
-            f"is not a CSV in UTF-8 ({e})", path, "write it again with `python -m shards split` or `index`"
-        ) from e
+        then = " and `python -m shards split`" * (path.name == "splits.csv")
+        fix = f"save it in UTF-8, or remove it and run `python -m shards index`{then} on the folder"
+        raise bad(f"is not a CSV in UTF-8 ({e})", path, fix) from e
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise bad(f"line {line} has another number of cells than the header", path, "mend the line")
