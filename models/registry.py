@@ -1,4 +1,7 @@
-"""Methods by name. A file in models/methods/ registers its class with `@register("name")`; nothing else lists it."""
+"""Methods by name. A file in models/methods/FAMILY/ registers its class with `@register("name")`; nothing else lists it.
+
+A method is NAME.py, or a folder NAME/ whose class stands in method.py. Files and folders that begin with _ are no methods.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,20 @@ import difflib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from models.contract import Method, MethodError
 
 METHODS_DIR = Path(__file__).parent / "methods"
 _registered: dict[str, type[Method]] = {}
 T = TypeVar("T", bound=type[Method])
+
+
+class Place(NamedTuple):
+    """Where a method stands: its family and its module."""
+
+    family: str
+    module: str
 
 
 def register(name: str) -> Callable[[T], T]:
@@ -29,20 +39,70 @@ def register(name: str) -> Callable[[T], T]:
     return add
 
 
+def places() -> dict[str, Place]:
+    """Family and module of every method by its name, sorted; nothing is imported.
+
+    Raises:
+        MethodError: two methods of one name, or one outside the families; each with its files.
+    """
+    found: dict[str, list[Path]] = {}
+    problems = []
+    for path in sorted(METHODS_DIR.rglob("*.py")):
+        family, *below = path.relative_to(METHODS_DIR).with_suffix("").parts
+        if any(part.startswith("_") for part in (family, *below)):
+            continue
+        if not below:
+            problems.append(f"models/methods/{path.name} is in no family; move it into one ({', '.join(_families())})")
+        elif len(below) == 1 or below[-1] == "method":
+            found.setdefault(below[0] if len(below) == 1 else below[-2], []).append(path)
+        elif not (path.parent / "method.py").is_file():
+            problems.append(f"{_told(path)} belongs to no method: its folder has no method.py")
+    doubles = [
+        f"two methods are called {n}: {' and '.join(map(_told, paths))}" for n, paths in found.items() if len(paths) > 1
+    ]
+    if problems or doubles:
+        raise MethodError([*problems, *(f"{d}; rename one, names are unique over families" for d in doubles)])
+    return {n: _place(paths[0]) for n, paths in sorted(found.items())}
+
+
+def _place(path: Path) -> Place:
+    parts = path.relative_to(METHODS_DIR).with_suffix("").parts
+    return Place(parts[0], ".".join(("models", "methods", *parts)))
+
+
+def _told(path: Path) -> str:
+    return f"models/methods/{path.relative_to(METHODS_DIR).as_posix()}"
+
+
+def _families() -> list[str]:
+    return sorted(p.name for p in METHODS_DIR.iterdir() if p.is_dir() and not p.name.startswith("_"))
+
+
+def families() -> dict[str, tuple[str, ...]]:
+    """Names of the methods of each family; a family may have none yet."""
+    by_name = places()
+    return {f: tuple(n for n, place in by_name.items() if place.family == f) for f in _families()}
+
+
 def method_names() -> list[str]:
     """All methods, by file name: a method's file is called as the method, so that listing imports nothing."""
-    return sorted(p.stem for p in METHODS_DIR.glob("*.py") if not p.stem.startswith("_"))
+    return list(places())
 
 
 def get_method(name: str) -> type[Method]:
-    """The class registered as `name`.
+    """The class registered as `name`; only its own module is imported.
 
     Raises:
-        MethodError: unknown name; the nearest one is named.
+        MethodError: unknown name; the nearest one is named. Or a file that registers another name.
     """
-    if name not in method_names():
-        near = difflib.get_close_matches(name, method_names(), n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(method_names())}"
+    known = places()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         raise MethodError([f"no method '{name}'; {hint}"])
-    importlib.import_module(f"models.methods.{name}")
+    importlib.import_module(known[name].module)
+    if name not in _registered:
+        raise MethodError(
+            [f"{known[name].module} registers no method '{name}'; write @register(\"{name}\") above its class"]
+        )
     return _registered[name]

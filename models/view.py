@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from models.contract import Record
-from models.layers.crops import draw_box
-from models.layers.pixels import filtered
+from models.transforms.crops import draw_box
+from models.transforms.pixels import filtered
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Change:
 class Turned:
     """One drawn change. The same draw cuts and turns an image (bilinear) and its mask (nearest); brightness is for images alone.
 
-    A crop is Inception's (models/layers/crops.py), scaled to a square of the image's shorter side.
+    A crop is Inception's (models/transforms/crops.py), scaled to a square of the image's shorter side.
     """
 
     def __init__(self, change: Change, rng: np.random.Generator):

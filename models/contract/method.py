@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from models.contract import options as _options
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
 from models.contract.head import Head, TargetSpec
+from models.contract.image_view import ImageView
 from models.contract.schema import Schema
-from models.deployed import ImageView
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
-from models.text import MASK, PAD
+from models.transforms.text import MASK, PAD
 
 EPS = 1e-12  # of BERT's layer norms
 InitText = Literal["normal", "xavier", "xavier_tied"]

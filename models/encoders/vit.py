@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.encoders.positions import fitted, grids_in, note_grid, sincos_2d
+from models.init.weights import Loaded, load_strict, read_weights
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
 from models.layers.relative import LayerScale, relative_index, table_size
-from models.weights import Loaded, load_strict, read_weights
 
 EPS = 1e-6
 # What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.

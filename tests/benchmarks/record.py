@@ -16,8 +16,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from models.contract import Batch, Field, Method, Schema
-from models.methods.mrm_record import MrmRecord, MrmRecordOptions
-from models.text import CLS, PAD, SPECIALS
+from models.methods.masked.mrm_record.method import MrmRecord, MrmRecordOptions
+from models.transforms.text import CLS, PAD, SPECIALS
 
 WANTED = 0.80
 VOCABULARY = 30_000

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from launch.pretrain import main
-from models.text import CLS, PAD
+from models.transforms.text import CLS, PAD
 from shards.__main__ import main as shards
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows

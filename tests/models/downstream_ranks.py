@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from models import losses_downstream as losses
 from models.decoders.two_way import TwoWayDecoder
+from models.losses import finetune as losses
 
 G, K = 8, 3
 NAN = float("nan")

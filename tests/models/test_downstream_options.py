@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from synthetic import build, record
 
+from models.contract.masks import MaskField
 from models.decoders.upernet import pyramid_blocks
-from models.downstream import FROZEN, STAGE, Downstream, Fit, Question, make_decoder
-from models.losses_downstream import bce_dice, mask_bce, mask_focal, soft_dice
-from models.masks import MaskField
-from models.parts import add_parts
+from models.encoders.parts import add_parts
+from models.finetuned import FROZEN, STAGE, Downstream, Fit, Question, make_decoder
+from models.losses.finetune import bce_dice, mask_bce, mask_focal, soft_dice
 
 
 def segmenter(decoder: str = "linear", **fit) -> Downstream:

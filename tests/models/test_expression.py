@@ -9,8 +9,8 @@ import torch
 from synthetic import batch, build, records, schema
 
 from models.contract import MethodError, Schema
-from models.layers.expression import standardised
 from models.registry import get_method
+from models.transforms.expression import standardised
 
 # Each with a stage in which it reads expression.
 READERS = [("gimp", "gene", {}), ("mgi", "pretrain", {}), ("mrm_relation", "pretrain", {"genetics": ["rna", "burden"]})]

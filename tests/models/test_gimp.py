@@ -11,9 +11,9 @@ import torch
 from synthetic import GENES, batch, build, records, schema
 
 from models.contract import Label, MethodError, Schema
-from models.labels import class_label
-from models.methods.gimp import Gimp, GimpOptions
+from models.methods.slides.gimp import Gimp, GimpOptions
 from models.pictures import CELL, alike, matrices
+from models.transforms.labels import class_label
 
 # Slides of 20 to 89 patches are all shorter than this window; the rest are the paper's choices on a small width.
 SMALL = {"window": 96, "dim": 32, "triplet_on": "pair"}

@@ -12,8 +12,10 @@ import torch
 
 from models.contract import MethodError
 from models.encoders.group_msa import GroupMSA, fragments_per_group, gene_layout
-from models.layers.bags import draw_mask, tiled, window_start
-from models.losses import cross_entropy, masked_l1, triplet
+from models.losses.classes import cross_entropy
+from models.losses.masked import masked_l1
+from models.losses.triplet import triplet
+from models.transforms.bags import draw_mask, tiled, window_start
 
 # ---------------------------------------------------------------------------------------------- section 2.1: GroupMSA
 

@@ -9,8 +9,10 @@ import torch
 from synthetic import build
 
 from models.contract import Encoded, HeadOutput, TargetSpec
-from models.downstream import make_head
-from models.heads import BagHead, LinearHead, MLPHead
+from models.finetuned import make_head
+from models.heads.gated_attention import BagHead
+from models.heads.linear import LinearHead
+from models.heads.mlp import MLPHead
 
 
 def counted(module) -> int:

@@ -16,9 +16,9 @@ from models.encoders.positions import sincos_2d
 from models.encoders.vit import ViT
 from models.layers.mamba import Mamba, MambaBlock
 from models.layers.pooling import MixedPooling
-from models.layers.slices import augmented, resized, zscored
-from models.losses_contrastive import Temperature, all_pairs, chance, joint, retrieval, symmetric
+from models.losses.contrastive import Temperature, all_pairs, chance, joint, retrieval, symmetric
 from models.pictures import CELL
+from models.transforms.slices import augmented, resized, zscored
 
 # --------------------------------------------------------------------------------------------- section 2.3: contrastive
 

@@ -13,10 +13,10 @@ from synthetic import batch, build, records, schema
 
 from models.contract import Field, MethodError, Schema
 from models.encoders.vit import fit_positions
-from models.layers.crops import centre_view, draw_box, grey, random_view
-from models.methods.mrm_record import MrmRecordOptions
-from models.published import load_published, published_state
-from models.text import CLS, MASK, PAD, SPECIALS, UNK, ReportTokenizer, draw_report_mask, read_tokenizer
+from models.methods.masked.mrm_record.method import MrmRecordOptions
+from models.methods.masked.mrm_record.published import load_published, published_state
+from models.transforms.crops import centre_view, draw_box, grey, random_view
+from models.transforms.text import CLS, MASK, PAD, SPECIALS, UNK, ReportTokenizer, draw_report_mask, read_tokenizer
 
 
 def made(n: int = 6, missing=None, **options):

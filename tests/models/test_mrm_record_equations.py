@@ -17,9 +17,9 @@ from torch import nn
 from models.contract import MethodError
 from models.decoders.mae import patchify
 from models.layers.patches import mask_order, standardise
-from models.methods._mrm_record_options import PUBLISHED, MrmRecordOptions
-from models.published import published_state
-from models.text import MASK, PAD
+from models.methods.masked.mrm_record.options import PUBLISHED, MrmRecordOptions
+from models.methods.masked.mrm_record.published import published_state
+from models.transforms.text import MASK, PAD
 
 
 def made(n: int = 6, missing=None, **options):

@@ -12,10 +12,10 @@ from models.contract import MethodError
 from models.decoders.mae import norm_patches, patchify, unpatchify
 from models.encoders.gene_tokens import GeneTokens
 from models.encoders.vit import Block
-from models.layers.image import augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking, count_masked, masked_self_attention, relation_attention
-from models.losses_relation import Matching, cosines, draw_pairs, squared_error
+from models.losses.relation import Matching, cosines, draw_pairs, squared_error
 from models.pictures import CELL
+from models.transforms.image import augment, fitted, normalised, to_pixels
 
 B, H, L, S, D = 3, 2, 7, 12, 8
 

@@ -8,11 +8,11 @@ import torch
 from synthetic import batch, build, records
 
 from models.contract import Method, MethodError
+from models.encoders.parts import add_parts
 from models.encoders.vit import RELATIVE, ViT
-from models.heads import LinearHead
+from models.heads.linear import LinearHead
 from models.layers.attention import attention
 from models.layers.relative import relative_index, table_size
-from models.parts import add_parts
 from models.registry import method_names
 
 WITH_VIT = [n for n in method_names() if isinstance(build(n).tower(), ViT)]

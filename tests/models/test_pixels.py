@@ -11,9 +11,9 @@ from PIL import Image
 from synthetic import PIXELS, build, record
 
 from models.contract import MethodError
-from models.layers import crops, slices
-from models.layers.image import augment, fitted
-from models.layers.pixels import filtered
+from models.transforms import crops, slices
+from models.transforms.image import augment, fitted
+from models.transforms.pixels import filtered
 from models.view import Change, Turned, scaled, shaped_mask, squared
 from shards.pack import pack
 from shards.reader import Dataset

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from models.contract import MethodError
 from models.encoders.positions import grid_text, grids_in, sincos_2d
 from models.encoders.vit import ViT, fit_positions
-from models.weights import read_weights
+from models.init.weights import read_weights
 
 WIDE = [
     (96, 160),

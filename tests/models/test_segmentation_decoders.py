@@ -15,10 +15,10 @@ from models.decoders.maps import LayerNorm2d, token_map
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import MOMENTUM, TwoWayBlock, TwoWayDecoder, pooled_runs
 from models.decoders.upernet import FCNHead, LinearMaskHead, UPerNetDecoder, pyramid_blocks
-from models.downstream import side_of
 from models.encoders.positions import sincos_2d
 from models.encoders.vit import ViT
-from models.losses_downstream import bce_dice
+from models.finetuned import side_of
+from models.losses.finetune import bce_dice
 
 ODD_GRIDS = [(1, 1), (1, 4), (3, 5), (7, 7)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load
 
-from models.weights import weights_bytes
+from models.init.weights import weights_bytes
 
 
 def test_the_same_weights_are_the_same_bytes() -> None:

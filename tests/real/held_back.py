@@ -31,7 +31,7 @@ from torch import Tensor
 from models.contract import Batch
 from models.decoders.mae import patchify
 from models.layers.patches import mask_order
-from models.text import CLS, PAD
+from models.transforms.text import CLS, PAD
 from shards.loader import Loader
 from shards.mix import make_plan
 from shards.reader import Dataset

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.contract import MethodError
-from models.methods.gimp import Gimp
+from models.methods.slides.gimp import Gimp
 from shards.__main__ import main
 from shards.errors import DataError
 from shards.format import load_info

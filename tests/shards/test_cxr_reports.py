@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.text import PAD, UNK, ReportTokenizer
+from models.transforms.text import PAD, UNK, ReportTokenizer
 from shards.__main__ import main
 from shards.demo import ensure
 from shards.errors import DataError

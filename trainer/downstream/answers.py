@@ -9,7 +9,7 @@ import csv
 
 import numpy as np
 
-from models.downstream import Question
+from models.finetuned import Question
 from shards.reader import Dataset
 from trainer.downstream.findings import findings
 from trainer.downstream.meaning import BINARY, SURVIVAL, TRUTH, Sides, Understood, examples, one_of, quoted, understood

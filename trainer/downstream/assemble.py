@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.downstream import Downstream, Fit, make_decoder, make_head, unreached
+from models.finetuned import Downstream, Fit, make_decoder, make_head, unreached
 from models.view import Change, View
 from shards.errors import DataError, Problem
 from shards.streams import sample_rng

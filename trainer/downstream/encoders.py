@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.contract import Method, Schema
+from models.encoders.parts import add_parts
 from models.encoders.vit import fit_positions
-from models.parts import add_parts
+from models.init.weights import load_strict, read_weights
 from models.registry import get_method
-from models.weights import load_strict, read_weights
 from shards.alleles import other_alleles
 from shards.meaning import disagreements, one_sided
 from trainer.config import yaml_text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.downstream import Question
+from models.finetuned import Question
 from shards.reader import Dataset
 from trainer.downstream.meaning import (
     BINARY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.masks import MaskField
+from models.contract.masks import MaskField
 from models.view import one_channel
 from shards.reader import Dataset
 from trainer.downstream.task import Task

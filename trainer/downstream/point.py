@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Stage
-from models.downstream import FROZEN, STAGE, Downstream
+from models.finetuned import FROZEN, STAGE, Downstream
 from trainer.config.schema import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics import METRICS
 from trainer.downstream.predict import predict

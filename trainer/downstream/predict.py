@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from models.contract import Batch
-from models.downstream import Downstream
-from models.layers.crops import colours, eight_bit
+from models.finetuned import Downstream
+from models.transforms.crops import colours, eight_bit
 from models.view import shaped_mask
 from shards.reader import Dataset
 from trainer.downstream.held_back_loss import cross_entropy_of_pixels, held_back_loss

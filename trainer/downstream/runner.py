@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from models.downstream import STAGE
+from models.finetuned import STAGE
 from shards.reader import Dataset
 from trainer.downstream import said
 from trainer.downstream.assemble import builder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.contract import Batch, Method, MethodError, Sample, Stage
-from models.downstream import Downstream
+from models.finetuned import Downstream
 from shards.errors import DataError, Problem
 from shards.loader import Loader
 from shards.order import Once, Plan

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.contract import Method
-from models.downstream import image_side, make_decoder, side_of
+from models.finetuned import image_side, make_decoder, side_of
 from models.registry import get_method
 from shards.reader import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache

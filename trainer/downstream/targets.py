@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.downstream import Question
+from models.finetuned import Question
 from shards.reader import Dataset
 from trainer.downstream.answers import SHOWN, answers
 from trainer.downstream.meaning import Understood

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.deployed import ImageView
+from models.contract.image_view import ImageView
 from models.encoders.vit import ViT
 from shards.meaning import shown
 from trainer.config.schema import Config

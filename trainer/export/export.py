@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.encoders.positions import grid_text
-from models.weights import weights_bytes
+from models.init.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.card import model_card, read_results
 from trainer.export.opened import CARD, WEIGHTS, Exporting, To, load_exported, open_finished, provenance

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.downstream import STAGE
+from models.finetuned import STAGE
 from trainer.errors import UserError
 from trainer.state.finished import Finished, open_run
 

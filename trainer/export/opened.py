@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.contract import Method, MethodError, Schema
-from models.parts import add_parts
+from models.encoders.parts import add_parts
 from models.registry import get_method
-from models.weights import load_strict
+from models.init.weights import load_strict
 from trainer.errors import UserError
 from trainer.export.finetuned import Tuned, open_tuned
 from trainer.state.finished import Finished, open_run, read_schema

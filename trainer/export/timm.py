@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Method
-from models.deployed import ImageView
+from models.contract.image_view import ImageView
 from models.encoders.positions import grid_text
 from models.encoders.vit import ViT
+from models.init.weights import weights_bytes
 from models.layers.relative import LayerScale
-from models.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, provenance
 from trainer.state.files import write_atomic

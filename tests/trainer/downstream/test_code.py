@@ -21,12 +21,12 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashed() -> str:
-    return code._hash_of(closure((RUNNER, "models.methods.gimp")))
+    return code._hash_of(closure((RUNNER, "models.methods.slides.gimp")))
 
 
 @pytest.mark.parametrize(
     "path",
-    ["trainer/reporting/words.py", "models/methods/mgi.py", "shards/sources/glioma.py", "trainer/export/export.py"],
+    ["trainer/reporting/words.py", "models/methods/contrastive/mgi.py", "shards/sources/glioma.py", "trainer/export/export.py"],
 )
 def test_code_that_a_fine_tune_never_runs_may_change(tree: Path, path: str) -> None:
     before, whole = hashed(), code._hash_of(sorted((tree / "trainer").rglob("*.py")))
@@ -39,7 +39,7 @@ def test_code_that_a_fine_tune_never_runs_may_change(tree: Path, path: str) -> N
 @pytest.mark.parametrize(
     "path",
     [
-        "models/methods/gimp.py", "models/downstream.py", "trainer/loop.py", "trainer/engine/engine.py", "shards/order.py",
+        "models/methods/slides/gimp.py", "models/finetuned.py", "trainer/loop.py", "trainer/engine/engine.py", "shards/order.py",
         "trainer/downstream/metrics.py", "trainer/downstream/targets.py", "shards/codecs.py",
     ],
 )  # fmt: skip

@@ -282,7 +282,7 @@ def test_uncertain_as_a_third_answer(films: Dataset) -> None:
     """U-MultiClass: three outputs a label, and P(yes) among yes and no when measured."""
     import torch
 
-    from models.losses_downstream import answers
+    from models.losses.finetune import answers
     from trainer.downstream.predict import as_predictions
 
     _, targets = read(films, kind="multilabel", label=["edema", "mass"], uncertain="class")

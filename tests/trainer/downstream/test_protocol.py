@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from models.downstream import layer_scales
+from models.finetuned import layer_scales
 from models.registry import get_method
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune

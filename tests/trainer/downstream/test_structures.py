@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from launch.compare import main as compare
-from models.masks import MaskField
+from models.contract.masks import MaskField
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.drawn import SAMPLES, SIDE, folder_of_masks, masks, numbered_masks
 from tests.trainer.launching import series

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.downstream import FROZEN, STAGE
+from models.finetuned import FROZEN, STAGE
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows, series
 from trainer.config.schema import Optim

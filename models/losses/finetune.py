@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import losses
+from models.losses.classes import cross_entropy
 from models.parallel import gather, global_mean, global_means
 
 Reduction = Literal["mean", "sum"]
@@ -41,7 +41,7 @@ def answers(logits_BK3: Tensor, target_BK: Tensor, weight_B: Tensor) -> Tensor:
 
 def multiclass(logits_BK: Tensor, class_B: Tensor, weight_B: Tensor) -> Tensor:
     """Cross-entropy over K classes."""
-    return losses.cross_entropy(logits_BK, _codes(class_B, logits_BK.shape[1]), weight_B)
+    return cross_entropy(logits_BK, _codes(class_B, logits_BK.shape[1]), weight_B)
 
 
 def ordinal_target(grade_B: Tensor, K: int) -> Tensor:

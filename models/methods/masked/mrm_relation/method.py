@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract.image_view import ImageView
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
-from models.deployed import ImageView
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.positions import sincos_2d
 from models.encoders.relation import Plan, TwoPass
 from models.encoders.vit import ViT
-from models.layers.expression import standardised
-from models.layers.image import MEAN, STD, augment, fitted, normalised, to_pixels
 from models.layers.relation import Masking
-from models.losses_relation import Matching, colour_mean_baseline, cosines, squared_error
-from models.methods._mrm_relation_options import COUNTS, MrmRelationOptions, problems_of
+from models.losses.relation import Matching, colour_mean_baseline, cosines, squared_error
+from models.methods.masked.mrm_relation.options import COUNTS, MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.pictures import first, matrices
 from models.registry import register
+from models.transforms.expression import standardised
+from models.transforms.image import MEAN, STD, augment, fitted, normalised, to_pixels
 
 SNP_CODES = (-1, 0, 1, 2)
 

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import losses_downstream as losses
 from models.contract import (
     Batch,
     Encoded,
@@ -32,14 +31,17 @@ from models.contract import (
     Stage,
     TargetSpec,
 )  # fmt: skip
+from models.contract.masks import MaskField
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.encoders.layer_decay import layer_scales
 from models.encoders.vit import RELATIVE, ViT
-from models.heads import BagHead, LinearHead, MLPHead
-from models.layer_decay import layer_scales
+from models.heads.gated_attention import BagHead
+from models.heads.linear import LinearHead
+from models.heads.mlp import MLPHead
 from models.layers.batch_norm import holds_batch_norm
-from models.masks import MaskField
+from models.losses import finetune as losses
 from models.view import Change, Turned, View
 
 Question = TargetSpec

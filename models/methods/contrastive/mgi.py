@@ -20,16 +20,16 @@ from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
-from models.deployed import ImageView, Pool
+from models.contract.image_view import ImageView, Pool
 from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
 from models.encoders.vit import ViT
-from models.layers.crops import eight_bit
-from models.layers.expression import clip_problems, standardised
 from models.layers.pooling import MixedPooling
-from models.layers.slices import augmented, resized, zscored
-from models.losses_contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
+from models.losses.contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
 from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
+from models.transforms.crops import eight_bit
+from models.transforms.expression import clip_problems, standardised
+from models.transforms.slices import augmented, resized, zscored
 
 FLAIR = 1  # place of FLAIR in kaggle_3m's channels: pre-contrast, FLAIR, post-contrast
 

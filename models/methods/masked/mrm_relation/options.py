@@ -1,4 +1,4 @@
-"""Options of MRM (models/methods/mrm_relation.py), and what it cannot be built from."""
+"""Options of MRM (method.py), and what it cannot be built from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field as Bounded
 
 from models.contract import Options, Schema
 from models.encoders.relation import Cascade
-from models.layers.expression import clip_problems
-from models.losses_relation import MatchMode, Reduction
+from models.losses.relation import MatchMode, Reduction
+from models.transforms.expression import clip_problems
 
 # Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
 COUNTS = ("snp", "burden", "mutation")

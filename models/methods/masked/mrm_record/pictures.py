@@ -14,10 +14,10 @@ from torch import Tensor
 from models.contract import Batch
 from models.decoders.mae import patchify, unpatchify
 from models.layers.patches import mask_order, pasted
-from models.text import CLS, PAD
+from models.transforms.text import CLS, PAD
 
 if TYPE_CHECKING:
-    from models.methods.mrm_record import MrmRecord
+    from models.methods.masked.mrm_record.method import MrmRecord
 
 WORDS = 12  # hidden tokens of a report that are shown, and at most half of it: never the report as a whole
 LINE = 14  # pixels

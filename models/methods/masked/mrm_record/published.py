@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.weights import Loaded, read_weights
+from models.init.weights import Loaded, read_weights
 
 if TYPE_CHECKING:
-    from models.methods.mrm_record import MrmRecord
+    from models.methods.masked.mrm_record.method import MrmRecord
 
 BERT = "bert_encoder.model.bert"
 HEAD = "bert_encoder.model.cls.predictions"

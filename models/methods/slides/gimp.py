@@ -36,14 +36,16 @@ from models.contract import (
 from models.encoders.aggregator import PatchAggregator
 from models.encoders.group_msa import GroupMSA
 from models.encoders.snn import SNN
-from models.heads import MLPHead
-from models.labels import class_label, label_code
-from models.layers.bags import draw_mask, tiled, window_start
-from models.layers.expression import clip_problems, standardised
-from models.losses import Mining, accuracy, cross_entropy, masked_l1, triplet
+from models.heads.mlp import MLPHead
+from models.losses.classes import accuracy, cross_entropy
+from models.losses.masked import masked_l1
+from models.losses.triplet import Mining, triplet
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
+from models.transforms.bags import draw_mask, tiled, window_start
+from models.transforms.expression import clip_problems, standardised
+from models.transforms.labels import class_label, label_code
 
 
 class GimpOptions(Options):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import losses_downstream as losses
+from models.losses import finetune as losses
 
 NAN = float("nan")
 

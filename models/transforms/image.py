@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.layers.crops import colours, eight_bit
-from models.layers.pixels import filtered
+from models.transforms.crops import colours, eight_bit
+from models.transforms.pixels import filtered
 
 # Mean and standard deviation of ImageNet's colours, as every published ViT expects them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

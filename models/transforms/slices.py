@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.layers.pixels import filtered
+from models.transforms.pixels import filtered
 
 
 def resized(image_HWC: np.ndarray, size: int) -> np.ndarray:

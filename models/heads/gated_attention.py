@@ -1,4 +1,4 @@
-"""Heads of downstream tasks: what an encoder made -> logits, log risks or standardised values.
+"""Attention pooling of a bag's tokens into logits, log risks or standardised values.
 
 Shape letters: B samples, L tokens, D width of the encoder, A width of the attention, K outputs.
 """
@@ -9,48 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput
-
-EPS = 1e-6
-
-
-class PooledHead(Head):
-    """A head of the pooled vector alone: `score` [B, D] -> [B, K]."""
-
-    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
-        return HeadOutput(self.score(encoded["pooled_BD"]))
-
-    def score(self, pooled_BD: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class LinearHead(PooledHead):
-    """Pooled vectors [B, D] -> [B, K]: LayerNorm (if asked), then Linear, as MAE fine-tunes (He et al. 2022, A.1).
-
-    Args:
-        std: deviation of the first weights (truncated normal). So small, the first logits are all but equal, whatever
-            the scale of the features.
-    """
-
-    def __init__(self, in_dim: int, out_dim: int, norm: bool = True, std: float = 2e-5):
-        super().__init__()
-        self.norm: nn.Module = nn.LayerNorm(in_dim, eps=EPS) if norm else nn.Identity()
-        self.out = nn.Linear(in_dim, out_dim)
-        nn.init.trunc_normal_(self.out.weight, std=std, a=-2 * std, b=2 * std)
-        nn.init.zeros_(self.out.bias)
-
-    def score(self, pooled_BD: Tensor) -> Tensor:
-        return self.out(self.norm(pooled_BD))
-
-
-class MLPHead(PooledHead):
-    """Pooled vectors [B, D] -> [B, K]: Linear, ReLU, dropout, Linear (GiMP, section 2.4: an MLP on the class token)."""
-
-    def __init__(self, in_dim: int, out_dim: int, hidden: int = 512, dropout: float = 0.25):
-        super().__init__()
-        self.fc1, self.drop, self.fc2 = nn.Linear(in_dim, hidden), nn.Dropout(dropout), nn.Linear(hidden, out_dim)
-
-    def score(self, pooled_BD: Tensor) -> Tensor:
-        return self.fc2(self.drop(self.fc1(pooled_BD).relu()))
 
 
 class BagHead(Head):

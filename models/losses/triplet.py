@@ -1,6 +1,6 @@
-"""Losses over the global batch: equal in value and gradient for any number of ranks (see models/parallel.py).
+"""Triplets over the global batch: equal in value and gradient for any number of ranks (see models/parallel.py).
 
-Shape letters: B samples of this rank, G samples of all ranks, L tokens, F feature width, C width, K classes.
+Shape letters: B samples of this rank, G samples of all ranks, C width.
 """
 
 from __future__ import annotations
@@ -8,46 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.parallel import gather, global_mean
+from models.parallel import gather
 
 Mining = Literal["all", "hard", "semi_hard", "random_one"]
-
-
-def masked_l1(
-    pred_BLF: Tensor,
-    target_BLF: Tensor,
-    masked_BL: Tensor,
-    weight_B: Tensor,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> Tensor:
-    """L1 reconstruction over masked positions (GiMP eq. 3), averaged over the samples that count and have any masked.
-
-    "sum" is the equation to the letter, summed over a sample's masked positions and features; "mean" divides each
-    sample's sum by its number of terms, so that bags of any length weigh the same.
-    """
-    gap_BL = (pred_BLF.float() - target_BLF.float()).abs().sum(-1)
-    sum_B = (gap_BL * masked_BL).sum(1)
-    terms_B = masked_BL.sum(1) * pred_BLF.shape[-1]
-    weight_B = weight_B.float() * (terms_B > 0)
-    value_B = sum_B / terms_B.clamp_min(1) if reduction == "mean" else sum_B
-    return global_mean((value_B * weight_B).sum(), weight_B.sum())
-
-
-def cross_entropy(logits_BK: Tensor, label_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean cross-entropy over the samples that count; a negative label does not."""
-    weight_B = weight_B.float() * (label_B >= 0)
-    each_B = F.cross_entropy(logits_BK.float(), label_B.clamp_min(0), reduction="none")
-    return global_mean((each_B * weight_B).sum(), weight_B.sum())
-
-
-def accuracy(logits_BK: Tensor, label_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Share of samples that count whose largest logit is their label's; without gradient."""
-    weight_B = weight_B.float() * (label_B >= 0)
-    right_B = (logits_BK.detach().argmax(-1) == label_B).float()
-    return global_mean((right_B * weight_B).sum(), weight_B.sum())
 
 
 def squared_distances(x_GC: Tensor) -> Tensor:

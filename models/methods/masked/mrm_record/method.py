@@ -19,21 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import record_pictures as pictures
 from models.contract import Batch, Encoded, Method, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract.image_view import ImageView
 from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
-from models.deployed import ImageView
 from models.encoders.vit import ViT
-from models.layers.crops import centre_view, colours, eight_bit, random_view
 from models.layers.patches import mask_order, standardise, take
-from models.methods._mrm_record_options import MrmRecordOptions
+from models.methods.masked.mrm_record import pictures
+from models.methods.masked.mrm_record.options import MrmRecordOptions
+from models.methods.masked.mrm_record.published import load_published
 from models.parallel import global_mean
 from models.pictures import first
-from models.published import load_published
 from models.registry import register
-from models.text import CLS, PAD, UNK, draw_report_mask, same_tokenizer, tokenizer_of
+from models.transforms.crops import centre_view, colours, eight_bit, random_view
+from models.transforms.text import CLS, PAD, UNK, draw_report_mask, same_tokenizer, tokenizer_of
 
 
 @register("mrm_record")

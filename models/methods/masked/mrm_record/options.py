@@ -1,4 +1,4 @@
-"""Options of MRM on radiographs and reports (models/methods/mrm_record.py)."""
+"""Options of MRM on radiographs and reports (method.py)."""
 
 from __future__ import annotations
 

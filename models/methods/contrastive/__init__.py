@@ -1,0 +1,1 @@
+"""Views or modalities compared with each other."""

@@ -1,0 +1,1 @@
+"""Parts hidden and restored, or matched."""

@@ -1,0 +1,1 @@
+"""Networks that draw masks, from labels alone."""

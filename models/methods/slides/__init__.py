@@ -1,0 +1,1 @@
+"""Bags of patch features and genomes."""
