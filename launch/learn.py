@@ -103,7 +103,7 @@ def pretrained(method: str, seed: int, out: Path, overrides: Sequence[str]) -> P
         "--method",
         method,
         "--recipe",
-        f"{method}-demo",
+        "demo",
         *words,
     ]
     before = time.monotonic()

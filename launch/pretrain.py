@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "and more: --print-config shows all with their values.",
     )
     p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
-    p.add_argument("--recipe", help="a YAML file, or a name in configs/pretrain (METHOD, METHOD-paper, METHOD-demo)")
+    p.add_argument("--recipe", help="a YAML file, or a name in configs/methods/METHOD: recommended, paper or demo")
     p.add_argument(
         "--dry-run", action="store_true", help="print configuration, parameters, steps and memory; train nothing"
     )

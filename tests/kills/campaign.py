@@ -189,7 +189,7 @@ def commands(base: Path) -> list[Command]:
             "data.val_split=''",
             "out=run",
         ]
-        words = ["--method", name, "--recipe", f"{name}-demo", data, *common, *tiny[name]]
+        words = ["--method", name, "--recipe", "demo", data, *common, *tiny[name]]
         return Command(f"pretrain {name}", "launch.pretrain", words, lambda here: None, trained)
 
     made = base / "pretrained"

@@ -80,7 +80,7 @@ class TestWithProcesses:
         self, tmp_path: Path, demo_cohort: Path
     ) -> None:
         out = f"out={tmp_path / 'run'}"
-        words = [*TINY, "--recipe", "gimp-demo", "steps=4", "checkpoint.every=2", out]
+        words = [*TINY, "--recipe", "demo", "steps=4", "checkpoint.every=2", out]
         assert launch(1, words, demo_cohort, {"die": {"step": 3}}).codes == [-9]
         before = (tmp_path / "run" / "config.json").read_bytes()
 

@@ -93,7 +93,7 @@ SMALL = {
 
 def command(method: str, data: Path, out: Path, *more: str) -> list[str]:
     """A few steps of the demo recipe; every step holds all 16 training samples."""
-    words = ["--method", method, "--recipe", f"{method}-demo", f"data.path={data}", f"out={out}"]
+    words = ["--method", method, "--recipe", "demo", f"data.path={data}", f"out={out}"]
     return [*words, "global_batch=16", "steps=2", *SMALL[method], *more]
 
 
@@ -141,7 +141,7 @@ def test_a_picture_shows_no_report_whole(cohort: Path, tmp_path: Path, monkeypat
     from trainer.run import build_method
 
     words = command("mrm_record", cohort, tmp_path / "run", "method.mlm_ratio=0.95")
-    config, _ = build_config("mrm_record", "mrm_record-demo", words[4:])
+    config, _ = build_config("mrm_record", "demo", words[4:])
     data = open_data(config)
     method = build_method(config, data)
     method.enter("pretrain")
@@ -195,7 +195,7 @@ def test_a_mae_file_with_missing_keys(
     from trainer.run import build_method
 
     given = command(method, cohort, tmp_path / "run")
-    config, _ = build_config(method, f"{method}-demo", given[4:])
+    config, _ = build_config(method, "demo", given[4:])
     data = open_data(config)
     weights = build_method(config, data).state_dict()
     data.close()

@@ -73,12 +73,12 @@ def test_a_script_runs_the_checkout_that_it_stands_in(tmp_path: Path, demo_cohor
         for name in ("trainer", "models", "shards", "launch", "configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in (mine, other):
-        recipe = folder / "configs" / "pretrain" / "gimp-demo.yaml"
+        recipe = folder / "configs" / "methods" / "gimp" / "demo.yaml"
         recipe.write_text(recipe.read_text() + f"\n# {folder.name}\n")
     shutil.copy(mine / "configs/task/demo_subtype.yaml", mine / "configs/task/only_here.yaml")
     env = {**os.environ, "PYTHONPATH": str(other)}
     commands = (
-        ("pretrain.py", "--method", "gimp", "--dry-run", f"data.path={demo_cohort}", "--recipe", "gimp-demo"),
+        ("pretrain.py", "--method", "gimp", "--dry-run", f"data.path={demo_cohort}", "--recipe", "demo"),
         ("finetune.py", "--method", "gimp", "--task", "only_here", "--init", "scratch", "--print-config"),
     )
     for script, *words in commands:

@@ -2,8 +2,8 @@
 
 python tests/models/paper_scale.py gimp|mgi BATCH [checkpointing] [method.OPTION=VALUE ...]
 
-gimp: 6,000 x 1024 patches and 60,480 genes (gimp-paper). mgi: a slice of 256 pixels and 60,484 genes; mgi-paper has a token a
-gene, mgi (`recipe=mgi`) one for 64 genes.
+gimp: 6,000 x 1024 patches and 60,480 genes (its recipe `paper`). mgi: a slice of 256 pixels and 60,484 genes; its `paper` has a token a
+gene, mgi (`recipe=recommended`) one for 64 genes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.contract import Field, Label, Schema
 from models.layers.checkpointing import set_activation_checkpointing
 from models.registry import get_method
 
-RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 WIDTH, PATCHES, SIDE = 1024, (9_000, 2_500), 256
 GENES = {"gimp": 60_480, "mgi": 60_484}
 
@@ -54,7 +54,7 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
     set_activation_checkpointing(checkpointing)
     torch.manual_seed(0)
     cls = get_method(name)
-    given = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text()).get("method") or {}
+    given = yaml.safe_load((RECIPES / name / f"{recipe}.yaml").read_text()).get("method") or {}
     method = cls(cls.Options.parse({**given, **changes}), schema(name))
     made: dict[str, float] = {"parameters": sum(p.numel() for p in method.parameters())}
     records = [sample(name, i) for i in range(batch_size)]
@@ -77,6 +77,6 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
 if __name__ == "__main__":
     name, size, *words = sys.argv[1:]
     pairs = dict(w.split("=", 1) for w in words if "=" in w)
-    recipe = pairs.pop("recipe", f"{name}-paper")
+    recipe = pairs.pop("recipe", "paper")
     options = {k.removeprefix("method."): yaml.safe_load(v) for k, v in pairs.items()}
     print(json.dumps(main(name, int(size), "checkpointing" in words, recipe, options)))

@@ -22,7 +22,7 @@ from models.contract import Batch, Field, Label, Method, Schema
 from models.registry import get_method
 from shards.tokenizer import train_wordpiece
 
-RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 CLASSES, GRADES, SITES = ("LUAD", "LUSC"), ("II", "III", "IV"), ("05", "22", "33", "44")
 GENES, SNPS, SCORES, BURDENS, CNVS, MUTATIONS = 60, 300, 12, 200, 40, 30
 WIDTH, PIXELS = 24, 64
@@ -122,8 +122,8 @@ def schema() -> Schema:
 
 
 def small_options(name: str) -> dict[str, Any]:
-    """The options of configs/pretrain/NAME-demo.yaml: every method has one, small enough for two CPU cores."""
-    return yaml.safe_load((RECIPES / f"{name}-demo.yaml").read_text()).get("method") or {}
+    """The options of configs/methods/NAME/demo.yaml: every method has one, small enough for two CPU cores."""
+    return yaml.safe_load((RECIPES / name / "demo.yaml").read_text()).get("method") or {}
 
 
 def build(name: str, seed: int = 0, still: bool = False, **options: Any) -> Method:

@@ -96,8 +96,8 @@ def test_unknown_option_is_refused_with_its_neighbour(name):
 
 @every_method
 def test_recipes_parse(name):
-    found = sorted(p for p in RECIPES.glob("*.yaml") if p.stem == name or p.stem.startswith(f"{name}-"))
-    assert {p.stem for p in found} >= {name, f"{name}-paper", f"{name}-demo"}
+    found = sorted((RECIPES / name).glob("*.yaml"))
+    assert {p.stem for p in found} >= {"recommended", "paper", "demo"}
     for path in found:
         recipe = yaml.safe_load(path.read_text())
         get_method(name).Options.parse(recipe.get("method") or {})

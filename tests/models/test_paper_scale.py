@@ -36,7 +36,7 @@ def test_one_step_of_gimp_fits_in_8_gb(mode):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_one_step_of_mgi_by_chunks_fits_in_4_gb():
-    assert cost("mgi", "2", "recipe=mgi")["peak_gb"] < 4
+    assert cost("mgi", "2", "recipe=recommended")["peak_gb"] < 4
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def pretraining(out: Path, data: Path) -> dict[str, list[Job]]:
     for name, (method, data_set, words) in PRETRAIN.items():
         folder = out / name
         command = (
-            sys.executable, str(ROOT / "launch" / "pretrain.py"), "--method", method, "--recipe", f"{method}-demo",
+            sys.executable, str(ROOT / "launch" / "pretrain.py"), "--method", method, "--recipe", "demo",
             f"data.path={data / data_set}", f"out={folder}", "log.tensorboard=false", "log.every=50", "checkpoint.every=1000",
             *words.split(),
         )  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from models.contract import Group
+from models.contract import Group, MethodError
 from models.registry import get_method, method_names
-from trainer.config.recipe import RECIPES, build_config, override
+from trainer.config.recipe import RECIPES, _note, build_config, find_recipe, override
 from trainer.config.schema import Config, Optim, differences, parse
 from trainer.engine.engine import bucket_size, deepspeed_config, split_batch
 from trainer.engine.optimizers import make_optimizer
@@ -60,21 +60,44 @@ def test_overrides() -> None:
 
 def test_a_length_on_the_command_line_replaces_the_recipes() -> None:
     config, path = build_config("gimp", None, ["steps=5", "stages.gene.steps=2"])
-    assert path.name == "gimp-demo.yaml"
+    assert path == RECIPES / "gimp" / "demo.yaml"
     assert (config.steps, config.epochs) == (5, None)
     assert (config.stages["gene"].steps, config.stages["gene"].epochs) == (2, None)
-    assert build_config("gimp", None, ["data.path=x"])[1].name == "gimp.yaml"
+    assert build_config("gimp", None, ["data.path=x"])[1] == RECIPES / "gimp" / "recommended.yaml"
 
 
 def test_unknown_names_give_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'gimp-paper'"):
-        build_config("gimp", "gimp-papr", [])
+    for wrong in ("papr", "gimp-papr"):
+        with pytest.raises(UserError, match=f"no recipe '{wrong}' of gimp.*did you mean 'paper'"):
+            build_config("gimp", wrong, [])
+    with pytest.raises(MethodError, match="no method 'gimb'; did you mean 'gimp'"):
+        build_config("gimb", None, [])
+    with pytest.raises(UserError, match="no such file"):
+        build_config("gimp", "nothing.yaml", [])
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_names_of_before_are_understood_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    _note.cache_clear()
+    for before, today in (("gimp-demo", "demo"), ("gimp-paper", "paper"), ("gimp", "recommended")):
+        for _ in range(2):
+            assert find_recipe("gimp", before, False) == RECIPES / "gimp" / f"{today}.yaml"
+        said = capsys.readouterr()
+        assert said.err == f"note: --recipe {before} is called --recipe {today} today\n", "said once"
+        assert said.out == "", "--print-config writes YAML there"
+    assert find_recipe("gimp", "demo", False) == RECIPES / "gimp" / "demo.yaml"
+    assert capsys.readouterr().err == ""
+
+
+def test_another_methods_recipe_is_refused() -> None:
+    with pytest.raises(UserError, match="mgi-demo is a recipe of mgi, not of gimp: give --method mgi"):
+        find_recipe("gimp", "mgi-demo", False)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_recipe_is_valid_and_makes_its_claim(path: Path) -> None:
-    method = path.stem.removesuffix("-demo").removesuffix("-paper")
-    config, _ = build_config(method, path.stem, [])
+    method = path.parent.name
+    config, found = build_config(method, path.stem, [])
+    assert found == path
     get_method(method).Options.parse(config.method)
     head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     for word in ("Command:", "Hardware:", "Time:", "Expected:"):
@@ -82,10 +105,9 @@ def test_every_recipe_is_valid_and_makes_its_claim(path: Path) -> None:
 
 
 def test_every_method_has_its_three_recipes() -> None:
-    missing = [
-        f"{m}{s}" for m in method_names() for s in ("", "-paper", "-demo") if not (RECIPES / f"{m}{s}.yaml").exists()
-    ]
-    assert not missing
+    wanted = [RECIPES / m / f"{n}.yaml" for m in method_names() for n in ("recommended", "paper", "demo")]
+    assert not [p for p in wanted if not p.exists()]
+    assert {p.name for p in RECIPES.iterdir()} <= set(method_names()), "recipes of no method"
 
 
 def test_every_key_is_documented() -> None:
@@ -154,7 +176,7 @@ def test_the_learning_rate_is_scaled_by_the_batch_it_is_meant_for() -> None:
     assert parse({**config.model_dump(), **other}).optim_of("pretrain").lr == 1e-3
     recommended, _ = build_config("mrm_relation", "mrm_relation", ["global_batch=8"])
     assert recommended.optim_of("pretrain").lr == pytest.approx(3.1e-5, rel=0.01), "the rate of the TCGA runs"
-    paper, _ = build_config("mrm_relation", "mrm_relation-paper", ["global_batch=8"])
+    paper, _ = build_config("mrm_relation", "paper", ["global_batch=8"])
     assert paper.optim_of("pretrain").lr == 1e-3
 
 

@@ -53,12 +53,12 @@ def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[
     from trainer.data import open_data
     from trainer.run import build_method
 
-    config, _ = build_config(name, f"{name}-demo", [f"data.path={cohort}"])
+    config, _ = build_config(name, "demo", [f"data.path={cohort}"])
     data = open_data(config)
     earlier = [f"stages.{s.name}.steps={STEPS}" for s in build_method(config, data).stages()[:-1]]
     data.close()
     still = [f"method.{o}=0" for o in get_method(name).Options.model_fields if o.endswith(("dropout", "drop_path"))]
-    words = ["--method", name, "--recipe", f"{name}-demo", f"data.path={cohort}", f"steps={STEPS}", "global_batch=8"]
+    words = ["--method", name, "--recipe", "demo", f"data.path={cohort}", f"steps={STEPS}", "global_batch=8"]
     ended = forks.launch(1, [*words, "optim.lr=1e-3", "log.tensorboard=false", *earlier, *still, f"out={out}"])
     assert ended.codes == [0], ended.text
     return terms(out)

@@ -77,7 +77,7 @@ def test_every_number_has_an_upper_limit(root: str, path: tuple[str, ...], many:
 
 
 def test_limits_are_above_all_that_is_used() -> None:
-    for file in sorted([*RECIPES.glob("*.yaml"), *TASKS.glob("*.yaml"), *PROTOCOLS.glob("*.yaml")]):
+    for file in sorted([*RECIPES.rglob("*.yaml"), *TASKS.glob("*.yaml"), *PROTOCOLS.glob("*.yaml")]):
         for name, value in leaves(yaml.safe_load(file.read_text())):
             assert abs(value) <= limit_of(name) / 10, f"{file.name}: {name}: {value}"
 

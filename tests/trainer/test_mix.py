@@ -38,7 +38,7 @@ def test_shuffled_pre_training_on_two_data_sets(demo_cohort: Path, tmp_path: Pat
     tars = sorted(demo_cohort.glob("*.tar"))
     parts = [half(demo_cohort, tmp_path / "a", tars[:-3]), half(demo_cohort, tmp_path / "b", tars[-3:])]
     words = [
-        "--method", "mgi", "--recipe", "mgi-demo", "method.order=shuffle", "steps=4", "global_batch=8", "log.tensorboard=false",
+        "--method", "mgi", "--recipe", "demo", "method.order=shuffle", "steps=4", "global_batch=8", "log.tensorboard=false",
         f"data.path=[{parts[0]},{parts[1]}]", f"out={tmp_path / 'run'}",
     ]  # fmt: skip
     ended = launch(1, words, demo_cohort)

@@ -32,7 +32,7 @@ def words(name: str, demo_cohort: Path) -> list[str]:
     from trainer.data import open_data
     from trainer.run import build_method
 
-    config, _ = build_config(name, f"{name}-demo", [f"data.path={demo_cohort}"])
+    config, _ = build_config(name, "demo", [f"data.path={demo_cohort}"])
     data = open_data(config)
     earlier = [f"stages.{s.name}.steps={BEFORE}" for s in build_method(config, data).stages()[:-1]]
     data.close()

@@ -39,20 +39,20 @@ def read(tmp_path: Path, **content: Any) -> Sweep:
 def test_points_are_combined_with_the_whole_grid_in_the_files_order(tmp_path: Path) -> None:
     sweep = read(
         tmp_path,
-        points=[{"method.margin": 0.5}, {"method.margin": 0.8, "--recipe": "gimp-demo"}],
+        points=[{"method.margin": 0.5}, {"method.margin": 0.8, "--recipe": "demo"}],
         grid={"seed": [0, 1], "optim.lr": ["1e-4"]},
     )
     assert [p.name for p in sweep.points] == [
         "margin-0.5_seed-0_lr-0.0001",
         "margin-0.5_seed-1_lr-0.0001",
-        "margin-0.8_recipe-gimp-demo_seed-0_lr-0.0001",
-        "margin-0.8_recipe-gimp-demo_seed-1_lr-0.0001",
+        "margin-0.8_recipe-demo_seed-0_lr-0.0001",
+        "margin-0.8_recipe-demo_seed-1_lr-0.0001",
     ]
     assert [p.index for p in sweep.points] == [0, 1, 2, 3]
     assert sweep.out == Path("runs/s")
     assert sweep.command_line(sweep.points[3])[1:] == [
-        str(ROOT / "launch" / "pretrain.py"), "--method", "gimp", "steps=2", "method.margin=0.8", "--recipe", "gimp-demo",
-        "seed=1", "optim.lr=0.0001", "out=runs/s/margin-0.8_recipe-gimp-demo_seed-1_lr-0.0001",
+        str(ROOT / "launch" / "pretrain.py"), "--method", "gimp", "steps=2", "method.margin=0.8", "--recipe", "demo",
+        "seed=1", "optim.lr=0.0001", "out=runs/s/margin-0.8_recipe-demo_seed-1_lr-0.0001",
     ]  # fmt: skip
 
 
@@ -108,10 +108,11 @@ def test_files_that_mean_nothing_are_refused(content: dict[str, Any], message: s
     [
         ({"grid": {"seed": [0, 1], "optim.lrr": [1.0]}}, "optim.lrr: unknown key; did you mean 'lr'? (at seed=0, optim.lrr=1.0 and 1 more"),
         ({"grid": {"method.margn": [1.0]}}, "method.margn: unknown key; did you mean 'margin'?"),
-        ({"grid": {"--recipe": ["gimp-demo", "gimp-demi"]}}, "no recipe 'gimp-demi'"),
+        ({"grid": {"--recipe": ["demo", "demi"]}}, "no recipe 'demi' of gimp"),
+        ({"grid": {"--recipe": ["demo", "gimp-demo"]}}, "points 0 and 1 are the same run"),
         ({"points": [{"seed": 1}, {"seed": 1.0}]}, "points 0 and 1 are the same run"),
         ({"words": ["steps=2"], "grid": {"seed": [0]}}, "is no command line of launch/pretrain.py"),
-        ({"words": ["--method", "gimb"], "grid": {"seed": [0]}}, "did you mean 'gimp-demo'?"),
+        ({"words": ["--method", "gimb"], "grid": {"seed": [0]}}, "no method 'gimb'; did you mean 'gimp'?"),
     ],
 )  # fmt: skip
 def test_a_sweep_whose_runs_would_be_refused_does_not_start(
@@ -212,7 +213,7 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_co
         {"seed": 3},
     ]
     file, out = (
-        written(tmp_path / "s.yaml", words=[*words, "--recipe", "gimp-demo", "steps=4"], points=points),
+        written(tmp_path / "s.yaml", words=[*words, "--recipe", "demo", "steps=4"], points=points),
         tmp_path / "out",
     )
     refused, nan, good = names = [p.name for p in read_sweep(file).points]
@@ -242,7 +243,7 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_co
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: Path) -> None:
-    words = [*TINY, "--recipe", "gimp-demo", "steps=400", "checkpoint.every=50", "log.every=10"]
+    words = [*TINY, "--recipe", "demo", "steps=400", "checkpoint.every=50", "log.every=10"]
     file, out = written(tmp_path / "s.yaml", words=words, grid={"seed": [0, 1]}), tmp_path / "out"
     log = out / "seed-0" / "log.txt"
 

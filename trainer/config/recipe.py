@@ -3,37 +3,83 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from models.registry import get_method, method_names
 from trainer.config import yaml_text
 from trainer.config.schema import Config, parse
 from trainer.errors import UserError
 
-RECIPES = Path(__file__).resolve().parents[2] / "configs" / "pretrain"
+RECIPES = Path(__file__).resolve().parents[2] / "configs" / "methods"
 
 
 def find_recipe(method: str, name: str | None, demo: bool) -> Path:
-    """The file of a recipe: a path, a name in configs/pretrain, or the method's own (its demo form without data).
+    """The file of a recipe: a path, a name in configs/methods/METHOD, or `recommended` (`demo` without data).
+
+    The names of before, METHOD and METHOD-NAME, are understood too; standard error says how they are called today.
 
     Raises:
-        UserError: no such file; the nearest name is given.
+        UserError: no such file, or another method's; the nearest name is given.
+        MethodError: no such method.
     """
     if name and (name.endswith((".yaml", ".yml")) or "/" in name):
         if not Path(name).is_file():
             raise UserError(f"--recipe {name}: no such file")
         return Path(name)
-    wanted = name or (f"{method}-demo" if demo else method)
-    path = RECIPES / f"{wanted}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
-        near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-        raise UserError(f"no recipe '{wanted}' in {RECIPES}; {hint}")
-    return path
+    own = _recipes(method)
+    wanted = name or ("demo" if demo else "recommended")
+    if wanted not in own and (today := _named_before(method, wanted)):
+        _note(f"--recipe {wanted} is called --recipe {today} today")
+        wanted = today
+    if wanted not in own:
+        raise UserError(f"no recipe '{wanted}' of {method} in {RECIPES / method}; {_near(method, wanted, list(own))}")
+    return own[wanted]
+
+
+def _recipes(method: str) -> dict[str, Path]:
+    """A method's recipes by name."""
+    if method not in method_names():
+        get_method(method)  # which says what is near
+    return {p.stem: p for p in sorted((RECIPES / method).glob("*.yaml"))}
+
+
+def _named_before(method: str, wanted: str) -> str | None:
+    """Today's name of METHOD or METHOD-NAME.
+
+    Raises:
+        UserError: another method's.
+    """
+    for owner in method_names():
+        today = "recommended" if wanted == owner else wanted.removeprefix(f"{owner}-")
+        if today == wanted or today not in _recipes(owner):
+            continue
+        if owner != method:
+            raise UserError(
+                f"--recipe {wanted} is a recipe of {owner}, not of {method}: give --method {owner}, or another recipe"
+            )
+        return today
+    return None
+
+
+def _near(method: str, wanted: str, own: Sequence[str]) -> str:
+    if not own:
+        return f"write {RECIPES / method / 'recommended.yaml'}, or give --recipe FILE"
+    near = difflib.get_close_matches(wanted.removeprefix(f"{method}-"), own, n=1, cutoff=0.4)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(own)}"
+
+
+@cache
+def _note(text: str) -> None:
+    """Once a process, by one rank, and not among what --print-config writes."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def section(values: Mapping[str, Any], key: str, where: object) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def find_source(
     """What `--init` means: a run's folder, a file of weights, or `scratch`.
 
     With mode `scratch`, or `random`, a run gives its architecture alone, so that it is compared with itself. A file and `scratch`
-    take the options of a recipe (METHOD, or METHOD-demo on the demo cohort). The file holds ImageNet or MAE weights of the image
+    take the options of a recipe (`recommended`, or `demo` on the demo cohort). The file holds ImageNet or MAE weights of the image
     transformer alone; the methods load it strictly.
 
     Raises:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.contract.options import several
 from models.contract.masks import MaskField
+from models.contract.options import several
 from trainer.config import yaml_text
 from trainer.config.recipe import override, section
 from trainer.config.schema import Checkpoint, Health, Log, Resume, Section, Zero, explain_all

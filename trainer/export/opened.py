@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from models.contract import Method, MethodError, Schema
 from models.encoders.parts import add_parts
-from models.registry import get_method
 from models.init.weights import load_strict
+from models.registry import get_method
 from trainer.errors import UserError
 from trainer.export.finetuned import Tuned, open_tuned
 from trainer.state.finished import Finished, open_run, read_schema

@@ -45,7 +45,7 @@ def pretraining(method: str, data: Path, out: Path, *more: str) -> list[str]:
     from trainer.data import open_data
     from trainer.run import build_method
 
-    config, _ = build_config(method, f"{method}-demo", [f"data.path={data}"])
+    config, _ = build_config(method, "demo", [f"data.path={data}"])
     opened = open_data(config)
     earlier = [f"stages.{s.name}.steps=1" for s in build_method(config, opened).stages()[:-1]]
     opened.close()
@@ -53,7 +53,7 @@ def pretraining(method: str, data: Path, out: Path, *more: str) -> list[str]:
         "--method",
         method,
         "--recipe",
-        f"{method}-demo",
+        "demo",
         f"data.path={data}",
         f"out={out}",
         "steps=1",

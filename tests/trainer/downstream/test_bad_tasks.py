@@ -43,7 +43,7 @@ class Refused:
         self.out, self.capsys = out, capsys
 
     def __call__(self, *words: str, data: Path | None = None, task: str = "demo_subtype", method: str = "mgi") -> str:
-        init = [] if "--init" in words else ["--init", "scratch", "--recipe", f"{method}-demo"]
+        init = [] if "--init" in words else ["--init", "scratch", "--recipe", "demo"]
         given = [f"data.path={data}"] if data else []
         assert main(["--task", task, "--method", method, *init, *given, f"out={self.out}", *words]) == 2
         assert not self.out.exists(), "nothing was written"
@@ -94,8 +94,8 @@ def own(path: Path, **content: Any) -> str:
         (["data.test=val"], "three different splits are needed"),
         (["data.path=nowhere"], "nowhere: no dataset.json"),
         (["--init", "nowhere"], "nowhere is no run of pre-training"),
-        (["protocol.freeze=genes", "--method", "mrm_record", "--recipe", "mrm_record-demo"], "has no gene side; use none or encoder"),
-        (["inputs=multimodal", "--method", "mrm_record", "--recipe", "mrm_record-demo"], "mrm_record encodes image alone"),
+        (["protocol.freeze=genes", "--method", "mrm_record", "--recipe", "demo"], "has no gene side; use none or encoder"),
+        (["inputs=multimodal", "--method", "mrm_record", "--recipe", "demo"], "mrm_record encodes image alone"),
     ],
 )  # fmt: skip
 def test_words_that_cannot_be_meant(words: list[str], says: str, refused: Refused, small: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_value_that_the_task_does_not_know(refused: Refused, tmp_path: Path) -
     assert "11" in row
     assert f"{data / 'labels.csv'}: label 'subtype' is '11' in 1 samples (row 8: {row[0]})" in said
     assert "leave_out: ['11']" in said
-    words = ["leave_out=['11']", "--dry-run", "--init", "scratch", "--recipe", "mgi-demo", f"data.path={data}"]
+    words = ["leave_out=['11']", "--dry-run", "--init", "scratch", "--recipe", "demo", f"data.path={data}"]
     assert main(["--task", task, "--method", "mgi", *words, f"out={tmp_path / 'run'}"]) == 0
     assert "1 samples take no part: no answer in subtype" in refused.capsys.readouterr().out
 
@@ -203,7 +203,7 @@ def test_masks_with_other_values(refused: Refused, tmp_path: Path) -> None:
     assert "mask holds the value 7, as do 1 masks" in said
     assert "a mask has one value above 0, these have 3" in said
     assert "for example mask_values=[255]" in said
-    words = ["mask_values=[255]", "--dry-run", "--init", "scratch", "--recipe", "mgi-demo", f"data.path={data}"]
+    words = ["mask_values=[255]", "--dry-run", "--init", "scratch", "--recipe", "demo", f"data.path={data}"]
     assert main(["--task", "demo_lesions", "--method", "mgi", *words, f"out={tmp_path / 'run'}"]) == 0
 
 
@@ -231,13 +231,13 @@ def test_runs_that_are_not_finished(refused: Refused, small: Path, tmp_path: Pat
 
 def test_files_that_hold_no_weights_of_the_encoder(refused: Refused, small: Path, tmp_path: Path) -> None:
     save_file({"blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "few.safetensors")
-    said = refused("--init", str(tmp_path / "few.safetensors"), "--recipe", "mgi-demo", data=small)
+    said = refused("--init", str(tmp_path / "few.safetensors"), "--recipe", "demo", data=small)
     assert f"{tmp_path / 'few.safetensors'} lacks " in said
     assert "of another shape: blocks.0.attn.qkv.weight is (3, 3)" in said
     assert "no image transformer" in refused("--init", str(tmp_path / "few.safetensors"), data=small, method="gimp")
     (tmp_path / "few.txt").write_text("x")
     assert "not a file of weights" in refused("--init", str(tmp_path / "few.txt"), data=small)
-    words = ["--init", str(tmp_path / "few.safetensors"), "--recipe", "mgi-demo"]
+    words = ["--init", str(tmp_path / "few.safetensors"), "--recipe", "demo"]
     assert "give one of them, not both" in refused(*words, "--mode", "scratch", data=small)
 
 

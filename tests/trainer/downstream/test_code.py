@@ -26,7 +26,12 @@ def hashed() -> str:
 
 @pytest.mark.parametrize(
     "path",
-    ["trainer/reporting/words.py", "models/methods/contrastive/mgi.py", "shards/sources/glioma.py", "trainer/export/export.py"],
+    [
+        "trainer/reporting/words.py",
+        "models/methods/contrastive/mgi.py",
+        "shards/sources/glioma.py",
+        "trainer/export/export.py",
+    ],
 )
 def test_code_that_a_fine_tune_never_runs_may_change(tree: Path, path: str) -> None:
     before, whole = hashed(), code._hash_of(sorted((tree / "trainer").rglob("*.py")))

@@ -153,7 +153,7 @@ def test_splits_that_leak_by_themselves(pretrained: Pretrained, finetune: Finetu
     with pytest.raises(
         UserError, match=r"patients stand in two splits .* pre-train on a data set that is split by patient"
     ):
-        open_data(build_config("mgi", "mgi-demo", [f"data.path={tmp_path / 'leaking'}"])[0])
+        open_data(build_config("mgi", "demo", [f"data.path={tmp_path / 'leaking'}"])[0])
     assert check_splits(["a", "b"], ["b"], ["c"], accept=True) == ((), ("b",))
     with pytest.raises(UserError, match="1 of 1 validation patients are in training too: b"):
         check_splits(["a", "b"], ["b"], ["c"], accept=False)

@@ -39,7 +39,7 @@ def told(out: Path) -> Predictions:
 @pytest.mark.parametrize("method", FROM_FILE)
 def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp_path: Path) -> None:
     """A plain timm ViT (or MAE's checkpoint of one), classifier and decoder left out; the frozen tower is the file's."""
-    o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, f"{method}-demo", True))["method"])
+    o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, "demo", True))["method"])
     side = getattr(o, "image_size", None) or o.img_size
     vit = timm.models.vision_transformer.VisionTransformer(
         side,
@@ -58,7 +58,7 @@ def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp
         )
     else:
         save_file(state, file)
-    words = ["--task", "demo_subtype", "--method", method, "--init", str(file), "--recipe", f"{method}-demo"]
+    words = ["--task", "demo_subtype", "--method", method, "--init", str(file), "--recipe", "demo"]
     ended = finetune(tmp_path / "run", *words, "protocol.freeze=encoder")
     assert ended.codes == [0], ended.text
     found = result(tmp_path / "run")
@@ -163,7 +163,7 @@ def test_the_start_of_pretraining_stands_in_the_result(
 
 
 def test_setr_decoder(finetune: Finetune, tmp_path: Path) -> None:
-    words = ["--task", "demo_lesions", "--method", "mgi", "--init", "scratch", "--recipe", "mgi-demo", "method.patch=8"]
+    words = ["--task", "demo_lesions", "--method", "mgi", "--init", "scratch", "--recipe", "demo", "method.patch=8"]
     ended = finetune(tmp_path / "run", *words, "output.decoder=setr_pup", "output.width=16", "output.auxiliary=0.4")
     assert ended.codes == [0], ended.text
     made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
