@@ -1,6 +1,7 @@
-"""One command for all: `medpair pretrain | finetune | compare | export | sweep | slurm | learn | doctor | shards ARGS...`.
+"""One command for all: `medpair pretrain | finetune | compare | export | sweep | slurm | learn | doctor | shards | models ARGS...`.
 
-Each is the script of the same name in launch/ (`shards`: `python -m shards`), with its arguments and exit status, in this process alone.
+Each is the script of the same name in launch/ (`shards`, `models`: `python -m shards`, `python -m models`), with its arguments and
+exit status, in this process alone.
 Several ranks: `deepspeed --module launch.pretrain ARGS...`, or in a checkout `deepspeed launch/pretrain.py ARGS...`.
 """
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "learn": "every method against its random start on the demo cohort",
     "doctor": "what is installed and which kernels will run",
     "shards": "pack, check, split and show data sets",
+    "models": "list and describe the methods",
 }
 EXIT_USER = 2
 
@@ -45,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(usage(), file=sys.stderr)
         return EXIT_USER
-    status = importlib.import_module("shards.__main__" if name == "shards" else f"launch.{name}").main(rest)
+    status = importlib.import_module(f"{name}.__main__" if name in ("shards", "models") else f"launch.{name}").main(
+        rest
+    )
     return int(status or 0)
 
 

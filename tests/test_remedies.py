@@ -70,7 +70,7 @@ def declared_flags() -> frozenset[str]:
         parser = argparse.ArgumentParser()
         get_source(name).options(parser)
         found |= set(_flags(parser))
-    for room in ("launch", "trainer"):
+    for room in ("launch", "trainer", "models"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
@@ -138,6 +138,8 @@ def test_commands_and_pages() -> None:
     subcommands = set(re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "shards/__main__.py").read_text())) | {"source"}
     assert {"pack", "split", "lint"} <= subcommands
     assert not misses(r"python -m shards (\w+)", subcommands | {"COMMAND"})
+    verbs = set(re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "models/__main__.py").read_text()))
+    assert not misses(r"python -m models (\w+)", verbs)
 
 
 def test_extras() -> None:
@@ -150,7 +152,8 @@ def test_extras() -> None:
     [
         ("use --shares 0.8", test_flags), ("set optim.learning_rate=1", test_keys_of_runs_and_tasks),
         ("see docs/nothing.md", test_commands_and_pages), ("run launch/go.py", test_commands_and_pages),
-        ("python -m shards lnit", test_commands_and_pages), ("method.widht=3", test_options_of_methods),
+        ("python -m shards lnit", test_commands_and_pages), ("python -m models lst", test_commands_and_pages),
+        ("method.widht=3", test_options_of_methods),
         ("pip install '.[gpus]'", test_extras),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -57,6 +57,10 @@ class Method(nn.Module):
     Options: ClassVar[type[_options.Options]] = _options.Options
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    pairs: ClassVar[str] = ""
+    """What it learns from, in a few words: "slide bag + RNA-seq"."""
+    outline: ClassVar[Mapping[str, str]] = {}
+    """{stage of pre-training: the fields it reads}, for people who have no data at hand; `stages` decides."""
     # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
     inputs: tuple[str, ...] = ()
     # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that

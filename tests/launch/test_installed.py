@@ -97,9 +97,11 @@ def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["pretrian"]) == 2
     assert "did you mean 'pretrain'?" in capsys.readouterr().err
     scripts = {p.stem for p in (ROOT / "launch").glob("*.py")} - {"__init__", "medpair"}
-    assert scripts | {"shards"} == set(COMMANDS), "every script of launch/ is a part of the command"
+    assert scripts | {"shards", "models"} == set(COMMANDS), "every script of launch/ is a part of the command"
 
 
 def test_a_part_keeps_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "describe", "gimb"]) == 2
+    assert "did you mean 'gimp'?" in capsys.readouterr().err
     assert main(["shards", "info", str(tmp_path)]) == 2
     assert "no dataset.json" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -125,6 +125,8 @@ class Mgi(Method):
         "Zhou et al., MGI: Multimodal Contrastive Pre-training of Genomic and Medical Imaging, arXiv 2406.00631, 2024"
     )
     options: MgiOptions
+    pairs = "image + RNA-seq"
+    outline: ClassVar = {"pretrain": "image, rna"}
     inputs = ("image", "rna")
     start_file = ("imagenet", "init_file")
 

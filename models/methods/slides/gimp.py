@@ -11,7 +11,7 @@ Shape letters: B samples, L patches, F patch feature width, G genes, C width, K 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -118,6 +118,8 @@ class Gimp(Method):
 
     Options = GimpOptions
     paper = "Jin et al., Gene-Induced Multimodal Pre-training for Image-Omic Classification, MICCAI 2023"
+    pairs = "slide bag + RNA-seq, with a class label"
+    outline: ClassVar = {"gene": "rna, and the class label", "pretrain": "patches, rna, and the class label"}
     options: GimpOptions
 
     gene_mean_G: Tensor

@@ -12,7 +12,7 @@ L report places, T report places of the batch that are scored, D encoder width, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class MrmRecord(Method):
 
     Options = MrmRecordOptions
     paper = "Zhou et al., Advancing Radiograph Representation Learning with Masked Record Modeling, ICLR 2023"
+    pairs = "image + report"
+    outline: ClassVar = {"pretrain": "image, report"}
     inputs = ("image",)
     start_file = ("mae_in1k", "init_file")
     options: MrmRecordOptions

@@ -12,7 +12,7 @@ Shape letters: B samples, H x W pixels, P patches, L image tokens, S gene tokens
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,10 @@ class MrmRelation(Method):
 
     Options = MrmRelationOptions
     paper = "Yang et al., MRM: Masked Relation Modeling for Medical Image Pre-Training with Genetics, ICCV 2023"
+    pairs = "image + SNP, PGS, burden, expression"
+    outline: ClassVar = {
+        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
+    }
     inputs = ("image",)
     start_file = ("imagenet_mae", "weights")
     options: MrmRelationOptions
