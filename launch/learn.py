@@ -1,7 +1,7 @@
 """Does pre-training help? `python launch/learn.py [--methods gimp,mgi] [--seeds 0,1,2] [section.key=value ...]`.
 
 Pre-trains every method with its demo recipe on the demo cohort's training patients, then compares linear probes of planted labels on
-the trained encoder and on the same encoder before its first step (trainer/probe.py). The patients that are compared on (splits `val`
+the trained encoder and on the same encoder before its first step (trainer/probe/probe.py). The patients that are compared on (splits `val`
 and `test`) take part in nothing else: nothing is selected on them. A run that is already in --out is not trained again.
 Exit status: 0 every method beats its random start on its decisive label, 1 one does not, 2 something to change in the input.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.probe import Comparison
+    from trainer.probe.probe import Comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("severity", "subtype")
@@ -118,7 +118,7 @@ def compared(outs: Sequence[Path]) -> dict[str, Comparison]:
     """By label, the finished runs of one method (one a seed) against their random starts."""
     import numpy as np
 
-    from trainer.probe import compare, encoders_of, features, probe
+    from trainer.probe.probe import compare, encoders_of, features, probe
 
     scores: dict[str, dict[str, list[Any]]] = {label: {"pretrained": [], "random": []} for label in LABELS}
     answers: dict[str, Any] = {}

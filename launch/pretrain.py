@@ -57,13 +57,14 @@ def _run(args: argparse.Namespace) -> None:
 
     choose_accelerator()
     if args.print_config or args.dry_run:
-        from trainer.dry import dry_run
+        from trainer.pretrain import dry_run
 
         dry_run(config, recipe, plan=args.dry_run, world=args.world)
         return
     stop = StopFlag().install()
     find_ranks()
-    from trainer.run import prepare, train_job
+    from trainer.pretrain import prepare
+    from trainer.run import train_job
 
     if environment_rank() == 0:
         print(f"recipe {recipe}", flush=True)

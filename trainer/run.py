@@ -5,39 +5,36 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from models.contract import Method, Stage
+from models.contract import Method
 from models.encoders.positions import grid_text
 from models.init.weights import weights_bytes
 from models.layers.batch_norm import holds_batch_norm
 from models.parallel import alone
 from models.registry import get_method
+from models.weights import weights_bytes
 from shards.meaning import disagreements
 from trainer.config.schema import Config, out_folder
-from trainer.data import Data, open_data
-from trainer.engine.engine import Engine, split_batch
+from trainer.data import Data
+from trainer.engine.engine import Engine
 from trainer.engine.evaluation import evaluate
-from trainer.engine.giants import refuse_giants
-from trainer.engine.teachers import check_teachers
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Leg, Progress, train
-from trainer.plan import StagePlan, describe, stage_lengths
+from trainer.plan import StagePlan
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
-from trainer.showing import show, show_projection
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
-from trainer.state.finished import write_card
 from trainer.state.run_folder import RunFolder, versions
-from trainer.tracking.summary import report
+from trainer.tracking.showing import show
 from trainer.tracking.tracker import Tracker
 
 
@@ -66,32 +63,6 @@ class Run:
         self.folder.record(self.resolved, versions())
 
 
-def resolve(config: Config) -> tuple[type[Method], Any, dict[str, Any]]:
-    """The method class, its parsed options, and the whole configuration with every default filled in."""
-    cls = get_method(config.method_name)
-    options = cls.Options.parse(config.method)
-    resolved = {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
-    return cls, options, resolved
-
-
-def build_method(config: Config, data: Data, seed_offset: int = 0) -> Method:
-    """The method with its initial weights, a function of the seed alone: equal on every rank."""
-    cls, options, _ = resolve(config)
-    seed_everything(config.seed, 0, seed_offset)
-    return cls(options, data.schema)
-
-
-def make_plans(config: Config, data: Data, method: Method) -> list[StagePlan]:
-    stages = [_with_batch_norm(s, method) for s in method.stages()]
-    return stage_lengths(config, stages, [data.plan(config, s).steps_per_epoch for s in stages])
-
-
-def _with_batch_norm(stage: Stage, method: Method) -> Stage:
-    """Batch statistics compare samples, whatever the loss does: of accumulated parts they would be others."""
-    method.enter(stage.name)
-    return replace(stage, compares=stage.compares or holds_batch_norm(method))
-
-
 @dataclass
 class Job:
     """What a run will do, checked before any process group or training exists."""
@@ -109,43 +80,6 @@ class Job:
     """Named values on the held-back split; on all ranks."""
     closing: Callable[[Run], str | None] = lambda run: None
     """What to say at the end."""
-
-
-def prepare(config: Config, world: int, here: bool = True) -> Job:
-    """Opens the data, builds the method once and works the plan out; `here`: for this machine's devices.
-
-    Raises:
-        UserError, DataError, MethodError: something the user has to change.
-    """
-    split_batch(config, world)
-    if here and config.precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
-    cls, options, resolved = resolve(config)
-    data = open_data(config, here)
-    if here:
-        refuse_giants(cls, options, data.schema)
-    method = build_method(config, data)
-    if not method.stages():
-        name = config.method_name
-        raise UserError(
-            f"{name} learns from a task's labels alone, there is nothing to pre-train: "
-            f"deepspeed launch/finetune.py --task TASK --method {name} --init scratch"
-        )
-    plans = make_plans(config, data, method)
-    if not any(p.steps for p in plans):
-        raise UserError(
-            f"no step in {len(plans)} stage{'s' if len(plans) > 1 else ''} ({', '.join(p.stage.name for p in plans)}): nothing would be "
-            f"trained; give stages.{plans[-1].stage.name}.epochs or a length (epochs=N, steps=N) of at least 1"
-        )
-    check_teachers(method, config)
-    for plan in plans:
-        data.check(config, plan.stage, world)
-    dropped = [data.plan(config, p.stage).dropped for p in plans]
-    text = describe(method, plans, config, world, data.samples, dropped)
-    text = "\n".join([text, *data.meaning_notes(), *data.cache_notes([p.stage for p in plans if p.steps])])
-    return Job(
-        config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
-    )
 
 
 def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
@@ -201,13 +135,6 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
     text = run.job.closing(run) if run.runtime.main else None
     if text is not None:
         run.runtime.say(text)
-
-
-def _closing(run: Run) -> str:
-    total = sum(p.steps for p in run.plans)
-    title = f"{run.config.method_name} is trained: {total} steps in {len(run.plans)} stage{'s' if len(run.plans) > 1 else ''}"
-    selected = [p.stage.select[0] for p in run.plans if p.stage.select]
-    return report(run.out, title, run.config.method_name, run.data.demo, selected)
 
 
 def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, dict[str, Any]] | None) -> None:
@@ -381,16 +308,3 @@ def _restore(
                 "the weights are not those that were saved. Remove that checkpoint to go on from the one before"
             )
         )
-
-
-def _finish(run: Run, tracker: Tracker, step: int) -> None:
-    """The run's product: the last trained stage's weights, and what is needed to build the method around them."""
-    trained = [p.stage.name for p in run.plans if p.steps]
-    if trained:
-        last = run.out / "stages" / f"{trained[-1]}.safetensors"
-        with written(run.out / "weights.safetensors", "the trained weights"):
-            write_atomic(run.out / "weights.safetensors", last.read_bytes())
-    with written(run.out, "the card of the weights"):
-        write_card(run.out, run.config, run.resolved["method"], run.data)
-    if trained:
-        show_projection(run, tracker, step)

@@ -53,13 +53,13 @@ def bare(method: Any, batches: list[Any], lr: float) -> Callable[[int], None]:
 
 def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], Any, list[Any]]:
     """The real loop on the demo cohort; also the method it started from and the batches it will see."""
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.config.schema import out_folder
     from trainer.data import open_data
     from trainer.engine.engine import Engine
     from trainer.health.steps import BadSteps
     from trainer.loop import Leg, Progress, train
-    from trainer.run import build_method
     from trainer.runtime import StopFlag, start
     from trainer.tracking.tracker import Tracker
 

@@ -177,7 +177,7 @@ def test_a_system_that_learns_from_labels_alone_is_not_called_trained(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("global_batch: 8\n")
     with monkeypatch.context() as m:
-        m.setattr("trainer.run.get_method", lambda name: Supervised)
+        m.setattr("trainer.build.get_method", lambda name: Supervised)
         said = refused(capsys, tmp_path / "run", "--recipe", str(recipe), method="supervised")
     assert "learns from a task's labels alone" in said
     assert "launch/finetune.py --task TASK --method supervised --init scratch" in said

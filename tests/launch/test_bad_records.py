@@ -136,9 +136,9 @@ def test_a_picture_shows_no_report_whole(cohort: Path, tmp_path: Path, monkeypat
     """Of each report fewer than half of the words, even where nearly all are hidden."""
     from PIL import ImageDraw
 
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.run import build_method
 
     words = command("mrm_record", cohort, tmp_path / "run", "method.mlm_ratio=0.95")
     config, _ = build_config("mrm_record", "demo", words[4:])
@@ -190,9 +190,9 @@ def test_genotypes_outside_their_codes(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_mae_file_with_missing_keys(
     method: str, words: list[str], state: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.run import build_method
 
     given = command(method, cohort, tmp_path / "run")
     config, _ = build_config(method, "demo", given[4:])

@@ -11,7 +11,7 @@ from models.contract import Stage
 from models.layers.batch_norm import GlobalBatchNorm1d, GlobalBatchNorm2d, counted, globalised, holds_batch_norm
 from trainer.config.schema import parse
 from trainer.errors import UserError
-from trainer.run import prepare
+from trainer.pretrain import prepare
 
 
 def pair(kind: str, **options) -> tuple[nn.Module, nn.Module]:
@@ -93,7 +93,7 @@ def test_every_plain_one_is_replaced_with_its_weights():
 
 def test_accumulation_is_refused_where_batch_statistics_are_taken(demo_cohort, tmp_path, monkeypatch):
     """Two halves of a batch have other statistics than the whole, though the loss itself compares nothing."""
-    monkeypatch.setattr("trainer.run.get_method", lambda name: type("Alone", (GlobalCnn,), {"stages": one_stage}))
+    monkeypatch.setattr("trainer.build.get_method", lambda name: type("Alone", (GlobalCnn,), {"stages": one_stage}))
     values = {
         "method_name": "global_cnn",
         "data": {"path": str(demo_cohort)},

@@ -36,7 +36,7 @@ from shards.loader import Loader
 from shards.mix import make_plan
 from shards.reader import Dataset
 from trainer.data import sampler
-from trainer.probe import encoders_of
+from trainer.probe.probe import encoders_of
 
 BATCH, RESAMPLES = 16, 2000
 

@@ -20,12 +20,12 @@ CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "b
 
 
 def main(folder: Path) -> None:
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
     from trainer.engine.engine import Engine
     from trainer.engine.memory import StateBytes, border, count
     from trainer.plan import state_bytes
-    from trainer.run import build_method
     from trainer.runtime import finish, start
 
     runtime, found = start(), []

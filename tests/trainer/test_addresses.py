@@ -10,9 +10,8 @@ from shards.errors import DataError
 from tests.shards.servers import s3_server
 from tests.trainer.launching import TINY, launch, series
 from trainer.config.recipe import build_config
-from trainer.dry import plan_elsewhere
 from trainer.errors import UserError
-from trainer.run import prepare
+from trainer.pretrain import plan_elsewhere, prepare
 
 
 @pytest.mark.ranks

@@ -96,10 +96,10 @@ def _every_kill(tmp_path: Path, demo_cohort: Path) -> None:
 
 
 def _save(tmp_path: Path, step: int, kill_before: int | None) -> None:
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
     from trainer.engine.engine import Engine
-    from trainer.run import build_method
     from trainer.runtime import start
     from trainer.state.checkpoint import Checkpoints
 

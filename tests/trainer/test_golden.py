@@ -49,9 +49,9 @@ def small_cohort(folder: Path) -> Path:
 
 def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[dict[str, Any]]:
     """Of one rank; nothing is dropped at random, since the numbers drawn for it differ between processors."""
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.run import build_method
 
     config, _ = build_config(name, "demo", [f"data.path={cohort}"])
     data = open_data(config)

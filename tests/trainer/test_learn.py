@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from launch import learn
 from shards.reader import Dataset
 from trainer.errors import UserError
-from trainer.probe import Features, auc, compare, encoders_of, features, fit_probe, probe, spearman, stored_config
+from trainer.probe.probe import Features, auc, compare, encoders_of, features, fit_probe, probe, spearman, stored_config
 
 
 def test_metrics_equal_the_references_with_ties() -> None:

@@ -13,10 +13,12 @@ import torch
 
 from shards.readable import unreadable
 from tests.disk_full import with_no_room
-from trainer import loop, projection, run, showing
+from trainer import loop, pretrain, run
 from trainer.errors import TrainingError, UserError
 from trainer.health.steps import collapse_readings
+from trainer.probe import projection
 from trainer.state.disk import written
+from trainer.tracking import showing
 from trainer.tracking.board import Board
 from trainer.tracking.tracker import Tracker
 
@@ -281,7 +283,7 @@ def test_a_projection_that_fails_takes_nothing_back(tmp_path: Path, monkeypatch:
         def fail(*_: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(showing, "projection", fail)
-        showing.show_projection(owner, SimpleNamespace(), 1)  # type: ignore[arg-type]
+        monkeypatch.setattr(pretrain, "projection", fail)
+        pretrain.show_projection(owner, SimpleNamespace(), 1)  # type: ignore[arg-type]
         assert said.pop() == f"projection.png was not drawn: {words}"
     assert not list(tmp_path.iterdir())

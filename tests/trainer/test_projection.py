@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from models.contract import Label, Schema
-from trainer.projection import draw, label_to_show, project
+from trainer.probe.projection import draw, label_to_show, project
 
 
 def test_groups_stay_apart() -> None:

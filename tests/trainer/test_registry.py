@@ -28,9 +28,9 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def words(name: str, demo_cohort: Path) -> list[str]:
     """The command line of all runs of a method; few steps of every stage that it has, validation and pictures included."""
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.run import build_method
 
     config, _ = build_config(name, "demo", [f"data.path={demo_cohort}"])
     data = open_data(config)

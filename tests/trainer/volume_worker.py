@@ -96,10 +96,10 @@ def tcp_sockets() -> Iterator[int]:
 def main(folder: Path) -> None:
     calls = Calls()
     calls.watch()
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
     from trainer.engine.engine import Engine
-    from trainer.run import build_method
     from trainer.runtime import barrier, finish, start
 
     runtime, found = start(), []

@@ -67,7 +67,7 @@ def make_plan(name: str, words: Sequence[str], world: int) -> Plan:
 
 def pretraining(words: Sequence[str], world: int) -> tuple[Path, str]:
     """Folder and plan of a pre-training on `world` ranks, elsewhere."""
-    from trainer.dry import plan_elsewhere
+    from trainer.pretrain import plan_elsewhere
 
     p = argparse.ArgumentParser(prog="slurm.py ... pretrain", allow_abbrev=False)
     p.add_argument("--method", required=True)

@@ -120,7 +120,7 @@ def features(group: Group, amount: Amount, seed: int) -> list[Plot]:
 
 
 def _features(e: Entry, amount: Amount, seed: int) -> Plot | None:
-    from trainer.projection import project
+    from trainer.probe.projection import project
 
     path = e.first.folder / FEATURES
     x_ND, label_N = arrays(path, ("x_ND", "label_N"))

@@ -41,9 +41,9 @@ def pretrained(cohort: Path, forks: Forks, tmp_path_factory: pytest.TempPathFact
 
 def pretraining(method: str, data: Path, out: Path, *more: str) -> list[str]:
     """The command line of a run of one step of every stage."""
+    from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
-    from trainer.run import build_method
 
     config, _ = build_config(method, "demo", [f"data.path={data}"])
     opened = open_data(config)

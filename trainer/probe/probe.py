@@ -25,6 +25,7 @@ from shards.loader import Loader
 from shards.mix import make_plan
 from shards.readable import unreadable
 from shards.reader import Dataset
+from trainer.build import build_method
 from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data, open_data, sampler
 from trainer.errors import UserError
@@ -64,8 +65,6 @@ def encoders_of(out: Path) -> tuple[Data, dict[str, Method]]:
     Raises:
         UserError: no finished run, or its data set is another one by now.
     """
-    from trainer.run import build_method
-
     config = stored_config(out)
     data = open_data(config)
     trained_on = json.loads((out / "method.json").read_bytes())["data"]["fingerprint"]

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 from models.contract import Schema
 from shards.readable import unreadable
+from trainer.build import build_method
 from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.errors import UserError
-from trainer.probe import features
+from trainer.probe.probe import features
 
 FEWEST, MOST = 12, 2000
 
@@ -70,8 +71,6 @@ def projection(config: Config, data: Data, weights: Path) -> bytes | None:
     Raises:
         UserError: features that have no picture.
     """
-    from trainer.run import build_method
-
     label, split, part = label_to_show(data.schema), config.data.val_split, data.datasets[0]
     samples = part.info.splits.get(split, 0) if split else 0
     if label is None or not split or not FEWEST <= samples <= MOST:
