@@ -1,6 +1,6 @@
 """Ports for tests: nobody has them between the look and the bind.
 
-They lie below those of runs (from 12,000, trainer/cluster/rendezvous.py) and of outgoing connections (from 32,768), either of which could
+They lie below those of runs (from 12,000, trainer/rendezvous.py) and of outgoing connections (from 32,768), either of which could
 take one before its owner binds it, and a test process keeps each to itself among all test processes of this machine, by a name that the
 kernel forgets with the process.
 """

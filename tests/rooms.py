@@ -16,7 +16,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards")
-FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {}
+FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "trainer": (
+        ("errors",),
+        ("config", "rendezvous"),
+        ("health", "runtime"),
+        ("engine",),
+        ("data", "plan"),
+        ("build", "state"),
+        ("tracking",),
+        ("export", "loop", "probe", "sweep"),
+        ("run",),
+        ("downstream", "pretrain"),
+        ("cluster", "reporting"),
+    ),
+}
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""
 LONG_FILE, LONG_FUNCTION, MANY = 250, 40, 8
 WELL_SAID = ("loop.py", "engine.py", "checkpoint.py", "losses")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rooms import FLOORS, arrows, circles, rooms, upward
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("launch", "trainer", "models", "shards")
 BELOW = {"launch": set(ROOMS), "trainer": {"trainer", "models", "shards"}, "models": {"models"}, "shards": {"shards"}}
@@ -35,6 +37,20 @@ def test_imports_go_down_only(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         up = set(imported(ast.parse(path.read_text()))) & (set(ROOMS) - BELOW[room])
         assert not up, f"{path.relative_to(ROOT)} imports {', '.join(up)}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_of_a_package_stand_on_floors(package: str) -> None:
+    leads = arrows(ROOT, package)
+    known = [room for floor in FLOORS[package] for room in floor]
+    assert sorted(known) == sorted(rooms(ROOT, package)), "each room has one floor, given in tests/rooms.py"
+    assert not circles(leads)
+    assert not upward(package, leads), "a room imports from the floors below it, never from its own or a higher one"
+
+
+def test_a_circle_is_seen() -> None:
+    leads = {("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")}
+    assert circles(leads) == [["b", "c"]]
 
 
 def test_no_grab_bags() -> None:

@@ -1,12 +1,15 @@
-"""What can end a run, and with which exit status."""
+"""What can end a run, with which exit status, and the note that a rank of a Slurm job leaves of it."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from shards.errors import listing, told
@@ -16,6 +19,10 @@ EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USER = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped with a checkpoint, the same command goes on
+
+JOB = "MEDPAIR_JOB"
+"""Names the variable with the folder of a Slurm job, for its tasks (trainer/cluster/job.py)."""
+LONGEST = 2000
 
 
 class UserError(ValueError):
@@ -50,14 +57,12 @@ def everywhere(error: E) -> E:
 def exit_status(run: Callable[[], None]) -> int:
     """Runs a command and turns what ends it into its exit status.
 
-    Each rank says what ended it, with its number and node, and writes it down where it is a task of a Slurm job (trainer/cluster/ends.py).
+    Each rank says what ended it, with its number and node, and writes it down where it is a task of a Slurm job (`write_end`).
     What all ranks were told of by rank 0 (`everywhere`), rank 0 says for all.
     """
     status, said = _ended(run)
-    if os.environ.get("MEDPAIR_JOB"):
-        from trainer.cluster import ends
-
-        ends.write(status, said)
+    if os.environ.get(JOB):
+        write_end(status, said)
     return status
 
 
@@ -98,3 +103,41 @@ def _rank() -> int:
 
 def _node() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+# --------------------------------------------------------------------------------------------------- the end of a rank, on file
+
+
+@dataclass(frozen=True)
+class End:
+    """How a rank ended: `FOLDER/ends[-I]/RESTART/rank-00000.json`, I the element of a job array; trainer/cluster/ends.py reads it."""
+
+    rank: int
+    node: str
+    status: int
+    reason: str
+
+    def told(self) -> str:
+        return f"rank {self.rank} on {self.node}: {' '.join(self.reason.split())}"
+
+
+def ends_folder(folder: Path, environ: Mapping[str, str]) -> Path:
+    element = environ.get("SLURM_ARRAY_TASK_ID")
+    name = "ends" if element is None else f"ends-{element}"
+    return folder / name / environ.get("SLURM_RESTART_COUNT", "0")
+
+
+def write_end(status: int, reason: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Writes this rank's end down, where it is a task of a job; a disk that is full loses the note, not the status."""
+    if JOB not in environ:
+        return
+    rank = int(environ.get("RANK", "0"))
+    end = End(rank, environ.get("SLURMD_NODENAME") or socket.gethostname(), status, reason[:LONGEST])
+    folder = ends_folder(Path(environ[JOB]), environ)
+    tmp = folder / f".rank-{rank:05d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tmp.write_text(json.dumps(asdict(end)) + "\n")
+        os.replace(tmp, folder / f"rank-{rank:05d}.json")
+    except OSError as e:
+        print(f"[rank {rank}] how it ended could not be written to {folder}: {e}", flush=True)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from trainer.config.schema import Health
 from trainer.errors import UserError, everywhere
+from trainer.rendezvous import ranks_from
 
 WATCHDOG_TAKES = 600.0  # seconds, at most, from a pause that is over to the report of it
 
@@ -51,13 +52,11 @@ def environment_world() -> int:
 
 
 def find_ranks() -> None:
-    """Fills in torch's variables where only Slurm has said who this process is (trainer/cluster/rendezvous.py).
+    """Fills in torch's variables where only Slurm has said who this process is (trainer/rendezvous.py).
 
     Raises:
         UserError: there are several processes, and nothing says which of them this is: each would train a model of its own.
     """
-    from trainer.cluster.rendezvous import ranks_from
-
     os.environ.update(ranks_from(os.environ))
 
 

@@ -1,4 +1,4 @@
-"""How each rank of a life ended, by its own account: `FOLDER/ends[-I]/RESTART/rank-00000.json`, written as its last act.
+"""How each rank of a life ended, by its own account, which it wrote as its last act (trainer/errors.py).
 
 srun's number alone does not tell: the first rank that leaves with a status makes srun end the others, whose 137 or 143 it then reports.
 """
@@ -6,56 +6,15 @@ srun's number alone does not tell: the first rank that leaves with a status make
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from trainer.cluster.record import Record
-from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER
-
-VARIABLE = "MEDPAIR_JOB"
-"""The job's folder, for its tasks."""
-LONGEST = 2000
-
-
-@dataclass(frozen=True)
-class End:
-    rank: int
-    node: str
-    status: int
-    reason: str
-
-    def told(self) -> str:
-        return f"rank {self.rank} on {self.node}: {' '.join(self.reason.split())}"
-
-
-def _folder(folder: Path, environ: Mapping[str, str]) -> Path:
-    element = environ.get("SLURM_ARRAY_TASK_ID")
-    name = "ends" if element is None else f"ends-{element}"
-    return folder / name / environ.get("SLURM_RESTART_COUNT", "0")
-
-
-def write(status: int, reason: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Writes this rank's end down, where it is a task of a job; a disk that is full loses the note, not the status."""
-    if VARIABLE not in environ:
-        return
-    rank = int(environ.get("RANK", "0"))
-    end = End(rank, environ.get("SLURMD_NODENAME") or socket.gethostname(), status, reason[:LONGEST])
-    folder = _folder(Path(environ[VARIABLE]), environ)
-    tmp = folder / f".rank-{rank:05d}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps(asdict(end)) + "\n")
-        os.replace(tmp, folder / f"rank-{rank:05d}.json")
-    except OSError as e:
-        print(f"[rank {rank}] how it ended could not be written to {folder}: {e}", flush=True)
+from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, End, ends_folder
 
 
 def read(record: Record, restarts: int) -> list[End]:
     """What the ranks of a life wrote, by rank; of a rank that was killed nothing."""
-    folder = _folder(record.folder, {"SLURM_RESTART_COUNT": str(restarts), **_element(record)})
+    folder = ends_folder(record.folder, {"SLURM_RESTART_COUNT": str(restarts), **_element(record)})
     found = []
     for path in sorted(folder.glob("rank-*.json")):
         try:

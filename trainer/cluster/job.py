@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.errors import EXIT_STOPPED
+from trainer.errors import EXIT_STOPPED, JOB
 
 # Held back until the program has its own handlers (trainer/runtime.StopFlag), or a signal during start-up would kill it.
 HELD = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
@@ -27,8 +27,7 @@ class Task:
     folder: str
 
     def __call__(self) -> None:
-        from trainer.cluster.ends import VARIABLE
-        from trainer.cluster.rendezvous import rendezvous
+        from trainer.rendezvous import rendezvous
 
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         for number in HELD:
@@ -37,7 +36,7 @@ class Task:
             # Asked for before there was a task to signal. Without a word to submitit, which would write a result.
             os._exit(EXIT_STOPPED)
         found = rendezvous(os.environ)
-        os.environ.update(found | {VARIABLE: self.folder})
+        os.environ.update(found | {JOB: self.folder})
         print(header(found), flush=True)
         os.execv(sys.executable, [sys.executable, "-u", *self.command])
 

@@ -11,6 +11,7 @@ from tests.trainer.cluster.test_life import HERE, make, requeues, saves
 from trainer.cluster import ends
 from trainer.cluster.life import begin, end
 from trainer.cluster.record import Record
+from trainer.errors import write_end
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def record(tmp_path: Path) -> Record:
 def wrote(record: Record, status: int, reason: str, rank: int, restart: int = 0) -> None:
     environ = {"MEDPAIR_JOB": str(record.folder), "RANK": str(rank), "SLURMD_NODENAME": f"n{rank + 1}"}
     element = {} if record.element is None else {"SLURM_ARRAY_TASK_ID": str(record.element)}
-    ends.write(status, reason, environ | element | {"SLURM_RESTART_COUNT": str(restart)})
+    write_end(status, reason, environ | element | {"SLURM_RESTART_COUNT": str(restart)})
 
 
 @pytest.mark.parametrize("number", [2, 137, 143, 1])

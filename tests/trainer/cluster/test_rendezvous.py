@@ -11,8 +11,8 @@ import pytest
 
 from tests.ports import free_port
 from tests.trainer.launching import ROOT, TINY, rows
-from trainer.cluster.rendezvous import FIRST_PORT, PORTS, TORCH, port, ranks_from, rendezvous, tasks_per_node
 from trainer.errors import UserError
+from trainer.rendezvous import FIRST_PORT, PORTS, TORCH, port, ranks_from, rendezvous, tasks_per_node
 from trainer.runtime import device_index
 
 # Rank 5 of 2 nodes x 4 tasks, as srun of Slurm 22.05 sets them.
