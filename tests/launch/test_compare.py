@@ -14,7 +14,7 @@ import pytest
 
 from launch.compare import main
 from tests.trainer.reporting.runs import SCRATCH, cohort_of_runs, write
-from trainer.downstream.metrics import DEFAULTS
+from trainer.downstream.metrics.table import DEFAULTS
 
 
 @pytest.fixture(scope="module")

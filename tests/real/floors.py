@@ -47,9 +47,9 @@ from shards.reader import Dataset
 from tests.real.campaign import FINETUNE
 from trainer.downstream import said
 from trainer.downstream.labelled import labelled
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.point import metric_names
-from trainer.downstream.predictions import Predictions
 from trainer.downstream.results import summary, write_result
 from trainer.downstream.targets import Targets, fitted, read_targets
 from trainer.downstream.task import Task, build_task

@@ -12,7 +12,7 @@ from models.finetuned import Downstream, Fit, make_decoder, make_head, unreached
 from models.view import Change, View
 from shards.errors import DataError, Problem
 from shards.streams import sample_rng
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets import Targets
 

@@ -12,13 +12,13 @@ from shards.reader import Dataset
 from trainer.downstream.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.encoders import Source
 from trainer.downstream.features import extract, identity_of
-from trainer.downstream.held_back_loss import held_back_loss
 from trainer.downstream.knn import fit_knn
 from trainer.downstream.labelled import labelled
 from trainer.downstream.linear import fit_linear, make_grid
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.held_back_loss import held_back_loss
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
-from trainer.downstream.predictions import Predictions
 from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.downstream.task import Task
 from trainer.errors import Stopped

@@ -17,7 +17,7 @@ from typing import Any
 from models.contract import Stage
 from models.finetuned import FROZEN, STAGE, Downstream
 from trainer.config.schema import Config, Data, Optim, StageConfig
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
 from trainer.downstream.targets import Targets, looked_at
@@ -267,7 +267,7 @@ def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> 
 
 def metric_names(task: Task) -> list[str]:
     """The primary metric first; with several structures, those of each by itself last."""
-    from trainer.downstream.metrics import DEFAULTS, STRUCTURED, metric_of
+    from trainer.downstream.metrics.table import DEFAULTS, STRUCTURED, metric_of
 
     names = [task.metric or DEFAULTS[task.kind][0], *(task.metrics or DEFAULTS[task.kind])]
     known = [m.name for m in task.masks] if task.kind == "segmentation" and len(task.masks) > 1 else []

@@ -17,8 +17,8 @@ from models.finetuned import Downstream
 from models.transforms.crops import colours, eight_bit
 from models.view import shaped_mask
 from shards.reader import Dataset
-from trainer.downstream.held_back_loss import cross_entropy_of_pixels, held_back_loss
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.samples import Looks
 from trainer.downstream.targets import Targets
 from trainer.runtime import Runtime, gather_objects

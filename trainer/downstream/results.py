@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from shards.format import sha256_of
-from trainer.downstream.doubts import doubts
+from trainer.downstream.metrics.doubts import doubts
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.predict import Example
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.statistics import entry
 from trainer.downstream.task import Task
 from trainer.errors import UserError
 from trainer.state.files import write_atomic

@@ -15,14 +15,14 @@ from trainer.errors import UserError
 from trainer.reporting.result import Measured, Result
 
 if TYPE_CHECKING:
-    from trainer.downstream.predictions import Predictions
+    from trainer.downstream.metrics.predictions import Predictions
 
 MEND = "run the fine-tune again, or leave its folder out"
 
 
 @lru_cache(maxsize=256)
 def _load(path: Path) -> Predictions:
-    from trainer.downstream.predictions import Predictions
+    from trainer.downstream.metrics.predictions import Predictions
 
     try:
         return Predictions.load(path)
@@ -94,7 +94,7 @@ def _unlike_files(result: Result) -> Iterator[str]:
 
 
 def _entry(result: Result, name: str) -> dict[str, Any]:
-    from trainer.downstream.metrics import METRICS
+    from trainer.downstream.metrics.table import METRICS
 
     m, kind = result.content.metrics[name], result.content.kind
     if name not in METRICS or kind not in METRICS[name].kinds:
@@ -110,7 +110,7 @@ def _cached_entry(
     paths: tuple[Path, ...], digests: tuple[str, ...], name: str, draws: int, seed: int, level: float
 ) -> dict[str, Any]:
     """Once a report, however often a result's folder is met; `digests` are what the files hold."""
-    from trainer.downstream.statistics import entry
+    from trainer.downstream.metrics.statistics import entry
 
     return entry([_load(p) for p in paths], name, draws, seed, level)
 
@@ -167,8 +167,8 @@ def _text(value: Any) -> str:
 
 def interval(results: Sequence[Result], metric: str, like: Measured) -> tuple[tuple[float, float], str]:
     """Of the mean over several results, from a bootstrap of test patients; and what gave it."""
-    from trainer.downstream.metrics import METRICS
-    from trainer.downstream.statistics import bootstrap
+    from trainer.downstream.metrics.statistics import bootstrap
+    from trainer.downstream.metrics.table import METRICS
 
     found = bootstrap(predictions(results), METRICS[metric], draws=like.draws, level=like.level)
     return (found.low, found.high), found.by

@@ -16,7 +16,7 @@ from trainer.reporting.groups import Amount, Entry, Group
 from trainer.reporting.words import number, p_value
 
 if TYPE_CHECKING:
-    from trainer.downstream.predictions import Predictions
+    from trainer.downstream.metrics.predictions import Predictions
 
 MOST_LINES, MOST_PANELS = 8, 4
 MOST_NUMBERED = 10  # classes; beyond, a confusion matrix's cells are too small for numbers

@@ -67,8 +67,8 @@ def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Itera
 
 
 def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, seed: int) -> Pair:
-    from trainer.downstream.metrics import METRICS
-    from trainer.downstream.statistics import paired
+    from trainer.downstream.metrics.statistics import paired
+    from trainer.downstream.metrics.table import METRICS
 
     try:
         found = paired(

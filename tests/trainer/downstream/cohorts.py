@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.downstream.metrics import Kind, Predictions
+from trainer.downstream.metrics.table import Kind, Predictions
 
 
 def names(n: int, per_patient: int = 1) -> tuple[list[str], list[str]]:

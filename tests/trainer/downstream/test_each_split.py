@@ -13,9 +13,9 @@ import yaml
 
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
-from trainer.downstream.predictions import Predictions
 from trainer.downstream.targets import fitted, looked_at, read_targets
 from trainer.downstream.task import parse_task
 from trainer.errors import UserError

@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from tests.trainer.downstream.cohorts import make, random_predictions
-from trainer.downstream.constant import is_constant
-from trainer.downstream.exact import curves, shares
-from trainer.downstream.metrics import METRICS
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.statistics import bootstrap, entry, paired
+from trainer.downstream.metrics.constant import is_constant
+from trainer.downstream.metrics.exact import curves, shares
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import bootstrap, entry, paired
+from trainer.downstream.metrics.table import METRICS
 
 FLAT = [0.9] * 10
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from shards.reader import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]

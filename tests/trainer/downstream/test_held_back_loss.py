@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
 from tests.trainer.downstream.cohorts import make, random_predictions
-from trainer.downstream.held_back_loss import LEAST, cross_entropy_of_pixels, held_back_loss
+from trainer.downstream.metrics.held_back_loss import LEAST, cross_entropy_of_pixels, held_back_loss
 
 
 def rng() -> np.random.Generator:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from trainer.downstream.metrics import DEFAULTS, METRICS
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import DEFAULTS, METRICS
 
 N = 40
 

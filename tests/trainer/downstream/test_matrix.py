@@ -15,8 +15,8 @@ import pytest
 
 from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune, tuning
-from trainer.downstream.metrics import DEFAULTS, METRICS
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.task import TASKS, Task, build_task
 from trainer.reporting.result import read_result
 

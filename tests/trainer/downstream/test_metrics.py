@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.downstream.cohorts import make, one_value, random_predictions
-from trainer.downstream.metrics import DEFAULTS, KINDS, METRICS, Kind, Predictions, metric_of
+from trainer.downstream.metrics.table import DEFAULTS, KINDS, METRICS, Kind, Predictions, metric_of
 from trainer.errors import UserError
 
 NAN = float("nan")

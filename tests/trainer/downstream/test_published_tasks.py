@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer.downstream.metrics import METRICS
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.point import metric_names
 from trainer.downstream.task import PROTOCOLS, TASKS, build_task, parse_task
 from trainer.errors import UserError

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tests.ports import free_port
 from tests.trainer.downstream.conftest import Finetune, tuning
 from tests.trainer.launching import ROOT, rows, series
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 Pretrained = Callable[[str], Path]

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted, relabelled
 from trainer.downstream.code import code_hash
-from trainer.downstream.metrics import METRICS
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import bootstrap
+from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.results import reusable
-from trainer.downstream.statistics import bootstrap
 from trainer.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -175,7 +175,7 @@ def test_another_version_of_the_code_can_be_accepted(
 def test_cases_are_kept_for_paired_tests(
     measured: Path, pretrained: Pretrained, finetune: Finetune, tmp_path: Path
 ) -> None:
-    from trainer.downstream.statistics import paired
+    from trainer.downstream.metrics.statistics import paired
 
     ended = finetune(tmp_path / "other", *words(pretrained, "--random"))
     assert ended.codes == [0], ended.text

@@ -20,7 +20,7 @@ from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import series
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import binom, norm
 
 from tests.trainer.downstream.cohorts import make, names, one_value, random_predictions
-from trainer.downstream.metrics import KINDS, METRICS, Kind, Predictions
-from trainer.downstream.statistics import bootstrap, entry, paired
+from trainer.downstream.metrics.statistics import bootstrap, entry, paired
+from trainer.downstream.metrics.table import KINDS, METRICS, Kind, Predictions
 from trainer.errors import UserError
 
 PAIRS = [(name, kind) for name, m in METRICS.items() for kind in m.kinds]
@@ -57,8 +57,8 @@ def test_patients_are_drawn_whole() -> None:
 def test_a_chunk_of_draws_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     p = random_predictions("survival", np.random.default_rng(0))
     whole = bootstrap([p], "c_index", draws=100)
-    monkeypatch.setattr("trainer.downstream.statistics.CHUNK", 7 * len(p))
-    monkeypatch.setattr("trainer.downstream.weighted.PAIR_ROWS", 5)
+    monkeypatch.setattr("trainer.downstream.metrics.statistics.CHUNK", 7 * len(p))
+    monkeypatch.setattr("trainer.downstream.metrics.weighted.PAIR_ROWS", 5)
     parts = bootstrap([p], "c_index", draws=100)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
 

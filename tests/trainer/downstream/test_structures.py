@@ -18,8 +18,8 @@ from models.contract.masks import MaskField
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.drawn import SAMPLES, SIDE, folder_of_masks, masks, numbered_masks
 from tests.trainer.launching import series
-from trainer.downstream.metrics import DEFAULTS, METRICS
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.setting import open_task_data
 from trainer.downstream.targets import read_targets
 from trainer.downstream.task import Task, parse_task

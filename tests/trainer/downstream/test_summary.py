@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.downstream.cohorts import make, random_predictions
-from trainer.downstream.doubts import doubts
+from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.results import keep_features, summary, write_result
 from trainer.downstream.task import parse_task
 from trainer.tracking.intervals import interval_text

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.downstream.metrics import DEFAULTS
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.statistics import entry
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import entry
+from trainer.downstream.metrics.table import DEFAULTS
 
 CASES, DRAWS = 60, 100
 SIDE = 32

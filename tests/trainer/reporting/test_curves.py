@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.reporting.runs import features, predictions, write
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.errors import UserError
 from trainer.reporting.collect import collect
 from trainer.reporting.curves import GRID_G, mean_confusion, mean_roc, risk_halves

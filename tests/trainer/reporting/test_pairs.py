@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.reporting.runs import SCRATCH, predictions, write
-from trainer.downstream.statistics import paired
+from trainer.downstream.metrics.statistics import paired
 from trainer.reporting import words
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import Group, group

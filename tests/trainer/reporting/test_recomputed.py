@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.trainer.reporting.runs import DRAWS, SCRATCH, predictions, write
-from trainer.downstream.metrics import DEFAULTS
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.statistics import entry
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import entry
+from trainer.downstream.metrics.table import DEFAULTS
 from trainer.errors import UserError
 from trainer.reporting import cases
 from trainer.reporting.collect import collect

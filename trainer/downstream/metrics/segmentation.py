@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.weighted import Weighted, macro, ratio
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.weighted import Weighted, macro, ratio
 
 
 def _counts(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trainer.downstream import weighted
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics import weighted
+from trainer.downstream.metrics.predictions import Predictions
 
 SHARES, CURVES = "Clopper-Pearson", "Newcombe"
 

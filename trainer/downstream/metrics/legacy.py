@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainer.downstream.predictions import Predictions
-from trainer.downstream.weighted import Weighted, ratio
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.weighted import Weighted, ratio
 
 BATCH = 16
 LOGIT = 1 / (1 + np.exp(-0.5))

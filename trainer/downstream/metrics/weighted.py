@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 Weighted = Callable[[np.ndarray], np.ndarray]
 # Rows of the pair matrix of survival held at a time: 256 x 20,000 pairs are 20 MB.

@@ -1,6 +1,6 @@
 """The metrics of tasks, each with its convention in a sentence: computed over the whole set, never per batch.
 
-Values come from scikit-learn and SciPy where they have the metric; a second, weighted form (trainer/downstream/weighted.py) serves
+Values come from scikit-learn and SciPy where they have the metric; a second, weighted form (trainer/downstream/metrics/weighted.py) serves
 resampling. A case with an unknown target (NaN) is left out; a set in which a metric has no value (one class, no case, no
 comparable pair, no truth) gives NaN, never an error. A score that is not a number is refused where `Predictions` are made.
 
@@ -15,11 +15,10 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from trainer.downstream import exact, weighted
-from trainer.downstream import legacy_metrics as legacy
-from trainer.downstream import segmentation_metrics as masks
-from trainer.downstream.predictions import KINDS, Kind, Predictions
-from trainer.downstream.weighted import Weighted
+from trainer.downstream.metrics import exact, legacy, weighted
+from trainer.downstream.metrics import segmentation as masks
+from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
+from trainer.downstream.metrics.weighted import Weighted
 from trainer.errors import UserError
 
 __all__ = ["DEFAULTS", "KINDS", "METRICS", "Kind", "Metric", "Predictions", "metric_of"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 LEAST = 1e-7  # probabilities come from half or single precision, where 0 and 1 are what a long way off is rounded to
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.predictions import Predictions
 
 
 def is_constant(p: Predictions, decided: bool) -> bool:

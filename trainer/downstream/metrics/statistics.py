@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.downstream.constant import is_constant
-from trainer.downstream.metrics import Metric, metric_of
-from trainer.downstream.predictions import Predictions
+from trainer.downstream.metrics.constant import is_constant
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.table import Metric, metric_of
 from trainer.errors import UserError
 
 # Weights held at a time: 3 MB of them stay in the processor's cache and bound the memory for any number of cases.
