@@ -66,7 +66,7 @@ def matmul_share(x_ND: np.ndarray, y_NK: np.ndarray, grid: Any, batch: int) -> f
     """Share of an epoch's time in matrix products, by PyTorch's profiler; without the metric."""
     from torch.profiler import ProfilerActivity, profile
 
-    from trainer.downstream.linear import fit_linear
+    from trainer.downstream.probes.linear import fit_linear
 
     n = 20 * batch
     with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--label", type=int, default=-1, help="the label that scikit-learn fits")
     parser.add_argument("--penalties", type=float, nargs="+", default=[1e-3, 1e-2], help="scikit-learn's C")
     args = parser.parse_args()
-    from trainer.downstream.linear import GRID, fit_linear
+    from trainer.downstream.probes.linear import GRID, fit_linear
 
     N, held = args.samples, args.samples // 10
     x_ND, y_NK = draw(N + 3 * held, args.width, args.labels)

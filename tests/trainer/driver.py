@@ -148,7 +148,7 @@ def whole_moment(engine: Any, p: Any, moment: str) -> Any:
 
 def signal_after(fault: dict[str, Any]) -> None:
     """As `signal`, after the features of so many splits were computed."""
-    from trainer.downstream import frozen
+    from trainer.downstream.probes import run as frozen
 
     extract, made = frozen.extract, [0]
 

@@ -25,12 +25,12 @@ from shards.reader import Dataset
 from trainer.downstream import said
 from trainer.downstream.assemble import builder
 from trainer.downstream.code import tree_hash
-from trainer.downstream.frozen import frozen_predictions
 from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.point import Point, Training
 from trainer.downstream.predict import Example, Seen, predict
+from trainer.downstream.probes.run import frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting

@@ -14,7 +14,7 @@ from models.contract import Method
 from models.registry import get_method
 from shards.reader import Dataset
 from trainer.data import schema_of
-from trainer.downstream.features import Extracted, extract
+from trainer.downstream.probes.features import Extracted, extract
 from trainer.runtime import Runtime
 
 OPTIONS = {"dim": 16, "heads": 2, "landmarks": 4, "groups": 2, "fragment": 6, "conv_kernel": 3, "window": 6}

@@ -11,9 +11,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from trainer.downstream.converged import DECAYS, fit_converged
-from trainer.downstream.frozen import solver
-from trainer.downstream.linear import fit_linear, make_grid, moments
+from trainer.downstream.probes.converged import DECAYS, fit_converged
+from trainer.downstream.probes.linear import fit_linear, make_grid, moments
+from trainer.downstream.probes.run import solver
 from trainer.downstream.task import parse_task
 from trainer.errors import UserError
 

@@ -20,7 +20,7 @@ from shards.streams import sample_rng
 from tests.shards.builders import dataset
 from tests.trainer.downstream import extract_ranks
 from tests.trainer.downstream.extract_ranks import BATCH, ONE, encoder
-from trainer.downstream.features import Extracted, extract, identity_of
+from trainer.downstream.probes.features import Extracted, extract, identity_of
 from trainer.errors import UserError
 
 SPLITS = {"train": 0.7, "val": 0.23, "test": 0.07}

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from trainer.downstream import knn
-from trainer.downstream.knn import fit_knn, neighbours
+from trainer.downstream.probes import knn
+from trainer.downstream.probes.knn import fit_knn, neighbours
 from trainer.errors import UserError
 
 N, M, D = 120, 260, 6

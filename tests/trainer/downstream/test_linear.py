@@ -12,8 +12,8 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
-from trainer.downstream.linear import GridPoint, LinearFit, fit_linear, make_grid, moments
-from trainer.downstream.linear_losses import losses, prepare
+from trainer.downstream.probes.linear import GridPoint, LinearFit, fit_linear, make_grid, moments
+from trainer.downstream.probes.linear_losses import losses, prepare
 from trainer.errors import UserError
 
 N, M, D = 600, 400, 12

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.linear import check_features
-from trainer.downstream.linear_losses import check_learnable, check_targets
+from trainer.downstream.probes.linear import check_features
+from trainer.downstream.probes.linear_losses import check_learnable, check_targets
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 

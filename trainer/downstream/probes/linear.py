@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare, scores
+from trainer.downstream.probes.linear_losses import Targets, check_targets, losses, prepare, scores
 from trainer.engine.choice import Direction, Look, better, chosen
 from trainer.errors import UserError
 

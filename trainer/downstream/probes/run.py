@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from shards.reader import Dataset
-from trainer.downstream.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.encoders import Source
-from trainer.downstream.features import extract, identity_of
-from trainer.downstream.knn import fit_knn
 from trainer.downstream.labelled import labelled
-from trainer.downstream.linear import fit_linear, make_grid
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
+from trainer.downstream.probes.converged import DECAYS, MOST, fit_converged
+from trainer.downstream.probes.features import extract, identity_of
+from trainer.downstream.probes.knn import fit_knn
+from trainer.downstream.probes.linear import fit_linear, make_grid
 from trainer.downstream.targets import Targets, fitted, looked_at
 from trainer.downstream.task import Task
 from trainer.errors import Stopped

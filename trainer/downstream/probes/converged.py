@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.downstream.linear import LinearFit, Score, check_features, moments
-from trainer.downstream.linear_losses import Targets, check_targets, losses, prepare
+from trainer.downstream.probes.linear import LinearFit, Score, check_features, moments
+from trainer.downstream.probes.linear_losses import Targets, check_targets, losses, prepare
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 
