@@ -144,7 +144,7 @@ def _pretraining(args: argparse.Namespace) -> Any:
 
 def _finetuning(args: argparse.Namespace) -> Any:
     from models.registry import get_method
-    from trainer.downstream.task import build_task
+    from trainer.downstream.task.schema import build_task
     from trainer.errors import UserError
 
     get_method(args.method)

@@ -21,7 +21,7 @@ from models.registry import get_method, method_names
 from shards.__main__ import build_parser
 from shards.sources import get_source, source_names
 from trainer.config.schema import Config
-from trainer.downstream.task import Task
+from trainer.downstream.task.schema import Task
 
 ROOT = Path(__file__).parent.parent
 # Flags of other programs that messages and command lines name.

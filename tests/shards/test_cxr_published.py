@@ -14,8 +14,8 @@ from shards.errors import DataError
 from shards.keyed import read_rows
 from shards.reader import Dataset
 from tests.shards.test_cxr_reports import found
-from trainer.downstream.targets import read_targets
-from trainer.downstream.task import build_task, parse_task
+from trainer.downstream.targets.read import read_targets
+from trainer.downstream.task.schema import build_task, parse_task
 
 ANSWERS = ("1.0", "0.0", "-1.0", "")
 SAID = ("present", "absent", "uncertain", None)

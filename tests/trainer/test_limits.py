@@ -20,7 +20,7 @@ from trainer.cluster import profile
 from trainer.config import yaml_text
 from trainer.config.recipe import RECIPES, build_config
 from trainer.config.schema import Config, parse
-from trainer.downstream.task import PROTOCOLS, TASKS, Task, build_task
+from trainer.downstream.task.schema import PROTOCOLS, TASKS, Task, build_task
 from trainer.engine import giants
 from trainer.errors import UserError
 from trainer.sweep.file import read_sweep

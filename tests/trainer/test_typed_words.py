@@ -17,7 +17,7 @@ from models.registry import get_method, method_names
 from trainer.config import yaml_text
 from trainer.config.recipe import RECIPES, build_config
 from trainer.config.schema import Config
-from trainer.downstream.task import Task, build_task
+from trainer.downstream.task.schema import Task, build_task
 from trainer.errors import UserError
 
 

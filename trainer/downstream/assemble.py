@@ -14,7 +14,7 @@ from shards.errors import DataError, Problem
 from shards.streams import sample_rng
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.setting import Setting
-from trainer.downstream.targets import Targets
+from trainer.downstream.targets.read import Targets
 
 
 def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:

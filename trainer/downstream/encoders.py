@@ -18,7 +18,7 @@ from shards.meaning import disagreements, one_sided
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section
 from trainer.data import meanings_in
-from trainer.downstream.task import Encoder, Task
+from trainer.downstream.task.schema import Encoder, Task
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
 from trainer.state.finished import Finished, open_run

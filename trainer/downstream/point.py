@@ -20,8 +20,8 @@ from trainer.config.schema import Config, Data, Optim, StageConfig
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
-from trainer.downstream.targets import Targets, looked_at
-from trainer.downstream.task import Task
+from trainer.downstream.targets.read import Targets, looked_at
+from trainer.downstream.task.schema import Task
 from trainer.engine.choice import Look, best_look
 from trainer.engine.engine import Engine
 from trainer.errors import UserError

@@ -20,7 +20,7 @@ from shards.reader import Dataset
 from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.samples import Looks
-from trainer.downstream.targets import Targets
+from trainer.downstream.targets.read import Targets
 from trainer.runtime import Runtime, gather_objects
 
 EXAMPLES = 6

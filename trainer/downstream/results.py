@@ -18,7 +18,7 @@ from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.predict import Example
-from trainer.downstream.task import Task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
 from trainer.state.run_folder import versions

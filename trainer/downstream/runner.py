@@ -22,10 +22,8 @@ from safetensors.torch import load_file
 
 from models.finetuned import STAGE
 from shards.reader import Dataset
-from trainer.downstream import said
 from trainer.downstream.assemble import builder
 from trainer.downstream.code import tree_hash
-from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.point import Point, Training
@@ -34,7 +32,9 @@ from trainer.downstream.probes.run import frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
-from trainer.downstream.targets import Targets, fitted, looked_at
+from trainer.downstream.targets import said
+from trainer.downstream.targets.label_subset import labelled
+from trainer.downstream.targets.read import Targets, fitted, looked_at
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main

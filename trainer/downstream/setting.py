@@ -13,17 +13,17 @@ from models.finetuned import image_side, make_decoder, side_of
 from models.registry import get_method
 from shards.reader import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
-from trainer.downstream import said
 from trainer.downstream.code import code_hash
 from trainer.downstream.encoders import Source, check_fields
-from trainer.downstream.labelled import labelled
-from trainer.downstream.leak import LeakReport, check_task
-from trainer.downstream.masks import check_masks
 from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
-from trainer.downstream.targets import Targets, check_split, fitted, looked_at, read_targets
-from trainer.downstream.task import Encoder, Task
+from trainer.downstream.targets import said
+from trainer.downstream.targets.label_subset import labelled
+from trainer.downstream.targets.read import Targets, check_split, fitted, looked_at, read_targets
+from trainer.downstream.task.leak import LeakReport, check_task
+from trainer.downstream.task.masks import check_masks
+from trainer.downstream.task.schema import Encoder, Task
 from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError
 

@@ -3,7 +3,7 @@
 out/method.json     method, options, fields, labels, data fingerprint, versions
 out/schema.npz      the fields in full: shapes, vocabularies, statistics; enough to build the method again
 out/patients.txt    a digest of every patient of pre-training and of the split it stood in: no names leave the data set, and
-                    yet an overlap with another data set's test patients is found (trainer/downstream/leak.py)
+                    yet an overlap with another data set's test patients is found (trainer/downstream/task/leak.py)
 out/contents.npz    size and CRC-32 of every image and bag of pre-training, by split: the same one under another name is found too
 """
 

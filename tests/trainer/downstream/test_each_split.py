@@ -16,8 +16,8 @@ from tests.trainer.downstream.conftest import Finetune
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
-from trainer.downstream.targets import fitted, looked_at, read_targets
-from trainer.downstream.task import parse_task
+from trainer.downstream.targets.read import fitted, looked_at, read_targets
+from trainer.downstream.task.schema import parse_task
 from trainer.errors import UserError
 
 CONTENT = {"kind": "regression", "label": ["severity", "months"], "metric": "mse", "standardise": "each_split"}

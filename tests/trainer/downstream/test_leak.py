@@ -23,8 +23,8 @@ from tests.trainer.downstream.planted import pixels, planted, png
 from tests.trainer.forking import Forks
 from trainer.config.recipe import build_config
 from trainer.data import open_data
-from trainer.downstream.leak import check_leak, check_splits
-from trainer.downstream.twins import learned, within
+from trainer.downstream.task.leak import check_leak, check_splits
+from trainer.downstream.task.twins import learned, within
 from trainer.errors import UserError
 from trainer.reporting.result import read_result
 from trainer.state.finished import digest, digests, open_run

@@ -17,7 +17,7 @@ from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune, tuning
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
-from trainer.downstream.task import TASKS, Task, build_task
+from trainer.downstream.task.schema import TASKS, Task, build_task
 from trainer.reporting.result import read_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

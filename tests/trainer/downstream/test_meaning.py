@@ -12,10 +12,10 @@ import pytest
 from shards.pack import pack
 from shards.reader import Dataset
 from shards.survey import PackOptions
-from trainer.downstream import said
-from trainer.downstream.meaning import BINARY, SURVIVAL, understood
-from trainer.downstream.targets import Targets, read_targets
-from trainer.downstream.task import TASKS, Task, build_task, parse_task
+from trainer.downstream.targets import said
+from trainer.downstream.targets.meaning import BINARY, SURVIVAL, understood
+from trainer.downstream.targets.read import Targets, read_targets
+from trainer.downstream.task.schema import TASKS, Task, build_task, parse_task
 from trainer.errors import UserError
 
 N = 12

@@ -23,9 +23,9 @@ from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe
 from trainer.config.schema import Optim
 from trainer.data import schema_of
-from trainer.downstream.labelled import labelled
-from trainer.downstream.targets import Targets, fitted, read_targets
-from trainer.downstream.task import Task, parse_task
+from trainer.downstream.targets.label_subset import labelled
+from trainer.downstream.targets.read import Targets, fitted, read_targets
+from trainer.downstream.task.schema import Task, parse_task
 from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
 

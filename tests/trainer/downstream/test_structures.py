@@ -21,8 +21,8 @@ from tests.trainer.launching import series
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.setting import open_task_data
-from trainer.downstream.targets import read_targets
-from trainer.downstream.task import Task, parse_task
+from trainer.downstream.targets.read import read_targets
+from trainer.downstream.task.schema import Task, parse_task
 from trainer.errors import UserError
 
 Pretrained = Callable[[str], Path]

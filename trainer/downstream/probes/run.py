@@ -10,7 +10,6 @@ import numpy as np
 
 from shards.reader import Dataset
 from trainer.downstream.encoders import Source
-from trainer.downstream.labelled import labelled
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
@@ -19,8 +18,9 @@ from trainer.downstream.probes.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.probes.features import extract, identity_of
 from trainer.downstream.probes.knn import fit_knn
 from trainer.downstream.probes.linear import fit_linear, make_grid
-from trainer.downstream.targets import Targets, fitted, looked_at
-from trainer.downstream.task import Task
+from trainer.downstream.targets.label_subset import labelled
+from trainer.downstream.targets.read import Targets, fitted, looked_at
+from trainer.downstream.task.schema import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
 

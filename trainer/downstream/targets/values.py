@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from shards.reader import Dataset
-from trainer.downstream.task import Task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 SHOWN = 5

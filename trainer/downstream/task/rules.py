@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.config.schema import address_problems
 
 if TYPE_CHECKING:
-    from trainer.downstream.task import Task
+    from trainer.downstream.task.schema import Task
 
 
 def problems_of(t: Task) -> Sequence[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.finetuned import Question
 from shards.reader import Dataset
-from trainer.downstream.meaning import (
+from trainer.downstream.targets.meaning import (
     BINARY,
     TRUTH,
     UNCERTAIN,
@@ -21,8 +21,8 @@ from trainer.downstream.meaning import (
     quoted,
     understood,
 )
-from trainer.downstream.task import Task
-from trainer.downstream.values import coded, values_of, words_of
+from trainer.downstream.targets.values import coded, values_of, words_of
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 TURNED = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0, "class": 2.0}

@@ -7,7 +7,7 @@ import numpy as np
 from models.contract.masks import MaskField
 from models.view import one_channel
 from shards.reader import Dataset
-from trainer.downstream.task import Task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 SHOWN = 5

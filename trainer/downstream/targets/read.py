@@ -12,9 +12,9 @@ import numpy as np
 
 from models.finetuned import Question
 from shards.reader import Dataset
-from trainer.downstream.answers import SHOWN, answers
-from trainer.downstream.meaning import Understood
-from trainer.downstream.task import Task
+from trainer.downstream.targets.answers import SHOWN, answers
+from trainer.downstream.targets.meaning import Understood
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 

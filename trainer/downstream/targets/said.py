@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.downstream.targets import Targets
-from trainer.downstream.task import Task
+from trainer.downstream.targets.read import Targets
+from trainer.downstream.task.schema import Task
 
 BECAME = {
     "ignore": "left out one by one", "ones": "taken as present", "zeros": "taken as absent",

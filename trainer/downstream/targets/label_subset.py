@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from shards.reader import Dataset
-from trainer.downstream.targets import Targets
-from trainer.downstream.task import Task
+from trainer.downstream.targets.read import Targets
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 

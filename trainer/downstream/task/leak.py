@@ -11,8 +11,8 @@ import numpy as np
 from shards.identity import person
 from shards.reader import Dataset
 from shards.witness import contents_of
-from trainer.downstream.task import Task
-from trainer.downstream.twins import REMEDY, Learned, comparable, learned, within
+from trainer.downstream.task.schema import Task
+from trainer.downstream.task.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError
 from trainer.state.finished import Finished
 

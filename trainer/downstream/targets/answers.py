@@ -11,10 +11,20 @@ import numpy as np
 
 from models.finetuned import Question
 from shards.reader import Dataset
-from trainer.downstream.findings import findings
-from trainer.downstream.meaning import BINARY, SURVIVAL, TRUTH, Sides, Understood, examples, one_of, quoted, understood
-from trainer.downstream.task import Task
-from trainer.downstream.values import SHOWN, coded, values_of
+from trainer.downstream.targets.findings import findings
+from trainer.downstream.targets.meaning import (
+    BINARY,
+    SURVIVAL,
+    TRUTH,
+    Sides,
+    Understood,
+    examples,
+    one_of,
+    quoted,
+    understood,
+)
+from trainer.downstream.targets.values import SHOWN, coded, values_of
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 __all__ = ["SHOWN", "answers"]

@@ -14,10 +14,10 @@ from models.contract.options import several
 from trainer.config import yaml_text
 from trainer.config.recipe import override, section
 from trainer.config.schema import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
-from trainer.downstream.task_rules import problems_of
+from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
-TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+TASKS = Path(__file__).resolve().parents[3] / "configs" / "task"
 PROTOCOLS = TASKS.parent / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
