@@ -80,8 +80,8 @@ def _run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from trainer.data import schema_of
-    from trainer.downstream.encoders import find_source
-    from trainer.downstream.runner import run_setting
+    from trainer.downstream.init import find_source
+    from trainer.downstream.run import run_setting
     from trainer.downstream.setting import open_task_data, prepare
 
     stop = StopFlag().install()

@@ -30,6 +30,15 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("downstream", "pretrain"),
         ("cluster", "reporting"),
     ),
+    "trainer.downstream": (
+        ("code", "metrics", "samples", "task"),
+        ("init", "targets"),
+        ("predict",),
+        ("probes", "results", "trial"),
+        ("setting",),
+        ("build",),
+        ("run",),
+    ),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""
 LONG_FILE, LONG_FUNCTION, MANY = 250, 40, 8

@@ -273,7 +273,7 @@ def campaign(kills: int, seed: int, only: str | None = None) -> dict[str, Outcom
     import launch.export
     import launch.finetune
     import launch.pretrain  # noqa: F401
-    import trainer.downstream.runner
+    import trainer.downstream.run
     import trainer.run  # noqa: F401
 
     torch.set_num_threads(1)

@@ -47,12 +47,12 @@ from shards.reader import Dataset
 from tests.real.campaign import FINETUNE
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.point import metric_names
 from trainer.downstream.results import summary, write_result
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, read_targets
 from trainer.downstream.task.schema import Task, build_task
+from trainer.downstream.trial import metric_names
 
 SIDE = 96  # of the masks, as the encoders give them
 PIXELS = 100_000  # of training images, for logistic regression on pixels

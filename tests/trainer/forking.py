@@ -116,7 +116,7 @@ def serve() -> None:
 
     import launch.finetune
     import launch.pretrain  # noqa: F401
-    import trainer.downstream.runner
+    import trainer.downstream.run
     import trainer.run  # noqa: F401
     from models.registry import get_method, method_names
 

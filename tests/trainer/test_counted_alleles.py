@@ -6,7 +6,7 @@ import pytest
 
 from models.contract import Field, Schema
 from trainer.data import merged_schema
-from trainer.downstream.encoders import Source, check_fields
+from trainer.downstream.init import Source, check_fields
 from trainer.errors import UserError
 
 NAMES = ("rs0_A(/G)", "rs1_C(/T)", "rs2_A(/G)")

@@ -11,7 +11,7 @@ import pytest
 from models.contract import Field, Schema
 from trainer.config.recipe import build_config
 from trainer.data import merged_schema, open_data, schema_of
-from trainer.downstream.encoders import Source, check_fields
+from trainer.downstream.init import Source, check_fields
 from trainer.errors import UserError
 from trainer.run import _progress_of
 from trainer.state.finished import read_schema, schema_bytes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "shards", "trainer")
-RUNNER = "trainer.downstream.runner"
+RUNNER = "trainer.downstream.run"
 MAKES_DATA = frozenset({"shards.demo", "shards.pack"})
 
 

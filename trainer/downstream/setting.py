@@ -14,8 +14,7 @@ from models.registry import get_method
 from shards.reader import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
-from trainer.downstream.encoders import Source, check_fields
-from trainer.downstream.point import batch_size, check_thaw, engine_config, length, metric_names
+from trainer.downstream.init import Source, check_fields
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
@@ -24,6 +23,7 @@ from trainer.downstream.targets.read import Targets, check_split, fitted, looked
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
 from trainer.downstream.task.schema import Encoder, Task
+from trainer.downstream.trial import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError
 

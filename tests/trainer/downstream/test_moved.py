@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from trainer.config.schema import differences
-from trainer.downstream.encoders import Source
+from trainer.downstream.init import Source
 from trainer.downstream.results import hash_of
 
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.point import metric_names
 from trainer.downstream.task.schema import PROTOCOLS, TASKS, build_task, parse_task
+from trainer.downstream.trial import metric_names
 from trainer.errors import UserError
 
 FILES = sorted(p.stem for p in TASKS.glob("*.yaml"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shards.reader import Dataset
-from trainer.downstream.encoders import Source
+from trainer.downstream.init import Source
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS

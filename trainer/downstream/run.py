@@ -1,7 +1,7 @@
 """A setting from task and encoder to result.json: seeds, learning rates, one look at the test split.
 
 OUT/config.json            task, encoder, what they resolved to; there from the start
-OUT/seed-S/lr-R/           a training (point.py)
+OUT/seed-S/lr-R/           a training (trial.py)
 OUT/predictions/seed-S.npz what was said of every test case
 OUT/features.npz           pooled vectors of test cases, of the first seed, to be drawn in two dimensions
 OUT/result.json            written last
@@ -22,11 +22,10 @@ from safetensors.torch import load_file
 
 from models.finetuned import STAGE
 from shards.reader import Dataset
-from trainer.downstream.assemble import builder
+from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.point import Point, Training
 from trainer.downstream.predict import Example, Seen, predict
 from trainer.downstream.probes.run import frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
@@ -35,6 +34,7 @@ from trainer.downstream.setting import Setting
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, looked_at
+from trainer.downstream.trial import Point, Training
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
