@@ -18,7 +18,7 @@ from shards.subset import Subset
 from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.engine.engine import split_batch
-from trainer.engine.feed import on_device
+from trainer.engine.feed import batches_on_device
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 
@@ -118,18 +118,10 @@ class Looks:
         return self.loader.evaluate()
 
     def on_device(self) -> Iterator[Batch]:
-        for step in on_device((_Padded(b) for b in self.loader.evaluate()), self.runtime.device):
-            yield step.micro[0]
+        return batches_on_device(self.loader.evaluate(), self.runtime.device)
 
     def close(self) -> None:
         self.loader.close()
-
-
-class _Padded:
-    """An evaluation batch in the shape of a step, for `on_device`."""
-
-    def __init__(self, batch: Any):
-        self.micro = [batch]
 
 
 class Nothing:

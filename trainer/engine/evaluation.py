@@ -8,15 +8,8 @@ import torch
 
 from models.parallel import total
 from trainer.engine.engine import Engine
-from trainer.engine.feed import on_device
+from trainer.engine.feed import batches_on_device
 from trainer.runtime import Runtime
-
-
-class _Padded:
-    """An evaluation batch in the shape of a step, for `on_device`."""
-
-    def __init__(self, batch: Any):
-        self.micro = [batch]
 
 
 @torch.no_grad()
@@ -29,8 +22,7 @@ def evaluate(engine: Engine, loader: Any, runtime: Runtime) -> dict[str, float]:
     engine.train(False)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    for step in on_device((_Padded(b) for b in loader.evaluate()), runtime.device):
-        (batch,) = step.micro
+    for batch in batches_on_device(loader.evaluate(), runtime.device):
         out = engine.forward(batch)
         n = float(total(batch.weight_B.sum()))
         values = {f"loss/{k}": (k, v) for k, v in out.losses.items()} | {k: (k, v) for k, v in out.diagnostics.items()}

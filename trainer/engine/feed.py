@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Protocol, TypeVar
 
 import torch
 
+from models.contract import Batch
 
-def on_device(steps: Iterable[Any], device: torch.device) -> Iterator[Any]:
+
+class Step(Protocol):
+    """What a loader gives at a time: the micro batches of one update."""
+
+    @property
+    def micro(self) -> list[Batch]: ...
+
+
+S = TypeVar("S", bound=Step)
+
+
+class _Padded:
+    """An evaluation batch in the shape of a step."""
+
+    def __init__(self, batch: Batch):
+        self.micro = [batch]
+
+
+def batches_on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Evaluation batches on `device`."""
+    for step in on_device(map(_Padded, batches), device):
+        yield step.micro[0]
+
+
+def on_device(steps: Iterable[S], device: torch.device) -> Iterator[S]:
     """The loader's steps with their micro batches on `device`."""
     if device.type == "cuda":
         return _copied_ahead(steps, device)
     return iter(steps)
 
 
-def _copied_ahead(steps: Iterable[Any], device: torch.device) -> Iterator[Any]:
+def _copied_ahead(steps: Iterable[S], device: torch.device) -> Iterator[S]:
     stream = torch.cuda.Stream(device)
-    ahead: tuple[Any, torch.cuda.Event] | None = None
+    ahead: tuple[S, torch.cuda.Event] | None = None
 
-    def copy(step: Any) -> tuple[Any, torch.cuda.Event]:
+    def copy(step: S) -> tuple[S, torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            step.micro = [m.pin().to(device, non_blocking=True) for m in step.micro]
+            # In place: a step is frozen, its list is its own.
+            step.micro[:] = [m.pin().to(device, non_blocking=True) for m in step.micro]
             return step, stream.record_event()
 
-    def ready(step: Any, copied: torch.cuda.Event) -> Any:
+    def ready(step: S, copied: torch.cuda.Event) -> S:
         # The compute stream waits for this step's copy only; the next one goes on beside it.
         compute = torch.cuda.current_stream(device)
         compute.wait_event(copied)

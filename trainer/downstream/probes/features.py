@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,7 @@ from shards.loader import Loader
 from shards.order import Once
 from shards.reader import Dataset
 from trainer.data import sampler
-from trainer.engine.feed import on_device
+from trainer.engine.feed import batches_on_device
 from trainer.errors import UserError
 from trainer.runtime import Runtime, from_main
 from trainer.state import files
@@ -115,7 +114,7 @@ def _encoded(method: Method, data: Dataset, subset: Any, runtime: Runtime, batch
         data, plan, sampler(method), method.collate, rank=runtime.rank, world=W, micro_batch=batch, workers=workers
     )
     try:
-        parts = [_gathered(method, b, W) for b in _fed(loader, runtime)]
+        parts = [_gathered(method, b, W) for b in batches_on_device(loader.evaluate(), runtime.device)]
     finally:
         loader.close()
     x_ND = torch.cat(parts).numpy()
@@ -130,18 +129,6 @@ def _gathered(method: Method, batch: Batch, world: int) -> Tensor:
     if world > 1:
         pooled_BD, weight_B = gather(pooled_BD), gather(weight_B)
     return pooled_BD[weight_B > 0].cpu()
-
-
-class _Padded:
-    """An evaluation batch in the shape of a step, for `on_device`."""
-
-    def __init__(self, batch: Batch):
-        self.micro = [batch]
-
-
-def _fed(loader: Loader, runtime: Runtime) -> Iterator[Batch]:
-    for step in on_device((_Padded(b) for b in loader.evaluate()), runtime.device):
-        yield step.micro[0]
 
 
 def _rounded(x_ND: np.ndarray, keys_N: np.ndarray, store: str) -> np.ndarray:
