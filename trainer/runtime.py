@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from trainer.config.schema import Health
+from trainer.config.shared import Health
 from trainer.errors import UserError, everywhere
 from trainer.rendezvous import ranks_from
 

@@ -14,6 +14,9 @@ from models.contract import Group, MethodError
 from models.registry import get_method, method_names
 from trainer.config.recipe import RECIPES, _note, build_config, find_recipe, override
 from trainer.config.schema import Config, Optim, differences, parse
+from trainer.config.shared import SHARED
+from trainer.downstream.task.schema import Task, parse_task
+from trainer.downstream.trial import engine_config
 from trainer.engine.engine import bucket_size, deepspeed_config, split_batch
 from trainer.engine.optimizers import make_optimizer
 from trainer.engine.schedule import learning_rate
@@ -271,3 +274,15 @@ def test_options_and_overrides_come_in_any_order(capsys: pytest.CaptureFixture[s
     assert main(["optim.lr=0.25", "--method", "gimp", "seed=3", "--print-config", "steps=7"]) == 0
     values = yaml.safe_load(capsys.readouterr().out)
     assert (values["optim"]["lr"], values["seed"], values["steps"]) == (0.25, 3, 7)
+
+
+def test_runs_and_tasks_hold_the_same_settings_and_a_task_hands_all_of_them_on(tmp_path: Path) -> None:
+    task = parse_task({
+        "name": "t", "kind": "binary", "label": "y", "precision": "bf16", "activation_checkpointing": True,
+        "zero": {"stage": 2}, "checkpoint": {"keep": 7}, "health": {"max_bad_steps": 3}, "log": {"every": 4},
+        "resume": {"accept_data": True}, "deepspeed": {"wall_clock_breakdown": True},
+    })  # fmt: skip
+    config = engine_config(task, "mgi", tmp_path, 0, 1e-3, 8, 5, "data")
+    for key in SHARED:
+        assert Config.model_fields[key].annotation == Task.model_fields[key].annotation, key
+        assert getattr(config, key) == getattr(task, key) != getattr(Config(method_name="mgi"), key), key

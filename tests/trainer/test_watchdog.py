@@ -13,7 +13,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.trainer.launching import HERE, ROOT, TINY, launch, series
-from trainer.config.schema import Health
+from trainer.config.shared import Health
 from trainer.health.hang import Beat, missing, read_beats, report, waits_in, write_beat
 from trainer.health.watchdog import FIRST_STEPS, Clock, Watchdog
 from trainer.runtime import longest_wait

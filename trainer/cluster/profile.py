@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from pydantic import Field, ValidationError, field_validator
 
 from trainer.cluster.client import minutes
 from trainer.config import yaml_text
-from trainer.config.schema import Section, explain_all
+from trainer.config.files import CONFIGS, named_file
+from trainer.config.schema import explain_all
+from trainer.config.shared import Section
 from trainer.errors import UserError
 
-PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "cluster"
+PROFILES = CONFIGS / "cluster"
 
 
 class Profile(Section):
@@ -88,16 +89,4 @@ def load(name: str | None, words: Mapping[str, Any]) -> Profile:
 
 
 def find(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        if not Path(name).is_file():
-            raise UserError(f"--cluster {name}: no such file")
-        return Path(name)
-    path = PROFILES / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise UserError(
-            f"no cluster profile '{name}' in {PROFILES}; "
-            + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
-        )
-    return path
+    return named_file(name, PROFILES, "--cluster ", "cluster profile", f" in {PROFILES}")

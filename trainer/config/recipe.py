@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,11 @@ import yaml
 
 from models.registry import get_method, method_names
 from trainer.config import yaml_text
+from trainer.config.files import CONFIGS, given_file, nearest
 from trainer.config.schema import Config, parse
 from trainer.errors import UserError
 
-RECIPES = Path(__file__).resolve().parents[2] / "configs" / "methods"
+RECIPES = CONFIGS / "methods"
 
 
 def find_recipe(method: str, name: str | None, demo: bool) -> Path:
@@ -29,10 +29,8 @@ def find_recipe(method: str, name: str | None, demo: bool) -> Path:
         UserError: no such file, or another method's; the nearest name is given.
         MethodError: no such method.
     """
-    if name and (name.endswith((".yaml", ".yml")) or "/" in name):
-        if not Path(name).is_file():
-            raise UserError(f"--recipe {name}: no such file")
-        return Path(name)
+    if name and (given := given_file(name, "--recipe ")):
+        return given
     own = _recipes(method)
     wanted = name or ("demo" if demo else "recommended")
     if wanted not in own and (today := _named_before(method, wanted)):
@@ -71,8 +69,7 @@ def _named_before(method: str, wanted: str) -> str | None:
 def _near(method: str, wanted: str, own: Sequence[str]) -> str:
     if not own:
         return f"write {RECIPES / method / 'recommended.yaml'}, or give --recipe FILE"
-    near = difflib.get_close_matches(wanted.removeprefix(f"{method}-"), own, n=1, cutoff=0.4)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(own)}"
+    return nearest(wanted.removeprefix(f"{method}-"), own)
 
 
 @cache

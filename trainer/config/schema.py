@@ -6,36 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.contract.limits import within_limits
-from models.contract.options import several
+from trainer.config.shared import Checkpoint, Health, Log, Precision, Resume, Section, Zero
 from trainer.errors import UserError
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return several(cls, given)
-
-    @field_validator("*")
-    @classmethod
-    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
-        return within_limits(info.field_name, value)
-
-
-class Zero(Section):
-    stage: Literal[0, 1, 2, 3] = 1
-    """What DeepSpeed shards: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
-    offload_optimizer: Literal["none", "cpu"] = "none"
-    """Keep optimizer state in host memory (stages 1 to 3)."""
-    offload_params: Literal["none", "cpu"] = "none"
-    """Keep sharded weights in host memory (stage 3)."""
-    bucket: int | None = Field(None, gt=0)
-    """Elements in a communication bucket; by default an eighth of the trainable parameters, within 1e6 and 5e7."""
 
 
 class Optim(Section):
@@ -64,7 +38,7 @@ class StageConfig(Section):
     """Length in epochs; 0 skips the stage."""
     steps: int | None = Field(None, ge=0)
     """Length in steps, instead of epochs."""
-    optim: dict[str, Any] = {}
+    optim: dict[str, Any] = Field(default_factory=dict)
     """Keys of `optim` that differ in this stage."""
 
 
@@ -104,47 +78,10 @@ class Data(Section):
         return (Source(path=self.path),) if isinstance(self.path, str) else self.path
 
 
-class Checkpoint(Section):
-    every: int | None = Field(None, ge=1)
-    """Steps between checkpoints; by default once an epoch."""
-    keep: int = Field(2, ge=1)
-    """How many of the newest are kept."""
-    keep_every: int | None = Field(None, ge=1)
-    """Also keep every checkpoint whose step is a multiple of this."""
-
-
-class Health(Section):
-    max_bad_steps: int = Field(10, ge=0)
-    """Non-finite steps of a run that are skipped before it ends with an error."""
-    monitor_every: int = Field(10, ge=1)
-    """Steps between collapse readings (feature standard deviation, effective rank)."""
-    hang_factor: float = Field(20.0, ge=0)
-    """A step that takes longer than so many median steps (and than the floor) ends the run as a hang; 0 never does."""
-    hang_floor: float = Field(600.0, gt=0)
-    """Seconds that any step may take."""
-    hang_pause: float = Field(3600.0, gt=0)
-    """Seconds that start-up, waiting for data, an evaluation, a save or the finish may take."""
-
-
-class Log(Section):
-    every: int = Field(10, ge=1)
-    """Steps between lines on the terminal; metrics.jsonl gets every step."""
-    tensorboard: bool = True
-
-
-class Resume(Section):
-    accept_data: bool = False
-    """Go on although the data set's fingerprint differs from the checkpoint's."""
-    accept_config: bool = False
-    """Go on although the configuration differs from the run's."""
-    accept_code: bool = False
-    """Fine-tunes: take results and go on with trainings that other versions of the code began; the result names them."""
-
-
 class Config(Section):
     method_name: str
     """The method, as in `--method`."""
-    method: dict[str, Any] = {}
+    method: dict[str, Any] = Field(default_factory=dict)
     """The method's own options (docs/methods/)."""
     out: str = "runs/{method}"
     """The run's folder. The same command with the same folder goes on where the run stopped."""
@@ -153,13 +90,13 @@ class Config(Section):
     """Length of the last stage in epochs (the recipe's or the method's when neither this nor steps is given)."""
     steps: int | None = Field(None, ge=1)
     """Length of the last stage in steps."""
-    stages: dict[str, StageConfig] = {}
+    stages: dict[str, StageConfig] = Field(default_factory=dict)
     """Lengths and optimiser settings by stage."""
     global_batch: int = Field(16, ge=1)
     """Samples of an update over all ranks; constant, whatever the world size."""
     micro_batch: int | None = Field(None, ge=1)
     """Samples a rank passes at once; by default global_batch / world size, so that nothing is accumulated."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
     zero: Zero = Zero()
@@ -169,7 +106,7 @@ class Config(Section):
     health: Health = Health()
     log: Log = Log()
     resume: Resume = Resume()
-    deepspeed: dict[str, Any] = {}
+    deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Raw DeepSpeed configuration laid over ours."""
 
     @model_validator(mode="after")

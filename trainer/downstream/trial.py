@@ -17,6 +17,7 @@ from typing import Any
 from models.contract import Stage
 from models.finetuned import FROZEN, STAGE, Downstream
 from trainer.config.schema import Config, Data, Optim, StageConfig
+from trainer.config.shared import settings_of
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import Looks, TaskSamples
@@ -66,9 +67,6 @@ def engine_config(
         steps=steps,
         global_batch=batch,
         micro_batch=p.micro_batch if p.micro_batch and p.micro_batch <= batch else None,
-        precision=task.precision,
-        activation_checkpointing=task.activation_checkpointing,
-        zero=task.zero,
         optim=Optim(
             kind=p.optimizer,
             lr=lr,
@@ -86,12 +84,8 @@ def engine_config(
             prefetch=task.data.prefetch,
             max_bad_samples=task.data.max_bad_samples,
         ),
-        checkpoint=task.checkpoint,
-        health=task.health,
-        log=task.log,
-        resume=task.resume,
-        deepspeed=task.deepspeed,
         stages={STAGE: StageConfig(optim={"lr": lr * p.thaw_lr})} if p.freeze_epochs else {},
+        **settings_of(task),
     )
 
 

@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.config.schema import Health
+from trainer.config.shared import Health
 from trainer.errors import EXIT_BUG, UserError
 from trainer.health import hang
 

@@ -28,7 +28,7 @@ import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor
 
-from trainer.config.schema import Checkpoint
+from trainer.config.shared import Checkpoint
 from trainer.engine import tensors
 from trainer.engine.engine import Engine
 from trainer.errors import TrainingError, UserError, everywhere

@@ -30,7 +30,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from trainer.config import yaml_text
-from trainer.config.schema import Section, explain_all
+from trainer.config.schema import explain_all
+from trainer.config.shared import Section
 from trainer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

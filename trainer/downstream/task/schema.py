@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +11,14 @@ from pydantic import Field, ValidationError, model_validator
 from models.contract.masks import MaskField
 from models.contract.options import several
 from trainer.config import yaml_text
+from trainer.config.files import CONFIGS, named_file
 from trainer.config.recipe import override, section
-from trainer.config.schema import Checkpoint, Health, Log, Resume, Section, Zero, explain_all
+from trainer.config.schema import explain_all
+from trainer.config.shared import Checkpoint, Health, Log, Precision, Resume, Section, Zero
 from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
-TASKS = Path(__file__).resolve().parents[3] / "configs" / "task"
-PROTOCOLS = TASKS.parent / "protocol"
+TASKS, PROTOCOLS = CONFIGS / "task", CONFIGS / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
 Mode = Literal["finetune", "scratch", "linear", "knn"]
 Head = Literal["auto", "linear", "mlp", "bag"]
@@ -234,7 +234,7 @@ class Task(Section):
     bootstrap: Bootstrap = Bootstrap()
     leak: Leak = Leak()
     reference: tuple[Reference, ...] = ()
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     activation_checkpointing: bool = False
     zero: Zero = Zero()
     checkpoint: Checkpoint = Checkpoint()
@@ -316,27 +316,12 @@ def find_task(name: str) -> Path:
     Raises:
         UserError: no such file; the nearest name is given.
     """
-    return _find(name, TASKS, "--task ", "task")
+    return named_file(name, TASKS, "--task ", "task")
 
 
 def find_protocol(name: str) -> Path:
     """The file of `recipe`: a path, or a name in configs/protocol; raises as `find_task`."""
-    return _find(name, PROTOCOLS, "recipe=", "recipe")
-
-
-def _find(name: str, folder: Path, flag: str, what: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        if not Path(name).is_file():
-            raise UserError(f"{flag}{name}: no such file")
-        return Path(name)
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise UserError(
-            f"no {what} '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
-        )
-    return path
+    return named_file(name, PROTOCOLS, "recipe=", "recipe")
 
 
 def parse_task(values: Mapping[str, Any]) -> Task:

@@ -1,0 +1,104 @@
+"""Settings that a pre-training run and a task have alike, since one engine carries both out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from models.contract.limits import within_limits
+from models.contract.options import several
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return several(cls, given)
+
+    @field_validator("*")
+    @classmethod
+    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
+        return within_limits(info.field_name, value)
+
+
+class Zero(Section):
+    stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shards: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    """Keep optimizer state in host memory (stages 1 to 3)."""
+    offload_params: Literal["none", "cpu"] = "none"
+    """Keep sharded weights in host memory (stage 3)."""
+    bucket: int | None = Field(None, gt=0)
+    """Elements in a communication bucket; by default an eighth of the trainable parameters, within 1e6 and 5e7."""
+
+
+class Checkpoint(Section):
+    every: int | None = Field(None, ge=1)
+    """Steps between checkpoints; by default once an epoch."""
+    keep: int = Field(2, ge=1)
+    """How many of the newest are kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Also keep every checkpoint whose step is a multiple of this."""
+
+
+class Health(Section):
+    max_bad_steps: int = Field(10, ge=0)
+    """Non-finite steps of a run that are skipped before it ends with an error."""
+    monitor_every: int = Field(10, ge=1)
+    """Steps between collapse readings (feature standard deviation, effective rank)."""
+    hang_factor: float = Field(20.0, ge=0)
+    """A step that takes longer than so many median steps (and than the floor) ends the run as a hang; 0 never does."""
+    hang_floor: float = Field(600.0, gt=0)
+    """Seconds that any step may take."""
+    hang_pause: float = Field(3600.0, gt=0)
+    """Seconds that start-up, waiting for data, an evaluation, a save or the finish may take."""
+
+
+class Log(Section):
+    every: int = Field(10, ge=1)
+    """Steps between lines on the terminal; metrics.jsonl gets every step."""
+    tensorboard: bool = True
+
+
+class Resume(Section):
+    accept_data: bool = False
+    """Go on although the data set's fingerprint differs from the checkpoint's."""
+    accept_config: bool = False
+    """Go on although the configuration differs from the run's."""
+    accept_code: bool = False
+    """Fine-tunes: take results and go on with trainings that other versions of the code began; the result names them."""
+
+
+class RunSettings(Protocol):
+    """What `Config` and `Task` both hold under the same keys; a task hands its own on to the engine (`settings_of`)."""
+
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def activation_checkpointing(self) -> bool: ...
+    @property
+    def zero(self) -> Zero: ...
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def health(self) -> Health: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def resume(self) -> Resume: ...
+    @property
+    def deepspeed(self) -> Mapping[str, Any]: ...
+
+
+SHARED = tuple(name for name, member in vars(RunSettings).items() if isinstance(member, property))
+
+
+def settings_of(settings: RunSettings) -> dict[str, Any]:
+    """The shared settings by key, as they stand."""
+    return {name: getattr(settings, name) for name in SHARED}
