@@ -15,10 +15,7 @@ from safetensors.torch import load_file
 from models.contract import Method
 from models.encoders.positions import grid_text
 from models.init.weights import weights_bytes
-from models.layers.batch_norm import holds_batch_norm
 from models.parallel import alone
-from models.registry import get_method
-from models.weights import weights_bytes
 from shards.meaning import disagreements
 from trainer.config.schema import Config, out_folder
 from trainer.data import Data
