@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +98,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def forks(cohort: Path) -> Iterator[Forks]:
-    opened = Forks(cohort)
-    yield opened
-    opened.close()
+def forks(cohort: Path) -> Forks:
+    return Forks(cohort)
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -131,7 +128,6 @@ def store(names: list[str]) -> None:
         forks = Forks(cohort)
         for name in names or method_names():
             losses[name] = measured(cohort, forks, name, Path(folder) / name)
-        forks.close()
     STORED.write_text(json.dumps({"made_on": here(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
 
 
