@@ -34,9 +34,9 @@ from models.contract import (
 from models.contract.masks import MaskField
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
-from models.decoders.upernet import LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.decoders.upernet import LinearMaskHead, UPerNetDecoder
 from models.encoders.layer_decay import layer_scales
-from models.encoders.vit import RELATIVE, ViT
+from models.encoders.vit import RELATIVE, ViT, pyramid_blocks
 from models.heads.gated_attention import BagHead
 from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead

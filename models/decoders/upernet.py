@@ -19,12 +19,6 @@ from torch import Tensor, nn
 from models.decoders.maps import LayerNorm2d, token_map
 
 
-def pyramid_blocks(depth: int) -> tuple[int, int, int, int]:
-    """Blocks (counted from 1) whose tokens make the pyramid: after 1/3, 1/2, 2/3 and all of them; 4, 6, 8, 12 of 12."""
-    third, half, two_thirds = (max(1, math.floor(depth * share + 0.5)) for share in (1 / 3, 1 / 2, 2 / 3))
-    return third, half, two_thirds, depth
-
-
 class UPerNetDecoder(nn.Module):
     """Tokens after four blocks -> logits [B, K, 4 x rows, 4 x columns]; the caller resizes.
 

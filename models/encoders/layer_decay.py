@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from torch import nn
+
 from models.contract import Method
+from models.contract.image_encoder import ImageEncoder
 
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
 _ABOVE = re.compile(r"(?:^|\.)(?:norm|fc_norm)\.")
@@ -15,17 +18,36 @@ _ABOVE = re.compile(r"(?:^|\.)(?:norm|fc_norm)\.")
 def layer_scales(encoder: Method, decay: float) -> Callable[[str], float]:
     """{name of an encoder's parameter: learning-rate factor}: decay^(layers above it), the head's layer being the topmost.
 
-    What lies outside the blocks is below them (patches, tokens, positions), but the last norm above. Each stack of blocks counts its
-    own (a method may hold a deeper decoder, which says nothing of its encoder); other parameters belong to the stack nearest by name.
+    An image encoder says its layers itself (`ImageEncoder.layers`). Elsewhere what lies outside the blocks is below them (patches,
+    tokens, positions), but the last norm above. Each stack of blocks counts its own (a method may hold a deeper decoder, which says
+    nothing of its encoder); other parameters belong to the stack nearest by name.
     """
     if decay == 1.0:
         return lambda name: 1.0
+    image = _image_scales(encoder, decay)
     depths: dict[str, int] = {}
     for name, _ in encoder.named_parameters():
         if found := _BLOCK.search(name):
             stack = name[: found.start(1)]
             depths[stack] = max(depths.get(stack, 0), int(found[1]) + 1)
-    return partial(_layer_scale, depths=depths, decay=decay)
+    others = partial(_layer_scale, depths=depths, decay=decay)
+    return lambda name: image[name] if name in image else others(name)
+
+
+def _image_scales(encoder: Method, decay: float) -> dict[str, float]:
+    """Factors of the image encoder's parameters; none where a method has no such encoder."""
+    image = encoder.tower()
+    at = next((n for n, m in encoder.named_modules() if m is image), None)
+    if at is None or not isinstance(image, ImageEncoder):
+        return {}
+    layers, lead = image.layers(), f"{at}." * bool(at)
+    assert isinstance(image, nn.Module)
+    found = {}
+    for name, _ in image.named_parameters():
+        own = [i for i, beginnings in enumerate(layers) if name.startswith(beginnings)]
+        assert len(own) == 1, f"{name} is in {len(own)} of the layers of {type(image).__name__}"
+        found[lead + name] = decay ** (len(layers) - own[0])
+    return found
 
 
 def _layer_scale(name: str, depths: Mapping[str, int], decay: float) -> float:

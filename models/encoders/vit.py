@@ -6,6 +6,7 @@ K kept patches, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -183,6 +184,39 @@ class ViT(nn.Module):
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    # What every image encoder can be asked (models/contract/image_encoder.py).
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.img_size
+
+    @property
+    def width(self) -> int:
+        return self.dim
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return (self.patch,) * 4
+
+    def tokens(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised tokens [B, L, D], the class token first if there is one."""
+        return self(x_BCHW)
+
+    def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
+        """Patch tokens after a third, half, two thirds and all of the blocks as maps [B, D, rows, columns]; the `n` deepest of these."""
+        assert 1 <= n <= 4, f"a ViT has 4 maps, not {n}"
+        wanted = pyramid_blocks(len(self.blocks))[-n:]
+        return [x[:, self.extra :].transpose(1, 2).unflatten(2, self.grid) for x in self.features(x_BCHW, wanted)]
+
+    def layers(self) -> list[tuple[str, ...]]:
+        """What comes before the blocks, then block by block; the last norm goes with the last block."""
+        blocks = [(f"blocks.{i}.",) for i in range(len(self.blocks))]
+        return [("patch_embed.", "cls_token", "pos_embed"), *blocks[:-1], (*blocks[-1], "norm.")]
+
+    def load_file(self, path: str | Path) -> Loaded:
+        """A timm or MAE file of the same sizes: see `load_weights`."""
+        return self.load_weights(path)
+
     def add_parts(
         self, relative_positions: bool = False, layer_scale: float | None = None, last_norm: bool = True
     ) -> None:
@@ -282,6 +316,12 @@ class ViT(nn.Module):
     ) -> Tensor:
         """A file's positions on this model's grid: see models/encoders/positions.py."""
         return fitted(places_1LD, self.grid, self.extra, known, where)
+
+
+def pyramid_blocks(depth: int) -> tuple[int, int, int, int]:
+    """Blocks (counted from 1) whose tokens make a pyramid: after 1/3, 1/2, 2/3 and all of them; 4, 6, 8, 12 of 12."""
+    third, half, two_thirds = (max(1, math.floor(depth * share + 0.5)) for share in (1 / 3, 1 / 2, 2 / 3))
+    return third, half, two_thirds, depth
 
 
 def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

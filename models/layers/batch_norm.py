@@ -9,14 +9,17 @@ Shape letters: B samples of this rank, C channels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.contract import MethodError
 from models.parallel import global_sum
 
 _counted: ContextVar[Tensor | None] = ContextVar("counted", default=None)
@@ -100,6 +103,17 @@ class GlobalBatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
     """Of [B, C, H, W]."""
 
 
+class GlobalBatchNormAct2d(GlobalBatchNorm2d):
+    """timm's BatchNormAct2d, which drops and activates what it has normalised."""
+
+    def __init__(self, *args: Any, drop: nn.Module, act: nn.Module):
+        super().__init__(*args)
+        self.drop, self.act = drop, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
 _OURS: dict[type[nn.Module], type[_GlobalBatchNorm]] = {
     nn.BatchNorm1d: GlobalBatchNorm1d,
     nn.BatchNorm2d: GlobalBatchNorm2d,
@@ -107,16 +121,35 @@ _OURS: dict[type[nn.Module], type[_GlobalBatchNorm]] = {
 
 
 def globalised(module: nn.Module) -> nn.Module:
-    """`module` with every plain batch norm in it replaced by the global one that has its weights and buffers."""
-    ours = _OURS.get(type(module))
-    if ours is not None:
-        assert isinstance(module, nn.modules.batchnorm._BatchNorm)
-        made = ours(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+    """`module` with every plain batch norm in it replaced by the global one that has its weights and buffers.
+
+    Raises:
+        MethodError: a kind of batch norm that has no global one: left as it is, it would take padding and single ranks for the batch.
+    """
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, _GlobalBatchNorm):
+        same = (module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+        made: _GlobalBatchNorm
+        if type(module) in _OURS:
+            made = _OURS[type(module)](*same)
+        elif _is_timms(module):
+            given: Any = module
+            made = GlobalBatchNormAct2d(*same, drop=given.drop, act=given.act)
+        else:
+            kind = type(module).__name__
+            raise MethodError(
+                [f"{kind}: a batch norm without a global form in models/layers/batch_norm.py; add it there"]
+            )
         made.load_state_dict(module.state_dict())
         return made.train(module.training)
     for name, child in module.named_children():
         setattr(module, name, globalised(child))
     return module
+
+
+def _is_timms(module: nn.Module) -> bool:
+    """Whether it is timm's batch norm with an activation; timm is loaded if it is."""
+    timm_layers = sys.modules.get("timm.layers")
+    return timm_layers is not None and type(module) is timm_layers.BatchNormAct2d
 
 
 def holds_batch_norm(module: nn.Module) -> bool:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from synthetic import build, record
 
 from models.contract.masks import MaskField
-from models.decoders.upernet import pyramid_blocks
 from models.encoders.parts import add_parts
+from models.encoders.vit import pyramid_blocks
 from models.finetuned import FROZEN, STAGE, Downstream, Fit, Question, make_decoder
 from models.losses.finetune import bce_dice, mask_bce, mask_focal, soft_dice
 

@@ -14,9 +14,9 @@ from models.contract import MethodError
 from models.decoders.maps import LayerNorm2d, token_map
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import MOMENTUM, TwoWayBlock, TwoWayDecoder, pooled_runs
-from models.decoders.upernet import FCNHead, LinearMaskHead, UPerNetDecoder, pyramid_blocks
+from models.decoders.upernet import FCNHead, LinearMaskHead, UPerNetDecoder
 from models.encoders.positions import sincos_2d
-from models.encoders.vit import ViT
+from models.encoders.vit import ViT, pyramid_blocks
 from models.finetuned import side_of
 from models.losses.finetune import bce_dice
 
