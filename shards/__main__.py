@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards import features
-from shards.cells import number
 from shards.errors import DataError, add_all, bad, show_every, told
+from shards.tables import features
+from shards.tables.cells import number
 from shards.terminal import ends_with_its_reader
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _folder_commands(commands: argparse._SubParsersAction) -> None:
     """Commands that write into a data set."""
-    from shards.members import options as mapping_options
+    from shards.format.members import options as mapping_options
 
     index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
     index.add_argument(
@@ -211,13 +211,13 @@ def _looking_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from shards.features import feature_rule
-    from shards.labels import label_rule
-    from shards.manifest import read_manifest
-    from shards.pack import PackOptions, pack_entries
+    from shards.pack.labels import label_rule
+    from shards.pack.manifest import read_manifest
+    from shards.pack.pack import PackOptions, pack_entries
+    from shards.pack.split import parse_fractions
+    from shards.pack.split_lists import by_lists, parse_lists
     from shards.sources import Found, get_source
-    from shards.split import parse_fractions
-    from shards.split_lists import by_lists, parse_lists
+    from shards.tables.features import feature_rule
 
     labels = label_rule(args)
     if args.command == "source":
@@ -268,8 +268,8 @@ def _pack(args: argparse.Namespace) -> int:
 
 def _say_twins(folder: Path) -> None:
     """Says which images and bags stand under different patients in different splits."""
-    from shards.reader import Dataset
-    from shards.witness import split_lines
+    from shards.check.witness import split_lines
+    from shards.read.dataset import Dataset
 
     with Dataset.open(folder) as data:
         print(*[f"LEAK: {line}\n" for line in split_lines(data)], sep="", end="")
@@ -277,7 +277,7 @@ def _say_twins(folder: Path) -> None:
 
 def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, str]]:
     """What the user states of the fields, with what the source found in its files."""
-    from shards.meaning import FLAG, joined, parse_meanings
+    from shards.format.meaning import FLAG, joined, parse_meanings
 
     fields = {n for e in found.manifest.entries for n in (*e.fields, *e.texts)}
     known = {n: m for n, m in found.pack.get("meanings", {}).items() if n in fields}
@@ -286,11 +286,11 @@ def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, 
 
 
 def _index(args: argparse.Namespace) -> int:
-    from shards.adopt import adopt
-    from shards.labels import label_rule
-    from shards.meaning import parse_meanings
-    from shards.members import adopted_of
-    from shards.tars import folder_of
+    from shards.format.meaning import parse_meanings
+    from shards.format.members import adopted_of
+    from shards.pack.adopt import adopt
+    from shards.pack.labels import label_rule
+    from shards.pack.tars import folder_of
 
     folder, notes = folder_of(args.tars), list[str]()
     info = adopt(
@@ -313,7 +313,7 @@ def _index(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
-    from shards.split import parse_fractions, resplit
+    from shards.pack.split import parse_fractions, resplit
 
     fractions = parse_fractions(args.fractions)
     label_fractions = numbers(args.label_fractions, "--label-fractions")
@@ -326,7 +326,7 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _seal(args: argparse.Namespace) -> int:
-    from shards.sealing import seal
+    from shards.pack.sealing import seal
 
     info, notes = seal(args.folder)
     print(*notes, f"{args.folder}: sealed anew; {info.fingerprint[:12]}", sep="\n")
@@ -334,7 +334,7 @@ def _seal(args: argparse.Namespace) -> int:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from shards.lint import lint
+    from shards.check.lint import lint
 
     report = lint(args.folder, {f: Path(p) for f, p in pairs(args.reference, "--reference").items()})
     print(report)
@@ -342,7 +342,7 @@ def _lint(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from shards.info import collect, text
+    from shards.check.info import collect, text
 
     facts = collect(args.folder)
     print(json.dumps(facts, indent=1) if args.json else text(facts))
@@ -350,14 +350,14 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    from shards.preview import draw
+    from shards.check.preview import draw
 
     print(draw(args.folder, args.out, args.label))
     return 0
 
 
 def _tokenizer(args: argparse.Namespace) -> int:
-    from shards.tokenizer import add_tokenizer
+    from shards.pack.tokenizer import add_tokenizer
 
     words, info = add_tokenizer(args.folder, args.field, args.size, args.out, args.overwrite)
     print(f"{args.out or args.folder / 'vocab' / f'{args.field}.txt'}: {len(words)} tokens; {info.fingerprint[:12]}")
@@ -365,7 +365,7 @@ def _tokenizer(args: argparse.Namespace) -> int:
 
 
 def _state(args: argparse.Namespace) -> int:
-    from shards.meaning import parse_meanings, restate, shown
+    from shards.format.meaning import parse_meanings, restate, shown
 
     changes = parse_meanings(args.meaning, "meaning", forget=True)
     info = restate(args.folder, changes, args.overwrite)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.describe import FieldTally, header_of
 from shards.errors import DataError
-from shards.format import load_info
-from shards.pack import META, PackOptions, finish, meta_bytes
-from shards.seal import SampleRow
-from shards.split import assign
-from shards.tokenizer import train_wordpiece
-from shards.write import DatasetWriter, Members, disk_errors, npy_bytes
+from shards.format.describe import FieldTally, header_of
+from shards.format.info import load_info
+from shards.format.seal import SampleRow
+from shards.pack.pack import META, PackOptions, finish, meta_bytes
+from shards.pack.split import assign
+from shards.pack.tokenizer import train_wordpiece
+from shards.pack.write import DatasetWriter, Members, disk_errors, npy_bytes
 
 VERSION = "6"
 SEED = 20261122

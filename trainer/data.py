@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Batch, Field, Label, Method, MethodError, Record, Sample, Schema, Stage
-from shards.alleles import other_alleles
-from shards.cache import Cache
 from shards.errors import DataError, Problem
-from shards.images import bits_fix
-from shards.loader import Loader
-from shards.meaning import meanings_of, merged, one_sided
-from shards.mix import Mix, make_plan
-from shards.mix import open_data as open_parts
-from shards.order import WINDOW
-from shards.reader import Dataset
-from shards.remote import is_url
-from shards.streams import sample_rng
+from shards.format.images import bits_fix
+from shards.format.meaning import meanings_of, merged, one_sided
+from shards.load.loader import Loader
+from shards.order.mix import Mix, make_plan
+from shards.order.mix import open_data as open_parts
+from shards.order.plan import WINDOW
+from shards.order.streams import sample_rng
+from shards.read.cache import Cache
+from shards.read.dataset import Dataset
+from shards.read.remote import is_url
+from shards.tables.alleles import other_alleles
 from trainer.config.schema import Config
 from trainer.engine.engine import split_batch
 from trainer.errors import UserError
@@ -64,7 +64,7 @@ class Data:
 
     @property
     def meanings(self) -> dict[str, dict[str, str]]:
-        """What is known of the fields' numbers (`shards.meaning`)."""
+        """What is known of the fields' numbers (`shards.format.meaning`)."""
         return merged([meanings_of(d.info) for d in self.datasets])
 
     def meaning_notes(self) -> list[str]:
@@ -286,7 +286,7 @@ def schema_of(data: Dataset) -> Schema:
 
 
 def meanings_in(schema: Schema) -> dict[str, dict[str, str]]:
-    """What is known of its fields' numbers, in the form that `shards.meaning` compares."""
+    """What is known of its fields' numbers, in the form that `shards.format.meaning` compares."""
     return {n: dict(f.meaning) for n, f in schema.fields.items() if f.meaning}
 
 

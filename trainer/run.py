@@ -16,7 +16,7 @@ from models.contract import Method
 from models.encoders.positions import grid_text
 from models.init.weights import weights_bytes
 from models.parallel import alone
-from shards.meaning import disagreements
+from shards.format.meaning import disagreements
 from trainer.config.schema import Config, out_folder
 from trainer.data import Data
 from trainer.engine.engine import Engine

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shards.errors import bad
-from shards.manifest import Manifest
+from shards.pack.manifest import Manifest
 
 
 @dataclass

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from shards.archive import no_twins
-from shards.bags import FIX, attributes, told_by, told_by_name
-from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
-from shards.meaning import Meanings, check_agreement
-from shards.npy import UNREADABLE_NPZ
-from shards.reference import Reference
+from shards.format.archive import no_twins
+from shards.format.bags import FIX, attributes, told_by, told_by_name
+from shards.format.describe import HeaderError
+from shards.format.meaning import Meanings, check_agreement
+from shards.format.npy import UNREADABLE_NPZ
+from shards.pack.reference import Reference
+from shards.pack.torch_file import BARE, tensors_of
 from shards.sources._barcode import slide_of
-from shards.torch_file import BARE, tensors_of
 
 SUFFIXES = (".h5", ".hdf5", ".pt")
 MEMBERS = ("features", "feats")

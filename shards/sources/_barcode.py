@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from shards.errors import DataError, Problem
-from shards.identity import barcode
+from shards.tables.identity import barcode
 
 # Between underscores a sample type needs its vial (01A): TCGA_02_0001_12 is tile 12 of a case.
 _SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:(?P<vial>[A-Z])(?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"

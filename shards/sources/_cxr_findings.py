@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from shards.cells import number
 from shards.errors import Problem
-from shards.keyed import Row
 from shards.sources._cxr_layouts import columns_named, plain
+from shards.tables.cells import number
+from shards.tables.keyed import Row
 
 WORDS = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
 # Irvin et al., AAAI 2019, Table 1; MIMIC-CXR-JPG has the same.

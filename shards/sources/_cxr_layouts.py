@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.archive import no_twins
 from shards.errors import DataError, Problem, bad
-from shards.identity import person, study
-from shards.keyed import Row, Rows, read_rows
-from shards.table_file import open_table
+from shards.format.archive import no_twins
+from shards.tables.identity import person, study
+from shards.tables.keyed import Row, Rows, read_rows
+from shards.tables.table_file import open_table
 
 MIMIC = re.compile(r"(?:^|/)(p\d{2}/p(\d+)/s(\d+))/([0-9a-zA-Z-]+)\.(?:jpe?g|png|dcm)$", re.IGNORECASE)
 MIMIC_REPORT = re.compile(r"(?:^|/)(p\d{2}/p(\d+)/s(\d+))\.txt$", re.IGNORECASE)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from shards.cells import text_of
 from shards.errors import DataError, bad
-from shards.features import known_kind, without_version
-from shards.identity import barcode
-from shards.reference import COLUMN, Reference
+from shards.pack.reference import COLUMN, Reference
 from shards.sources._barcode import first_of, no_tumour, sample_rank
-from shards.table_file import open_table
+from shards.tables.cells import text_of
+from shards.tables.features import known_kind, without_version
+from shards.tables.identity import barcode
+from shards.tables.table_file import open_table
 
 BESIDE = 8  # columns in which barcodes are looked for, to say where they are
 

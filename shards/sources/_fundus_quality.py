@@ -46,8 +46,8 @@ def find_circle(image_HWC: np.ndarray) -> Circle | None:
     a radius below a quarter of the shorter side or above the longer one."""
     from scipy import ndimage
 
-    assert image_HWC.dtype == np.uint8, "images come through shards/images.py"
-    assert image_HWC.shape[2] in (1, 3), "images come through shards/images.py"
+    assert image_HWC.dtype == np.uint8, "images come through shards/format/images.py"
+    assert image_HWC.shape[2] in (1, 3), "images come through shards/format/images.py"
     step = max(1, min(image_HWC.shape[:2]) // SHORT_SIDE)
     grey_HW = ndimage.median_filter(image_HWC[::step, ::step].max(-1), 5)
     lit = grey_HW > min(otsu(grey_HW), 60)  # a bright disc must not push its own dim rim below the threshold

@@ -18,11 +18,11 @@ from typing import Literal
 
 import numpy as np
 
-from shards.alleles import named
 from shards.errors import DataError, Problem, bad
-from shards.identity import chromosome
-from shards.npy import UNREADABLE_NPZ
+from shards.format.npy import UNREADABLE_NPZ
 from shards.sources._plink import read_bim, read_codes, read_fam
+from shards.tables.alleles import named
+from shards.tables.identity import chromosome
 
 AUTOSOMES = {str(c) for c in range(1, 23)}
 MISSING = -1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError, bad
-from shards.images import Reading, mask_values, read_image
+from shards.format.images import Reading, mask_values, read_image
 
 FIX = "bring the slice and its mask again"
 # 0 and 255 of black and white, a palette's numbers, greys of 8 and 16 bits, colours.

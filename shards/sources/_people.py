@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shards.errors import bad
-from shards.identity import person, written
-from shards.unknown import is_unknown
+from shards.tables.identity import person, written
+from shards.tables.unknown import is_unknown
 
 SHOWN = 3
 

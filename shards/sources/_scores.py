@@ -1,4 +1,4 @@
-"""Tables of scores, one line a person: which column names people. Which of the others are scores is told by `shards.features`.
+"""Tables of scores, one line a person: which column names people. Which of the others are scores is told by `shards.tables.features`.
 
 Read as they are: a first column of people and scores behind it. Known besides: PLINK's FID and IID,
 https://www.cog-genomics.org/plink/2.0/formats#sscore .
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.cells import text_of
 from shards.errors import DataError, bad
-from shards.keyed import column_problems, repeated
-from shards.reference import Reference
+from shards.pack.reference import Reference
 from shards.sources._plink import together
-from shards.table_file import TableFile, open_table
+from shards.tables.cells import text_of
+from shards.tables.keyed import column_problems, repeated
+from shards.tables.table_file import TableFile, open_table
 
 # What the column of people may be called, beside a first column without a name.
 PEOPLE = (

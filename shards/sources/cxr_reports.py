@@ -21,18 +21,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
-from shards.identity import sample, study
-from shards.joins import Side, partners
-from shards.keyed import Row, Rows, keyed, read_rows
-from shards.labels import label_rule, settle
-from shards.manifest import Entry, Manifest, entry_problems
-from shards.reference import Reference
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._cxr_findings import answers, counted, finding_columns, joined, joined_column
 from shards.sources._cxr_layouts import MIMIC_COLUMNS, Film, Places, columns_named, films_of, located, plain, read_list
 from shards.sources._people import reconciled
-from shards.table_file import read_text
-from shards.unknown import words_of
+from shards.tables.identity import sample, study
+from shards.tables.joins import Side, partners
+from shards.tables.keyed import Row, Rows, keyed, read_rows
+from shards.tables.table_file import read_text
+from shards.tables.unknown import words_of
 
 IMAGE_COLUMNS = ("image", "image_path", "path", "filename", "image_index")
 TEXT_COLUMNS = ("text", "report", "report_content", "findings", "clinical_notes")

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.describe import HeaderError
 from shards.errors import DataError, Problem, bad
-from shards.image_tally import ImageTally
-from shards.images import Reading, read_image, reading_of
-from shards.joins import REPAIR, Side, partners
-from shards.keyed import keyed, read_rows
-from shards.labels import label_rule, settle
-from shards.manifest import Entry, Manifest, entry_problems
-from shards.meaning import parse_meanings
-from shards.reference import Reference
+from shards.format.describe import HeaderError
+from shards.format.image_tally import ImageTally
+from shards.format.images import Reading, read_image, reading_of
+from shards.format.meaning import parse_meanings
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.sources._scores import read_scores
-from shards.unknown import words_of
+from shards.tables.joins import REPAIR, Side, partners
+from shards.tables.keyed import keyed, read_rows
+from shards.tables.unknown import words_of
 
 EYE = "eye"
 SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -3,7 +3,7 @@
 Tiles: a folder of JPEG or PNG images named by TCGA barcode (`TCGA-XX-XXXX_*.jpg`), each a sample with `image`. Bags: as
 `_bags.py` reads them, each slide a sample with `patches`. Omics: tables whose first column is the
 case; a column `GENE_rnaseq` (or without an ending, where no other has one) goes to `rna`, `GENE_cnv` to `cnv`, `GENE_mut` to
-`mutation`; what is no feature is told by `shards.features`. Any table may hold any of them; a case may stand in several tables, with
+`mutation`; what is no feature is told by `shards.tables.features`. Any table may hold any of them; a case may stand in several tables, with
 the same value or with other columns.
 """
 
@@ -17,22 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.archive import no_twins
-from shards.cells import number, text_of
 from shards.errors import DataError, Problem, bad
-from shards.features import Chosen, FeatureRule, choose, feature_rule, unused
-from shards.identity import barcode
-from shards.joins import Side, partners
-from shards.keyed import column_problems, repeated
-from shards.labels import label_rule, settle
-from shards.manifest import Entry, Manifest, entry_problems
-from shards.reference import Reference
+from shards.format.archive import no_twins
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bags, find_bags
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import no_diagnostic_slide, no_tumour
-from shards.table_file import open_table
-from shards.unknown import Words, words_of
+from shards.tables.cells import number, text_of
+from shards.tables.features import Chosen, FeatureRule, choose, feature_rule, unused
+from shards.tables.identity import barcode
+from shards.tables.joins import Side, partners
+from shards.tables.keyed import column_problems, repeated
+from shards.tables.table_file import open_table
+from shards.tables.unknown import Words, words_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 ENDINGS = {"rnaseq": "rna", "cnv": "cnv", "mut": "mutation"}

@@ -18,20 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.archive import no_twins
-from shards.cells import number
 from shards.errors import DataError, Problem, bad
-from shards.identity import barcode
-from shards.image_tally import ImageTally
-from shards.joins import Side, partners
-from shards.keyed import keyed, read_rows
-from shards.labels import label_rule, settle
-from shards.manifest import Entry, Manifest, entry_problems
-from shards.meaning import parse_meanings
-from shards.reference import Reference
+from shards.format.archive import no_twins
+from shards.format.image_tally import ImageTally
+from shards.format.meaning import parse_meanings
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._expression import expression_of
 from shards.sources._masks import mask_of
+from shards.tables.cells import number
+from shards.tables.identity import barcode
+from shards.tables.joins import Side, partners
+from shards.tables.keyed import keyed, read_rows
 
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.

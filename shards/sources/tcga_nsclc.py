@@ -12,17 +12,17 @@ from collections import defaultdict
 from pathlib import Path
 
 from shards.errors import bad
-from shards.identity import barcode
-from shards.joins import Side, partners
-from shards.keyed import Row, keyed, read_rows
-from shards.labels import label_rule, settle
-from shards.manifest import Entry, Manifest, entry_problems
-from shards.reference import COLUMN, Reference
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import COLUMN, Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
 from shards.sources._expression import expression_of
+from shards.tables.identity import barcode
+from shards.tables.joins import Side, partners
+from shards.tables.keyed import Row, keyed, read_rows
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
 SITE = "tss"  # tissue source site: the second field of a barcode

@@ -30,12 +30,12 @@ import webdataset
 from PIL import Image
 
 from models.contract import Method, Sample
-from shards import index as indexing
-from shards.format import DatasetInfo, FieldInfo, ShardInfo, save_info, sha256_of
-from shards.loader import Loader
-from shards.mix import MixPlan, make_plan
-from shards.order import Plan
-from shards.reader import Dataset
+from shards.format import index as indexing
+from shards.format.info import DatasetInfo, FieldInfo, ShardInfo, save_info, sha256_of
+from shards.load.loader import Loader
+from shards.order.mix import MixPlan, make_plan
+from shards.order.plan import Plan
+from shards.read.dataset import Dataset
 
 WORKERS, BATCH, SIDE = 2, 64, 224
 

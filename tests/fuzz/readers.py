@@ -71,7 +71,7 @@ def time_limit() -> Iterator[None]:
 
 def content(folder: Path) -> dict[str, Any]:
     """Everything that a training could take from a data set; raises what the reader raises."""
-    from shards.reader import Dataset
+    from shards.read.dataset import Dataset
 
     out: dict[str, Any] = {}
     with Dataset.open(folder) as data:
@@ -87,7 +87,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def problems_of(folder: Path) -> list[Any]:
-    from shards.lint import lint
+    from shards.check.lint import lint
 
     return list(lint(folder).problems)
 
@@ -104,7 +104,7 @@ def named(problems: list[Any]) -> None:
 def shard_case(base: Path, work: Path, rng: Rng, before: Any) -> tuple[str, str]:
     """Mutates one file of a packed set; (what was done, outcome)."""
     from shards.errors import DataError
-    from shards.format import DatasetInfo, fingerprint_of
+    from shards.format.info import DatasetInfo, fingerprint_of
 
     folder = work / "set"
     shutil.copytree(base, folder)
@@ -146,8 +146,8 @@ def shard_case(base: Path, work: Path, rng: Rng, before: Any) -> tuple[str, str]
 
 
 def packed(manifest: Path, out: Path) -> None:
-    from shards.pack import pack
-    from shards.survey import PackOptions
+    from shards.pack.pack import pack
+    from shards.pack.survey import PackOptions
 
     pack(manifest, out, PackOptions(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, shard_samples=3, name="set"))
 

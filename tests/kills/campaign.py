@@ -140,7 +140,7 @@ def trained(here: Path) -> Any:
 
 
 def linted(folder: Path) -> str:
-    from shards.lint import lint
+    from shards.check.lint import lint
 
     if found := list(lint(folder).problems):
         raise Failed(f"{folder.name} is torn: {found[0]}")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from launch.pretrain import main
 from shards.__main__ import main as shards
-from shards.format import load_info, save_info
+from shards.format.info import load_info, save_info
 from tests.trainer.launching import TINY, launch, rows
 
 
@@ -130,7 +130,7 @@ class TestWithProcesses:
     def test_bad_samples_are_counted_named_and_replaced_until_there_are_too_many(
         self, tmp_path: Path, demo_cohort: Path
     ) -> None:
-        from shards.reader import Dataset
+        from shards.read.dataset import Dataset
 
         data = Path(shutil.copytree(demo_cohort, tmp_path / "data"))
         with Dataset.open(data) as opened:

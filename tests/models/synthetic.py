@@ -20,7 +20,7 @@ from toys import TOYS
 
 from models.contract import Batch, Field, Label, Method, Schema
 from models.registry import get_method
-from shards.tokenizer import train_wordpiece
+from shards.pack.tokenizer import train_wordpiece
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 CLASSES, GRADES, SITES = ("LUAD", "LUSC"), ("II", "III", "IV"), ("05", "22", "33", "44")

@@ -15,8 +15,8 @@ from models.transforms import crops, slices
 from models.transforms.image import augment, fitted
 from models.transforms.pixels import filtered
 from models.view import Change, Turned, scaled, shaped_mask, squared
-from shards.pack import pack
-from shards.reader import Dataset
+from shards.pack.pack import pack
+from shards.read.dataset import Dataset
 
 METHODS = ("mgi", "mrm_relation", "mrm_record")
 SIZE = 48

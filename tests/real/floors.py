@@ -43,7 +43,7 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.view import shaped_mask
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from tests.real.campaign import FINETUNE
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS

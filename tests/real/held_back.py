@@ -32,9 +32,9 @@ from models.contract import Batch
 from models.decoders.mae import patchify
 from models.layers.patches import mask_order
 from models.transforms.text import CLS, PAD
-from shards.loader import Loader
-from shards.mix import make_plan
-from shards.reader import Dataset
+from shards.load.loader import Loader
+from shards.order.mix import make_plan
+from shards.read.dataset import Dataset
 from trainer.data import sampler
 from trainer.probe.probe import encoders_of
 

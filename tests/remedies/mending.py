@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.format import load_info, save_info
+from shards.format.info import load_info, save_info
 from tests.remedies import packing
 from tests.remedies.scenario import Command, Place, remedy, run
 
@@ -196,7 +196,7 @@ def sealing_edited_splits(place: Place) -> Command:
 
 def sealed_again(folder: Path) -> None:
     """dataset.json with the hashes of the side files that are there."""
-    from shards.format import sha256_of
+    from shards.format.info import sha256_of
 
     files = load_info(folder).files
     edited(folder, files={n: sha256_of(folder / n) for n in files})

@@ -12,9 +12,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from shards import index as indexing
-from shards.format import DatasetInfo, FieldInfo, LabelInfo, ShardInfo, save_info, sha256_of
-from shards.reader import Dataset
+from shards.format import index as indexing
+from shards.format.info import DatasetInfo, FieldInfo, LabelInfo, ShardInfo, save_info, sha256_of
+from shards.read.dataset import Dataset
 
 KINDS = ("alpha", "beta", "gamma")
 

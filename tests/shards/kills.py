@@ -51,7 +51,7 @@ def _child(command: Callable[[], object], step: int) -> None:
         real["fsync"](fd)
 
     os.fsync = fsync
-    from shards import staging
+    from shards.format import staging
 
     exchange = staging.exchange
 

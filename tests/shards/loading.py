@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 
 from models.contract import Batch, Method, Sample
-from shards.loader import Loader
-from shards.mix import make_plan
+from shards.load.loader import Loader
+from shards.order.mix import make_plan
 
 STEPS = 12
 

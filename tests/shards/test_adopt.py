@@ -15,13 +15,13 @@ from builders import jpeg, npy, png, write_tar
 from manifests import snapshot
 
 from shards.__main__ import main
-from shards.adopt import adopt
+from shards.check.info import collect, text
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import Adopted, load_info
-from shards.info import collect, text
-from shards.lint import lint
-from shards.reader import Dataset
-from shards.tars import expanded, folder_of
+from shards.format.info import Adopted, load_info
+from shards.pack.adopt import adopt
+from shards.pack.tars import expanded, folder_of
+from shards.read.dataset import Dataset
 
 Members = Iterable[tuple[str, bytes]]
 

@@ -13,10 +13,10 @@ import torch
 from models.contract import MethodError
 from models.methods.slides.gimp import Gimp
 from shards.__main__ import main
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import load_info
-from shards.lint import lint
-from shards.reader import Dataset
+from shards.format.info import load_info
+from shards.read.dataset import Dataset
 from shards.sources._bags import Bags, find_bags
 from shards.sources._barcode import no_diagnostic_slide, no_tumour, section, slide_of
 from trainer.data import schema_of
@@ -340,9 +340,9 @@ def test_a_batch_s_axis_of_one_is_taken_away(tmp_path: Path, suffix: str, capsys
 def test_a_batch_s_axis_in_data_sets_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "lead", lead=True)
     with monkeypatch.context() as earlier:
-        for place in ("shards.survey.bag_shape", "shards.pack.bag_shape"):
+        for place in ("shards.pack.survey.bag_shape", "shards.pack.pack.bag_shape"):
             earlier.setattr(place, lambda name, shape: shape)
-        earlier.setattr("shards.describe.is_bag", lambda name: False)
+        earlier.setattr("shards.format.describe.is_bag", lambda name: False)
         _, out = source(tmp_path, tmp_path / "lead")
     problems = [str(p) for p in lint(out).problems]
     assert any("field 'patches': arrays of 3 axes" in p for p in problems)

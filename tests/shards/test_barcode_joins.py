@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from shards.sources._barcode import no_diagnostic_slide, no_tumour, sample_type, section
 
 CASES = [f"TCGA-{10 + i % 3}-{1000 + i}" for i in range(9)]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from manifests import sources
 
-from shards import remote
-from shards.cache import Cache
 from shards.errors import DataError
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.pack.survey import PackOptions
+from shards.read import remote
+from shards.read.cache import Cache
+from shards.read.dataset import Dataset
 from tests.shards.builders import dataset
 from tests.shards.servers import FileServer, http_server, s3_server
 
@@ -202,7 +202,8 @@ def test_many_threads_with_room_for_one_shard_each(folder: Path, tmp_path: Path)
 def _process(opened: str, action: str, before: str = "") -> subprocess.Popen[str]:
     """Opens a data set, says `done` after the action, and stays until its input closes."""
     code = (
-        "import sys, threading\nfrom shards import cache as c, remote\nfrom shards.cache import Cache\nfrom shards.reader import Dataset\n"
+        "import sys, threading\nfrom shards.read import cache as c, remote\nfrom shards.read.cache import Cache\n"
+        "from shards.read.dataset import Dataset\n"
         f"F = {FIELDS}\n{before}\nsys.stdin.readline()\ndata = {opened}\n{action}\nprint('done', flush=True)\nsys.stdin.readline()\n"
     )
     p = subprocess.Popen(

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from shards import codecs
 from shards.errors import DataError
-from shards.npy import NpyError, header_length, parse_header
+from shards.format import codecs
+from shards.format.npy import NpyError, header_length, parse_header
 
 RNG = np.random.default_rng(0)
 

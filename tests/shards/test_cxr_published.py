@@ -11,8 +11,8 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.errors import DataError
-from shards.keyed import read_rows
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
+from shards.tables.keyed import read_rows
 from tests.shards.test_cxr_reports import found
 from trainer.downstream.targets.read import read_targets
 from trainer.downstream.task.schema import build_task, parse_task

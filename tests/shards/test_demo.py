@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shards import demo
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.lint import lint
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 
 
 def test_clean_and_balanced(demo_cohort: Path) -> None:

@@ -11,8 +11,8 @@ from builders import write_tar
 
 from models.contract import MethodError
 from shards.__main__ import main
+from shards.check.lint import Report
 from shards.errors import DataError, Problem, grouped, lines_of, listing, show_every, told
-from shards.lint import Report
 from trainer.errors import UserError, exit_status
 
 

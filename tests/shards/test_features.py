@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.feature_tables import MAX_OPEN, FeatureTables
-from shards.features import FeatureRule, choose, feature_rule, known_kind, without_version
-from shards.pack import pack
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.pack.feature_tables import MAX_OPEN, FeatureTables
+from shards.pack.pack import pack
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
+from shards.tables.features import FeatureRule, choose, feature_rule, known_kind, without_version
 
 CASES = [f"TCGA-{5 + i % 3:02d}-{4000 + i}" for i in range(12)]
 GENES = [f"GENE{k}" for k in range(8)]

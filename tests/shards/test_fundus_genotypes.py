@@ -12,9 +12,9 @@ from bed_reader import to_bed
 from PIL import Image
 
 from shards.__main__ import main
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.lint import lint
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from shards.sources._fundus_quality import Circle, crop, find_circle, otsu, tails
 from shards.sources._genotypes import Genotypes, checked_codes, impute_mode, read_genotypes, thinned
 

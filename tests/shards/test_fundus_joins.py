@@ -12,8 +12,8 @@ from PIL import Image
 from test_genotypes import plink
 
 from shards.__main__ import main
-from shards.format import load_info
-from shards.reader import Dataset
+from shards.format.info import load_info
+from shards.read.dataset import Dataset
 
 PEOPLE = [str(1000 + i) for i in range(12)]
 SCORES = np.arange(24, dtype=float).reshape(12, 2) / 7

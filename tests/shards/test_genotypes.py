@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bed_reader import to_bed
 
-from shards.alleles import named, other_alleles
 from shards.errors import DataError
 from shards.sources._genotypes import bases, impute_mode, read_genotypes
+from shards.tables.alleles import named, other_alleles
 
 CODES = [[0, 1, 2], [1, 2, 0]]
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.lint import lint
-from shards.reader import Dataset
+from shards.check.lint import lint
+from shards.read.dataset import Dataset
 
 CASES = [f"TCGA-{10 + i % 3}-{1000 + i}" for i in range(8)]
 HEADER = ["case_id", "oncotree_code", "AAA_rnaseq", "BBB_rnaseq", "AAA_cnv", "TP53_mut", "IDH1_mut"]

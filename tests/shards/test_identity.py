@@ -10,9 +10,15 @@ import pyarrow.compute as pc
 import pytest
 from manifests import sources
 
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import load_info
-from shards.identity import (
+from shards.format.info import load_info
+from shards.format.seal import SampleRow, hash_files
+from shards.pack.manifest import Entry, Manifest, entry_problems, one_name_each
+from shards.pack.split import leaks, resplit
+from shards.read.dataset import Dataset
+from shards.sources._people import reconciled
+from shards.tables.identity import (
     PLAIN,
     barcode,
     chromosome,
@@ -22,13 +28,7 @@ from shards.identity import (
     sample,
     study,
 )
-from shards.joins import Side, partners
-from shards.lint import lint
-from shards.manifest import Entry, Manifest, entry_problems, one_name_each
-from shards.reader import Dataset
-from shards.seal import SampleRow, hash_files
-from shards.sources._people import reconciled
-from shards.split import leaks, resplit
+from shards.tables.joins import Side, partners
 
 ONE = [
     ("p10000032", "10000032", "P10000032", "10000032.0", " 10000032 ", "patient10000032", "0010000032", "p-10000032"),
@@ -182,7 +182,7 @@ def test_splits_keep_spellings_together(tmp_path: Path) -> None:
     ]
     table.write_text("\n".join([lines[0], *rows]) + "\n")
     info = load_info(folder)
-    from shards.format import save_info
+    from shards.format.info import save_info
 
     save_info(folder, info.model_copy(update={"files": hash_files(folder), "splits": {"train": 10, "test": 10}}))
     with pytest.raises(

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.describe import HeaderError, header_of
 from shards.errors import DataError
-from shards.image_tally import ImageTally
-from shards.images import Reading, form, read_image
+from shards.format.describe import HeaderError, header_of
+from shards.format.image_tally import ImageTally
+from shards.format.images import Reading, form, read_image
 
 ROUNDS = 1500
 

@@ -13,20 +13,20 @@ import pytest
 from manifests import tar_of
 from PIL import Image
 
-from shards.adopt import adopt
-from shards.canvas import Block, Canvas
-from shards.codecs import decode
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import load_info, save_info
-from shards.image_tally import ImageTally
-from shards.images import Reading, eight_bit, read_image, reading_of
-from shards.lint import lint
-from shards.meaning import restate
-from shards.orientation import orientation, upright
-from shards.pack import pack
-from shards.png import missing_bytes
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.format.codecs import decode
+from shards.format.image_tally import ImageTally
+from shards.format.images import Reading, eight_bit, read_image, reading_of
+from shards.format.info import load_info, save_info
+from shards.format.meaning import restate
+from shards.format.orientation import orientation, upright
+from shards.format.png import missing_bytes
+from shards.pack.adopt import adopt
+from shards.pack.pack import pack
+from shards.pack.survey import PackOptions
+from shards.read.canvas import Block, Canvas
+from shards.read.dataset import Dataset
 
 RNG = np.random.default_rng(7)
 H, W = 24, 32

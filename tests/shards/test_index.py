@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from builders import members_of, write_tar
 
-from shards import index as indexing
 from shards.errors import DataError
-from shards.indexes import open_index
+from shards.format import index as indexing
+from shards.format.indexes import open_index
 
 
 def test_offsets_sizes_and_checksums(tmp_path):

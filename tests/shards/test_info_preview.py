@@ -10,12 +10,12 @@ import pytest
 from manifests import Sources, sources
 from PIL import Image
 
+from shards.check.info import collect, size, text
+from shards.check.preview import _shown_labels, draw, principal_components
 from shards.errors import DataError
-from shards.info import collect, size, text
-from shards.preview import _shown_labels, draw, principal_components
-from shards.reader import Dataset
-from shards.split import resplit
-from shards.survey import PackOptions
+from shards.pack.split import resplit
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from kills import run_until
 from manifests import sources, tar_of
 from test_seals import as_before
 
-from shards import staging
-from shards.adopt import adopt
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import load_info, write_atomic
-from shards.lint import lint
-from shards.reader import Dataset
-from shards.sealing import seal
-from shards.split import resplit
-from shards.survey import PackOptions
-from shards.tokenizer import add_tokenizer
+from shards.format import staging
+from shards.format.info import load_info, write_atomic
+from shards.pack.adopt import adopt
+from shards.pack.sealing import seal
+from shards.pack.split import resplit
+from shards.pack.survey import PackOptions
+from shards.pack.tokenizer import add_tokenizer
+from shards.read.dataset import Dataset
 
 HALVES = {"train": 0.5, "val": 0.25, "test": 0.25}
 
@@ -287,7 +287,7 @@ def test_seals_of_this_version_for_a_set_of_an_earlier_one(whole: Path) -> None:
 
 
 def test_wrong_counts_of_an_earlier_version_are_found_and_mended(whole: Path) -> None:
-    from shards.format import save_info
+    from shards.format.info import save_info
 
     info = as_before(whole)
     labels = {"age": info.labels["age"].model_copy(update={"missing": 3})}

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.format import load_info
-from shards.labels import LabelRule, Settled, label_rule, settle
-from shards.manifest import Entry
-from shards.reader import Dataset
-from shards.unknown import UNKNOWN, Words, is_unknown, words_of
+from shards.format.info import load_info
+from shards.pack.labels import LabelRule, Settled, label_rule, settle
+from shards.pack.manifest import Entry
+from shards.read.dataset import Dataset
+from shards.tables.unknown import UNKNOWN, Words, is_unknown, words_of
 
 GRADED = ["None", "Mild", "Severe", "Mild", "None", ""]
 

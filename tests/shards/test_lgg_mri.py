@@ -14,7 +14,7 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.errors import DataError
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from shards.sources import Found, get_source
 
 CASES = [f"TCGA-{site}-{4940 + i}" for i, site in enumerate(["CS", "CS", "DU", "DU", "FG", "HT", "HT", "HT"])]

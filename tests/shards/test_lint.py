@@ -14,14 +14,14 @@ import pytest
 from manifests import png, rewrite_tar, snapshot, sources, tar_of
 from PIL import Image
 
-from shards.adopt import adopt
+from shards.check.lint import Report, lint
 from shards.errors import DataError
-from shards.format import load_info, save_info
-from shards.indexes import open_index
-from shards.lint import Report, lint
-from shards.seal import hash_files
-from shards.survey import PackOptions
-from shards.write import npy_bytes
+from shards.format.indexes import open_index
+from shards.format.info import load_info, save_info
+from shards.format.seal import hash_files
+from shards.pack.adopt import adopt
+from shards.pack.survey import PackOptions
+from shards.pack.write import npy_bytes
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def expect(folder: Path, *patterns: str, **options: dict) -> Report:
 
 def resealed(folder: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> None:
     """Damages members of the first shard in a way that hashes and index agree with: as if it had been packed so."""
-    from shards import index
-    from shards.format import sha256_of
+    from shards.format import index
+    from shards.format.info import sha256_of
 
     tar = folder / "shard-000000.tar"
     rewrite_tar(tar, change)

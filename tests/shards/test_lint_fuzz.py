@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from manifests import sources
 
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import DatasetInfo, fingerprint_of
-from shards.lint import lint
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.format.info import DatasetInfo, fingerprint_of
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 
 HUGE = (2**31, 2**40, 2**62, -1, 0)
 MOST = 64_000_000  # bytes; the set has 50 kB

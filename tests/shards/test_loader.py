@@ -9,12 +9,12 @@ from builders import KINDS, dataset
 from loading import STEPS, collate, content, failing, loader_of, take, transform
 
 from models.contract import Batch, Sample
-from shards.arrays import WORTH_KEEPING, ArrayPool
 from shards.errors import DataError
-from shards.loader import Loader
-from shards.mix import Mix, make_plan, open_data
-from shards.reader import Dataset
-from shards.streams import sample_rng
+from shards.load.loader import Loader
+from shards.order.mix import Mix, make_plan, open_data
+from shards.order.streams import sample_rng
+from shards.read.arrays import WORTH_KEEPING, ArrayPool
+from shards.read.dataset import Dataset
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from builders import dataset
 from loading import failing, loader_of, take, transform
 
 from shards.errors import DataError
-from shards.loader import Loader
-from shards.mix import make_plan
-from shards.reader import Dataset
+from shards.load.loader import Loader
+from shards.order.mix import make_plan
+from shards.read.dataset import Dataset
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_consumer_that_dies_is_not_held_back(data):
 import sys
 sys.path.insert(0, {str(__file__.rsplit("/", 1)[0])!r})
 from loading import loader_of, transform
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 loader = loader_of(Dataset.open({str(data.path)!r}), workers=3, prefetch=50)
 next(loader.iterate())
 raise SystemExit(7)
@@ -179,7 +179,7 @@ raise SystemExit(7)
 def test_a_process_that_ends_waits_for_the_call_that_runs():
     code = """
 import atexit, threading
-from shards.pool import Pool
+from shards.load.threads import Pool
 started, ending = threading.Event(), threading.Event()
 atexit.register(ending.set)
 def call():

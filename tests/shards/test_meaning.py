@@ -10,16 +10,16 @@ import pytest
 from manifests import sources
 
 from shards.__main__ import main
-from shards.adopt import adopt
-from shards.canonical import canonical, same
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import load_info
-from shards.lint import lint
-from shards.meaning import WANTED, check_agreement, disagreements, joined, one_sided, parse_meanings
-from shards.mix import Mix, open_data
-from shards.reader import Dataset
-from shards.split import resplit
-from shards.survey import PackOptions
+from shards.format.canonical import canonical, same
+from shards.format.info import load_info
+from shards.format.meaning import WANTED, check_agreement, disagreements, joined, one_sided, parse_meanings
+from shards.order.mix import Mix, open_data
+from shards.pack.adopt import adopt
+from shards.pack.split import resplit
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 
 UNI = {"patches": {"encoder": "uni_v1"}}
 
@@ -145,7 +145,7 @@ def test_the_fingerprint_covers_it_and_old_sets_keep_theirs(tmp_path: Path) -> N
 
 def forget_all(folder: Path) -> str:
     """A data set as it was before meanings were kept; its fingerprint."""
-    from shards.format import save_info
+    from shards.format.info import save_info
 
     info = load_info(folder)
     fields = {n: f.model_copy(update={"meaning": {}}) for n, f in info.fields.items()}

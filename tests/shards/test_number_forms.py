@@ -12,13 +12,13 @@ import pytest
 import torch
 from builders import npy, write_tar
 
-from shards.adopt import adopt
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.lint import lint
-from shards.npy import read_array
-from shards.pack import pack
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.format.npy import read_array
+from shards.pack.adopt import adopt
+from shards.pack.pack import pack
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 
 WHOLE = np.array([[887, -3, 12], [1000, 2, 31000]])
 FRACTION = np.random.default_rng(0).normal(size=(6, 3)) + 4.4

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import DataError
-from shards.mix import MixPlan, diffuse
-from shards.order import Plan
-from shards.patients import most_batches
-from shards.ranks import eval_plan, micro_slices, rank_slice
-from shards.stand_in import stand_ins
-from shards.streams import SampleStream, sample_rng
-from shards.subset import Subset
+from shards.order.mix import MixPlan, diffuse
+from shards.order.patient_unique import most_batches
+from shards.order.plan import Plan
+from shards.order.ranks import eval_plan, micro_slices, rank_slice
+from shards.order.stand_in import stand_ins
+from shards.order.streams import SampleStream, sample_rng
+from shards.read.subset import Subset
 
 
 def subset(n: int, patients=None, kinds=None, per_shard: int = 7, every: int = 1, classes=("a", "b", "c")) -> Subset:

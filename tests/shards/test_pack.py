@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import GENES, WIDTH, Sources, png, sources
 
-from shards.convert import TOLERANCE, VectorProfile, convert
-from shards.describe import HeaderError
 from shards.errors import DataError
-from shards.format import load_info
-from shards.pack import pack
-from shards.reader import Dataset
-from shards.reference import Reader, parse
-from shards.stats import Moments
-from shards.survey import PackOptions
+from shards.format.describe import HeaderError
+from shards.format.info import load_info
+from shards.pack.dtypes import TOLERANCE, VectorProfile, convert
+from shards.pack.pack import pack
+from shards.pack.reference import Reader, parse
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
+from shards.read.stats import Moments
 
 
 @pytest.fixture

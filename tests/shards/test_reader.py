@@ -11,12 +11,12 @@ import pytest
 import webdataset
 from builders import dataset, jpeg, members_of, npy, reseal, write_tar
 
-from shards import index as indexing
 from shards.errors import DataError
-from shards.format import DatasetInfo, FieldInfo, ShardInfo, load_info, save_info, sha256_of
-from shards.indexes import open_index
-from shards.reader import Dataset
-from shards.write import tar_header
+from shards.format import index as indexing
+from shards.format.indexes import open_index
+from shards.format.info import DatasetInfo, FieldInfo, ShardInfo, load_info, save_info, sha256_of
+from shards.pack.write import tar_header
+from shards.read.dataset import Dataset
 
 
 def test_bytes_equal_those_of_the_webdataset_library(tmp_path):

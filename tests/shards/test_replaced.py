@@ -13,11 +13,11 @@ from manifests import Sources, sources
 from test_seals import as_before
 
 from models.contract import Sample
-from shards.cache import Cache
 from shards.errors import BrokenSeal, DataError
-from shards.reader import Dataset
-from shards.split import resplit
-from shards.survey import PackOptions
+from shards.pack.split import resplit
+from shards.pack.survey import PackOptions
+from shards.read.cache import Cache
+from shards.read.dataset import Dataset
 
 OPTIONS = PackOptions(shard_samples=4)
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from manifests import sources
 
-from shards import index as indexing
+from shards.check.lint import lint
 from shards.errors import BrokenSeal, DataError
-from shards.format import DatasetInfo, ShardInfo, index_path, load_info, save_info
-from shards.indexes import open_index
-from shards.lint import lint
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.format import index as indexing
+from shards.format.indexes import open_index
+from shards.format.info import DatasetInfo, ShardInfo, index_path, load_info, save_info
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 
 
 def small(folder: Path, sealed: bool = True) -> Path:

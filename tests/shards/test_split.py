@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from manifests import snapshot, sources
 
 from shards.errors import DataError
-from shards.format import load_info
-from shards.reader import Dataset
-from shards.seal import SampleRow
-from shards.split import assign, leaks, nested_fractions, parse_fractions, resplit
+from shards.format.info import load_info
+from shards.format.seal import SampleRow
+from shards.pack.split import assign, leaks, nested_fractions, parse_fractions, resplit
+from shards.read.dataset import Dataset
 
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -214,7 +214,7 @@ def test_a_crash_between_files_leaves_the_set_as_it_was(folder: Path, monkeypatc
 
     before = snapshot(folder)
     with monkeypatch.context() as patch:
-        patch.setattr("shards.split.save_info", stop)
+        patch.setattr("shards.pack.split.save_info", stop)
         with pytest.raises(KeyboardInterrupt):
             resplit(folder, THREE, 99)
     assert snapshot(folder) == before

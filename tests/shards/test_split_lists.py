@@ -12,8 +12,8 @@ from manifests import png, snapshot
 
 from shards.__main__ import main
 from shards.errors import DataError
-from shards.format import load_info, save_info
-from shards.reader import Dataset
+from shards.format.info import load_info, save_info
+from shards.read.dataset import Dataset
 
 
 class Cohort:

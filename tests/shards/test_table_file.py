@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.cells import has_comma, number, text_of
 from shards.errors import DataError
-from shards.keyed import keyed, read_rows
-from shards.table_file import open_table, read_text
+from shards.tables.cells import has_comma, number, text_of
+from shards.tables.keyed import keyed, read_rows
+from shards.tables.table_file import open_table, read_text
 
 ROWS = [["case", "stage", "age"], ["a", "II", "61.5"], ["b", "I, early", "58"]]
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from shards.__main__ import main
+from shards.check.lint import lint
 from shards.errors import DataError
-from shards.lint import lint
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from shards.sources import Found, get_source, source_names
 
 CASES = [f"TCGA-{10 + i // 3}-{1000 + i}" for i in range(12)]

@@ -11,12 +11,8 @@ from manifests import Sources, sources
 from PIL import Image
 
 from shards.__main__ import main
-from shards.cache import Cache
-from shards.format import FieldInfo
-from shards.lint import lint
-from shards.reader import Dataset
-from shards.survey import PackOptions
-from shards.witness import (
+from shards.check.lint import lint
+from shards.check.witness import (
     MANY,
     Contents,
     across,
@@ -28,6 +24,10 @@ from shards.witness import (
     twin_lines,
     unique_codes,
 )
+from shards.format.info import FieldInfo
+from shards.pack.survey import PackOptions
+from shards.read.cache import Cache
+from shards.read.dataset import Dataset
 from tests.shards.servers import http_server
 
 SPLITS = ("train", "val", "test")

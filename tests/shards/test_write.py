@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from manifests import snapshot, sources
 
-from shards import index
 from shards.errors import DataError
-from shards.format import load_info, sha256_of
-from shards.indexes import open_index
-from shards.reader import Dataset
-from shards.survey import PackOptions
-from shards.write import DatasetWriter, npy_bytes, tar_header
+from shards.format import index
+from shards.format.indexes import open_index
+from shards.format.info import load_info, sha256_of
+from shards.pack.survey import PackOptions
+from shards.pack.write import DatasetWriter, npy_bytes, tar_header
+from shards.read.dataset import Dataset
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_everything_is_on_disk_before_the_name_changes(tmp_path: Path, monkeypat
 
 def test_overwrite_where_folders_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = sources(tmp_path / "in").pack(tmp_path / "out")
-    monkeypatch.setattr("shards.staging.exchange", lambda a, b: False)
+    monkeypatch.setattr("shards.format.staging.exchange", lambda a, b: False)
     sources(tmp_path / "in2", count=8).pack(folder, PackOptions(overwrite=True))
     assert load_info(folder).samples == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in2", "out"]
@@ -204,8 +204,8 @@ def test_killed_pack_leaves_no_data_set_and_the_next_one_succeeds(tmp_path: Path
     made.write()
     # Killed without any chance to clean up, right before the folder gets its name.
     code = (
-        "import os, shards.write, shards.__main__ as m\n"
-        "shards.write.swap_in = lambda new, out: os.kill(os.getpid(), 9)\n"
+        "import os, shards.pack.write, shards.__main__ as m\n"
+        "shards.pack.write.swap_in = lambda new, out: os.kill(os.getpid(), 9)\n"
         f"m.main(['pack', {str(made.manifest)!r}, '--out', {str(tmp_path / 'out')!r}])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == -9
@@ -228,7 +228,7 @@ def test_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 def test_no_room_at_a_device_that_is_always_full() -> None:
-    from shards.write import disk_errors
+    from shards.pack.write import disk_errors
 
     with (
         pytest.raises(DataError, match=r"No space left on device.*Fix: free space"),

@@ -168,7 +168,7 @@ def planted_block(fault: dict[str, Any] | None, step: int) -> None:
 
 
 def slow_down(fault: dict[str, Any]) -> None:
-    from shards.loader import Loader
+    from shards.load.loader import Loader
     from trainer.data import HeldBack
     from trainer.state.checkpoint import Checkpoints
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from launch.export import main
 from models.contract import Batch, Method
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from tests.trainer.launching import TINY, launch
 from trainer.errors import UserError
 from trainer.export.card import held_back, read_results

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.contract import Batch
-from shards.loader import StepData
+from shards.load.loader import StepData
 from trainer.engine.feed import batches_on_device, on_device
 
 

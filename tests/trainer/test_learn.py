@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from launch import learn
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.errors import UserError
 from trainer.probe.probe import Features, auc, compare, encoders_of, features, fit_probe, probe, spearman, stored_config
 

@@ -138,7 +138,7 @@ def test_what_no_machine_holds_is_refused_before_it_is_built(
 def test_what_fits_is_counted_without_memory(demo_cohort: Path) -> None:
     import torch
 
-    from shards.reader import Dataset
+    from shards.read.dataset import Dataset
     from trainer.data import schema_of
 
     with Dataset.open(demo_cohort) as data:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shards.adopt import adopt
-from shards.format import load_info
-from shards.indexes import open_index
-from shards.seal import csv_bytes, read_table
+from shards.format.indexes import open_index
+from shards.format.info import load_info
+from shards.format.seal import csv_bytes, read_table
+from shards.pack.adopt import adopt
 from tests.trainer.launching import launch, rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from shards.readable import unreadable
+from shards.check.readable import unreadable
 from tests.disk_full import with_no_room
 from trainer import loop, pretrain, run
 from trainer.errors import TrainingError, UserError

@@ -141,7 +141,7 @@ class Config(Section):
 def address_problems(paths: Sequence[str]) -> list[str]:
     """Addresses that cannot be read; what may be a secret in them is not repeated."""
     from shards.errors import DataError
-    from shards.remote import check_url, is_url
+    from shards.read.remote import check_url, is_url
 
     problems = []
     for path in filter(is_url, paths):

@@ -11,7 +11,7 @@ import torch
 from models.finetuned import Downstream, Fit, make_decoder, make_head, unreached
 from models.view import Change, View
 from shards.errors import DataError, Problem
-from shards.streams import sample_rng
+from shards.order.streams import sample_rng
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.read import Targets

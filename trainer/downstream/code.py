@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "shards", "trainer")
 RUNNER = "trainer.downstream.run"
-MAKES_DATA = frozenset({"shards.demo", "shards.pack"})
+MAKES_DATA = frozenset({"shards.demo", "shards.pack.pack"})
 
 
 @cache

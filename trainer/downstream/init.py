@@ -13,8 +13,8 @@ from models.encoders.parts import add_parts
 from models.encoders.vit import fit_positions
 from models.init.weights import load_strict, read_weights
 from models.registry import get_method
-from shards.alleles import other_alleles
-from shards.meaning import disagreements, one_sided
+from shards.format.meaning import disagreements, one_sided
+from shards.tables.alleles import other_alleles
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section
 from trainer.data import meanings_in

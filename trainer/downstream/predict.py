@@ -16,7 +16,7 @@ from models.contract import Batch
 from models.finetuned import Downstream
 from models.transforms.crops import colours, eight_bit
 from models.view import shaped_mask
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.samples import Looks

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.format import sha256_of
+from shards.format.info import sha256_of
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from models.finetuned import STAGE
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.metrics.predictions import Predictions

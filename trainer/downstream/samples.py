@@ -11,10 +11,10 @@ import numpy as np
 from models.contract import Batch, Method, MethodError, Sample, Stage
 from models.finetuned import Downstream
 from shards.errors import DataError, Problem
-from shards.loader import Loader
-from shards.order import Once, Plan
-from shards.reader import Dataset
-from shards.subset import Subset
+from shards.load.loader import Loader
+from shards.order.plan import Once, Plan
+from shards.read.dataset import Dataset
+from shards.read.subset import Subset
 from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.engine.engine import split_batch

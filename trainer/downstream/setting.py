@@ -11,7 +11,7 @@ import numpy as np
 from models.contract import Method
 from models.finetuned import image_side, make_decoder, side_of
 from models.registry import get_method
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
 from trainer.downstream.init import Source, check_fields

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.contract.image_view import ImageView
 from models.encoders.vit import ViT
-from shards.meaning import shown
+from shards.format.meaning import shown
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, To, shown_options
@@ -181,7 +181,7 @@ encoded = method.encode(batch)  # tokens_BLD, mask_BL, pooled_BD
 ```
 
 A batch is `method.collate([method.sample(record, rng), ...])` of records of a medpair data set with these fields
-(`shards.reader.Dataset`). To fine-tune, give the run itself to `launch/finetune.py --init`."""
+(`shards.read.dataset.Dataset`). To fine-tune, give the run itself to `launch/finetune.py --init`."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- measured

@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file
 
 from models.contract import Method
-from shards.identity import person
-from shards.loader import Loader
-from shards.mix import make_plan
-from shards.readable import unreadable
-from shards.reader import Dataset
+from shards.check.readable import unreadable
+from shards.load.loader import Loader
+from shards.order.mix import make_plan
+from shards.read.dataset import Dataset
+from shards.tables.identity import person
 from trainer.build import build_method
 from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data, open_data, sampler

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from models.contract import Schema
-from shards.readable import unreadable
+from shards.check.readable import unreadable
 from trainer.build import build_method
 from trainer.config.schema import Config
 from trainer.data import Data

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shards.readable import unreadable
+from shards.check.readable import unreadable
 from trainer.errors import UserError
 from trainer.reporting.cases import MEND
 from trainer.reporting.curves import chosen

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from shards.format import write_atomic as replace_file
+from shards.format.info import write_atomic as replace_file
 from trainer.state import fence
 
 NAME = "manifest.json"

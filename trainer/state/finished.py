@@ -22,10 +22,10 @@ import numpy as np
 
 from models.contract import Field, Label, Method, Schema
 from models.registry import get_method
+from shards.check.witness import contents_of, unique_codes
 from shards.errors import DataError
-from shards.identity import person, person_forms
-from shards.reader import Dataset
-from shards.witness import contents_of, unique_codes
+from shards.read.dataset import Dataset
+from shards.tables.identity import person, person_forms
 from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data
 from trainer.errors import UserError
@@ -122,7 +122,7 @@ CONTENTS = "contents.npz"
 
 
 def contents_bytes(data: Data, config: Config) -> bytes:
-    """The codes of `shards.witness`, ascending, of what was learned from (`train`) and of what was held back to choose by (`val`)."""
+    """The codes of `shards.check.witness`, ascending, of what was learned from (`train`) and of what was held back to choose by (`val`)."""
     codes: dict[str, list[np.ndarray]] = {"train": [], "val": []}
     for part in data.datasets:
         found = contents_of(part)

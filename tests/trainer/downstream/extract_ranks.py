@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 
 from models.contract import Method
 from models.registry import get_method
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.data import schema_of
 from trainer.downstream.probes.features import Extracted, extract
 from trainer.runtime import Runtime

@@ -48,7 +48,7 @@ def planted(
 
 def relabelled(folder: Path, change: Callable[[int, str], str]) -> Path:
     """The data set with other lines in labels.csv (`change(row, line)`, the header being row 1), sealed again."""
-    from shards.format import load_info, save_info, sha256_of
+    from shards.format.info import load_info, save_info, sha256_of
 
     table = folder / "labels.csv"
     table.write_text("".join(change(i, line) + "\n" for i, line in enumerate(table.read_text().splitlines(), 1)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS

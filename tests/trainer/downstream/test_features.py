@@ -15,8 +15,8 @@ import torch
 
 from models.contract import MethodError
 from shards.errors import DataError
-from shards.reader import Dataset
-from shards.streams import sample_rng
+from shards.order.streams import sample_rng
+from shards.read.dataset import Dataset
 from tests.shards.builders import dataset
 from tests.trainer.downstream import extract_ranks
 from tests.trainer.downstream.extract_ranks import BATCH, ONE, encoder

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows
 from trainer.downstream.metrics.predictions import Predictions

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from shards.__main__ import main as pack
-from shards.reader import Dataset
-from shards.witness import contents_of
-from shards.write import npy_bytes
+from shards.check.witness import contents_of
+from shards.pack.write import npy_bytes
+from shards.read.dataset import Dataset
 from tests.trainer.downstream.conftest import Finetune, pretraining
 from tests.trainer.downstream.drawn import numbered_masks
 from tests.trainer.downstream.planted import pixels, planted, png

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.pack import pack
-from shards.reader import Dataset
-from shards.survey import PackOptions
+from shards.pack.pack import pack
+from shards.pack.survey import PackOptions
+from shards.read.dataset import Dataset
 from trainer.downstream.targets import said
 from trainer.downstream.targets.meaning import BINARY, SURVIVAL, understood
 from trainer.downstream.targets.read import Targets, read_targets

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from models.finetuned import layer_scales
 from models.registry import get_method
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows
 from trainer.config import yaml_text

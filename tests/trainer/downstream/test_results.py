@@ -190,7 +190,7 @@ def test_cases_are_kept_for_paired_tests(
 
 def test_two_data_sets_of_one_name_differ_by_what_they_hold(tmp_path: Path) -> None:
     """What the data hash stands for: other labels, another fingerprint."""
-    from shards.reader import Dataset
+    from shards.read.dataset import Dataset
 
     a, b = planted(tmp_path / "a"), planted(tmp_path / "b", lambda i, s, g: {**g, "grade": 0.0})
     assert Dataset.open(a).fingerprint != Dataset.open(b).fingerprint

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from models.contract import Batch, Method
 from models.parallel import gather
-from shards.loader import Loader
-from shards.order import Once
-from shards.reader import Dataset
+from shards.load.loader import Loader
+from shards.order.plan import Once
+from shards.read.dataset import Dataset
 from trainer.data import sampler
 from trainer.engine.feed import batches_on_device
 from trainer.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.init import Source
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions

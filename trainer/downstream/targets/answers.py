@@ -10,7 +10,7 @@ import csv
 import numpy as np
 
 from models.finetuned import Question
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.targets.findings import findings
 from trainer.downstream.targets.meaning import (
     BINARY,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.finetuned import Question
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.targets.meaning import (
     BINARY,
     TRUTH,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.targets.read import Targets
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError

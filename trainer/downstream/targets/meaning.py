@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shards.cells import number
+from shards.tables.cells import number
 
 TRUTH = ("1 yes y true positive pos present", "0 no n false negative neg absent")
 OUTCOME = ("dead event deceased died death observed uncensored", "alive censored living survived")

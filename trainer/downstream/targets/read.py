@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.finetuned import Question
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.targets.answers import SHOWN, answers
 from trainer.downstream.targets.meaning import Understood
 from trainer.downstream.task.schema import Task

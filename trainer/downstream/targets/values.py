@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from shards.identity import person
-from shards.reader import Dataset
-from shards.witness import contents_of
+from shards.check.witness import contents_of
+from shards.read.dataset import Dataset
+from shards.tables.identity import person
 from trainer.downstream.task.schema import Task
 from trainer.downstream.task.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.contract.masks import MaskField
 from models.view import one_channel
-from shards.reader import Dataset
+from shards.read.dataset import Dataset
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 

@@ -1,6 +1,6 @@
 """Test samples whose image or bag was learned from under another name: within the task's data set, and in pre-training.
 
-What counts as a witness, and what does not, is said in shards/witness.py.
+What counts as a witness, and what does not, is said in shards/check/witness.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.check.witness import FIX_NAMES, Contents, across, contents_of, is_witness, sha256_in, telling
 from shards.errors import DataError
-from shards.reader import Dataset
-from shards.remote import is_url
-from shards.witness import FIX_NAMES, Contents, across, contents_of, is_witness, sha256_in, telling
+from shards.read.dataset import Dataset
+from shards.read.remote import is_url
 from trainer.state.finished import Finished
 
 SHOWN = 10

@@ -1,0 +1,205 @@
+"""One micro batch in the making: threads fill slots of preallocated arrays while the data are hot, the last one collates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from shards.errors import BrokenSeal, DataError
+from shards.order.streams import SampleStream
+from shards.read.arrays import ArrayPool
+from shards.read.canvas import Block, Canvas
+
+
+class Readable(Protocol):
+    """A Dataset or a Mix."""
+
+    def __getitem__(self, i: int) -> Any: ...
+    def keys_of(self, indices: np.ndarray) -> list[str]: ...
+    def patients_of(self, indices: np.ndarray) -> list[str]: ...
+
+
+class Samples(list):
+    """What `collate` gets: the samples, and in `stacked` their arrays already side by side [B, ...].
+
+    An array is in `stacked` when all samples have it in one shape and dtype; the samples then hold views of it, so a collate
+    that takes `stacked[name]` saves a pass over the batch, and one that does not know of it works as well.
+    """
+
+    stacked: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a sample index becomes part of a batch; shared by all micro batches of a loader."""
+
+    data: Readable
+    transform: Callable[[Any, np.random.Generator], Any]
+    collate: Callable[[Sequence[Any]], Any]
+    arrays: ArrayPool
+    stream: SampleStream
+    direct: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that could not be used, and why."""
+
+    index: int
+    key: str
+    error: DataError
+
+
+class Micro:
+    """One micro batch: `calls()` fill it, from any threads; `result()` waits for it.
+
+    Args:
+        index, repeat: int64 [B], what the plan drew.
+        stand_ins: slot -> samples to try instead of a bad one; None makes a bad sample an error.
+        weight: float32 [B] for an evaluation.
+        keys: of the samples drawn, where the planner has looked them up already.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        epoch: int,
+        index: np.ndarray,
+        repeat: np.ndarray,
+        stand_ins: Callable[[int], Iterator[int]] | None,
+        weight: np.ndarray | None = None,
+        chunk: int = 16,
+        keys: Sequence[str] | None = None,
+    ):
+        self._recipe, self._epoch, self._stand_ins, self._weight = recipe, epoch, stand_ins, weight
+        self.index, self._keys = index.copy(), keys
+        # Plain numbers: scalars of an array cost more, and hold no more.
+        self._draws: list[tuple[int, int]] = list(zip(index.tolist(), repeat.tolist(), strict=True))
+        self._samples: list[Any] = [None] * len(index)
+        self._block = Block(len(index), recipe.arrays, recipe.direct)
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._chunk = chunk
+        self._left = -(-len(index) // chunk)
+        self._cancelled = False
+        self._error: BaseException | None = None
+        self._batch: Any = None
+        self._bad: list[tuple[int, BadSample]] = []
+
+    def calls(self) -> list[Callable[[], None]]:
+        """The work, in chunks: one hand-over to a thread for many samples."""
+        size = len(self.index)
+        return [_Fill(self, lo, min(lo + self._chunk, size)) for lo in range(0, size, self._chunk)]
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def result(self) -> Any:
+        """The batch. Raises what a worker raised, with its sample named in a note."""
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        return self._batch
+
+    @property
+    def bad(self) -> list[BadSample]:
+        """Bad samples in slot order, whatever the order the threads met them in."""
+        return [b for _, b in sorted(self._bad, key=lambda pair: pair[0])]
+
+    def fill(self, lo: int, hi: int) -> None:
+        try:
+            for slot in range(lo, hi):
+                if self._cancelled or self._error is not None:
+                    break
+                self._samples[slot] = self._make(slot)
+        except BaseException as e:
+            self._error = self._error or e
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            if self._error is None and not self._cancelled:
+                self._batch = self._collate()
+        except BaseException as e:
+            self._error = e
+        self._samples, self._block = [], Block(0)
+        self._ready.set()
+
+    def _make(self, slot: int) -> Any:
+        """The slot's sample, or the first of its stand-ins that can be read."""
+        index, repeat = self._draws[slot]
+        try:
+            return self._sample(slot, index, repeat)
+        except BrokenSeal:
+            raise  # no sample of that shard can be trusted: nothing stands in for it
+        except DataError as e:
+            if self._stand_ins is None:
+                raise
+            self._note(slot, index, e)
+            return self._stand_in(slot, self._stand_ins(slot), e)
+
+    def _stand_in(self, slot: int, candidates: Iterator[int], error: DataError) -> Any:
+        for index in candidates:
+            try:
+                sample = self._sample(slot, index, 0)
+            except BrokenSeal:
+                raise
+            except DataError as e:
+                self._note(slot, index, e)
+                error = e
+                continue
+            self.index[slot] = index
+            return sample
+        error.add_note("no sample is left to stand in for it: use a smaller global batch or mend the data")
+        raise error
+
+    def _note(self, slot: int, index: int, error: DataError) -> None:
+        self._bad.append((slot, BadSample(index, self._recipe.data.keys_of(np.array([index]))[0], error)))
+
+    def _sample(self, slot: int, index: int, repeat: int) -> Any:
+        recipe, block = self._recipe, self._block
+        rng = recipe.stream.at(self._epoch, index, repeat)
+        try:
+            record = recipe.data[index]
+            canvas = record.canvas = Canvas(block, slot)
+            sample = recipe.transform(record, rng)
+        except Exception as e:
+            if not isinstance(e, DataError):
+                key = recipe.data.keys_of(np.array([index]))[0]
+                e.add_note(f"in sample '{key}' (index {index}), epoch {self._epoch}, repeat {repeat}")
+            raise
+        block.put(slot, sample.arrays, canvas)
+        return sample
+
+    def _collate(self) -> Any:
+        samples = Samples(self._samples)
+        samples.stacked = self._block.full()
+        batch = self._recipe.collate(samples)
+        planned = self._keys is not None and not self._bad
+        batch.keys_B = tuple(self._keys if planned else self._recipe.data.keys_of(self.index))  # type: ignore[arg-type]
+        batch.patients_B = tuple(self._recipe.data.patients_of(self.index))
+        if self._weight is not None:
+            import torch
+
+            batch.weight_B = torch.from_numpy(self._weight)
+        return batch
+
+
+class _Fill:
+    """A call that fills slots lo..hi of a micro batch."""
+
+    __slots__ = ("_hi", "_lo", "_micro")
+
+    def __init__(self, micro: Micro, lo: int, hi: int):
+        self._micro, self._lo, self._hi = micro, lo, hi
+
+    def __call__(self) -> None:
+        self._micro.fill(self._lo, self._hi)

@@ -1,0 +1,212 @@
+"""The manifest: one line a sample, naming its patient, its labels and where each of its fields is.
+
+Columns: `sample`, `patient`, optional `split`; `label:NAME` (or `label:NAME:class`, `label:NAME:number`); `field:NAME` holding a
+reference (see shards/pack/reference.py); `text:NAME` holding the text itself. Any other column is refused, so that a typo is not lost data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from shards.errors import Problem, bad
+from shards.format.describe import HeaderError
+from shards.format.info import FIELD, KEY, SPLITS
+from shards.pack.labels import LabelRule, settle
+from shards.pack.reference import Reference, parse
+from shards.tables.cells import text_of, unwritable
+from shards.tables.identity import CUT, damage, merged_note, one_spelling, person
+from shards.tables.table_file import TableFile, open_table
+from shards.tables.unknown import Words, is_unknown
+
+RESERVED = {"meta"}
+
+
+@dataclass
+class Entry:
+    """One sample of a manifest. `where` names its line."""
+
+    where: str
+    sample: str
+    patient: str
+    split: str | None = None
+    labels: dict[str, str | float] = field(default_factory=dict)
+    fields: dict[str, Reference] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Manifest:
+    """Entries in file order, and the kind ('class' or 'number') of each label. `notes`: what to tell of how cells were read."""
+
+    entries: list[Entry]
+    label_kinds: dict[str, str]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Column:
+    role: str  # sample, patient, split, label, field, text
+    name: str = ""
+    kind: str | None = None
+
+
+def read_manifest(path: Path, rule: LabelRule | None = None) -> Manifest:
+    """Reads a manifest (a table of any form that `shards.tables.table_file` reads). What is wrong with columns and lines is collected in
+    `problems`, and the rest is read all the same, so that all that is wrong is told at once.
+
+    Args:
+        rule: words for "not known", and kinds of labels (`shards.pack.labels`).
+
+    Raises:
+        DataError: no such file, not a table, no samples.
+    """
+    table, rule = open_table(path), rule or LabelRule()
+    manifest = Manifest([], {})
+    columns = _columns(table, manifest.problems)
+    roles = {c.role for c in columns if c}
+    for line, cells in table:
+        values = {c: text_of(v).strip() for c, v in zip(columns, cells, strict=True) if c}
+        entry = _entry(values, table.place(line), path.parent, rule.words, manifest.problems)
+        # Without these columns, which is told, one name a line stands in, so that it is not told again for every line.
+        entry.sample = entry.sample if "sample" in roles else f"line-{line}"
+        entry.patient = entry.patient if "patient" in roles else f"line-{line}"
+        manifest.entries.append(entry)
+    manifest.problems += table.problems
+    if not manifest.entries and not manifest.problems:
+        raise bad("no samples", path, "one line a sample below the header")
+    labels = {c.name: c.kind for c in columns if c and c.role == "label"}
+    settled = settle(manifest.entries, [*labels], rule, kinds={n: k for n, k in labels.items() if k}, asked=labels)
+    manifest.label_kinds, manifest.notes = settled.kinds, settled.notes
+    manifest.problems += settled.problems
+    manifest.problems += entry_problems(manifest.entries, fields=bool(roles & {"field", "text"}))
+    return manifest
+
+
+def _columns(table: TableFile, problems: list[Problem]) -> list[_Column | None]:
+    """What each column means; None for those that mean nothing or stand for the second time, which becomes a problem."""
+    columns: list[_Column | None] = []
+    for i, text in enumerate(table.header):
+        column = _column(text)
+        if column is None and not text and i == 0:
+            pass  # row numbers or names, as pandas and R write them
+        elif column is None:
+            problems.append(_meaningless(text, table))
+        elif any(c and (_kind_of_name(c), c.name) == (_kind_of_name(column), column.name) for c in columns):
+            problems.append(Problem(f"two columns for '{column.name or column.role}'", str(table.path), "keep one"))
+            column = None
+        columns.append(column)
+    problems += _lacking({c.role for c in columns if c}, table.path)
+    return columns
+
+
+def _kind_of_name(column: _Column) -> str:
+    """Fields and texts share their names."""
+    return "field" if column.role == "text" else column.role
+
+
+def _meaningless(text: str, table: TableFile) -> Problem:
+    known = ["sample", "patient", "split", f"label:{text}", f"field:{text}", f"text:{text}"]
+    near = difflib.get_close_matches(text, known[:3], n=1, cutoff=0.6)
+    fix = f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields (the table is {table.form})"
+    return Problem(f"column '{text}' means nothing", str(table.path), f"did you mean '{near[0]}'?" if near else fix)
+
+
+def _lacking(roles: set[str], path: Path) -> Iterator[Problem]:
+    for role in ("sample", "patient"):
+        if role not in roles:
+            yield Problem(f"no column '{role}'", str(path), f"every line needs a {role}")
+    if not roles & {"field", "text"}:
+        yield Problem("no column 'field:NAME' or 'text:NAME'", str(path), "a sample without any field teaches nothing")
+
+
+def _column(text: str) -> _Column | None:
+    role, *rest = text.split(":")
+    if role in ("sample", "patient", "split"):
+        return _Column(role) if not rest else None
+    if role == "label" and len(rest) in (1, 2) and rest[0] and (len(rest) == 1 or rest[1] in ("class", "number")):
+        return _Column(role, rest[0], rest[1] if len(rest) == 2 else None)
+    if role in ("field", "text") and len(rest) == 1 and FIELD.fullmatch(rest[0]) and rest[0] not in RESERVED:
+        return _Column(role, rest[0])
+    return None
+
+
+def _entry(values: Mapping[_Column, str], where: str, folder: Path, unknown: Words, problems: list[Problem]) -> Entry:
+    entry = Entry(where, "", "")
+    for column, text in values.items():
+        if column.role == "label":
+            entry.labels[column.name] = text  # `settle` takes those away that are not known, and says so
+        elif column.role == "sample":
+            entry.sample = text
+        elif column.role == "split":
+            entry.split = "" if unknown(text) else text
+        elif unknown(text):
+            continue
+        elif column.role == "patient":
+            entry.patient = text
+        elif column.role == "text":
+            entry.texts[column.name] = text
+        else:
+            try:
+                entry.fields[column.name] = parse(text, folder)
+            except HeaderError as e:
+                fix = "mend the cell (docs/data.md lists the forms)"
+                problems.append(Problem(str(e), f"{where}, field '{column.name}'", fix))
+    return entry
+
+
+def one_name_each(manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """The manifest with one spelling for each person (the first), and a line that says who was written in several ways."""
+    spelling = one_spelling(e.patient for e in manifest.entries)
+    entries = [
+        e if spelling[e.patient] == e.patient else replace(e, patient=spelling[e.patient]) for e in manifest.entries
+    ]
+    return replace(manifest, entries=entries), merged_note(spelling)
+
+
+def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
+    """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits.
+
+    Args:
+        fields: samples without any field are told; not where no column for one exists, which is told already.
+    """
+    problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str, str]]()
+    for e in entries:
+        if not KEY.fullmatch(e.sample):
+            fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
+            problems.append(Problem(f"sample '{e.sample}' is not a key", e.where, fix))
+        elif e.sample in first:
+            problems.append(
+                Problem(
+                    f"sample '{e.sample}' stands twice (first in {first[e.sample]})",
+                    e.where,
+                    "give every sample a key of its own",
+                )
+            )
+        first.setdefault(e.sample, e.where)
+        if is_unknown(e.patient) or damage(e.patient) == CUT:
+            problems.append(
+                Problem(
+                    f"sample '{e.sample}' has no patient{f': {e.patient!r} is none' if e.patient else ''}",
+                    e.where,
+                    "fill the patient column: splits are made by patient",
+                )
+            )
+        elif why := unwritable(e.patient):
+            problems.append(Problem(f"patient {e.patient!r} {why}", e.where, "write the name on one line"))
+        if fields and not e.fields and not e.texts:
+            problems.append(
+                Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")
+            )
+        if e.split is not None and e.split not in SPLITS:
+            problems.append(Problem(f"split '{e.split}'", e.where, f"one of {', '.join(SPLITS)}"))
+        elif e.split is not None and e.patient:
+            other = split_of.setdefault(person(e.patient), (e.split, e.where, e.patient))
+            if other[0] != e.split:
+                known = "" if other[2] == e.patient else f" as '{other[2]}'"
+                what = f"patient '{e.patient}' is in {e.split} here and in {other[0]}{known} in {other[1]}"
+                problems.append(Problem(what, e.where, "put all samples of a patient into one split"))
+    return problems

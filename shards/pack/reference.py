@@ -1,0 +1,267 @@
+"""References in a manifest: what stands in a field's cell, where its bytes are, and how they are read without running anything.
+
+images/p1.png                    a file: jpg, jpeg, png, npy, txt
+bag.pt                           a tensor saved by torch.save (loaded without running code)
+bag.pt#features                  a tensor of a dictionary in such a file
+slides.npz#features              a member of an .npz, or of an .h5
+slides.npz#features[120:180]     some of its rows: bags packed one after the other
+rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
+rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
+
+What is a feature of a table, and what stands beside them, is told by `shards.tables.features`.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shards.format.bags import attributes, is_bag, told_by, told_by_name
+from shards.format.describe import HEADER_BYTES, Header, HeaderError, header_of
+from shards.format.info import KINDS
+from shards.format.npy import (
+    UNREADABLE_NPZ,
+    NpyError,
+    NpyHeader,
+    header_length,
+    native,
+    not_plain,
+    parse_header,
+    read_array,
+    read_part,
+)
+from shards.pack.feature_tables import FeatureTables
+from shards.pack.torch_file import tensor_array, tensor_header
+from shards.tables.features import FeatureRule
+from shards.tables.unknown import Words
+
+MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
+PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
+# FILE#MEMBER of any other file is a row or a column of a table, whatever its name.
+ARRAYS = (".npz", ".h5", ".hdf5", ".pt", ".npy")
+ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
+COLUMN = "column:"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed cell. `text` is what stood there (kept as provenance)."""
+
+    text: str
+    path: Path
+    member: str | None = None
+    rows: tuple[int, int] | None = None
+
+    @property
+    def is_table(self) -> bool:
+        return self.member is not None and self.path.suffix.lower() not in ARRAYS
+
+    @property
+    def by_column(self) -> bool:
+        """Of a table's reference: whether it names a column."""
+        return (self.member or "").startswith(COLUMN)
+
+    @property
+    def ext(self) -> str:
+        """Extension of the member it becomes in a shard."""
+        suffix = self.path.suffix.lower()
+        return "npy" if self.member is not None or suffix == ".pt" else suffix[1:].replace("jpeg", "jpg")
+
+
+def parse(text: str, folder: Path) -> Reference:
+    """Parses a cell; paths are relative to `folder`.
+
+    Raises:
+        HeaderError: no such form. Whether the file exists is not asked here.
+    """
+    name, mark, member = text.partition("#")
+    path, lower = folder / name, name.lower()
+    if mark and member and path.suffix.lower() not in ARRAYS:
+        return Reference(text, path, member)
+    if mark and lower.endswith((".npz", ".h5", ".hdf5", ".pt")) and member:
+        sliced = ROWS.fullmatch(member)
+        if not sliced:
+            return Reference(text, path, member)
+        start, stop = int(sliced[2]), int(sliced[3])
+        if stop <= start:
+            raise HeaderError(f"'{text}' names no rows")
+        return Reference(text, path, sliced[1], (start, stop))
+    if not mark and path.suffix.lower() in PLAIN | {".pt"}:
+        return Reference(text, path)
+    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME"
+    raise HeaderError(f"'{text}' is not a reference: {forms}")
+
+
+class Reader:
+    """Reads references; keeps the files it has open. Use as a context manager."""
+
+    def __init__(
+        self,
+        turned: Callable[[str], bool] = lambda name: True,
+        features: FeatureRule | None = None,
+        unknown: Words | None = None,
+    ) -> None:
+        self._turned = turned  # whether a field's photographs are turned by their EXIF orientation
+        self.tables = FeatureTables(features, unknown)
+        self._zips: dict[Path, zipfile.ZipFile] = {}
+        self._members: dict[tuple[Path, str], tuple[IO[bytes], NpyHeader]] = {}
+        self._h5: dict[Path, Any] = {}
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self.tables.close()
+
+    def _close(self) -> None:
+        for opened in [*(m[0] for m in self._members.values()), *self._zips.values(), *self._h5.values()]:
+            opened.close()
+        for kept in (self._members, self._zips, self._h5):
+            kept.clear()
+
+    def _make_room(self) -> None:
+        if len(self._zips) + len(self._h5) >= MAX_OPEN:
+            self._close()
+
+    def vocab(self, ref: Reference) -> list[str]:
+        """Feature names of a table reference.
+
+        Raises:
+            DataError: unreadable, or it cannot be told what is a feature.
+        """
+        return self.tables.vocab(ref.path, ref.by_column)
+
+    def vector(self, ref: Reference) -> np.ndarray:
+        """The float32 vector of a table reference.
+
+        Raises:
+            HeaderError: the table has no such row or column.
+            DataError: as `vocab` does, or for cells that are no numbers.
+        """
+        assert ref.member is not None
+        return self.tables.vector(ref.path, ref.member.removeprefix(COLUMN), ref.by_column)
+
+    def header(self, name: str, ref: Reference) -> Header:
+        """Form of what the reference of field `name` names, from headers alone where the format has one.
+
+        Raises:
+            HeaderError: unreadable, unsafe, or rows that do not exist.
+        """
+        if ref.is_table:
+            return Header("float32", self.vector(ref).shape)
+        suffix = ref.path.suffix.lower()
+        if suffix == ".npz":
+            head = self._npz(ref)[1]
+            return _sliced(Header(head.dtype.name, head.shape), ref)
+        if suffix in (".h5", ".hdf5"):
+            data = self._h5_dataset(ref)
+            return _sliced(Header(data.dtype.name, tuple(data.shape)), ref)
+        if suffix == ".pt":
+            return _sliced(tensor_header(ref.path, ref.member), ref)
+        if suffix == ".npy":
+            head = _guarded(lambda: _npy_header(_file_bytes(ref.path, HEADER_BYTES)))
+            return Header(head.dtype.name, head.shape)
+        data = _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES)
+        return header_of(name, ref.ext, data, self._turned(name))
+
+    def array(self, ref: Reference) -> np.ndarray:
+        """The array that the reference names, in this machine's byte order; only the rows asked for are read."""
+        if ref.is_table:
+            return self.vector(ref)
+        suffix = ref.path.suffix.lower()
+        if suffix == ".npz":
+            stream, head = self._npz(ref)
+            _sliced(Header(head.dtype.name, head.shape), ref)
+            return _guarded(lambda: read_part(stream, head, ref.rows))
+        if suffix in (".h5", ".hdf5"):
+            data, (start, stop) = self._h5_dataset(ref), ref.rows or (0, None)
+            return native(np.asarray(_guarded(lambda: data[start:stop] if data.shape else data[()])))
+        if suffix == ".pt":
+            whole = tensor_array(ref.path, ref.member)
+            return whole[slice(*ref.rows)] if ref.rows else whole
+        return native(_guarded(lambda: np.asarray(read_array(_file_bytes(ref.path, None)), order="C")))
+
+    def told(self, name: str, ref: Reference) -> list[dict[str, str]]:
+        """What a file of bags says of the numbers of field `name`, by the names of its folders and by its attributes."""
+        suffix = ref.path.suffix.lower()
+        if not is_bag(name) or suffix not in (".h5", ".hdf5", ".pt"):
+            return []
+        told: dict[str, Any] = {}
+        if suffix != ".pt":
+            data = self._h5_dataset(ref)
+            told = _guarded(lambda: attributes(data.file, data, data.parent.get("coords")))
+        meaning, unit = told_by(told)
+        if name.startswith("coords"):
+            return [{"unit": unit} if unit else {}]
+        return [told_by_name(ref.path.parent), meaning]
+
+    def raw(self, ref: Reference) -> bytes:
+        """The bytes of a plain file."""
+        return _file_bytes(ref.path, None)
+
+    def _npz(self, ref: Reference) -> tuple[IO[bytes], NpyHeader]:
+        key = ref.path, ref.member or ""
+        if key not in self._members:
+            if ref.path not in self._zips:
+                self._make_room()
+                self._zips[ref.path] = _guarded(lambda: zipfile.ZipFile(ref.path))
+            names = self._zips[ref.path].namelist()
+            if f"{ref.member}.npy" not in names:
+                raise HeaderError(
+                    f"has no member '{ref.member}'; it has {', '.join(n.removesuffix('.npy') for n in names[:8])}"
+                )
+            stream = _guarded(lambda: self._zips[ref.path].open(f"{ref.member}.npy"))
+            self._members[key] = stream, _guarded(lambda: _npy_header(stream.read(HEADER_BYTES)))
+        return self._members[key]
+
+    def _h5_dataset(self, ref: Reference) -> Any:
+        import h5py
+
+        if ref.path not in self._h5:
+            self._make_room()
+            self._h5[ref.path] = _guarded(lambda: h5py.File(ref.path, "r"))
+        data = _guarded(lambda: self._h5[ref.path].get(ref.member))
+        if not isinstance(data, h5py.Dataset):
+            raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(list(self._h5[ref.path])[:8])}")
+        if wrong := not_plain(_guarded(lambda: data.dtype)):
+            raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
+        return data
+
+
+def _sliced(head: Header, ref: Reference) -> Header:
+    if ref.rows is None:
+        return head
+    assert head.shape is not None
+    if not head.shape or ref.rows[1] > head.shape[0]:
+        raise HeaderError(f"'{ref.text}' goes past the end: '{ref.member}' has shape {head.shape}")
+    return Header(head.dtype, (ref.rows[1] - ref.rows[0], *head.shape[1:]))
+
+
+def _npy_header(data: bytes) -> NpyHeader:
+    return parse_header(data[: header_length(data[:12])])
+
+
+def _file_bytes(path: Path, limit: int | None) -> bytes:
+    def read() -> bytes:
+        with open(path, "rb") as f:
+            return f.read() if limit is None else f.read(limit)
+
+    return _guarded(read)
+
+
+def _guarded(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except NpyError as e:
+        raise HeaderError(str(e)) from e
+    except HeaderError:
+        raise
+    except UNREADABLE_NPZ as e:
+        raise HeaderError(f"cannot be read ({e})") from e

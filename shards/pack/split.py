@@ -1,0 +1,265 @@
+"""Patient-disjoint splits: a pure function of (patients, strata, groups, fractions, seed), and its use on a data set."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import Problem, bad
+from shards.format.info import SPLITS, DatasetInfo, load_info, save_info, write_atomic
+from shards.format.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
+from shards.format.staging import rewriting, settle
+from shards.read.stats import write_stats
+from shards.tables.cells import number
+from shards.tables.identity import barcode, one_spelling, person
+
+WHERE = "--fractions"
+
+
+def parse_fractions(text: str) -> dict[str, float]:
+    """'0.8,0.1,0.1' -> {'train': 0.8, 'val': 0.1, 'test': 0.1}; two numbers mean train and val.
+
+    Raises:
+        DataError: not two or three numbers from 0 to 1 that add up to 1, or nothing for training.
+    """
+    values = [-1.0 if (v := number(part)) is None else v for part in text.split(",")]
+    good = (
+        len(values) in (1, 2, 3) and all(0 <= v <= 1 for v in values) and abs(sum(values) - 1) < 1e-6 and values[0] > 0
+    )
+    if not good:
+        raise bad(
+            f"'{text}' is not a list of fractions",
+            WHERE,
+            "give train,val,test as numbers that add up to 1, such as 0.8,0.1,0.1",
+        )
+    return {s: v for s, v in zip(SPLITS, values, strict=False) if v > 0}
+
+
+def assign(
+    patients: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    strata: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The split of each patient.
+
+    Args:
+        patients: any order, repeats allowed; the result depends on the set alone.
+        strata: class of a patient; each split gets its share of every class.
+        groups: site of a patient; a site stays whole. Shares are then met as nearly as whole sites allow.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    names = sorted(set(patients))
+    units: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        units[groups[name] if groups else name].append(name)
+    if len(units) < len(fractions):
+        what = f"{len(units)} {'sites' if groups else 'patients'} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
+        raise bad(what, WHERE, "ask for fewer splits (--fractions 1), or bring more data")
+    rng = np.random.default_rng(seed)
+    strata = strata or {}
+    of_unit = _greedy(units, fractions, rng, strata) if groups else _proportional(names, fractions, rng, strata)
+    _fill_empty(of_unit, {u: len(m) for u, m in units.items()}, fractions)
+    return {name: of_unit[unit] for unit, members in units.items() for name in members}
+
+
+def _proportional(
+    names: Sequence[str], fractions: Mapping[str, float], rng: np.random.Generator, strata: Mapping[str, str]
+) -> dict[str, str]:
+    """Each stratum is shuffled and cut; what rounding leaves over goes where most is owed so far, so totals fit too."""
+    by_stratum: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_stratum[strata.get(name, "")].append(name)
+    owed, given = dict.fromkeys(fractions, 0.0), Counter[str]()
+    result: dict[str, str] = {}
+    for stratum in sorted(by_stratum):
+        members = [by_stratum[stratum][i] for i in rng.permutation(len(by_stratum[stratum]))]
+        counts = {s: int(f * len(members) + 1e-9) for s, f in fractions.items()}
+        for s, f in fractions.items():
+            owed[s] += f * len(members)
+            given[s] += counts[s]
+        for _ in range(len(members) - sum(counts.values())):
+            neediest = max(fractions, key=lambda s: owed[s] - given[s])
+            counts[neediest] += 1
+            given[neediest] += 1
+        order = [s for s in fractions for _ in range(counts[s])]
+        result.update(zip(members, order, strict=True))
+    return result
+
+
+def _greedy(
+    units: Mapping[str, Sequence[str]],
+    fractions: Mapping[str, float],
+    rng: np.random.Generator,
+    strata: Mapping[str, str],
+) -> dict[str, str]:
+    """Sites from large to small, each to the split whose class counts it brings nearest to the target."""
+    classes = sorted({strata.get(n, "") for members in units.values() for n in members})
+    count_UC = {u: np.array([sum(strata.get(n, "") == c for n in m) for c in classes], float) for u, m in units.items()}
+    total_C = sum(count_UC.values())
+    have = {s: np.zeros(len(classes)) for s in fractions}
+    sites = sorted(units)
+    tie = dict(zip(sites, rng.permutation(len(sites)), strict=True))
+    result = {}
+    for unit in sorted(sites, key=lambda u: (-len(units[u]), tie[u])):
+
+        def gain(s: str, unit: str = unit) -> float:
+            # Error relative to the split's size, or the large training split would swallow every site first.
+            target_C = np.maximum(fractions[s] * total_C, 1e-9)
+            before, after = (have[s] - target_C) / target_C, (have[s] + count_UC[unit] - target_C) / target_C
+            return float((before**2).sum() - (after**2).sum())
+
+        result[unit] = max(fractions, key=gain)
+        have[result[unit]] += count_UC[unit]
+    return result
+
+
+def _fill_empty(of_unit: dict[str, str], sizes: Mapping[str, int], fractions: Mapping[str, float]) -> None:
+    """A split that rounding left empty takes the smallest unit of the split that has most units."""
+    for split in fractions:
+        counts = Counter(of_unit.values())
+        if not counts[split]:
+            donor = counts.most_common(1)[0][0]
+            moved = min((u for u, s in of_unit.items() if s == donor), key=lambda u: (sizes[u], u))
+            of_unit[moved] = split
+
+
+def one_name_each(rows: Sequence[SampleRow]) -> list[SampleRow]:
+    """The rows with one spelling for each person, the first."""
+    spelling = one_spelling(r.patient for r in rows)
+    return [r if spelling[r.patient] == r.patient else replace(r, patient=spelling[r.patient]) for r in rows]
+
+
+def patient_labels(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
+    """A patient's class: the most frequent one of its samples ('' where none is known)."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        seen[row.patient][str(row.labels.get(label, ""))] += 1
+    return {p: min(c, key=lambda v: (-c[v], v)) for p, c in seen.items()}
+
+
+def leaks(rows: Sequence[SampleRow]) -> list[Problem]:
+    """One problem for each patient that stands in several splits, in whatever spelling."""
+    seen: dict[str, tuple[set[str], dict[str, None]]] = {}
+    for row in rows:
+        splits, names = seen.setdefault(person(row.patient), (set(), {}))
+        splits.add(row.split)
+        names[row.patient] = None
+    fix = "put all samples of a patient into one split, or run `python -m shards split`"
+    return [
+        Problem(f"patient '{' = '.join(names)}' is in {' and '.join(sorted(splits))}", "splits", fix)
+        for splits, names in seen.values()
+        if len(splits) > 1
+    ]
+
+
+def nested_fractions(
+    rows: Sequence[SampleRow], label: str | None, fractions: Sequence[float], seed: int
+) -> dict[str, list[SampleRow]]:
+    """Training samples of each label fraction by file name; a smaller fraction lies inside every larger one.
+
+    Patients are ranked once, classes interleaved in proportion; a fraction is a prefix of that ranking, of at least one patient a class.
+    """
+    train = [r for r in rows if r.split == "train"]
+    strata = patient_labels(train, label) if label else {}
+    by_stratum: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted({r.patient for r in train}):
+        by_stratum[strata.get(patient, "")].append(patient)
+    rng, ranked = np.random.default_rng(seed), []
+    for stratum in sorted(by_stratum):
+        members = by_stratum[stratum]
+        ranked += [((i + 0.5) / len(members), stratum, members[k]) for i, k in enumerate(rng.permutation(len(members)))]
+    # The first of every class comes before anything else, so that no fraction lacks a class.
+    firsts = {min(r for r in ranked if r[1] == s) for s in by_stratum}
+    order = [r[2] for r in sorted(ranked, key=lambda r: (r not in firsts, r))]
+    lists = {}
+    for fraction in fractions:
+        chosen = set(order[: max(round(fraction * len(order)), len(by_stratum))])
+        lists[f"train-{100 * fraction:g}.csv"] = [r for r in train if r.patient in chosen]
+    return lists
+
+
+def resplit(
+    folder: Path,
+    fractions: Mapping[str, float],
+    seed: int = 0,
+    *,
+    stratify: str | None = None,
+    group: str | None = None,
+    label_fractions: Sequence[float] = (),
+) -> DatasetInfo:
+    """Gives a data set new splits: rewrites splits.csv and labels/, refits stats.npz on the new training split, reseals dataset.json.
+
+    All in one step: another process sees the old data set or the new one (`staging.rewriting`).
+
+    Raises:
+        DataError: unknown label, a patient in two sites, fractions out of range, a split that would be empty.
+    """
+    settle(folder)
+    load_info(folder)  # a folder that is no data set is not worth a lock
+    with rewriting(folder) as staging:
+        return _resplit(staging, fractions, seed, stratify, group, label_fractions)
+
+
+def _resplit(
+    folder: Path,
+    fractions: Mapping[str, float],
+    seed: int,
+    stratify: str | None,
+    group: str | None,
+    label_fractions: Sequence[float],
+) -> DatasetInfo:
+    info = load_info(folder)
+    rows = one_name_each(read_rows(folder, info.labels))
+    barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
+    for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
+        if name is not None and name not in info.labels:
+            raise bad(
+                f"no label '{name}'", option, f"one of: {', '.join(info.labels) or 'none, the data set has no labels'}"
+            )
+    if any(not 0 < f <= 1 for f in label_fractions):
+        raise bad(
+            f"{list(label_fractions)} is not a list of fractions",
+            "--label-fractions",
+            "numbers over 0 and up to 1, such as 0.01,0.1",
+        )
+    strata = patient_labels(rows, stratify) if stratify else None
+    # The second field of a barcode is the tissue source site.
+    sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
+    groups = sites or (_sites(rows, group) if group else None)
+    of = assign([r.patient for r in rows], fractions, seed, strata, groups)
+    rows = [r.moved(of[r.patient]) for r in rows]
+    classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]
+    by = stratify or (classes[0] if len(classes) == 1 else None)
+    write_rows(folder, rows, info.labels)
+    _write_fractions(folder, nested_fractions(rows, by, label_fractions, seed))
+    write_stats(folder, info, rows)
+    return save_info(folder, describe(info, folder, rows))
+
+
+def _write_fractions(folder: Path, lists: Mapping[str, Sequence[SampleRow]]) -> None:
+    for old in folder.glob("labels/train-*.csv"):  # of an earlier split: its patients may be in another split now
+        old.unlink()
+    if lists:
+        (folder / "labels").mkdir(exist_ok=True)
+    for name, rows in lists.items():
+        write_atomic(folder / "labels" / name, csv_bytes(("sample", "patient"), ((r.sample, r.patient) for r in rows)))
+
+
+def _sites(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
+    """Site of each patient; patients seen at two sites, or with no site, cannot be grouped."""
+    sites: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        sites[row.patient].add(str(row.labels.get(label, "")))
+    odd = [p for p, s in sites.items() if len(s) > 1 or "" in s]
+    if odd:
+        what = f"{len(odd)} patients have no '{label}' or several: {', '.join(odd[:5])}"
+        raise bad(what, "--group", "group by a label that every patient has exactly once")
+    return {p: next(iter(s)) for p, s in sites.items()}

@@ -1,0 +1,379 @@
+"""The first look at a manifest before packing: headers, tables and vectors of every sample; collects problems and decides dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import DataError, Problem
+from shards.format.bags import Told, bag_shape
+from shards.format.describe import FieldTally, Header, HeaderError
+from shards.format.info import KINDS
+from shards.format.meaning import FLAG, joined
+from shards.format.seal import SampleRow, vocab_problems
+from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
+from shards.pack.labels import LabelRule
+from shards.pack.manifest import Entry, Manifest
+from shards.pack.reference import Reader, Reference
+from shards.pack.split import assign
+from shards.pack.write import MAX_NAME, SHARD_BYTES
+from shards.read.stats import CODES, MISSING_CODE, odd_codes
+from shards.tables.cells import number
+from shards.tables.echoes import Echoes
+from shards.tables.features import FeatureRule, without_version
+from shards.tables.table_file import read_text
+
+
+def cell_place(entry: Entry, name: str, ref: Reference) -> str:
+    """Names a cell of the manifest."""
+    return f"{entry.where} ('{entry.sample}'), field '{name}', {ref.text}"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How to pack. Dictionaries map a field's name to its choice.
+
+    dtypes: dtype on disk; default: the most compact that keeps the values (vectors), float16 (float arrays), int32 (coords).
+    impute: what a NaN in a vector becomes: 'mean' (over the training split) or a number. Without it a NaN is a problem.
+    transforms: 'log2p1' for log2(x + 1); applied before anything else.
+    vocab: feature names of a vector field that does not come from a table, one a line in a text file.
+    meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
+    labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
+    features: what is a feature of a table (`--not-features`, `--keep-features`, `--duplicates`, `--par-y`).
+    keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
+    strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
+    """
+
+    name: str | None = None
+    version: str = "1"
+    source: str = ""
+    licence: str = ""
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    impute: Mapping[str, str] = field(default_factory=dict)
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    vocab: Mapping[str, Path] = field(default_factory=dict)
+    strip_version: Sequence[str] = ()
+    fractions: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
+    split_seed: int = 0
+    stratify: str | None = None
+    shard_bytes: int = SHARD_BYTES
+    shard_samples: int | None = None
+    overwrite: bool = False
+    leaking_splits: bool = False
+    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    labels: LabelRule = field(default_factory=LabelRule)
+    keep_orientation: bool = False
+    features: FeatureRule = field(default_factory=FeatureRule)
+
+
+@dataclass
+class Plan:
+    """What the inspection settled: everything that converting one sample needs."""
+
+    rows: list[SampleRow]
+    dtypes: dict[str, str]
+    fills: dict[str, np.ndarray]
+    vocab: dict[str, list[str]]
+    notes: list[str]
+    problems: list[Problem]
+    refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
+    source_bytes: int
+    meanings: dict[str, dict[str, str]] = field(default_factory=dict)
+    not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
+
+
+class Survey:
+    """Call `plan` once."""
+
+    def __init__(self, manifest: Manifest, options: PackOptions, reader: Reader):
+        self.manifest, self.options, self.reader = manifest, options, reader
+        self.problems = list(manifest.problems)
+        self.tally = FieldTally()
+        self.profiles: dict[str, VectorProfile] = {}
+        self.sources: dict[str, str] = {}  # source dtype of the fields with two axes or more
+        self.vocab: dict[str, list[str]] = {}
+        self.missing: dict[str, int] = {}  # samples with NaN
+        self.echoes = Echoes()
+        self.files: set[Path] = set()
+        self.refused: set[tuple[str, str]] = set()
+        self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
+        self.told = Told()
+
+    def plan(self) -> Plan:
+        names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
+        self._check_options(names)
+        rows = self._rows()
+        split_of = {r.sample: r.split for r in rows}
+        for name, path in self.options.vocab.items():
+            self._read_vocab(name, path)
+        strip = set(self.options.strip_version)
+        self.reader.tables.strip = {r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip}
+        for entry in self.manifest.entries:
+            for name, ref in entry.fields.items():
+                self._look(entry, name, ref, split_of.get(entry.sample) == "train")
+            for name in entry.texts:
+                self.tally.add(entry.sample, name, "txt", Header())
+        self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
+        self.problems += [p for n, words in self.vocab.items() for p in vocab_problems(n, words)]
+        self.problems += [*self.tally.problems(self.vocab), *self.told.problems(), *self.reader.tables.unused()]
+        self.problems += self.echoes.problems(self.vocab, self.options.features)
+        fills = self._fills()
+        dtypes, notes = self._dtypes()
+        notes = [*self.manifest.notes, *self.told.notes(), *self.reader.tables.notes(), *notes]
+        seen = sum(p.stat().st_size for p in self.files)
+        meanings, said = self._meanings()
+        left_out = self.reader.tables.left_out()
+        return Plan(
+            rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings, left_out
+        )
+
+    def _check_options(self, names: Sequence[str]) -> None:
+        """Options that fit no manifest of these fields are refused before anything is read."""
+        options, wrong = self.options, list[Problem]()
+        flags: list[tuple[str, Sequence[str]]] = [
+            ("--dtype", [*options.dtypes]),
+            ("--impute", [*options.impute]),
+            ("--transform", [*options.transforms]),
+            ("--vocab", [*options.vocab]),
+            ("--strip-version", options.strip_version),
+            (FLAG, [*options.meanings]),
+        ]
+        for flag, given in flags:
+            for name in set(given) - set(names):
+                wrong.append(Problem(f"no field '{name}'", flag, f"fields of this manifest: {', '.join(names)}"))
+        checks: list[tuple[str, Mapping[str, str], Sequence[str]]] = [
+            ("--dtype", options.dtypes, DTYPES),
+            ("--transform", options.transforms, [*TRANSFORMS]),
+        ]
+        for flag, given_to, known in checks:
+            for name, value in given_to.items():
+                if value not in known:
+                    wrong.append(Problem(f"'{name}={value}'", flag, f"one of {', '.join(known)}"))
+        if wrong:
+            raise DataError(wrong)
+
+    def _rows(self) -> list[SampleRow]:
+        entries, options = self.manifest.entries, self.options
+        given = [e.split for e in entries]
+        if any(given) and not all(given):
+            self.problems.append(
+                Problem(
+                    "some lines have a split and some have none",
+                    "column 'split'",
+                    "fill all of them, or drop the column",
+                )
+            )
+        of: dict[str, str] = {}
+        if not any(given) and entries and all(e.patient for e in entries):
+            if options.stratify is not None and options.stratify not in self.manifest.label_kinds:
+                self.problems.append(
+                    Problem(
+                        f"no label '{options.stratify}'",
+                        "--stratify",
+                        f"one of: {', '.join(self.manifest.label_kinds) or 'none'}",
+                    )
+                )
+            strata = {e.patient: str(e.labels.get(options.stratify or "", "")) for e in entries}
+            try:
+                of = assign([e.patient for e in entries], options.fractions, options.split_seed, strata)
+            except DataError as e:
+                self.problems += e.problems
+        return [SampleRow(e.sample, e.patient, e.split or of.get(e.patient, "train"), e.labels) for e in entries]
+
+    def _read_vocab(self, name: str, path: Path) -> None:
+        try:
+            self.vocab[name] = read_text(path).splitlines()
+        except DataError as e:
+            fix = "give a text file with one feature name a line"
+            self.problems.append(Problem(e.problems[0].what, f"--vocab {name}={path}", fix))
+
+    def _look(self, entry: Entry, name: str, ref: Reference, in_train: bool) -> None:
+        """Looks at one cell; whatever is wrong with it becomes a problem."""
+        try:
+            if not ref.path.is_file():
+                raise HeaderError("no such file", f"looked at {ref.path}; paths are relative to the manifest")
+            self.files.add(ref.path)
+            if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
+                raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
+            head = self._as_stored(name, self.reader.header(name, ref))
+            self.tally.add(entry.sample, name, ref.ext, head, source=ref.text)
+            for said in self.reader.told(name, ref):
+                self.told.add(name, said, ref.text)
+            if ref.is_table:
+                self._same_vocab(name, ref)
+            if KINDS[ref.ext] == "array":
+                self._look_array(entry, name, ref, head, in_train)
+        except HeaderError as e:
+            self.refused.add((entry.sample, name))
+            self.problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
+        except DataError as e:  # an unreadable table, said once
+            self.refused.add((entry.sample, name))
+            self.problems += [p for p in e.problems if p not in self.problems]
+
+    def _as_stored(self, name: str, head: Header) -> Header:
+        """The form in which an array is stored: bags without a batch's axis of one, any dtype where one was asked for."""
+        if head.shape is None:
+            return head
+        if name in self.options.dtypes and len(head.shape) > 1:
+            head = replace(head, dtype=self.options.dtypes[name])
+        assert head.shape is not None
+        if (shape := bag_shape(name, head.shape)) != head.shape:
+            self.squeezed[name] = self.squeezed.get(name, 0) + 1
+            head = replace(head, shape=shape)
+        return head
+
+    def _look_array(self, entry: Entry, name: str, ref: Reference, head: Header, in_train: bool) -> None:
+        assert head.shape is not None
+        assert head.dtype is not None
+        if len(head.shape) != 1:
+            self.sources.setdefault(name, head.dtype)
+            if 0 in head.shape or not head.shape:
+                fix = "drop the reference; an empty cell means the field is missing"
+                raise HeaderError(f"has shape {head.shape}: nothing in it", fix)
+            return
+        x_D = self.reader.array(ref)
+        self.echoes.add(name, x_D, entry.labels)
+        x_D = self._transformed(name, x_D)
+        profile = self.profiles.setdefault(name, VectorProfile(len(x_D)))
+        if profile.width != len(x_D):
+            return  # the tally reports differing widths
+        if wrong := odd_codes(name, x_D):
+            raise HeaderError(wrong, f"code copies of one allele as 0, 1, 2 and a missing call as {MISSING_CODE[name]}")
+        profile.add(x_D, in_train)
+        if not np.isfinite(x_D).all():
+            self.missing[name] = self.missing.get(name, 0) + 1
+            if name not in self.options.impute:
+                raise self._missing(name, x_D)
+
+    def _transformed(self, name: str, x_D: np.ndarray) -> np.ndarray:
+        kind = self.options.transforms.get(name, "none")
+        if kind == "log2p1" and np.nanmin(x_D, initial=0) < 0:
+            raise HeaderError(f"has negative values (down to {np.nanmin(x_D):g}): log2p1 is for counts and FPKM/TPM")
+        return TRANSFORMS.get(kind, TRANSFORMS["none"])(x_D.astype(np.float32) if kind != "none" else x_D)
+
+    def _missing(self, name: str, x_D: np.ndarray) -> HeaderError:
+        bad_D = np.flatnonzero(~np.isfinite(x_D))
+        words = self.vocab.get(name, [])
+        which = ", ".join(words[i] if i < len(words) else f"column {i}" for i in bad_D[:3])
+        fix = (
+            f"mend the values, or say what they become: "
+            f"--impute {name}=mean (over the training split) or --impute {name}=0"
+        )
+        return HeaderError(f"{len(bad_D)} of {len(x_D)} values are NaN or infinite ({which})", fix)
+
+    def _same_vocab(self, name: str, ref: Reference) -> None:
+        words = self.reader.vocab(ref)
+        if self.vocab.setdefault(name, words) is not words and self.vocab[name] != words:
+            raise HeaderError("this table's features are not those of the field's first table, or in another order")
+
+    def _words(self, name: str) -> list[str]:
+        words = self.vocab[name]
+        return [without_version(w) for w in words] if name in self.options.strip_version else words
+
+    def _fills(self) -> dict[str, np.ndarray]:
+        fills = {}
+        for name, how in self.options.impute.items():
+            profile, where = self.profiles.get(name), f"--impute {name}={how}"
+            if profile is None:
+                continue
+            if how != "mean":
+                if (value := number(how)) is None:
+                    self.problems.append(Problem(f"'{how}' is neither 'mean' nor a number", where, "give one of them"))
+                else:
+                    fills[name] = np.full(profile.width, value, np.float32)
+                continue
+            never = int((profile.train.count_D == 0).sum())
+            if never:
+                self.problems.append(
+                    Problem(
+                        f"{never} features have no value in the training split",
+                        where,
+                        f"drop them, or give a number: --impute {name}=0",
+                    )
+                )
+            fills[name] = profile.train.mean_D.astype(np.float32)
+        return fills
+
+    def _dtypes(self) -> tuple[dict[str, str], list[str]]:
+        dtypes = {n: self.options.dtypes.get(n, array_dtype(n, s)) for n, s in self.sources.items()}
+        told = self.told.meanings()
+        micrometres = [
+            n for n, s in self.sources.items() if s.startswith("float") and told.get(n, {}).get("unit") == "um"
+        ]
+        dtypes |= {n: "float32" for n in micrometres if n not in self.options.dtypes}  # these have fractions
+        notes = []
+        for name, profile in self.profiles.items():
+            best, why = profile.dtype()
+            if self.missing.get(name) and best == "int8" and self.options.impute.get(name) == "mean":
+                best, why = "float16", "imputed means are no whole numbers"
+            dtypes[name] = self.options.dtypes.get(name, best)
+            notes.append(f"{name}: {dtypes[name]}" + (f" ({why})" if dtypes[name] == best else " (as asked)"))
+            if self.missing.get(name):
+                how, count = self.options.impute.get(name), self.missing[name]
+                notes.append(f"{name}: {profile.missing} missing values of {count} samples became {how}")
+        notes += [f"{n}: {d}" for n, d in dtypes.items() if n in self.sources]
+        notes += [
+            f"{n}: {k} bags had a leading axis of one, [1, N, D], and are stored as [N, D]"
+            for n, k in self.squeezed.items()
+        ]
+        return dtypes, notes
+
+    def _meanings(self) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """What the fields' numbers are: as stated, as their files say, and what packing does to them; and what should be said of it."""
+        done = {n: {"transform": kind} for n, kind in self.options.transforms.items() if kind != "none"}
+        try:
+            meanings = joined(
+                self.options.meanings, done, FLAG, "state what packing does (--transform), or pack without it"
+            )
+            meanings = joined(
+                meanings, self.told.meanings(), FLAG, "leave it out, or bring files that are what you state"
+            )
+        except DataError as e:
+            self.problems += e.problems
+            return {}, []
+        notes = []
+        for name, profile in self.profiles.items():
+            if name not in CODES and "transform" not in meanings.setdefault(name, {}):
+                meanings[name]["transform"] = "none"
+                notes += looks(name, profile, "none")
+            elif name in done:
+                notes += looks(name, profile, done[name]["transform"])
+        return {n: m for n, m in meanings.items() if m}, notes
+
+
+# log2 of the largest count that a sequencing run can give a gene is under 30.
+LARGEST_LOG = 30.0
+EXPRESSION = ("rna", "mrna", "mirna", "expression")
+
+
+def looks(name: str, profile: VectorProfile, transform: str) -> list[str]:
+    """What is said where values look like something else than the transform makes of them; nothing is guessed."""
+    if name.split("_")[0] not in EXPRESSION and transform == "none":
+        return []
+    low, high = profile.low, profile.high
+    if transform == "log2p1":
+        before = 2.0**high - 1
+        if before > LARGEST_LOG:
+            return []
+        return [
+            f"{name}: values reached {before:.3g} before log2p1: if they were logarithms already, pack without --transform and "
+            f"state it: --meaning {name}.transform=log2p1"
+        ]
+    kind = (
+        "counts, FPKM or TPM"
+        if low >= 0 and high > LARGEST_LOG
+        else "logarithms"
+        if low >= 0
+        else "logarithms or z-scores"
+    )
+    remedy = (
+        f"--transform {name}=log2p1 makes logarithms of them"
+        if kind.startswith("counts")
+        else f"state what was done: --meaning {name}.transform=log2p1 (or z, ...)"
+    )
+    return [
+        f"{name}: values from {low:.3g} to {high:.3g} are taken as they are (transform none); they look like {kind}: {remedy}"
+    ]

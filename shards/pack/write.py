@@ -1,0 +1,210 @@
+"""Writes a data set: deterministic tars with their index, in a staging folder that takes its place in one rename.
+
+Same samples, same bytes: ustar headers with time, owner and mode fixed, members of a sample sorted by field. Nothing under the
+final name changes until everything is on disk, so an interrupted or failed write never leaves half a data set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from shards.errors import bad
+from shards.format.index import to_bytes
+from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
+from shards.format.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
+
+SHARD_BYTES = 256 << 20
+BLOCK = tarfile.BLOCKSIZE
+MAX_NAME = 100  # ustar: a longer name would need a slash to split it at
+MAX_MEMBER = 8 << 30  # ustar: eleven octal digits
+Members = Mapping[tuple[str, str], bytes]  # (field, ext) -> the member's bytes
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """One ustar header block whose bytes depend on nothing but name and size."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, 0
+    return member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+class _Shard:
+    """One tar being written: hashes its bytes and notes where each member lies."""
+
+    def __init__(self, path: Path):
+        self.path, self.sha = path, hashlib.sha256()
+        self.file = open(path, "wb")  # noqa: SIM115 - closed by `close`, or by the writer when it gives up
+        self.offset, self.samples = 0, 0
+        self.rows: list[tuple[int, bytes, bytes, bytes, int, int, int]] = []
+
+    def _put(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha.update(data)
+        self.offset += len(data)
+
+    def add(self, key: str, members: Members) -> None:
+        for field, ext in sorted(members):
+            data = members[field, ext]
+            self._put(tar_header(f"{key}.{field}.{ext}", len(data)))
+            row = (self.samples, key.encode(), field.encode(), ext.encode(), self.offset, len(data), zlib.crc32(data))
+            self.rows.append(row)
+            self._put(data)
+            self._put(bytes(-len(data) % BLOCK))
+        self.samples += 1
+
+    def close(self) -> ShardInfo:
+        self._put(bytes(2 * BLOCK))
+        _flush(self.file)
+        self.file.close()
+        index = np.array(self.rows, index_dtype(_width(r[1] for r in self.rows), _width(r[2] for r in self.rows)))
+        data = to_bytes(index)
+        with open(index_path(self.path), "wb") as f:
+            f.write(data)
+            _flush(f)
+        return ShardInfo(
+            name=self.path.name,
+            samples=self.samples,
+            bytes=self.offset,
+            sha256=self.sha.hexdigest(),
+            index_sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+
+def _width(names: Iterator[bytes]) -> int:
+    return max(map(len, names), default=1)
+
+
+def _flush(f: BinaryIO) -> None:
+    f.flush()
+    os.fsync(f.fileno())
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The NPY form of an array, C order, never pickled."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def padded_size(members: Members) -> int:
+    """Bytes that a sample takes in a tar."""
+    return sum(BLOCK + len(data) + -len(data) % BLOCK for data in members.values())
+
+
+class DatasetWriter:
+    """Context manager that writes a data set folder.
+
+    Samples go to `.NAME.packing` beside `out`; `finish` renames that folder to `out`. Leaving the context without `finish` (an
+    error, an interrupt) removes it. A folder that a killed process left behind is taken over.
+
+    Args:
+        out: the data set's folder; refused when it exists and is not empty, unless `overwrite`.
+        shard_bytes: a shard is closed before it grows over this (a single larger sample gets a shard of its own).
+        shard_samples: a shard is closed after so many samples.
+        overwrite: the old folder stays in place, untouched, until the new one is complete.
+
+    Raises:
+        DataError: `out` is in use, another process writes it, the disk is full or read-only.
+    """
+
+    def __init__(
+        self, out: Path, *, shard_bytes: int = SHARD_BYTES, shard_samples: int | None = None, overwrite: bool = False
+    ):
+        self.out = Path(os.path.realpath(out))  # a link to a folder elsewhere stays a link
+        self.staging = beside(self.out, "packing")
+        self.shard_bytes, self.shard_samples, self.overwrite = shard_bytes, shard_samples or 2**63, overwrite
+        self.shards: list[ShardInfo] = []
+        self.keys: list[str] = []
+        self._shard: _Shard | None = None
+
+    def __enter__(self) -> DatasetWriter:
+        with contextlib.ExitStack() as opened, disk_errors(self.out):
+            if self.out.parent.exists() and not self.out.parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(locked(self.out))
+            refuse_used(self.out, self.overwrite)
+            self.staging.mkdir()
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shard is not None:
+            with contextlib.suppress(OSError):
+                self._shard.file.close()
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self._opened.close()
+
+    def add(self, key: str, members: Members) -> None:
+        """Appends one sample: its members by (field, ext)."""
+        for (field, ext), data in members.items():
+            name = f"{key}.{field}.{ext}"
+            if split_member(name) is None or len(name) > MAX_NAME:
+                fix = f"KEY.FIELD.EXT of at most {MAX_NAME} characters, the extension one of {', '.join(KINDS)}"
+                raise bad(f"'{name}' cannot be a member's name", self.out, fix)
+            if len(data) >= MAX_MEMBER:
+                raise bad(
+                    f"'{name}' has {len(data):,} bytes", self.out, "a member may have at most 8 GiB: split the sample"
+                )
+        with disk_errors(self.out):
+            self._room_for(padded_size(members)).add(key, members)
+        self.keys.append(key)
+
+    def _room_for(self, size: int) -> _Shard:
+        shard = self._shard
+        if shard and (shard.samples >= self.shard_samples or shard.offset + size + 2 * BLOCK > self.shard_bytes):
+            self._close_shard()
+            shard = None
+        if shard is None:
+            shard = self._shard = _Shard(self.staging / f"shard-{len(self.shards):06d}.tar")
+        return shard
+
+    def _close_shard(self) -> None:
+        assert self._shard is not None
+        self.shards.append(self._shard.close())
+        self._shard = None
+
+    def close_shards(self) -> list[ShardInfo]:
+        """Ends the last shard; from here on the staging folder's shards can be read."""
+        with disk_errors(self.out):
+            if self._shard is not None:
+                self._close_shard()
+        return self.shards
+
+    def finish(self, info: DatasetInfo) -> DatasetInfo:
+        """Writes dataset.json, then moves the staging folder to its final name; returns the sealed description."""
+        assert self._shard is None, "close_shards() comes first"
+        with disk_errors(self.out):
+            sealed = save_info(self.staging, info)
+            sync_tree(self.staging)
+            swap_in(self.staging, self.out)
+            sync_folder(self.out.parent)
+        return sealed
+
+
+def refuse_used(out: Path, overwrite: bool) -> None:
+    """A DataError when `out` is a file, or a folder with anything in it that may not be overwritten."""
+    if out.exists() and not out.is_dir():
+        raise bad("is a file, not a folder", out, "choose another --out")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise bad("the folder is not empty", out, "choose another --out, or give --overwrite to replace a data set")
+    if not (out / "dataset.json").is_file():
+        raise bad(
+            "--overwrite replaces data sets only, and this folder has no dataset.json", out, "choose another --out"
+        )
