@@ -20,7 +20,7 @@ from shards.errors import DataError, Problem
 from shards.format.canonical import canonical, same
 from shards.format.images import reading_of
 from shards.format.info import FIELD, DatasetInfo, load_info, save_info
-from shards.format.staging import disk_errors, locked
+from shards.format.staging import disk_errors, locked, settle
 
 Meaning = Mapping[str, str]
 Meanings = Mapping[str, Meaning]
@@ -102,6 +102,7 @@ def restate(folder: Path, changes: Meanings, overwrite: bool = False) -> Dataset
     Raises:
         DataError: no such field; a key that says something else already, without `overwrite`.
     """
+    settle(Path(folder))
     info, problems, fields = load_info(folder), [], {}
     for name, words in changes.items():
         if name not in info.fields:

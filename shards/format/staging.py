@@ -110,10 +110,18 @@ def put_right(out: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Gives the old data set its name back where a killed command left it without one; the first thing that a changing command does."""
+    """Ends what a killed command began, before anything is asked of the data set; the first thing that a changing command does.
+
+    The old data set gets its name back where it was left without one; else what is left of it is removed.
+
+    Raises:
+        DataError: another process changes the data set.
+    """
     folder = Path(os.path.realpath(folder))
-    if not folder.exists() and beside(folder, "old").is_dir():
-        with disk_errors(folder, f"the data set is {beside(folder, 'old')}"), locked(folder):
+    old = beside(folder, "old")
+    if old.is_dir() or (folder.exists() and beside(folder, "packing").is_dir()):
+        where = folder if folder.exists() else old
+        with disk_errors(folder, f"the data set is {where}"), locked(folder):
             pass
 
 

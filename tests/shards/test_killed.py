@@ -155,6 +155,18 @@ def test_a_set_without_its_name_gets_it_back(command: Callable[[Path], object], 
     assert {p.name for p in whole.parent.iterdir()} == {"in", "set"}
 
 
+@pytest.mark.parametrize("left", ["old", "packing"])
+def test_what_a_kill_left_is_removed_by_a_command_that_finds_its_work_done(whole: Path, left: str) -> None:
+    """As after a kill while the old set was removed, or before the new one was complete."""
+    tokens(whole)
+    known = fingerprint(whole)
+    shutil.copytree(whole, staging.beside(whole, left))
+    with pytest.raises(DataError, match="has a vocabulary"):
+        add_tokenizer(whole, size=60)
+    assert {p.name for p in whole.parent.iterdir()} == {"in", "set"}
+    assert fingerprint(whole) == known
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_step(name: str, whole: Path, disk: Callable[[Case], None]) -> None:
