@@ -19,7 +19,8 @@ from shards.tables.identity import PLAIN, person
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_RESPLIT = "run `python -m shards split` (or `index`) on the folder"
+_REINDEX = "run `python -m shards index` on the folder"
+_RESPLIT = "run `python -m shards split` on the folder"
 
 
 class Names(Sequence[str]):
@@ -112,7 +113,7 @@ def read_labels(path: Path, info: DatasetInfo, keys: Names) -> dict[str, np.ndar
     table = _read_csv(path, ["sample", *info.labels], info)
     problems = []
     if not table["sample"].equals(keys._column):
-        problems.append(Problem("its samples are not those of splits.csv, in order", str(path), _RESPLIT))
+        problems.append(Problem("its samples are not those of splits.csv, in order", str(path), _REINDEX))
     labels = {}
     for name, label in info.labels.items():
         labels[name], wrong = _label(table[name], label)
@@ -133,18 +134,18 @@ def _read_csv(path: Path, columns: list[str], info: DatasetInfo) -> dict[str, pa
         data = path.read_bytes()
         if sealed is not None and hashlib.sha256(data).hexdigest() != sealed:
             what = "changed since the data set was opened (hash mismatch)"
-            raise BrokenSeal(Problem(what, str(path), f"restore the file, or {_RESPLIT} and start again"))
+            raise BrokenSeal(Problem(what, str(path), f"restore the file, or {_REINDEX} and start again"))
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
         table = csv.read_csv(pa.BufferReader(data), convert_options=as_text)
     except (pa.ArrowInvalid, OSError) as e:
-        raise DataError(Problem(f"cannot be read ({e})", str(path), _RESPLIT)) from e
+        raise DataError(Problem(f"cannot be read ({e})", str(path), _REINDEX)) from e
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         raise DataError(
-            Problem(f"no column {', '.join(missing)} (it has {', '.join(table.column_names)})", str(path), _RESPLIT)
+            Problem(f"no column {', '.join(missing)} (it has {', '.join(table.column_names)})", str(path), _REINDEX)
         )
     if len(table) != info.samples:
-        raise DataError(Problem(f"{len(table)} rows for {info.samples} samples", str(path), _RESPLIT))
+        raise DataError(Problem(f"{len(table)} rows for {info.samples} samples", str(path), _REINDEX))
     return {c: _one_chunk(table[c]) for c in columns}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def killed_while_replacing(place: Place) -> Command:
     return info(place.folder / "d")
 
 
-@remedy("are not sealed (packed by an earlier version)", TYPED_SEAL, SEAL, status=0)
+@remedy("the data stay as they are, the fingerprint changes", TYPED_SEAL, SEAL, status=0)
 def of_an_earlier_version(place: Place) -> Command:
     folder = made(place)
     shards = tuple(s.model_copy(update={"index_sha256": None}) for s in load_info(folder).shards)
@@ -100,7 +101,7 @@ def a_damaged_index(place: Place) -> Command:
     return lint(folder)
 
 
-@remedy("the shard has no index", r"run `(python -m shards index [^`]+)`")
+@remedy("run `python -m shards index ", r"run `(python -m shards index [^`]+)`")
 def no_index(place: Place) -> Command:
     folder = made(place)
     next(folder.glob("*.idx.npy")).unlink()
@@ -223,7 +224,7 @@ def another_meaning_is_stored(place: Place) -> Command:
 
 
 @remedy(
-    "data that mean something else cannot be told",
+    "state it: python -m shards meaning DIR rna",
     r"(python -m shards meaning DIR rna.transform=VALUE)",
     {"DIR": "{folder}/d", "VALUE": "none"},
     status=0,
@@ -330,3 +331,62 @@ def no_such_text(place: Place) -> Command:
 @remedy("such as {}".format("--label-fractions 0.01,0.1"), r"such as (--label-fractions 0.01,0.1)")
 def no_list_of_shares(place: Place) -> Command:
     return Command("shards", ["split", str(made(place)), "--label-fractions", "one,two"])
+
+
+# --------------------------------------------------------------------------------------------- of data as they were packed
+
+
+@remedy("run `python -m shards split` with fractions that fill it", r"`(python -m shards split)` with", SPLIT)
+def training_on_an_empty_split(place: Place) -> Command:
+    data = shutil.copytree(place.demo, place.folder / "d")
+    assert run(Command("shards", ["split", str(data), "--fractions", "0.8,0.2,0"]))[0] == 0
+    words = ["--method", "gimp", "--recipe", "gimp-demo", "--dry-run", f"data.path={data}", "data.split=test"]
+    return Command("pretrain", [*words, "data.val_split=", "out=run"])
+
+
+@remedy("not ['sample', 'kind']", TYPED_INDEX, INDEX)
+def columns_in_another_order(place: Place) -> Command:
+    path = made(place) / "labels.csv"
+    path.write_text("".join(",".join(["note", *line.split(",")]) for line in path.read_text().splitlines(True)))
+    sealed_again(path.parent)
+    return lint(path.parent)
+
+
+@remedy(
+    "if a stored word is wrong: python -m shards meaning DIR",
+    r"(python -m shards meaning DIR \S+=VALUE --overwrite)",
+    {"DIR": "{folder}/d", "VALUE": "log2p1"},
+)
+def sets_that_mean_something_else(place: Place) -> Command:
+    data = shutil.copytree(place.demo, place.folder / "d")
+    known = load_info(place.demo).fields["rna"].meaning
+    meant(data, "rna", {"transform": "z"})
+    meant(Path(shutil.copytree(place.demo, place.folder / "e")), "rna", {**known, "transform": "log2p1"})
+    both = f"data.path=[{{path: {data}}},{{path: {place.folder / 'e'}}}]"
+    return Command("pretrain", ["--method", "mrm_record", "--recipe", "mrm_record-demo", "--dry-run", both, "out=run"])
+
+
+@remedy(
+    "so nothing can be compared; state it",
+    r"(python -m shards meaning DIR \S+=VALUE)",
+    {"DIR": "{folder}/d", "VALUE": "log2p1"},
+    status=0,
+)
+def sets_of_which_one_says_nothing(place: Place) -> Command:
+    command = sets_that_mean_something_else(place)
+    meant(place.folder / "d", "rna", {})
+    return command
+
+
+@remedy("no column kind (it has", TYPED_INDEX, INDEX)
+def a_column_that_is_gone(place: Place) -> Command:
+    path = made(place) / "labels.csv"
+    path.write_text("".join(line.split(",")[0] + "\n" for line in path.read_text().splitlines()))
+    sealed_again(path.parent)
+    return Command("shards", ["preview", str(path.parent), "--out", str(place.folder / "p.png")])
+
+
+@remedy("patients stand in two splits", TYPED_SPLIT, SPLIT)
+def previewing_a_patient_in_two_splits(place: Place) -> Command:
+    folder = Path(a_patient_in_two_splits(place).words[1])
+    return Command("shards", ["preview", str(folder), "--out", str(place.folder / "p.png")])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.remedies import adopting, mending, packing
+from tests.remedies import adopting, finetuning, mending, packing, training
 from tests.remedies.scenario import ALL
 
-__all__ = ["SCENARIOS", "adopting", "mending", "packing"]
+__all__ = ["SCENARIOS", "adopting", "finetuning", "mending", "packing", "training"]
 SCENARIOS = tuple(ALL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,13 @@ from tests.remedies.scenario import Command, Place, Scenario, applied, commands,
 
 
 @pytest.fixture(autouse=True)
-def _cache(demo_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(demo_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The cohort at hand; a command's own handling of signals ends with the test."""
     monkeypatch.setenv("MEDPAIR_CACHE", str(demo_cohort.parent))
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    yield
+    for s, handler in before.items():
+        signal.signal(s, handler)
 
 
 @pytest.mark.parametrize("one", SCENARIOS, ids=[s.name for s in SCENARIOS])

@@ -127,7 +127,7 @@ def test_a_split_of_one_class(split: str, refused: Refused, tmp_path: Path) -> N
     )
     said = refused(data=data)
     assert f"split '{split}' has one class only (alpha, " in said
-    assert "split again (python -m shards split), or take more labels" in said
+    assert "split again (python -m shards split DIR --stratify subtype), or take more labels" in said
 
 
 def test_two_values_of_a_multilabel_and_events_are_needed(refused: Refused, tmp_path: Path) -> None:

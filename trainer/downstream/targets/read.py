@@ -169,7 +169,8 @@ def check_split(task: Task, targets: Targets, indices: np.ndarray, split: str) -
             only = targets.question.classes[int(seen[0])]
             return [
                 f"split '{split}' has one class only ({only}, {len(indices)} samples): a {task.kind} task cannot be "
-                f"{'learned' if split == task.data.train else 'measured'} on it; split again (python -m shards split), or take more labels"
+                f"{'learned' if split == task.data.train else 'measured'} on it; split again "
+                f"(python -m shards split DIR --stratify {task.label}), or take more labels"
             ]
     if task.kind == "multilabel" and split == task.data.train:
         single = [n for n, c in zip(task.labels, value_NT.T, strict=True) if len(np.unique(c[~np.isnan(c)])) < 2]

@@ -114,7 +114,7 @@ class MrmRecordOptions(Options):
     def _published(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or given.get("conventions") != "published":
             return given
-        against = [f"{k}={given[k]} (theirs: {v})" for k, v in PUBLISHED.items() if given.get(k, v) != v]
+        against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in PUBLISHED.items() if given.get(k, v) != v]
         if against:
-            raise ValueError(f"conventions=published contradicts {', '.join(against)}; drop one or the other")
+            raise ValueError(f"method.conventions=published contradicts {', '.join(against)}; drop one or the other")
         return {**PUBLISHED, **given}

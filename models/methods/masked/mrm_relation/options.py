@@ -154,6 +154,6 @@ def _block_problems(o: MrmRelationOptions) -> Iterable[str]:
     if not blocks or list(blocks) != sorted(set(blocks)) or min(blocks) < 0 or max(blocks) >= depth:
         yield f"method.cross_attn_blocks: {list(blocks)} must be rising numbers of blocks from 0 to {depth - 1}"
     elif o.cascade == "self_then_cross" and o.relations == "self":
-        yield "method.cascade=self_then_cross has cross relations and method.relations=self has none; use cascade=per_block"
+        yield "method.cascade=self_then_cross has cross relations and method.relations=self has none; use method.cascade=per_block"
     elif o.cascade == "self_then_cross" and tokens and len(blocks) < 2:
         yield "method.cascade=self_then_cross needs two blocks in method.cross_attn_blocks; give [0, 1]"

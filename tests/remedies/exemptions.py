@@ -1,0 +1,95 @@
+"""What no scenario types, each with its reason; and parts of messages, with the scenario that types the whole.
+
+A fragment stands for the messages that hold it; \\x00 is a value that is put in. A fragment that fits nothing is refused.
+"""
+
+from __future__ import annotations
+
+PARTS = {  # a part of a message -> the scenario that types it
+    "--size \x00 or more": "too_few_tokens",
+    "python -m shards meaning DIR \x00.bits=12": "previewing_films_of_unknown_bits",
+    "give \x00: --meaning \x00.\x00=VALUE": "bits_that_are_none",
+    "--dtype \x00=float32": "too_large_for_its_dtype",
+    "such as \x00 patches.encoder=conch_v15": "no_meaning",
+    " and `python -m shards split`": "splits_in_another_encoding",
+}
+
+NO_REMEDY = "says what is wrong, what was done or where it stands: nothing to type"
+SLURM = "needs a Slurm: tests/cluster and tests/trainer/cluster"
+RUN = "needs a run that trained: tests/launch, tests/trainer and tests/trainer/downstream go on with it"
+EXPORT = "needs a trained run: tests/trainer/test_export.py gives the same words"
+OUTSIDE = "words of another program, which is not ours to run here"
+SOURCE = "needs a public layout of files: the source's own tests in tests/shards give these options"
+FAR = "needs a store, a full disk or a damaged copy: tests/shards/test_cache.py, test_no_room.py, test_seals.py"
+AGAIN = "speaks of packing again, from sources that a data set does not hold"
+LOOK = "names a command that looks, and mends nothing"
+
+EXEMPT = {
+    "medpair COMMAND --help": NO_REMEDY,
+    "logs --follow": NO_REMEDY,
+    "(mask_missing=empty)": NO_REMEDY,
+    "STANDARDISED ON EACH SPLIT": NO_REMEDY,
+    "--task ": NO_REMEDY,
+    "trained in part by other versions": NO_REMEDY,
+    "but by code": NO_REMEDY,
+    "x the median step": NO_REMEDY,
+    "the larger of health.hang_floor": NO_REMEDY,
+    "--member or --skip": NO_REMEDY,
+    "(--par-y drop)": NO_REMEDY,
+    "the name stands twice (--duplicates": NO_REMEDY,
+    "s became their": NO_REMEDY,
+    "members \x00 (--skip)": NO_REMEDY,
+    "--reference \x00=": NO_REMEDY,
+    "no --member says what it is": NO_REMEDY,
+    "--impute \x00=\x00": NO_REMEDY,
+    "--vocab \x00=": NO_REMEDY,
+    "--overwrite replaces data sets only": NO_REMEDY,
+    "(--all lists every one)": NO_REMEDY,
+    "  TensorBoard  tensorboard": NO_REMEDY,
+    "DIR && python -m shards lint DIR": NO_REMEDY,
+    "data.path=DIR out=runs/mine": NO_REMEDY,
+    "Slurm is not here": SLURM,
+    "(--cpus-per-process)": SLURM,
+    "launch/slurm.py": SLURM,
+    "--gpus-per-node 0": SLURM,
+    "resume.accept_code=true": RUN,
+    "resume.accept_config=true": RUN,
+    "resume.accept_data=true": RUN,
+    "was saved under zero.stage": RUN,
+    "set zero.stage=0 from the start": RUN,
+    "leave --recipe out": RUN,
+    "give --method": RUN,
+    "use --init scratch with method.init": RUN,
+    "or take protocol.solver=epochs": RUN,
+    "had a non-finite loss": RUN,
+    "set log.tensorboard=false": RUN,
+    "--retries": RUN,
+    "give another --out": RUN,
+    "folders that launch/finetune.py wrote": RUN,
+    "not a result of launch/finetune.py": RUN,
+    "write section.key or --flag": RUN,
+    "learns from a task's labels alone": "no method of the project is such: tests/launch/test_bad_input.py",
+    "method.channels=all3": "needs a step on colour images: tests/models/test_mgi_equations.py",
+    "set method.tie=false": "needs a published checkpoint: tests/models/test_mrm_record.py",
+    "## Use": NO_REMEDY,
+    "None were given with --results": NO_REMEDY,
+    "--to safetensors": EXPORT,
+    "unzstd": OUTSIDE,
+    "unzip": OUTSIDE,
+    "7z x": OUTSIDE,
+    "tar --": OUTSIDE,
+    "(tar without --sparse)": OUTSIDE,
+    "plink --": OUTSIDE,
+    "`python -m shards lint`": LOOK,
+    "(python -m shards lint on the original": LOOK,
+    "data.cache": FAR,
+    "--shard-size": FAR,
+    "the shard was changed or cut after packing": FAR,
+    "pack both with": AGAIN,
+    "or pack with --impute": AGAIN,
+    "pack again: ": AGAIN,
+    "mend --patient-pattern": "the pattern is the user's own",
+    "state what packing does (--transform)": "contradicts what is typed: tests/shards/test_meaning.py",
+}
+SOURCES = ("shards/sources/", "shards/joins.py")
+"""Rooms of which all messages are exempt, by SOURCE."""

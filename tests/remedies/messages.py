@@ -1,0 +1,67 @@
+"""The messages of the code that name something to type: every string that is no docstring, no help and not printed as a result.
+
+A flag or key that a message begins with is what is wrong, not the remedy: `--jobs 0: at least 1`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SILENT = {"add_argument", "add_parser", "print", "ArgumentParser", "fullmatch", "compile", "sub", "findall"}
+WORDS = {"help", "epilog", "description", "usage", "metavar", "where"}
+SUBJECT = re.compile(r"--?[a-z][\w-]*|[\w.]+=?|,|\x00")
+TYPED = re.compile(
+    r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z0-9]|python -m shards [a-z]+|launch/\w+\.py"
+    r"|(?<![\w.\x00/])[a-z_]+(?:\.[a-z_]+)+=|(?<![\w.\x00\"' <-])(?:(?<=[ (`])|^)(?:[a-z_]{3,})=(?=[\w\[{'])"
+)
+PAGES = ("export_card.py", "page.py")  # what they write is no message
+
+
+@cache
+def said() -> tuple[tuple[str, int, str], ...]:
+    """(file, line, text) of each message with something to type; \\x00 stands where a value is put in."""
+    found = []
+    for room in ("launch", "trainer", "models", "shards"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if path.name not in PAGES:
+                name = str(path.relative_to(ROOT))
+                found += [(name, line, t) for line, t in _strings(ast.parse(path.read_text())) if names_a_remedy(t)]
+    return tuple(found)
+
+
+def names_a_remedy(text: str) -> bool:
+    subject, colon, rest = text.partition(":")
+    if (
+        colon
+        and all(SUBJECT.fullmatch(word) or "=" in word for word in subject.split()[:6])
+        and len(subject.split()) <= 6
+    ):
+        text = rest
+    return " " in text and bool(TYPED.search(text))
+
+
+def _strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                skipped.add(id(statement.value))
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            silent = [k.value for k in node.keywords if k.arg in WORDS] + (node.args if name in SILENT else [])
+            skipped |= {id(part) for one in silent for part in ast.walk(one)}
+        if isinstance(node, ast.JoinedStr):
+            skipped |= {id(v) for v in node.values if isinstance(v, ast.Constant)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, "".join(str(v.value) if isinstance(v, ast.Constant) else "\x00" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value

@@ -1,0 +1,182 @@
+"""Remedies of `pretrain`: keys of a run and options of its method, by --dry-run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.remedies import packing
+from tests.remedies.scenario import Command, Place, remedy, run
+
+RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+
+
+def pretrain(method: str, *words: str, recipe: str = "") -> Command:
+    recipe = recipe or f"{method}-demo"
+    return Command("pretrain", ["--method", method, "--dry-run", "--recipe", recipe, "out=run", *words])
+
+
+# ------------------------------------------------------------------------------------------------------------ keys of a run
+
+
+@remedy("with zero.stage=0: DeepSpeed starts Adam's counter off", r"set (zero.stage=1)")
+def bf16_under_stage_0(place: Place) -> Command:
+    return pretrain("mrm_relation", "precision=bf16", "zero.stage=0")
+
+
+@remedy("only stage 3 shards weights; set", r"set (zero.stage=3)")
+def weights_that_stay(place: Place) -> Command:
+    return pretrain("gimp", "zero.offload_params=cpu", "zero.stage=1")
+
+
+@remedy("stage 0 shards no optimizer state; set", r"set (zero.stage=1)")
+def an_optimizer_that_stays(place: Place) -> Command:
+    return pretrain("gimp", "zero.offload_optimizer=cpu", "zero.stage=0")
+
+
+@remedy("cannot be shared by", r"use (\d+) or", {"6": "global_batch=6"})
+@remedy("cannot be shared by", r"use \d+ (or \d+),", {"or 8": "global_batch=8"})
+def a_batch_that_ranks_cannot_share(place: Place) -> Command:
+    return pretrain("gimp", "--world", "2", "global_batch=7")
+
+
+@remedy("does not divide global_batch", r"use one of \[(1),", {"1": "micro_batch=1"})
+def a_part_that_does_not_divide(place: Place) -> Command:
+    return pretrain("mrm_record", "global_batch=16", "micro_batch=5")
+
+
+@remedy("accumulated parts would be another loss than", r"Use (micro_batch=\d+) \(with")
+@remedy("accumulated parts would be another loss than", r"Use (micro_batch=\d+ \(with [a-z_]+=true)", {"(with ": ""})
+def parts_of_a_batch_that_is_compared(place: Place) -> Command:
+    return pretrain("gimp", "global_batch=16", "micro_batch=4")
+
+
+@remedy("or data.val_split= for none", r"or (data.val_split=) for")
+@remedy("enlarge it (python -m shards split)", r"\((python -m shards split)\)", {"split": "split {folder}/d"})
+def too_few_to_validate_on(place: Place) -> Command:
+    data = shutil.copytree(place.demo, place.folder / "d")
+    split = Command("shards", ["split", str(data), "--fractions", "0.99,0.005,0.005"])
+    assert run(split)[0] == 0
+    return pretrain("gimp", f"data.path={data}", "--world", "8")
+
+
+@remedy(
+    "is split by patient (python -m shards split)", r"\((python -m shards split)\)", {"split": "split {folder}/set"}
+)
+def patients_in_two_splits(place: Place) -> Command:
+    names = [f"p{i}.png" for i in range(packing.ROWS)]
+    pixels = packing.RNG(0).integers(0, 255, (packing.ROWS, 32, 32, 3), "uint8")
+    for name, one in zip(names, pixels, strict=True):
+        packing.Image.fromarray(one).save(place.folder / name)
+    for split, chosen in {"train": names[:8], "val": names[8:10], "test": names[10:]}.items():
+        (place.folder / f"{split}.txt").write_text("\n".join(chosen) + "\n")
+    lists = [w for s in ("train", "val", "test") for w in ("--split-list", f"{s}={place.folder / s}.txt")]
+    reports = [f"The heart is of size {i}." for i in range(packing.ROWS)]
+    command = packing.pack(place, *lists, "--accept-leaking-lists", patients=5, field_image=names, text_letter=reports)
+    status, said = run(command)
+    assert status == 0, said
+    genes = ["method.genetics=[]", "method.match=self", "global_batch=2"]
+    return pretrain("mrm_relation", f"data.path={place.folder / 'set'}", *genes)
+
+
+@remedy("overrides are written section.key=value", r"for example (optim.lr=3e-4)", instead=["lr"])
+def no_override(place: Place) -> Command:
+    return pretrain("gimp", "lr")
+
+
+@remedy(
+    "is a section with keys of its own",
+    r"write (stages.KEY=value)",
+    {"KEY=value": "pretrain.epochs=1"},
+    instead=["stages=3"],
+)
+def a_section_as_a_value(place: Place) -> Command:
+    return pretrain("gimp", "stages=3")
+
+
+@remedy("is a recipe for --method", r"is a recipe (for --method mgi)", {"for ": ""})
+def a_recipe_of_another_method(place: Place) -> Command:
+    (place.folder / "own.yaml").write_text("method_name: mgi\n" + (RECIPES / "mgi-demo.yaml").read_text())
+    return pretrain("gimp", recipe=str(place.folder / "own.yaml"))
+
+
+@remedy("this machine has no device for it", r"use (bf16)", {"bf16": "precision=bf16 zero.stage=1"})
+@remedy("this machine has no device for it", r"or (fp32)", {"fp32": "precision=fp32"})
+def fp16_without_a_device(place: Place) -> Command:
+    return pretrain("gimp", "precision=fp16")
+
+
+@remedy("nothing would be trained; give", r"give (stages.pretrain.epochs)", {"epochs": "epochs=1"})
+@remedy("of at least 1", r"\((epochs=N),", {"N": "1"})
+@remedy("of at least 1", r", (steps=N)\)", {"N": "1"})
+def no_step_at_all(place: Place) -> Command:
+    return pretrain("gimp", "stages.gene.epochs=0", "stages.pretrain.epochs=0")
+
+
+# -------------------------------------------------------------------------------------------------------- options of methods
+
+
+@remedy("deviations of values as stored mean nothing", r"set (method.normalise=stats)")
+def a_clip_without_deviations(place: Place) -> Command:
+    return pretrain("mgi", "method.gene_clip=3", "method.normalise=none")
+
+
+@remedy("an image alone has no cross relations", r"use (self)", {"self": "method.match=self"})
+def relations_without_genes(place: Place) -> Command:
+    return pretrain("mrm_relation", "method.genetics=[]", "method.match=cross")
+
+
+@remedy("has none; use method.cascade=per_block", r"use (method.cascade=per_block)")
+def a_cascade_without_relations(place: Place) -> Command:
+    return pretrain("mrm_relation", "method.relations=self", "method.cascade=self_then_cross", "method.match=self")
+
+
+@remedy(
+    "needs two blocks in method.cross_attn_blocks",
+    r"in (method.cross_attn_blocks; give \[0, 1\])",
+    {"; give ": "=", ", 1": ",1"},
+)
+def a_cascade_of_one_block(place: Place) -> Command:
+    words = ["method.cascade=self_then_cross", "method.cross_attn_blocks=[0]", "method.gene_depth=2"]
+    return pretrain("mrm_relation", *words)
+
+
+@remedy("and method.weights=FILE belong together", r"(method.init=imagenet_mae)", {"imagenet_mae": "scratch"})
+def a_start_without_its_file(place: Place) -> Command:
+    return pretrain("mrm_relation", "method.init=imagenet_mae")
+
+
+@remedy("and method.init_file=FILE go together", r"(method.init=imagenet) and", {"imagenet": "scratch"})
+def mgi_without_its_file(place: Place) -> Command:
+    return pretrain("mgi", "method.init=imagenet")
+
+
+@remedy("drop one or the other", r"(method.conventions=published)", {"published": "recommended"})
+def conventions_that_are_contradicted(place: Place) -> Command:
+    return pretrain("mrm_record", "method.conventions=published", "method.tie=true")
+
+
+# ------------------------------------------------------------------------------------------------------------ vocabularies
+
+
+def reports(place: Place) -> str:
+    pictures = packing.images(place, packing.RNG(0).integers(0, 255, (32, 32, 3), "uint8"))
+    status, said = run(packing.pack(place, field_image=pictures))
+    assert status == 0, said
+    return f"data.path={place.folder / 'set'}"
+
+
+@remedy("has no WordPiece vocabulary", r"`(python -m shards tokenizer [^`]+)`")
+@remedy("or set method.tokenizer=FILE", r"set (method.tokenizer=FILE)", {"FILE": "{demo}/vocab/report.txt"})
+def reports_without_a_vocabulary(place: Place) -> Command:
+    return pretrain("mrm_record", reports(place), "global_batch=4")
+
+
+@remedy(
+    "is no WordPiece vocabulary of reports",
+    r"`(python -m shards tokenizer DIR)`",
+    {"DIR": "{folder}/set --out {folder}/words.txt"},
+)
+def words_that_are_no_vocabulary(place: Place) -> Command:
+    (place.folder / "words.txt").write_text("heart\nlung\n")
+    return pretrain("mrm_record", reports(place), f"method.tokenizer={place.folder / 'words.txt'}", "global_batch=4")
