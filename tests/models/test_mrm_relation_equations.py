@@ -219,7 +219,7 @@ def test_without_cross_relations_nothing_crosses_before_the_decoders():
     torch.testing.assert_close(mine, theirs)
     mine, theirs = (whole._passes(b)[0]["tokens"]["image_masked"] for b in (data, other))
     assert (mine - theirs).abs().max() > 1e-4
-    with pytest.raises(MethodError, match="relations=self has none; use method.cascade=per_block"):
+    with pytest.raises(MethodError, match=r"relations=self has none; use method\.cascade=per_block"):
         entered(relations="self", cascade="self_then_cross")
 
 

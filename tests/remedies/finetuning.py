@@ -11,7 +11,7 @@ from tests.remedies.scenario import Command, Place, remedy
 
 
 def finetune(*words: str, task: str = "demo_subtype", method: str = "mgi", init: str = "scratch") -> Command:
-    recipe = ["--recipe", f"{method}-demo"] if init == "scratch" else []
+    recipe = ["--recipe", "demo"] if init == "scratch" else []
     return Command(
         "finetune", ["--task", task, "--method", method, "--init", init, *recipe, "--dry-run", "out=run", *words]
     )
@@ -174,14 +174,14 @@ def a_decoder_that_doubles_small_patches(place: Place) -> Command:
 @remedy(
     "has no image transformer that a file of weights could start",
     r"or (scratch)",
-    {"scratch": "--init scratch --recipe gimp-demo"},
+    {"scratch": "--init scratch --recipe demo"},
 )
 def a_file_for_a_bag(place: Place) -> Command:
     (place.folder / "w.safetensors").write_bytes(b"")
     return finetune(method="gimp", init=str(place.folder / "w.safetensors"))
 
 
-@remedy("give one, a run's folder, or scratch", r"or (scratch)", {"scratch": "--init scratch --recipe mgi-demo"})
+@remedy("give one, a run's folder, or scratch", r"or (scratch)", {"scratch": "--init scratch --recipe demo"})
 def a_file_of_another_kind(place: Place) -> Command:
     (place.folder / "w.txt").write_text("")
     return finetune(init=str(place.folder / "w.txt"))

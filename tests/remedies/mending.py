@@ -340,7 +340,7 @@ def no_list_of_shares(place: Place) -> Command:
 def training_on_an_empty_split(place: Place) -> Command:
     data = shutil.copytree(place.demo, place.folder / "d")
     assert run(Command("shards", ["split", str(data), "--fractions", "0.8,0.2,0"]))[0] == 0
-    words = ["--method", "gimp", "--recipe", "gimp-demo", "--dry-run", f"data.path={data}", "data.split=test"]
+    words = ["--method", "gimp", "--recipe", "demo", "--dry-run", f"data.path={data}", "data.split=test"]
     return Command("pretrain", [*words, "data.val_split=", "out=run"])
 
 
@@ -363,7 +363,7 @@ def sets_that_mean_something_else(place: Place) -> Command:
     meant(data, "rna", {"transform": "z"})
     meant(Path(shutil.copytree(place.demo, place.folder / "e")), "rna", {**known, "transform": "log2p1"})
     both = f"data.path=[{{path: {data}}},{{path: {place.folder / 'e'}}}]"
-    return Command("pretrain", ["--method", "mrm_record", "--recipe", "mrm_record-demo", "--dry-run", both, "out=run"])
+    return Command("pretrain", ["--method", "mrm_record", "--recipe", "demo", "--dry-run", both, "out=run"])
 
 
 @remedy(

@@ -42,7 +42,7 @@ def names_a_remedy(text: str) -> bool:
         and len(subject.split()) <= 6
     ):
         text = rest
-    return " " in text and bool(TYPED.search(text))
+    return " " in text.strip() and bool(TYPED.search(text))
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[int, str]]:

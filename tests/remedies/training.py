@@ -8,11 +8,10 @@ from pathlib import Path
 from tests.remedies import packing
 from tests.remedies.scenario import Command, Place, remedy, run
 
-RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
+RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 
 
-def pretrain(method: str, *words: str, recipe: str = "") -> Command:
-    recipe = recipe or f"{method}-demo"
+def pretrain(method: str, *words: str, recipe: str = "demo") -> Command:
     return Command("pretrain", ["--method", method, "--dry-run", "--recipe", recipe, "out=run", *words])
 
 
@@ -96,8 +95,13 @@ def a_section_as_a_value(place: Place) -> Command:
 
 @remedy("is a recipe for --method", r"is a recipe (for --method mgi)", {"for ": ""})
 def a_recipe_of_another_method(place: Place) -> Command:
-    (place.folder / "own.yaml").write_text("method_name: mgi\n" + (RECIPES / "mgi-demo.yaml").read_text())
+    (place.folder / "own.yaml").write_text("method_name: mgi\n" + (RECIPES / "mgi" / "demo.yaml").read_text())
     return pretrain("gimp", recipe=str(place.folder / "own.yaml"))
+
+
+@remedy("is a recipe of mgi, not of gimp", r"give (--method mgi)")
+def the_name_of_a_recipe_of_another_method(place: Place) -> Command:
+    return pretrain("gimp", recipe="mgi-demo")
 
 
 @remedy("this machine has no device for it", r"use (bf16)", {"bf16": "precision=bf16 zero.stage=1"})
