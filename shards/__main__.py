@@ -150,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder_commands(commands: argparse._SubParsersAction) -> None:
+def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Commands that write into a data set."""
     from shards.format.members import options as mapping_options
 
@@ -191,7 +191,7 @@ def _folder_commands(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("folder", type=Path)
 
 
-def _looking_commands(commands: argparse._SubParsersAction) -> None:
+def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Commands that leave the data set as it is."""
     lint = commands.add_parser("lint", help="find everything that is wrong with a data set")
     lint.add_argument("folder", type=Path)

@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from models.contract import Batch, Field, Label, Method, MethodError, Record, Sample, Schema, Stage
 from shards.errors import DataError, Problem
 from shards.format.images import bits_fix
 from shards.format.meaning import meanings_of, merged, one_sided
 from shards.load.loader import Loader
-from shards.order.mix import Mix, make_plan
+from shards.order.mix import Mix, MixPlan, make_plan
 from shards.order.mix import open_data as open_parts
-from shards.order.plan import WINDOW
+from shards.order.plan import WINDOW, Plan
 from shards.order.streams import sample_rng
 from shards.read.cache import Cache
 from shards.read.dataset import Dataset
@@ -23,6 +24,7 @@ from shards.read.remote import is_url
 from shards.tables.alleles import other_alleles
 from trainer.config.schema import Config
 from trainer.engine.engine import split_batch
+from trainer.engine.feed import EvalLoader
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 
@@ -55,7 +57,7 @@ class Data:
     def close(self) -> None:
         self.parts.close()
 
-    def plan(self, config: Config, stage: Stage) -> Any:
+    def plan(self, config: Config, stage: Stage) -> Plan | MixPlan:
         """The order of a stage."""
         return make_plan(
             self.parts, self.split, stage.order, config.seed, config.global_batch,
@@ -134,7 +136,7 @@ class Data:
         """Sample keys of a planned global batch, in order."""
         return self.parts.keys_of(self.plan(config, stage).batch(epoch, step).index)
 
-    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> HeldBack | None:
+    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> EvalLoader | None:
         """The held-back split as padded evaluation batches; None without one."""
         parts = self._held_back_parts(config)
         if not parts:
@@ -195,10 +197,10 @@ class HeldBack:
             loader.close()
 
 
-def sampler(method: Method) -> Callable[[Record, Any], Sample]:
+def sampler(method: Method) -> Callable[[Record, np.random.Generator], Sample]:
     """`method.sample`, with what it refuses counted as a bad sample and named."""
 
-    def sample(record: Record, rng: Any) -> Sample:
+    def sample(record: Record, rng: np.random.Generator) -> Sample:
         try:
             return method.sample(record, rng)
         except MethodError as e:

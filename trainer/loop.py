@@ -27,7 +27,7 @@ from models.contract import Output, Stage
 from models.parallel import gather
 from trainer.engine.choice import Look, better
 from trainer.engine.engine import Engine
-from trainer.engine.feed import on_device
+from trainer.engine.feed import EvalLoader, StepLoader, on_device
 from trainer.engine.schedule import learning_rate
 from trainer.errors import Stopped, TrainingError
 from trainer.health.steps import BadSteps, collapse_readings
@@ -49,7 +49,7 @@ class Progress:
     """Updates of this stage."""
     consumed: int = 0
     """Samples of this stage taken from its order."""
-    bad_steps: list[Any] = field(default_factory=list)
+    bad_steps: list[tuple[int, list[str]]] = field(default_factory=list)
     """(step, sample keys) of every skipped step."""
     best: float | None = None
     best_step: int | None = None
@@ -75,10 +75,10 @@ class Leg:
     epoch_steps: int
     evaluate_every: int
     save_every: int
-    loader: Any
+    loader: StepLoader
     keys: Callable[[int, int], list[str]]
-    validation: Any | None
-    evaluate: Callable[[Engine, Any, Runtime], dict[str, float]]
+    validation: EvalLoader | None
+    evaluate: Callable[[Engine, EvalLoader, Runtime], dict[str, float]]
     chance: dict[str, float]
     save: Callable[[], None]
     keep_best: Callable[[], None]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from models.contract import Method
+from models.contract import Batch, Method
 from models.encoders.positions import grid_text
 from models.init.weights import weights_bytes
 from models.parallel import alone
@@ -21,6 +21,7 @@ from trainer.config.schema import Config, out_folder
 from trainer.data import Data
 from trainer.engine.engine import Engine
 from trainer.engine.evaluation import evaluate
+from trainer.engine.feed import EvalLoader
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
@@ -73,7 +74,7 @@ class Job:
     """The method with its initial weights for the stage of this number: a function of the seed alone, equal on every rank."""
     finish: Callable[[Run, Tracker, int], None]
     """Writes the run's product; on rank 0."""
-    evaluate: Callable[[Engine, Any, Runtime], dict[str, float]] = evaluate
+    evaluate: Callable[[Engine, EvalLoader, Runtime], dict[str, float]] = evaluate
     """Named values on the held-back split; on all ranks."""
     closing: Callable[[Run], str | None] = lambda run: None
     """What to say at the end."""
@@ -244,7 +245,7 @@ def write_weights(path: Path, engine: Engine, runtime: Runtime) -> None:
 
 
 @torch.no_grad()
-def probe_loss(engine: Engine, probe: Any) -> float:
+def probe_loss(engine: Engine, probe: Batch) -> float:
     """Loss of the probe batch, each rank for itself and without dropout: the same number before a save and after a load."""
     engine.train(False)
     with alone():
@@ -286,7 +287,7 @@ def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
 
 
 def _restore(
-    run: Run, engine: Engine, probe: Any, same_world: bool, best: Path, path: Path, state: dict[str, Any]
+    run: Run, engine: Engine, probe: Batch, same_world: bool, best: Path, path: Path, state: dict[str, Any]
 ) -> None:
     run.checkpoints.restore(engine, path, same_world)
     if (path / "best.safetensors").exists():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from trainer.config.shared import Health
 from trainer.errors import UserError, everywhere
 from trainer.rendezvous import ranks_from
 
+T = TypeVar("T")
 WATCHDOG_TAKES = 600.0  # seconds, at most, from a pause that is over to the report of it
 
 
@@ -167,7 +168,7 @@ def agree_sum(values: dict[str, float], device: torch.device) -> dict[str, float
     return dict(zip(values, t.tolist(), strict=True))
 
 
-def from_main(make: Callable[[], Any]) -> Any:
+def from_main(make: Callable[[], T]) -> T:
     """Runs `make` on rank 0 and gives every rank its result, or raises its error everywhere."""
     box: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -182,7 +183,7 @@ def from_main(make: Callable[[], Any]) -> Any:
     return box[0]
 
 
-def gather_objects(value: Any) -> list[Any]:
+def gather_objects(value: T) -> list[T]:
     """Every rank's value, on every rank, in rank order."""
     out: list[Any] = [None] * dist.get_world_size()
     if dist.get_world_size() > 1:

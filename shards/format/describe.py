@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from shards.errors import DataError, Problem
 from shards.format.bags import FIX as FIX_BAG
@@ -143,7 +144,7 @@ class FieldTally:
             if rank != 2
         ]
         for name, seen in sorted(self._seen.items()):
-            forms: list[tuple[str, dict]] = [
+            forms: list[tuple[str, dict[Any, Any]]] = [
                 ("kinds", _kinds(seen)),
                 ("dtypes", seen.dtypes),
                 ("ranks", seen.ranks),

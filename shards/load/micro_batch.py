@@ -23,7 +23,7 @@ class Readable(Protocol):
     def patients_of(self, indices: np.ndarray) -> list[str]: ...
 
 
-class Samples(list):
+class Samples(list[Any]):
     """What `collate` gets: the samples, and in `stacked` their arrays already side by side [B, ...].
 
     An array is in `stacked` when all samples have it in one shape and dtype; the samples then hold views of it, so a collate

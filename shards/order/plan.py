@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Sequential:
         return at, np.zeros(self.global_batch, np.int64)
 
 
-def _remember(cache: dict, key: object, value: object, most: int = 3) -> None:
+def _remember(cache: dict[Any, Any], key: object, value: object, most: int = 3) -> None:
     """Keeps the newest few; what falls out can be computed again."""
     while len(cache) >= most:
         cache.pop(next(iter(cache)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class FeatureTables:
         self.strip: set[Path] = set()
         self._tables: dict[Path, Table | DataError] = {}
         self._chosen: dict[tuple[Path, bool], Chosen] = {}
-        self._last: tuple[list[str], tuple, Chosen] | None = None
+        self._last: tuple[list[str], tuple[Any, ...], Chosen] | None = None
 
     def close(self) -> None:
         for table in self._tables.values():

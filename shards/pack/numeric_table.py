@@ -55,7 +55,7 @@ class Table:
             np.memmap(self._spool, np.float32, "r", shape=shape) if all(shape) else np.zeros(shape, np.float32)
         )
 
-    def _take(self, line: int, cells: list, text: bool) -> None:
+    def _take(self, line: int, cells: list[str], text: bool) -> None:
         given = cells[1:]
         try:
             with np.errstate(over="ignore"):
@@ -71,7 +71,7 @@ class Table:
         with _room():
             self._spool.write(values.tobytes())
 
-    def _careful(self, cells: list) -> np.ndarray:
+    def _careful(self, cells: list[str]) -> np.ndarray:
         texts = [text_of(c) for c in cells]
         with np.errstate(over="ignore"):
             values = np.array([np.nan if (v := number(t)) is None else v for t in texts], np.float32)

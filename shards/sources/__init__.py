@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shards.errors import bad
 from shards.pack.manifest import Manifest
@@ -29,7 +30,7 @@ class Found:
     manifest: Manifest
     notes: list[str] = field(default_factory=list)
     unmatched: list[tuple[str, str]] = field(default_factory=list)
-    pack: dict = field(default_factory=dict)
+    pack: dict[str, Any] = field(default_factory=dict)
 
 
 def left_out(unmatched: Sequence[tuple[str, str]]) -> list[str]:
@@ -48,13 +49,14 @@ class Source:
     find: Callable[[argparse.Namespace], Found]
 
 
+Find = Callable[[argparse.Namespace], Found]
 _registered: dict[str, Source] = {}
 
 
-def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> Callable:
+def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> Callable[[Find], Find]:
     """Function decorator: makes `find(args) -> Found` known as the source `name`; its docstring's first line is the help."""
 
-    def add(find: Callable[[argparse.Namespace], Found]) -> Callable[[argparse.Namespace], Found]:
+    def add(find: Find) -> Find:
         _registered[name] = Source(name, (find.__doc__ or "").strip().splitlines()[0], options, find)
         return find
 

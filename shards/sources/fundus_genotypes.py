@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,13 +120,13 @@ def find(args: argparse.Namespace) -> Found:
     settled = settle(entries, labels, label_rule(args), of_numbers=_few_whole)
     kinds = settled.kinds
     stratify = next((c for c in kinds if kinds[c] == "class" and c != (args.eye_column or EYE)), None)
-    pack: dict = {"vocab": vocab, "meanings": meanings} | ({"stratify": stratify} if stratify else {})
+    pack: dict[str, Any] = {"vocab": vocab, "meanings": meanings} | ({"stratify": stratify} if stratify else {})
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, pack
     )
 
 
-def _images(args: argparse.Namespace) -> tuple[list[dict], list[str]]:
+def _images(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     """One dictionary an image, with the cells of its labels, and the columns that are labels."""
     named, unknown = args.patient_column.split(","), words_of(args)
     eye = [args.eye_column] if args.eye_column else []
@@ -153,7 +154,7 @@ def _few_whole(values: Sequence[float]) -> str:
     return "class" if len(set(values)) <= 20 and all(v == int(v) for v in values) else "number"
 
 
-def _reading(images: list[dict], args: argparse.Namespace, notes: list[str]) -> Reading:
+def _reading(images: list[dict[str, Any]], args: argparse.Namespace, notes: list[str]) -> Reading:
     """How these photographs become pixels: the bits of 16-bit ones and the like are those of all of them.
 
     Raises:
@@ -184,7 +185,11 @@ def _ext(path: Path) -> str:
 
 
 def _quality(
-    images: list[dict], args: argparse.Namespace, work: Path, unmatched: list, notes: list[str]
+    images: list[dict[str, Any]],
+    args: argparse.Namespace,
+    work: Path,
+    unmatched: list[tuple[str, str]],
+    notes: list[str],
 ) -> dict[str, Path]:
     """Path of the image to pack for each sample that passes; the others go to `unmatched` with their reason."""
     from PIL import Image

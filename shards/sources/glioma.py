@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,10 @@ def find(args: argparse.Namespace) -> Found:
 
 
 def _joins(
-    args: argparse.Namespace, pictures: Mapping[str, list], vectors: Mapping[str, Mapping[str, Reference]], omics: Omics
+    args: argparse.Namespace,
+    pictures: Mapping[str, list[Any]],
+    vectors: Mapping[str, Mapping[str, Reference]],
+    omics: Omics,
 ) -> list[str]:
     """What tiles, bags and omics came to together.
 

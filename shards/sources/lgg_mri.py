@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from shards.tables.cells import number
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
 from shards.tables.keyed import keyed, read_rows
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.
@@ -122,7 +126,10 @@ def find(args: argparse.Namespace) -> Found:
     settled = settle(entries, [*kinds], label_rule(args), kinds=kinds)
     kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
     kinds |= {"case": "class"} if args.split_unit == "slice" else {}
-    chosen: dict = {"transforms": {"rna": args.expression_transform}, "strip_version": ["rna"] if strip else []}
+    chosen: dict[str, Any] = {
+        "transforms": {"rna": args.expression_transform},
+        "strip_version": ["rna"] if strip else [],
+    }
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
     )
@@ -197,7 +204,7 @@ def _listed(table: Path) -> list[Slice]:
     return slices
 
 
-def _genes(args: argparse.Namespace, unmatched: list) -> tuple[dict[str, Reference], list[str], bool]:
+def _genes(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> tuple[dict[str, Reference], list[str], bool]:
     path = args.expression or args.images / "rnaseq.csv.gz"
     if not path.is_file():
         raise bad("no expression table", path, "give one with --expression (CSV, TSV or Parquet)")
@@ -275,12 +282,13 @@ def _entry(
     return entry
 
 
-def _as_png(image, s: Slice, work: Path) -> Reference:
+def _as_png(image: Image.Image, s: Slice, work: Path) -> Reference:
     """The slice itself where it is a PNG, else a lossless copy of it."""
     if s.image.suffix.lower() == ".png":
         return Reference(s.image.name, s.image)
-    if image.mode not in ("L", "RGB", "I;16", "LA", "RGBA") or getattr(image, "n_frames", 1) > 1:
-        what = f"mode {image.mode}" if getattr(image, "n_frames", 1) == 1 else f"{image.n_frames} pictures in one file"
+    frames = getattr(image, "n_frames", 1)
+    if image.mode not in ("L", "RGB", "I;16", "LA", "RGBA") or frames > 1:
+        what = f"mode {image.mode}" if frames == 1 else f"{frames} pictures in one file"
         raise ValueError(f"{what}, not one picture in grey (8 or 16 bits) or RGB")
     path = work / "images" / f"{s.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import argparse
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from shards.errors import bad
 from shards.pack.labels import label_rule, settle
@@ -96,8 +97,8 @@ def find(args: argparse.Namespace) -> Found:
     return Found(manifest, bags.notes + notes, unmatched, pack)
 
 
-def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict:
-    chosen: dict = {"transforms": {"rna": transform}, "strip_version": ["rna"] if strip else []}
+def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"transforms": {"rna": transform}, "strip_version": ["rna"] if strip else []}
     first = next((c for c in CLASS_COLUMNS if kinds.get(c) == "class"), None)
     return chosen | ({"stratify": first} if first else {})
 

@@ -19,8 +19,8 @@ from models.view import shaped_mask
 from shards.read.dataset import Dataset
 from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.samples import Looks
 from trainer.downstream.targets.read import Targets
+from trainer.engine.feed import EvalLoader, batches_on_device
 from trainer.runtime import Runtime, gather_objects
 
 EXAMPLES = 6
@@ -51,14 +51,14 @@ class Seen:
 
 @torch.no_grad()
 def predict(
-    method: Downstream, looks: Looks, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
+    method: Downstream, looks: EvalLoader, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
 ) -> Seen:
     """What the method says of the cases of `looks`; with `examples`, also some masks."""
     was = method.training
     method.eval()
     index, score, pooled, pixels = [], [], [], []
     shown: list[tuple[int, Example]] = []
-    for batch in looks.on_device():
+    for batch in batches_on_device(looks.evaluate(), runtime.device):
         counts_B = (batch.weight_B > 0).cpu().numpy()
         here = batch["index"].cpu().numpy()[counts_B]
         values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))

@@ -18,7 +18,6 @@ from shards.read.subset import Subset
 from trainer.config.schema import Config
 from trainer.data import Data
 from trainer.engine.engine import split_batch
-from trainer.engine.feed import batches_on_device
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 
@@ -54,7 +53,7 @@ class TaskSamples(Data):
     def check(self, config: Config, stage: Stage, world: int) -> None:
         check_batch(config, stage.compares, world)
 
-    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Looks:  # type: ignore[override]
+    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Looks:
         assert self.held_back is not None
         assert isinstance(method, Downstream)
         return Looks(self.dataset, self.held_back, method, runtime, self.look_batch, config.data.workers)
@@ -102,7 +101,6 @@ class Looks:
                     Problem(p, f"sample '{record.key}'", "mend or leave out the sample") for p in e.problems
                 ) from e
 
-        self.runtime = runtime
         self.loader = Loader(
             data,
             Once(subset, batch * runtime.world),
@@ -116,9 +114,6 @@ class Looks:
 
     def evaluate(self) -> Iterator[Batch]:
         return self.loader.evaluate()
-
-    def on_device(self) -> Iterator[Batch]:
-        return batches_on_device(self.loader.evaluate(), self.runtime.device)
 
     def close(self) -> None:
         self.loader.close()

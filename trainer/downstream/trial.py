@@ -20,11 +20,12 @@ from trainer.config.schema import Config, Data, Optim, StageConfig
 from trainer.config.shared import settings_of
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
-from trainer.downstream.samples import Looks, TaskSamples
+from trainer.downstream.samples import TaskSamples
 from trainer.downstream.targets.read import Targets, looked_at
 from trainer.downstream.task.schema import Task
 from trainer.engine.choice import Look, best_look
 from trainer.engine.engine import Engine
+from trainer.engine.feed import EvalLoader
 from trainer.errors import UserError
 from trainer.plan import StagePlan
 from trainer.run import Job, Run, train_job
@@ -190,7 +191,7 @@ class Training:
         assert done is not None, f"{out} was trained and has no point.json"
         return done
 
-    def _evaluate(self, engine: Engine, looks: Looks, runtime: Runtime) -> dict[str, float]:
+    def _evaluate(self, engine: Engine, looks: EvalLoader, runtime: Runtime) -> dict[str, float]:
         engine.train(False)
         assert isinstance(engine.method, Downstream)
         assert self.data.held_back is not None

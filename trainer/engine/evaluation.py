@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from models.parallel import total
 from trainer.engine.engine import Engine
-from trainer.engine.feed import batches_on_device
+from trainer.engine.feed import EvalLoader, batches_on_device
 from trainer.runtime import Runtime
 
 
 @torch.no_grad()
-def evaluate(engine: Engine, loader: Any, runtime: Runtime) -> dict[str, float]:
+def evaluate(engine: Engine, loader: EvalLoader, runtime: Runtime) -> dict[str, float]:
     """Means over the split, `loss/TERM` and diagnostics, each batch weighted by its real samples, or by what the method counted for
     a value: a batch without a single report says nothing of reports. What is counted nowhere in the split is 0.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from models.contract import Batch
+from shards.load.loader import StepData
 
 
 class Step(Protocol):
@@ -15,6 +16,21 @@ class Step(Protocol):
 
     @property
     def micro(self) -> list[Batch]: ...
+
+
+class StepLoader(Protocol):
+    """A rank's share of the training data, in its order."""
+
+    def iterate(self, epoch: int, step: int) -> Iterator[StepData]: ...
+    def state(self, consumed: int) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+class EvalLoader(Protocol):
+    """Held-back samples, once each over all ranks; padding weighs nothing."""
+
+    def evaluate(self) -> Iterator[Batch]: ...
+    def close(self) -> None: ...
 
 
 S = TypeVar("S", bound=Step)

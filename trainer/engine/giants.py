@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import psutil
 import torch
 
-from models.contract import Method, Schema
+from models.contract import Method, Options, Schema
 from trainer.errors import UserError
 
 MOST_TOKENS = 1_000_000
 """Patches of an image; attention over more has never been tried, and tables of their positions alone take gigabytes."""
 
 
-def refuse_giants(cls: type[Method], options: Any, schema: Schema) -> None:
+def refuse_giants(cls: type[Method], options: Options, schema: Schema) -> None:
     """Raises a UserError where the float32 weights alone are more than this machine's memory, or an image has too many patches."""
     side = getattr(options, "image_size", None) or getattr(options, "img_size", None)
     patch = getattr(options, "patch", None)
@@ -32,7 +31,7 @@ def refuse_giants(cls: type[Method], options: Any, schema: Schema) -> None:
         )
 
 
-def _parameters(cls: type[Method], options: Any, schema: Schema) -> int:
+def _parameters(cls: type[Method], options: Options, schema: Schema) -> int:
     """How many, counted on tensors without memory; 0 where the method cannot be built so (then it is built, and says why)."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def master(engine: Engine, p: nn.Parameter) -> Tensor | None:
     return None if value is None else value.view(getattr(p, "ds_shape", p.shape))
 
 
-def gathered(p: nn.Parameter) -> Any:
+def gathered(p: nn.Parameter) -> AbstractContextManager[object]:
     """A context in which a parameter is whole. All ranks must enter."""
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from models.contract import Batch
 from models.parallel import alone
 from trainer.engine.engine import Engine
 from trainer.errors import UserError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def show(engine: Engine, probe: Any, tracker: Tracker, step: int) -> None:
+def show(engine: Engine, probe: Batch, tracker: Tracker, step: int) -> None:
     """The method's pictures of the probe batch, to TensorBoard; every rank computes them, since sharded weights want all."""
     engine.train(False)
     try:
