@@ -241,7 +241,7 @@ def some_of_several_masks(place: Place) -> Command:
     {"split": "split {folder}/d"},
 )
 def patients_in_training_and_test(place: Place) -> Command:
-    from shards.format import load_info, save_info, sha256_of
+    from shards.format.info import load_info, save_info, sha256_of
 
     data = Path(shutil.copytree(place.demo, place.folder / "d"))
     lines, seen = (data / "splits.csv").read_text().splitlines(), set[str]()
