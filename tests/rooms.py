@@ -17,6 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards")
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "models": (
+        ("contract", "parallel"),
+        ("heads", "init", "losses", "pictures", "registry", "transforms"),
+        ("describe", "layers", "view"),
+        ("encoders",),
+        ("decoders",),
+        ("finetuned", "methods"),
+    ),
     "trainer": (
         ("errors",),
         ("config", "rendezvous"),

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.contract import Batch, Method
-from models.encoders.positions import grid_text
+from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from models.parallel import alone
 from shards.format.meaning import disagreements

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from models.init.weights import Loaded
+from models.contract.loaded import Loaded
 
 
 @runtime_checkable

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.init.weights import Loaded, load_strict, read_weights
+from models.contract.loaded import Loaded
+from models.init.weights import load_strict, read_weights
 from models.layers.batch_norm import globalised
 
 COUNTER = "num_batches_tracked"

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.encoders.positions import fitted, grids_in, note_grid, sincos_2d
-from models.init.weights import Loaded, load_strict, read_weights
+from models.contract.loaded import Loaded
+from models.encoders.positions import fitted, sincos_2d
+from models.init.grids import grids_in, note_grid
+from models.init.weights import load_strict, read_weights
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
 from models.layers.relative import LayerScale, relative_index, table_size

@@ -5,30 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.encoders.positions import grids_in, grids_of_text
+from models.contract.loaded import Loaded, listed
+from models.init.grids import grids_in, grids_of_text
 
 # Where training scripts keep the state dict inside a checkpoint.
 CONTAINERS = ("model", "state_dict", "module", "teacher")
-SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a file gave: names taken from it, and names in it that the module has no place for and was told to skip."""
-
-    path: str
-    taken: tuple[str, ...]
-    skipped: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.path}: {len(self.taken)} tensors loaded, {len(self.skipped)} skipped{_names(self.skipped, ': ')}"
 
 
 class Weights(dict[str, Tensor]):
@@ -105,19 +92,14 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str, skip
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
     problems = []
     if missing:
-        problems.append(f"{where} lacks {len(missing)} of {len(own)} tensors{_names(missing, ': ')}")
+        problems.append(f"{where} lacks {len(missing)} of {len(own)} tensors{listed(missing, ': ')}")
     if unknown:
-        problems.append(f"{where} has {len(unknown)} tensors that the model does not{_names(unknown, ': ')}")
+        problems.append(f"{where} has {len(unknown)} tensors that the model does not{listed(unknown, ': ')}")
     if shapes:
         each = [f"{n} is {tuple(state[n].shape)}, the model's {tuple(own[n].shape)}" for n in shapes]
-        problems.append(f"{where} has {len(shapes)} tensors of another shape{_names(each, ': ', '; ')}")
+        problems.append(f"{where} has {len(shapes)} tensors of another shape{listed(each, ': ', '; ')}")
     if problems:
         raise MethodError(problems)
     taken = tuple(own)
     module.load_state_dict({n: state[n] for n in taken}, strict=True)
     return Loaded(where, taken, skipped)
-
-
-def _names(names: Sequence[str], lead: str, sep: str = ", ") -> str:
-    more = f"{sep}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return lead + sep.join(names[:SHOWN]) + more if names else ""

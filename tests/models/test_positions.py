@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from models.contract import MethodError
-from models.encoders.positions import grid_text, grids_in, sincos_2d
+from models.encoders.positions import sincos_2d
 from models.encoders.vit import ViT, fit_positions
+from models.init.grids import grid_text, grids_in
 from models.init.weights import read_weights
 
 WIDE = [

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.encoders.positions import grid_text
+from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.card import model_card, read_results

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.contract import Method
 from models.contract.image_view import ImageView
-from models.encoders.positions import grid_text
 from models.encoders.vit import ViT
+from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from models.layers.relative import LayerScale
 from trainer.errors import UserError

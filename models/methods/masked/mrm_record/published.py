@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.init.weights import Loaded, read_weights
+from models.contract.loaded import Loaded
+from models.init.weights import read_weights
 
 if TYPE_CHECKING:
     from models.methods.masked.mrm_record.method import MrmRecord
