@@ -199,7 +199,7 @@ def test_published_conventions_are_set_together_and_not_contradicted():
     assert {k: getattr(options, k) for k in PUBLISHED} == PUBLISHED
     assert MrmRecordOptions.parse(options.model_dump()) == options
     assert MrmRecordOptions.parse({}).mlm_loss_on == "masked"
-    with pytest.raises(MethodError, match=r"contradicts fuse_to=unmasked \(theirs: all\)"):
+    with pytest.raises(MethodError, match=r"contradicts method\.fuse_to=unmasked \(theirs: all\)"):
         MrmRecordOptions.parse({"conventions": "published", "fuse_to": "unmasked"})
 
 
