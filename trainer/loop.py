@@ -102,6 +102,7 @@ def train(
     if progress.stage_step >= leg.steps:
         return
     engine.train()
+    # The order is a function of (seed, epoch, step): where a stage stands is enough to go on, no iterator's state is kept.
     first = divmod(leg.before + progress.stage_step, leg.epoch_steps)
     steps = iter(on_device(leg.loader.iterate(*first), runtime.device))
     global_batch = engine.config.global_batch
@@ -116,16 +117,20 @@ def train(
         leg.at("forward and backward", step)
         outputs: list[Output] = []
         for i, micro in enumerate(data.micro):
+            # Gradients are reduced once a step, after its last micro batch: a reduction each would cost as many times the traffic.
             engine.accumulate(last=i == len(data.micro) - 1)
             output = engine.forward(micro)
             engine.backward(output.total)
             outputs.append(output)
         terms = _means(outputs)
+        # All ranks take the reading at the same step, since it gathers.
         features = _features(outputs) if (progress.step + 1) % engine.config.health.monitor_every == 0 else {}
-        del outputs
+        del outputs  # their graphs are freed before the optimizer asks for memory
 
         # ---- agree
         leg.at("agree", step)
+        # One small sum for all questions: what one rank alone knows (its loss, a signal it got, a sample it replaced) must lead all
+        # ranks to the same branch, or the next collective waits for ever.
         finite = math.isfinite(terms["loss"])
         votes = agree_sum(
             {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))},
@@ -134,11 +139,15 @@ def train(
 
         # ---- update, or skip
         leg.at("update", step)
+        # By updates, not steps: a skipped step must not move the schedule, or the warm-up would pass without training.
         lr = learning_rate(engine.optim, leg.before + progress.updates, leg.whole or leg.steps)
+        # No branch on `votes["bad"]` here: the poisoned gradients make the norm non-finite, and with it every rank skips by the same rule
+        # as for a gradient that overflowed while its loss did not.
         applied = engine.update(lr)
         if votes["bad"] and applied:
             raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
         assert applied or votes["bad"] or not math.isfinite(engine.grad_norm), "a good step was not applied"
+        # A skipped step counts: its samples were taken from the order, and a resume must not take them again.
         progress.step += 1
         progress.stage_step += 1
         progress.consumed += global_batch
@@ -147,6 +156,7 @@ def train(
         # ---- evaluate
         held_back: dict[str, float] = {}
         so_far = leg.before + progress.stage_step
+        # The last step is always looked at: the weights that the stage ends with have a number of their own.
         looks = so_far % leg.evaluate_every == 0 or progress.stage_step == leg.steps
         if leg.validation is not None and looks:
             leg.at("evaluate", step)
@@ -185,6 +195,7 @@ def train(
             leg.show()
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
+        # After the line is logged, so that the step that ends a run for too many bad ones stands in metrics.jsonl.
         if not applied and not _loss_scale_moves(engine):
             keys = leg.keys(data.epoch, data.step)
             runtime.say(f"step {progress.step}: not finite, skipped on all ranks; its samples: {', '.join(keys)}")
@@ -192,6 +203,7 @@ def train(
             progress.bad_steps = list(bad.seen)
 
         # ---- save, stop
+        # `votes`, not this rank's own flag: a signal may reach one rank alone, and a save is of all ranks.
         ended = progress.stage_step == leg.steps
         if ended or votes["stop"] or progress.stage_step % leg.save_every == 0:
             leg.at("save", step)
@@ -207,6 +219,7 @@ def _means(outputs: list[Output]) -> dict[str, float]:
     for out in outputs:
         values = [out.total, *out.losses.values(), *out.diagnostics.values()]
         rows.append(torch.stack([v.detach().float().reshape(()) for v in values]))
+    # Fetched as one tensor: each `.item()` would wait for the device. Summed in float64, so that the mean of equal values is that value.
     names = ["loss", *(f"loss/{k}" for k in outputs[0].losses), *outputs[0].diagnostics]
     return dict(zip(names, torch.stack(rows).double().mean(0).tolist(), strict=True))
 

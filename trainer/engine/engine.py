@@ -66,6 +66,7 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The DeepSpeed dictionary of our config. Buckets follow the model (`bucket_size`), as the plan predicts."""
     micro, accumulation = split_batch(config, world)
+    # Buckets follow what is trained: DeepSpeed holds a few of them beside the weights whatever the model's size.
     bucket = config.zero.bucket or bucket_size(trainable)
     zero: dict[str, Any] = {
         "stage": config.zero.stage,
@@ -78,6 +79,7 @@ def deepspeed_config(
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
     if config.zero.stage == 3:
         zero["stage3_prefetch_bucket_size"] = bucket
+        # Small tensors stay whole on every rank: gathering a bias costs a round trip and saves nothing.
         zero["stage3_param_persistence_threshold"] = persistence_threshold(trainable)
         if config.zero.offload_params == "cpu":
             zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
@@ -85,13 +87,14 @@ def deepspeed_config(
         "train_batch_size": config.global_batch,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": accumulation,
+        # Without ZeRO `update` clips by itself: it needs the norm before the step, to skip one that is not finite.
         "gradient_clipping": 0.0 if plain(config) else config.optim_of(stage).clip,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": config.precision == "bf16"},
         "fp16": {"enabled": config.precision == "fp16"},
-        "steps_per_print": 2**62,
+        "steps_per_print": 2**62,  # our own log says it
         "checkpoint": {"load_universal": universal},
     }
     return merged(ours, config.deepspeed)
@@ -128,6 +131,7 @@ class Engine:
 
     def backward(self, total: Tensor) -> None:
         """Gradients of one micro batch. A non-finite loss is made to poison every gradient, so that no rank updates."""
+        # A NaN factor reaches every gradient, also of parameters that a non-finite term does not touch; the norm then tells all ranks.
         self.deepspeed.backward(total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan))
 
     def update(self, lr: float) -> bool:
@@ -140,6 +144,7 @@ class Engine:
             # All of them each time: a universal checkpoint gives every group the first one's weight decay back.
             decay = self.optim.weight_decay * group.decay_scale
             settings.update(lr=lr * group.lr_scale, weight_decay=decay, **constants(self.optim))
+        # Without sharding DeepSpeed would apply a non-finite step: the norm is taken here, over gradients that are equal on all ranks.
         if plain(self.config):
             params = [p for g in self.groups for p in g.params]
             norm = torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
@@ -148,10 +153,12 @@ class Engine:
                 self.deepspeed.zero_grad()
                 return False
         self.deepspeed.step()
+        # With sharding the norm is DeepSpeed's, reduced over ranks while it steps; there is none where an overflow was found first.
         if not plain(self.config):
             norm_or_none = self.deepspeed.get_global_grad_norm()
             self.grad_norm = float("nan") if norm_or_none is None else float(norm_or_none)
         applied = bool(self.deepspeed.was_step_applied())
+        # A teacher follows weights that moved: after a skipped step it would drift towards the student for nothing.
         if applied:
             update_teachers(self.method)
         return applied
@@ -177,6 +184,7 @@ class Engine:
         """Every parameter and buffer, whole, float32 where it trains; on rank 0 (elsewhere empty). All ranks must call."""
         out: dict[str, Tensor] = {}
         for name, p in self.method.named_parameters():
+            # The float32 copy where the optimizer keeps one: bf16 weights rounded once more would not load back to the same state.
             value = tensors.master(self, p)
             with tensors.gathered(p) if value is None else nullcontext():
                 if self.runtime.main:

@@ -91,16 +91,19 @@ class Checkpoints:
             TrainingError: on every rank, when any rank could not write; the last complete checkpoint is untouched.
         """
         final, tmp = self.path(step), self.folder / f".tmp-step-{step:08d}{fence.Life.here().tag}"
+        # Asked once for all: on a network file system two ranks may see a folder at different times.
         if from_main(final.exists):
             return final
         try:
             from_main(lambda: self._prepare(tmp))
         except OSError as e:
             raise self._failed(step, [f"rank 0: {e}"]) from e
+        # Before DeepSpeed writes: what is hashed is what training held, not what came back from a file.
         mine = tensors.hashes(engine)
         apart = self._apart(engine, mine, from_main(lambda: mine))
         recorder = _RecordingEngine()
         engine.deepspeed.checkpoint_engine = recorder
+        # It would put a script of its own into every checkpoint, which the manifest could not explain.
         engine.deepspeed._copy_recovery_script = lambda *_: None
         engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
         recorder.save({**random_states(), OWN: apart}, str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
@@ -108,6 +111,7 @@ class Checkpoints:
         recorder._keep_error(
             lambda: entries.update({str(p.relative_to(tmp)): files.digest(p) for p in recorder.written})
         )
+        # Every rank hears of every error here and takes the same branch: one that raised alone would leave the others at a barrier.
         reports = gather_objects((entries, recorder.errors))
         errors = [f"rank {r}: {e}" for r, (_, es) in enumerate(reports) for e in es]
         if not errors:
@@ -119,7 +123,7 @@ class Checkpoints:
         if errors:
             from_main(lambda: shutil.rmtree(tmp, ignore_errors=True))
             raise self._failed(step, errors)
-        barrier()
+        barrier()  # no rank goes on before the rename is on disk
         return final
 
     def _apart(self, engine: Engine, mine: dict[str, str], first: dict[str, str]) -> dict[str, Tensor]:
@@ -150,9 +154,10 @@ class Checkpoints:
             shutil.copyfile(best, tmp / "best.safetensors")
             files.sync(tmp / "best.safetensors")
             entries["best.safetensors"] = files.digest(tmp / "best.safetensors")
+        # The rename is the save: before it nobody reads the folder, after it every file is flushed and listed.
         files.publish(tmp, final, entries)
         files.write_atomic(self.folder / "latest", final.name.encode() + b"\n")
-        self._retain(final)
+        self._retain(final)  # old ones go only once the new one stands
 
     def _retain(self, newest: Path) -> None:
         """Keeps the last k and every n-th."""
@@ -219,6 +224,7 @@ class Checkpoints:
                     f"{path} was saved by another number of ranks: DeepSpeed converts Adam's state, not SGD's; {fix}"
                 )
             )
+        # Without sharding every rank's file holds everything, so any number of ranks reads it as it is.
         source = path if same_world or stage == 0 else self._universal(path, stage)
         loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
         if loaded is None:
@@ -229,6 +235,7 @@ class Checkpoints:
             restore_random_states(kept)
             own = kept.get(OWN, {})
         else:
+            # A universal checkpoint carries trained parameters and their moments alone; frozen ones and buffers come from rank 0's file.
             lacking = tensors.put(engine, tensors.untrained(path / ENGINE))
             if lacking:
                 raise everywhere(
@@ -241,6 +248,7 @@ class Checkpoints:
             engine.method.get_buffer(name).copy_(value)
         if source != path:
             engine.untangle()
+        # After everything that loads: a tensor that any of the ways above left as it was built is found here, on its rank.
         self._compare(engine, path, own)
         if source != path:
             from_main(lambda: shutil.rmtree(source, ignore_errors=True))
@@ -287,6 +295,7 @@ def to_universal(source: Path, target: Path, stage: int) -> None:
         TrainingError: it failed, with what it said.
     """
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *conversion(source, target, stage)]
+    # Without the run's ranks in its environment, or it would wait for them to join it.
     alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
     done = subprocess.run(command, env=alone, capture_output=True, text=True)
     if done.returncode:
