@@ -47,6 +47,14 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("build",),
         ("run",),
     ),
+    "shards": (
+        ("errors",),
+        ("tables", "terminal"),
+        ("format",),
+        ("read",),
+        ("order", "pack", "reader"),
+        ("check", "demo", "load", "sources"),
+    ),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""
 LONG_FILE, LONG_FUNCTION, MANY = 250, 40, 8
