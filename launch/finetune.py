@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--method", required=True, help="a method of models/methods, for example gimp")
     p.add_argument(
         "--init",
-        required=True,
-        help="the folder of a finished pre-training run, a file of ImageNet or MAE weights, or `scratch`",
+        help="the folder of a finished pre-training run, a file of ImageNet or MAE weights, or `scratch`, which a method that learns "
+        "from labels alone may leave out",
     )
     p.add_argument(
         "--mode",

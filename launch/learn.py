@@ -52,15 +52,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from models.contract import MethodError
-    from models.registry import get_method, method_names
+    from models.registry import get_method, pretrained_names
     from shards.errors import DataError, told
     from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_USER, UserError
 
     try:
-        methods = args.methods.split(",") if args.methods else method_names()
+        methods = args.methods.split(",") if args.methods else pretrained_names()
         seeds = seeds_of(args.seeds)
         for name in methods:
-            get_method(name)
+            if not get_method(name).outline:
+                raise UserError(
+                    f"--methods {name}: it learns from a task's labels alone, there is nothing to pre-train; leave it out"
+                )
         results = {}
         for name in methods:
             outs = [pretrained(name, seed, args.out, args.overrides) for seed in seeds]

@@ -89,6 +89,11 @@ def method_names() -> list[str]:
     return list(places())
 
 
+def pretrained_names() -> list[str]:
+    """The methods that have something to pre-train; the others learn from a task's labels alone. Imports them all."""
+    return [n for n in method_names() if get_method(n).outline]
+
+
 def get_method(name: str) -> type[Method]:
     """The class registered as `name`; only its own module is imported.
 

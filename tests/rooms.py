@@ -19,9 +19,9 @@ PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards")
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("contract", "parallel"),
-        ("heads", "init", "losses", "pictures", "registry", "transforms"),
+        ("init", "losses", "pictures", "registry", "transforms"),
         ("describe", "layers", "view"),
-        ("encoders",),
+        ("encoders", "heads"),
         ("decoders",),
         ("finetuned", "methods"),
     ),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.registry import get_method, method_names
+from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
 
@@ -102,7 +102,7 @@ def forks(cohort: Path) -> Forks:
     return Forks(cohort)
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", pretrained_names())
 def test_losses_are_those_that_were_stored(name: str, cohort: Path, forks: Forks, tmp_path: Path) -> None:
     stored = json.loads(STORED.read_bytes())
     assert name in stored["losses"], f"store the losses of {name}: python -m tests.trainer.test_golden {name}"
@@ -126,7 +126,7 @@ def store(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cohort = small_cohort(Path(folder))
         forks = Forks(cohort)
-        for name in names or method_names():
+        for name in names or pretrained_names():
             losses[name] = measured(cohort, forks, name, Path(folder) / name)
     STORED.write_text(json.dumps({"made_on": here(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Every registered method through real DeepSpeed ranks, at the sizes of its demo recipe: a new method is tested by being there.
+"""Every method that is pre-trained, through real DeepSpeed ranks at the sizes of its demo recipe: a new one is tested by being there.
 
 What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from models.registry import get_method, method_names
+from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
 
@@ -20,7 +20,7 @@ BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="module", params=method_names())
+@pytest.fixture(scope="module", params=pretrained_names())
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

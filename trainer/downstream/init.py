@@ -89,7 +89,7 @@ class Source:
 
 
 def find_source(
-    method: str, init: str, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
+    method: str, init: str | None, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
 ) -> Source:
     """What `--init` means: a run's folder, a file of weights, or `scratch`.
 
@@ -98,8 +98,14 @@ def find_source(
     transformer alone; the methods load it strictly.
 
     Raises:
-        UserError: no such run, another method's, or a method that no file of weights can start.
+        UserError: no such run, another method's, a method that no file of weights can start, or nothing given for one that is pre-trained.
     """
+    if init is None:
+        if get_method(method).outline:
+            raise UserError(
+                f"--init: {method} is pre-trained; give the folder of a finished run, a file of weights, or scratch"
+            )
+        init = "scratch"
     if init != "scratch" and not Path(init).is_file():
         if recipe is not None:
             raise UserError(f"--recipe {recipe}: {init} is a run, which has options of its own; leave --recipe out")

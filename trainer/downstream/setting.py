@@ -127,6 +127,12 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
     cls = get_method(source.method_name)
+    if not cls.outline and (task.mode in ("linear", "knn") or task.protocol.freeze == "encoder"):
+        asked = f"mode: {task.mode}" if task.mode in ("linear", "knn") else "protocol.freeze=encoder"
+        raise UserError(
+            f"{asked}: {source.method_name} learns from a task's labels alone, its frozen encoder would be a random one; "
+            "use mode=finetune without protocol.freeze"
+        )
     refuse_giants(cls, cls.Options.parse(source.options), source.schema)
     probe, new = source.build_and_name(0)
     side = image_side(probe)

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import save_file
 
 from launch.finetune import main
-from models.registry import method_names
+from models.registry import method_names, pretrained_names
 from tests.trainer.downstream.planted import pixels, planted, png, relabelled
 
 MASK = ("mask", "png")
@@ -247,3 +247,43 @@ def test_sizes_for_a_head_that_is_the_methods_own(refused: Refused, demo_cohort:
         "output.dropout, output.hidden: gimp has a head of its own, which takes none of them; give output.head=linear, mlp or bag"
         in said
     )
+
+
+# ------------------------------------------------------------------------------------ methods that learn from labels alone
+
+LABELS_ALONE = [m for m in method_names() if m not in pretrained_names()]
+
+
+@pytest.mark.parametrize("words", [("--mode", "linear"), ("--mode", "knn"), ("protocol.freeze=encoder",)])
+@pytest.mark.parametrize("method", LABELS_ALONE)
+def test_a_random_encoder_is_not_probed(method: str, words: tuple[str, ...], refused: Refused, small: Path) -> None:
+    said = refused(*words, data=small, method=method)
+    assert (
+        f"{method} learns from a task's labels alone, its frozen encoder would be a random one; use mode=finetune"
+        in said
+    )
+
+
+@pytest.mark.parametrize("method", LABELS_ALONE)
+def test_there_is_nothing_to_pretrain(
+    method: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from launch.pretrain import main as pretrain
+
+    out = tmp_path / "run"
+    assert pretrain(["--method", method, "--recipe", "demo", f"data.path={small}", f"out={out}", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert f"launch/finetune.py --task TASK --method {method} --init scratch" in said
+    assert not out.exists()
+    from launch.learn import main as learn
+
+    assert learn(["--methods", method]) == 2
+    assert f"--methods {method}: it learns from a task's labels alone" in capsys.readouterr().err
+
+
+def test_a_method_that_is_pretrained_says_what_it_starts_from(small: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["--task", "demo_subtype", f"data.path={small}", f"out={tmp_path / 'run'}", "--dry-run"]
+    assert main([*words, "--method", "mgi", "--recipe", "demo"]) == 2
+    assert "--init: mgi is pre-trained; give the folder of a finished run" in capsys.readouterr().err
+    for method in LABELS_ALONE:
+        assert main([*words, "--method", method, "--recipe", "demo"]) == 0

@@ -54,6 +54,9 @@ def test_every_mode_of_what_fits(
     method: str, task_name: str, pretrained: Pretrained, finetune: Finetune, cohort: Path, tmp_path: Path
 ) -> None:
     task, _ = build_task(task_name, [])
+    if not get_method(method).outline:
+        by_labels_alone(method, task, finetune, tmp_path)
+        return
     words = ["--task", task_name, "--method", method, "--init", str(pretrained(method)), "output.width=16"]
     if task.kind == "segmentation" and not has_tower(method):
         ended = finetune(tmp_path / "run", *words)
@@ -68,6 +71,18 @@ def test_every_mode_of_what_fits(
     assert trained[0]["hashes"]["checkpoint"]
     assert trained[1]["hashes"]["checkpoint"] is None
     probes(finetune, cohort, tmp_path, words, method, task)
+
+
+def by_labels_alone(method: str, task: Task, finetune: Finetune, tmp_path: Path) -> None:
+    """A method without pre-training: trained with or without `--init scratch`; probes of its random encoder are refused."""
+    words = ["--task", task.name, "--method", method, "--recipe", "demo"]
+    if task.kind == "segmentation" and not has_tower(method):
+        ended = finetune(tmp_path / "run", *words)
+        assert ended.codes == [2], ended.text
+        assert f"{method} has no image tower" in ended.text
+        assert not (tmp_path / "run").exists()
+        return
+    checked_run(finetune, tmp_path / "scratch", words, method, task, "scratch")
 
 
 def checked_run(finetune: Finetune, out: Path, words: list[str], method: str, task: Task, mode: str) -> dict[str, Any]:
