@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput
+from models.layers.pooling import bag_softmax
 
 
 class BagHead(Head):
@@ -33,10 +34,7 @@ class BagHead(Head):
     def attention(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """Weights of the tokens [B, L], float32; they sum to 1 over a bag's real tokens and are 0 elsewhere."""
         gated_BLA = self.tanh(tokens_BLD).tanh() * self.gate(tokens_BLD).sigmoid()
-        score_BL = self.weigh(gated_BLA)[..., 0].float()
-        # The least number instead of -inf: a bag of padding alone would be 0 / 0, in the gradient even where masked after.
-        weight_BL = score_BL.masked_fill(~mask_BL, torch.finfo(torch.float32).min).softmax(1)
-        return weight_BL * mask_BL
+        return bag_softmax(self.weigh(gated_BLA)[..., 0], mask_BL)
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
         return HeadOutput(self.score(encoded["tokens_BLD"], encoded["mask_BL"]))

@@ -24,15 +24,16 @@ class LinearHead(PooledHead):
 
     Args:
         std: deviation of the first weights (truncated normal). So small, the first logits are all but equal, whatever
-            the scale of the features.
+            the scale of the features. None: PyTorch's own first weights.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, norm: bool = True, std: float = 2e-5):
+    def __init__(self, in_dim: int, out_dim: int, norm: bool = True, std: float | None = 2e-5):
         super().__init__()
         self.norm: nn.Module = nn.LayerNorm(in_dim, eps=EPS) if norm else nn.Identity()
         self.out = nn.Linear(in_dim, out_dim)
-        nn.init.trunc_normal_(self.out.weight, std=std, a=-2 * std, b=2 * std)
-        nn.init.zeros_(self.out.bias)
+        if std is not None:
+            nn.init.trunc_normal_(self.out.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(self.out.bias)
 
     def score(self, pooled_BD: Tensor) -> Tensor:
         return self.out(self.norm(pooled_BD))

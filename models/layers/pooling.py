@@ -6,6 +6,16 @@ import torch
 from torch import Tensor, nn
 
 
+def bag_softmax(score: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the tokens (dimension 1) that are real, float32; 0 elsewhere, and all 0 where none is real.
+
+    Args:
+        score: [B, L, ...]; mask: bool, broadcastable to it.
+    """
+    # The least number instead of -inf: a bag of padding alone would be 0 / 0, in the gradient even where masked after.
+    return score.float().masked_fill(~mask, torch.finfo(torch.float32).min).softmax(1) * mask
+
+
 class MixedPooling(nn.Module):
     """a * max + (1 - a) * mean over the tokens [B, L, D] -> [B, D] (Yu et al. 2014); a = 0.5, or learned from there."""
 

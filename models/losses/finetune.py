@@ -32,6 +32,15 @@ def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduc
     return _reduced(each_BK, known_BK * weight_B.float()[:, None], reduction)
 
 
+def clamped_bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, margin: float) -> Tensor:
+    """`bce` of the probability clamped to [margin, 1 - margin], as the code of Ilse et al. 2018 has it: the gradient is 0 beyond."""
+    known_BK, target_BK = _known(logits_BK, target_BK)
+    p_BK = _columns(logits_BK).float().sigmoid().clamp(margin, 1 - margin)
+    return _reduced(
+        F.binary_cross_entropy(p_BK, target_BK, reduction="none"), known_BK * weight_B.float()[:, None], "mean"
+    )
+
+
 def answers(logits_BK3: Tensor, target_BK: Tensor, weight_B: Tensor) -> Tensor:
     """Cross-entropy of K labels with three answers each (0 no, 1 yes, 2 uncertain), mean over all known entries."""
     known_BK, target_BK = _known(logits_BK3[..., 0], target_BK)

@@ -40,6 +40,7 @@ from models.heads.mlp import MLPHead
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
 from models.losses.triplet import Mining, triplet
+from models.methods.slides._bag import width_problems
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
@@ -368,13 +369,7 @@ class Gimp(Method):
 def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that a Gimp cannot be built from."""
     for name in ("patches",) if o.gene_encoder == "none" else ("patches", "rna"):
-        shape = schema.fields[name].shape if name in schema.fields else None
-        if name not in schema.fields:
-            yield f"{schema.source} has no field '{name}', which gimp reads; it has {', '.join(sorted(schema.fields))}"
-        elif not shape or shape[-1] is None:
-            yield f"field '{name}' of {schema.source} has no fixed width (shape {shape}); pack it with one width"
-        elif len(shape) != (axes := 2 if name == "patches" else 1):
-            yield f"field '{name}' of {schema.source} has shape {shape}, {len(shape)} axes for {axes}: pack it again from its source"
+        yield from width_problems(schema, name, 2 if name == "patches" else 1, "gimp")
     yield from clip_problems(o.gene_clip, o.normalise, () if o.gene_encoder == "none" else ("rna",), schema)
     if o.dim % o.heads:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"

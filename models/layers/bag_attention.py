@@ -1,0 +1,43 @@
+"""Attention pooling over a bag of instances, plain or gated, with one or several branches.
+
+Shape letters: B bags, N instances, D width of an instance, A width of the attention, K branches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.pooling import bag_softmax
+
+
+class BagAttention(nn.Module):
+    """Scores of instances [B, N, D] -> [B, N, K], float32, before the softmax.
+
+    Plain: w . tanh(V h). Gated: w . (tanh(V h) * sigmoid(U h)) (Ilse et al. 2018, eq. 8 and 9). One row of w a branch.
+
+    Args:
+        dropout: behind tanh and behind the sigmoid.
+    """
+
+    def __init__(self, in_dim: int, hidden: int, branches: int = 1, gated: bool = False, dropout: float = 0.0):
+        super().__init__()
+        self.tanh = nn.Linear(in_dim, hidden)
+        self.gate = nn.Linear(in_dim, hidden) if gated else None
+        self.drop = nn.Dropout(dropout)
+        self.weigh = nn.Linear(hidden, branches)
+
+    def forward(self, h_BND: Tensor) -> Tensor:
+        a_BNA = self.drop(self.tanh(h_BND).tanh())
+        if self.gate is not None:
+            a_BNA = a_BNA * self.drop(self.gate(h_BND).sigmoid())
+        return self.weigh(a_BNA).float()
+
+
+def pooled(h_BND: Tensor, score_BNK: Tensor, mask_BN: Tensor) -> Tensor:
+    """Instances averaged by the softmax of their scores over the bag, [B, K, D]; zeros for a bag without a real instance.
+
+    What stands where `mask_BN` is False must be finite in `h_BND` (a weight of 0 silences no NaN).
+    """
+    weight_BNK = bag_softmax(score_BNK, mask_BN[..., None])
+    return torch.einsum("bnk,bnd->bkd", weight_BNK.to(h_BND.dtype), h_BND)

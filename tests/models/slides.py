@@ -1,0 +1,151 @@
+"""Bags for the equation tests of systems that learn from a task's labels, and the numbers of published code, for those who have them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.contract import Batch, Field, Head, Method, Schema, TargetSpec
+from models.finetuned import Downstream, Fit
+from models.registry import get_method
+
+F = 6
+LENGTHS = (9, 5, 2, 1)
+BINARY = TargetSpec("binary", 1, ("no", "yes"))
+
+
+def kinds(outputs: int) -> TargetSpec:
+    return TargetSpec("multiclass", outputs, tuple("abcdef"[:outputs]))
+
+
+def schema(width: int = F) -> Schema:
+    return Schema({"patches": Field("patches", "array", "float32", (None, width))})
+
+
+def build(name: str, width: int = F, **options: Any) -> Method:
+    torch.manual_seed(0)
+    cls = get_method(name)
+    return cls(cls.Options.parse(options), schema(width)).eval()
+
+
+def bags(lengths: Sequence[int] = LENGTHS, width: int = F, seed: int = 0) -> list[torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, width, generator=rng) for n in lengths]
+
+
+def batch_of(made: Sequence[torch.Tensor], fill: float = 0.0, target: Sequence[float] | None = None) -> Batch:
+    """A padded batch; `fill` stands in the padding. A bag of no patches is a missing one."""
+    most = max(1, *(len(x) for x in made))
+    x_BNF = torch.full((len(made), most, made[0].shape[1]), fill)
+    for row, x in zip(x_BNF, made, strict=True):
+        row[: len(x)] = x
+    tensors = {"patches": x_BNF, "length": torch.tensor([max(1, len(x)) for x in made])}
+    if target is not None:
+        tensors["target"] = torch.tensor(target, dtype=torch.float32)[:, None]
+    return Batch(tensors, {"patches": torch.tensor([len(x) > 0 for x in made])})
+
+
+def tuned(method: Method, target: TargetSpec) -> Downstream:
+    """The method with its own head, as the fine-tune runner trains it."""
+    encoded = method.encode(batch_of(bags((2,), method.schema.fields["patches"].shape[-1])))
+    torch.manual_seed(1)
+    head = method.task_head(target, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
+    assert isinstance(head, Head)
+    return Downstream(method, head, target, Fit(("patches",)), lambda r: np.zeros(1, np.float32)).eval()
+
+
+def losses(model: Downstream, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Loss terms with `total`, and the gradients by parameter."""
+    model.zero_grad(set_to_none=True)
+    out = model(batch)
+    out.total.backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return {**{k: v.detach() for k, v in out.losses.items()}, "total": out.total.detach()}, grads
+
+
+def check_bags(model: Downstream, target: Callable[[int], float]) -> None:
+    """What holds of every system: a padded batch equals its bags alone, padding may be NaN, order changes nothing."""
+    made = bags()
+    y = [target(i) for i in range(len(made))]
+    together = batch_of(made, target=y)
+    logits, terms = model.logits(together)[0], losses(model, together)
+    alone = [batch_of([x], target=[t]) for x, t in zip(made, y, strict=True)]
+    for i, one in enumerate(alone):
+        torch.testing.assert_close(model.logits(one)[0][0], logits[i], rtol=1e-5, atol=1e-5)
+    each = [losses(model, one)[0]["total"] for one in alone]
+    torch.testing.assert_close(terms[0]["total"], torch.stack(each).mean(), rtol=1e-5, atol=1e-5)
+    spoilt = losses(model, batch_of(made, float("nan"), y))
+    shuffled = losses(model, batch_of([x[torch.randperm(len(x))] for x in made], target=y))
+    for other in (spoilt, shuffled):
+        for part, wanted in zip(other, terms, strict=True):
+            assert part.keys() == wanted.keys()
+            for key, value in wanted.items():
+                torch.testing.assert_close(part[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def check_missing(model: Downstream) -> None:
+    """A slide without patches: pooled to zero, no token, finite losses and gradients, and nothing changes for the others."""
+    made = bags()
+    with_gap = batch_of([*made, made[0][:0]], float("nan"), [0, 1, 0, 1, 1])
+    encoded = model.encoder.encode(with_gap)
+    assert not encoded["pooled_BD"][-1].any()
+    assert not encoded["mask_BL"][-1].any()
+    torch.testing.assert_close(encoded["pooled_BD"][:-1], model.encoder.encode(batch_of(made))["pooled_BD"])
+    terms, grads = losses(model, with_gap)
+    assert all(v.isfinite() for v in terms.values())
+    assert all(g.isfinite().all() for g in grads.values())
+    # Of weight 0 it is as if it were not there.
+    with_gap.weight_B[-1] = 0
+    told, _ = losses(model, with_gap)
+    for key, value in losses(model, batch_of(made, target=[0, 1, 0, 1]))[0].items():
+        torch.testing.assert_close(told[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+# ------------------------------------------------------------------------------------------------- numbers of published code
+
+
+class Golden:
+    """One pack: what the published code gave, on weights and inputs that `rule.py` beside it makes of their names."""
+
+    def __init__(self, folder: Path, system: str):
+        self.rule = _module(folder / "rule.py")
+        self.names = json.loads((folder / f"{system}.names.json").read_text())
+        self.numbers = np.load(folder / f"{system}.npz")
+
+    def weights(self, variant: str) -> dict[str, torch.Tensor]:
+        return {n: torch.from_numpy(np.asarray(x)) for n, x in self.rule.weights(self.names[variant]).items()}
+
+    def patches(self, N: int, width: int) -> torch.Tensor:
+        return torch.from_numpy(self.rule.normal("input.patches", (N, width)))
+
+    def equal(self, found: torch.Tensor, key: str, tolerance: float = 1e-5) -> None:
+        """Within the tolerance of the largest value, or 1e-6, whatever shape it was stored in."""
+        wanted = torch.from_numpy(np.asarray(self.numbers[key], np.float32)).flatten()
+        got = found.detach().float().flatten()
+        assert got.shape == wanted.shape, key
+        assert (got - wanted).abs().max() <= tolerance * wanted.abs().max() + 1e-6, f"{key}: {got} for {wanted}"
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("rule_of_slides", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(module: torch.nn.Module, weights: dict[str, torch.Tensor], names: dict[str, str]) -> None:
+    """Copies published weights into parameters: {name here: name there}; every parameter must have one."""
+    ours = dict(module.named_parameters())
+    assert ours.keys() == names.keys(), ours.keys() ^ names.keys()
+    with torch.no_grad():
+        for name, p in ours.items():
+            p.copy_(weights[names[name]].reshape(p.shape))
