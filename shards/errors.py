@@ -36,6 +36,9 @@ class DataError(ValueError):
     """Data that the user has to mend. `problems` holds every one that was found; as text they are grouped (`listing`)."""
 
     def __init__(self, problems: Problem | Iterable[Problem]):
+        if isinstance(problems, str):
+            # PyTorch tries so with what a worker process raised, and raises the text as a RuntimeError where it cannot.
+            raise TypeError("problems are of the class Problem")
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         assert self.problems, "a DataError needs at least one problem"
         super().__init__(self.problems)

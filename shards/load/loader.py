@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem
 from shards.load.micro_batch import BadSample, Micro, Recipe
+from shards.load.position import place_of, state_of
 from shards.load.threads import Pool
 from shards.order.mix import Mix, MixPlan
 from shards.order.plan import Plan
@@ -203,8 +204,7 @@ class Loader:
 
     def state(self, consumed: int) -> dict[str, Any]:
         """What a checkpoint stores: plain data."""
-        epoch = consumed // self.plan.samples_per_epoch
-        return {"seed": self.plan.seed, "epoch": epoch, "consumed": consumed, "fingerprint": self.data.fingerprint}
+        return state_of(self.data, self.plan, consumed)
 
     def resume(self, state: Mapping[str, Any], accept_data: bool = False) -> tuple[int, int]:
         """(epoch, step) to go on from.
@@ -212,30 +212,7 @@ class Loader:
         Raises:
             DataError: other data (unless `accept_data`), another seed, or a position that is no step of this plan.
         """
-        problems = []
-        if state["fingerprint"] != self.data.fingerprint and not accept_data:
-            what = f"the run was trained on data {state['fingerprint']}, this is {self.data.fingerprint}"
-            problems.append(
-                Problem(
-                    what, "data.path", "give the data of the run, or accept the change with resume.accept_data=true"
-                )
-            )
-        if state["seed"] != self.plan.seed:
-            problems.append(
-                Problem(
-                    f"the run has seed {state['seed']}, this is {self.plan.seed}", "seed", f"set seed={state['seed']}"
-                )
-            )
-        if problems:
-            raise DataError(problems)
-        return self._position(int(state["consumed"]), accept_data)
-
-    def _position(self, consumed: int, round_down: bool) -> tuple[int, int]:
-        epoch, into = divmod(consumed, self.plan.samples_per_epoch)
-        if into % self.plan.global_batch and not round_down:
-            what = f"{consumed} samples were consumed, which is no whole number of global batches of {self.plan.global_batch}"
-            raise bad(what, "global_batch", "resume with the global batch of the run")
-        return epoch, into // self.plan.global_batch
+        return place_of(self.data, self.plan, state, accept_data, "resume.accept_data=true")
 
     # ----------------------------------------------------------------------------------------------------------- close
 

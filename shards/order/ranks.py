@@ -23,8 +23,8 @@ def rank_slice(global_batch: int, rank: int, world: int) -> slice:
     return slice(rank * share, (rank + 1) * share)
 
 
-def micro_slices(share: int, micro_batch: int) -> list[slice]:
-    """A rank's share cut into contiguous micro batches, in order.
+def micro_slices(share: int, micro_batch: int, name: str = "micro_batch") -> list[slice]:
+    """A rank's share cut into contiguous micro batches, in order; `name` is what the user calls their size.
 
     Raises:
         DataError: the micro batch does not divide the share.
@@ -32,8 +32,8 @@ def micro_slices(share: int, micro_batch: int) -> list[slice]:
     if micro_batch < 1 or share % micro_batch:
         divisors = [d for d in range(1, share + 1) if share % d == 0]
         near = min(divisors, key=lambda d: abs(d - micro_batch))
-        what = f"a micro batch of {micro_batch} does not divide a rank's share of {share} samples"
-        raise bad(what, "micro_batch", f"set micro_batch to {near}, or change global_batch")
+        what = f"a {name.replace('_', ' ')} of {micro_batch} does not divide a rank's share of {share} samples"
+        raise bad(what, name, f"set {name} to {near}, or change global_batch")
     return [slice(i, i + micro_batch) for i in range(0, share, micro_batch)]
 
 

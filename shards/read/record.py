@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,21 @@ class Rec:
             image = codecs.decode_jpeg(data, _Place(self, name), partial(canvas.take, name))
         canvas.seen(name, image)
         return image
+
+    def stored(self, name: str) -> tuple[str, bytes]:
+        """(extension, bytes) of a whole field as it lies in its shard, not decoded.
+
+        Raises:
+            DataError: the sample lacks the field, or its bytes do not match their checksum.
+        """
+        table = self._table(name)
+        data = self._bytes(table, name)
+        return table.ext_of(self._row), data if isinstance(data, bytes) else data.tobytes()
+
+    @property
+    def tar(self) -> Path:
+        """The shard that holds the sample."""
+        return self._data.path / self._shard.name
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start..stop of an array field; only its header and their bytes are read (so no checksum can be made).
