@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
+
+from braceexpand import braceexpand
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
+_INNERMOST = re.compile(r"\{([^{}]*)\}")
+_NUMBERS = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.-?(\d{1,18}))?")
+_LETTERS = re.compile(r"([A-Za-z])\.\.([A-Za-z])(?:\.\.-?\d+)?")
+_COUNTED = re.compile(r"<(\d+)>")
+_FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?!//))(.+)")
 MOST = 1_000_000
+_BRACES = "a range is {000..010} or {a..f}, a list {a,b}"
 
 
 def folder_of(words: Sequence[str]) -> Path:
     """The folder that `index` is asked to make a data set of.
 
-    Words are a folder, or the tars of one: a list, `{000..010}`, `{a,b}`, `*`, or several joined by `::` as WebDataset takes them. Named
-    tars have to be all that the folder holds, so that a pattern is also a check that none is missing.
+    Words are a folder, or the tars of one as WebDataset takes them: a list, `{000..010}`, `{a,b}`, `*`, `file:` before a path, several
+    joined by `::`. Named tars have to be all that the folder holds, so that a pattern is also a check that none is missing.
 
     Raises:
         DataError: commands (`pipe:`) and addresses, tars that are missing, of several folders, or not all of the folder.
     """
-    given = [w for word in words for w in word.split("::")]
+    given = [_local(w) for word in words for w in word.split("::")]
     problems = [p for w in given if (p := _refused(w))]
     if problems:
         raise DataError(problems)
     if len(given) == 1 and not _is_tar(given[0]):
         return Path(given[0])
-    tars = [Path(t) for w in given for t in _named(w)]
+    names = [n for w in given for n in expanded(w)]
+    if problems := [p for n in names if (p := _refused(n))]:
+        raise DataError(problems)
+    tars = [Path(t) for n in names for t in _found(n)]
     folders = sorted({t.parent for t in tars})
     if len(folders) > 1:
         what = f"tars of {len(folders)} folders: {', '.join(map(str, folders[:4]))}"
@@ -66,32 +75,45 @@ def packed_tars(folder: Path) -> list[Problem]:
 
 
 def expanded(pattern: str) -> Iterator[str]:
-    """`a-{008..010}.tar` -> a-008.tar, a-009.tar, a-010.tar; `{a,b}.tar` -> a.tar, b.tar; as shells and WebDataset do.
+    """`a-{008..010}.tar` -> a-008.tar, a-009.tar, a-010.tar; `{a,b}.tar` -> a.tar, b.tar; as WebDataset does, by the same library.
 
     Raises:
-        DataError: braces that mean nothing, or a range of over a million.
+        DataError: braces that mean nothing, or over a million names.
     """
-    parts = _BRACES.split(pattern)
-    choices = [[p] if i % 2 == 0 else _choices(p, pattern) for i, p in enumerate(parts)]
-    count = 1
-    for c in choices:
-        count *= len(c)
+    if not set("{}") & set(pattern):
+        return iter([pattern])
+    # Counted first: the library makes every range whole before it gives a name.
+    count = _count(re.sub(r"\\.", "_", pattern), pattern)
     if count > MOST:
         raise bad(f"'{pattern}' means {count} names", "index", "give the folder that holds the tars")
-    return ("".join(c) for c in itertools.product(*choices))
+    return iter(braceexpand(pattern))
 
 
-def _choices(inside: str, pattern: str) -> list[str]:
-    if found := _RANGE.fullmatch(inside):
-        first, last, step = int(found[1]), int(found[2]), int(found[3] or 1)
-        if abs(last - first) > MOST or not step:
-            raise bad(f"'{pattern}' means too many names", "index", "give the folder that holds the tars")
-        width = max(len(found[1]), len(found[2])) if found[1].startswith("0") or found[2].startswith("0") else 0
-        step = step if first <= last else -step
-        return [f"{n:0{width}d}" for n in range(first, last + (1 if step > 0 else -1), step)]
+def _count(rest: str, pattern: str) -> int:
+    """How many names a pattern means; braces are replaced by their number, `<3>`, from within."""
+    rest = rest.replace("<", "_").replace(">", "_")
+    while found := _INNERMOST.search(rest):
+        rest = f"{rest[: found.start()]}<{_choices(found[1], pattern)}>{rest[found.end() :]}"
+    if set("{}") & set(rest):
+        raise bad(f"'{pattern}' has a brace without its other one", "index", _BRACES)
+    return _product(rest)
+
+
+def _choices(inside: str, pattern: str) -> int:
+    if found := _NUMBERS.fullmatch(inside):
+        return abs(int(found[2]) - int(found[1])) // (int(found[3] or 1) or 1) + 1
+    if _LETTERS.fullmatch(inside):
+        return 52  # at most
     if "," not in inside:
-        raise bad(f"'{{{inside}}}' in '{pattern}' means nothing", "index", "a range is {000..010}, a list {a,b}")
-    return inside.split(",")
+        raise bad(f"'{{{inside}}}' in '{pattern}' means nothing", "index", _BRACES)
+    return sum(map(_product, inside.split(",")))
+
+
+def _product(text: str) -> int:
+    count = 1
+    for number in _COUNTED.findall(text):
+        count *= int(number)
+    return count
 
 
 def _is_tar(word: str) -> bool:
@@ -102,19 +124,27 @@ def _refused(word: str) -> Problem | None:
     if word.startswith("pipe:"):
         fix = "fetch the tars into a folder yourself and give the folder: no command is run"
         return Problem(f"'{word}' is a command", "index", fix)
+    if word == "-":
+        return Problem("'-' is standard input", "index", "unpack or copy the tars into a folder and give the folder")
     if re.match(r"\w{2,}:/", word):
         fix = "copy the tars here first; training reads addresses through its cache"
         return Problem(f"'{word}' is an address, `index` works on a folder", "index", fix)
     return None
 
 
-def _named(word: str) -> Iterator[str]:
-    for name in expanded(word):
-        if any(c in name for c in "*?[") and not Path(name).is_file():
-            path = Path(name)
-            hits = [str(p) for p in no_twins(path.parent.glob(path.name))]
-            if not hits:
-                raise bad("no file fits", name, "give the folder that holds the tars")
-            yield from hits
-        else:
-            yield name
+def _local(word: str) -> str:
+    """The path of `file:PATH` and `file:///PATH`, which WebDataset takes for files here."""
+    found = _FILE.fullmatch(word)
+    return unquote(found[1]) if found else word
+
+
+def _found(name: str) -> Iterator[str]:
+    """The file of this name, or those that fit where it has `*`, `?` or `[`."""
+    if any(c in name for c in "*?[") and not Path(name).is_file():
+        path = Path(name)
+        hits = [str(p) for p in no_twins(path.parent.glob(path.name))]
+        if not hits:
+            raise bad("no file fits", name, "give the folder that holds the tars")
+        yield from hits
+    else:
+        yield name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import webdataset
 from builders import jpeg, npy, png, write_tar
 from manifests import snapshot
 
@@ -403,6 +404,11 @@ def test_patterns_and_lists_mean_the_folder_and_are_checked(tmp_path, monkeypatc
         ("{08..11}", ["08", "09", "10", "11"]),
         ("{3..1}", ["3", "2", "1"]),
         ("{0..6..3}", ["0", "3", "6"]),
+        ("{a..c}", ["a", "b", "c"]),
+        ("{g..a..3}", ["g", "d", "a"]),
+        ("{9..011}", ["009", "010", "011"]),
+        ("p{,q}", ["p", "pq"]),
+        ("{x-{1..2},y-{07..08}}.tar", ["x-1.tar", "x-2.tar", "y-07.tar", "y-08.tar"]),
         ("{a,b}-{1..2}.tar", ["a-1.tar", "a-2.tar", "b-1.tar", "b-2.tar"]),
     ],
 )
@@ -416,10 +422,56 @@ def test_braces_are_those_of_the_shell(pattern, names):
     )
 
 
-def test_braces_that_mean_nothing_or_too_much():
-    assert "means nothing" in text_of(expanded, "a-{x}.tar")
-    assert "means too many names" in text_of(expanded, "{0..99999999999}.tar")
-    assert "names" in text_of(expanded, "{0..9999}{0..9999}.tar")
+def test_braces_are_those_of_webdataset():
+    """Environment variables apart (`${NAME}`), which webdataset puts in: they are refused."""
+    for url in ("d/a-{000..012}.tar::d/b-{x,y}.tar", "d/{train/{0..3},val/{7..8}}.tar", "d/plain.tar"):
+        assert [n for w in url.split("::") for n in expanded(w)] == webdataset.shardlists.expand_urls(url)
+    assert "means nothing" in text_of(expanded, "${DATA}/a.tar")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("a-{x}.tar", "means nothing"),
+        ("a-{0..1.tar", "a brace without its other one"),
+        ("a-0..1}.tar", "a brace without its other one"),
+        ("{0..99999999999}.tar", "means 100000000000 names"),
+        ("{0..9999}{0..9999}.tar", "means 100000000 names"),
+        ("{a,{0..9999}{0..9999}}.tar", "means 100000001 names"),
+        (f"{{0..{'9' * 5000}}}.tar", "means nothing"),
+    ],
+)
+def test_braces_that_mean_nothing_or_too_much(pattern, said):
+    text = text_of(expanded, pattern)
+    assert said in text
+    assert "Fix: " in text
+
+
+def test_words_that_webdataset_takes(tmp_path, capsys):
+    made = tmp_path / "d"
+    for name in ("x-0", "x-1", "y"):
+        folder(made, plain(3, prefix=name.replace("-", "")), name=f"{name}.tar")
+    for words in (
+        [f"{made}/{{x-{{0..1}},y}}.tar"],
+        [f"file:{made}/x-{{0..1}}.tar::file://{made}/y.tar"],
+        [f"file://localhost{made}/*.tar"],
+        [f"file:{made}"],
+    ):
+        assert folder_of(words) == made
+    assert main(["index", f"file:{made}/{{x-{{0..1}},y}}.tar"]) == 0
+    with Dataset.open(made) as data:
+        assert len(data) == 9
+    capsys.readouterr()
+    for word, said in (
+        ("pipe:touch gone", "'pipe:touch gone' is a command"),
+        ("{pipe:touch gone,b}.tar", "'pipe:touch gone.tar' is a command"),
+        (f"{made}/y.tar::pipe:touch gone", "'pipe:touch gone' is a command"),
+        ("file://elsewhere/d/y.tar", "is an address"),
+        ("{http://h,b}/y.tar", "'http://h/y.tar' is an address"),
+        ("-", "is standard input"),
+    ):
+        assert main(["index", word]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_packed_tars_are_a_line_each(tmp_path, capsys):
