@@ -141,7 +141,7 @@ class Stream(IterableDataset[dict[str, Any]]):
                 f"{workers} workers, and no batch_size", "batch_size", "give that of the DataLoader, or 1 without"
             )
         if worker == 0 and read == serial and self._settings["order"] != "sequential":
-            fix = f"call `set_epoch({epoch + (self.epochs or 1)})` before the next iteration, or give `epochs=`"
+            fix = f"call `set_epoch({epoch + (self.epochs or 1)})` for what follows, or `set_epoch({epoch})` to begin it again"
             raise bad(f"epoch {epoch} was read to its end already", "the order", fix)
         data = self._opened()
         for i in self._indices(epoch, step, worker, workers):

@@ -22,6 +22,7 @@ import shards
 from shards.errors import BrokenSeal, DataError
 from shards.pack.adopt import adopt
 from shards.read.dataset import Dataset
+from tests.shards.servers import http_server
 
 SAMPLES, G, STEPS = 60, 12, 5
 ROOT = Path(__file__).parent.parent.parent
@@ -39,7 +40,7 @@ def loader(source: Any, workers: int = 0, **options: Any) -> DataLoader[Any]:
     return DataLoader(pipeline, batch_size=size, num_workers=workers, collate_fn=list, **options)
 
 
-def of(folder: Path, batch_size: int | None = 4, **options: Any) -> Any:
+def of(folder: Path | str, batch_size: int | None = 4, **options: Any) -> Any:
     return shards.stream(
         folder, **{"global_batch": G, "seed": 5, "rank": 0, "world": 1, "batch_size": batch_size, **options}
     )
@@ -179,6 +180,15 @@ def test_workers_that_live_on_see_the_epoch_that_is_set(folder: Path) -> None:
         source.set_epoch(epoch)
         got += keys(data)
     assert got == planned(folder, range(3))
+
+
+def test_what_lies_far_away_is_read_through_a_cache_of_every_worker(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDPAIR_CACHE", str(tmp_path))
+    with http_server(folder.parent) as server:
+        assert keys(loader(of(f"{server.url}/{folder.name}"), 2)) == planned(folder, range(1))
+        assert {n for name, n in server.gets.items() if name.endswith(".tar")} == {1}
 
 
 def test_a_stream_reaches_a_process_that_is_spawned(folder: Path) -> None:
