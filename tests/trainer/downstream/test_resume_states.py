@@ -74,7 +74,8 @@ def test_finetuning(
     moved(forks, tuning(cohort, tmp_path / "run", *words), tmp_path, "finetune")
 
 
-@pytest.mark.parametrize("stage", [pytest.param(z, marks=[] if z == 3 else [pytest.mark.grid]) for z in STAGES])
+# Stage 0 in bf16 is refused: DeepSpeed starts the step counter of Adam off by one there.
+@pytest.mark.parametrize("stage", [pytest.param(z, marks=[] if z == 3 else [pytest.mark.grid]) for z in STAGES[1:]])
 def test_half_precision_keeps_what_stands_behind_it(
     stage: int, cohort: Path, pretrained: Pretrained, forks: Forks, tmp_path: Path
 ) -> None:
