@@ -256,16 +256,7 @@ class Downstream(Method):
         target_BT = batch["target"].float()
         if kind == "regression":
             target_BT = (target_BT - self.mean_K.float()) / self.std_K.float()
-            return losses.mse(logits, target_BT, weight_B)
-        if kind == "survival":
-            return losses.cox(logits[:, 0], target_BT, weight_B, self.fit.ties)
-        if kind == "multiclass":
-            return losses.multiclass(logits, target_BT[:, 0], weight_B)
-        if kind == "ordinal":
-            return losses.ordinal(logits, target_BT[:, 0], weight_B)
-        if self.question.third:
-            return losses.answers(logits.unflatten(1, (-1, 3)), target_BT, weight_B)
-        return losses.bce(logits, target_BT, weight_B)
+        return losses.of_kind(self.question, logits, target_BT, weight_B, self.fit.ties)
 
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is reported of a sample, float32: probabilities [B] or [B, K], values in the label's units, log risk [B]; for masks the

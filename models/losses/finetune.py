@@ -14,11 +14,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.contract import TargetSpec
 from models.losses.classes import cross_entropy
 from models.parallel import gather, global_mean, global_means
 
 Reduction = Literal["mean", "sum"]
 Ties = Literal["efron", "breslow"]
+
+
+def of_kind(asked: TargetSpec, logits_BK: Tensor, target_BT: Tensor, weight_B: Tensor, ties: Ties = "efron") -> Tensor:
+    """The loss of a task's kind (no segmentation); regression's targets come standardised."""
+    if asked.kind == "regression":
+        return mse(logits_BK, target_BT, weight_B)
+    if asked.kind == "survival":
+        return cox(logits_BK[:, 0], target_BT, weight_B, ties)
+    if asked.kind == "multiclass":
+        return multiclass(logits_BK, target_BT[:, 0], weight_B)
+    if asked.kind == "ordinal":
+        return ordinal(logits_BK, target_BT[:, 0], weight_B)
+    if asked.third:
+        return answers(logits_BK.unflatten(1, (-1, 3)), target_BT, weight_B)
+    return bce(logits_BK, target_BT, weight_B)
 
 
 def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -1,0 +1,95 @@
+"""CLAM's bag classifier and instance clustering (Lu et al., Nature Biomedical Engineering 2021).
+
+Shape letters: B bags, N instances, D width of an instance, K outputs, C exclusive classes, A attention branches, k picked instances.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.contract import Encoded, Head, HeadOutput, TargetSpec
+from models.layers.bag_attention import BagAttention, pooled
+from models.losses.instances import picked, two_way
+from models.parallel import global_mean
+
+
+class Clustering(NamedTuple):
+    """How instances are picked and judged. `others`: those of classes that the bag is not of, too; `apart`: no instance in two groups."""
+
+    loss: Literal["svm", "ce"]
+    k: int
+    others: bool
+    apart: bool
+
+
+class ClamHead(Head):
+    """Tokens [B, N, D] -> K outputs by attention with one branch, or one a class; term `instance` where classes exclude each other.
+
+    A binary task has two classes, as in the paper, and says the difference of their outputs. Tasks of other kinds have no instance term.
+    """
+
+    def __init__(
+        self, attention: BagAttention, width: int, asked: TargetSpec, bag_weight: float, clustering: Clustering | None
+    ):
+        super().__init__()
+        self.asked, self.bag_weight, self.attention = asked, bag_weight, attention
+        C = classes_of(asked)
+        several = attention.weigh.out_features > 1
+        self.bag = nn.ModuleList(nn.Linear(width, 1) for _ in range(C)) if several else nn.Linear(width, C)
+        exclusive = asked.kind in ("binary", "multiclass")
+        self.clustering = clustering if exclusive else None
+        self.instance = nn.ModuleList(nn.Linear(width, 2) for _ in range(C if self.clustering else 0))
+
+    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
+        h_BND, mask_BN = encoded["tokens_BLD"], encoded["mask_BL"]
+        score_BNA = self.attention(h_BND)
+        logits_BK = self._answers(pooled(h_BND, score_BNA, mask_BN))
+        if target_BT is None or self.clustering is None:
+            return HeadOutput(logits_BK)
+        assert weight_B is not None, "targets come with their weights"
+        term = self._clustered(h_BND, score_BNA, mask_BN, target_BT[:, 0], weight_B.float())
+        return HeadOutput(logits_BK, {"instance": term}, {"instance": 1 - self.bag_weight}, task_weight=self.bag_weight)
+
+    def _answers(self, bag_BAD: Tensor) -> Tensor:
+        if isinstance(self.bag, nn.ModuleList):
+            each_BC = torch.cat([one(bag_BAD[:, c]) for c, one in enumerate(self.bag)], 1)
+        else:
+            each_BC = self.bag(bag_BAD[:, 0])
+        return each_BC[:, 1:] - each_BC[:, :1] if self.asked.kind == "binary" else each_BC
+
+    def _clustered(
+        self, h_BND: Tensor, score_BNA: Tensor, mask_BN: Tensor, class_B: Tensor, weight_B: Tensor
+    ) -> Tensor:
+        """Mean over the bags of the global batch that have instances enough and a known class."""
+        assert self.clustering is not None
+        _, k, others, apart = self.clustering
+        real_B = mask_BN.sum(1)
+        count_B = (real_B // 2 if apart else real_B).clamp_max(k)
+        loss_B = torch.zeros_like(weight_B)
+        for c, judge in enumerate(self.instance):
+            inside_B = (class_B == c).float()
+            score_BN = score_BNA[..., c if score_BNA.shape[-1] > 1 else 0]
+            high, low = (picked(score_BN, mask_BN, count_B, k, highest) for highest in (True, False))
+            as_own_B = (self._group(judge, h_BND, *high, True) + self._group(judge, h_BND, *low, False)) / 2
+            loss_B = loss_B + inside_B * as_own_B
+            if others:
+                loss_B = loss_B + (1 - inside_B) * self._group(judge, h_BND, *high, False)
+        if others:
+            loss_B = loss_B / len(self.instance)
+        has_B = weight_B * (count_B > 0) * ~class_B.isnan()
+        return global_mean((loss_B * has_B).sum(), has_B.sum())
+
+    def _group(self, judge: nn.Module, h_BND: Tensor, place_Bk: Tensor, counts_Bk: Tensor, positive: bool) -> Tensor:
+        """Mean loss [B] of the picked instances of each bag, when they are to be judged so; 0 without any."""
+        assert self.clustering is not None
+        h_BkD = h_BND.gather(1, place_Bk[..., None].expand(-1, -1, h_BND.shape[-1]))
+        each_Bk = two_way(judge(h_BkD), positive, self.clustering.loss) * counts_Bk
+        return each_Bk.sum(1) / counts_Bk.sum(1).clamp_min(1)
+
+
+def classes_of(asked: TargetSpec) -> int:
+    """Outputs of the bag's classifiers: two for a binary task."""
+    return 2 if asked.kind == "binary" else asked.outputs
