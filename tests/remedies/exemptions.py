@@ -68,7 +68,7 @@ EXEMPT = {
     "folders that launch/finetune.py wrote": RUN,
     "not a result of launch/finetune.py": RUN,
     "write section.key or --flag": RUN,
-    "learns from a task's labels alone": "tests/trainer/downstream/test_bad_tasks.py: every such method, and tests/launch/test_bad_input.py",
+    "learns from a task's labels alone": "tests/trainer/downstream/test_bad_tasks.py, for every such method",
     "or give --recipe FILE": "no method of the project is without recipes",
     "method.channels=all3": "needs a step on colour images: tests/models/test_mgi_equations.py",
     "set method.tie=false": "needs a published checkpoint: tests/models/test_mrm_record.py",
