@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from models.registry import get_method, method_names, pretrained_names
 from tests.ports import free_port
 from tests.trainer.downstream.conftest import Finetune, tuning
 from tests.trainer.launching import ROOT, rows, series
@@ -88,6 +89,37 @@ def test_two_ranks_train_as_one_does(pretrained: Pretrained, finetune: Finetune,
     for a, b in zip(*made, strict=True):
         assert a[:2] == pytest.approx(b[:2], rel=1e-4)
         assert a[2] == b[2]
+
+
+@pytest.mark.parametrize("method", sorted(set(method_names()) - set(pretrained_names())))
+def test_a_system_without_pretraining_trains_alike_on_any_ranks(
+    method: str, finetune: Finetune, tmp_path: Path
+) -> None:
+    """One rank, two under ZeRO-3, two in bf16: the task's loss and every term that the system's own head brings, step by step."""
+    options = get_method(method).Options.model_fields
+    still = [f"method.{o}=0" for o in options if o.endswith("dropout")]
+    words = [
+        "--task",
+        "demo_subtype",
+        "--method",
+        method,
+        *still,
+        "protocol.steps=4",
+        "protocol.batch=12",
+        "precision=fp32",
+    ]
+    ways = {"one": (1, []), "sharded": (2, ["zero.stage=3"]), "half": (2, ["zero.stage=2", "precision=bf16"])}
+    for name, (world, more) in ways.items():
+        ended = finetune(tmp_path / name, *words, *more, world=world)
+        assert ended.codes == [0] * world, ended.text
+    made = {name: rows(tmp_path / name / "seed-0" / "lr-0.001") for name in ways}
+    terms = [k for k in made["one"][0] if k == "loss" or k.startswith("loss/")]
+    assert len(terms) >= 2, terms
+    assert made["one"][0]["loss"] != made["one"][-1]["loss"], "nothing is learned: the comparison would prove nothing"
+    for name, rel in (("sharded", 1e-4), ("half", 0.05)):
+        assert [r["keys"] for r in made[name]] == [r["keys"] for r in made["one"]]
+        for a, b in zip(made["one"], made[name], strict=True):
+            assert {t: b[t] for t in terms} == pytest.approx({t: a[t] for t in terms}, rel=rel), (name, a["step"])
 
 
 @pytest.mark.parametrize(
