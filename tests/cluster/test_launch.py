@@ -1,6 +1,7 @@
-"""The same run by Slurm and by the `deepspeed` launcher: equal losses, to the last bit, on 2 nodes x 1 and 2 x 2 processes.
+"""The same run by Slurm and on this machine: equal losses, to the last bit, on 2 nodes x 1 and 2 x 2 processes.
 
-Pre-training and a fine-tune of what was pre-trained, under ZeRO 1 to 3 each; four ranks are started here without the launcher.
+Pre-training and a fine-tune of what was pre-trained, under ZeRO 1 to 3 each. Here the `deepspeed` launcher starts two ranks of the
+first; other ranks are forked, which is the same without loading everything for each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 
 from tests.cluster.jobs import LIMIT, ROOT, RUN, WHAT, Desk, begun, main_log, series
 from tests.ports import free_port
+from tests.trainer.forking import Forks
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -37,6 +39,13 @@ def by_deepspeed(desk: Desk, world: int, words: list[str], out: Path) -> Path:
     return out
 
 
+def forked(desk: Desk, world: int, words: list[str], out: Path) -> Path:
+    """The same run, of forked ranks."""
+    ended = Forks(desk.cache).launch(world, [*words[1:], f"out={out}"], limit=LIMIT, program=words[0])
+    assert ended.codes == [0] * world, ended.text
+    return out
+
+
 def completed(desk: Desk, record: Record) -> None:
     assert desk.ended(record) == "COMPLETED", desk.log(record)
     assert record.status.state == "done"
@@ -53,7 +62,8 @@ def ranks_of(record: Record) -> list[str]:
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_two_nodes_are_two_local_ranks(stage: int, desk: Desk, undisturbed: dict[int, Record], tmp_path: Path) -> None:
     record = undisturbed[stage]
-    local = by_deepspeed(desk, 2, [*RUN, f"zero.stage={stage}"], tmp_path / "local")
+    start = by_deepspeed if stage == 1 else forked
+    local = start(desk, 2, [*RUN, f"zero.stage={stage}"], tmp_path / "local")
     completed(desk, record)
     assert len(set(ranks_of(record))) == 2
     assert series(record.run, *WHAT) == series(local, *WHAT)
@@ -61,9 +71,9 @@ def test_two_nodes_are_two_local_ranks(stage: int, desk: Desk, undisturbed: dict
 
 
 def on_two_by_two(desk: Desk, words: list[str], folder: Path) -> tuple[Record, Path]:
-    """The run on two nodes of two processes, and by the deepspeed launcher on four ranks of this machine."""
+    """The run on two nodes of two processes, and on four ranks of this machine."""
     record = desk.submit("--nodes", 2, "--processes-per-node", 2, *words, f"out={folder / 'slurm'}")
-    local = by_deepspeed(desk, 4, words, folder / "local")
+    local = forked(desk, 4, words, folder / "local")
     completed(desk, record)
     return record, local
 
@@ -85,7 +95,7 @@ def test_a_fine_tune_on_two_nodes_is_that_on_two_local_ranks(
     completed(desk, undisturbed[1])
     words = ["finetune", *TASK, f"zero.stage={stage}", "--init", str(undisturbed[1].run)]
     record = desk.submit("--nodes", 2, *words, f"out={tmp_path / 'slurm'}")
-    local = by_deepspeed(desk, 2, words, tmp_path / "local")
+    local = forked(desk, 2, words, tmp_path / "local")
     completed(desk, record)
     same_fine_tune(record, local)
 
