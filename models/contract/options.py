@@ -20,13 +20,8 @@ class MethodError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-class Options(BaseModel):
-    """Base of a method's options: frozen, documented, unknown keys refused with the nearest one named."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
-
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """Keys of stored runs that are called otherwise today: `{"img_size": "image.image_size"}`, both with dots where they are nested."""
+class Typed(BaseModel):
+    """What every typed configuration does with a value before its own rules: one word for a list of one, limits of sense."""
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +32,15 @@ class Options(BaseModel):
     @classmethod
     def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
         return within_limits(info.field_name, value)
+
+
+class Options(Typed):
+    """Base of a method's options: frozen, documented, unknown keys refused with the nearest one named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of stored runs that are called otherwise today: `{"img_size": "image.image_size"}`, both with dots where they are nested."""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], where: str = "method") -> Any:

@@ -92,5 +92,5 @@ EXEMPT = {
     "mend --patient-pattern": "the pattern is the user's own",
     "state what packing does (--transform)": "contradicts what is typed: tests/shards/test_meaning.py",
 }
-SOURCES = ("shards/sources/", "shards/joins.py")
+SOURCES = ("shards/sources/",)
 """Rooms of which all messages are exempt, by SOURCE."""

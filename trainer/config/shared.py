@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field
 
-from models.contract.limits import within_limits
-from models.contract.options import several
+from models.contract.options import Typed
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-class Section(BaseModel):
+class Section(Typed):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return several(cls, given)
-
-    @field_validator("*")
-    @classmethod
-    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
-        return within_limits(info.field_name, value)
 
 
 class Zero(Section):
