@@ -17,11 +17,16 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
 
 def test_data_that_only_one_node_lacks(desk: Desk, demo_cohort: Path, tmp_path: Path) -> None:
     """Rank 1 runs in another folder, where the relative path of the data leads nowhere: as on a node that has not mounted it."""
+    data = os.path.relpath(demo_cohort, ROOT)
+    # Deeper than this checkout can lie: from near the root the path's `..` would end at the root and lead to the data again.
+    elsewhere = tmp_path.joinpath(*["elsewhere"] * 40)
+    elsewhere.mkdir(parents=True)
+    assert (ROOT / data).exists()
+    assert not os.path.exists(elsewhere / data)
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && cd /\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && cd {elsewhere}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (tmp_path / "mine.yaml").write_text(f"nodes: 2\npython: {python}\nenvironment: {{PYTHONPATH: '{ROOT}'}}\n")
-    data = os.path.relpath(demo_cohort)
     words = ["--cluster", tmp_path / "mine.yaml", "pretrain", *TINY, "steps=4", f"data.path={data}"]
     record = desk.submit(*words, f"out={tmp_path / 'run'}")
     assert desk.ended(record) == "FAILED", desk.log(record)
