@@ -42,21 +42,20 @@ from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
 from models.layers.batch_norm import holds_batch_norm
 from models.losses import finetune as losses
-from models.view import Change, Turned, View
+from models.view import Augmentation, DrawnAugmentation, RecordView
 
-Question = TargetSpec
 STAGE = "finetune"
 FROZEN = "frozen"
 """The stage before it, where the encoder stands still at first."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class FinetuneSettings:
     """How the whole is trained.
 
     fields         what the encoder may read
     frozen         prefixes of the encoder's parameters that stay as they are
-    thaws          whether the whole encoder stays as it is in a first stage, FROZEN
+    frozen_start   whether the whole encoder stays as it is in a first stage, FROZEN
     layer_decay    learning-rate factor from one layer to the one below it; the head's is 1
     encoder_scale  the encoder's learning rate in parts of the head's
     pad            whether images are filled up to squares
@@ -67,10 +66,10 @@ class Fit:
 
     fields: tuple[str, ...]
     frozen: tuple[str, ...] = ()
-    thaws: bool = False
+    frozen_start: bool = False
     layer_decay: float = 1.0
     encoder_scale: float = 1.0
-    change: Change = field(default_factory=Change)
+    change: Augmentation = field(default_factory=Augmentation)
     pad: bool = False
     masks: tuple[MaskField, ...] = ()
     mask_absent: bool = False
@@ -95,7 +94,12 @@ class Downstream(Method):
     std_K: Tensor
 
     def __init__(
-        self, encoder: Method, head: nn.Module, question: Question, fit: Fit, answer: Callable[[Record], np.ndarray]
+        self,
+        encoder: Method,
+        head: nn.Module,
+        question: TargetSpec,
+        fit: FinetuneSettings,
+        answer: Callable[[Record], np.ndarray],
     ):
         super().__init__(encoder.options, encoder.schema)
         self.encoder, self.head = encoder, head
@@ -115,7 +119,7 @@ class Downstream(Method):
         direction: Literal["max", "min"] = "max" if self.fit.higher_is_better else "min"
         # The risk set of Cox's likelihood is the batch, as are batch statistics: they compare samples.
         compares = self.question.kind == "survival" or holds_batch_norm(self)
-        names = (FROZEN, STAGE) if self.fit.thaws else (STAGE,)
+        names = (FROZEN, STAGE) if self.fit.frozen_start else (STAGE,)
         select = (self.fit.metric, direction)
         return tuple(Stage(n, self.fit.fields, compares=compares, select=select, epochs=1) for n in names)
 
@@ -155,14 +159,14 @@ class Downstream(Method):
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         """A training sample: the image changed at random, as the task says."""
-        turned = None if self.fit.change == Change() else Turned(self.fit.change, rng)
-        return self.looked_at(record, rng, turned)
+        turned = None if self.fit.change == Augmentation() else DrawnAugmentation(self.fit.change, rng)
+        return self.eval_sample(record, rng, turned)
 
-    def looked_at(
-        self, record: Record, rng: np.random.Generator, turned: Turned | None = None, genes: Any = None
+    def eval_sample(
+        self, record: Record, rng: np.random.Generator, turned: DrawnAugmentation | None = None, genes: Any = None
     ) -> Sample:
         """A sample as it is, or turned; with the genes of another record, if one is given."""
-        view = View(record, self.fit.fields, turned, self.side, genes, self.fit.pad)
+        view = RecordView(record, self.fit.fields, turned, self.side, genes, self.fit.pad)
         sample = self.encoder.sample(view, rng)
         sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
         if self.question.kind == "segmentation":
@@ -172,7 +176,7 @@ class Downstream(Method):
             sample.arrays["target"] = self.answer(record).astype(np.float32)
         return sample
 
-    def _mask(self, record: Record, view: View, wanted: MaskField) -> np.ndarray:
+    def _mask(self, record: Record, view: RecordView, wanted: MaskField) -> np.ndarray:
         if not record.has(wanted.field):
             assert self.fit.mask_absent, f"{record.key} has no {wanted.field} and takes part"
             assert self.side is not None

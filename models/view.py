@@ -19,7 +19,7 @@ from models.transforms.pixels import filtered
 
 
 @dataclass(frozen=True)
-class Change:
+class Augmentation:
     """Bounds of a random change of an image: degrees, shares, a probability; 0 leaves alone, and so does a crop of 1."""
 
     rotate: float = 0.0
@@ -30,13 +30,13 @@ class Change:
     crop: float = 1.0
 
 
-class Turned:
+class DrawnAugmentation:
     """One drawn change. The same draw cuts and turns an image (bilinear) and its mask (nearest); brightness is for images alone.
 
     A crop is Inception's (models/transforms/crops.py), scaled to a square of the image's shorter side.
     """
 
-    def __init__(self, change: Change, rng: np.random.Generator):
+    def __init__(self, change: Augmentation, rng: np.random.Generator):
         self.angle = math.radians(rng.uniform(-change.rotate, change.rotate))
         self.zoom = 1 + rng.uniform(-change.scale, change.scale)
         self.shift = rng.uniform(-change.shift, change.shift, 2)
@@ -81,7 +81,7 @@ def _brightest(dtype: np.dtype) -> float:
     return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-class View:
+class RecordView:
     """A record with only `fields`; see the module's head.
 
     Args:
@@ -96,7 +96,7 @@ class View:
         self,
         record: Record,
         fields: tuple[str, ...],
-        turned: Turned | None = None,
+        turned: DrawnAugmentation | None = None,
         side: int | None = None,
         genes: Any = None,
         pad: bool = False,
@@ -149,7 +149,7 @@ class View:
 
 def shaped_mask(
     mask: np.ndarray,
-    turned: Turned | None = None,
+    turned: DrawnAugmentation | None = None,
     side: int | None = None,
     values: tuple[int, ...] = (),
     pad: bool = False,

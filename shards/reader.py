@@ -4,6 +4,9 @@ Inside this package import from `shards.read`; this name stays for programs of o
 """
 
 from shards.read.dataset import Dataset
-from shards.read.record import Rec
+from shards.read.record import ShardRecord
 
-__all__ = ["Dataset", "Rec"]
+Rec = ShardRecord
+"""Its name before; programs of others ask for it."""
+
+__all__ = ["Dataset", "Rec", "ShardRecord"]

@@ -67,7 +67,7 @@ class Progress:
 
 
 @dataclass
-class Leg:
+class StageRun:
     """One stage of one run: what the loop needs besides the engine."""
 
     stage: Stage
@@ -85,13 +85,19 @@ class Leg:
     show: Callable[[], None]
     at: Callable[[str, int], None] = off
     """Told at the beginning of each phase (trainer/health/watchdog.py)."""
-    before: int = 0
-    whole: int | None = None
+    schedule_start: int = 0
+    schedule_steps: int | None = None
     """As in StagePlan: steps of the same training before this stage, and of all of it."""
 
 
 def train(
-    leg: Leg, engine: Engine, runtime: Runtime, progress: Progress, tracker: Tracker, stop: StopFlag, bad: BadSteps
+    run: StageRun,
+    engine: Engine,
+    runtime: Runtime,
+    progress: Progress,
+    tracker: Tracker,
+    stop: StopFlag,
+    bad: BadSteps,
 ) -> None:
     """Trains from `progress.stage_step` to the stage's end.
 
@@ -99,22 +105,22 @@ def train(
         Stopped: a stop was asked for; the run is saved.
         TrainingError: too many non-finite steps, or a save that failed.
     """
-    if progress.stage_step >= leg.steps:
+    if progress.stage_step >= run.steps:
         return
     engine.train()
     # The order is a function of (seed, epoch, step): where a stage stands is enough to go on, no iterator's state is kept.
-    first = divmod(leg.before + progress.stage_step, leg.epoch_steps)
-    steps = iter(on_device(leg.loader.iterate(*first), runtime.device))
+    first = divmod(run.schedule_start + progress.stage_step, run.epoch_steps)
+    steps = iter(on_device(run.loader.iterate(*first), runtime.device))
     global_batch = engine.config.global_batch
-    while progress.stage_step < leg.steps:
+    while progress.stage_step < run.steps:
         # ---- data
-        leg.at("data", step := progress.step + 1)
+        run.at("data", step := progress.step + 1)
         began = time.perf_counter()
         data = next(steps)
         waited = time.perf_counter() - began
 
         # ---- forward, backward
-        leg.at("forward and backward", step)
+        run.at("forward and backward", step)
         outputs: list[Output] = []
         for i, micro in enumerate(data.micro):
             # Gradients are reduced once a step, after its last micro batch: a reduction each would cost as many times the traffic.
@@ -128,7 +134,7 @@ def train(
         del outputs  # their graphs are freed before the optimizer asks for memory
 
         # ---- agree
-        leg.at("agree", step)
+        run.at("agree", step)
         # One small sum for all questions: what one rank alone knows (its loss, a signal it got, a sample it replaced) must lead all
         # ranks to the same branch, or the next collective waits for ever.
         finite = math.isfinite(terms["loss"])
@@ -138,9 +144,9 @@ def train(
         )
 
         # ---- update, or skip
-        leg.at("update", step)
+        run.at("update", step)
         # By updates, not steps: a skipped step must not move the schedule, or the warm-up would pass without training.
-        lr = learning_rate(engine.optim, leg.before + progress.updates, leg.whole or leg.steps)
+        lr = learning_rate(engine.optim, run.schedule_start + progress.updates, run.schedule_steps or run.steps)
         # No branch on `votes["bad"]` here: the poisoned gradients make the norm non-finite, and with it every rank skips by the same rule
         # as for a gradient that overflowed while its loss did not.
         applied = engine.update(lr)
@@ -154,30 +160,30 @@ def train(
         progress.updates += int(applied)
 
         # ---- evaluate
-        held_back: dict[str, float] = {}
-        so_far = leg.before + progress.stage_step
+        validated: dict[str, float] = {}
+        so_far = run.schedule_start + progress.stage_step
         # The last step is always looked at: the weights that the stage ends with have a number of their own.
-        looks = so_far % leg.evaluate_every == 0 or progress.stage_step == leg.steps
-        if leg.validation is not None and looks:
-            leg.at("evaluate", step)
-            held_back = leg.evaluate(engine, leg.validation, runtime)
-            if _better(leg.stage, held_back, progress):
-                assert leg.stage.select is not None
-                progress.best, progress.best_step = held_back[leg.stage.select[0]], progress.step
-                progress.best_loss = held_back.get("loss")
-                leg.keep_best()
+        looks = so_far % run.evaluate_every == 0 or progress.stage_step == run.steps
+        if run.validation is not None and looks:
+            run.at("evaluate", step)
+            validated = run.evaluate(engine, run.validation, runtime)
+            if _better(run.stage, validated, progress):
+                assert run.stage.select is not None
+                progress.best, progress.best_step = validated[run.stage.select[0]], progress.step
+                progress.best_loss = validated.get("loss")
+                run.keep_best()
 
         # ---- log
-        leg.at("log", step)
+        run.at("log", step)
         took = time.perf_counter() - began
         tracker.step(
             {
                 "step": progress.step,
-                "stage": leg.stage.name,
-                "epoch": (so_far - 1) / leg.epoch_steps,
+                "stage": run.stage.name,
+                "epoch": (so_far - 1) / run.epoch_steps,
                 **terms,
-                **{f"chance/{k}": v for k, v in leg.chance.items()},
-                **{f"val/{k}": v for k, v in held_back.items()},
+                **{f"chance/{k}": v for k, v in run.chance.items()},
+                **{f"val/{k}": v for k, v in validated.items()},
                 **(collapse_readings(features) if applied else {}),
                 "lr": lr,
                 "grad_norm": engine.grad_norm,
@@ -191,23 +197,23 @@ def train(
             }
         )
         if looks and applied:  # what is not finite has no picture, and a step that is skipped leaves none
-            leg.at("show", step)
-            leg.show()
+            run.at("show", step)
+            run.show()
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
         # After the line is logged, so that the step that ends a run for too many bad ones stands in metrics.jsonl.
         if not applied and not _loss_scale_moves(engine):
-            keys = leg.keys(data.epoch, data.step)
+            keys = run.keys(data.epoch, data.step)
             runtime.say(f"step {progress.step}: not finite, skipped on all ranks; its samples: {', '.join(keys)}")
             bad.add(progress.step, keys)
             progress.bad_steps = list(bad.seen)
 
         # ---- save, stop
         # `votes`, not this rank's own flag: a signal may reach one rank alone, and a save is of all ranks.
-        ended = progress.stage_step == leg.steps
-        if ended or votes["stop"] or progress.stage_step % leg.save_every == 0:
-            leg.at("save", step)
-            leg.save()
+        ended = progress.stage_step == run.steps
+        if ended or votes["stop"] or progress.stage_step % run.save_every == 0:
+            run.at("save", step)
+            run.save()
         if votes["stop"] and not ended:
             asked = f"{stop.asked} to rank {runtime.rank}" if stop.asked else "asked of another rank"
             raise Stopped(f"stopped at step {progress.step} ({asked})")

@@ -20,11 +20,11 @@ class StagePlan:
     steps: int
     evaluate_every: int
     """Steps between looks at the held-back split."""
-    before: int = 0
+    schedule_start: int = 0
     """Steps of the same training in the stage before: order, schedule and best look go on from there, the optimiser starts anew."""
-    whole: int | None = None
+    schedule_steps: int | None = None
     """Steps of the whole training, which the schedule is laid over; None: of this stage."""
-    hands_on: Literal["best", "last"] = "best"
+    carry: Literal["best", "last"] = "best"
     """The weights that the next stage begins with, where this one selects."""
 
 

@@ -25,7 +25,7 @@ from trainer.engine.feed import EvalLoader
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
-from trainer.loop import Leg, Progress, train
+from trainer.loop import Progress, StageRun, train
 from trainer.plan import StagePlan
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.state.checkpoint import Checkpoints
@@ -125,7 +125,7 @@ def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
                 _train_stage(run, tracker, bad, found)
                 found = None
             following = run.plans[run.progress.stage + 1 : run.progress.stage + 2]
-            run.progress.next_stage(goes_on=any(p.before for p in following))
+            run.progress.next_stage(goes_on=any(p.schedule_start for p in following))
         run.watchdog.at("finish", run.progress.step)
         from_main(lambda: run.job.finish(run, tracker, total))
     finally:
@@ -163,7 +163,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         }
         run.checkpoints.save(engine, progress.step, state, best if progress.best is not None else None)
 
-    leg = Leg(
+    stage_run = StageRun(
         stage=plan.stage,
         steps=plan.steps,
         epoch_steps=plan.epoch_steps,
@@ -178,11 +178,11 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         keep_best=lambda: write_weights(best, engine, runtime),
         show=lambda: show(engine, probe, tracker, progress.step),
         at=run.watchdog.at,
-        before=plan.before,
-        whole=plan.whole,
+        schedule_start=plan.schedule_start,
+        schedule_steps=plan.schedule_steps,
     )
     try:
-        train(leg, engine, runtime, progress, tracker, run.stop, bad)
+        train(stage_run, engine, runtime, progress, tracker, run.stop, bad)
     except Stopped as e:
         raise Stopped(
             f"{e}; saved in {run.checkpoints.path(progress.step)}. The same command goes on from there"
@@ -208,7 +208,7 @@ def _method_for(run: Run, plan: StagePlan) -> Method:
 
 def _carry_best(run: Run, plan: StagePlan, best: Path) -> None:
     """Where a stage goes on with the training of the one before, its best weights so far are that one's."""
-    if plan.before and run.progress.best is not None:
+    if plan.schedule_start and run.progress.best is not None:
         earlier = run.out / "stages" / f"{run.plans[run.progress.stage - 1].stage.name}-best.safetensors"
         with written(best, "the best weights"):
             from_main(lambda: shutil.copyfile(earlier, best))
@@ -217,7 +217,7 @@ def _carry_best(run: Run, plan: StagePlan, best: Path) -> None:
 def _keep_stage(run: Run, plan: StagePlan, engine: Engine, best: Path) -> None:
     """Writes what the stage hands on: the best weights if it selects and the plan does not ask for the last, else the last."""
     final, progress = run.out / "stages" / f"{plan.stage.name}.safetensors", run.progress
-    if progress.best is None or plan.stage.select is None or plan.hands_on == "last":
+    if progress.best is None or plan.stage.select is None or plan.carry == "last":
         write_weights(final, engine, run.runtime)
         return
     value = f"{plan.stage.select[0]} {progress.best:.4f}"

@@ -22,7 +22,7 @@ Cascade = Literal["per_block", "self_then_cross"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class MaskPlan:
     """Which relations each block masks in the masked pass; without `cross` there are none to the other modality."""
 
     blocks: tuple[int, ...]
@@ -45,7 +45,7 @@ class TwoPass(nn.Module):
     The intact pass has no cross attention: it is the image encoder as it will be used, and its gene twin.
     """
 
-    def __init__(self, vit: ViT, genes: GeneTokens | GeneVector | None, plan: Plan, heads: int, gene_dim: int):
+    def __init__(self, vit: ViT, genes: GeneTokens | GeneVector | None, plan: MaskPlan, heads: int, gene_dim: int):
         super().__init__()
         self.vit, self.genes, self.plan = vit, genes, plan
         # A single gene token has no relation that could be masked, within or across: its one key would always go.

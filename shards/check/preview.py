@@ -22,7 +22,7 @@ from shards.read.stats import MISSING_CODE, vector_fields
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from shards.read.dataset import Rec
+    from shards.read.dataset import ShardRecord
 
 # Okabe & Ito's palette: told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -257,20 +257,25 @@ def _bag_sizes(ax: Axes, data: Dataset, name: str, colouring: _Colouring) -> Non
     _tidy(ax, f"{name}: bag size", "rows", "samples")
 
 
-def _vector(rec: Rec, name: str) -> np.ndarray:
+def _vector(rec: ShardRecord, name: str) -> np.ndarray:
     x_D = np.asarray(rec.read(name), np.float32)
     code = MISSING_CODE.get(name)
     return np.where(x_D == code, np.nan, x_D) if code is not None else x_D
 
 
-def _bag_mean(rec: Rec, name: str) -> np.ndarray:
+def _bag_mean(rec: ShardRecord, name: str) -> np.ndarray:
     rows = rec.shape(name)[0]
     start = max(0, (rows - MAX_ROWS) // 2)
     return rec.rows(name, start, min(rows, start + MAX_ROWS)).astype(np.float32).mean(0)
 
 
 def _scatter(
-    ax: Axes, data: Dataset, name: str, read: Callable[[Rec, str], np.ndarray], title: str, colouring: _Colouring
+    ax: Axes,
+    data: Dataset,
+    name: str,
+    read: Callable[[ShardRecord, str], np.ndarray],
+    title: str,
+    colouring: _Colouring,
 ) -> None:
     """First two principal components of standardised features."""
     at = _chosen(data, name, MAX_SAMPLES)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shards.errors import DataError, Problem
-from shards.load.micro_batch import BadSample, Micro, Recipe
+from shards.load.micro_batch import BadSample, Micro, SamplePipeline
 from shards.load.position import place_of, state_of
 from shards.load.threads import Pool
 from shards.order.mix import Mix, MixPlan
@@ -103,7 +103,7 @@ class Loader:
         self.prefetch, self.max_bad_samples = prefetch, max_bad_samples
         # In work, in the consumer's hands, and one that it has not let go of yet.
         kept = (prefetch + 3) * len(self._cuts)
-        self._recipe = Recipe(data, transform, collate, ArrayPool(kept), SampleStream(plan.seed))
+        self._recipe = SamplePipeline(data, transform, collate, ArrayPool(kept), SampleStream(plan.seed))
         # Two chunks a thread and micro batch keep threads level without many hand-overs.
         self._chunk = max(1, min(16, -(-self.micro_batch // (2 * max(workers, 1)))))
         self._bad: dict[int, BadSample] = {}

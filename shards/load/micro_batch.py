@@ -34,7 +34,7 @@ class Samples(list[Any]):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SamplePipeline:
     """How a sample index becomes part of a batch; shared by all micro batches of a loader."""
 
     data: Readable
@@ -66,7 +66,7 @@ class Micro:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: SamplePipeline,
         epoch: int,
         index: np.ndarray,
         repeat: np.ndarray,

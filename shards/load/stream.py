@@ -25,7 +25,7 @@ from shards.load.position import place_of, state_of, step_at
 from shards.order.mix import Mix, make_plan, open_data
 from shards.order.ranks import micro_slices, rank_slice
 from shards.read.dataset import Dataset
-from shards.read.record import Rec
+from shards.read.record import ShardRecord
 
 SERIAL, EPOCH, STEP, READ = range(4)
 """Of the place: its number (a new one whenever it is set), where it is, and the number of the last one read to its end."""
@@ -161,7 +161,7 @@ class Stream(IterableDataset[dict[str, Any]]):
                 piece += len(self._cuts)
             epoch, step = epoch + 1, 0
 
-    def _sample(self, record: Rec) -> dict[str, Any]:
+    def _sample(self, record: ShardRecord) -> dict[str, Any]:
         sample: dict[str, Any] = {"__key__": record.key, "__url__": str(record.tar)}
         for name in record.fields:
             if self.fields is None or name in self.fields:

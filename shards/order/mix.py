@@ -19,7 +19,7 @@ from shards.format.meaning import check_agreement, meanings_of
 from shards.order.plan import WINDOW, Draws, Plan, Shuffle, check_batch
 from shards.order.streams import Purpose, check_seed, stream
 from shards.read.dataset import Dataset
-from shards.read.record import Rec
+from shards.read.record import ShardRecord
 from shards.read.subset import Subset
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Mix:
     def bytes_read(self) -> int:
         return sum(p.bytes_read for p in self.parts)
 
-    def __getitem__(self, i: int) -> Rec:
+    def __getitem__(self, i: int) -> ShardRecord:
         k = self._part(i)
         return self.parts[k].numbered(i - self._starts[k], int(i))
 

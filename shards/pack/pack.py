@@ -24,7 +24,7 @@ from shards.format.staging import disk_errors
 from shards.pack.dtypes import TOLERANCE, TRANSFORMS, convert, rounding_loss
 from shards.pack.manifest import Entry, Manifest, one_name_each, read_manifest
 from shards.pack.reference import Reader, Reference
-from shards.pack.survey import PackOptions, Plan, Survey, cell_place
+from shards.pack.survey import PackOptions, PackPlan, Survey, cell_place
 from shards.pack.write import DatasetWriter, npy_bytes, refuse_used
 from shards.read.stats import write_stats
 
@@ -68,7 +68,7 @@ def _write(
     out: Path,
     options: PackOptions,
     reader: Reader,
-    plan: Plan,
+    plan: PackPlan,
     images: ImageTally,
 ) -> DatasetInfo:
     """Second pass: content. After a first problem nothing more is written, but everything is still looked at."""
@@ -137,7 +137,7 @@ def meta_bytes(patient: str, labels: Mapping[str, str | float], provenance: Mapp
 
 
 def _members(
-    entry: Entry, reader: Reader, plan: Plan, options: PackOptions, problems: list[Problem], images: ImageTally
+    entry: Entry, reader: Reader, plan: PackPlan, options: PackOptions, problems: list[Problem], images: ImageTally
 ) -> dict[tuple[str, str], bytes]:
     provenance = {n: r.text for n, r in entry.fields.items()} | dict.fromkeys(entry.texts, "manifest")
     members = {META: meta_bytes(entry.patient, entry.labels, provenance)}
@@ -171,7 +171,7 @@ def _members(
     return members
 
 
-def _content(name: str, ref: Reference, reader: Reader, plan: Plan, options: PackOptions) -> bytes:
+def _content(name: str, ref: Reference, reader: Reader, plan: PackPlan, options: PackOptions) -> bytes:
     """Bytes of one member, checked."""
     if KINDS[ref.ext] != "array":
         data = reader.raw(ref)

@@ -70,7 +70,7 @@ class PackOptions:
 
 
 @dataclass
-class Plan:
+class PackPlan:
     """What the inspection settled: everything that converting one sample needs."""
 
     rows: list[SampleRow]
@@ -102,7 +102,7 @@ class Survey:
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
         self.told = Told()
 
-    def plan(self) -> Plan:
+    def plan(self) -> PackPlan:
         names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
         self._check_options(names)
         rows = self._rows()
@@ -126,7 +126,7 @@ class Survey:
         seen = sum(p.stat().st_size for p in self.files)
         meanings, said = self._meanings()
         left_out = self.reader.tables.left_out()
-        return Plan(
+        return PackPlan(
             rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings, left_out
         )
 

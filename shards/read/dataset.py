@@ -19,7 +19,7 @@ from shards.format.indexes import broken, faults, open_index
 from shards.format.info import DatasetInfo, load_info, sha256_of
 from shards.format.tables import Names, SplitTable, read_labels, read_splits
 from shards.read.opened import OpenedSet, Stamp
-from shards.read.record import Rec, absent
+from shards.read.record import ShardRecord, absent
 from shards.read.remote import is_url
 from shards.read.store import Shard, Shelf
 from shards.read.subset import Subset, choose
@@ -216,15 +216,15 @@ class Dataset:
 
     # ----------------------------------------------------------------------------------------------------------- samples
 
-    def __getitem__(self, i: int) -> Rec:
+    def __getitem__(self, i: int) -> ShardRecord:
         return self.numbered(i)
 
-    def numbered(self, i: int, number: int | None = None) -> Rec:
+    def numbered(self, i: int, number: int | None = None) -> ShardRecord:
         """Sample i, going by another number where it is read as part of a mix."""
         shard, row = self._place(i)
-        return Rec(self, int(i), shard, row, number)
+        return ShardRecord(self, int(i), shard, row, number)
 
-    def __iter__(self) -> Iterator[Rec]:
+    def __iter__(self) -> Iterator[ShardRecord]:
         return (self[i] for i in range(len(self)))
 
     def raw(self, i: int, fields: Sequence[str]) -> list[bytes]:
@@ -239,7 +239,7 @@ class Dataset:
             table = shard.table(name)
             offset = table.offset[row]
             if offset < 0:
-                raise absent(Rec(self, i, shard, row), name)
+                raise absent(ShardRecord(self, i, shard, row), name)
             out.append(shard.pread(table.size[row], offset))
             size += len(out[-1])
         self._count(size)

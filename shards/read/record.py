@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shards.read.dataset import Dataset
 
 
-class Rec:
+class ShardRecord:
     """One sample, read on demand (models' `Record`): every call reads only what it names.
 
     index: the number it was asked for by, in its data set or in a mix of several.
@@ -191,14 +191,14 @@ class _Place:
 
     __slots__ = ("_name", "_rec")
 
-    def __init__(self, rec: Rec, name: str):
+    def __init__(self, rec: ShardRecord, name: str):
         self._rec, self._name = rec, name
 
     def __str__(self) -> str:
         return self._rec.place(self._name)
 
 
-def absent(rec: Rec, name: str) -> DataError:
+def absent(rec: ShardRecord, name: str) -> DataError:
     return bad(
         f"the sample has no such field (it has {', '.join(rec.fields)})",
         rec.place(name),

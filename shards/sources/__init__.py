@@ -40,7 +40,7 @@ def left_out(unmatched: Sequence[tuple[str, str]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Source:
+class Layout:
     """A registered source: `options` adds its arguments to a parser, `find` reads them into a manifest."""
 
     name: str
@@ -50,14 +50,14 @@ class Source:
 
 
 Find = Callable[[argparse.Namespace], Found]
-_registered: dict[str, Source] = {}
+_registered: dict[str, Layout] = {}
 
 
 def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> Callable[[Find], Find]:
     """Function decorator: makes `find(args) -> Found` known as the source `name`; its docstring's first line is the help."""
 
     def add(find: Find) -> Find:
-        _registered[name] = Source(name, (find.__doc__ or "").strip().splitlines()[0], options, find)
+        _registered[name] = Layout(name, (find.__doc__ or "").strip().splitlines()[0], options, find)
         return find
 
     return add
@@ -68,7 +68,7 @@ def source_names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
 
 
-def get_source(name: str) -> Source:
+def get_source(name: str) -> Layout:
     """The source registered as `name`.
 
     Raises:

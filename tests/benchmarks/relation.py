@@ -25,13 +25,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models.encoders.gene_tokens import GeneTokens
-from models.encoders.relation import Plan, TwoPass
+from models.encoders.relation import MaskPlan, TwoPass
 from models.encoders.vit import ViT
 from models.layers.relation import Masking, relation_attention
 
 DIM, HEADS, DEPTH, GENE_DEPTH = 768, 12, 12, 4
 WIDTHS = {"snp": 7854, "pgs": 481, "burden": 18574}
-PLAN = Plan((0, 1), "per_block", Masking(0.75), Masking(0.5))
+PLAN = MaskPlan((0, 1), "per_block", Masking(0.75), Masking(0.5))
 
 
 def runs(batch: int) -> dict[str, Callable[[], Tensor]]:

@@ -59,7 +59,7 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     from trainer.data import open_data
     from trainer.engine.engine import Engine
     from trainer.health.steps import BadSteps
-    from trainer.loop import Leg, Progress, train
+    from trainer.loop import Progress, StageRun, train
     from trainer.runtime import StopFlag, start
     from trainer.tracking.tracker import Tracker
 
@@ -78,13 +78,13 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     batches = [next(steps).micro[0] for _ in range(per_epoch)]
     steps.close()
     never, nothing = 10**9, (lambda: None)
-    leg = Leg(
+    stage_run = StageRun(
         plan, 0, per_epoch, never, never, loader, lambda e, s: [], None, lambda *_: {}, {}, nothing, nothing, nothing
     )
     progress, tracker = Progress(), Tracker(out_folder(config), runtime, 0, most, 10**9, True)
 
     def run(count: int) -> None:
-        here = replace(leg, steps=progress.stage_step + count)
+        here = replace(stage_run, steps=progress.stage_step + count)
         train(here, engine, runtime, progress, tracker, StopFlag(), BadSteps(0))
 
     return run, twin, batches

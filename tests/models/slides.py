@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.contract import Batch, Field, Head, Method, Schema, TargetSpec
-from models.finetuned import Downstream, Fit
+from models.finetuned import Downstream, FinetuneSettings
 from models.registry import get_method
 
 F = 6
@@ -58,7 +58,7 @@ def tuned(method: Method, target: TargetSpec) -> Downstream:
     torch.manual_seed(1)
     head = method.task_head(target, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
     assert isinstance(head, Head)
-    return Downstream(method, head, target, Fit(("patches",)), lambda r: np.zeros(1, np.float32)).eval()
+    return Downstream(method, head, target, FinetuneSettings(("patches",)), lambda r: np.zeros(1, np.float32)).eval()
 
 
 def losses(model: Downstream, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

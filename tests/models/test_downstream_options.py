@@ -14,7 +14,7 @@ from synthetic import build, record
 from models.contract.masks import MaskField
 from models.encoders.parts import add_parts
 from models.encoders.vit import pyramid_blocks
-from models.finetuned import FROZEN, STAGE, Downstream, Fit, Question, make_decoder
+from models.finetuned import FROZEN, STAGE, Downstream, FinetuneSettings, TargetSpec, make_decoder
 from models.losses.finetune import bce_dice, mask_bce, mask_focal, soft_dice
 
 
@@ -30,8 +30,8 @@ def segmenter(decoder: str = "linear", **fit) -> Downstream:
     return Downstream(
         encoder,
         head,
-        Question("segmentation", len(fit["masks"]), ()),
-        Fit(("image",), **fit),
+        TargetSpec("segmentation", len(fit["masks"]), ()),
+        FinetuneSettings(("image",), **fit),
         answer,
     )
 
@@ -106,7 +106,7 @@ def test_several_structures_have_a_channel_each(decoder):
     """The loss is the mean of the structures' own; the k-th channel is the k-th structure; a mask that is not there is empty."""
     structures = (MaskField("object", "mask"), MaskField("rest", "mask", (0,)), MaskField("other", "mask_other"))
     method = segmenter(decoder, masks=structures, mask_absent=True).eval()
-    batch = method.collate([method.looked_at(record(i), np.random.default_rng(i)) for i in range(2)])
+    batch = method.collate([method.eval_sample(record(i), np.random.default_rng(i)) for i in range(2)])
     mask, ones = batch["target_mask"], torch.ones(2)
     assert mask.shape == (2, 3, method.side, method.side)
     assert (mask[:, 0] + mask[:, 1] == 1).all()
@@ -129,7 +129,7 @@ def test_the_encoder_learns_at_a_rate_of_its_own():
 
 
 def test_an_encoder_that_thaws_is_in_evaluation_mode_until_then():
-    method = segmenter(thaws=True)
+    method = segmenter(frozen_start=True)
     assert [s.name for s in method.stages()] == [FROZEN, STAGE]
     method.enter(FROZEN)
     assert not any(p.requires_grad for p in method.encoder.parameters())

@@ -14,7 +14,7 @@ from models.contract import MethodError
 from models.transforms import crops, slices
 from models.transforms.image import augment, fitted
 from models.transforms.pixels import filtered
-from models.view import Change, Turned, scaled, shaped_mask, squared
+from models.view import Augmentation, DrawnAugmentation, scaled, shaped_mask, squared
 from shards.pack.pack import pack
 from shards.read.dataset import Dataset
 
@@ -37,7 +37,9 @@ CHANGES = {
     "mrm_record's crop": lambda i: crops.random_view(i, 32, (0.5, 1.0), True, np.random.default_rng(3)),
     "mrm_record's view": lambda i: crops.centre_view(i, 32),
     "a task's size": lambda i: scaled(i, 32, Image.Resampling.BILINEAR),
-    "a task's change": lambda i: Turned(Change(15, 0.1, 0.1, 0.5, 0.1, 0.5), np.random.default_rng(3)).image(i),
+    "a task's change": lambda i: DrawnAugmentation(
+        Augmentation(15, 0.1, 0.1, 0.5, 0.1, 0.5), np.random.default_rng(3)
+    ).image(i),
     "a task's square": squared,
 }
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from synthetic import record
 
-from models.view import Change, Turned, View
+from models.view import Augmentation, DrawnAugmentation, RecordView
 from trainer.downstream.predict import _decided
 
 
-def turned(seed: int = 0, **change: float) -> Turned:
-    return Turned(Change(**change), np.random.default_rng(seed))
+def turned(seed: int = 0, **change: float) -> DrawnAugmentation:
+    return DrawnAugmentation(Augmentation(**change), np.random.default_rng(seed))
 
 
 def places(height: int, width: int) -> np.ndarray:
@@ -51,9 +51,9 @@ def test_without_a_crop_nothing_of_the_draw_changes():
 def test_a_view_tells_the_shape_that_it_gives(side, shape):
     made = record(0)
     made.fields["image"] = np.zeros((64, 90, 3), np.uint8)
-    view = View(made, ("image",), turned(crop=0.5), side)
+    view = RecordView(made, ("image",), turned(crop=0.5), side)
     assert view.shape("image") == view.read("image").shape == shape
-    plain = View(made, ("image",), None, side)
+    plain = RecordView(made, ("image",), None, side)
     assert plain.shape("image") == plain.read("image").shape
 
 
@@ -63,7 +63,7 @@ def test_padding_neither_stretches_nor_cuts(shape):
     H, W = shape
     made.fields["image"] = rng.integers(1, 255, (*shape, 3), dtype=np.uint8)
     made.fields["mask"] = rng.integers(0, 2, shape, dtype=np.uint8)
-    view = View(made, ("image", "mask"), None, None, pad=True)
+    view = RecordView(made, ("image", "mask"), None, None, pad=True)
     image, mask = view.read("image"), view.mask("mask", (0,))
     S = max(shape)
     assert view.shape("image") == image.shape == (S, S, 3)
@@ -73,6 +73,6 @@ def test_padding_neither_stretches_nor_cuts(shape):
     assert image.sum() == made.fields["image"].sum(dtype=int)
     assert mask.sum() == (made.fields["mask"] == 0).sum(), "nothing is drawn where nothing is, also if 0 is the object"
     # The way back: what the encoder's grid says of the filled part is no pixel of the image.
-    grid = View(made, ("image", "mask"), None, 2 * S, pad=True).mask("mask", (0,))
+    grid = RecordView(made, ("image", "mask"), None, 2 * S, pad=True).mask("mask", (0,))
     assert np.array_equal(_decided(grid[None].astype(np.float32), shape, True)[0], 1 - made.fields["mask"])
     assert _decided(np.ones((1, S, S), np.float32), shape, True).shape == (1, H, W)

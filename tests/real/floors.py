@@ -92,7 +92,7 @@ def case_of(name: str, out: Path, fraction: float) -> Case:
     task, _ = build_task(task_name, [f"data.path={out / 'data' / data_set}", f"protocol.fraction={fraction}"])
     data = Dataset.open(out / "data" / data_set)
     targets = read_targets(task, data, ("image",) if "image" in data.info.fields else ("patches",))
-    train, val, test = (at[targets.asked_N[at]] for at in (data.subset(s).indices for s in ("train", "val", "test")))
+    train, val, test = (at[targets.used_N[at]] for at in (data.subset(s).indices for s in ("train", "val", "test")))
     return Case(task, data, targets, labelled(task, data, targets, train, 0), val, test)
 
 

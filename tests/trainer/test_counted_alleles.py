@@ -6,7 +6,7 @@ import pytest
 
 from models.contract import Field, Schema
 from trainer.data import merged_schema
-from trainer.downstream.init import Source, check_fields
+from trainer.downstream.init import Init, check_fields
 from trainer.errors import UserError
 
 NAMES = ("rs0_A(/G)", "rs1_C(/T)", "rs2_A(/G)")
@@ -27,7 +27,7 @@ def test_a_mix_is_refused_by_allele() -> None:
 
 
 def test_a_fine_tune_is_refused_by_allele() -> None:
-    source = Source("mrm_relation", {}, schema("a", NAMES), None, False, None)
+    source = Init("mrm_relation", {}, schema("a", NAMES), None, False, None)
     with pytest.raises(
         UserError, match=r"'snp' of b is not what the encoder was trained on: 2 of 3 SNPs count another allele"
     ):

@@ -11,7 +11,7 @@ import pytest
 from models.contract import Field, Schema
 from trainer.config.recipe import build_config
 from trainer.data import merged_schema, open_data, schema_of
-from trainer.downstream.init import Source, check_fields
+from trainer.downstream.init import Init, check_fields
 from trainer.errors import UserError
 from trainer.run import _progress_of
 from trainer.state.finished import read_schema, schema_bytes
@@ -35,7 +35,7 @@ def test_data_sets_together_know_what_any_of_them_knows() -> None:
 
 
 def test_a_fine_tune_is_of_the_run_s_encoder() -> None:
-    source = Source("gimp", {}, schema("the data of runs/a", encoder="uni_v1"), None, True, None)
+    source = Init("gimp", {}, schema("the data of runs/a", encoder="uni_v1"), None, True, None)
     with pytest.raises(
         UserError, match=r"field 'patches': encoder is 'uni_v1' in the data of runs/a and 'resnet50' in data/b"
     ):

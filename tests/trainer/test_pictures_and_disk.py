@@ -125,7 +125,7 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
             return bool(self.loss.isfinite())
 
     micro = SimpleNamespace(micro=[None], bad=[], keys_hash="k", epoch=0, step=0)
-    leg = loop.Leg(
+    stage_run = loop.StageRun(
         stage=SimpleNamespace(name="s", select=None),  # type: ignore[arg-type]
         steps=len(losses), epoch_steps=1, evaluate_every=1, save_every=100,
         loader=SimpleNamespace(iterate=lambda *_: iter([micro] * len(losses))),
@@ -135,7 +135,7 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
     runtime = SimpleNamespace(device=torch.device("cpu"), rank=0, say=lambda text: None)
     tracker = SimpleNamespace(step=logged.append)
     loop.train(
-        leg,
+        stage_run,
         Engine(),
         runtime,
         loop.Progress(),

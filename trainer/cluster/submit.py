@@ -29,7 +29,7 @@ COMMANDS = ("pretrain", "finetune", "sweep")
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """What a job will run: one command, or one an element of an array."""
 
     name: str
@@ -50,7 +50,7 @@ class Plan:
         return self.name == "sweep"
 
 
-def make_plan(name: str, words: Sequence[str], world: int) -> Plan:
+def make_plan(name: str, words: Sequence[str], world: int) -> JobPlan:
     """Works a command line out, so that whatever the command would refuse is refused here.
 
     Raises:
@@ -62,7 +62,7 @@ def make_plan(name: str, words: Sequence[str], world: int) -> Plan:
     out, text = pretraining(words, world) if name == "pretrain" else (_out_of(name, words), "")
     # Without a folder of its own two jobs of different starting folders would meet, or not find it again.
     command = (script, *(w for w in words if not w.startswith("out=")), f"out={out}")
-    return Plan(name, tuple(words), out, (out,), (command,), text or dry_run(command, world))
+    return JobPlan(name, tuple(words), out, (out,), (command,), text or dry_run(command, world))
 
 
 def pretraining(words: Sequence[str], world: int) -> tuple[Path, str]:
@@ -110,7 +110,7 @@ def dry_run(command: Sequence[str], world: int) -> str:
     raise UserError(f"`{shlex.join(whole[1:])}` ended with status {done.returncode}:\n{said[-2000:]}")
 
 
-def _sweep(words: Sequence[str]) -> Plan:
+def _sweep(words: Sequence[str]) -> JobPlan:
     """The points of a sweep that are not done yet, an element of a job array each."""
     from trainer.sweep.file import read_sweep
     from trainer.sweep.runner import statuses
@@ -128,7 +128,7 @@ def _sweep(words: Sequence[str]) -> Plan:
         raise UserError(f"{args.file}: all {len(sweep.points)} points in {out} are done; there is nothing to submit")
     tasks = tuple(tuple(sweep.command_line(point)[1:]) for point in points)
     about = tuple({"index": p.index, "words": p.words} for p in points)
-    return Plan("sweep", tuple(words), out, tuple(sweep.folder(p) for p in points), tasks, said, about)
+    return JobPlan("sweep", tuple(words), out, tuple(sweep.folder(p) for p in points), tasks, said, about)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the job
@@ -173,7 +173,7 @@ def parameters(profile: Profile, folder: Path, name: str) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None}
 
 
-def script(profile: Profile, plan: Plan, folder: Path) -> str:
+def script(profile: Profile, plan: JobPlan, folder: Path) -> str:
     """The sbatch script, without submitting it (and without Slurm)."""
     from submitit.slurm.slurm import _make_sbatch_string
 
@@ -189,7 +189,7 @@ def new_folder(out: Path) -> Path:
     return out / FOLDER / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
-def submit(profile: Profile, plan: Plan, parallel: int | None = None) -> Record:
+def submit(profile: Profile, plan: JobPlan, parallel: int | None = None) -> Record:
     """Puts the job into the queue; its folder is complete before it can start.
 
     Raises:
@@ -232,7 +232,7 @@ def _unless_begun(folder: Path, status: Status) -> None:
         pass
 
 
-def _send(profile: Profile, plan: Plan, folder: Path, parallel: int | None) -> str:
+def _send(profile: Profile, plan: JobPlan, folder: Path, parallel: int | None) -> str:
     """Through submitit; returns the job's number."""
     import submitit
 

@@ -42,13 +42,13 @@ class StageConfig(Section):
     """Keys of `optim` that differ in this stage."""
 
 
-class Source(Section):
+class DataPart(Section):
     path: str
     weight: float = Field(1.0, gt=0)
 
 
 class Data(Section):
-    path: str | tuple[Source, ...] | None = None
+    path: str | tuple[DataPart, ...] | None = None
     """A data set's folder or address, a list of them, or a list of {path, weight}; none means the built-in demo cohort."""
     split: str = "train"
     val_split: str | None = "val"
@@ -72,10 +72,10 @@ class Data(Section):
         return value
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[DataPart, ...]:
         if self.path is None:
             return ()
-        return (Source(path=self.path),) if isinstance(self.path, str) else self.path
+        return (DataPart(path=self.path),) if isinstance(self.path, str) else self.path
 
 
 class Config(Section):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.finetuned import Downstream, Fit, make_decoder, make_head, unreached
-from models.view import Change, View
+from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head, unreached
+from models.view import Augmentation, RecordView
 from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng
 from trainer.downstream.metrics.table import METRICS
@@ -35,13 +35,13 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
     task, o = setting.task, setting.task.output
     encoder = setting.source.build(seed)
     encoder.inputs = setting.fields
-    fit = Fit(
+    fit = FinetuneSettings(
         fields=setting.fields,
         frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
-        thaws=task.protocol.freeze_epochs > 0,
+        frozen_start=task.protocol.freeze_epochs > 0,
         layer_decay=task.protocol.layer_decay,
         encoder_scale=task.protocol.encoder_lr_scale,
-        change=Change(**task.augment.model_dump()),
+        change=Augmentation(**task.augment.model_dump()),
         pad=task.pad,
         masks=task.masks if task.kind == "segmentation" else (),
         mask_absent=task.mask_missing == "empty",
@@ -78,7 +78,7 @@ def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
     encoder.enter("")
     encoder.eval()
     index = int(setting.splits[setting.task.data.train][0])
-    sample = encoder.sample(View(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
+    sample = encoder.sample(RecordView(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
     batch = encoder.collate([sample])
     with torch.no_grad():
         encoded = encoder.encode(batch)
@@ -91,7 +91,7 @@ def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Any:
     samples = []
     for index in train.tolist():
         try:
-            samples.append(method.looked_at(setting.data[index], sample_rng(0, 0, index, 0)))
+            samples.append(method.eval_sample(setting.data[index], sample_rng(0, 0, index, 0)))
         except DataError:
             continue  # the loader will name it when it comes to it
         if len(samples) == 2:

@@ -29,7 +29,7 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
-class Source:
+class Init:
     """An encoder to start from. `weights` is None from scratch (and where the method loads a file of its own: `file`); `parts` are
     added to it, new."""
 
@@ -90,7 +90,7 @@ class Source:
 
 def find_source(
     method: str, init: str | None, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
-) -> Source:
+) -> Init:
     """What `--init` means: a run's folder, a file of weights, or `scratch`.
 
     With mode `scratch`, or `random`, a run gives its architecture alone, so that it is compared with itself. A file and `scratch`
@@ -123,7 +123,7 @@ def find_source(
             if options.get(name) and name in options:
                 # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
                 options |= {name: None, "init": "scratch"}
-        return Source(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
+        return Init(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
     path = find_recipe(method, recipe, demo)
     given = section(yaml_text.read(path), "method", path)
     options = {**given, **task.method, **(_file_options(method, Path(init)) if init != "scratch" else {})}
@@ -135,7 +135,7 @@ def find_source(
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
         )
-    return Source(method, options, schema, None, False, file, task.encoder)
+    return Init(method, options, schema, None, False, file, task.encoder)
 
 
 def _file_options(method: str, file: Path) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _file_options(method: str, file: Path) -> dict[str, Any]:
     return {"init": how[0], how[1]: str(file)}
 
 
-def check_fields(source: Source, fields: tuple[str, ...], schema: Schema) -> list[str]:
+def check_fields(source: Init, fields: tuple[str, ...], schema: Schema) -> list[str]:
     """Refuses data whose fields are not those that the encoder was built for; returns what could not be compared, as lines.
 
     Raises:

@@ -39,7 +39,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Seen:
+class EvalOutput:
     """predictions in the data set's order; `examples` are some masks to look at, `pooled_ND` what the head was given, `loss` that of
     these cases (held_back_loss.py)."""
 
@@ -51,14 +51,14 @@ class Seen:
 
 @torch.no_grad()
 def predict(
-    method: Downstream, looks: EvalLoader, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
-) -> Seen:
-    """What the method says of the cases of `looks`; with `examples`, also some masks."""
+    method: Downstream, loader: EvalLoader, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
+) -> EvalOutput:
+    """What the method says of the cases of `loader`; with `examples`, also some masks."""
     was = method.training
     method.eval()
     index, score, pooled, pixels = [], [], [], []
     shown: list[tuple[int, Example]] = []
-    for batch in batches_on_device(looks.evaluate(), runtime.device):
+    for batch in batches_on_device(loader.evaluate(), runtime.device):
         counts_B = (batch.weight_B > 0).cpu().numpy()
         here = batch["index"].cpu().numpy()[counts_B]
         values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))
@@ -86,7 +86,7 @@ def predict(
     index_N, score_N, pooled_ND, pixels_N = (np.concatenate(x) for x in zip(*shares, strict=True))
     order = np.argsort(index_N, kind="stable")
     said = as_predictions(targets, data, index_N[order], score_N[order].astype(np.float64))
-    return Seen(said, [e for _, e in first], pooled_ND[order], held_back_loss(said, pixels_N[order]))
+    return EvalOutput(said, [e for _, e in first], pooled_ND[order], held_back_loss(said, pixels_N[order]))
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:

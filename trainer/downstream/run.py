@@ -26,15 +26,15 @@ from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.predict import Example, Seen, predict
+from trainer.downstream.predict import EvalOutput, Example, predict
 from trainer.downstream.probes.run import frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
-from trainer.downstream.samples import Looks, TaskSamples, part, with_answers
+from trainer.downstream.samples import SplitLoader, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
-from trainer.downstream.targets.read import Targets, fitted, looked_at
-from trainer.downstream.trial import Point, Training
+from trainer.downstream.targets.read import Targets, fitted, targets_of_split
+from trainer.downstream.trial import Training, Trial
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
@@ -188,14 +188,14 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
     return done
 
 
-def _best(points: Sequence[Point], metric: str) -> Point:
+def _best(points: Sequence[Trial], metric: str) -> Trial:
     """The best on validation; of equal ones the one with the smaller loss, of equal losses the first of the grid."""
     at = chosen([Look(p.val, p.val_loss) for p in points], "max" if METRICS[metric].higher_is_better else "min")
     assert at is not None, "a point has a value"
     return points[at]
 
 
-def _drop_losers(folder: Path, points: Sequence[Point], best: Point) -> None:
+def _drop_losers(folder: Path, points: Sequence[Trial], best: Trial) -> None:
     """Weights of learning rates that were not chosen; their metrics stay."""
     for p in points:
         if p is not best:
@@ -211,7 +211,7 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
         subset = with_answers(subset, targets.value_NT[train, 0], targets.question.classes)
     samples = TaskSamples(
         data, setting.source.schema, [str(data.path)], None, False, task.data.train,
-        train=subset, held_back=part(data, setting.splits[task.data.val], task.data.val),
+        train=subset, val_subset=part(data, setting.splits[task.data.val], task.data.val),
         balance=task.protocol.balance, look_batch=task.protocol.eval_batch,
     )  # fmt: skip
     build = builder(setting, targets, seed, train)
@@ -223,7 +223,7 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
 
 
 def _test(
-    setting: Setting, training: Training, targets: Targets, best: Point, runtime: Runtime, done: Measured
+    setting: Setting, training: Training, targets: Targets, best: Trial, runtime: Runtime, done: Measured
 ) -> None:
     """The one look at the test split, with the best weights of the best learning rate."""
     task, data = setting.task, setting.data
@@ -234,14 +234,14 @@ def _test(
     )
     method.to(runtime.device)
     subset = part(data, setting.splits[task.data.test], task.data.test)
-    targets = looked_at(task, targets, subset.indices, task.data.test)
+    targets = targets_of_split(task, targets, subset.indices, task.data.test)
 
-    def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> Seen:
-        looks = Looks(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)
+    def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> EvalOutput:
+        loader = SplitLoader(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)
         try:
-            return predict(method, looks, data, targets, runtime, examples)
+            return predict(method, loader, data, targets, runtime, examples)
         finally:
-            looks.close()
+            loader.close()
 
     first = not done.predictions
     found = look(examples=first)

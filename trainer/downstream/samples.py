@@ -29,7 +29,7 @@ class TaskSamples(Data):
     """Like the data of pre-training, with the order made over the labelled training samples alone."""
 
     train: Subset | None = None
-    held_back: Subset | None = None
+    val_subset: Subset | None = None
     balance: bool = False
     look_batch: int = 16
 
@@ -53,10 +53,10 @@ class TaskSamples(Data):
     def check(self, config: Config, stage: Stage, world: int) -> None:
         check_batch(config, stage.compares, world)
 
-    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Looks:
-        assert self.held_back is not None
+    def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> SplitLoader:
+        assert self.val_subset is not None
         assert isinstance(method, Downstream)
-        return Looks(self.dataset, self.held_back, method, runtime, self.look_batch, config.data.workers)
+        return SplitLoader(self.dataset, self.val_subset, method, runtime, self.look_batch, config.data.workers)
 
 
 def check_batch(config: Config, compares: bool, world: int) -> None:
@@ -73,7 +73,7 @@ def check_batch(config: Config, compares: bool, world: int) -> None:
         )
 
 
-class Looks:
+class SplitLoader:
     """Evaluation batches of some samples: once each, as they are, over all ranks.
 
     Args:
@@ -93,9 +93,9 @@ class Looks:
         def sample(record: Any, rng: np.random.Generator) -> Sample:
             try:
                 if genes is None:
-                    return method.looked_at(record, rng)
+                    return method.eval_sample(record, rng)
                 other = genes(record.index)
-                return method.looked_at(record, rng, genes=Nothing() if other is None else data[other])
+                return method.eval_sample(record, rng, genes=Nothing() if other is None else data[other])
             except MethodError as e:
                 raise DataError(
                     Problem(p, f"sample '{record.key}'", "mend or leave out the sample") for p in e.problems

@@ -14,12 +14,12 @@ from models.registry import get_method
 from shards.read.dataset import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
-from trainer.downstream.init import Source, check_fields
+from trainer.downstream.init import Init, check_fields
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
-from trainer.downstream.targets.read import Targets, check_split, fitted, looked_at, read_targets
+from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
 from trainer.downstream.task.schema import Encoder, Task
@@ -36,7 +36,7 @@ class Setting:
     """A task and an encoder, checked against each other; nothing is trained yet. `new`: weights of the encoder that no file holds."""
 
     task: Task
-    source: Source
+    source: Init
     out: Path
     data: Dataset
     targets: Targets
@@ -120,7 +120,7 @@ def _check_own_head(task: Task, encoder: Method) -> None:
         )
 
 
-def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) -> Setting:
+def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> Setting:
     """Checks everything that can be known before training, and refuses all of it at once where possible.
 
     Raises:
@@ -155,14 +155,14 @@ def prepare(task: Task, source: Source, data: Dataset, out: Path, world: int) ->
     splits, problems = {}, []
     for which in (task.data.train, task.data.val, task.data.test):
         at = data.subset(which).indices
-        splits[which] = at[targets.asked_N[at]]
+        splits[which] = at[targets.used_N[at]]
         problems += check_split(task, targets, splits[which], which)
     if len(splits) < 3:
         problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
     if problems:
         raise UserError(problems)
     for which in (task.data.val, task.data.test):
-        looked_at(task, targets, splits[which], which)
+        targets_of_split(task, targets, splits[which], which)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
     leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")

@@ -21,7 +21,7 @@ from trainer.config.shared import settings_of
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
 from trainer.downstream.samples import TaskSamples
-from trainer.downstream.targets.read import Targets, looked_at
+from trainer.downstream.targets.read import Targets, targets_of_split
 from trainer.downstream.task.schema import Task
 from trainer.engine.choice import Look, best_look
 from trainer.engine.engine import Engine
@@ -35,8 +35,8 @@ from trainer.tracking.tracker import read_metrics
 
 
 @dataclass(frozen=True)
-class Point:
-    """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, looks included.
+class Trial:
+    """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, evaluation included.
 
     val_loss is the loss of that look, the `look`-th of so many `looks`; `flat` says that all had one value, so that it chose nothing.
     """
@@ -101,8 +101,8 @@ def stage_plans(task: Task, stages: Sequence[Stage], per_epoch: int, steps: int)
         return [StagePlan(stages[0], per_epoch, steps, evaluate_every=every)]
     first, second = stages
     return [
-        StagePlan(first, per_epoch, frozen, every, whole=steps, hands_on="last"),
-        StagePlan(second, per_epoch, steps - frozen, every, before=frozen, whole=steps),
+        StagePlan(first, per_epoch, frozen, every, schedule_steps=steps, carry="last"),
+        StagePlan(second, per_epoch, steps - frozen, every, schedule_start=frozen, schedule_steps=steps),
     ]
 
 
@@ -155,7 +155,7 @@ class Training:
     build: Callable[[], Downstream]
     about: dict[str, Any]
 
-    def run(self, out: Path, seed: int, lr: float, runtime: Runtime, stop: StopFlag) -> Point:
+    def run(self, out: Path, seed: int, lr: float, runtime: Runtime, stop: StopFlag) -> Trial:
         """Trains, goes on, or takes what is done.
 
         Raises:
@@ -191,12 +191,12 @@ class Training:
         assert done is not None, f"{out} was trained and has no point.json"
         return done
 
-    def _evaluate(self, engine: Engine, looks: EvalLoader, runtime: Runtime) -> dict[str, float]:
+    def _evaluate(self, engine: Engine, loader: EvalLoader, runtime: Runtime) -> dict[str, float]:
         engine.train(False)
         assert isinstance(engine.method, Downstream)
-        assert self.data.held_back is not None
-        targets = looked_at(self.task, self.targets, self.data.held_back.indices, self.task.data.val)
-        found = predict(engine.method, looks, self.data.dataset, targets, runtime)
+        assert self.data.val_subset is not None
+        targets = targets_of_split(self.task, self.targets, self.data.val_subset.indices, self.task.data.val)
+        found = predict(engine.method, loader, self.data.dataset, targets, runtime)
         engine.train()
         return {name: METRICS[name].compute(found.predictions) for name in metric_names(self.task)} | {
             "loss": found.loss
@@ -235,7 +235,7 @@ class Training:
             (run.out / "stages" / f"{name}.safetensors").unlink(missing_ok=True)
 
 
-def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> Point | None:
+def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> Trial | None:
     """The point that `out` holds, if it is done and of this configuration (`accept_code`: by whatever version of the code)."""
     from trainer.config.schema import differences
     from trainer.state.run_folder import CODE
@@ -257,7 +257,7 @@ def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> 
             * any(line.startswith(CODE) for line in changed)
         )
     about = stored.get("about", {})
-    return Point(**content, code=(*about.get("code_before", ()), *filter(None, [about.get("code")])))
+    return Trial(**content, code=(*about.get("code_before", ()), *filter(None, [about.get("code")])))
 
 
 def metric_names(task: Task) -> list[str]:

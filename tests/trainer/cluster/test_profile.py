@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cluster.profile import PROFILES, load
-from trainer.cluster.submit import Plan, script
+from trainer.cluster.submit import JobPlan, script
 from trainer.errors import UserError
 
 
@@ -47,8 +47,8 @@ def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
         load(str(tmp_path / "x.yaml"), {})
 
 
-def plan(*tasks: tuple[str, ...]) -> Plan:
-    return Plan("pretrain", (), Path("/r"), (Path("/r"),), tasks, "")
+def plan(*tasks: tuple[str, ...]) -> JobPlan:
+    return JobPlan("pretrain", (), Path("/r"), (Path("/r"),), tasks, "")
 
 
 def test_the_script_says_what_the_profile_says(tmp_path: Path) -> None:

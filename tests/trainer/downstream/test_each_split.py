@@ -16,7 +16,7 @@ from tests.trainer.downstream.conftest import Finetune
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
-from trainer.downstream.targets.read import fitted, looked_at, read_targets
+from trainer.downstream.targets.read import fitted, read_targets, targets_of_split
 from trainer.downstream.task.schema import parse_task
 from trainer.errors import UserError
 
@@ -37,7 +37,7 @@ def test_squared_error_of_each_splits_own_z_scores(impute: str, demo_cohort: Pat
     said = z_NT * np.array(made.question.std_K) + np.array(
         made.question.mean_K
     )  # what a head says, in the labels' units
-    found = METRICS["mse"].compute(as_predictions(looked_at(task, made, test, "test"), data, test, said))
+    found = METRICS["mse"].compute(as_predictions(targets_of_split(task, made, test, "test"), data, test, said))
     literal = 0.0
     for k in (0, 1):
         y = value_NT[test, k].copy()
@@ -48,11 +48,11 @@ def test_squared_error_of_each_splits_own_z_scores(impute: str, demo_cohort: Pat
         literal += np.nanmean((z_NT[:, k] - (y - mean) / std) ** 2)
     assert found == pytest.approx(literal, abs=1e-9)
     plain = parse_task({"name": "t", **CONTENT, "impute": impute, "standardise": "train"})
-    assert looked_at(plain, made, test, "test") is made
+    assert targets_of_split(plain, made, test, "test") is made
     assert METRICS["mse"].compute(as_predictions(made, data, test, said)) > 2 * literal, "the splits' means differ"
     value_NT[test, 1] = 4.0
     with pytest.raises(UserError, match="months does not vary over split 'test'"):
-        looked_at(task, replace(made, value_NT=value_NT), test, "test")
+        targets_of_split(task, replace(made, value_NT=value_NT), test, "test")
     data.close()
 
 

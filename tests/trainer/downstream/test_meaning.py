@@ -224,7 +224,7 @@ def test_uncertain_and_empty_answers_one_by_one(
     edema_N, mass_N = targets.value_NT.T
     assert ((edema_N == 1).sum(), (edema_N == 0).sum(), np.isnan(edema_N).sum()) == counts
     assert ((mass_N == 1).sum(), np.isnan(mass_N).sum()) == (6, 1)
-    assert targets.asked_N.sum() == N - 1, "who has any answer takes part"
+    assert targets.used_N.sum() == N - 1, "who has any answer takes part"
 
 
 def test_a_film_without_finding_was_looked_at(tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from trainer.config.schema import differences
-from trainer.downstream.init import Source
+from trainer.downstream.init import Init
 from trainer.downstream.results import hash_of
 
 
-def from_file(path: Path, content: bytes) -> Source:
+def from_file(path: Path, content: bytes) -> Init:
     path.write_bytes(content)
     options = {"init": "imagenet", "init_file": str(path), "dim": 8}
     schema: Any = SimpleNamespace()
-    return Source("mgi", options, schema, None, False, path)
+    return Init("mgi", options, schema, None, False, path)
 
 
 def test_a_file_of_weights_may_move(tmp_path: Path) -> None:
@@ -37,4 +37,4 @@ def test_a_folder_knows_the_weights_it_started_from(tmp_path: Path) -> None:
 
 def test_without_a_file_options_are_as_they_are() -> None:
     schema: Any = SimpleNamespace()
-    assert Source("gimp", {"dim": 8}, schema, None, False, None).hashed_options() == {"dim": 8}
+    assert Init("gimp", {"dim": 8}, schema, None, False, None).hashed_options() == {"dim": 8}

@@ -119,7 +119,7 @@ def test_too_many_shots_are_refused_by_class(data: Dataset, train: np.ndarray) -
 def targets_of(data: Dataset, value_NT: np.ndarray, impute: str) -> tuple[Task, Targets]:
     task = task_of(kind="regression", label=["severity", "months"], impute=impute)
     found = read_targets(task, data, ("image",))
-    return task, Targets(found.question, value_NT, found.asked_N, {})
+    return task, Targets(found.question, value_NT, found.used_N, {})
 
 
 @pytest.mark.parametrize("impute", ["none", "mean", "median"])

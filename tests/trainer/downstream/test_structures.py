@@ -85,9 +85,9 @@ def test_what_an_absent_mask_means_is_for_the_task_to_say(files: Path) -> None:
     with pytest.raises(UserError, match=f"{lacking} samples have some of the masks .*{lacking} lack mask_atrophy"):
         asked(mask_missing="refuse")
     found = asked(mask_missing="leave_out")
-    assert (int(found.asked_N.sum()), found.left_out) == (SAMPLES - lacking, {"no mask_disc or mask_atrophy": lacking})
+    assert (int(found.used_N.sum()), found.left_out) == (SAMPLES - lacking, {"no mask_disc or mask_atrophy": lacking})
     found = asked()
-    assert (int(found.asked_N.sum()), found.left_out) == (SAMPLES, {})
+    assert (int(found.used_N.sum()), found.left_out) == (SAMPLES, {})
     assert found.notes == (f"{lacking} samples without mask_atrophy: taken as empty masks (mask_missing=empty)",)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shards.read.dataset import Dataset
-from trainer.downstream.init import Source
+from trainer.downstream.init import Init
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
@@ -19,7 +19,7 @@ from trainer.downstream.probes.features import extract, identity_of
 from trainer.downstream.probes.knn import fit_knn
 from trainer.downstream.probes.linear import fit_linear, make_grid
 from trainer.downstream.targets.label_subset import labelled
-from trainer.downstream.targets.read import Targets, fitted, looked_at
+from trainer.downstream.targets.read import Targets, fitted, targets_of_split
 from trainer.downstream.task.schema import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
@@ -42,7 +42,7 @@ class Probed:
 
 def frozen_predictions(
     task: Task,
-    source: Source,
+    source: Init,
     data: Dataset,
     targets: Targets,
     fields: tuple[str, ...],
@@ -80,7 +80,7 @@ def frozen_predictions(
 
 def _features(
     task: Task,
-    source: Source,
+    source: Init,
     data: Dataset,
     fields: tuple[str, ...],
     splits: dict[str, np.ndarray],
@@ -129,7 +129,9 @@ def _fit(
     splits: dict[str, np.ndarray], primary: str, seed: int,
 ) -> tuple[Predictions, dict[str, Any]]:  # fmt: skip
     metric, val, test = METRICS[primary], splits[task.data.val], splits[task.data.test]
-    chosen_on, tested_on = (looked_at(task, targets, at, s) for s, at in ((task.data.val, val), (task.data.test, test)))
+    chosen_on, tested_on = (
+        targets_of_split(task, targets, at, s) for s, at in ((task.data.val, val), (task.data.test, test))
+    )
     K = len(targets.question.classes) if task.kind in ("multiclass", "ordinal") else None
 
     def said(values: np.ndarray) -> Predictions:

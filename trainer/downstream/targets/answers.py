@@ -9,7 +9,7 @@ import csv
 
 import numpy as np
 
-from models.finetuned import Question
+from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
 from trainer.downstream.targets.findings import findings
 from trainer.downstream.targets.meaning import (
@@ -30,7 +30,7 @@ from trainer.errors import UserError
 __all__ = ["SHOWN", "answers"]
 
 
-def answers(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def answers(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     """What is asked, float64 [N, T] with NaN where the answer is unknown, and which words mean what.
 
     Raises:
@@ -74,7 +74,7 @@ def _of_numbers(task: Task, data: Dataset, name: str) -> tuple[str, ...]:
     return seen if len(seen) == 2 and task.positive in seen else ("0", "1")
 
 
-def _of_classes(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def _of_classes(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     name = task.labels[0]
     names, groups = _classes(task, data, name)
     if task.kind == "ordinal" and task.classes is None and data.info.labels[name].kind == "class":
@@ -90,7 +90,7 @@ def _of_classes(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Unders
         raise UserError(f"task {task.name}: label '{name}' of {data.path} has one class only ({', '.join(names)})")
     code_N = coded(task, data, name, {v: float(names.index(g)) for v, g in groups.items()})
     K = 1 if task.kind == "binary" else len(names)
-    return Question(task.kind, K, names), code_N[:, None], said
+    return TargetSpec(task.kind, K, names), code_N[:, None], said
 
 
 def _positive(task: Task, data: Dataset, name: str, names: tuple[str, ...]) -> Sides:
@@ -138,15 +138,15 @@ def _written_nan(data: Dataset, name: str, value_N: np.ndarray) -> np.ndarray:
         )
 
 
-def _regression(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def _regression(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     value_NT = np.stack([_numbers(task, data, n) for n in task.labels], 1)
-    return Question("regression", value_NT.shape[1], task.labels), value_NT, Understood()
+    return TargetSpec("regression", value_NT.shape[1], task.labels), value_NT, Understood()
 
 
 # --------------------------------------------------------------------------------------------------------------- survival
 
 
-def _survival(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def _survival(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     assert task.time
     assert task.event
     time_N = _numbers(task, data, task.time)
@@ -158,7 +158,7 @@ def _survival(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understo
             f"{data.path / 'labels.csv'}: label '{task.time}' is negative in {len(at)} samples (row {int(at[0]) + 2}: "
             f"{', '.join(data.keys_of(at[:SHOWN]))}); mend it"
         )
-    return Question("survival", 1, ()), np.stack([time_N, event_N], 1), Understood({task.event: sides})
+    return TargetSpec("survival", 1, ()), np.stack([time_N, event_N], 1), Understood({task.event: sides})
 
 
 def _event(task: Task, data: Dataset, name: str) -> Sides:
@@ -198,7 +198,7 @@ def _which(task: Task, data: Dataset, name: str, words: tuple[str, ...]) -> str:
 # ------------------------------------------------------------------------------------------------------------------ masks
 
 
-def _segmentation(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def _segmentation(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     names = tuple(m.name for m in task.masks)
-    question = Question("segmentation", len(names), names if len(names) > 1 else ())
+    question = TargetSpec("segmentation", len(names), names if len(names) > 1 else ())
     return question, np.zeros((len(data), 1)), Understood()

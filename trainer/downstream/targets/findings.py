@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.finetuned import Question
+from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
 from trainer.downstream.targets.meaning import (
     BINARY,
@@ -28,7 +28,7 @@ from trainer.errors import UserError
 TURNED = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0, "class": 2.0}
 
 
-def findings(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understood]:
+def findings(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
     """Targets [N, K]: 0, 1, NaN where unknown, 2 where an uncertain answer is a class of its own.
 
     Raises:
@@ -52,7 +52,7 @@ def findings(task: Task, data: Dataset) -> tuple[Question, np.ndarray, Understoo
     said = Understood(said.sides, said.uncertain, (task.blank, empty) if empty else None)
     third = any(task.uncertain_of(n) == "class" for n in task.labels)
     K = len(task.labels)
-    return Question("multilabel", 3 * K if third else K, task.labels), value_NK, said
+    return TargetSpec("multilabel", 3 * K if third else K, task.labels), value_NK, said
 
 
 def _column(task: Task, data: Dataset, name: str, said: Understood) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.finetuned import Question
+from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
 from trainer.downstream.targets.answers import SHOWN, answers
 from trainer.downstream.targets.meaning import Understood
@@ -20,11 +20,11 @@ from trainer.errors import UserError
 
 @dataclass(frozen=True)
 class Targets:
-    """value_NT float64 of all samples of the data set; `asked_N` says which take part (labelled, with what the method reads)."""
+    """value_NT float64 of all samples of the data set; `used_N` says which take part (labelled, with what the method reads)."""
 
-    question: Question
+    question: TargetSpec
     value_NT: np.ndarray
-    asked_N: np.ndarray
+    used_N: np.ndarray
     left_out: dict[str, int]
     """Why samples take no part, and how many."""
     notes: tuple[str, ...] = ()
@@ -64,22 +64,22 @@ def read_targets(task: Task, data: Dataset, fields: tuple[str, ...]) -> Targets:
 
 
 def _with_asked(
-    task: Task, data: Dataset, question: Question, value_NT: np.ndarray, fields: tuple[str, ...]
+    task: Task, data: Dataset, question: TargetSpec, value_NT: np.ndarray, fields: tuple[str, ...]
 ) -> Targets:
     left_out: dict[str, int] = {}
     notes: list[str] = []
-    asked_N = np.ones(len(data), bool)
+    used_N = np.ones(len(data), bool)
     known_N = ~np.isnan(value_NT).any(1) if task.kind == "survival" else ~np.isnan(value_NT).all(1)
     if task.kind != "segmentation":
         left_out["no answer in " + ", ".join(task.labels)] = int((~known_N).sum())
-        asked_N &= known_N
+        used_N &= known_N
     else:
-        asked_N &= _with_masks(task, data, left_out, notes)
+        used_N &= _with_masks(task, data, left_out, notes)
     for name in fields:
         has_N = np.array([data[i].has(name) for i in range(len(data))])
-        left_out[f"no {name}"] = int((asked_N & ~has_N).sum())
-        asked_N &= has_N
-    return Targets(question, value_NT, asked_N, {k: n for k, n in left_out.items() if n}, tuple(notes))
+        left_out[f"no {name}"] = int((used_N & ~has_N).sum())
+        used_N &= has_N
+    return Targets(question, value_NT, used_N, {k: n for k, n in left_out.items() if n}, tuple(notes))
 
 
 def _with_masks(task: Task, data: Dataset, left_out: dict[str, int], notes: list[str]) -> np.ndarray:
@@ -139,7 +139,7 @@ def _filled(task: Task, value_NT: np.ndarray, at: np.ndarray) -> np.ndarray:
     return filled_NT
 
 
-def looked_at(task: Task, targets: Targets, at: np.ndarray, split: str) -> Targets:
+def targets_of_split(task: Task, targets: Targets, at: np.ndarray, split: str) -> Targets:
     """Targets for a look at the samples `at` of a split: as they are, or with `standardise: each_split` filled and scaled by their own.
 
     Raises:

@@ -23,7 +23,7 @@ from models.contract.image_view import ImageView
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
 from models.encoders.gene_tokens import GeneTokens, GeneVector
 from models.encoders.positions import sincos_2d
-from models.encoders.relation import Plan, TwoPass
+from models.encoders.relation import MaskPlan, TwoPass
 from models.encoders.vit import ViT
 from models.layers.relation import Masking
 from models.losses.relation import Matching, colour_mean_baseline, cosines, squared_error
@@ -64,7 +64,7 @@ class MrmRelation(Method):
         genes = self._gene_encoder() if self.widths else None
         spare = {"renorm": o.renorm, "share_heads": o.share_heads, "spare_cls": not o.mask_cls}
         masks = (Masking(o.tau_image, **spare), Masking(o.tau_genes, **spare))
-        plan = Plan(o.cross_attn_blocks, o.cascade, *masks, cross=o.relations == "self_cross")
+        plan = MaskPlan(o.cross_attn_blocks, o.cascade, *masks, cross=o.relations == "self_cross")
         self.encoder = TwoPass(vit, genes, plan, o.heads, self.gene_dim)
         self._build_decoders(vit, genes)
         self.match_proj = nn.Linear(self.gene_dim, o.dim) if genes is not None and self.gene_dim != o.dim else None
