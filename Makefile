@@ -28,6 +28,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 check: lint  ## the fast subset
 	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm" -n 2

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from models.claims import claim_list
 from models.contract import Method, MethodError
 from models.registry import families, get_method, places
 
@@ -138,27 +139,35 @@ def _plain_options(cls: type[Method]) -> str:
 # ------------------------------------------------------------------------------------------------------ blocks in the docs
 
 
-def blocks(root: Path = ROOT) -> dict[Path, tuple[str, str]]:
-    """{page: (name of its block, what stands in it)}."""
-    made = {root / "docs" / "methods" / f"{n}.md": ("options", option_table(get_method(n))) for n in places()}
-    return {root / "README.md": ("systems", system_table(root)), **made}
+def blocks(root: Path = ROOT) -> dict[Path, dict[str, str]]:
+    """{page: {name of a block: what stands in it}}."""
+    made = {
+        root / "docs" / "methods" / f"{n}.md": {
+            "options": option_table(get_method(n)),
+            "recipes": claim_list(ROOT / "configs" / "methods" / n),
+        }
+        for n in places()
+    }
+    return {root / "README.md": {"systems": system_table(root)}, **made}
 
 
 def stale(root: Path = ROOT) -> dict[Path, str]:
-    """{page: what it should be} of every page whose block is not what the code says.
+    """{page: what it should be} of every page whose blocks are not what code and recipes say.
 
     Raises:
-        MethodError: pages that are missing, or have no such block.
+        MethodError: pages that are missing, or lack such a block.
     """
     old, problems = {}, []
-    for page, (name, body) in blocks(root).items():
-        text, begin, end = page.read_text() if page.is_file() else "", BEGIN.format(name), END.format(name)
-        if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
-            problems.append(
-                f"{page.relative_to(root)}: write these two lines where its table of {name} goes: {begin} and {end}"
-            )
-            continue
-        wanted = f"{text[: text.index(begin)]}{begin}\n{body}\n{text[text.index(end) :]}"
+    for page, parts in blocks(root).items():
+        wanted = text = page.read_text() if page.is_file() else ""
+        for name, body in parts.items():
+            begin, end = BEGIN.format(name), END.format(name)
+            if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+                problems.append(
+                    f"{page.relative_to(root)}: write these two lines where its {name} go: {begin} and {end}"
+                )
+            else:
+                wanted = f"{wanted[: wanted.index(begin)]}{begin}\n{body}\n{wanted[wanted.index(end) :]}"
         if wanted != text:
             old[page] = wanted
     if problems:

@@ -19,7 +19,7 @@ PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards")
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("contract", "parallel"),
-        ("init", "losses", "pictures", "registry", "transforms"),
+        ("claims", "init", "losses", "pictures", "registry", "transforms"),
         ("describe", "layers", "view"),
         ("encoders", "heads"),
         ("decoders",),

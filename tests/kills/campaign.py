@@ -269,11 +269,11 @@ def campaign(kills: int, seed: int, only: str | None = None) -> dict[str, Outcom
     choose_accelerator()
     import deepspeed  # noqa: F401
 
-    import launch.compare
-    import launch.export
-    import launch.finetune
+    import launch.compare  # noqa: F401
+    import launch.export  # noqa: F401
+    import launch.finetune  # noqa: F401
     import launch.pretrain  # noqa: F401
-    import trainer.downstream.run
+    import trainer.downstream.run  # noqa: F401
     import trainer.run  # noqa: F401
 
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ import pytest
 
 from models import describe
 from models.__main__ import main
+from models.claims import claim_list, claims, recipes
 from models.contract import Method, MethodError, Options
 from models.registry import get_method, method_names
 
@@ -48,8 +49,9 @@ def test_a_row_an_option_with_default_choices_and_meaning():
 def write_docs(root):
     """Pages of all methods with empty blocks."""
     (root / "docs" / "methods").mkdir(parents=True)
-    for page, (name, _) in describe.blocks().items():
-        text = f"# A page\n\nState: tried\nonce.\n\n{describe.BEGIN.format(name)}\n{describe.END.format(name)}\n\nThe end.\n"
+    for page, parts in describe.blocks().items():
+        empty = "\n\n".join(f"{describe.BEGIN.format(name)}\n{describe.END.format(name)}" for name in parts)
+        text = f"# A page\n\nState: tried\nonce.\n\n{empty}\n\nThe end.\n"
         (root / page.relative_to(describe.ROOT)).write_text(text)
 
 
@@ -77,10 +79,42 @@ def test_pages_without_their_lines_are_told_all_at_once(tmp_path):
     (tmp_path / "docs" / "methods" / "mgi.md").write_text("State: tried.\n")
     with pytest.raises(MethodError) as raised:
         describe.stale(tmp_path)
-    assert [p.partition(":")[0] for p in raised.value.problems] == ["docs/methods/gimp.md", "docs/methods/mgi.md"]
+    assert [p.partition(":")[0] for p in raised.value.problems] == ["docs/methods/gimp.md"] * 2 + [
+        "docs/methods/mgi.md"
+    ] * 2
+    assert "write these two lines where its recipes go" in raised.value.problems[1]
     (tmp_path / "docs" / "methods" / "gimp.md").unlink()
     with pytest.raises(MethodError, match=r"docs/methods/gimp\.md has no paragraph 'State: \.\.\.'"):
         describe.stale(tmp_path)
+
+
+RECIPE = """# Toy as recommended:
+# small.
+# Command:   medpair toy out=runs/toy      (no data given)
+# Hardware:  a laptop
+# Time:      a minute
+# Expected:  acc above 0.9,
+#            from 0.5
+seed: 0  # Measured:  not here
+"""
+
+
+def test_claims_of_a_recipe(tmp_path):
+    for name in ("demo", "multi", "recommended"):
+        (tmp_path / f"{name}.yaml").write_text(RECIPE)
+    assert [p.stem for p in recipes(tmp_path)] == ["recommended", "demo", "multi"]
+    assert claims(tmp_path / "demo.yaml")["Expected"] == "acc above 0.9, from 0.5"
+    assert claim_list(tmp_path).split("\n\n**")[0].splitlines() == [
+        "**`recommended`** Toy as recommended: small.",
+        "",
+        "- Command: `medpair toy out=runs/toy` (no data given)",
+        "- Hardware: a laptop",
+        "- Time: a minute",
+        "- Expected: acc above 0.9, from 0.5",
+    ]
+    (tmp_path / "demo.yaml").write_text(RECIPE.replace("# Time:", "# Took:").replace("# Hardware:", "# On:"))
+    with pytest.raises(MethodError, match=r"no claim '# Hardware: (?s:.*)no claim '# Time: "):
+        claims(tmp_path / "demo.yaml")
 
 
 def test_list_and_describe_say_it(capsys):

@@ -111,12 +111,12 @@ def serve() -> None:
     import matplotlib.pyplot  # noqa: F401
     import sklearn.manifold  # noqa: F401
     import torch
-    import torch._dynamo
-    import torch.distributed.fsdp  # the two come in with the first optimizer
+    import torch._dynamo  # noqa: F401
+    import torch.distributed.fsdp  # noqa: F401  the two come in with the first optimizer
 
-    import launch.finetune
+    import launch.finetune  # noqa: F401
     import launch.pretrain  # noqa: F401
-    import trainer.downstream.run
+    import trainer.downstream.run  # noqa: F401
     import trainer.run  # noqa: F401
     from models.registry import get_method, method_names
 

@@ -95,7 +95,7 @@ def built(
     """The method in its deployed form with these weights, in eval mode.
 
     Args:
-        parts: how a fine-tune changed the image transformer (arguments of `models.parts.add_parts`).
+        parts: how a fine-tune changed the image transformer (arguments of `models.encoders.parts.add_parts`).
         prefix: take the weights whose names start so, and only those.
 
     Raises:

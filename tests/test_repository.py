@@ -1,0 +1,135 @@
+"""What no tool of the house checks: links and names in prose, sizes, licences; and that a commit is checked as `make check` does it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import distribution, requires
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("trainer", "models", "shards", "launch", "configs", "tests", "docs", "findings", ".ci")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NAME = re.compile(r"`((?:trainer|models|shards|launch|tests)(?:\.[A-Za-z_]\w*)+)(?:\(\))?`")
+PATH = re.compile(
+    r"\b((?:trainer|models|shards|launch|configs|tests|docs|findings)/[\w/.-]+\.(?:py|yaml|md|sh|json))\b"
+)
+LARGEST = 300_000
+"""Bytes of a file: data belong into data sets."""
+FREE = ("apache", "mit", "bsd", "mpl", "isc", "python software foundation", "psf", "hpnd", "cmu", "unlicense", "zlib")
+"""Licences that whoever uses an Apache-licensed program may take with it."""
+
+
+def kept(*endings: str) -> Iterator[Path]:
+    """The project's files: those at the top and those of its rooms."""
+    for path in (*ROOT.glob("*"), *(p for room in ROOMS for p in (ROOT / room).rglob("*"))):
+        if path.is_file() and "__pycache__" not in path.parts and (not endings or path.suffix in endings):
+            yield path
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page as GitHub makes them."""
+    said = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in said}
+
+
+def dead_links(page: Path) -> Iterator[str]:
+    for link in LINK.findall(page.read_text()):
+        place, _, anchor = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target = page.parent / place if place else page
+        if not target.exists() or (anchor and anchor not in headings(target)):
+            yield f"{page.relative_to(ROOT)}: {link}"
+
+
+@cache
+def leads_somewhere(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:n]))
+        except ImportError:
+            continue
+        for part in parts[n:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def dead_names(text: str, folder: Path = ROOT) -> Iterator[str]:
+    """Names of code and of files that prose gives and that are not there; PLACEHOLDERS in capitals stand for others."""
+    yield from (name for name in NAME.findall(text) if not leads_somewhere(name))
+    for path in PATH.findall(text):
+        if not re.search(r"[A-Z]{4,}", path) and not (ROOT / path).exists() and not (folder / path).exists():
+            yield path
+
+
+@pytest.mark.parametrize("page", kept(".md"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert not list(dead_links(page))
+
+
+def test_names_in_prose_are_there() -> None:
+    """In pages and YAML files, and in the code apart from tests, which make files of their own."""
+    pages = [p for p in kept(".md", ".yaml", ".py") if "tests" not in p.parts]
+    dead = {str(p.relative_to(ROOT)): found for p in pages if (found := list(dead_names(p.read_text(), p.parent)))}
+    assert not dead
+
+
+def test_a_dead_name_and_a_dead_link_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(dead_names("`trainer.loop.train`, docs/data.md, configs/task/NAME.yaml")) == []
+    assert list(dead_names("`trainer.loop.gone`, docs/gone.md")) == ["trainer.loop.gone", "docs/gone.md"]
+    monkeypatch.setattr("tests.test_repository.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# One `x`\n[a](#one-x) [b](#two) [c](gone.md) [d](https://example.org/e)\n")
+    assert list(dead_links(page)) == ["page.md: #two", "page.md: gone.md"]
+
+
+def test_no_file_is_large() -> None:
+    assert not [f"{p.relative_to(ROOT)}: {n:,} bytes" for p in kept() if (n := p.stat().st_size) > LARGEST]
+
+
+def licence_of(package: str) -> str:
+    """What a package says of its licence; where it says nothing, how its licence file begins."""
+    about = distribution(package)
+    said = [about.metadata.get("License-Expression") or "", (about.metadata.get("License") or "")[:200]]
+    said += [c for c in about.metadata.get_all("Classifier") or [] if c.startswith("License")]
+    if not any(said):
+        said = [Path(str(f.locate())).read_text()[:400] for f in about.files or () if "licenses/LICENSE" in str(f)]
+    return " ".join(said).lower()
+
+
+def test_every_dependency_may_be_used_freely() -> None:
+    """Of those that everybody installs; the extras are the user's choice."""
+    strange = {}
+    for line in requires("medpair") or []:
+        wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        words = licence_of(wanted.name)
+        if not any(re.search(rf"\b{licence}", words) for licence in FREE):
+            strange[wanted.name] = words
+    assert not strange
+
+
+def test_a_commit_is_checked_as_make_check_does() -> None:
+    """Each hook of pre-commit is a line of `make lint`, or one of the tests that `make check` runs."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    lines = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    entries = [hook["entry"] for repo in hooks for hook in repo["hooks"]]
+    own = ".venv/bin/python -m pytest -q tests/test_repository.py"
+    assert own in entries
+    assert [e for e in entries if e != own] == [
+        w for w in lines.splitlines() if re.match(r"\.venv/bin/(ruff|mypy|codespell)", w)
+    ]
