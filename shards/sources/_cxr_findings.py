@@ -1,7 +1,7 @@
 """Findings of chest films as labels: present, absent, uncertain, or no label where a cell is blank. Nothing is decided here.
 
 CheXpert's and MIMIC-CXR-JPG's labellers write 1, 0, -1 and blank (not mentioned); ChestX-ray14 names what is there, joined by `|`. What an
-uncertain answer and a blank count for is a choice of the task (docs/finetune.md), so all four stay apart in a data set.
+uncertain answer and a blank count for is a choice of the task (docs/tasks.md), so all four stay apart in a data set.
 """
 
 from __future__ import annotations
