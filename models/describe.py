@@ -10,13 +10,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
 from models.claims import claim_list
 from models.contract import Method, MethodError
+from models.contract.explain import KIND, alternatives, groups_of, kind_of
 from models.registry import families, get_method, places
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,23 +33,38 @@ class Option(NamedTuple):
     choices: tuple[str, ...]
 
 
-def options_of(model: type[BaseModel], prefix: str = "") -> Iterator[Option]:
-    """Every option, nested ones by their dotted names."""
+def options_of(model: type[BaseModel], prefix: str = "", given: BaseModel | None = None) -> Iterator[Option]:
+    """Every option, nested ones by their dotted names; `given` has the defaults where they are not the class's own.
+
+    Of groups that `kind` tells apart the common options stand once, then those of each kind, which their meaning names.
+    """
     for name, info in model.model_fields.items():
-        nested = [k for k in _kinds(info.annotation) if isinstance(k, type) and issubclass(k, BaseModel)]
-        for part in nested:
-            yield from options_of(part, f"{prefix}{name}.")
-        if not nested:
+        default = getattr(given, name) if given is not None else info.get_default(call_default_factory=True)
+        groups = groups_of(model, name)
+        if len(groups) > 1:
+            yield from _of_kinds(groups, f"{prefix}{name}.", default)
+        elif groups:
+            yield from options_of(groups[0], f"{prefix}{name}.", default if isinstance(default, groups[0]) else None)
+        else:
             meaning = " ".join((info.description or "").split())
-            yield Option(prefix + name, info.get_default(call_default_factory=True), meaning, _choices(info.annotation))
+            yield Option(prefix + name, default, meaning, _choices(info.annotation))
 
 
-def _kinds(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+def _of_kinds(groups: tuple[type[BaseModel], ...], prefix: str, default: Any) -> Iterator[Option]:
+    words = tuple(kind_of(g) for g in groups)
+    yield Option(prefix + KIND, kind_of(type(default)), "Which of them.", words)
+    for group in groups:
+        others = [g for g in groups if g is not group]
+        for o in options_of(group, prefix, default if type(default) is group else None):
+            name = o.name.removeprefix(prefix)
+            everywhere = all(name in g.model_fields for g in others)
+            if name == KIND or (everywhere and group is not groups[0]):
+                continue
+            yield o if everywhere else o._replace(meaning=f"`{KIND}: {kind_of(group)}`. {o.meaning}")
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    return tuple(str(v) for kind in _kinds(annotation) if get_origin(kind) is Literal for v in get_args(kind))
+    return tuple(str(v) for kind in alternatives(annotation) if get_origin(kind) is Literal for v in get_args(kind))
 
 
 def shown(default: Any) -> str:

@@ -5,9 +5,11 @@ contract test know a method through these names alone.
 """
 
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
+from models.contract.errors import MethodError
+from models.contract.explain import explain
 from models.contract.head import Head, HeadOutput, TargetSpec
 from models.contract.method import Group, Method, Stage
-from models.contract.options import MethodError, Options, explain
+from models.contract.options import Options
 from models.contract.schema import Field, Label, Schema
 
 __all__ = [

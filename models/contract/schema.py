@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.contract.options import MethodError
+from models.contract.errors import MethodError
 
 
 @dataclass(frozen=True)

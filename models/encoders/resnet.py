@@ -12,18 +12,42 @@ import copy
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
+from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.contract.loaded import Loaded
+from models.encoders.started import StartedOptions
 from models.init.weights import load_strict, read_weights
 from models.layers.batch_norm import globalised
 
 COUNTER = "num_batches_tracked"
+
+
+class ResNetOptions(StartedOptions):
+    """Of a convolutional image encoder."""
+
+    kind: Literal["resnet"] = "resnet"
+    """The image encoder is a convolutional network of timm."""
+    name: str = "resnet50"
+    """Any of timm's that has maps of several strides, by its name: resnet18, resnet50, densenet121, convnext_tiny, ..."""
+    image_size: int = Bounded(224, ge=8)
+    """Pixels of a side; other images are resized."""
+
+    def build(self) -> ConvNet:
+        """The encoder, its weights loaded where a file is given.
+
+        Raises:
+            MethodError: a name that timm does not know, a size that the network cannot take, or a file that does not fit.
+        """
+        net = ConvNet(self.name, self.image_size)
+        if self.init == "file":
+            net.load_file(str(self.init_file))
+        return net
 
 
 class ConvNet(nn.Module):

@@ -7,106 +7,83 @@ K kept patches, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.contract.loaded import Loaded
 from models.encoders.positions import fitted, sincos_2d
+from models.encoders.started import StartedOptions
 from models.init.grids import grids_in, note_grid
 from models.init.weights import load_strict, read_weights
-from models.layers.attention import attention, merge_heads, split_heads
-from models.layers.checkpointing import checkpointed
-from models.layers.relative import LayerScale, relative_index, table_size
+from models.layers.relative import LayerScale
+from models.layers.vit_block import EPS, RELATIVE, Block
 
-EPS = 1e-6
+__all__ = ["RELATIVE", "Block", "ViT", "ViTOptions", "fit_positions", "pyramid_blocks"]
 # What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.", "bert_mlp.", "bert_encoder.")
-# The table of relative positions under timm's name; it takes no weight decay.
-RELATIVE = "relative_position_bias_table"
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention under timm's names (qkv, proj)."""
+class ViTOptions(StartedOptions):
+    """Of the image transformer; the base size of Dosovitskiy et al. 2021 at patches of 16 where nothing is said."""
 
-    relative_position_bias_table: nn.Parameter | None
-    relative_position_index: Tensor
+    kind: Literal["vit"] = "vit"
+    """The image encoder is a vision transformer."""
+    image_size: int = Bounded(224, ge=8)
+    """Pixels of a side; other images are resized."""
+    patch: int = Bounded(16, ge=2)
+    """Pixels of a patch's side."""
+    dim: int = Bounded(768, ge=4)
+    """Width of the image encoder."""
+    depth: int = Bounded(12, ge=1)
+    """Its blocks."""
+    heads: int = Bounded(12, ge=1)
+    """Its attention heads."""
+    mlp_ratio: float = Bounded(4.0, gt=0)
+    """Width of its feed-forward part, in multiples of `dim`."""
+    cls_token: bool = True
+    """A class token, which takes part in attention."""
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Positions of patches: fixed 2-D sine-cosine, or learned (in fine-tuning, on from the fixed ones)."""
+    drop_path: float = Bounded(0.0, ge=0, lt=1)
+    """Stochastic depth of the last block; it grows linearly from the first (0.1 in fine-tuning, usually)."""
 
-    def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.register_parameter(RELATIVE, None)
+    def problems(self, where: str) -> Iterable[str]:
+        yield from super().problems(where)
+        if self.image_size % self.patch:
+            near = max(self.patch, round(self.image_size / self.patch) * self.patch)
+            yield f"{where}.image_size: {self.image_size} is not a multiple of the patch ({where}.patch={self.patch}); use {near}"
+        if self.dim % self.heads:
+            yield f"{where}.dim: {self.dim} is not a multiple of {where}.heads ({self.heads}); make it one"
+        if self.positions == "sincos" and self.dim % 4:
+            yield f"{where}.dim: {self.dim} is not a multiple of 4, which {where}.positions=sincos needs"
 
-    def add_relative_positions(self, grid: tuple[int, int], extra: int) -> None:
-        """From now on a learned number for each head and offset is added to the logits; 0 at first, which changes nothing."""
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid, extra), self.heads))
-        self.register_buffer("relative_position_index", relative_index(grid, extra), persistent=False)
+    def build(self) -> ViT:
+        """The encoder, its weights loaded where a file is given.
 
-    def _bias(self) -> Tensor | None:
-        """[1, heads, L, L]; the table belongs to this module, in whose forward sharded weights are whole."""
-        if self.relative_position_bias_table is None:
-            return None
-        return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
-
-    def heads_of(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each [B, heads, L, D / heads]."""
-        q, k, v = (split_heads(x, self.heads) for x in self.qkv(x_BLD).chunk(3, -1))
-        return q, k, v
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.proj(merge_heads(attention(*self.heads_of(x_BLD), self._bias())))
-
-
-class Mlp(nn.Module):
-    def __init__(self, dim: int, ratio: float):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, round(dim * ratio))
-        self.fc2 = nn.Linear(round(dim * ratio), dim)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x_BLD)))
-
-
-class DropPath(nn.Module):
-    """Leaves a residual branch out for a whole sample, with probability `rate` (stochastic depth, Huang et al. 2016)."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x_BLD
-        keep_B11 = x_BLD.new_empty(len(x_BLD), 1, 1).bernoulli_(1 - self.rate)
-        return x_BLD * keep_B11 / (1 - self.rate)
-
-
-class Block(nn.Module):
-    """x + MSA(LN(x)), then x + MLP(LN(x)); either branch times a layer scale, if one is added."""
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=EPS)
-        self.attn = Attention(dim, heads, qkv_bias)
-        self.norm2 = nn.LayerNorm(dim, eps=EPS)
-        self.mlp = Mlp(dim, mlp_ratio)
-        self.ls1: nn.Module = nn.Identity()
-        self.ls2: nn.Module = nn.Identity()
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return checkpointed(self._forward, x_BLD)
-
-    def _forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.drop_path(self.ls1(self.attn(self.norm1(x_BLD))))
-        return x_BLD + self.drop_path(self.ls2(self.mlp(self.norm2(x_BLD))))
+        Raises:
+            MethodError: sizes that do not divide, or a file that does not fit.
+        """
+        vit = ViT(
+            self.image_size,
+            self.patch,
+            self.dim,
+            self.depth,
+            self.heads,
+            self.mlp_ratio,
+            self.cls_token,
+            self.positions,
+            drop_path=self.drop_path,
+        )
+        if self.init == "file":
+            vit.load_file(str(self.init_file))
+        return vit
 
 
 class PatchEmbed(nn.Module):

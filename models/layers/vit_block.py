@@ -1,0 +1,96 @@
+"""The block of a Vision Transformer (Dosovitskiy et al. 2021) under timm's names.
+
+Shape letters: B samples, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.attention import attention, merge_heads, split_heads
+from models.layers.checkpointing import checkpointed
+from models.layers.relative import relative_index, table_size
+
+EPS = 1e-6
+# The table of relative positions under timm's name; it takes no weight decay.
+RELATIVE = "relative_position_bias_table"
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention under timm's names (qkv, proj)."""
+
+    relative_position_bias_table: nn.Parameter | None
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.register_parameter(RELATIVE, None)
+
+    def add_relative_positions(self, grid: tuple[int, int], extra: int) -> None:
+        """From now on a learned number for each head and offset is added to the logits; 0 at first, which changes nothing."""
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid, extra), self.heads))
+        self.register_buffer("relative_position_index", relative_index(grid, extra), persistent=False)
+
+    def _bias(self) -> Tensor | None:
+        """[1, heads, L, L]; the table belongs to this module, in whose forward sharded weights are whole."""
+        if self.relative_position_bias_table is None:
+            return None
+        return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
+
+    def heads_of(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each [B, heads, L, D / heads]."""
+        q, k, v = (split_heads(x, self.heads) for x in self.qkv(x_BLD).chunk(3, -1))
+        return q, k, v
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.proj(merge_heads(attention(*self.heads_of(x_BLD), self._bias())))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, ratio: float):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, round(dim * ratio))
+        self.fc2 = nn.Linear(round(dim * ratio), dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x_BLD)))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for a whole sample, with probability `rate` (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x_BLD
+        keep_B11 = x_BLD.new_empty(len(x_BLD), 1, 1).bernoulli_(1 - self.rate)
+        return x_BLD * keep_B11 / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """x + MSA(LN(x)), then x + MLP(LN(x)); either branch times a layer scale, if one is added."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_path: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=EPS)
+        self.attn = Attention(dim, heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.mlp = Mlp(dim, mlp_ratio)
+        self.ls1: nn.Module = nn.Identity()
+        self.ls2: nn.Module = nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return checkpointed(self._forward, x_BLD)
+
+    def _forward(self, x_BLD: Tensor) -> Tensor:
+        x_BLD = x_BLD + self.drop_path(self.ls1(self.attn(self.norm1(x_BLD))))
+        return x_BLD + self.drop_path(self.ls2(self.mlp(self.norm2(x_BLD))))
