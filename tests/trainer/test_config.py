@@ -204,6 +204,62 @@ def test_optimisers_are_those_they_are_called(kind: str) -> None:
     assert p.item() == pytest.approx(w, rel=1e-9)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.0])
+def test_lars_is_you_et_als_and_leaves_flat_groups_their_rate(decay: float) -> None:
+    """Three steps by hand, the rate changing in between, the state saved and loaded after the first."""
+    random = torch.Generator().manual_seed(0)
+    start = {
+        "w": torch.randn(3, 4, generator=random),
+        "zero": torch.zeros(2, 2),
+        "bias": torch.randn(3, generator=random),
+    }
+    grads = [{n: torch.randn(v.shape, generator=random) for n, v in start.items()} for _ in range(3)]
+    optim = Optim(kind="lars", betas=(0.9, 0.95), weight_decay=decay)
+
+    def made(values: dict[str, torch.Tensor]) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+        own = {n: torch.nn.Parameter(v.clone()) for n, v in values.items()}
+        groups = [Group("decay", [own["w"], own["zero"]]), Group("flat", [own["bias"]], decay_scale=0.0)]
+        return own, make_optimizer(groups, optim, cuda=False)
+
+    own, optimizer = made(start)
+    want, moved = (
+        {n: v.double() for n, v in start.items()},
+        {n: torch.zeros(v.shape).double() for n, v in start.items()},
+    )
+    for step, lr in enumerate((0.3, 0.2, 0.1)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for name, p in own.items():
+            p.grad = grads[step][name].clone()
+            g, w = grads[step][name].double(), want[name]
+            norm = float(w.norm())
+            rate = 0.001 * norm / float(g.norm() + decay * norm) if name != "bias" and norm > 0 else 1.0
+            moved[name] = 0.9 * moved[name] + rate * (g + (0.0 if name == "bias" else decay) * w)
+            want[name] = w - lr * moved[name]
+        optimizer.step()
+        state = optimizer.state_dict()
+        own, optimizer = made({n: p.detach() for n, p in own.items()})
+        optimizer.load_state_dict(state)
+    for name, p in own.items():
+        torch.testing.assert_close(p.detach().double(), want[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_lars_is_refused_where_weights_are_cut_into_pieces() -> None:
+    with pytest.raises(UserError) as raised:
+        parse(
+            {
+                "method_name": "gimp",
+                "zero": {"stage": 2},
+                "stages": {"gene": {"optim": {"kind": "lars"}}},
+                "optim": {"kind": "lars"},
+            }
+        )
+    said = str(raised.value)
+    assert "optim.kind=lars with zero.stage=2: its rates need the norm of each weight" in said
+    assert "stages.gene.optim.kind=lars" in said
+    assert parse({"method_name": "gimp", "zero": {"stage": 0}, "optim": {"kind": "lars"}}).optim.kind == "lars"
+
+
 def test_the_command_line_is_frozen() -> None:
     """A new option or top-level key is a deliberate act."""
     from launch.pretrain import parser

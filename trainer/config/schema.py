@@ -13,8 +13,9 @@ from trainer.errors import UserError
 
 
 class Optim(Section):
-    kind: Literal["adamw", "adam", "sgd"] = "adamw"
-    """AdamW, Adam (weight decay as a gradient), or SGD, whose momentum is the first of `betas`."""
+    kind: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
+    """AdamW, Adam (weight decay as a gradient), SGD, whose momentum is the first of `betas`, or LARS, which is SGD with a rate of its own
+    for every tensor that decays (You et al. 2017)."""
     lr: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     lr_batch: int | None = Field(None, ge=1)
@@ -118,6 +119,7 @@ class Config(Section):
             if stage.epochs is not None and stage.steps is not None:
                 problems.append(f"stages.{name}: give epochs or steps, not both")
             problems += optim_problems(self.optim, stage.optim, f"stages.{name}.optim")
+        problems += self._sharded_norms()
         if self.precision == "bf16" and self.zero.stage == 0:
             problems.append(
                 "precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
@@ -129,6 +131,19 @@ class Config(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _sharded_norms(self) -> list[str]:
+        """LARS needs the norm of every whole tensor; sharded, the optimizer sees one flat piece of all of them."""
+        if self.zero.stage == 0:
+            return []
+        kinds: dict[str, Any] = {"optim.kind": self.optim.kind}
+        kinds |= {f"stages.{name}.optim.kind": stage.optim.get("kind") for name, stage in self.stages.items()}
+        return [
+            f"{key}=lars with zero.stage={self.zero.stage}: its rates need the norm of each weight, and sharding cuts weights into flat "
+            "pieces; set zero.stage=0 and precision=fp32, or optim.kind=adamw"
+            for key, kind in kinds.items()
+            if kind == "lars"
+        ]
 
     def optim_of(self, stage: str) -> Optim:
         """`optim` with what `stages.STAGE.optim` changes, its rates those of this global batch."""

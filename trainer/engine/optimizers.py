@@ -18,12 +18,28 @@ def plain(config: Config) -> bool:
 
 def constants(optim: Optim) -> dict[str, Any]:
     """What an optimiser takes beside learning rate and weight decay."""
-    if optim.kind == "sgd":
+    if optim.kind in ("sgd", "lars"):
         return {"momentum": optim.betas[0]}
     return {"betas": optim.betas, "eps": optim.eps}
 
 
 def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.optim.Optimizer:
+    if optim.kind == "lars":
+        return _lars(groups, optim)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
     return kinds[optim.kind](params, lr=optim.lr, fused=True if cuda else None, **constants(optim))
+
+
+def _lars(groups: Sequence[Group], optim: Optim) -> torch.optim.Optimizer:
+    """LARS (You et al. 2017, algorithm 1): a tensor's rate is lr x 0.001 x |w| / (|g| + decay x |w|).
+
+    Biases, norms and what else takes no weight decay have the plain rate (SimCLR, appendix B), a weight decay of 0 notwithstanding.
+    """
+    from timm.optim import Lars
+
+    params = [
+        {"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale, "always_adapt": g.decay_scale > 0}
+        for g in groups
+    ]
+    return Lars(params, lr=optim.lr, **constants(optim))
