@@ -10,6 +10,7 @@ from models.contract import Method, Stage
 from trainer.config.schema import Config, StageConfig
 from trainer.engine.engine import bucket_size, persistence_threshold, split_batch
 from trainer.engine.memory import StateBytes, bucket_bytes, predict
+from trainer.engine.optimizers import MOMENTS
 from trainer.errors import UserError
 
 
@@ -73,7 +74,8 @@ def state_bytes(method: Method, stage: str, config: Config, world: int) -> State
     threshold = persistence_threshold(trainable)
     persistent = sum(p.numel() for p in params if p.numel() <= threshold)
     frozen = sum(p.numel() for p in params if not p.requires_grad)
-    return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent)
+    moments = MOMENTS[config.optim_of(stage).kind]
+    return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent, moments)
 
 
 def describe(

@@ -8,14 +8,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from trainer.config.shared import Checkpoint, Health, Log, Precision, Resume, Section, Zero
+from trainer.config.shared import (
+    Checkpoint,
+    Health,
+    Log,
+    OptimKind,
+    Precision,
+    Resume,
+    Section,
+    Zero,
+    sharding_problem,
+)
 from trainer.errors import UserError
 
 
 class Optim(Section):
-    kind: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
-    """AdamW, Adam (weight decay as a gradient), SGD, whose momentum is the first of `betas`, or LARS, which is SGD with a rate of its own
-    for every tensor that decays (You et al. 2017)."""
+    kind: OptimKind = "adamw"
+    """AdamW, Adam (weight decay as a gradient), SGD, whose momentum is the first of `betas`, LARS, which is SGD with a rate of its own
+    for every tensor that decays (You et al. 2017), or RAdam inside Lookahead. The last two need `zero.stage=0`."""
     lr: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     lr_batch: int | None = Field(None, ge=1)
@@ -119,7 +129,10 @@ class Config(Section):
             if stage.epochs is not None and stage.steps is not None:
                 problems.append(f"stages.{name}: give epochs or steps, not both")
             problems += optim_problems(self.optim, stage.optim, f"stages.{name}.optim")
-        problems += self._sharded_norms()
+        kinds: dict[str, str] = {"optim.kind": self.optim.kind}
+        kinds |= {f"stages.{n}.optim.kind": str(s.optim["kind"]) for n, s in self.stages.items() if "kind" in s.optim}
+        for where, kind in kinds.items():
+            problems += sharding_problem(kind, self.zero.stage, self.precision, where)
         if self.precision == "bf16" and self.zero.stage == 0:
             problems.append(
                 "precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
@@ -131,19 +144,6 @@ class Config(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def _sharded_norms(self) -> list[str]:
-        """LARS needs the norm of every whole tensor; sharded, the optimizer sees one flat piece of all of them."""
-        if self.zero.stage == 0:
-            return []
-        kinds: dict[str, Any] = {"optim.kind": self.optim.kind}
-        kinds |= {f"stages.{name}.optim.kind": stage.optim.get("kind") for name, stage in self.stages.items()}
-        return [
-            f"{key}=lars with zero.stage={self.zero.stage}: its rates need the norm of each weight, and sharding cuts weights into flat "
-            "pieces; set zero.stage=0 and precision=fp32, or optim.kind=adamw"
-            for key, kind in kinds.items()
-            if kind == "lars"
-        ]
 
     def optim_of(self, stage: str) -> Optim:
         """`optim` with what `stages.STAGE.optim` changes, its rates those of this global batch."""

@@ -10,6 +10,20 @@ from pydantic import ConfigDict, Field
 from models.contract.options import Typed
 
 Precision = Literal["fp32", "bf16", "fp16"]
+OptimKind = Literal["adamw", "adam", "sgd", "lars", "radam_lookahead"]
+WHOLE = {
+    "lars": "its rates need the norm of each weight, and sharding cuts weights into flat pieces",
+    "radam_lookahead": "its slow weights are kept beside whole float32 weights",
+}
+"""Optimisers that run on whole float32 weights alone, and why."""
+
+
+def sharding_problem(kind: str, stage: int, precision: Precision, where: str) -> list[str]:
+    """Why an optimiser does not run under a ZeRO stage or in a precision."""
+    if kind not in WHOLE or (stage == 0 and precision == "fp32"):
+        return []
+    given = f"zero.stage={stage}" if stage > 0 else f"precision={precision}"
+    return [f"{where}={kind} with {given}: {WHOLE[kind]}; set zero.stage=0 and precision=fp32, or {where}=adamw"]
 
 
 class Section(Typed):

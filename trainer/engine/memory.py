@@ -27,7 +27,9 @@ class StateBytes:
         return sum(getattr(self, f.name) for f in fields(self))
 
 
-def predict(trainable: int, frozen: int, world: int, stage: int, precision: str, persistent: int = 0) -> StateBytes:
+def predict(
+    trainable: int, frozen: int, world: int, stage: int, precision: str, persistent: int = 0, moments: int = 2
+) -> StateBytes:
     """State bytes of a rank when a backward pass is complete, before the update.
 
     stage 0: w(Psi+F) weights, wPsi gradients, optimizer 8 Psi (fp32) or 12 Psi (a master copy as well)
@@ -36,13 +38,14 @@ def predict(trainable: int, frozen: int, world: int, stage: int, precision: str,
     stage 3: weights w(Psi+F)/N, gradients wPsi/N
 
     Args:
+        moments: float32 numbers that the optimiser keeps of a parameter (Adam two: 8 Psi above).
         persistent: parameters that stage 3 keeps whole on every rank (below its persistence threshold).
     """
     w = 4 if precision == "fp32" else 2
     share = 1 if stage == 0 else world
     weights = w * (trainable + frozen) // (world if stage == 3 else 1)
     gradients = w * trainable // (world if stage >= 2 else 1)
-    optimizer = (8 if stage == 0 and precision == "fp32" else 12) * trainable // share
+    optimizer = 4 * (moments + (stage > 0 or precision != "fp32")) * trainable // share
     return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0)
 
 

@@ -9,6 +9,18 @@ import torch
 
 from models.contract import Group
 from trainer.config.schema import Config, Optim
+from trainer.engine.lookahead import RAdamLookahead
+
+KINDS: dict[str, Any] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "radam_lookahead": RAdamLookahead,
+}
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "lars": 1, "radam_lookahead": 3}
+"""float32 numbers that each keeps of a parameter."""
+FUSED = ("adamw", "adam", "sgd")
+"""They have one kernel for all parameters of a group on a GPU."""
 
 
 def plain(config: Config) -> bool:
@@ -26,9 +38,9 @@ def constants(optim: Optim) -> dict[str, Any]:
 def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.optim.Optimizer:
     if optim.kind == "lars":
         return _lars(groups, optim)
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
-    return kinds[optim.kind](params, lr=optim.lr, fused=True if cuda else None, **constants(optim))
+    fused: dict[str, Any] = {"fused": True if cuda else None} if optim.kind in FUSED else {}
+    return KINDS[optim.kind](params, lr=optim.lr, **fused, **constants(optim))
 
 
 def _lars(groups: Sequence[Group], optim: Optim) -> torch.optim.Optimizer:

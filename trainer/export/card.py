@@ -21,7 +21,13 @@ LICENCE_NOTE = (
     "Weights inherit the terms of the data they were trained on: whoever passes them on answers for those terms, and for "
     "what was agreed on with the patients. medpair's own licence (Apache-2.0) covers the code, not these weights."
 )
-OPTIMISERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lars": "LARS"}
+OPTIMISERS = {
+    "adamw": "AdamW",
+    "adam": "Adam",
+    "sgd": "SGD",
+    "lars": "LARS",
+    "radam_lookahead": "RAdam inside Lookahead",
+}
 CHANNELS = {
     "rgb": "the first three channels; a single one is repeated",
     "grey": "made grey (luma by ITU-R 601), repeated in three channels",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
+from trainer.config.shared import sharding_problem
 
 if TYPE_CHECKING:
     from trainer.downstream.task.schema import Task
@@ -67,6 +68,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
         out.append(f"mode: knn has no {t.kind} form; use linear")
+    out += sharding_problem(t.protocol.optimizer, t.zero.stage, t.precision, "protocol.optimizer")
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
     return out

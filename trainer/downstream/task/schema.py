@@ -14,7 +14,7 @@ from trainer.config import yaml_text
 from trainer.config.files import CONFIGS, named_file
 from trainer.config.recipe import override, section
 from trainer.config.schema import explain_all
-from trainer.config.shared import Checkpoint, Health, Log, Precision, Resume, Section, Zero
+from trainer.config.shared import Checkpoint, Health, Log, OptimKind, Precision, Resume, Section, Zero
 from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
@@ -75,8 +75,9 @@ class Protocol(Section):
     """The encoder's learning rate, in parts of the head's."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor from one layer to the one below it."""
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """SGD's momentum is the first of `betas`. (mrm_record fine-tunes by SGD at 0.9, ContIG by Adam.)"""
+    optimizer: OptimKind = "adamw"
+    """RAdam inside Lookahead (TransMIL) needs `zero.stage=0`. SGD's momentum is the first of `betas`. (mrm_record fine-tunes by SGD at 0.9,
+    ContIG by Adam.)"""
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = Field(0.1, ge=0, lt=1)
