@@ -29,32 +29,53 @@ class PPEG(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim) for k in (7, 5, 3))
 
     def forward(self, x_BLC: Tensor, patches_B: Tensor | None = None) -> Tensor:
-        """`patches_B`: real patches of each bag; its square follows from its own length, not from its batch mates."""
-        if patches_B is None:
-            return self._square(x_BLC)
-        rows = [
-            torch.cat([self._square(x[None, :n])[0], x[n:]]) for x, n in zip(x_BLC, patches_B.tolist(), strict=True)
-        ]
-        return torch.stack(rows)
+        """`patches_B`: real patches of each bag; its square follows from its own length, not from its batch mates.
 
-    def _square(self, x_BLC: Tensor) -> Tensor:
-        L = x_BLC.shape[1]
+        The square's empty places are filled with the bag's first patches again. What stands behind a bag's patches is given back as it is.
+        """
+        B, L = x_BLC.shape[:2]
         if L == 0:
             return x_BLC
-        side = math.isqrt(L - 1) + 1
-        # The square's empty places are filled with the first patches again.
-        place = torch.arange(side * side, device=x_BLC.device) % L
-        map_BCHW = x_BLC[:, place].transpose(1, 2).unflatten(2, (side, side))
+        n_B1 = torch.full((B, 1), L, device=x_BLC.device) if patches_B is None else patches_B[:, None]
+        from_BS, inside_BS, to_BL = _canvas(n_B1, L)
+        map_BCS = _rows(x_BLC, from_BS).masked_fill(~inside_BS[..., None], 0.0).transpose(1, 2)
+        map_BCHW = map_BCS.unflatten(2, (math.isqrt(from_BS.shape[1]), -1))
         out = map_BCHW
         for conv in self.convs:
             out = out + conv(map_BCHW)
-        return out.flatten(2).transpose(1, 2)[:, :L]
+        real_BL1 = (torch.arange(L, device=x_BLC.device) < n_B1)[..., None]
+        return torch.where(real_BL1, _rows(out.flatten(2).transpose(1, 2), to_BL), x_BLC)
+
+
+def _canvas(n_B1: Tensor, L: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All squares in the corner of one canvas of zeros, which is what convolutions pad with: one call serves bags of any length.
+
+    Returns:
+        for each place of the canvas the patch that lies there [B, S] and whether one does [B, S], and each patch's place [B, L].
+    """
+    side_B1 = sides(n_B1)
+    S = int(side_B1.max())
+    place_S, token_L = torch.arange(S * S, device=n_B1.device), torch.arange(L, device=n_B1.device)
+    row_S, column_S = place_S.div(S, rounding_mode="floor"), place_S % S
+    inside_BS = (row_S < side_B1) & (column_S < side_B1) & (n_B1 > 0)
+    from_BS = (row_S * side_B1 + column_S) % n_B1.clamp_min(1)
+    to_BL = token_L.div(side_B1, rounding_mode="floor") * S + token_L % side_B1
+    return from_BS.masked_fill(~inside_BS, 0), inside_BS, to_BL.masked_fill(token_L >= n_B1, 0)
+
+
+def sides(patches: Tensor) -> Tensor:
+    """Side of the least square with a place for every patch, at least 1."""
+    return patches.double().sqrt().ceil().long().clamp_min(1)
+
+
+def _rows(x_BLC: Tensor, place_BN: Tensor) -> Tensor:
+    return x_BLC.gather(1, place_BN[..., None].expand(-1, -1, x_BLC.shape[2]))
 
 
 class Layer(nn.Module):
     """x + Attention(LN(x)); eq. 2 has no feed-forward part."""
 
-    def __init__(self, dim: int, attn: LongAttention, dropout: float):
+    def __init__(self, dim: int, attn: nn.Module, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.attn = attn

@@ -53,17 +53,21 @@ def _ragged_segment_means(x_BHLD: Tensor, m: int, lengths_B: Tensor) -> Tensor:
     return (sums / count_Bm.clamp_min(1)[:, None, :, None]).to(x_BHLD.dtype)
 
 
-def pseudo_inverse(a_BHmm: Tensor, iterations: int) -> Tensor:
+def pseudo_inverse(a_BHmm: Tensor, iterations: int, heads_together: bool = False) -> Tensor:
     """Moore-Penrose inverse by the third-order Newton-Schulz iteration (Xiong et al. 2021, eq. 13; Razavi et al. 2014).
 
     Started at A^T / (|A|_1 |A|_inf), each matrix by its own norms. Computed in at least float32 outside autocast: the
     products leave the range of float16. With A = U S V^T, k iterations give V p_k(S^2 / c) S^-1 U^T, where
     p_0(t) = t and p_k+1 = p (13 - p (15 - p (7 - p))) / 4 at p = p_k, which tends to 1 on (0, 1].
+
+    Args:
+        heads_together: start all heads of a sample from their largest norms.
     """
     with torch.autocast(a_BHmm.device.type, enabled=False):
         a = a_BHmm.to(torch.promote_types(a_BHmm.dtype, torch.float32))
         size = a.abs()
-        z = a.mT / (size.sum(-2).amax(-1) * size.sum(-1).amax(-1))[..., None, None]
+        over = (-2, -1) if heads_together else (-1,)
+        z = a.mT / (size.sum(-2).amax(over, True) * size.sum(-1).amax(over, True))[..., None]
         eye = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
         for _ in range(iterations):
             az = a @ z
@@ -126,7 +130,9 @@ class HeadConv(nn.Module):
 
     def forward(self, v_BLC: Tensor) -> Tensor:
         H, K = self.weight_HK.shape
-        # Heads are the channels; channels-last memory makes forward + backward half again as fast on a CPU.
+        # Heads are the channels. Channels-last memory is not for speed alone (half again as fast on a CPU): in plain memory torch's CPU
+        # kernel (oneDNN, seen in torch 2.14.1) gives a wrong gradient of depth-wise weights of more than 32 taps at some lengths, among
+        # them 46 and 256, by up to its full size; tests/models/test_depthwise.py.
         v_BHLD = split_heads(v_BLC, H).contiguous(memory_format=torch.channels_last)
         return merge_heads(F.conv2d(v_BHLD, self.weight_HK[:, None, :, None], padding=(K // 2, 0), groups=H))
 

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from models.contract import Batch, Field, Head, Method, Schema, TargetSpec
@@ -70,9 +71,11 @@ def losses(model: Downstream, batch: Batch) -> tuple[dict[str, torch.Tensor], di
     return {**{k: v.detach() for k, v in out.losses.items()}, "total": out.total.detach()}, grads
 
 
-def check_bags(model: Downstream, target: Callable[[int], float]) -> None:
-    """What holds of every system: a padded batch equals its bags alone, padding may be NaN, order changes nothing."""
-    made = bags()
+def check_bags(
+    model: Downstream, target: Callable[[int], float], lengths: Sequence[int] = LENGTHS, ordered: bool = False
+) -> None:
+    """What holds of every system: a padded batch equals its bags alone, padding may be NaN, order changes nothing (unless `ordered`)."""
+    made = bags(lengths)
     y = [target(i) for i in range(len(made))]
     together = batch_of(made, target=y)
     logits, terms = model.logits(together)[0], losses(model, together)
@@ -83,7 +86,9 @@ def check_bags(model: Downstream, target: Callable[[int], float]) -> None:
     torch.testing.assert_close(terms[0]["total"], torch.stack(each).mean(), rtol=1e-5, atol=1e-5)
     spoilt = losses(model, batch_of(made, float("nan"), y))
     shuffled = losses(model, batch_of([x[torch.randperm(len(x))] for x in made], target=y))
-    for other in (spoilt, shuffled):
+    if ordered:
+        assert not torch.allclose(shuffled[0]["total"], terms[0]["total"], rtol=1e-5)
+    for other in (spoilt,) if ordered else (spoilt, shuffled):
         for part, wanted in zip(other, terms, strict=True):
             assert part.keys() == wanted.keys()
             for key, value in wanted.items():
@@ -109,6 +114,14 @@ def check_missing(model: Downstream) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- numbers of published code
+
+
+def golden(real_data: Path, system: str) -> Golden:
+    """The pack of a system, beside the real data; skips where there is none."""
+    folder = real_data.parent / "parity" / "slides"
+    if not (folder / f"{system}.npz").is_file():
+        pytest.skip("the published code's numbers are not part of the repository")
+    return Golden(folder, system)
 
 
 class Golden:

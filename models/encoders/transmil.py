@@ -1,0 +1,85 @@
+"""The network of TransMIL (Shao et al., NeurIPS 2021, arXiv 2106.00908): patch features -> class token and patch tokens.
+
+Shape letters: B bags, N patches, F patch feature width, C width, L places of the sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.encoders.aggregator import PPEG, Layer, sides
+from models.layers.nystrom import LongAttention
+from models.layers.nystrom_library import LibraryAttention
+
+Nystrom = Literal["exact_short", "library", "library_009"]
+
+
+class TransMilNetwork(nn.Module):
+    """Patches [B, N, F] -> (class token [B, C], patch tokens [B, N, C]), both behind the last LayerNorm.
+
+    The sequence is a class token, the patches, and (`repeat`) the first patches again until they fill a square; two layers of
+    x + Attention(LN(x)) with PPEG between them. Each bag has the square of its own length.
+
+    Args:
+        nystrom: `exact_short` is models/layers/nystrom.py; `library` and `library_009` are models/layers/nystrom_library.py.
+        repeat: the repeated patches are tokens of both layers (the official code), or fill PPEG's square alone.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        dim: int,
+        heads: int,
+        landmarks: int,
+        iterations: int,
+        conv_kernel: int | None,
+        nystrom: Nystrom,
+        repeat: bool,
+        ppeg: bool,
+        dropout: float,
+    ):
+        super().__init__()
+        self.repeat = repeat
+        self.project = nn.Sequential(nn.Linear(features, dim), nn.ReLU())
+        self.class_token_C = nn.Parameter(torch.randn(dim))
+        self.layers = nn.ModuleList(
+            Layer(dim, _attention(dim, heads, landmarks, iterations, conv_kernel, nystrom), dropout) for _ in range(2)
+        )
+        self.ppeg = PPEG(dim) if ppeg else None
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x_BNF: Tensor, patches_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`patches_B`: real patches of each bag, 1 or more, which stand first; None when all are."""
+        h_BNC, N = self.project(x_BNF), x_BNF.shape[1]
+        if self.repeat:
+            h_BNC, patches_B = squared(h_BNC, patches_B)
+        x_BLC = torch.cat([self.class_token_C.expand(len(h_BNC), 1, -1), h_BNC], 1)
+        lengths_B = None if patches_B is None else patches_B + 1
+        x_BLC = self.layers[0](x_BLC, lengths_B)
+        if self.ppeg is not None:
+            x_BLC = torch.cat([x_BLC[:, :1], self.ppeg(x_BLC[:, 1:], patches_B)], 1)
+        x_BLC = self.norm(self.layers[1](x_BLC, lengths_B))
+        return x_BLC[:, 0], x_BLC[:, 1 : N + 1]
+
+
+def squared(h_BNC: Tensor, patches_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Each bag with its first patches repeated behind it until it fills a square, and the new lengths (None: all equal)."""
+    n_B1 = torch.full((len(h_BNC), 1), h_BNC.shape[1], device=h_BNC.device)
+    if patches_B is not None:
+        n_B1 = patches_B[:, None]
+    area_B1 = sides(n_B1).square()
+    place_BL = torch.arange(int(area_B1.max()), device=h_BNC.device) % n_B1
+    return h_BNC.gather(1, place_BL[..., None].expand(-1, -1, h_BNC.shape[2])), None if patches_B is None else area_B1[
+        :, 0
+    ]
+
+
+def _attention(
+    dim: int, heads: int, landmarks: int, iterations: int, kernel: int | None, nystrom: Nystrom
+) -> nn.Module:
+    if nystrom == "exact_short":
+        return LongAttention(dim, heads, landmarks, iterations, kernel)
+    return LibraryAttention(dim, heads, landmarks, iterations, kernel, first_rows=nystrom == "library_009")

@@ -1,0 +1,92 @@
+"""TransMIL: Transformer based Correlated Multiple Instance Learning for Whole Slide Image Classification (Shao et al., NeurIPS 2021,
+arXiv 2106.00908).
+
+A slide is a bag of patch features in the order of its file. Two layers of Nystrom self-attention with a class token let patches look at
+each other; between them, convolutions over the patches laid out as a square tell their places (PPEG). It learns from a task's labels
+alone: there is nothing to pre-train. docs/methods/transmil.md says where the official code differs and what `conventions` chooses.
+
+Shape letters: B bags, N instances, F patch feature width, C width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field as Bounded
+
+from models.contract import Batch, Encoded, Head, MethodError, Options, Schema, TargetSpec
+from models.encoders.transmil import TransMilNetwork
+from models.heads.linear import LinearHead
+from models.methods.slides._bag import BagMethod
+from models.registry import register
+
+
+class TransMilOptions(Options):
+    conventions: Literal["recommended", "published"] = "recommended"
+    """Attention, unless `nystrom` says it: `recommended` as `exact_short`, `published` as `library`."""
+    dim: int = Bounded(512, ge=1)
+    """Width C that a patch is embedded to (Linear, ReLU)."""
+    heads: int = Bounded(8, ge=1)
+    """Attention heads."""
+    landmarks: int = Bounded(256, ge=1)
+    """Landmarks of the Nystrom attention."""
+    pinv_iterations: int = Bounded(6, ge=1)
+    """Iterations of the pseudo-inverse."""
+    nystrom: Literal["exact_short", "library", "library_009"] | None = None
+    """`exact_short`: nothing is padded, bags of no more tokens than landmarks get exact attention. `library`: the package
+    nystrom-attention 0.0.14, whose zeros in front take part in the softmax. `library_009`: 0.0.9, which the official repository pins and
+    which gives a token the output of one some places earlier. Null: as `conventions` says."""
+    square: Literal["repeat", "fill"] = "repeat"
+    """Patches that are repeated to fill PPEG's square are tokens of both layers (the official code), or only fill the square."""
+    ppeg: bool = True
+    """Convolutional positions between the layers."""
+    conv_kernel: int | None = Bounded(33, ge=1)
+    """Taps of the convolution of the values; odd. Null leaves it out."""
+    dropout: float = Bounded(0.1, ge=0, lt=1)
+    """Behind each attention."""
+
+
+@register("transmil")
+class TransMil(BagMethod):
+    """The pooled vector is the class token behind the last LayerNorm."""
+
+    Options = TransMilOptions
+    paper = "Shao et al., TransMIL: Transformer based Correlated Multiple Instance Learning, NeurIPS 2021"
+    options: TransMilOptions
+
+    def __init__(self, options: TransMilOptions, schema: Schema):
+        super().__init__(options, schema)
+        o = options
+        problems = []
+        if o.dim % o.heads:
+            problems.append(f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one")
+        if o.conv_kernel and o.conv_kernel % 2 == 0:
+            problems.append(f"method.conv_kernel: {o.conv_kernel} is even and has no centre; use {o.conv_kernel + 1}")
+        if problems:
+            raise MethodError(problems)
+        nystrom = o.nystrom or ("library" if o.conventions == "published" else "exact_short")
+        self.network = TransMilNetwork(
+            self.features,
+            o.dim,
+            o.heads,
+            o.landmarks,
+            o.pinv_iterations,
+            o.conv_kernel,
+            nystrom,
+            o.square == "repeat",
+            o.ppeg,
+            o.dropout,
+        )
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Tokens [B, N, C], pooled the class token [B, C]; zero where a slide has no patches."""
+        x_BNF, mask_BN = self.bags(batch)
+        # A slide without patches runs as one patch of zeros, so that every rank makes the same calls.
+        patches_B = None if mask_BN.all() else mask_BN.sum(1).clamp_min(1)
+        class_BC, tokens_BNC = self.network(x_BNF, patches_B)
+        tokens_BNC = tokens_BNC.masked_fill(~mask_BN[..., None], 0.0)
+        return Encoded(tokens_BNC, mask_BN, class_BC.masked_fill(~batch.present["patches"][:, None], 0.0))
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
+        """One linear layer on the class token, with PyTorch's first weights as in the official code."""
+        return LinearHead(pooled, target.outputs, norm=False, std=None)
