@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from models.registry import method_names
 from tests.rooms import FLOORS, arrows, circles, rooms, upward
+from trainer.downstream.metrics.table import METRICS
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("launch", "trainer", "models", "shards")
@@ -108,3 +111,34 @@ def test_doors_for_others_stay_where_they_are() -> None:
         "assert task.name == path.stem == 'demo_subtype' and callable(read_targets) and callable(load_exported)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+OWN = (
+    "models/methods",
+    "models/encoders",
+    "models/heads",
+    "models/decoders",
+    "models/losses",
+    "models/transforms",
+    "models/layers",
+)
+"""Where a system's own code may stand, and be spoken of."""
+FIRST = {"gimp", "mgi", "mrm_record", "mrm_relation"}
+"""The systems that the house was built with; some of its words and defaults are theirs."""
+
+
+def test_a_system_is_its_own_files_and_nothing_else() -> None:
+    """No code outside its rooms knows a system by name: what it needs from the house is asked for through the contract.
+
+    A name that is a metric's as well (mae) says nothing.
+    """
+    names = set(method_names()) - FIRST - set(METRICS)
+    assert len(names) >= 3
+    word = re.compile(rf"\b({'|'.join(sorted(names))})\b")
+    outside = [p for p in files() if not str(p.relative_to(ROOT)).startswith(OWN)]
+    assert {str(p.relative_to(ROOT)): found for p in outside if (found := word.findall(p.read_text()))} == {}
+    for name in method_names():
+        recipes = {p.name for p in (ROOT / "configs/methods" / name).iterdir()}
+        assert {"recommended.yaml", "paper.yaml", "demo.yaml"} <= recipes, name
+        assert (ROOT / "docs/methods" / f"{name}.md").is_file()
+        assert list((ROOT / "tests/models").glob(f"test_{name}*.py")), f"{name} has no test of its equations"
