@@ -31,10 +31,10 @@ lint: setup
 	$(BIN)/codespell
 
 check: lint  ## the fast subset
-	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm" -n 2
+	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm and not grid" -n 2
 
 test: lint  ## everything
-	$(BIN)/python -m pytest -q -m "not ranks and not slurm" -n 2
+	$(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" -n 2
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" -n 2 --dist loadgroup
 	$(BIN)/python -m pytest -q -m "slurm"
 

@@ -1,6 +1,7 @@
 """Every method, every task of the demo cohort, every mode, through the real runner: new methods and tasks are tested by being there.
 
-What fits ends with a whole result; what does not is refused with a reason, and nothing is written.
+Most systems run a diagonal of it (tests/diagonal.py). What fits ends with a whole result; what does not is refused with a reason, and
+nothing is written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from models.registry import get_method, method_names
+from models.registry import get_method
+from tests.diagonal import cells
 from tests.trainer.downstream.conftest import Finetune, tuning
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
@@ -48,8 +50,7 @@ def checked(out: Path, method: str, task: Task, mode: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("task_name", DEMO)
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize(("method", "task_name"), cells(DEMO))
 def test_every_mode_of_what_fits(
     method: str, task_name: str, pretrained: Pretrained, finetune: Finetune, cohort: Path, tmp_path: Path
 ) -> None:

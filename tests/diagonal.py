@@ -1,0 +1,27 @@
+"""Which cells of a grid of systems x something are run always; the others have the marker `grid` (`make grid`).
+
+A grid of all systems grows with every one of them. Always run are: all columns for the four systems that medpair began with and for the
+first of each family; for every other one two, which move on from system to system, so that each column is met by several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from models.registry import families, method_names
+
+FIRST = {"gimp", "mgi", "mrm_record", "mrm_relation"}
+
+
+def cells(columns: Sequence[str], rows: Sequence[str] | None = None) -> Iterator[Any]:
+    """A parameter (system, column) a cell."""
+    whole = FIRST | {names[0] for names in families().values() if names}
+    n = len(columns)
+    for i, name in enumerate(rows if rows is not None else method_names()):
+        always = {columns[i % n], columns[(i + n // 2) % n]}
+        for column in columns:
+            marks = [] if name in whole or column in always else [pytest.mark.grid]
+            yield pytest.param(name, column, marks=marks, id=f"{name}-{column}")
