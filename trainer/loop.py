@@ -28,6 +28,7 @@ from models.parallel import gather
 from trainer.engine.choice import Look, better
 from trainer.engine.engine import Engine
 from trainer.engine.feed import EvalLoader, StepLoader, on_device
+from trainer.engine.queues import enqueued
 from trainer.engine.schedule import learning_rate
 from trainer.errors import Stopped, TrainingError
 from trainer.health.steps import BadSteps, collapse_readings
@@ -83,6 +84,8 @@ class StageRun:
     save: Callable[[], None]
     keep_best: Callable[[], None]
     show: Callable[[], None]
+    done: Callable[[int], float]
+    """Share of the schedule's updates that are made, from those of this stage (StagePlan.done)."""
     at: Callable[[str, int], None] = off
     """Told at the beginning of each phase (trainer/health/watchdog.py)."""
     schedule_start: int = 0
@@ -108,6 +111,7 @@ def train(
     if progress.stage_step >= run.steps:
         return
     engine.train()
+    engine.at(run.done(progress.updates))
     # The order is a function of (seed, epoch, step): where a stage stands is enough to go on, no iterator's state is kept.
     first = divmod(run.schedule_start + progress.stage_step, run.epoch_steps)
     steps = iter(on_device(run.loader.iterate(*first), runtime.device))
@@ -131,6 +135,7 @@ def train(
         terms = _means(outputs)
         # All ranks take the reading at the same step, since it gathers.
         features = _features(outputs) if (progress.step + 1) % engine.config.health.monitor_every == 0 else {}
+        rows = enqueued(outputs)
         del outputs  # their graphs are freed before the optimizer asks for memory
 
         # ---- agree
@@ -149,7 +154,8 @@ def train(
         lr = learning_rate(engine.optim, run.schedule_start + progress.updates, run.schedule_steps or run.steps)
         # No branch on `votes["bad"]` here: the poisoned gradients make the norm non-finite, and with it every rank skips by the same rule
         # as for a gradient that overflowed while its loss did not.
-        applied = engine.update(lr)
+        # Teachers and queues move with the weights: a skipped step leaves them, and what it wanted to enter is dropped.
+        applied = engine.update(lr, rows)
         if votes["bad"] and applied:
             raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
         assert applied or votes["bad"] or not math.isfinite(engine.grad_norm), "a good step was not applied"
@@ -158,6 +164,7 @@ def train(
         progress.stage_step += 1
         progress.consumed += global_batch
         progress.updates += int(applied)
+        engine.at(run.done(progress.updates))
 
         # ---- evaluate
         validated: dict[str, float] = {}

@@ -11,6 +11,7 @@ from trainer.config.schema import Config, StageConfig
 from trainer.engine.engine import bucket_size, persistence_threshold, split_batch
 from trainer.engine.memory import StateBytes, bucket_bytes, predict
 from trainer.engine.optimizers import MOMENTS
+from trainer.engine.teachers import pairs
 from trainer.errors import UserError
 
 
@@ -27,6 +28,10 @@ class StagePlan:
     """Steps of the whole training, which the schedule is laid over; None: of this stage."""
     carry: Literal["best", "last"] = "best"
     """The weights that the next stage begins with, where this one selects."""
+
+    def done(self, updates: int) -> float:
+        """Share of the updates of the schedule that are made when this stage has made so many."""
+        return (self.schedule_start + updates) / (self.schedule_steps or self.steps)
 
 
 def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[StagePlan]:
@@ -75,7 +80,8 @@ def state_bytes(method: Method, stage: str, config: Config, world: int) -> State
     persistent = sum(p.numel() for p in params if p.numel() <= threshold)
     frozen = sum(p.numel() for p in params if not p.requires_grad)
     moments = MOMENTS[config.optim_of(stage).kind]
-    return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent, moments)
+    followed = sum(method.get_parameter(n).numel() for n, *_ in pairs(method, 0.0))
+    return predict(trainable, frozen, world, config.zero.stage, config.precision, persistent, moments, followed)
 
 
 def describe(
@@ -101,6 +107,7 @@ def describe(
             f"  state of a rank under ZeRO {config.zero.stage}, {config.precision}: {_mb(b.total)} "
             f"(weights {_mb(b.weights)}, gradients {_mb(b.gradients)}, optimizer {_mb(b.optimizer)}"
             + (f", kept whole {_mb(b.persistent)}" if b.persistent else "")
+            + (f", float32 averages {_mb(b.averages)}" if b.averages else "")
             + f"); communication buckets {_mb(_buckets(method, config))} and activations come on top"
         )
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from trainer.config.schema import Config
 from trainer.data import open_data
 from trainer.engine.engine import split_batch
 from trainer.engine.giants import refuse_giants
-from trainer.engine.teachers import check_teachers
+from trainer.engine.queues import check_queues
 from trainer.errors import UserError
 from trainer.plan import describe
 from trainer.probe.projection import projection
@@ -53,7 +53,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
             f"no step in {len(plans)} stage{'s' if len(plans) > 1 else ''} ({', '.join(p.stage.name for p in plans)}): nothing would be "
             f"trained; give stages.{plans[-1].stage.name}.epochs or a length (epochs=N, steps=N) of at least 1"
         )
-    check_teachers(method, config)
+    check_queues(method, config.global_batch)
     for plan in plans:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]

@@ -142,6 +142,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     same_world = found is None or found[1]["world"] == runtime.world
     method = _method_for(run, plan)
     engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
+    engine.at(plan.done(progress.updates))  # before the probe batch: its loss was stored at this very place
     seed_everything(config.seed, 1 + runtime.rank, progress.step)
     loader = run.data.loader(config, plan.stage, engine.method, runtime)
     validation = run.data.validation(config, plan.stage, engine.method, runtime)
@@ -177,6 +178,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         save=save,
         keep_best=lambda: write_weights(best, engine, runtime),
         show=lambda: show(engine, probe, tracker, progress.step),
+        done=plan.done,
         at=run.watchdog.at,
         schedule_start=plan.schedule_start,
         schedule_steps=plan.schedule_steps,

@@ -111,6 +111,7 @@ class Output(dict):
     features     {name: [B, D] without gradient}: pooled vectors for the collapse monitors
     counts       {loss or diagnostic: scalar of this rank}: over how many a value is the mean, where that is not the number of samples
                  (a missing modality, hidden words): an evaluation weighs its batches by it
+    enqueue      {queue: (rows [B, C] or [B, V, C], weights [B])} without gradient: what enters `Method.add_queue`'s after a real step
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Output(dict):
         diagnostics: Mapping[str, Tensor] | None = None,
         features: Mapping[str, Tensor] | None = None,
         counts: Mapping[str, Tensor] | None = None,
+        enqueue: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     ):
         super().__init__(
             losses=dict(losses),
@@ -127,6 +129,7 @@ class Output(dict):
             diagnostics=dict(diagnostics or {}),
             features=dict(features or {}),
             counts=dict(counts or {}),
+            enqueue={n: (rows_B.detach(), weight_B) for n, (rows_B, weight_B) in (enqueue or {}).items()},
         )
 
     @property
@@ -148,6 +151,10 @@ class Output(dict):
     @property
     def counts(self) -> dict[str, Tensor]:
         return self["counts"]
+
+    @property
+    def enqueue(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return self["enqueue"]
 
 
 class Encoded(dict):

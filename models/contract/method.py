@@ -72,6 +72,7 @@ class Method(nn.Module):
         self.options = options
         self.schema = schema
         self.stage = ""
+        self.queues: dict[str, int] = {}  # rows of each queue, by `add_queue`
 
     @property
     def dtype(self) -> torch.dtype:
@@ -154,6 +155,26 @@ class Method(nn.Module):
         """Pictures people would look at, {name: uint8 [H, W, 3]}: reconstructions, similarities. In eval mode, without gradient."""
         return {}
 
-    def teachers(self) -> dict[str, tuple[str, float]]:
-        """{prefix of an EMA copy: (prefix it follows, momentum)}; the trainer updates the copies after a real step."""
+    def at(self, done: float) -> None:
+        """Called before each step and look: `done`, 0 to 1, is the share of the stage's updates that are made, also after a resume.
+
+        Sets plain numbers that `forward` reads (temperatures, warm-ups); never `requires_grad`, which belongs to `enter`.
+        """
+
+    def teachers(self, done: float) -> dict[str, tuple[str, float]]:
+        """{prefix of an EMA copy: (prefix it follows, momentum)}, `done` as in `at`; the trainer updates the copies after a real step.
+
+        Parameters alone are averaged: a teacher's batch norms keep their own running numbers. `enter` freezes the copies.
+        """
         return {}
+
+    def add_queue(self, name: str, size: int, width: int) -> None:
+        """A ring of `size` rows that outlives a step: buffers queue_NAME [size, width], queue_NAME_valid [size], queue_NAME_at.
+
+        `forward` reads them, and gives what is to enter as `Output(enqueue={NAME: (rows_BC, weight_B)})`: the trainer writes it after
+        a real step, of all ranks in the order of the global batch, without the rows of weight 0.
+        """
+        self.register_buffer(f"queue_{name}", torch.zeros(size, width))
+        self.register_buffer(f"queue_{name}_valid", torch.zeros(size, dtype=torch.bool))
+        self.register_buffer(f"queue_{name}_at", torch.zeros((), dtype=torch.int64))
+        self.queues = {**self.queues, name: size}

@@ -79,7 +79,20 @@ def ours(folder: Path, stage: int, most: int) -> tuple[Callable[[int], None], An
     steps.close()
     never, nothing = 10**9, (lambda: None)
     stage_run = StageRun(
-        plan, 0, per_epoch, never, never, loader, lambda e, s: [], None, lambda *_: {}, {}, nothing, nothing, nothing
+        plan,
+        0,
+        per_epoch,
+        never,
+        never,
+        loader,
+        lambda e, s: [],
+        None,
+        lambda *_: {},
+        {},
+        nothing,
+        nothing,
+        nothing,
+        done=lambda updates: 0.0,
     )
     progress, tracker = Progress(), Tracker(out_folder(config), runtime, 0, most, 10**9, True)
 

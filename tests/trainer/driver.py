@@ -126,6 +126,7 @@ def whole_state(engine: Any) -> dict[str, Any]:
         elif id(p) in trained:
             kept = engine.deepspeed.optimizer.state[p]
             out |= {f"{name} {moment}": kept[moment].clone() for moment in ("exp_avg", "exp_avg_sq") if moment in kept}
+    out |= {f"{name} average": average for name, average in engine.teachers.state().items()}
     return out
 
 

@@ -41,7 +41,7 @@ class Forks:
         program: str = "pretrain",
         more: list[list[str]] | None = None,
     ) -> Any:
-        """Runs `launch/PROGRAM.py WORDS` on `world` ranks and waits for all of them.
+        """Runs `launch/PROGRAM.py WORDS` (or `main` of a dotted module) on `world` ranks and waits for all of them.
 
         `more`: command lines that the same processes run afterwards, while all goes well (of those that set up no engine).
         """
@@ -185,7 +185,8 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int) -> int:
         from tests.trainer import driver
 
         driver.plant(job["faults"])
-        main = importlib.import_module(f"launch.{job['program']}").main
+        program = job["program"]
+        main = importlib.import_module(program if "." in program else f"launch.{program}").main
         status = next((s for s in map(main, job["words"]) if s), 0)
         sys.stdout.flush()
         sys.stderr.flush()

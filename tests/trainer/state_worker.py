@@ -33,7 +33,7 @@ class Rest(Method):
         self.register_buffer("queue", torch.zeros(4))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def teachers(self) -> dict[str, tuple[str, float]]:
+    def teachers(self, done: float) -> dict[str, tuple[str, float]]:
         return {"teacher": ("student", 0.5)}
 
     def param_groups(self) -> list[Group]:

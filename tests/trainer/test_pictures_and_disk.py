@@ -100,7 +100,7 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
     features = {"image": torch.full((4, 3), math.nan)}
     logged: list[dict[str, Any]] = []
     drawn: list[int] = []
-    values = iter(losses)
+    values, told = iter(losses), []
     monkeypatch.setattr(loop, "agree_sum", lambda votes, device: votes)
     monkeypatch.setattr(loop, "gather", lambda x: x)
 
@@ -117,11 +117,14 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
             self.loss = torch.tensor(next(values))
             finite = bool(self.loss.isfinite())
             found = {"image": torch.randn(4, 3, generator=torch.Generator().manual_seed(0))} if finite else features
-            return SimpleNamespace(total=self.loss, losses={"a": self.loss}, diagnostics={}, features=found)
+            return SimpleNamespace(total=self.loss, losses={"a": self.loss}, diagnostics={}, features=found, enqueue={})
 
         def backward(self, loss: Any) -> None: ...
 
-        def update(self, lr: float) -> bool:
+        def at(self, done: float) -> None:
+            told.append(done)
+
+        def update(self, lr: float, rows: Any) -> bool:
             return bool(self.loss.isfinite())
 
     micro = SimpleNamespace(micro=[None], bad=[], keys_hash="k", epoch=0, step=0)
@@ -131,6 +134,7 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
         loader=SimpleNamespace(iterate=lambda *_: iter([micro] * len(losses))),
         keys=lambda *_: ["x"], validation=None, evaluate=lambda *_: {}, chance={},
         save=lambda: None, keep_best=lambda: None, show=lambda: drawn.append(len(logged)),
+        done=lambda updates: updates / len(losses),
     )  # fmt: skip
     runtime = SimpleNamespace(device=torch.device("cpu"), rank=0, say=lambda text: None)
     tracker = SimpleNamespace(step=logged.append)
@@ -143,6 +147,9 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
         SimpleNamespace(asked=None),
         loop.BadSteps(5),  # type: ignore[arg-type]
     )
+    # What follows the progress (a teacher's momentum) moves with the updates that were made, and is told once more at the end.
+    made = [math.isfinite(loss) for loss in losses]
+    assert told == [sum(made[:i]) / len(losses) for i in range(len(losses) + 1)]
     return logged, drawn
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.trainer.launching import run_ranks
-from trainer.engine.tensors import _put_shard, differing, digest, untrained
+from trainer.engine.teachers import put_shard
+from trainer.engine.tensors import differing, digest, untrained
 
 
 def test_a_hash_is_of_type_shape_and_values() -> None:
@@ -56,7 +57,7 @@ def test_a_shard_takes_its_share_and_leaves_the_padding() -> None:
     value = torch.arange(5, dtype=torch.float32)
     shards = [torch.full((3,), -1.0) for _ in range(3)]
     for rank, shard in enumerate(shards):
-        _put_shard(shard, value, rank)
+        put_shard(shard, value, rank)
     assert [s.tolist() for s in shards] == [[0, 1, 2], [3, 4, -1], [-1, -1, -1]]
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
 from trainer.config.schema import Config
-from trainer.engine import tensors
+from trainer.engine import queues, tensors
 from trainer.engine.optimizers import constants, make_optimizer, plain
-from trainer.engine.teachers import update_teachers
+from trainer.engine.teachers import Teachers
 from trainer.runtime import Runtime
 
 MAX_BUCKET, MIN_BUCKET = 50_000_000, 1_000_000
@@ -113,14 +113,23 @@ class Engine:
         self.groups: list[Group] = method.param_groups()
         assert self.groups, f"stage {stage} has nothing to train"
         self.trainable = sum(p.numel() for g in self.groups for p in g.params)
+        # Taken before DeepSpeed rounds the weights, cut when it has sharded them.
+        self.teachers = Teachers(method, config.precision)
         self._trained = {id(p) for g in self.groups for p in g.params}
         cuda = runtime.device.type == "cuda"
         optimizer = make_optimizer(self.groups, self.optim, cuda)
         settings = deepspeed_config(config, stage, runtime.world, self.trainable, cuda, universal)
         self.deepspeed, *_ = deepspeed.initialize(model=method, optimizer=optimizer, config=settings)
         self.method: Method = self.deepspeed.module
+        self.teachers.share(runtime.rank)
         self.accumulation = int(self.deepspeed.gradient_accumulation_steps())
         self.grad_norm = float("nan")
+        self.at(0.0)
+
+    def at(self, done: float) -> None:
+        """Before a step: the share of the stage's updates that are made, for whatever of the method follows it."""
+        self.done = done
+        self.method.at(done)
 
     def forward(self, batch: Batch) -> Output:
         return self.deepspeed(batch)
@@ -134,9 +143,10 @@ class Engine:
         # A NaN factor reaches every gradient, also of parameters that a non-finite term does not touch; the norm then tells all ranks.
         self.deepspeed.backward(total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan))
 
-    def update(self, lr: float) -> bool:
+    def update(self, lr: float, rows: queues.Rows | None = None) -> bool:
         """Clips and applies the gradients, unless their global norm is not finite: then nothing changes, on any rank.
 
+        After a real step teachers follow, and `rows` (`queues.enqueued` of the step's outputs) enter their queues.
         Returns whether the weights changed. The decision is joint: DeepSpeed reduces the norm over ranks, and without
         sharding every rank holds the same gradient.
         """
@@ -160,7 +170,8 @@ class Engine:
         applied = bool(self.deepspeed.was_step_applied())
         # A teacher follows weights that moved: after a skipped step it would drift towards the student for nothing.
         if applied:
-            update_teachers(self.method)
+            self.teachers.update(self.done)
+            queues.write(self.method, rows or {})
         return applied
 
     def untangle(self) -> None:
@@ -185,7 +196,7 @@ class Engine:
         out: dict[str, Tensor] = {}
         for name, p in self.method.named_parameters():
             # The float32 copy where the optimizer keeps one: bf16 weights rounded once more would not load back to the same state.
-            value = tensors.master(self, p)
+            value = tensors.master(self, name, p)
             with tensors.gathered(p) if value is None else nullcontext():
                 if self.runtime.main:
                     out[name] = (p.data if value is None else value).detach().float().cpu().clone()

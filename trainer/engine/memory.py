@@ -15,12 +15,13 @@ import torch
 
 @dataclass(frozen=True)
 class StateBytes:
-    """Bytes of a rank by what they hold. `optimizer` counts the master copy and both moments."""
+    """Bytes of a rank by what they hold. `optimizer` counts the master copy and both moments; `averages` are of teachers of 16 bits."""
 
     weights: int
     gradients: int
     optimizer: int
     persistent: int = 0
+    averages: int = 0
 
     @property
     def total(self) -> int:
@@ -28,7 +29,14 @@ class StateBytes:
 
 
 def predict(
-    trainable: int, frozen: int, world: int, stage: int, precision: str, persistent: int = 0, moments: int = 2
+    trainable: int,
+    frozen: int,
+    world: int,
+    stage: int,
+    precision: str,
+    persistent: int = 0,
+    moments: int = 2,
+    followed: int = 0,
 ) -> StateBytes:
     """State bytes of a rank when a backward pass is complete, before the update.
 
@@ -40,13 +48,15 @@ def predict(
     Args:
         moments: float32 numbers that the optimiser keeps of a parameter (Adam two: 8 Psi above).
         persistent: parameters that stage 3 keeps whole on every rank (below its persistence threshold).
+        followed: parameters of teachers, of the frozen ones; in 16 bits their average is kept in float32 beside them.
     """
     w = 4 if precision == "fp32" else 2
     share = 1 if stage == 0 else world
     weights = w * (trainable + frozen) // (world if stage == 3 else 1)
     gradients = w * trainable // (world if stage >= 2 else 1)
     optimizer = 4 * (moments + (stage > 0 or precision != "fp32")) * trainable // share
-    return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0)
+    averages = 0 if precision == "fp32" else 4 * followed // (world if stage == 3 else 1)
+    return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0, averages)
 
 
 def count(engine: Any, stage: int) -> StateBytes:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.engine.optimizers import plain
+from trainer.engine.teachers import put_shard
 
 if TYPE_CHECKING:
     from trainer.engine.engine import Engine
@@ -32,10 +33,16 @@ def buffers(method: nn.Module) -> dict[str, Tensor]:
     return {n: b for n, b in method.named_buffers() if n in kept}
 
 
-def master(engine: Engine, p: nn.Parameter) -> Tensor | None:
-    """The float32 weights behind a trained parameter, whole, where ZeRO or 16 bits keep some apart. All ranks must call."""
+def master(engine: Engine, name: str, p: nn.Parameter) -> Tensor | None:
+    """The float32 weights behind a trained parameter, or the average behind a teacher's, whole, where ZeRO or 16 bits keep some apart.
+
+    All ranks must call.
+    """
     from deepspeed.utils import safe_get_full_fp32_param
 
+    average = engine.teachers.whole(name)
+    if average is not None:
+        return average
     if plain(engine.config) or not engine.trains(p):
         return None
     value = safe_get_full_fp32_param(p)
@@ -70,7 +77,7 @@ def hashes(engine: Engine) -> dict[str, str]:
 
 def _hashes(engine: Engine) -> Iterator[tuple[str, str]]:
     for name, p in engine.method.named_parameters():
-        behind = master(engine, p)
+        behind = master(engine, name, p)
         with gathered(p):
             yield name, digest(*([p] if behind is None else [p, behind]))
     for name, b in buffers(engine.method).items():
@@ -131,13 +138,7 @@ def put(engine: Engine, values: Mapping[str, Tensor]) -> list[str]:
             continue
         shard = getattr(place, "ds_tensor", None)
         if shard is not None:
-            _put_shard(shard, value, engine.runtime.rank)
+            put_shard(shard, value, engine.runtime.rank)
         if shard is None or place.data.numel() == value.numel():
             place.data.copy_(value)
     return wrong
-
-
-def _put_shard(shard: Tensor, value: Tensor, rank: int) -> None:
-    """This rank's equal share of a flat parameter, padded where it ends (ZeRO-3)."""
-    mine = value.reshape(-1)[rank * shard.numel() : (rank + 1) * shard.numel()]
-    shard.data[: mine.numel()].copy_(mine)

@@ -2,6 +2,7 @@
 
     out/checkpoints/step-00000100/
         engine/*.pt         DeepSpeed's shards, one a rank and the module's
+        averages.pt         float32 averages behind the weights of teachers, where those have 16 bits
         rank-00000.pt       random states of a rank, and its buffers where they are not those of rank 0
         state.json          progress, loader state, config, data fingerprint, code version, loss of the probe batch, tensors' hashes
         best.safetensors    best weights so far, in a stage that selects
@@ -37,6 +38,7 @@ from trainer.state import fence, files
 
 ENGINE = "engine"
 TENSORS = "tensors"  # of state.json: the hash of every parameter and buffer of rank 0
+AVERAGES = "averages.pt"
 OWN = "buffers"  # of a rank's file: its buffers that are not those of rank 0
 
 
@@ -106,6 +108,9 @@ class Checkpoints:
         # It would put a script of its own into every checkpoint, which the manifest could not explain.
         engine.deepspeed._copy_recovery_script = lambda *_: None
         engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
+        averages = engine.teachers.state()
+        if averages and self.runtime.main:
+            recorder.save(averages, str(tmp / AVERAGES))
         recorder.save({**random_states(), OWN: apart}, str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
         entries: dict[str, Any] = {}
         recorder._keep_error(
@@ -246,12 +251,28 @@ class Checkpoints:
                 )
         for name, value in own.items():
             engine.method.get_buffer(name).copy_(value)
+        self._restore_averages(engine, path)
         if source != path:
             engine.untangle()
         # After everything that loads: a tensor that any of the ways above left as it was built is found here, on its rank.
         self._compare(engine, path, own)
         if source != path:
             from_main(lambda: shutil.rmtree(source, ignore_errors=True))
+
+    def _restore_averages(self, engine: Engine, path: Path) -> None:
+        """Float32 averages behind teachers of 16 bits, from the file that rank 0 wrote of whole ones: any number of ranks reads it."""
+        if not engine.teachers.apart:
+            return
+        kept = path / AVERAGES
+        values = torch.load(kept, map_location="cpu", weights_only=True) if kept.exists() else {}
+        lacking = engine.teachers.load(values, self.runtime.rank)
+        if lacking:
+            raise everywhere(
+                TrainingError(
+                    f"{kept} has no average of this name and shape: {', '.join(lacking[:5])} ({len(lacking)} in all): "
+                    "remove that checkpoint to go on from the one before, or give another out=FOLDER"
+                )
+            )
 
     def _compare(self, engine: Engine, path: Path, own: Mapping[str, Tensor]) -> None:
         """Every tensor of every rank is the one that was saved.
