@@ -55,7 +55,12 @@ class Run:
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint holds of the run besides its progress."""
-        return {"config": self.resolved, "versions": versions(), "meanings": self.data.meanings}
+        return {
+            "world": self.runtime.world,
+            "config": self.resolved,
+            "versions": versions(),
+            "meanings": self.data.meanings,
+        }
 
     def record(self) -> None:
         self.folder.record(self.resolved, versions())
@@ -158,7 +163,6 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         state = {
             "progress": progress.state(),
             "loader": loader.state(progress.consumed),
-            "world": runtime.world,
             "probe": probe_loss(engine, probe),
             **run.about(),
         }
