@@ -40,7 +40,7 @@ from models.encoders.vit import RELATIVE, ViT, pyramid_blocks
 from models.heads.gated_attention import BagHead
 from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
-from models.layers.batch_norm import holds_batch_norm
+from models.layers.batch_norm import counted, holds_batch_norm
 from models.losses import finetune as losses
 from models.view import Augmentation, DrawnAugmentation, RecordView
 
@@ -197,7 +197,7 @@ class Downstream(Method):
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the head says, [B, K] (segmentation: [B, K, H, W]), and the pooled vector it was said of."""
-        if self.question.kind == "segmentation":
+        if self.question.kind == "segmentation" and not self.encoder.draws_masks:
             return self._mask_logits(batch)[:2]
         said, pooled_BD = self._said(batch, None)
         return said.logits, pooled_BD
@@ -242,12 +242,19 @@ class Downstream(Method):
         return none, torch.zeros(B, 1, dtype=torch.bool, device=none.device)
 
     def forward(self, batch: Batch) -> Output:
-        if self.question.kind == "segmentation":
+        # Batch norms of encoder and head take no statistics of padding; a method that knows more (absent images) says so itself.
+        with counted(batch.weight_B):
+            return self._forward(batch)
+
+    def _forward(self, batch: Batch) -> Output:
+        if self.question.kind != "segmentation":
+            said, pooled_BD = self._said(batch, batch["target"].float())
+        elif self.encoder.draws_masks:
+            said, pooled_BD = self._said(batch, _masks(batch))
+        else:
             logits, pooled_BD, beside = self._mask_logits(batch)
             more = {} if beside is None else {"auxiliary": self._loss(beside, batch)}
             said = HeadOutput(logits, more, dict.fromkeys(more, self.fit.auxiliary))
-        else:
-            said, pooled_BD = self._said(batch, batch["target"].float())
         terms, total = said.losses(self._loss(said.logits, batch))
         return Output(terms, total, {}, {"pooled": pooled_BD.detach()})
 
@@ -255,8 +262,7 @@ class Downstream(Method):
         kind, weight_B = self.question.kind, batch.weight_B
         if kind == "segmentation":
             score = losses.bce_dice if self.fit.mask_loss == "bce_dice" else losses.focal_dice
-            mask = batch["target_mask"]  # one structure has no channel axis
-            return score(logits, mask if mask.ndim == 4 else mask[:, None], weight_B, *(self.fit.mask_weights or ()))
+            return score(logits, _masks(batch), weight_B, *(self.fit.mask_weights or ()))
         target_BT = batch["target"].float()
         if kind == "regression":
             target_BT = (target_BT - self.mean_K.float()) / self.std_K.float()
@@ -291,25 +297,31 @@ class Downstream(Method):
 # ----------------------------------------------------------------------------------------------------------------- building
 
 
+def _masks(batch: Batch) -> Tensor:
+    """The masks that are to be drawn, 0 and 1, [B, K, H, W]; a batch of one structure has no channel axis."""
+    mask = batch["target_mask"]
+    return mask if mask.ndim == 4 else mask[:, None]
+
+
 def side_of(encoder: Method) -> int:
     """Pixels of a side that the encoder's tower takes.
 
     Raises:
-        MethodError: the encoder has no tower, or one that is no vision transformer, or not square.
+        MethodError: the encoder has no tower, or (where it draws no masks itself) one that is no vision transformer, or not square.
     """
     tower: Any = encoder.tower()
     if tower is None:
         raise MethodError(
             [f"{encoder.name} has no image tower, so it cannot say where: segmentation needs one that has"]
         )
-    if not isinstance(tower, ViT):
+    if not isinstance(tower, ViT) and not encoder.draws_masks:
         raise MethodError(
             [
                 f"{encoder.name}: its image tower is a {type(tower).__name__}; segmentation draws from the tokens of a vision transformer "
                 "(models/encoders/vit.py)"
             ]
         )
-    H, W = tower.img_size
+    H, W = tower.image_size
     if H != W:
         raise MethodError([f"{encoder.name}: its images are {H} x {W}; segmentation needs square ones"])
     return H
@@ -352,13 +364,17 @@ def make_decoder(
     auxiliary: bool = False,
     outputs: int = 1,
 ) -> nn.Module:
-    """A decoder for `outputs` masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head.
+    """A decoder for `outputs` masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head. A method that draws masks has its own.
 
     Raises:
         MethodError: an encoder without a tower, or with patches that SETR-PUP's doublings do not fill.
     """
     side_of(encoder)
     tower: Any = encoder.tower()
+    if encoder.draws_masks:
+        own = encoder.task_head(TargetSpec("segmentation", outputs, ()), tower.width, tower.width)
+        assert own is not None, f"{encoder.name} says that it draws masks, and has no head that does"
+        return own
     if decoder == "upernet":
         return UPerNetDecoder(tower.dim, outputs, width, auxiliary=auxiliary)
     if decoder == "setr_pup":

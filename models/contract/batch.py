@@ -158,7 +158,12 @@ class Output(dict):
 
 
 class Encoded(dict):
-    """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD."""
+    """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD.
 
-    def __init__(self, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor):
+    A system that draws masks itself (`Method.draws_masks`) adds `maps`, [B, C, H, W] each, finest first, for its own head.
+    """
+
+    def __init__(self, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor, maps: tuple[Tensor, ...] = ()):
         super().__init__(tokens_BLD=tokens_BLD, mask_BL=mask_BL, pooled_BD=pooled_BD)
+        if maps:
+            self["maps"] = maps

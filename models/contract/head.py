@@ -38,7 +38,7 @@ class TargetSpec:
 class HeadOutput(dict):
     """What a head returns; a dict so that ZeRO-3 can hook it.
 
-    logits       [B, K]
+    logits       [B, K]; of a head that draws masks [B, K, H, W]
     terms        {name: scalar over the global batch}: losses of the head's own (instances of a bag, say), in `weights` order
     weights      {name: weight in the total}; `task_weight` is that of the task's loss on the logits
     """
@@ -73,7 +73,8 @@ class Head(nn.Module):
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
         """
         Args:
-            target_BT: class codes, numbers or bits as the task has them, NaN where unknown; None where nobody knows.
+            target_BT: class codes, numbers or bits as the task has them, NaN where unknown; None where nobody knows. Of a head that
+                draws masks these, 0 and 1, [B, K, H, W].
             weight_B: 1 for a sample that counts, 0 for padding.
         """
         raise NotImplementedError

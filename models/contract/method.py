@@ -66,6 +66,8 @@ class Method(nn.Module):
     # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that
     # names the file. None: the method has no such transformer.
     start_file: ClassVar[tuple[str, str] | None] = None
+    draws_masks: ClassVar[bool] = False
+    """Whether `task_head` draws the masks of a segmentation from `Encoded["maps"]`, in place of a task's decoder (`output.decoder`)."""
 
     def __init__(self, options: Any, schema: Schema):
         super().__init__()

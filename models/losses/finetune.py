@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.contract import TargetSpec
 from models.losses.classes import cross_entropy
-from models.parallel import gather, global_mean, global_means
+from models.parallel import gather, global_mean, global_means, global_sum
 
 Reduction = Literal["mean", "sum"]
 Ties = Literal["efron", "breslow"]
@@ -174,6 +174,19 @@ def soft_dice(
     size = (p.square() + t.square() if squared else p + t).sum(2)
     dice_BK = (2 * (p * t).sum(2) + smooth) / (size + smooth)
     return _per_image(1 - dice_BK.mean(1), weight_B)
+
+
+def batch_dice(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor, smooth: float = 1.0) -> Tensor:
+    """1 - (2 sum p t + s) / (sum p + sum t + s) with sums over the whole global batch, mean over channels (Buda et al. 2019).
+
+    An image without the object costs little beside one that has it; samples of weight 0 enter no sum.
+    """
+    on_B = (weight_B > 0).view(-1, 1, 1)
+    t = _mask(logits_BKHW, mask_BKHW).flatten(2)
+    p = logits_BKHW.float().sigmoid().flatten(2)
+    both, size = (torch.where(on_B, x, 0.0).sum((0, 2)) for x in (p * t, p + t))
+    both_K, size_K = global_sum(torch.stack([both, size]))
+    return 1 - ((2 * both_K + smooth) / (size_K + smooth)).mean()
 
 
 def bce_dice(

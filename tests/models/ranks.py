@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from synthetic import batch, build, records
+from synthetic import batch, build, records, tuned
+
+from models.finetuned import STAGE
 
 GLOBAL_BATCH = 8
 
@@ -18,7 +20,7 @@ def result(method_name: str, stage: str, rank: int, world: int, **options) -> di
     `training`: in training mode, with nothing dropped at random.
     """
     training = options.pop("training", False)
-    method = build(method_name, still=training, **options)
+    method = (tuned if stage == STAGE else build)(method_name, still=training, **options)
     method.enter(stage)
     method.train(training)
     # Some modalities and a label are missing, unevenly over the ranks.

@@ -3,6 +3,7 @@
 schema()                     what it offers
 records(n)                   n samples; `missing` leaves fields out of some
 build(name)                  a method with the small options of its demo recipe, on `schema()`
+tuned(name)                  the same with a head, as the fine-tune runner trains it
 batch(method, records)       what the loader would make of them
 """
 
@@ -18,7 +19,9 @@ import torch
 import yaml
 from toys import TOYS
 
-from models.contract import Batch, Field, Label, Method, Schema
+from models.contract import Batch, Field, Label, Method, Schema, TargetSpec
+from models.contract.masks import MaskField
+from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head
 from models.registry import get_method
 from shards.pack.tokenizer import train_wordpiece
 
@@ -145,3 +148,28 @@ def batch(method: Method, made: Sequence[MemoryRecord], epoch: int = 0) -> Batch
     done = method.collate(samples)
     done.keys_B, done.patients_B = tuple(r.key for r in made), tuple(r.patient for r in made)
     return done
+
+
+def tuned(name: str, seed: int = 0, still: bool = False, **options: Any) -> Downstream:
+    """A method with a head on it, as the fine-tune runner trains it: its own for masks where it draws them, else for two classes."""
+    encoder = build(name, seed, still, **options)
+    fields = encoder.inputs
+    if encoder.draws_masks:
+        head: Any = make_decoder(encoder, "upernet", width=8, queries=1, mask_token=False, gene_dim=8)
+        question, fit = TargetSpec("segmentation", 1, ()), FinetuneSettings(fields, masks=(MaskField("mask", "mask"),))
+    else:
+        encoded = encoder.eval().encode(batch(encoder, records(1)))
+        question, fit = TargetSpec("binary", 1, CLASSES), FinetuneSettings(fields)
+        widths = encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2]
+        head = make_head(encoder, question, *widths, head="auto", norm=False, hidden=8, dropout=0.0)
+        for p in (p for p in head.parameters() if p.ndim > 1):
+            torch.nn.init.normal_(
+                p, std=0.3
+            )  # the runner's linear head starts so near 0 that nothing it is given makes a difference
+    return Downstream(encoder, head, question, fit, _code)
+
+
+def _code(record: Any) -> np.ndarray:
+    """The target of a record: its class, NaN where nobody knows."""
+    name = record.labels.get("subtype")
+    return np.array([np.nan if name is None else CLASSES.index(name)], np.float32)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
 
-from models.contract import Batch, Encoded, Method, Options, Output, Record, Sample, Schema, Stage
+from models.contract import (
+    Batch,
+    Encoded,
+    Head,
+    Method,
+    Options,
+    Output,
+    Record,
+    Sample,
+    Schema,
+    Stage,
+    TargetSpec,
+)
+from models.finetuned import STAGE
 from models.layers.batch_norm import counted, globalised
+from models.methods.segmentation.unet import UNet, UNetOptions
 from models.parallel import global_mean
 
 
@@ -72,5 +88,50 @@ class GlobalCnn(PlainCnn):
         with counted(weight_B):
             return super().through(x, weight_B)
 
+    def encode(self, batch: Batch) -> Encoded:
+        with counted(batch.weight_B * batch.present["image"]):
+            return super().encode(batch)
 
-TOYS: dict[str, type[Method]] = {"plain_cnn": PlainCnn, "global_cnn": GlobalCnn}
+
+class SmallUNet(UNetOptions):
+    image_size: int = 32
+    features: int = 2
+
+
+class GlobalNet(UNet):
+    """A U-Net, which learns from masks alone."""
+
+    name = "global_net"
+    Options = SmallUNet
+
+
+class PlainNet(GlobalNet):
+    """The same with torch's own batch norms."""
+
+    name = "plain_net"
+
+    def __init__(self, options: SmallUNet, schema: Schema):
+        super().__init__(options, schema)
+        plain(self)
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head | None:
+        head = super().task_head(target, pooled, tokens)
+        return head if head is None else plain(head)
+
+
+def plain(module: nn.Module) -> Any:
+    """`module` with torch's batch norms in place of the global ones."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.BatchNorm2d(child.num_features))
+        plain(child)
+    return module
+
+
+TOYS: dict[str, type[Method]] = {c.name: c for c in (PlainCnn, GlobalCnn, PlainNet, GlobalNet)}
+TOY_STAGES = [
+    (kind, f"{kind}_{toy}", stage)
+    for toy, stage in (("cnn", "pretrain"), ("cnn", STAGE), ("net", STAGE))
+    for kind in ("plain", "global")
+]
+"""What each toy is asked: pre-training, a question with two classes, a mask."""

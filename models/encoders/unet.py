@@ -1,0 +1,61 @@
+"""The contracting path of a U-Net (Ronneberger et al. 2015, as Buda et al. 2019 have it).
+
+Shape letters: B images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.contract.loaded import Loaded
+from models.init.weights import load_strict, read_weights
+from models.layers.conv_block import DoubleConv
+
+
+class UNetEncoder(nn.Module):
+    """An `ImageEncoder` (models/contract/image_encoder.py): a double convolution a level, each level half as fine and twice as wide.
+
+    Args:
+        in_channels: of an image.
+        features: channels of the finest level.
+        depth: levels, the bottleneck with them.
+        bias: whether convolutions have one (a batch norm follows, which takes it out again).
+    """
+
+    def __init__(
+        self, in_channels: int, features: int, image_size: tuple[int, int], depth: int = 5, bias: bool = False
+    ):
+        super().__init__()
+        self.image_size = image_size
+        self.channels = tuple(features << i for i in range(depth))
+        self.strides = tuple(1 << i for i in range(depth))
+        widths = zip((in_channels, *self.channels), self.channels, strict=False)
+        self.levels = nn.ModuleList(DoubleConv(a, b, bias) for a, b in widths)
+
+    @property
+    def width(self) -> int:
+        return self.channels[-1]
+
+    def forward(self, x_BCHW: Tensor) -> list[Tensor]:
+        """The maps of all levels, finest first; the last is the bottleneck."""
+        maps = [self.levels[0](x_BCHW)]
+        for level in self.levels[1:]:
+            maps.append(level(F.max_pool2d(maps[-1], 2)))
+        return maps
+
+    def tokens(self, x_BCHW: Tensor) -> Tensor:
+        """Places of the bottleneck, row by row, [B, L, D]."""
+        return self(x_BCHW)[-1].flatten(2).transpose(1, 2)
+
+    def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
+        """The `n` deepest maps, finest first."""
+        return self(x_BCHW)[-n:]
+
+    def layers(self) -> list[tuple[str, ...]]:
+        return [(f"levels.{i}.",) for i in range(len(self.levels))]
+
+    def load_file(self, path: str | Path) -> Loaded:
+        return load_strict(self, read_weights(path), str(path))

@@ -1,0 +1,32 @@
+"""A head that draws masks from an encoder's maps. Shape letters: B images, K structures, H x W pixels, L tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.contract import Encoded, Head, HeadOutput
+from models.layers.batch_norm import counted
+from models.losses.finetune import batch_dice
+
+
+class MapsHead(Head):
+    """`decoder`, maps -> logits [B, K, H, W] at the image's size, as the head of a system that draws masks itself.
+
+    Args:
+        own_loss: learn by the soft Dice of the whole batch (term `batch_dice`) in place of the task's loss.
+    """
+
+    def __init__(self, decoder: nn.Module, own_loss: bool = False):
+        super().__init__()
+        self.decoder, self.own_loss = decoder, own_loss
+
+    def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
+        """`target_BT` are masks, 0 and 1, [B, K, H, W]."""
+        present_B = encoded["mask_BL"].any(1)
+        weight_B = present_B.float() if weight_B is None else weight_B * present_B
+        with counted(weight_B):
+            logits_BKHW = self.decoder(encoded["maps"])
+        if target_BT is None or not self.own_loss:
+            return HeadOutput(logits_BKHW)
+        loss = batch_dice(logits_BKHW, target_BT, weight_B)
+        return HeadOutput(logits_BKHW, {"batch_dice": loss}, {"batch_dice": 1.0}, task_weight=0.0)
