@@ -44,6 +44,8 @@ def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduc
     papers do that report a sum of losses.
     """
     known_BK, target_BK = _known(logits_BK, target_BK)
+    # From the logit, not from a probability: log(1 - p) stays finite where p rounds to 1. float32: bf16 logits have steps of
+    # 0.03 at 4, which would show in the gradient.
     each_BK = F.binary_cross_entropy_with_logits(_columns(logits_BK).float(), target_BK, reduction="none")
     return _reduced(each_BK, known_BK * weight_B.float()[:, None], reduction)
 
@@ -51,6 +53,7 @@ def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduc
 def clamped_bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, margin: float) -> Tensor:
     """`bce` of the probability clamped to [margin, 1 - margin], as the code of Ilse et al. 2018 has it: the gradient is 0 beyond."""
     known_BK, target_BK = _known(logits_BK, target_BK)
+    # Clamped on purpose where `bce` avoids it: this form exists to equal published numbers.
     p_BK = _columns(logits_BK).float().sigmoid().clamp(margin, 1 - margin)
     return _reduced(
         F.binary_cross_entropy(p_BK, target_BK, reduction="none"), known_BK * weight_B.float()[:, None], "mean"
@@ -72,6 +75,7 @@ def multiclass(logits_BK: Tensor, class_B: Tensor, weight_B: Tensor) -> Tensor:
 def ordinal_target(grade_B: Tensor, K: int) -> Tensor:
     """Grade g -> K values whose first g + 1 are 1 (Cheng et al. 2008), NaN where the grade is unknown; [B, K]."""
     grade_B = _codes(grade_B, K)
+    # Column 0 is always 1 and teaches nothing; it stays so that K grades have K columns, as in the published code.
     target_BK = (torch.arange(K, device=grade_B.device) <= grade_B[:, None]).float()
     return target_BK.masked_fill(grade_B[:, None] < 0, torch.nan)
 
@@ -104,6 +108,8 @@ def cox(log_risk_B: Tensor, target_B2: Tensor, weight_B: Tensor, ties: Ties = "e
     Returns:
         0 with gradient 0 where the batch has no event.
     """
+    # A risk set is everybody who is still alive, wherever they are: without the other ranks' samples two ranks would train on
+    # another likelihood than one.
     r_G = gather(log_risk_B.reshape(len(target_B2)).float())
     target_G2, weight_G = gather(target_B2.float()), gather(weight_B.float())
     counts_G = (weight_G > 0) & ~target_G2.isnan().any(1)
@@ -112,6 +118,8 @@ def cox(log_risk_B: Tensor, target_B2: Tensor, weight_B: Tensor, ties: Ties = "e
     nothing = r_G.sum() * 0.0
     if not bool(event_G.any()):
         return nothing
+    # Falling time makes every risk set a beginning of the list, so that one running log-sum gives all of them. Stable, so that
+    # ties come in the same order on every rank.
     order = target_G2[counts_G, 0].argsort(descending=True, stable=True)
     r, time, event = r_G[counts_G][order], target_G2[counts_G, 0][order], event_G[counts_G][order]
     log_sum = _risk_sets(r, time, event, ties)
@@ -127,6 +135,7 @@ def _risk_sets(r: Tensor, time: Tensor, event: Tensor, ties: Ties) -> Tensor:
         return log_all
     assert ties == "efron", f"ties '{ties}' is neither efron nor breslow"
     group, died = group[event], r[event]
+    # The tied events' risks as a share of the whole set's, by a difference of logarithms: exp of a risk alone can overflow.
     share = torch.zeros_like(size, dtype=r.dtype).index_add(0, group, (died - log_all).exp())
     d = torch.bincount(group, minlength=len(size))
     before = torch.arange(len(group), device=r.device) - (d.cumsum(0) - d)[group]
@@ -140,6 +149,7 @@ def _risk_sets(r: Tensor, time: Tensor, event: Tensor, ties: Ties) -> Tensor:
 def mask_bce(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor) -> Tensor:
     """Binary cross-entropy, mean over pixels and channels of an image, then over images."""
     target_BKHW = _mask(logits_BKHW, mask_BKHW)
+    # Over an image's pixels first: a large image in a ragged batch must not weigh more than a small one.
     each = F.binary_cross_entropy_with_logits(logits_BKHW.float(), target_BKHW, reduction="none")
     return _per_image(each.flatten(1).mean(1), weight_B)
 
@@ -171,6 +181,7 @@ def soft_dice(
     assert smooth > 0, "soft Dice of an empty mask needs smooth > 0"
     t = _mask(logits_BKHW, mask_BKHW).flatten(2)
     p = logits_BKHW.float().sigmoid().flatten(2)
+    # Sums over 448 x 448 pixels in bf16 stop growing at 256; they are float32 since _mask and the sigmoid above are.
     size = (p.square() + t.square() if squared else p + t).sum(2)
     dice_BK = (2 * (p * t).sum(2) + smooth) / (size + smooth)
     return _per_image(1 - dice_BK.mean(1), weight_B)
@@ -220,6 +231,7 @@ def _known(value: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Which entries are known, and the targets with 0 for the others; both float32 [B, K]."""
     target_BK = _columns(target).float()
     assert _columns(value).shape == target_BK.shape, f"outputs {tuple(value.shape)}, targets {tuple(target.shape)}"
+    # NaN is taken out of the target before any arithmetic: 0 * NaN is NaN, so a weight of 0 would not silence it.
     known_BK = ~target_BK.isnan()
     return known_BK.float(), torch.where(known_BK, target_BK, 0.0)
 
@@ -227,6 +239,7 @@ def _known(value: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def _codes(code_B: Tensor, K: int) -> Tensor:
     """Integer codes, -1 where unknown."""
     if code_B.is_floating_point():
+        # NaN as an integer is whatever the processor makes of it.
         code_B = torch.where(code_B.isnan(), -1.0, code_B)
     codes_B = code_B.long()
     assert bool((codes_B < K).all()), f"a class of {int(codes_B.max())}, but there are {K} outputs"
@@ -238,6 +251,7 @@ def _reduced(each_BK: Tensor, weight_BK: Tensor, reduction: Reduction) -> Tensor
     if reduction == "mean":
         return global_mean(sum_BK.sum(), weight_BK.sum())
     assert reduction == "sum", f"reduction '{reduction}' is neither mean nor sum"
+    # Each column by its own count of known values over all ranks; a column that nobody knows in this batch adds 0.
     return global_means(sum_BK.sum(0), weight_BK.sum(0)).sum()
 
 

@@ -19,6 +19,7 @@ FAR = math.log(1000.0)
 def picked(score_BN: Tensor, mask_BN: Tensor, count_B: Tensor, k: int, highest: bool) -> tuple[Tensor, Tensor]:
     """The `count_B` real instances of highest (or lowest) score of each bag: their places [B, k], and which of the k places count."""
     k = min(k, score_BN.shape[1])
+    # Which instances are picked is no function to differentiate: the choice is detached, the scores picked are not.
     place_Bk = (
         score_BN.detach()
         .masked_fill(~mask_BN, -torch.inf if highest else torch.inf)
@@ -36,6 +37,7 @@ def two_way(score_Bk2: Tensor, positive: bool, kind: Literal["ce", "svm"]) -> Te
     """
     s = score_Bk2.float()
     right, wrong = (s[..., 1], s[..., 0]) if positive else (s[..., 0], s[..., 1])
+    # -log softmax of two scores is softplus of their difference, which neither overflows nor cancels.
     if kind == "ce":
         return F.softplus(wrong - right)
     gap = wrong + 1 - right

@@ -41,6 +41,7 @@ def squared_error(
     """
     sum_, count, some_B = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for name, value in predicted.items():
+        # The parts' sums are added before dividing: a modality of 8,000 SNPs in 125 parts is one mean over SNPs, not 125 means.
         w = weight[name].float().expand_as(value)
         if name in logits:
             gap = F.binary_cross_entropy_with_logits(value.float(), target[name].float(), reduction="none")
@@ -58,6 +59,7 @@ def draw_pairs(draw_B2: Tensor, weight_B: Tensor, n: int, mode: MatchMode) -> tu
     samples without replacement, the same for i and j; `index_pairs` draws i and j apart.
     """
     draw_G2, weight_G = gather(draw_B2), gather(weight_B.float())
+    # Draws lie in [0, 1): with 2 added, a sample of no weight comes after all that count, and is taken only if they run out.
     late_G2 = draw_G2 + 2.0 * (weight_G == 0)[:, None]
     i = late_G2[:, 0].argsort()[:n]
     j = i if mode == "subset" else late_G2[:, 1].argsort()[:n]
@@ -83,6 +85,7 @@ class Matching:
     ):
         self.i, self.j, self.counts_i, self.counts_j = draw_pairs(draw_B2, weight_B, n, mode)
         self.pairs = mode == "index_pairs"
+        # All ranks hold all vectors and compute the same matrix; `gather` sends each rank the gradient of its own rows alone.
         self.image = tuple(gather(z) for z in image)
         self.genes = None if genes is None else tuple(gather(z) for z in genes)
         has_G = gather(has_genes_B)
@@ -99,6 +102,7 @@ class Matching:
         mj, keep_j = _turned(j, self.counts_j) if shuffled else (j, self.counts_j)
         z, zm = self.image
         own = self._gap(cosines(z[i], z[j]), cosines(zm[mi], zm[mj]), keep_i, keep_j)
+        # The cross term is 0 with a gradient path, so that logs and backward look alike whether a batch has genes or not.
         if self.genes is None:
             return 0.5 * own, own * 0.0
         g, gm = self.genes
@@ -111,6 +115,7 @@ class Matching:
 
     def _gap(self, a_NN: Tensor, b_NN: Tensor, counts_i: Tensor, counts_j: Tensor) -> Tensor:
         """Mean squared difference of two relation matrices over the pairs that count."""
+        # Pairs, not samples, are averaged: with few gene-bearing samples their relations would otherwise be diluted by zeros.
         gap, both = (a_NN - b_NN).square(), counts_i[:, None] & counts_j[None]
         if self.pairs:
             gap, both = gap.diagonal(), both.diagonal()
@@ -128,6 +133,7 @@ def colour_mean_baseline(target_BPF: Tensor, colours: int, weight_B: Tensor) -> 
     """The loss of predicting the mean colour of the global batch's images everywhere; without gradient."""
     x = target_BPF.detach().float().unflatten(-1, (-1, colours))
     w = weight_B.float()
+    # Sums of colour and of weight travel in one collective call.
     sums = total(torch.stack([torch.einsum("bpkc,b->c", x, w), w.sum().mul(x.shape[1] * x.shape[2]).expand(colours)]))
     mean_C = sums[0] / sums[1].clamp_min(1)
     gap_B = (x - mean_C).square().mean((1, 2, 3))
