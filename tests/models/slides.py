@@ -17,7 +17,7 @@ from models.contract import Batch, Field, Head, Method, Schema, TargetSpec
 from models.finetuned import Downstream, FinetuneSettings
 from models.registry import get_method
 
-F = 6
+F, GENES = 6, 8
 LENGTHS = (9, 5, 2, 1)
 BINARY = TargetSpec("binary", 1, ("no", "yes"))
 
@@ -26,14 +26,22 @@ def kinds(outputs: int) -> TargetSpec:
     return TargetSpec("multiclass", outputs, tuple("abcdef"[:outputs]))
 
 
-def schema(width: int = F) -> Schema:
-    return Schema({"patches": Field("patches", "array", "float32", (None, width))})
+def schema(width: int = F, genes: int = GENES, statistics: bool = True) -> Schema:
+    """Patches and genes; without `statistics` genes are read as stored."""
+    mean, std = (np.linspace(-1, 1, genes), np.linspace(0.5, 2, genes)) if statistics else (None, None)
+    names = tuple(f"GENE{i}" for i in range(genes))
+    return Schema(
+        {
+            "patches": Field("patches", "array", "float32", (None, width)),
+            "rna": Field("rna", "array", "float32", (genes,), names, mean, std),
+        }
+    )
 
 
-def build(name: str, width: int = F, **options: Any) -> Method:
+def build(name: str, width: int = F, genes: int = GENES, **options: Any) -> Method:
     torch.manual_seed(0)
     cls = get_method(name)
-    return cls(cls.Options.parse(options), schema(width)).eval()
+    return cls(cls.Options.parse(options), schema(width, genes, options.get("normalise") != "none")).eval()
 
 
 def bags(lengths: Sequence[int] = LENGTHS, width: int = F, seed: int = 0) -> list[torch.Tensor]:
@@ -41,25 +49,38 @@ def bags(lengths: Sequence[int] = LENGTHS, width: int = F, seed: int = 0) -> lis
     return [torch.randn(n, width, generator=rng) for n in lengths]
 
 
-def batch_of(made: Sequence[torch.Tensor], fill: float = 0.0, target: Sequence[float] | None = None) -> Batch:
-    """A padded batch; `fill` stands in the padding. A bag of no patches is a missing one."""
+def genome(bag: torch.Tensor, genes: int = GENES) -> torch.Tensor:
+    """Genes that belong to a bag, whatever its order: bags of a test differ in length."""
+    return torch.randn(genes, generator=torch.Generator().manual_seed(1000 + len(bag)))
+
+
+def batch_of(
+    made: Sequence[torch.Tensor],
+    fill: float = 0.0,
+    target: Sequence[float] | None = None,
+    genes: int | Sequence[torch.Tensor] = GENES,
+) -> Batch:
+    """A padded batch; `fill` stands in the padding. A bag of no patches is a missing one. `genes`: how many, or the genomes themselves."""
     most = max(1, *(len(x) for x in made))
     x_BNF = torch.full((len(made), most, made[0].shape[1]), fill)
     for row, x in zip(x_BNF, made, strict=True):
         row[: len(x)] = x
     tensors = {"patches": x_BNF, "length": torch.tensor([max(1, len(x)) for x in made])}
+    tensors["rna"] = torch.stack([genome(x, genes) for x in made] if isinstance(genes, int) else list(genes))
     if target is not None:
         tensors["target"] = torch.tensor(target, dtype=torch.float32)[:, None]
-    return Batch(tensors, {"patches": torch.tensor([len(x) > 0 for x in made])})
+    present = {"patches": torch.tensor([len(x) > 0 for x in made]), "rna": torch.ones(len(made), dtype=torch.bool)}
+    return Batch(tensors, present)
 
 
 def tuned(method: Method, target: TargetSpec) -> Downstream:
     """The method with its own head, as the fine-tune runner trains it."""
-    encoded = method.encode(batch_of(bags((2,), method.schema.fields["patches"].shape[-1])))
+    width, genes = (method.schema.fields[n].shape[-1] for n in ("patches", "rna"))
+    encoded = method.encode(batch_of(bags((2,), width), genes=genes))
     torch.manual_seed(1)
     head = method.task_head(target, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
     assert isinstance(head, Head)
-    return Downstream(method, head, target, FinetuneSettings(("patches",)), lambda r: np.zeros(1, np.float32)).eval()
+    return Downstream(method, head, target, FinetuneSettings(method.inputs), lambda r: np.zeros(1, np.float32)).eval()
 
 
 def losses(model: Downstream, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

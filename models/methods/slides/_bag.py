@@ -21,7 +21,7 @@ class BagMethod(Method):
     Bags of a batch are padded at their ends. A slide without patches is a missing modality: its pooled vector is zero.
     """
 
-    inputs = ("patches",)
+    inputs: tuple[str, ...] = ("patches",)
     pairs = "slide bag, with a task's labels"
     features: int
     """F, from the data set."""

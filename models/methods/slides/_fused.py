@@ -1,0 +1,98 @@
+"""What systems share that learn a task from a slide and its genome together: both are read, and without either there is no answer.
+
+Shape letters: B samples, N instances, F patch feature width, G genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Bounded
+from torch import Tensor
+
+from models.contract import Batch, Encoded, MethodError, Options, Record, Sample, Schema
+from models.methods.slides._bag import BagMethod, width_problems
+from models.transforms.expression import clip_problems, standardised
+
+
+class FusedOptions(Options):
+    normalise: Literal["stats", "none"] = "stats"
+    """Genes as z-scores by the training split's mean and deviation, or as stored."""
+    gene_clip: float | None = Bounded(None, gt=0)
+    """Largest z-score either way, of genes that are all but constant in the training split above all; null does not cut."""
+    genes_top: int | None = Bounded(None, ge=1)
+    """Only so many genes, those of highest deviation in the training split; null takes all."""
+
+
+class FusedMethod(BagMethod):
+    """Base of systems without pre-training that read `patches` [N, F] and `rna` [G].
+
+    Where a sample lacks its slide (or has one without patches) or its genes, the pooled vector is zero and no token is real: there is no
+    answer from half of what the system needs.
+    """
+
+    inputs = ("patches", "rna")
+    pairs = "slide bag + RNA-seq, with a task's labels"
+    modalities: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("patches",), "genes": ("rna",)}
+    needs: ClassVar[tuple[str, ...]] = ("image", "genes")
+    """Modalities without which there is no answer."""
+    gene_mean_G: Tensor
+    gene_std_G: Tensor
+    gene_index_G: Tensor
+
+    def __init__(self, options: Any, schema: Schema):
+        problems = [p for n, axes in (("patches", 2), ("rna", 1)) for p in width_problems(schema, n, axes, self.name)]
+        problems += gene_problems(options, schema)
+        if problems:
+            raise MethodError(problems)
+        super().__init__(options, schema)
+        field = schema.need("rna")
+        self.n_genes = int(field.shape[-1])  # type: ignore[index,arg-type]
+        known = options.normalise == "stats" and field.mean is not None and field.std is not None
+        mean = np.asarray(field.mean if known else np.zeros(self.n_genes), np.float32)
+        std = np.asarray(field.std if known else np.ones(self.n_genes), np.float32)
+        index = np.arange(self.n_genes)
+        if options.genes_top is not None:
+            index = np.sort(np.argsort(-np.asarray(field.std), kind="stable")[: options.genes_top])
+        self.register_buffer("gene_index_G", torch.from_numpy(index))
+        # A gene that never varies carries nothing: it becomes 0, not a division by zero.
+        self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
+        self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        sample = super().sample(record, rng)
+        if "rna" in self.inputs:
+            present = record.has("rna")
+            sample.arrays["rna"] = record.read("rna") if present else np.zeros(self.n_genes, np.float16)
+            sample.present["rna"] = present
+        return sample
+
+    def genes(self, batch: Batch) -> Tensor:
+        """What is read of the genes [B, G], 0 (the mean genome) where a sample has none."""
+        if "rna" not in batch:
+            raise MethodError([f"{self.name} needs slide and genes together: set inputs=multimodal"])
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
+        return torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype)[:, self.gene_index_G]
+
+    def answered(self, batch: Batch, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor) -> Encoded:
+        """What `encode` returns: zero, and without a real token, where a modality is missing."""
+        both_B1 = (batch.present["patches"] & batch.present["rna"])[:, None]
+        mask_BL = mask_BL & both_B1
+        return Encoded(tokens_BLD.masked_fill(~mask_BL[..., None], 0.0), mask_BL, pooled_BD.masked_fill(~both_B1, 0.0))
+
+
+def gene_problems(o: FusedOptions, schema: Schema) -> Iterable[str]:
+    """Options of genes that this data set does not bear."""
+    rna = schema.fields.get("rna")
+    if o.normalise == "stats" and rna is not None and (rna.mean is None or rna.std is None):
+        yield f"method.normalise=stats needs statistics of 'rna', which {schema.source} lacks; pack it again, or set method.normalise=none"
+    else:
+        yield from clip_problems(o.gene_clip, o.normalise, ("rna",), schema)
+    if o.genes_top is not None and rna is not None and rna.shape and rna.shape[-1] is not None:
+        if rna.std is None:
+            yield f"method.genes_top needs statistics of 'rna', which {schema.source} lacks; pack it again, or leave it out"
+        elif o.genes_top > rna.shape[-1]:
+            yield f"method.genes_top: {o.genes_top} of the {rna.shape[-1]} genes of {schema.source}; give fewer, or leave it out"

@@ -1,0 +1,85 @@
+"""PORPOISE's multimodal fusion (MMF): Pan-cancer integrative histology-genomic analysis via multimodal deep learning (Chen et al., Cancer
+Cell 2022).
+
+The slide is pooled by gated attention, the genome encoded by a small network, and both fused by the product of all their numbers, each
+side gated by both. It learns from a task's labels alone: there is nothing to pre-train. docs/methods/porpoise.md says where the official
+code differs from itself and what `conventions` chooses.
+
+Shape letters: B samples, N instances, F patch feature width, D embedded width, V width of a side.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field as Bounded
+from torch import nn
+
+from models.contract import Batch, Encoded, Head, Schema, TargetSpec
+from models.encoders.snn import SNN
+from models.heads.linear import LinearHead
+from models.layers.bag_attention import BagAttention, pooled
+from models.layers.fusion import JoinFusion, KroneckerFusion, Side
+from models.methods.slides._fused import FusedMethod, FusedOptions
+from models.registry import register
+
+
+class PorpoiseOptions(FusedOptions):
+    conventions: Literal["recommended", "published"] = "recommended"
+    """Gene network, unless `snn_act` says it: ELU before AlphaDropout as published, or SELU, whose constants AlphaDropout has."""
+    fusion: Literal["bilinear", "concat"] = "bilinear"
+    """The product of both sides, or both joined and two layers."""
+    gate_path: bool = True
+    """The slide's side of the product is gated by both."""
+    gate_gene: bool = True
+    """The genes' side of the product is gated by both."""
+    skip: bool = True
+    """Both sides are joined to what the product became."""
+    reduce: int = Bounded(8, ge=1)
+    """Each side has 256 / `reduce` numbers in the product."""
+    snn_act: Literal["elu", "selu"] | None = None
+    """Activation of the gene network; null: as `conventions` says."""
+    drop_input: float = Bounded(0.1, ge=0, lt=1)
+    """Of the patch features, by number."""
+    dropout: float = Bounded(0.25, ge=0, lt=1)
+    """Everywhere else."""
+
+
+EMBED, HIDDEN, VECTOR = 512, 256, 256
+"""Widths of an embedded patch, of the attention network and of a side, as published."""
+
+
+@register("porpoise")
+class Porpoise(FusedMethod):
+    """The pooled vector is what the fusion gives, 256 wide; tokens are the embedded patches."""
+
+    Options = PorpoiseOptions
+    paper = (
+        "Chen et al., Pan-cancer integrative histology-genomic analysis via multimodal deep learning, Cancer Cell 2022"
+    )
+    options: PorpoiseOptions
+
+    def __init__(self, options: PorpoiseOptions, schema: Schema):
+        super().__init__(options, schema)
+        o, p = options, options.dropout
+        self.embed = nn.Sequential(nn.Dropout(o.drop_input), nn.Linear(self.features, EMBED), nn.ReLU(), nn.Dropout(p))
+        self.attention = BagAttention(EMBED, HIDDEN, 1, True, p)
+        self.path = nn.Sequential(nn.Linear(EMBED, VECTOR), nn.ReLU(), nn.Dropout(p))
+        act = o.snn_act or ("elu" if o.conventions == "published" else "selu")
+        self.gene = SNN(len(self.gene_index_G), VECTOR, (VECTOR,), p, act, start="torch")
+        self.fusion: nn.Module = JoinFusion((VECTOR, VECTOR), VECTOR)
+        if o.fusion == "bilinear":
+            R = max(1, VECTOR // o.reduce)
+            sides = (Side(VECTOR, R, o.gate_path), Side(VECTOR, R, o.gate_gene))
+            self.fusion = KroneckerFusion(*sides, VECTOR, "inputs" if o.skip else "none", dropout=p)
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Tokens h [B, N, D], pooled the fused vector [B, V]; zero where slide or genes are missing."""
+        x_BNF, mask_BN = self.bags(batch)
+        h_BND = self.embed(x_BNF)
+        path_BV = self.path(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
+        return self.answered(batch, h_BND, mask_BN, self.fusion(path_BV, self.gene(self.genes(batch))[0]))
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
+        """One linear layer, with PyTorch's first weights as in the official code."""
+        return LinearHead(pooled, target.outputs, norm=False, std=None)
