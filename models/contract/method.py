@@ -63,6 +63,8 @@ class Method(nn.Module):
     """{stage of pre-training: the fields it reads}, for people who have no data at hand; `stages` decides."""
     # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
     inputs: tuple[str, ...] = ()
+    # Modalities without which `encode` has no answer, by name; none where it does with what is there.
+    needs: ClassVar[tuple[str, ...]] = ()
     # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that
     # names the file. None: the method has no such transformer.
     start_file: ClassVar[tuple[str, str] | None] = None

@@ -142,7 +142,13 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         side_of(probe)
     else:
         _check_own_head(task, probe)
-    fields = side if task.inputs == "image" else probe.inputs
+    # A fused system has no answer from a part of what it needs: it reads all, unless a task insists on less.
+    whole = bool(probe.needs)
+    if whole and task.inputs == "image" and "inputs" in task.model_fields_set:
+        raise UserError(
+            f"inputs: image: {source.method_name} needs {' and '.join(probe.needs)} together; set inputs=multimodal, or leave it out"
+        )
+    fields = probe.inputs if whole or task.inputs == "multimodal" else side
     if task.inputs == "multimodal" and fields == side:
         raise UserError(
             f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
@@ -150,7 +156,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     check_images([data], fields)
     not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
-    targets = read_targets(task, data, side)
+    targets = read_targets(task, data, fields if whole else side)
     targets = replace(targets, notes=(*targets.notes, *not_compared))
     splits, problems = {}, []
     for which in (task.data.train, task.data.val, task.data.test):

@@ -5,7 +5,7 @@ Shape letters: B samples, N instances, F patch feature width, G genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -36,9 +36,7 @@ class FusedMethod(BagMethod):
 
     inputs = ("patches", "rna")
     pairs = "slide bag + RNA-seq, with a task's labels"
-    modalities: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("patches",), "genes": ("rna",)}
-    needs: ClassVar[tuple[str, ...]] = ("image", "genes")
-    """Modalities without which there is no answer."""
+    needs: ClassVar[tuple[str, ...]] = ("slide", "genes")
     gene_mean_G: Tensor
     gene_std_G: Tensor
     gene_index_G: Tensor

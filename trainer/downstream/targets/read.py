@@ -12,10 +12,14 @@ import numpy as np
 
 from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
 from trainer.downstream.targets.answers import SHOWN, answers
 from trainer.downstream.targets.meaning import Understood
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
+
+SMALL = 256
+"""Bytes: only so small a member is looked into for whether anything is in it."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,15 @@ def _with_asked(
     else:
         used_N &= _with_masks(task, data, left_out, notes)
     for name in fields:
-        has_N = np.array([data[i].has(name) for i in range(len(data))])
+        has_N = np.array([_there(data[i], name) for i in range(len(data))])
         left_out[f"no {name}"] = int((used_N & ~has_N).sum())
         used_N &= has_N
     return Targets(question, value_NT, used_N, {k: n for k, n in left_out.items() if n}, tuple(notes))
+
+
+def _there(record: ShardRecord, name: str) -> bool:
+    """Whether a sample has a field with something in it: of a bag without rows nothing can be said."""
+    return record.has(name) and (record.size(name) > SMALL or 0 not in record.shape(name))
 
 
 def _with_masks(task: Task, data: Dataset, left_out: dict[str, int], notes: list[str]) -> np.ndarray:
