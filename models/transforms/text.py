@@ -81,9 +81,13 @@ class ReportTokenizer:
     def __len__(self) -> int:
         return len(self.words)
 
+    def ids(self, text: str) -> list[int]:
+        """Ids of the text alone."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
     def encode(self, text: str, length: int) -> tuple[np.ndarray, int]:
         """Ids int32 [length]: [CLS], the text, [PAD]s; and how many tokens the whole text has (without [CLS])."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self.ids(text)
         out_L = np.full(length, PAD, np.int32)
         out_L[0] = CLS
         kept = ids[: length - 1]
