@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--retries", type=int, default=1, help="how often a failed run is tried again")
     p.add_argument("--dry-run", action="store_true", help="check and print all command lines; run nothing")
     p.add_argument("--point", type=int, metavar="I", help="run this point alone, counted from 0 (for job arrays)")
+    p.add_argument(
+        "--no-preload", action="store_true", help="each point loads everything itself, instead of being forked"
+    )
     add_all(p)
     return p
 
@@ -58,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\n".join(f"{p.index:>4}  {p.name}\n      {shlex.join(sweep.command_line(p))}" for p in points))
         return EXIT_OK
-    runner = Runner(sweep, args.jobs, args.retries, lambda line: print(line, flush=True))
+    runner = Runner(sweep, args.jobs, args.retries, lambda line: print(line, flush=True), not args.no_preload)
     code = runner.run(points)
     print(f"\n{table(sweep, points)}\n{sweep.out}", flush=True)
     if args.point is not None and code == 1 and statuses(sweep, points)[0].exit == EXIT_USER:

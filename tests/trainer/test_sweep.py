@@ -20,6 +20,8 @@ from tests.trainer.launching import ROOT, TINY, launch, series
 from trainer.config.recipe import override
 from trainer.errors import UserError
 from trainer.sweep.file import Sweep, read_sweep, words_of
+from trainer.sweep.preloaded import UNKNOWN, Forked, Preloaded
+from trainer.sweep.runner import _lock
 
 GIMP = {"command": "pretrain", "words": ["--method", "gimp", "steps=2"]}
 
@@ -191,7 +193,9 @@ def until(process: subprocess.Popen[str], log: Path, words: str) -> None:
 
 
 def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+    """Forked by the process that has loaded everything."""
+    (forking,) = psutil.Process(process.pid).children()
+    return forking.children()
 
 
 def kill(process: subprocess.Popen[str], *runs: psutil.Process) -> None:
@@ -283,3 +287,54 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
     whole = launch(1, [*words, "seed=0", f"out={tmp_path / 'whole'}"], demo_cohort)
     assert whole.codes == [0], whole.text
     assert series(out / "seed-0", "step", "loss", "keys") == series(tmp_path / "whole", "step", "loss", "keys")
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, demo_cohort: Path) -> None:
+    """The same numbers to the last bit, each in a process that is gone afterwards; refused and dead ones are told as such."""
+    points = [{"seed": 0}, {"seed": 1}, {"data.path": str(tmp_path / "nowhere")}]
+    file = written(tmp_path / "s.yaml", words=[*TINY, "--recipe", "demo", "steps=6"], points=points)
+    names = [p.name for p in read_sweep(file).points]
+    for out, how in ((tmp_path / "forked", []), (tmp_path / "alone", ["--no-preload"])):
+        code, said = ended(started(demo_cohort, command(file, out, *how)))
+        assert code == 1, said
+        assert "loads everything itself" not in said
+        assert [status(out, n)["exit"] for n in names] == [0, 0, 2], said
+    for name in names[:2]:
+        both = [series(tmp_path / out / name, "step", "loss", "grad_norm", "keys") for out in ("forked", "alone")]
+        assert both[0] == both[1]
+        weights = [(tmp_path / out / name / "weights.safetensors").read_bytes() for out in ("forked", "alone")]
+        assert weights[0] == weights[1]
+
+
+def test_what_cannot_be_loaded_in_advance_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no method 'gimb'; did you mean 'gimp'"):
+        Preloaded(["gimb"], dict(os.environ))
+
+
+def test_the_end_of_the_forking_process_is_noticed(tmp_path: Path) -> None:
+    """A run that lives is waited for; how one ended that nobody saw is unknown, which counts as a failure."""
+    forking = Preloaded([], dict(os.environ))
+    lock = _lock(tmp_path)
+    assert lock is not None
+    with open(tmp_path / "log.txt", "ab") as log:
+        # Any module of ours with a main(argv) that takes a while: the help of a command ends at once.
+        run = forking.start("launch.sweep", ["--help"], log.fileno(), lock)
+    limit = time.monotonic() + 60
+    while run.poll() is None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    assert run.returncode == 0
+    assert "usage: sweep.py" in (tmp_path / "log.txt").read_text()
+    run = Forked(forking, os.getpid())
+    forking._process.kill()
+    forking._process.wait()
+    assert run.poll() is None, "this process lives"
+    run.pid = run.pid + 2**22
+    assert run.poll() == UNKNOWN
+    with open(tmp_path / "log.txt", "ab") as log, pytest.raises(OSError, match=r"gone|[Bb]roken|[Cc]onnection"):
+        forking.start("launch.sweep", ["--help"], log.fileno(), lock)
+    forking.close()
+    os.close(lock)

@@ -74,6 +74,11 @@ class Sweep:
     def folder(self, point: Point) -> Path:
         return self.out / point.name
 
+    def methods(self) -> list[str]:
+        """The methods that its points name."""
+        named = {w for p in self.points for flag, w in zip(p.words, p.words[1:], strict=False) if flag == "--method"}
+        return sorted(named)
+
     def command_line(self, point: Point) -> list[str]:
         script = str(ROOT / "launch" / f"{self.command}.py")
         return [sys.executable, script, *point.words, f"out={self.folder(point)}"]

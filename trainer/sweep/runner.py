@@ -1,5 +1,7 @@
 """Runs the points of a sweep as processes on this machine: some at a time, each in its own folder, until all are done.
 
+They are forked from one process that has loaded everything (trainer/sweep/preloaded.py), or started anew where that does not fit.
+
 OUT/NAME/status.json    state, exit, started, ended, attempts, failures, words
 OUT/NAME/log.txt        what all its attempts printed
 OUT/NAME/.point.lock    held by the run's own process, so that nobody starts it twice: not by a second sweep, nor after a sweep
@@ -25,6 +27,7 @@ from typing import Any, Literal
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.state.files import write_atomic
 from trainer.sweep.file import Point, Sweep
+from trainer.sweep.preloaded import Forked, Preloaded
 from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
@@ -95,20 +98,21 @@ def statuses(sweep: Sweep, points: Iterable[Point]) -> list[Status]:
 class _Job:
     point: Point
     status: Status
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     lock: int
     began: float
 
 
 class Runner:
-    """Runs points with `jobs` processes at a time. `say` prints a line.
+    """Runs points with `jobs` processes at a time. `say` prints a line; `preload` forks several points from one process.
 
     A point that is done is not run again, one that stopped goes on, one that failed is tried `retries` times more (over all
     starts of the sweep; a refused input, status 2, once a start).
     """
 
-    def __init__(self, sweep: Sweep, jobs: int, retries: int, say: Callable[[str], None]):
-        self.sweep, self.jobs, self.retries, self.say = sweep, jobs, retries, say
+    def __init__(self, sweep: Sweep, jobs: int, retries: int, say: Callable[[str], None], preload: bool = True):
+        self.sweep, self.jobs, self.retries, self.say, self.preload = sweep, jobs, retries, say, preload
+        self.forking: Preloaded | None = None
         self.running: list[_Job] = []
         self.stopping = False
 
@@ -138,7 +142,10 @@ class Runner:
             if status.attempts == 0:
                 self._prepare(point, status)
         pending, waited = list(points), False
-        with self.signals():
+        # One point alone loads what it needs itself.
+        self.preload = self.preload and len(points) > 1 and Preloaded.fits()
+        with self.signals(), contextlib.ExitStack() as at_end:
+            at_end.callback(self._close)
             while self.running or (pending and not self.stopping):
                 if not self.stopping:
                     self._start(pending)
@@ -148,6 +155,10 @@ class Runner:
                 time.sleep(LOOK_EVERY)
                 self._collect(pending)
         return self.verdict(points)
+
+    def _close(self) -> None:
+        if self.forking is not None:
+            self.forking.close()
 
     def verdict(self, points: Sequence[Point]) -> int:
         states = {s.state for s in statuses(self.sweep, points)}
@@ -187,27 +198,36 @@ class Runner:
         status.state, status.started, status.ended, status.exit = "running", _now(), None, None
         status.attempts += 1
         status.write(folder)
-        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
         with open(folder / "log.txt", "ab") as log:
-            process = subprocess.Popen(
-                self.sweep.command_line(point),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a signal to the sweep reaches its runs through `stop` alone, once
-                pass_fds=(lock,),
-                env={"OMP_NUM_THREADS": threads, **os.environ},
-            )
+            process = self._process(point, log.fileno(), lock)
         self.running.append(_Job(point, status, process, lock, time.monotonic()))
         self.say(f"{point.name}: {'goes on' if status.attempts > 1 else 'started'} ({folder / 'log.txt'})")
         if self.stopping:  # the signal came while it was being started
             _terminate(self.running[-1])
+
+    def _process(self, point: Point, log: int, lock: int) -> subprocess.Popen[bytes] | Forked:
+        """The point's process, which holds its lock."""
+        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
+        env = {"OMP_NUM_THREADS": threads, **os.environ}
+        line = self.sweep.command_line(point)
+        if self.preload:
+            try:
+                self.forking = self.forking or Preloaded(self.sweep.methods(), env)
+                return self.forking.start(f"launch.{self.sweep.command}", line[2:], log, lock)
+            except OSError as e:
+                self.preload = False
+                self.say(f"each point loads everything itself from here on: {e}")
+        return subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, pass_fds=(lock,),
+            start_new_session=True,  # a signal to the sweep reaches its runs through `stop` alone, once
+        )  # fmt: skip
 
     def _collect(self, pending: list[Point]) -> None:
         """Takes note of runs that ended; what is worth another try is put back."""
         for job in [j for j in self.running if j.process.poll() is not None]:
             self.running.remove(job)
             code, status = job.process.returncode, job.status
+            assert code is not None
             status.exit, status.ended = code, _now()
             status.seconds += round(time.monotonic() - job.began, 3)
             status.state = _state(code, self.stopping)
@@ -222,7 +242,8 @@ class Runner:
 
 
 def _terminate(job: _Job) -> None:
-    if job.process.poll() is None:
+    # No poll here: in a signal handler it could take an answer that the interrupted code is about to read.
+    if job.process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.process.pid, signal.SIGTERM)
 
