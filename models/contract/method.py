@@ -65,9 +65,6 @@ class Method(nn.Module):
     inputs: tuple[str, ...] = ()
     # Modalities without which `encode` has no answer, by name; none where it does with what is there.
     needs: ClassVar[tuple[str, ...]] = ()
-    # How the image transformer starts from a file of ImageNet or MAE weights: the value of the option `init`, and the option that
-    # names the file. None: the method has no such transformer.
-    start_file: ClassVar[tuple[str, str] | None] = None
     draws_masks: ClassVar[bool] = False
     """Whether `task_head` draws the masks of a segmentation from `Encoded["maps"]`, in place of a task's decoder (`output.decoder`)."""
 

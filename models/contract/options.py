@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from models.contract.errors import MethodError
-from models.contract.explain import KIND, explain, several
+from models.contract.explain import KIND, explain, groups_of, kind_of, several
 from models.contract.limits import within_limits
 from models.contract.renames import copied, filled, moved, reworded
 
@@ -81,6 +81,27 @@ class Options(Typed):
             group = getattr(self, name)
             if isinstance(group, Options):
                 yield from group.problems(f"{where}.{name}")
+
+    @classmethod
+    def over(cls, base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` (words, a task) over the options `base` (a recipe, a run), group by group.
+
+        A group of another `kind` keeps of the one before what both have (the image size), but not its first weights.
+        """
+        out = dict(base)
+        for key, value in given.items():
+            below, groups = out.get(key), [g for g in groups_of(cls, key) if issubclass(g, Options)]
+            if not groups or not isinstance(below, Mapping) or not isinstance(value, Mapping):
+                out[key] = value
+                continue
+            was = below.get(KIND, kind_of(type(cls.model_fields[key].default)) if len(groups) > 1 else "")
+            now = value.get(KIND, was)
+            group = next((g for g in groups if kind_of(g) == now), groups[0])
+            if was != now:
+                kept = set(group.model_fields) - {KIND, "init", "init_file"}
+                below = {k: v for k, v in below.items() if k in kept}
+            out[key] = group.over(below, value)
+        return out
 
     @classmethod
     def todays(cls, given: Mapping[str, Any], where: str = "method") -> dict[str, Any]:

@@ -48,6 +48,15 @@ def start_files(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def speaks_of_start(model: type[BaseModel], options: Mapping[str, Any]) -> bool:
+    """Whether these (a task's changes, say) name such a file, or say whether one is used."""
+    for key in start_keys(model, options):
+        place, name = place_of(copied(options), key)
+        if place is not None and (name in place or "init" in place):
+            return True
+    return False
+
+
 def without_start_files(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
     """The same options from scratch: trained weights follow, whether such a file is still there or not."""
     values = copied(options)

@@ -8,17 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.encoders.snn import SNN
 from models.encoders.vit import Block
 from models.layers.attention import attention, merge_heads
 from models.layers.checkpointing import checkpointed
+from models.transforms.expression import ExpressionOptions
 
 EPS = 1e-6
+
+
+class GeneTokenOptions(ExpressionOptions):
+    """Of the encoder of genetic vectors."""
+
+    encoder: Literal["snn_tok", "snn_vec"] = "snn_tok"
+    """Fragments of the vectors as tokens with self-attention, or one vector from a plain SNN (no gene masking)."""
+    dim: int | None = Bounded(None, ge=8)
+    """Width of the gene encoder; None: as the image encoder. Another width adds a projection for matching."""
+    depth: int = Bounded(4, ge=1)
+    """Its transformer blocks, with as many heads as the image encoder's."""
+    fragment: int = Bounded(128, ge=1)
+    """Features that make one gene token."""
+    hidden: int = Bounded(256, ge=1)
+    """Hidden width of the SNN."""
+    dropout: float = Bounded(0.25, ge=0, lt=1)
+    """Its AlphaDropout."""
+
+    def build(self, widths: Mapping[str, int], dim: int, heads: int) -> GeneTokens | GeneVector:
+        """The encoder of vectors of these widths by name, `dim` wide where the options give no width of its own."""
+        dim = self.dim or dim
+        if self.encoder == "snn_vec":
+            return GeneVector(widths, dim, self.hidden, self.dropout)
+        return GeneTokens(widths, dim, self.depth, heads, self.fragment, self.hidden, self.dropout)
 
 
 class MaskedBlock(Block):

@@ -5,15 +5,40 @@ Shape letters: B samples, G genes, N groups, P fragments in a group, F genes in 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import MethodError
+from models.encoders.snn import SNN
 from models.layers.transformer import Block
+from models.transforms.expression import ExpressionOptions
 
 # 60,480 genes in fragments of 84 make 720, the recommended layout. With fewer genes fragments keep about that length:
 # all fragments share one projection, which cannot tell one gene of a few from another.
 FRAGMENTS, SHORTEST = 720, 64
+
+
+class GroupMsaOptions(ExpressionOptions):
+    """Of the gene encoder."""
+
+    encoder: Literal["group_msa", "snn", "none"] = "group_msa"
+    """Gene encoder: the paper's, the ablation's SNN, or none (slides alone)."""
+    groups: int = Bounded(24, ge=1)
+    """Gene groups of GroupMSA (N_gr)."""
+    fragment: int | None = Bounded(None, ge=1)
+    """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 64."""
+    depth: int = Bounded(1, ge=1)
+    """Transformer blocks inside the groups, and as many across them."""
+
+    def build(self, genes: int, dim: int, heads: int, dropout: float) -> GroupMSA | SNN:
+        """The encoder of so many genes; the SNN has a dropout of its own."""
+        assert self.encoder != "none", "there is no gene encoder to build"
+        if self.encoder == "snn":
+            return SNN(genes, dim)
+        return GroupMSA(genes, dim, heads, self.groups, self.fragment, self.depth, dropout=dropout)
 
 
 def fragments_per_group(genes: int, groups: int, fragment: int | None) -> tuple[int, int]:

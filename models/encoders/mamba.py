@@ -9,12 +9,49 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.layers.checkpointing import checkpointed
 from models.layers.mamba import MambaBlock
+from models.transforms.expression import ExpressionOptions
 
 Tokens = Literal["chunk", "per_gene"]
+
+
+class MambaOptions(ExpressionOptions):
+    """Of the gene encoder."""
+
+    tokens: Tokens = "chunk"
+    """A token is a run of genes through one projection, or a single gene."""
+    chunk: int = Bounded(64, ge=1)
+    """Genes in a chunk."""
+    dim: int = Bounded(256, ge=4)
+    """Width of the gene encoder."""
+    depth: int = Bounded(4, ge=1)
+    """Its Mamba blocks."""
+    states: int = Bounded(16, ge=1)
+    """States of a channel of the scan."""
+    conv: int = Bounded(4, ge=1)
+    """Kernel of the causal convolution."""
+    expand: int = Bounded(2, ge=1)
+    """Inner width of a Mamba block, in multiples of `dim`."""
+    bidirectional: bool = False
+    """A second Mamba in each block reads the genes from the end; their order is arbitrary."""
+
+    def build(self, genes: int) -> GeneMamba:
+        """The encoder of so many genes."""
+        return GeneMamba(
+            genes,
+            self.dim,
+            self.depth,
+            self.states,
+            self.conv,
+            self.expand,
+            self.tokens,
+            self.chunk,
+            self.bidirectional,
+        )
 
 
 class ChunkTokens(nn.Module):

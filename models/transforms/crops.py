@@ -74,13 +74,12 @@ def resized(image_HWC: np.ndarray, box: tuple[int, int, int, int], size: tuple[i
 
 
 def random_view(
-    image_HWC: np.ndarray, size: int, scale: tuple[float, float], flip: bool, rng: np.random.Generator
+    image_HWC: np.ndarray, size: int, scale: tuple[float, float], flip: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random resized crop, mirrored half the time if `flip`, [size, size, C]."""
+    """Random resized crop, mirrored with probability `flip`, [size, size, C]."""
     H, W = image_HWC.shape[:2]
     view = resized(image_HWC, draw_box(H, W, scale, rng), (size, size))
-    mirror = rng.random() < 0.5
-    return np.ascontiguousarray(view[:, ::-1]) if flip and mirror else view
+    return np.ascontiguousarray(view[:, ::-1]) if rng.random() < flip else view
 
 
 def centre_view(image_HWC: np.ndarray, size: int) -> np.ndarray:

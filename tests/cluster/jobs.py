@@ -26,7 +26,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Small enough that a start costs more than its training; steps enough to be interrupted in.
 TINY = [
-    "--method", "gimp", "method.dim=16", "method.heads=2", "method.window=24", "method.landmarks=8", "method.groups=4",
+    "--method", "gimp", "method.dim=16", "method.heads=2", "method.window=24", "method.landmarks=8", "method.genes.groups=4",
     "method.dropout=0.1", "global_batch=8", "epochs=null", "stages.gene.epochs=0", "optim.lr=1e-3", "log.tensorboard=false",
     "data.val_split=''", "data.workers=2",
 ]  # fmt: skip

@@ -175,7 +175,8 @@ def commands(base: Path) -> list[Command]:
     manifest = str(sources.manifest)
     data = f"data.path={cohort}"
     tiny = {
-        "gimp": ["method.dim=16", "method.heads=2", "method.window=24", "method.landmarks=8", "method.groups=4", "stages.gene.epochs=0"],
+        "gimp": ["method.dim=16", "method.heads=2", "method.window=24", "method.landmarks=8", "method.genes.groups=4",
+            "stages.gene.epochs=0"],
         "mgi": [], "mrm_relation": [], "mrm_record": [],
     }  # fmt: skip
 

@@ -85,9 +85,19 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = {
-    "mgi": ["method.image_size=32", "method.patch=8", "method.chunk=2"],
-    "mrm_record": ["method.image_size=32", "method.patch=8", "method.report_length=12", "method.super_resolution=1"],
-    "mrm_relation": ["method.img_size=32", "method.patch=8", "method.genetics=[snp, rna]", "method.fragment=4"],
+    "mgi": ["method.image.image_size=32", "method.image.patch=8", "method.genes.chunk=2"],
+    "mrm_record": [
+        "method.image.image_size=32",
+        "method.image.patch=8",
+        "method.report_length=12",
+        "method.super_resolution=1",
+    ],
+    "mrm_relation": [
+        "method.image.image_size=32",
+        "method.image.patch=8",
+        "method.genetics=[snp, rna]",
+        "method.genes.fragment=4",
+    ],
 }
 
 
@@ -182,9 +192,9 @@ def test_genotypes_outside_their_codes(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("method", "words", "state"),
     [
-        ("mrm_record", ["method.init=mae_in1k", "method.init_file={}"], "encoder."),
-        ("mrm_relation", ["method.init=imagenet_mae", "method.weights={}"], "encoder.vit."),
-        ("mgi", ["method.init=imagenet", "method.init_file={}"], "image."),
+        ("mrm_record", ["method.image.init=file", "method.image.init_file={}"], "encoder."),
+        ("mrm_relation", ["method.image.init=file", "method.image.init_file={}"], "encoder.vit."),
+        ("mgi", ["method.image.init=file", "method.image.init_file={}"], "image."),
     ],
 )
 def test_a_mae_file_with_missing_keys(

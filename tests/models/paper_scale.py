@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from synthetic import MemoryRecord
+from synthetic import MemoryRecord, nested
 
 from models.contract import Field, Label, Schema
 from models.layers.checkpointing import set_activation_checkpointing
@@ -55,7 +55,7 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
     torch.manual_seed(0)
     cls = get_method(name)
     given = yaml.safe_load((RECIPES / name / f"{recipe}.yaml").read_text()).get("method") or {}
-    method = cls(cls.Options.parse({**given, **changes}), schema(name))
+    method = cls(cls.Options.parse(cls.Options.over(given, nested(changes))), schema(name))
     made: dict[str, float] = {"parameters": sum(p.numel() for p in method.parameters())}
     records = [sample(name, i) for i in range(batch_size)]
     for stage in [s.name for s in method.stages()]:

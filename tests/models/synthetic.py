@@ -21,6 +21,7 @@ from toys import TOYS
 
 from models.contract import Batch, Field, Label, Method, Schema, TargetSpec
 from models.contract.masks import MaskField
+from models.describe import options_of
 from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head
 from models.registry import get_method
 from shards.pack.tokenizer import train_wordpiece
@@ -134,12 +135,27 @@ def build(name: str, seed: int = 0, still: bool = False, **options: Any) -> Meth
     cls = TOYS.get(name) or get_method(name)
     torch.manual_seed(seed)
     small = {} if name in TOYS else small_options(name)
-    return cls(cls.Options.parse({**small, **(without_dropout(cls) if still else {}), **options}), schema())
+    for layer in (without_dropout(cls) if still else {}, options):
+        small = cls.Options.over(small, layer)
+    return cls(cls.Options.parse(small), schema())
 
 
-def without_dropout(cls: type[Method]) -> dict[str, float]:
-    """The options that drop something at random, set to 0."""
-    return {n: 0.0 for n in cls.Options.model_fields if n.endswith(("dropout", "drop_path"))}
+def without_dropout(cls: type[Method]) -> dict[str, Any]:
+    """The options that drop something at random, set to 0, each in its group."""
+    names = [o.name for o in options_of(cls.Options) if o.name.endswith(("dropout", "drop_path"))]
+    return nested(dict.fromkeys(names, 0.0))
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """{"image.dim": 8} -> {"image": {"dim": 8}}."""
+    found: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *groups, name = path.split(".")
+        place = found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    return found
 
 
 def batch(method: Method, made: Sequence[MemoryRecord], epoch: int = 0) -> Batch:

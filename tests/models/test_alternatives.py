@@ -12,25 +12,27 @@ from synthetic import batch, build, records
 from models.contract import Method
 
 RELATION: list[dict[str, Any]] = [
-    {"missing": "drop"}, {"rotate": 0.0}, {"flip": 0.0}, {"gene_encoder": "snn_vec"}, {"fragment": 48},
-    {"gene_depth": 1, "cross_attn_blocks": [0]},
+    {"missing": "drop"}, {"view": {"rotate": 0.0}}, {"view": {"flip": 0.0}}, {"genes": {"encoder": "snn_vec"}},
+    {"genes": {"fragment": 48}}, {"genes": {"depth": 1}, "cross_attn_blocks": [0]},
     {"relations": "self"}, {"cascade": "self_then_cross"}, {"cross_attn_blocks": [0]}, {"tau_image": 0.25}, {"tau_genes": 0.9},
     {"renorm": True}, {"share_heads": True}, {"mask_cls": False}, {"reduction": "sum"}, {"norm_pix_loss": False},
     {"burden_loss": "bce"}, {"image_weight": 0.5}, {"gene_weight": 0.5}, {"match_weight": 0.5}, {"match": "self"}, {"match": "cross"},
     {"match_feature": "cls"}, {"match_n": 3}, {"match_mode": "index_pairs"}, {"match_stopgrad": "intact"},
-    {"match_stopgrad": "masked"}, {"normalise": "none"}, {"positions": "learned"},
+    {"match_stopgrad": "masked"}, {"genes": {"normalise": "none"}}, {"image": {"positions": "learned"}},
 ]  # fmt: skip
 RECORD: list[dict[str, Any]] = [
     {"mlm_mask": "token"}, {"mlm_ratio": 0.2}, {"mlm_loss_on": "all"}, {"target": "norm_patch"}, {"fuse": "gmp"}, {"fuse_to": "unmasked"},
     {"antialias": True}, {"super_resolution": 1}, {"report_positions": "sincos"}, {"hybrid_image": True}, {"image_weight": 0.5},
-    {"report_weight": 0.5}, {"report_weight": 0.0}, {"grayscale": False}, {"flip": True}, {"crop_scale": [0.9, 1.0]}, {"mask_ratio": 0.5},
-    {"positions": "learned"}, {"pixel_mean": 0.2}, {"init_text": "xavier_tied"},
+    {"report_weight": 0.5}, {"report_weight": 0.0}, {"view": {"grayscale": False}}, {"view": {"flip": 0.5}},
+    {"view": {"crop_scale": [0.9, 1.0]}}, {"mask_ratio": 0.5}, {"image": {"positions": "learned"}}, {"view": {"pixel_mean": 0.2}},
+    {"init_text": "xavier_tied"},
 ]  # fmt: skip
 MGI: list[dict[str, Any]] = [
-    {"channels": "all3"}, {"rotate": 0.0}, {"scale": 0.0}, {"flip": 0.0}, {"cls_token": True}, {"gene_tokens": "per_gene"},
-    {"bidirectional": True}, {"alpha": 0.9}, {"learn_alpha": True}, {"loss": "joint"}, {"temperature": 0.5},
-    {"learn_temperature": True}, {"same_patient": "negative"}, {"same_patient": "ignore"}, {"normalise": "none"},
-    {"gene_drop": 0.5}, {"gene_clip": 0.5}, {"positions": "learned"},
+    {"view": {"channels": "all3"}}, {"view": {"rotate": 0.0}}, {"view": {"scale": 0.0}}, {"view": {"flip": 0.0}},
+    {"image": {"cls_token": True}}, {"genes": {"tokens": "per_gene"}}, {"genes": {"bidirectional": True}},
+    {"alpha": 0.9}, {"learn_alpha": True}, {"loss": "joint"}, {"temperature": 0.5},
+    {"learn_temperature": True}, {"same_patient": "negative"}, {"same_patient": "ignore"}, {"genes": {"normalise": "none"}},
+    {"genes": {"drop": 0.5}}, {"genes": {"clip": 0.5}}, {"image": {"positions": "learned"}},
 ]  # fmt: skip
 CASES = [(m, o) for m, all_ in (("mrm_relation", RELATION), ("mrm_record", RECORD), ("mgi", MGI)) for o in all_]
 BASE: dict[str, dict[str, Any]] = {

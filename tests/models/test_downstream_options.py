@@ -20,7 +20,7 @@ from models.losses.finetune import bce_dice, mask_bce, mask_focal, soft_dice
 
 def segmenter(decoder: str = "linear", **fit) -> Downstream:
     torch.manual_seed(0)
-    encoder = build("mgi", patch=8)
+    encoder = build("mgi", image={"patch": 8})
     fit = {"masks": (MaskField("mask", "mask"),), **fit}
     head = make_decoder(
         encoder, decoder, width=16, queries=1, mask_token=False, gene_dim=32, auxiliary=bool(fit.get("auxiliary")),

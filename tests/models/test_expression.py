@@ -28,7 +28,7 @@ def test_an_outlier_is_as_good_as_another(name, stage, options):
     """Input and target: with clipping a value far off and one ten times as far give the same losses; without, other ones."""
     losses = {}
     for clip in (None, 2.0):
-        method = build(name, gene_clip=clip, **options)
+        method = build(name, genes={"clip": clip}, **options)
         method.enter(stage)
         method.eval()
         for value in (300.0, 3000.0):
@@ -43,14 +43,14 @@ def test_an_outlier_is_as_good_as_another(name, stage, options):
 def test_without_clipping_nothing_changes(name, stage, options):
     made = []
     for clip in (None, 1e6):
-        method = build(name, gene_clip=clip, **options)
+        method = build(name, genes={"clip": clip}, **options)
         method.enter(stage)
         made.append(method.eval()(batch(method, records(6))).total)
     assert torch.equal(*made)
 
 
 def test_counts_are_not_cut_off():
-    method = build("mrm_relation", genetics=["rna", "snp"], gene_clip=1e-3)
+    method = build("mrm_relation", genetics=["rna", "snp"], genes={"clip": 1e-3})
     method.enter("pretrain")
     values, _ = method._vectors(batch(method, records(6)))
     assert values["rna"].abs().max() <= 1e-3 * 1.0001
@@ -60,11 +60,11 @@ def test_counts_are_not_cut_off():
 @every_reader
 def test_clipping_needs_z_scores(name, stage, options):
     with pytest.raises(MethodError, match="deviations of values as stored mean nothing"):
-        build(name, gene_clip=3.0, normalise="none", **options)
-    with pytest.raises(MethodError, match="gene_clip"):
-        build(name, gene_clip=0.0, **options)
+        build(name, genes={"clip": 3.0, "normalise": "none"}, **options)
+    with pytest.raises(MethodError, match=r"genes\.clip"):
+        build(name, genes={"clip": 0.0}, **options)
     whole, cls = schema(), get_method(name)
     bare = {n: dataclasses.replace(f, mean=None, std=None) if n == "rna" else f for n, f in whole.fields.items()}
-    given = build(name, gene_clip=3.0, **options).options
-    with pytest.raises(MethodError, match="gene_clip needs statistics of 'rna'"):
+    given = build(name, genes={"clip": 3.0}, **options).options
+    with pytest.raises(MethodError, match=r"genes\.clip needs statistics of 'rna'"):
         cls(given, Schema(bare, whole.labels, whole.source))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args, get_origin
-
 import numpy as np
 import pytest
 import ranks
 import torch
-from synthetic import GENES, batch, build, records, schema
+from synthetic import GENES, batch, build, nested, records, schema
 
 from models.contract import Label, MethodError, Schema
+from models.describe import options_of
 from models.methods.slides.gimp import Gimp, GimpOptions
 from models.pictures import CELL, alike, matrices
 from models.transforms.labels import class_label
@@ -22,16 +21,15 @@ SMALL = {"window": 96, "dim": 32, "triplet_on": "pair"}
 def choices() -> list[tuple[str, object]]:
     """Every value of every option that is a choice or a switch, but the defaults."""
     found = []
-    for name, field in GimpOptions.model_fields.items():
-        values = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        values = (True, False) if field.annotation is bool else values
-        found += [(name, v) for v in values if v != field.default]
+    for o in options_of(GimpOptions):
+        values = (True, False) if isinstance(o.default, bool) else o.choices
+        found += [(o.name, v) for v in values if v != o.default]
     return found
 
 
 @pytest.mark.parametrize(("option", "value"), choices())
 def test_every_choice_trains_and_encodes(option, value):
-    method = build("gimp", **{**SMALL, option: value})
+    method = build("gimp", **{**SMALL, **nested({option: value})})
     for stage in method.stages():
         method.enter(stage.name)
         method.train()
@@ -56,7 +54,7 @@ def test_choices_matter():
     for option, value in choices():
         if option in ("triplet_mean", "mining"):
             continue
-        method = build("gimp", **{**SMALL, option: value})
+        method = build("gimp", **{**SMALL, **nested({option: value})})
         method.enter("pretrain")
         assert method.eval()(batch(method, records(8))).total.item() != default, (option, value)
 
@@ -75,7 +73,7 @@ def test_pretraining_freezes_the_gene_encoder_and_its_dropout():
 
 
 def test_genes_are_z_scored_with_the_data_sets_statistics():
-    method = build("gimp", gene_encoder="snn")
+    method = build("gimp", genes={"encoder": "snn"})
     seen = []
     method.genes.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     method.enter("gene")
@@ -89,7 +87,7 @@ def test_a_gene_that_never_varies_does_no_harm():
     fields = dict(schema().fields)
     old = fields["rna"]
     fields["rna"] = type(old)(**{**vars(old), "std": np.where(np.arange(GENES) == 3, 0, old.std)})
-    method = Gimp(GimpOptions(dim=16, heads=4, groups=6), Schema(fields, schema().labels))
+    method = Gimp(GimpOptions(dim=16, heads=4, genes={"groups": 6}), Schema(fields, schema().labels))
     method.enter("gene")
     assert method(batch(method, records(4))).total.isfinite()
 

@@ -319,7 +319,7 @@ def test_mirrored_rotation_is_the_mirror_of_one():
 def test_channels():
     image = np.stack([np.full((64, 64), v, np.uint8) for v in (10, 20, 30)], -1)
     for channels, values in (("flair", [20]), ("all3", [10, 20, 30])):
-        method = build("mgi", channels=channels)
+        method = build("mgi", view={"channels": channels})
         record = records(1)[0]
         record.fields["image"] = image
         assert method.sample(record, np.random.default_rng(0)).arrays["image"][5, 5].tolist() == values
@@ -354,9 +354,9 @@ def test_constant_genes():
     std = rna.std.copy()
     std[[3, 9]] = 0
     method_class = type(build("mgi"))
-    given = {"gene_tokens": "per_gene", "gene_dim": 16, "image_size": 32, "dim": 16, "heads": 2, "depth": 1}
+    given = {"genes": {"tokens": "per_gene", "dim": 16}, "image": {"image_size": 32, "dim": 16, "heads": 2, "depth": 1}}
     for drop, tokens in ((False, rna.shape[0]), (True, rna.shape[0] - 2)):
-        options = method_class.Options.parse({**given, "drop_constant": drop})
+        options = method_class.Options.parse(method_class.Options.over(given, {"genes": {"drop_constant": drop}}))
         method = method_class(options, changed_schema(rna=replace(rna, std=std)))
         assert method.genes.encoder.count == tokens
         z = method._expression(batch(method, records(2)))
@@ -384,10 +384,10 @@ def test_genes_that_are_not_finite_are_refused():
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"init": "imagenet"}, "init_file=FILE go together"),
+        ({"image": {"init": "file"}}, "init_file=FILE go together"),
         ({"alpha": 1.0, "learn_alpha": True}, "cannot be learned"),
         ({"min_temperature": 0.5}, "above method.temperature"),
-        ({"image_size": 50, "patch": 16}, "not a multiple of the patch"),
+        ({"image": {"image_size": 50, "patch": 16}}, "not a multiple of the patch"),
     ],
 )
 def test_options_that_do_not_fit(given, why):
@@ -398,11 +398,11 @@ def test_options_that_do_not_fit(given, why):
 @pytest.mark.parametrize(
     "given",
     [
-        {"gene_tokens": "per_gene", "gene_micro": 2},
-        {"bidirectional": True, "learn_alpha": True},
-        {"cls_token": True, "positions": "learned", "drop_path": 0.2},
-        {"loss": "joint", "same_patient": "ignore", "learn_temperature": False, "normalise": "none"},
-        {"channels": "all3", "order": "shuffle"},
+        {"genes": {"tokens": "per_gene", "micro": 2}},
+        {"genes": {"bidirectional": True}, "learn_alpha": True},
+        {"image": {"cls_token": True, "positions": "learned", "drop_path": 0.2}},
+        {"loss": "joint", "same_patient": "ignore", "learn_temperature": False, "genes": {"normalise": "none"}},
+        {"view": {"channels": "all3"}, "order": "shuffle"},
     ],
 )
 def test_every_option_trains(given):
@@ -416,7 +416,7 @@ def test_every_option_trains(given):
 
 
 def test_dropped_genes_are_their_mean_and_others_at_every_visit():
-    method, record = build("mgi", gene_drop=0.5), records(1)[0]
+    method, record = build("mgi", genes={"drop": 0.5}), records(1)[0]
     method.enter("pretrain")
     a, b = (method.sample(record, np.random.default_rng(i)).arrays["rna"] for i in (0, 1))
     changed = a != record.fields["rna"]
@@ -430,9 +430,9 @@ def test_dropped_genes_are_their_mean_and_others_at_every_visit():
 
 @pytest.mark.parametrize("how", ["absent", "mean"])
 def test_genes_that_are_missing_are_nothing_or_the_mean_genome(how):
-    method = build("mgi", gene_missing=how).eval()
+    method = build("mgi", genes={"missing": how}).eval()
     data = batch(method, records(3, missing={1: ["rna"]}))
-    half = method.encode(data)["pooled_BD"][:, method.options.dim :]
+    half = method.encode(data)["pooled_BD"][:, method.options.image.dim :]
     tokens, real = method.encode_genes(data)
     mean_genome = method.genes(torch.zeros(1, method.n_genes))[0]
     torch.testing.assert_close(half[1], mean_genome if how == "mean" else torch.zeros_like(mean_genome))
@@ -450,6 +450,6 @@ def test_pictures():
     data = batch(method, records(10))
     made = method.pictures(data)
     assert method.training
-    assert made["slices"].shape == (method.options.image_size, 8 * method.options.image_size, 3)
+    assert made["slices"].shape == (method.options.image.image_size, 8 * method.options.image.image_size, 3)
     assert made["similarity"].shape == (8 * CELL + 2, 8 * CELL + 2, 3)
     assert all(p.dtype == np.uint8 for p in made.values())

@@ -49,12 +49,12 @@ def test_views_flip_half_the_time_and_only_if_asked():
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 1))
     falls = [
         int(v[0, 0, 0]) > int(v[0, -1, 0])
-        for v in (random_view(ramp, 16, (0.5, 1.0), True, np.random.default_rng(i)) for i in range(60))
+        for v in (random_view(ramp, 16, (0.5, 1.0), 0.5, np.random.default_rng(i)) for i in range(60))
     ]
     assert 15 < sum(falls) < 45
     assert not any(
         int(v[0, 0, 0]) > int(v[0, -1, 0])
-        for v in (random_view(ramp, 16, (0.5, 1.0), False, np.random.default_rng(i)) for i in range(20))
+        for v in (random_view(ramp, 16, (0.5, 1.0), 0.0, np.random.default_rng(i)) for i in range(20))
     )
 
 
@@ -185,7 +185,7 @@ def test_weights_of_another_tokenizer_are_refused():
 
 
 def test_drop_path_leaves_branches_out_in_training_only():
-    method, data = made(drop_path=0.9, report_dropout=0.0)
+    method, data = made(image={"drop_path": 0.9}, report_dropout=0.0)
     same, _ = made(report_dropout=0.0)
     same.load_state_dict(method.state_dict())
     assert [round(b.drop_path.rate, 2) for b in method.encoder.blocks] == [0.0, 0.45, 0.9]
@@ -194,7 +194,7 @@ def test_drop_path_leaves_branches_out_in_training_only():
 
 
 def test_learned_positions_go_on_from_fixed_ones():
-    (fixed, data), (learned, _) = made(), made(positions="learned")
+    (fixed, data), (learned, _) = made(), made(image={"positions": "learned"})
     learned.load_state_dict(fixed.state_dict())  # the same name and shape
     out = learned(data)
     torch.testing.assert_close(out.total, fixed(data).total)
@@ -205,14 +205,14 @@ def test_learned_positions_go_on_from_fixed_ones():
 
 
 def test_weights_fit_images_of_another_size():
-    small, large = build("mrm_record"), build("mrm_record", seed=1, image_size=96)
+    small, large = build("mrm_record"), build("mrm_record", seed=1, image={"image_size": 96})
     state = fit_positions(large, small.state_dict())
     large.load_state_dict(state, strict=True)
-    D, grid = small.options.dim, small.encoder.grid
+    D, grid = small.options.image.dim, small.encoder.grid
     body = small.encoder.pos_embed[:, 1:].transpose(1, 2).reshape(1, D, *grid)
     wider = torch.nn.functional.interpolate(body, large.encoder.grid, mode="bicubic", align_corners=False)
     torch.testing.assert_close(large.encoder.pos_embed[0, 1:], wider.flatten(2)[0].T)
-    torch.testing.assert_close(large.decoder.pos_embed, build("mrm_record", image_size=96).decoder.pos_embed)
+    torch.testing.assert_close(large.decoder.pos_embed, build("mrm_record", image={"image_size": 96}).decoder.pos_embed)
     assert set(state) == set(small.state_dict())
     assert torch.equal(fit_positions(small, small.state_dict())["encoder.pos_embed"], small.encoder.pos_embed)
 
@@ -253,15 +253,16 @@ def test_published_weights_that_do_not_match_are_listed(tmp_path):
 def test_no_class_but_a_bag_of_arguments_may_stand_in_a_file(tmp_path):
     torch.save({"model": published_state(made()[0]), "when": datetime.date(2026, 1, 1)}, tmp_path / "MRM.pth")
     with pytest.raises(MethodError, match="not a readable weights file"):
-        build("mrm_record", init="published", init_file=str(tmp_path / "MRM.pth"))
+        build("mrm_record", published_file=str(tmp_path / "MRM.pth"))
 
 
 def test_the_image_side_of_a_published_file_starts_an_encoder(tmp_path):
     method, _ = made()
     torch.save({"model": published_state(method), "args": argparse.Namespace(lr=1.0)}, tmp_path / "MRM.pth")
-    started = build("mrm_record", seed=1, init="mae_in1k", init_file=str(tmp_path / "MRM.pth"))
+    started = build("mrm_record", seed=1, image={"init": "file", "init_file": str(tmp_path / "MRM.pth")})
     assert all(torch.equal(v, started.encoder.state_dict()[n]) for n, v in method.encoder.state_dict().items())
-    assert any(n.startswith("bert_encoder.") for n in started.loaded.skipped)
+    loaded = started.encoder.load_file(tmp_path / "MRM.pth")
+    assert any(n.startswith("bert_encoder.") for n in loaded.skipped)
 
 
 def test_start_from_mae(tmp_path):
@@ -269,14 +270,14 @@ def test_start_from_mae(tmp_path):
     encoder = {k: v + 1 for k, v in method.encoder.state_dict().items() if k != "pos_embed"}
     encoder["pos_embed"] = method.encoder.pos_embed
     torch.save({"model": encoder | {"decoder_embed.weight": torch.zeros(1)}}, tmp_path / "mae.pth")
-    started = build("mrm_record", init="mae_in1k", init_file=str(tmp_path / "mae.pth"))
+    started = build("mrm_record", image={"init": "file", "init_file": str(tmp_path / "mae.pth")})
     torch.testing.assert_close(started.encoder.norm.weight, method.encoder.norm.weight + 1)
     del encoder["norm.weight"]
     torch.save({"model": encoder}, tmp_path / "mae.pth")
     with pytest.raises(MethodError, match=r"lacks 1 of .* tensors: norm\.weight"):
-        build("mrm_record", init="mae_in1k", init_file=str(tmp_path / "mae.pth"))
-    with pytest.raises(MethodError, match=r"set method\.init_file"):
-        build("mrm_record", init="mae_in1k")
+        build("mrm_record", image={"init": "file", "init_file": str(tmp_path / "mae.pth")})
+    with pytest.raises(MethodError, match=r"method\.image\.init_file=FILE go together"):
+        build("mrm_record", image={"init": "file"})
 
 
 def test_xavier_reaches_the_word_matrix_only_when_tied():
@@ -294,7 +295,7 @@ def test_xavier_reaches_the_word_matrix_only_when_tied():
 def test_pictures():
     method, data = made(3)
     found = method.pictures(data)
-    side = method.options.image_size * method.options.super_resolution
+    side = method.options.image.image_size * method.options.super_resolution
     assert found["reconstruction"].shape == (3 * side, 3 * side, 3)
     assert all(p.dtype == np.uint8 for p in found.values())
     original = np.repeat(data["image"][0].numpy(), 3, -1)

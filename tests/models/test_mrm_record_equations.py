@@ -93,8 +93,8 @@ def published_losses(s, o, image_448, noise, ids, masked_ids):
 
     image_448: normalised, three channels, at the target's size.
     """
-    p, q = o.patch, o.patch * o.super_resolution
-    small = F.interpolate(image_448, (o.image_size, o.image_size), mode="bicubic", align_corners=False)
+    p, q = o.image.patch, o.image.patch * o.super_resolution
+    small = F.interpolate(image_448, (o.image.image_size, o.image.image_size), mode="bicubic", align_corners=False)
     x = F.conv2d(small, s["patch_embed.proj.weight"], s["patch_embed.proj.bias"], stride=p).flatten(2).transpose(1, 2)
     x = x + s["pos_embed"][:, 1:]
     B, N, D = x.shape
@@ -106,8 +106,8 @@ def published_losses(s, o, image_448, noise, ids, masked_ids):
     mask[:, :keep] = 0
     mask = torch.gather(mask, 1, restore)
     x = torch.cat([(s["cls_token"] + s["pos_embed"][:, :1]).expand(B, -1, -1), x], 1)
-    for i in range(o.depth):
-        x = mae_block(x, s, f"blocks.{i}", o.heads)
+    for i in range(o.image.depth):
+        x = mae_block(x, s, f"blocks.{i}", o.image.heads)
     latent = F.layer_norm(x, (D,), s["norm.weight"], s["norm.bias"], 1e-6)
     # image decoder: mask tokens behind the visible ones, then back to the image's order
     y = latent @ s["decoder_embed.weight"].T + s["decoder_embed.bias"]
@@ -141,7 +141,7 @@ def shaken(method):
 def expected(o, state, data):
     """The published code's losses on a batch, from weights under its names."""
     grey_B1HW = data["image"].permute(0, 3, 1, 2).float() / 255
-    image = ((grey_B1HW - o.pixel_mean) / o.pixel_std).repeat(1, 3, 1, 1)
+    image = ((grey_B1HW - o.view.pixel_mean) / o.view.pixel_std).repeat(1, 3, 1, 1)
     ids = data["report"].long()
     return published_losses(state, o, image, data["noise"], ids, torch.where(data["hidden"], MASK, ids))
 
@@ -176,7 +176,7 @@ def test_a_file_as_the_published_code_writes_it_gives_its_losses(conventions, tm
     content = {"model": state | unused, "optimizer": {"state": {}}, "epoch": 199, "scaler": {"scale": 1.0}}
     torch.save(content | {"args": argparse.Namespace(model="mrm", lr=1.5e-4, output_dir=None)}, file)
     all_places = {"tie": False, "mlm_loss_on": "all"} if conventions == "recommended" else {}
-    method, data = made(init="published", init_file=str(file), conventions=conventions, **LITERAL, **all_places)
+    method, data = made(published_file=str(file), conventions=conventions, **LITERAL, **all_places)
     assert set(method.loaded.skipped) == set(unused)
     image_loss, report_loss = expected(method.options, state, data)
     out = method(data)
@@ -269,7 +269,7 @@ def test_radiograph_vector_is_mean_or_maximum_of_projected_patches(fuse):
     method, data = made(fuse=fuse)
     seen = {}
     method.report.register_forward_pre_hook(lambda m, args: seen.update(vector=args[2]))
-    tokens = torch.randn(6, 10, method.options.dim)
+    tokens = torch.randn(6, 10, method.options.image.dim)
     method._scores(tokens, data, True)
     projected = method.fuse(tokens[:, 1:])
     torch.testing.assert_close(seen["vector"], projected.mean(1) if fuse == "gap" else projected.max(1).values)
@@ -280,7 +280,7 @@ def test_where_the_radiograph_is_added(to):
     method, data = made(fuse_to=to)
     seen = {}
     method.report.blocks[0].register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
-    tokens = torch.randn(6, 10, method.options.dim)
+    tokens = torch.randn(6, 10, method.options.image.dim)
     method._scores(tokens, data, True)
     with_image = seen["x"]
     data.present["image"][:] = False
@@ -292,7 +292,7 @@ def test_where_the_radiograph_is_added(to):
 
 def test_hidden_words_do_not_leak_into_their_prediction():
     method, data = made()
-    tokens = torch.randn(6, 10, method.options.dim)
+    tokens = torch.randn(6, 10, method.options.image.dim)
     before, _ = method._scores(tokens, data, True)
     data["report"] = torch.where(data["hidden"], (data["report"] + 1) % 20 + 4, data["report"])
     after, _ = method._scores(tokens, data, True)

@@ -325,11 +325,12 @@ def test_patches_and_their_norm():
 # ------------------------------------------------------------------------------------------------------------ options
 
 VARIANTS = [
-    {"genetics": []}, {"gene_encoder": "snn_vec"}, {"gene_dim": 64}, {"cascade": "self_then_cross"},
+    {"genetics": []}, {"genes": {"encoder": "snn_vec"}}, {"genes": {"dim": 64}}, {"cascade": "self_then_cross"},
     {"renorm": True, "share_heads": True, "mask_cls": False}, {"match_feature": "cls", "match_mode": "index_pairs"},
     {"match_stopgrad": "intact"}, {"match_stopgrad": "masked"}, {"reduction": "sum"}, {"norm_pix_loss": True},
-    {"positions": "learned"}, {"relations": "self"}, {"relations": "self", "match_weight": 0.0},
-    {"genetics": ["burden", "cnv"], "burden_loss": "bce"}, {"missing": "drop"}, {"fit": "stretch", "normalise": "none"},
+    {"image": {"positions": "learned"}}, {"relations": "self"}, {"relations": "self", "match_weight": 0.0},
+    {"genetics": ["burden", "cnv"], "burden_loss": "bce"}, {"missing": "drop"},
+    {"view": {"fit": "stretch"}, "genes": {"normalise": "none"}},
 ]  # fmt: skip
 
 
@@ -344,13 +345,13 @@ def test_every_variant_trains_all_its_parameters(options):
     assert ("rec_genes" in out.losses) == bool(method.widths)
     assert ("match_cross" in out.losses) == bool(method.widths)
     assert ("kept_cross_image" in out.diagnostics) == (
-        bool(method.widths) and not {"snn_vec", "self"} & {v for v in options.values() if isinstance(v, str)}
+        bool(method.widths) and method.options.genes.encoder != "snn_vec" and method.options.relations != "self"
     )
 
 
 def test_drop_path_leaves_branches_out_in_training_only():
-    method = entered(train=True, drop_path=0.9, gene_dropout=0.0)
-    data, same = batch(method, records(4)), entered(train=True, gene_dropout=0.0)
+    method = entered(train=True, image={"drop_path": 0.9}, genes={"dropout": 0.0})
+    data, same = batch(method, records(4)), entered(train=True, genes={"dropout": 0.0})
     same.load_state_dict(method.state_dict())
     assert [round(b.drop_path.rate, 2) for b in method.encoder.vit.blocks] == [0.0, 0.3, 0.6, 0.9]
     assert not torch.allclose(method(data).losses["rec_image"], same(data).losses["rec_image"])
@@ -358,7 +359,7 @@ def test_drop_path_leaves_branches_out_in_training_only():
 
 
 def test_learned_positions_go_on_from_fixed_ones():
-    fixed, learned = entered(), entered(positions="learned")
+    fixed, learned = entered(), entered(image={"positions": "learned"})
     learned.load_state_dict(fixed.state_dict())  # the same name and shape
     data = batch(fixed, records(4))
     torch.testing.assert_close(learned(data).total, fixed(data).total)
@@ -405,7 +406,7 @@ def test_missing_drop_leaves_the_whole_sample_out():
 
 
 def test_missing_calls_are_imputed_and_no_target():
-    method = entered(genetics=["snp"], normalise="none")
+    method = entered(genetics=["snp"], genes={"normalise": "none"})
     made = records(4)
     made[0].fields["snp"][:12] = -1
     data = batch(method, made)
@@ -425,7 +426,7 @@ def test_missing_calls_are_imputed_and_no_target():
 def test_values_and_their_yardstick():
     """Counts are centred, the rest are z-scores; the baseline is the loss of predicting the training mean."""
     made = records(6)
-    for options in ({}, {"normalise": "none"}):
+    for options in ({}, {"genes": {"normalise": "none"}}):
         method = entered(genetics=["snp", "pgs"], **options)
         data = batch(method, made)
         values, _ = method._vectors(data)
@@ -463,17 +464,17 @@ def test_all_problems_of_the_options_at_once():
         build(
             "mrm_relation",
             genetics=["snp", "eye_colour", "patches"],
-            dim=90,
+            image={"dim": 90, "heads": 5, "positions": "learned"},
+            genes={"dim": 36},
             cross_attn_blocks=[1, 0],
-            init="imagenet_mae",
         )
     text = str(e.value)
-    for part in ("no field 'eye_colour'", "field 'patches'", "method.dim: 90", "cross_attn_blocks", "weights=FILE"):
+    for part in ("no field 'eye_colour'", "field 'patches'", "method.genes.dim: 36", "cross_attn_blocks"):
         assert part in text
 
 
 def test_gene_encoder_takes_no_weight_decay():
-    groups = {g.name: g for g in entered(gene_lr_scale=0.5).param_groups()}
+    groups = {g.name: g for g in entered(genes={"lr_scale": 0.5}).param_groups()}
     assert groups["genes"].decay_scale == 0
     assert groups["genes"].lr_scale == 0.5
     assert groups["decay"].decay_scale == 1
@@ -498,7 +499,7 @@ def test_pictures():
     method = entered(train=True)
     data = batch(method, records(9, missing={1: ["image"], 2: ["snp", "pgs", "rna"]}))
     made = method.pictures(data)
-    side = method.options.img_size
+    side = method.options.image.image_size
     assert made["reconstruction"].shape == (2 * side, 8 * side, 3)
     assert made["similarity"].shape == (2 * (8 * CELL + 2), 2 * (8 * CELL + 2), 3)
     assert all(p.dtype == np.uint8 for p in made.values())

@@ -44,4 +44,4 @@ def test_one_step_of_mgi_by_chunks_fits_in_4_gb():
 def test_one_step_of_mgi_with_a_token_a_gene_fits_in_4_gb():
     """One Mamba block of four and two image blocks of twelve: each is recomputed in the backward pass, so that memory is that
     of one, and of the tokens between blocks (62 MB a block and sample)."""
-    assert cost("mgi", "2", "checkpointing", "method.gene_depth=1", "method.depth=2")["peak_gb"] < 4
+    assert cost("mgi", "2", "checkpointing", "method.genes.depth=1", "method.image.depth=2")["peak_gb"] < 4

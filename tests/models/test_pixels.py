@@ -34,7 +34,7 @@ CHANGES = {
     "mgi's size": lambda i: slices.resized(i, 32),
     "mgi's augmentation": lambda i: slices.augmented(i, np.random.default_rng(3), 15, 0.1, 0.5),
     "mrm_relation's rotation": lambda i: augment(i, np.random.default_rng(3), 15, 0.5),
-    "mrm_record's crop": lambda i: crops.random_view(i, 32, (0.5, 1.0), True, np.random.default_rng(3)),
+    "mrm_record's crop": lambda i: crops.random_view(i, 32, (0.5, 1.0), 0.5, np.random.default_rng(3)),
     "mrm_record's view": lambda i: crops.centre_view(i, 32),
     "a task's size": lambda i: scaled(i, 32, Image.Resampling.BILINEAR),
     "a task's change": lambda i: DrawnAugmentation(

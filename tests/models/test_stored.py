@@ -16,10 +16,10 @@ from models.registry import get_method
 STORED = sorted((Path(__file__).parent / "stored").glob("*.json"))
 
 
-def values(options: dict) -> list:
-    """What the options say, whatever they are called."""
-    flat = [values(v) if isinstance(v, dict) else [json.dumps(v)] for v in options.values()]
-    return sorted(v for part in flat for v in part)
+def flat(options: dict, prefix: str = "") -> dict:
+    """Options by their dotted names."""
+    parts = [flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v} for k, v in options.items()]
+    return {k: v for part in parts for k, v in part.items()}
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda p: p.stem)
@@ -27,11 +27,14 @@ def test_a_stored_run_loads(path):
     """Every value that it was given arrives under today's names, and the method is built of them."""
     card = json.loads(path.read_bytes())
     cls = get_method(card["method"])
-    named = cls.Options.stored(card["options"])
-    options = cls.Options.parse(named)
-    assert values(named) == values(card["options"])
-    dumped = options.model_dump(mode="json")
-    assert {k: dumped[k] for k in named} == named
+    today = cls.Options
+    named, then = flat(today.stored(card["options"])), flat(card["options"])
+    options = today.parse(today.stored(card["options"]))
+    dumped = flat(options.model_dump(mode="json"))
+    assert dumped == named, "nothing is left to a default of today"
+    moved = {today.renamed.get(k, k): v for k, v in then.items()}
+    words = {k: today.reworded[k].get(v, v) if k in today.reworded else v for k, v in moved.items()}
+    assert named == {**words, **today.unsaid}
     torch.manual_seed(0)
     method = cls(options, schema())
     assert sum(p.numel() for p in method.parameters()) > 0

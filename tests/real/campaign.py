@@ -121,12 +121,12 @@ def packing(real: Path, out: Path) -> list[Job]:
 
 # ------------------------------------------------------------------------------------------------------------ pre-training
 
-VIT = "method.patch=8 method.dim=96 method.depth=4 optim.lr=1.0e-3"
-RELATION = f"{VIT} method.img_size=96 method.fragment=256"
+VIT = "method.image.patch=8 method.image.dim=96 method.image.depth=4 optim.lr=1.0e-3"
+RELATION = f"{VIT} method.image.image_size=96 method.genes.fragment=256"
 GIMP = "stages.gene.epochs=10"
 FILMS = (
-    f"{VIT} method.image_size=112 method.target=norm_patch method.image_weight=1.0 method.mask_ratio=0.75 method.mlm_ratio=0.5 "
-    "method.report_length=100 method.crop_scale=[0.5,1.0] method.pixel_mean=0.4978 method.pixel_std=0.2449"
+    f"{VIT} method.image.image_size=112 method.target=norm_patch method.image_weight=1.0 method.mask_ratio=0.75 method.mlm_ratio=0.5 "
+    "method.report_length=100 method.view.crop_scale=[0.5,1.0] method.view.pixel_mean=0.4978 method.view.pixel_std=0.2449"
 )
 # GiMP pre-trains by labels: `nsclc_rec` leaves them out, so that a tenth of the labels is a tenth.
 # name: method, data set, words beside the method's demo recipe
@@ -139,11 +139,11 @@ PRETRAIN = {
     "retina_genes": (
         "mrm_relation",
         "retina",
-        "method.patch=12 method.img_size=96 method.fragment=64 method.genetics=[snp] optim.lr=2.0e-3 steps=90",
+        "method.image.patch=12 method.image.image_size=96 method.genes.fragment=64 method.genetics=[snp] optim.lr=2.0e-3 steps=90",
     ),
-    "lgg_mgi": ("mgi", "lgg", f"{VIT} method.image_size=96 steps=120"),
+    "lgg_mgi": ("mgi", "lgg", f"{VIT} method.image.image_size=96 steps=120"),
     "lgg_relation": ("mrm_relation", "lgg", f"{RELATION} method.genetics=[rna] steps=100"),
-    "tiles": ("mrm_relation", "tiles", f"{VIT} method.img_size=64 method.genetics=[rna] steps=60"),
+    "tiles": ("mrm_relation", "tiles", f"{VIT} method.image.image_size=64 method.genetics=[rna] steps=60"),
     "nsclc_pair": ("gimp", "nsclc", f"{GIMP} epochs=10 method.triplet_on=pair"),
 }
 
@@ -196,9 +196,9 @@ FINETUNE = {
     "subtype-rec": ("nsclc_subtype", "gimp", "nsclc_rec", "nsclc", SLIDES),
     "survival": ("nsclc_survival", "gimp", "nsclc_img", "nsclc", SLIDES),
     "viral": ("viral_vs_bacterial", "mrm_record", "cxr", "cxr", FILM),
-    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", f"{VESSELS} method.img_size=64"),
-    "vessels-mgi": ("vessel_segmentation", "mgi", "lgg_mgi", "chase", f"{VESSELS} method.image_size=64"),
-    "vessels-record": ("vessel_segmentation", "mrm_record", "cxr", "chase", f"{VESSELS} method.image_size=64"),
+    "vessels": ("vessel_segmentation", "mrm_relation", "retina", "chase", f"{VESSELS} method.image.image_size=64"),
+    "vessels-mgi": ("vessel_segmentation", "mgi", "lgg_mgi", "chase", f"{VESSELS} method.image.image_size=64"),
+    "vessels-record": ("vessel_segmentation", "mrm_record", "cxr", "chase", f"{VESSELS} method.image.image_size=64"),
     "age-films": ("age", "mrm_record", "cxr", "cxr", FILM),
     "age-slides": ("age", "gimp", "nsclc_img", "nsclc", SLIDES),
     "subtype-fused": ("nsclc_subtype", "gimp", "nsclc_img", "nsclc", SLIDES),

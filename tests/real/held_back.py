@@ -137,7 +137,7 @@ def relation(method: Any, data: Dataset, split: str, visits: int, title: str) ->
 
 
 def _pixels(method: Any, batch: Batch) -> Tensor:
-    return patchify(method._passes(batch)[1]["pixels"], method.options.patch)
+    return patchify(method._passes(batch)[1]["pixels"], method.options.image.patch)
 
 
 def _mean_image(method: Any, data: Dataset) -> Tensor:

@@ -163,7 +163,7 @@ def a_decoder_that_doubles(place: Place) -> Command:
     return finetune("output.decoder=setr_pup", task="demo_lesions")
 
 
-@remedy("are no power of two; use upernet", r"patches of (8) or", {"8": "method.patch=8"})
+@remedy("are no power of two; use upernet", r"patches of (8) or", {"8": "method.image.patch=8"})
 def a_decoder_that_doubles_small_patches(place: Place) -> Command:
     return finetune("output.decoder=setr_pup", task="demo_lesions")
 

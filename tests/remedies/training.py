@@ -120,9 +120,9 @@ def no_step_at_all(place: Place) -> Command:
 # -------------------------------------------------------------------------------------------------------- options of methods
 
 
-@remedy("deviations of values as stored mean nothing", r"set (method.normalise=stats)")
+@remedy("deviations of values as stored mean nothing", r"set (method.genes.normalise=stats)")
 def a_clip_without_deviations(place: Place) -> Command:
-    return pretrain("mgi", "method.gene_clip=3", "method.normalise=none")
+    return pretrain("mgi", "method.genes.clip=3", "method.genes.normalise=none")
 
 
 @remedy("an image alone has no cross relations", r"use (self)", {"self": "method.match=self"})
@@ -141,18 +141,13 @@ def a_cascade_without_relations(place: Place) -> Command:
     {"; give ": "=", ", 1": ",1"},
 )
 def a_cascade_of_one_block(place: Place) -> Command:
-    words = ["method.cascade=self_then_cross", "method.cross_attn_blocks=[0]", "method.gene_depth=2"]
+    words = ["method.cascade=self_then_cross", "method.cross_attn_blocks=[0]", "method.genes.depth=2"]
     return pretrain("mrm_relation", *words)
 
 
-@remedy("and method.weights=FILE belong together", r"(method.init=imagenet_mae)", {"imagenet_mae": "scratch"})
-def a_start_without_its_file(place: Place) -> Command:
-    return pretrain("mrm_relation", "method.init=imagenet_mae")
-
-
-@remedy("and method.init_file=FILE go together", r"(method.init=imagenet) and", {"imagenet": "scratch"})
+@remedy("and method.image.init_file=FILE go together", r"(method.image.init=file) and", {"file": "scratch"})
 def mgi_without_its_file(place: Place) -> Command:
-    return pretrain("mgi", "method.init=imagenet")
+    return pretrain("mgi", "method.image.init=file")
 
 
 @remedy("drop one or the other", r"(method.conventions=published)", {"published": "recommended"})

@@ -13,7 +13,7 @@ WORDS = [
     "method.heads=2",
     "method.window=24",
     "method.landmarks=8",
-    "method.groups=4",
+    "method.genes.groups=4",
     "global_batch=8",
 ]
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]

@@ -28,19 +28,19 @@ from trainer.state.finished import open_run
 
 SHORT = ["steps=2", "epochs=null", "stages.pretrain.epochs=null", "log.tensorboard=false", "data.workers=1"]
 UNSEEN = [*SHORT, "data.val_split=''"]
-VIT = ["method.dim=32", "method.depth=2", "method.heads=4"]
+VIT = ["method.image.dim=32", "method.image.depth=2", "method.image.heads=4"]
 RUNS = {
-    "mgi": ["--method", "mgi", *UNSEEN, *VIT, "global_batch=4", "method.init=scratch"],
+    "mgi": ["--method", "mgi", *UNSEEN, *VIT, "global_batch=4", "method.image.init=scratch"],
     "mgi_class": [
-        "--method", "mgi", *UNSEEN, *VIT, "global_batch=4", "method.cls_token=true", "method.positions=learned",
-        "method.learn_alpha=true", "method.mlp_ratio=1.3", "method.drop_path=0.1", "method.drop_constant=true",
+        "--method", "mgi", *UNSEEN, *VIT, "global_batch=4", "method.image.cls_token=true", "method.image.positions=learned",
+        "method.learn_alpha=true", "method.image.mlp_ratio=1.3", "method.image.drop_path=0.1", "method.genes.drop_constant=true",
     ],
     "relation": ["--method", "mrm_relation", *UNSEEN, *VIT, "global_batch=4"],
     "relation_class": [
-        "--method", "mrm_relation", *UNSEEN, *VIT, "global_batch=4", "method.match_feature=cls", "method.fit=stretch",
+        "--method", "mrm_relation", *UNSEEN, *VIT, "global_batch=4", "method.match_feature=cls", "method.view.fit=stretch",
     ],
     "record": ["--method", "mrm_record", *SHORT, *VIT, "global_batch=4"],
-    "record_colour": ["--method", "mrm_record", *UNSEEN, *VIT, "global_batch=4", "method.grayscale=false"],
+    "record_colour": ["--method", "mrm_record", *UNSEEN, *VIT, "global_batch=4", "method.view.grayscale=false"],
     "gimp": [*TINY, "steps=2"],
 }  # fmt: skip
 WITH_VIT = [n for n in RUNS if n != "gimp"]
@@ -144,10 +144,10 @@ def test_the_cards_code_takes_single_channels_as_the_method_does(
 
 @torch.no_grad()
 def test_all_three_channels_of_a_scan(run: Callable[[str], Path], tmp_path: Path) -> None:
-    """method.channels=all3 changes no weight, so that the run of one channel serves."""
+    """method.view.channels=all3 changes no weight, so that the run of one channel serves."""
     out = Path(shutil.copytree(run("mgi"), tmp_path / "run"))
     card = json.loads((out / "method.json").read_text())
-    card["options"]["channels"] = "all3"
+    card["options"]["view"]["channels"] = "all3"
     (out / "method.json").write_text(json.dumps(card))
     method, prepare = trained(out), code_of(export(out, "timm")[0])["prepare"]
     image = np.random.default_rng(1).integers(0, 255, (60, 50, 3), dtype=np.uint8)
@@ -198,7 +198,7 @@ def test_a_whole_method_comes_back_without_its_data(
 def test_start_files_are_not_needed_again(run: Callable[[str], Path], tmp_path: Path) -> None:
     out = Path(shutil.copytree(run("mgi"), tmp_path / "run"))
     card = json.loads((out / "method.json").read_text())
-    card["options"] |= {"init": "imagenet", "init_file": str(tmp_path / "gone.pth")}
+    card["options"]["image"] |= {"init": "file", "init_file": str(tmp_path / "gone.pth")}
     (out / "method.json").write_text(json.dumps(card))
     folder, _ = export(out, "timm")
     assert folder == out / "export" / "timm"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.describe import options_of
 from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
@@ -56,7 +57,8 @@ def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[
     data = open_data(config)
     earlier = [f"stages.{s.name}.steps={STEPS}" for s in build_method(config, data).stages()[:-1]]
     data.close()
-    still = [f"method.{o}=0" for o in get_method(name).Options.model_fields if o.endswith(("dropout", "drop_path"))]
+    options = [o.name for o in options_of(get_method(name).Options)]
+    still = [f"method.{o}=0" for o in options if o.endswith(("dropout", "drop_path"))]
     words = ["--method", name, "--recipe", "demo", f"data.path={cohort}", f"steps={STEPS}", "global_batch=8"]
     ended = forks.launch(1, [*words, "optim.lr=1e-3", "log.tensorboard=false", *earlier, *still, f"out={out}"])
     assert ended.codes == [0], ended.text

@@ -113,10 +113,14 @@ def test_a_limit_is_told_with_its_key(tmp_path: Path, capsys: pytest.CaptureFixt
     ("method", "words", "message"),
     [
         ("gimp", ["method.dim=65536", "method.depth=1000"], r"parameters take [\d,]+ GB in float32, this machine has"),
-        ("mrm_relation", ["method.dim=61440", "method.depth=900", "method.heads=1024"], r"parameters take"),
+        (
+            "mrm_relation",
+            ["method.image.dim=61440", "method.image.depth=900", "method.image.heads=1024"],
+            r"parameters take",
+        ),
         (
             "mgi",
-            ["method.image_size=16384", "method.patch=2"],
+            ["method.image.image_size=16384", "method.image.patch=2"],
             r"images of 16384 in patches of 2 are 67,108,864 tokens",
         ),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from models.describe import options_of
 from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
@@ -42,7 +43,8 @@ def words(name: str, demo_cohort: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def run(words: list[str], name: str, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """run(world, *more words): the rows of metrics.jsonl, of a method without dropout (each rank draws its own)."""
-    still = [f"method.{o}=0" for o in get_method(name).Options.model_fields if o.endswith(("dropout", "drop_path"))]
+    options = [o.name for o in options_of(get_method(name).Options)]
+    still = [f"method.{o}=0" for o in options if o.endswith(("dropout", "drop_path"))]
 
     def make(world: int, *more: str) -> list[dict[str, Any]]:
         out = tmp_path_factory.mktemp(name) / "run"

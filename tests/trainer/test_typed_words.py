@@ -111,7 +111,7 @@ def test_every_key_that_takes_several_takes_them_with_commas(key: str, model: ty
 
 def test_they_are_enough_to_be_a_test() -> None:
     keys = {k[1] for k in KEYS}
-    assert {"optim.betas", "protocol.seeds", "protocol.lr", "controls", "label", "genetics", "crop_scale"} <= keys
+    assert {"optim.betas", "protocol.seeds", "protocol.lr", "controls", "label", "genetics", "view.crop_scale"} <= keys
 
 
 def test_seeds_and_the_like_are_typed_without_brackets() -> None:

@@ -34,7 +34,7 @@ def test_accumulation_adds_up_to_the_batch(tmp_path: Path, demo_cohort: Path) ->
     """A loss that is a mean over samples: 1 x 8, 4 accumulated x 2, and 2 ranks x 2 accumulated x 2 train alike."""
     words = [
         "--method", "mrm_record", "global_batch=8", "steps=3", "data.val_split=''", "log.tensorboard=false", "optim.clip=0.5",
-        "method.report_weight=0", "method.report_dropout=0", "method.image_size=16", "method.patch=4", "method.dim=16",
+        "method.report_weight=0", "method.report_dropout=0", "method.image.image_size=16", "method.image.patch=4", "method.image.dim=16",
     ]  # fmt: skip
     for name, world, more in (
         ("whole", 1, []),

@@ -18,7 +18,7 @@ WORDS = [
     "method.heads=2",
     "method.window=24",
     "method.landmarks=8",
-    "method.groups=4",
+    "method.genes.groups=4",
     "global_batch=8",
 ]
 # Without these DeepSpeed reduces a bucket to all ranks at once, and keeps gathered parameters until the backward pass.

@@ -128,6 +128,22 @@ def _copy(values: Any) -> Any:
     return {k: _copy(v) for k, v in values.items()} if isinstance(values, dict) else values
 
 
+def todays_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method as a person wrote them, under today's names; standard error says which are called otherwise today.
+
+    Raises:
+        MethodError: an option under two names.
+    """
+    options = get_method(method).Options
+    for old, new in options.renamed.items():
+        place: Any = given
+        for part in old.split("."):
+            place = place.get(part, given) if isinstance(place, Mapping) else given
+        if place is not given:
+            _note(f"method.{old} is called method.{new} today")
+    return options.todays(given)
+
+
 def build_config(method: str, recipe: str | None, words: Sequence[str]) -> tuple[Config, Path]:
     """The configuration of a command line, and the recipe file it came from.
 
@@ -144,7 +160,18 @@ def build_config(method: str, recipe: str | None, words: Sequence[str]) -> tuple
             if isinstance(stage, dict) and one in stage and name in stages:
                 section(stages, name, f"{path}: stages")
                 stages[name].pop(other, None)
-    values = override(values, words)
+    values = _with_options(method, values, words, path)
     if values.get("method_name", method) != method:
         raise UserError(f"{path} is a recipe for --method {values['method_name']}, not {method}")
     return parse({**values, "method_name": method}), path
+
+
+def _with_options(method: str, values: dict[str, Any], words: Sequence[str], path: Path) -> dict[str, Any]:
+    """The recipe's `values` with the words; options of the method, of either, are called as they are today."""
+    mine = [w for w in words if w.startswith("method.")]
+    values = override(values, [w for w in words if w not in mine])
+    given = section(override({}, mine), "method", "command line")
+    options = todays_options(method, section(values, "method", path))
+    if options or given or "method" in values:
+        values["method"] = get_method(method).Options.over(options, todays_options(method, given))
+    return values

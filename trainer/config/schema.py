@@ -201,16 +201,24 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 
 def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration whose method options, and only these, are called as they are today.
+    """A stored configuration, of a run or of a fine-tune, whose method options, and only these, are called as they are today.
 
     Raises:
         MethodError: no such method any more, or an option under two names.
     """
     from models.registry import get_method
 
-    if not stored.get("method"):
-        return dict(stored)
-    return {**stored, "method": get_method(stored["method_name"]).Options.stored(stored["method"])}
+    found = dict(stored)
+    if stored.get("method"):
+        found["method"] = get_method(stored["method_name"]).Options.stored(stored["method"])
+    about = stored.get("about")
+    if isinstance(about, Mapping) and "options" in about:
+        # A fine-tune: its encoder's options, whole, and what the task changed of them.
+        options = get_method(about["method"]).Options
+        whole = options.parse(options.stored(about["options"])).model_dump(mode="json")
+        task = {**about["task"], "method": options.todays(about["task"].get("method", {}))}
+        found["about"] = {**about, "options": whole, "task": task}
+    return found
 
 
 # Keys that say how, not what: they may change between two starts of one run.

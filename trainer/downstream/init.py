@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.contract import Method, Schema
+from models.contract.start_files import replaced, speaks_of_start, start_files, with_start_file, without_start_files
 from models.encoders.parts import add_parts
 from models.encoders.vit import fit_positions
 from models.init.weights import load_strict, read_weights
@@ -16,15 +17,13 @@ from models.registry import get_method
 from shards.format.meaning import disagreements, one_sided
 from shards.tables.alleles import other_alleles
 from trainer.config import yaml_text
-from trainer.config.recipe import find_recipe, section
+from trainer.config.recipe import find_recipe, section, todays_options
 from trainer.data import meanings_in
 from trainer.downstream.task.schema import Encoder, Task
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
 from trainer.state.finished import Finished, open_run
 
-STARTS = ("init_file", "weights")
-"""Options that name a file of first weights."""
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -53,18 +52,18 @@ class Init:
         return hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else None
 
     def hashed_options(self) -> dict[str, Any]:
-        """The options, with what a file of weights holds instead of where it lies: it may move."""
-        if self.file is None:
-            return dict(self.options)
-        sha256 = f"sha256:{self.sha256()}"
-        return {k: sha256 if k in STARTS and v == str(self.file) else v for k, v in self.options.items()}
+        """All options, with what a file of weights holds instead of where it lies: it may move."""
+        cls = get_method(self.method_name)
+        whole = cls.Options.parse(self.options).model_dump(mode="json")
+        return replaced(cls.Options, whole, str(self.file), f"sha256:{self.sha256()}") if self.file else whole
 
     def describe(self) -> dict[str, Any]:
         path = self.run.path if self.run and self.pretrained else self.file
         found = {"kind": self.kind, "path": str(path) if path else None, "sha256": self.sha256()}
         # Where pre-training itself began: from ImageNet or from nothing is the largest difference between two results.
-        start = self.run.options.get("init", "scratch") if self.run and self.pretrained else "scratch"
-        return found if start == "scratch" else {**found, "pretrained_from": start}
+        options = get_method(self.method_name).Options
+        starts = start_files(options, self.run.options) if self.run and self.pretrained else {}
+        return {**found, "pretrained_from": ", ".join(Path(f).name for f in starts.values())} if starts else found
 
     def build(self, seed: int) -> Method:
         """The encoder, equal on every rank; from scratch its weights follow the seed. For images of another size than the run's
@@ -106,6 +105,7 @@ def find_source(
                 f"--init: {method} is pre-trained; give the folder of a finished run, a file of weights, or scratch"
             )
         init = "scratch"
+    cls, changes = get_method(method).Options, todays_options(method, task.method)
     if init != "scratch" and not Path(init).is_file():
         if recipe is not None:
             raise UserError(f"--recipe {recipe}: {init} is a run, which has options of its own; leave --recipe out")
@@ -114,23 +114,25 @@ def find_source(
             raise UserError(
                 f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"
             )
-        if task.method.keys() & {"init", *STARTS}:
+        if speaks_of_start(cls, changes):
             raise UserError(
-                "method.init and --init RUN: the weights come from the one or the other; use --init scratch with method.init"
+                "method.image.init and --init RUN: the weights come from the one or the other; use --init scratch with method.image.init"
             )
-        options = {**run.options, **task.method}
-        for name in STARTS:
-            if options.get(name) and name in options:
-                # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
-                options |= {name: None, "init": "scratch"}
+        # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
+        options = without_start_files(cls, cls.over(run.options, changes))
         return Init(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
     path = find_recipe(method, recipe, demo)
-    given = section(yaml_text.read(path), "method", path)
-    options = {**given, **task.method, **(_file_options(method, Path(init)) if init != "scratch" else {})}
-    named = options.get("init_file") or options.get("weights")
-    file = Path(named) if named and options.get("init", "scratch") != "scratch" else None
-    if file is not None and not file.is_file():
-        raise UserError(f"method.init_file: {file}: no such file")
+    given = todays_options(method, section(yaml_text.read(path), "method", path))
+    options = cls.over(given, changes)
+    options = options if init == "scratch" else _started(method, options, Path(init))
+    files = start_files(cls, options)
+    for key, name in files.items():
+        if not Path(name).is_file():
+            raise UserError(f"method.{key}: {name}: no such file")
+    if len(files) > 1:
+        both = ", ".join(f"method.{key}" for key in files)
+        raise UserError(f"{both}: each names first weights; give one of them")
+    file = next((Path(name) for name in files.values()), None)
     if file is not None and (random or task.mode == "scratch"):
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
@@ -138,18 +140,18 @@ def find_source(
     return Init(method, options, schema, None, False, file, task.encoder)
 
 
-def _file_options(method: str, file: Path) -> dict[str, Any]:
+def _started(method: str, options: dict[str, Any], file: Path) -> dict[str, Any]:
     """The options by which a method starts from a file of weights."""
-    how = get_method(method).start_file
-    if how is None:
+    started = with_start_file(get_method(method).Options, options, str(file))
+    if started is None:
         raise UserError(
-            f"--init {file}: {method} has no image transformer that a file of weights could start; give a run, or scratch"
+            f"--init {file}: {method} has no image encoder that a file of weights could start; give a run, or scratch"
         )
     if file.suffix not in WEIGHTS:
         raise UserError(
             f"--init {file}: not a file of weights ({', '.join(WEIGHTS)}); give one, a run's folder, or scratch"
         )
-    return {"init": how[0], how[1]: str(file)}
+    return started
 
 
 def check_fields(source: Init, fields: tuple[str, ...], schema: Schema) -> list[str]:

@@ -32,8 +32,12 @@ def hash_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def reusable(out: Path, hashes: Mapping[str, Any], accept_code: bool = False) -> dict[str, Any] | None:
+def reusable(
+    out: Path, hashes: Mapping[str, Any], accept_code: bool = False, config_before: str | None = None
+) -> dict[str, Any] | None:
     """The result that `out` holds, if it was made from the same things (`accept_code`: or by other code from them).
+
+    config_before: hash of this very configuration under the names of before.
 
     Raises:
         UserError: it holds one that was made from others: it is not overwritten.
@@ -47,6 +51,8 @@ def reusable(out: Path, hashes: Mapping[str, Any], accept_code: bool = False) ->
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e!r}); remove it to measure again") from e
     changed = {k: f"{k} {old.get(k)} -> {v}" for k, v in hashes.items() if old.get(k) != v}
+    if old.get("config") == config_before:
+        changed.pop("config", None)
     if accept_code:
         changed.pop("code", None)
     if changed:

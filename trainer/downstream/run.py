@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from models.finetuned import STAGE
 from shards.read.dataset import Dataset
+from trainer.config.schema import by_todays_names
 from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.metrics.predictions import Predictions
@@ -51,31 +52,40 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
     """
     folder = RunFolder(setting.out)
     try:
-        from_main(lambda: _claim(folder, setting))
+        before = from_main(lambda: _claim(folder, setting))
         agree_on_data(setting.data.fingerprint)
         hashes = from_main(setting.hashes)
         accept = setting.task.resume.accept_code
-        found = from_main(lambda: reusable(setting.out, hashes, accept))
+        found = from_main(lambda: reusable(setting.out, hashes, accept, before))
         if found is not None:
             same = found["hashes"]["code"] == hashes["code"]
             code = "and code" if same else f"but by code {found['hashes']['code']} (resume.accept_code=true)"
             runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration {code}")
             runtime.say(summary(found, setting.out))
             return found
+        # A result that stands stays as it is, configuration included: its hash is of the names that options had then.
+        from_main(lambda: folder.record(_resolved(setting), versions()))
         return _measure(setting, runtime, stop, hashes)
     finally:
         folder.release()
 
 
-def _claim(folder: RunFolder, setting: Setting) -> None:
-    task = setting.task
-    resolved = {"about": setting.about(), "init": setting.init(), "data": {"path": str(setting.data.path)}}
+def _resolved(setting: Setting) -> dict[str, Any]:
+    return {"about": setting.about(), "init": setting.init(), "data": {"path": str(setting.data.path)}}
+
+
+def _claim(folder: RunFolder, setting: Setting) -> str | None:
+    """Takes the folder; the hash that its configuration had under the names of before, if that is the same as this one."""
+    task, resolved = setting.task, _resolved(setting)
 
     class Accepting:
         resume = task.resume
 
     folder.claim(Accepting, resolved)  # type: ignore[arg-type]
-    folder.record(resolved, versions())
+    stored = folder.stored()
+    if stored is None or hash_of(by_todays_names(stored)["about"]) != hash_of(resolved["about"]):
+        return None
+    return hash_of(stored["about"])
 
 
 def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[str, Any]) -> dict[str, Any]:

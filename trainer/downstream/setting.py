@@ -91,6 +91,7 @@ class Setting:
         task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
         if self.task.encoder == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
+        task["method"] = get_method(self.source.method_name).Options.todays(task["method"])
         if task["kind"] == "segmentation" and len(self.task.masks) > 1:
             task["structures"] = [m.name for m in self.task.masks]  # a mapping's order is a channel's number
         return {

@@ -16,7 +16,7 @@ from typing import Any
 
 from models.contract import Stage
 from models.finetuned import FROZEN, STAGE, Downstream
-from trainer.config.schema import Config, Data, Optim, StageConfig
+from trainer.config.schema import Config, Data, Optim, StageConfig, by_todays_names
 from trainer.config.shared import settings_of
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import predict
@@ -247,7 +247,7 @@ def finished(out: Path, resolved: dict[str, Any], accept_code: bool = False) -> 
         content = json.loads(path.read_bytes())
     except ValueError as e:
         raise UserError(f"{path}: not JSON ({e}); remove {out} to train it again") from e
-    stored = content.pop("resolved")
+    stored = by_todays_names(content.pop("resolved"))
     changed = differences(stored, json.loads(json.dumps(resolved)), CODE if accept_code else ())
     if changed:
         raise UserError(

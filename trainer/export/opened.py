@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.contract import Method, MethodError, Schema
+from models.contract.start_files import without_start_files
 from models.encoders.parts import add_parts
 from models.init.weights import load_strict
 from models.registry import get_method
@@ -22,8 +23,6 @@ from trainer.state.finished import Finished, open_run, read_schema
 To = Literal["timm", "safetensors"]
 FORMAT = "medpair-export/1"
 CARD, WEIGHTS = "README.md", "model.safetensors"
-# Options that say where first weights come from: a trained method does not need those files any more.
-START = ("init", "init_file", "weights")
 
 
 @dataclass
@@ -102,7 +101,8 @@ def built(
         MethodError: options, schema and weights that do not belong together, or a damaged file.
     """
     cls = get_method(name)
-    method = cls(cls.Options.parse({k: v for k, v in cls.Options.stored(options).items() if k not in START}), schema)
+    # A trained method does not need the files of its first weights any more.
+    method = cls(cls.Options.parse(without_start_files(cls.Options, cls.Options.stored(options))), schema)
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as e:
@@ -130,8 +130,14 @@ def provenance(opened: Exporting) -> dict[str, Any]:
 
 
 def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the names of files instead of their paths."""
-    return {k: Path(v).name if isinstance(v, str) and ("/" in v or "\\" in v) else v for k, v in options.items()}
+    """Options with the names of files instead of their paths, in groups too."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else value
+
+    return plain(dict(options))
 
 
 def load_exported(folder: str | Path) -> Method:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from models.contract import Field, Label, Method, Schema
+from models.contract import Field, Label, Method, MethodError, Schema
 from models.registry import get_method
 from shards.check.witness import contents_of, unique_codes
 from shards.errors import DataError
@@ -210,7 +210,7 @@ class Finished:
     def build(self, changes: Mapping[str, Any] | None = None) -> Method:
         """The method with the weights of torch's current random state; `changes` to its options."""
         cls = get_method(self.method_name)
-        return cls(cls.Options.parse({**self.options, **(changes or {})}), self.schema)
+        return cls(cls.Options.parse(cls.Options.over(self.options, changes or {})), self.schema)
 
     def overlap(self, patients: Iterable[str]) -> tuple[list[str], list[str]]:
         """Those of `patients` that pre-training learned from, and those that it selected on."""
@@ -243,8 +243,11 @@ def open_run(path: Path) -> Finished:
         by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
         patients = sum(OTHER not in row for row in rows)
         options, fingerprint = get_method(card["method"]).Options.stored(card["options"]), card["data"]["fingerprint"]
+        get_method(card["method"]).Options.parse(options)
         sets = zip(card["data"].get("paths", ()), card["data"].get("sets", ()), strict=False)
         sources = tuple((str(p), str(s.get("fingerprint", ""))) for p, s in sets)
+    except MethodError as e:
+        raise MethodError([f"{path}: {p}" for p in e.problems]) from e
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
     schema = read_schema(path / "schema.npz")

@@ -59,7 +59,8 @@ class RunFolder:
             raise UserError(
                 f"out={self.path}: another process is training in it ({before or 'unknown'}); wait for it, or give another out=FOLDER"
             )
-        stored = self._stored()
+        raw = self.stored()
+        stored = None if raw is None else {"config": by_todays_names(raw)}
         if stored is not None and not config.resume.accept_config:
             changed = differences(stored["config"], resolved, CODE if config.resume.accept_code else ())
             if changed:
@@ -117,15 +118,19 @@ class RunFolder:
                 f"out={self.path}: cannot be written ({e.strerror}); free space or give another out=FOLDER"
             ) from e
 
-    def _stored(self) -> dict[str, Any] | None:
+    def stored(self) -> dict[str, Any] | None:
+        """The configuration that the folder holds, under the names that it was written with; None in a new one.
+
+        Raises:
+            UserError: damaged.
+        """
         path = self.path / "config.json"
         if not path.exists():
             return None
         try:
-            stored = json.loads(path.read_bytes())
-            return {**stored, "config": by_todays_names(stored["config"])}
-        except ValueError as e:
-            raise UserError(f"{path}: not JSON ({e}); restore it or give another out=FOLDER") from e
+            return json.loads(path.read_bytes())["config"]
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path}: not JSON of a run ({e}); restore it or give another out=FOLDER") from e
 
     def release(self) -> None:
         fence.leave(self.path)

@@ -21,81 +21,63 @@ from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
 from models.contract.image_view import ImageView, Pool
-from models.encoders.mamba import GeneMamba, PooledGenes, Tokens
-from models.encoders.vit import ViT
+from models.encoders.mamba import MambaOptions, PooledGenes
+from models.encoders.vit import ViTOptions
 from models.layers.pooling import MixedPooling
 from models.losses.contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
 from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
 from models.transforms.crops import eight_bit
-from models.transforms.expression import clip_problems, standardised
+from models.transforms.expression import standardised
 from models.transforms.slices import augmented, resized, zscored
+from models.transforms.view_options import TurnedOptions
 
+IMAGE_KEYS = (
+    "image_size", "init", "init_file", "patch", "dim", "depth", "heads", "mlp_ratio", "cls_token", "positions", "drop_path",
+)  # fmt: skip
+"""Of the image encoder, as they were called before they were a group."""
 FLAIR = 1  # place of FLAIR in kaggle_3m's channels: pre-contrast, FLAIR, post-contrast
 
 
-class MgiOptions(Options):
-    channels: Literal["flair", "all3"] = "flair"
-    """Of an image with three channels the second (FLAIR in the LGG set; of one with one channel, that), repeated three times; or all."""
-    image_size: int = Bounded(256, ge=8)
-    """Pixels of a side; other images are resized."""
-    rotate: float = Bounded(15.0, ge=0, le=180)
-    """Augmentation: rotation by up to so many degrees either way."""
-    scale: float = Bounded(0.1, ge=0, lt=1)
-    """Augmentation: zoom by up to this share either way."""
-    flip: float = Bounded(0.5, ge=0, le=1)
-    """Augmentation: share of slices that are mirrored."""
-    init: Literal["scratch", "imagenet"] = "scratch"
-    """Start of the image encoder: random, or a file of ImageNet weights (recommended: MAE's ViT-B/16)."""
-    init_file: str | None = None
-    """The file for `init: imagenet`: timm's or MAE's, .safetensors or .pth (read without running code)."""
-    patch: int = Bounded(16, ge=2)
-    """Pixels of a patch's side."""
-    dim: int = Bounded(768, ge=4)
-    """Width of the image encoder."""
-    depth: int = Bounded(12, ge=1)
-    """Its blocks (L1)."""
-    heads: int = Bounded(12, ge=1)
-    """Its attention heads."""
-    mlp_ratio: float = Bounded(4.0, gt=0)
-    """Width of its feed-forward part, in multiples of `dim`."""
-    cls_token: bool = False
-    """A class token; it takes part in attention and is left out of the pooling."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Positions of patches: fixed 2-D sine-cosine, or learned."""
-    drop_path: float = Bounded(0.0, ge=0, lt=1)
-    """Stochastic depth of the last image block; it grows linearly from the first."""
-    gene_tokens: Tokens = "chunk"
-    """A token is a run of genes through one projection, or (closest to the paper's wording) a single gene."""
-    chunk: int = Bounded(64, ge=1)
-    """Genes in a chunk."""
-    gene_dim: int = Bounded(256, ge=4)
-    """Width of the gene encoder."""
-    gene_depth: int = Bounded(4, ge=1)
-    """Its Mamba blocks (L2)."""
-    states: int = Bounded(16, ge=1)
-    """States of a channel of the scan."""
-    conv: int = Bounded(4, ge=1)
-    """Kernel of the causal convolution."""
-    expand: int = Bounded(2, ge=1)
-    """Inner width of a Mamba block, in multiples of `gene_dim`."""
-    bidirectional: bool = False
-    """A second Mamba in each block reads the genes from the end; their order is arbitrary."""
-    gene_micro: int | None = Bounded(None, ge=1)
+class MgiGenes(MambaOptions):
+    micro: int | None = Bounded(None, ge=1)
     """Samples the gene encoder holds at once, each part recomputed in the backward pass; None: all."""
-    normalise: Literal["stats", "none"] = "stats"
-    """Genes as z-scores by the training split's statistics of the data set, or as stored."""
-    gene_clip: float | None = Bounded(None, gt=0)
-    """Cut z-scores off at so many deviations either way; null: none are (the papers). Real tables hold genes that are all but constant
-    in the training split and thousands of deviations off elsewhere."""
     drop_constant: bool = False
     """Leave out genes that never vary in the training split (otherwise they are zeros)."""
-    gene_drop: float = Bounded(0.0, ge=0, lt=1)
+    drop: float = Bounded(0.0, ge=0, lt=1)
     """Augmentation: share of a sample's genes that are set to their mean, others at every visit. (Not in the paper: a patient's genes
     are otherwise the same at every visit, and a small cohort is soon known by heart.)"""
-    gene_missing: Literal["absent", "mean"] = "absent"
+    missing: Literal["absent", "mean"] = "absent"
     """A sample without genes, where the encoders are used: its gene half is 0 and its gene tokens are not real, or both are the mean
     genome's. (In pre-training it is in no pair.)"""
+
+
+class MgiView(TurnedOptions):
+    channels: Literal["flair", "all3"] = "flair"
+    """Of an image with three channels the second (FLAIR in the LGG set; of one with one channel, that), repeated three times; or all."""
+    scale: float = Bounded(0.1, ge=0, lt=1)
+    """Zoom in training by up to this share either way."""
+
+
+class MgiOptions(Options):
+    renamed: ClassVar = {
+        **{n: f"image.{n}" for n in IMAGE_KEYS},
+        **{n: f"view.{n}" for n in ("channels", "rotate", "scale", "flip")},
+        **{
+            n: f"genes.{n}"
+            for n in ("chunk", "states", "conv", "expand", "bidirectional", "normalise", "drop_constant")
+        },
+        **{f"gene_{n}": f"genes.{n}" for n in ("tokens", "dim", "depth", "micro", "clip", "drop", "missing")},
+    }
+    reworded: ClassVar = {"image.init": {"imagenet": "file"}}
+    unsaid: ClassVar = {"image.kind": "vit"}
+
+    image: ViTOptions = ViTOptions(image_size=256, cls_token=False)
+    """The image encoder; a class token is left out of the pooling. Recommended: MAE's ViT-B/16 as its file."""
+    view: MgiView = MgiView()
+    """The slices in pre-training."""
+    genes: MgiGenes = MgiGenes()
+    """The gene encoder."""
     alpha: float = Bounded(0.5, ge=0, le=1)
     """Mixed pooling: share of the maximum; the rest is the mean."""
     learn_alpha: bool = False
@@ -128,7 +110,6 @@ class Mgi(Method):
     pairs = "image + RNA-seq"
     outline: ClassVar = {"pretrain": "image, rna"}
     inputs = ("image", "rna")
-    start_file = ("imagenet", "init_file")
 
     gene_mean_G: Tensor
     gene_std_G: Tensor
@@ -140,33 +121,22 @@ class Mgi(Method):
         o = options
         if problems := list(_problems(o, schema)):
             raise MethodError(problems)
-        self.image = ViT(
-            o.image_size, o.patch, o.dim, o.depth, o.heads, o.mlp_ratio, o.cls_token, o.positions, drop_path=o.drop_path
-        )
-        if o.init == "imagenet":
-            self.image.load_weights(str(o.init_file))
+        self.image = o.image.build()
         self.image_pool = MixedPooling(o.alpha, o.learn_alpha)
-        self.image_proj = nn.Linear(o.dim, o.project)
-        genes = self._know_genes(o, schema)
-        encoder = GeneMamba(
-            genes, o.gene_dim, o.gene_depth, o.states, o.conv, o.expand, o.gene_tokens, o.chunk, o.bidirectional
-        )
-        self.genes = PooledGenes(encoder, MixedPooling(o.alpha, o.learn_alpha), o.gene_micro)
-        self.gene_proj = nn.Linear(o.gene_dim, o.project)
+        self.image_proj = nn.Linear(o.image.dim, o.project)
+        encoder = o.genes.build(self._know_genes(o.genes, schema))
+        self.genes = PooledGenes(encoder, MixedPooling(o.alpha, o.learn_alpha), o.genes.micro)
+        self.gene_proj = nn.Linear(o.genes.dim, o.project)
         self.temperature = Temperature(o.temperature, o.learn_temperature, o.min_temperature)
         self.register_load_state_dict_pre_hook(_check_gene_order)
         self.enter("")
 
-    def _know_genes(self, o: MgiOptions, schema: Schema) -> int:
+    def _know_genes(self, o: MgiGenes, schema: Schema) -> int:
         """Registers statistics and the digest of the genes' order; the number of genes that enter."""
         field = schema.need("rna")
         self.n_genes = G = int(field.shape[-1])  # type: ignore[index,arg-type]
-        known = field.mean is not None and field.std is not None
-        mean = np.asarray(field.mean, np.float32) if known else np.zeros(G, np.float32)
-        std = np.asarray(field.std, np.float32) if known else np.ones(G, np.float32)
-        kept = np.flatnonzero(std > 0) if o.drop_constant else np.arange(G)
-        if o.normalise == "none":
-            mean, std = np.zeros(G, np.float32), np.ones(G, np.float32)
+        kept = np.flatnonzero(np.asarray(field.std) > 0) if o.drop_constant else np.arange(G)
+        mean, std = o.scale(field, G)
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
         self.gene_mean = mean  # for `sample`, which works on the host
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
@@ -204,12 +174,13 @@ class Mgi(Method):
         arrays: dict[str, np.ndarray] = {"patient": patient_number(record.patient)}
         present = {name: record.has(name) for name in names}
         if "image" in names:
-            width = 1 if o.channels == "flair" else 3
-            image_HWC = np.zeros((o.image_size, o.image_size, width), np.uint8)
+            width = 1 if o.view.channels == "flair" else 3
+            side, v = o.image.image_size, o.view
+            image_HWC = np.zeros((side, side, width), np.uint8)
             if present["image"]:
-                image_HWC = resized(self._channels(record), o.image_size)
+                image_HWC = resized(self._channels(record), side)
                 if self.stage:
-                    image_HWC = augmented(image_HWC, rng, o.rotate, o.scale, o.flip)
+                    image_HWC = augmented(image_HWC, rng, v.rotate, v.scale, v.flip)
             arrays["image"] = image_HWC
         if "rna" in names:
             arrays["rna"] = self._genes(record, rng) if present["rna"] else np.zeros(self.n_genes, np.float16)
@@ -219,19 +190,21 @@ class Mgi(Method):
         genes_G = record.read("rna")
         if bad := int((~np.isfinite(genes_G)).sum()):
             raise MethodError([f"sample {record.key}: {bad} gene values are not finite; fill them when packing"])
-        if not self.stage or not self.options.gene_drop:
+        if not self.stage or not self.options.genes.drop:
             return genes_G
-        dropped_G = rng.random(self.n_genes, np.float32) < self.options.gene_drop
+        dropped_G = rng.random(self.n_genes, np.float32) < self.options.genes.drop
         return np.where(dropped_G, self.gene_mean, genes_G).astype(genes_G.dtype)
 
     def _channels(self, record: Record) -> np.ndarray:
         """The channels asked for, uint8 [H, W, 1 or 3]."""
         image_HWC = eight_bit(record.read("image"))
         stored = image_HWC.shape[2]
-        if self.options.channels == "flair":
+        if self.options.view.channels == "flair":
             return np.ascontiguousarray(image_HWC[..., FLAIR : FLAIR + 1] if stored >= 3 else image_HWC[..., :1])
         if stored < 3:
-            raise MethodError([f"sample {record.key}: method.channels=all3, but its image has {stored}; use flair"])
+            raise MethodError(
+                [f"sample {record.key}: method.view.channels=all3, but its image has {stored}; use flair"]
+            )
         return np.ascontiguousarray(image_HWC[..., :3])
 
     # -------------------------------------------------------------------------------------------------------- forward
@@ -272,8 +245,8 @@ class Mgi(Method):
         o, a = self.options, self.image_pool.share()
         pools: dict[float, Pool] = {0.0: "avg", 0.5: "avgmax", 1.0: "max"}
         words = f"{a:.6g} x maximum + {1 - a:.6g} x mean of the patch tokens"
-        channels: Literal["second", "rgb"] = "second" if o.channels == "flair" else "rgb"
-        return ImageView(o.image_size, channels, "stretch", "bilinear", None, None, pools.get(a, ""), words)
+        channels: Literal["second", "rgb"] = "second" if o.view.channels == "flair" else "rgb"
+        return ImageView(o.image.image_size, channels, "stretch", "bilinear", None, None, pools.get(a, ""), words)
 
     def _image_tokens(self, batch: Batch) -> Tensor:
         return self.image(self.tower_input(batch))
@@ -283,16 +256,16 @@ class Mgi(Method):
 
     def _expression(self, batch: Batch) -> Tensor:
         """z-scores [B, G] of the genes that enter; a sample without genes is the mean genome."""
-        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.genes.clip)
         z_BG = torch.where(batch.present["rna"][:, None], z_BG, 0.0)
-        if self.options.drop_constant:
+        if self.options.genes.drop_constant:
             z_BG = z_BG[:, self.kept_genes]
         return z_BG.to(self.dtype)
 
     # --------------------------------------------------------------------------------------------------------- encode
 
     def encode(self, batch: Batch) -> Encoded:
-        """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0 (`gene_missing`)."""
+        """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0 (`genes.missing`)."""
         tokens_BLD, seen_B = self._image_tokens(batch), batch.present["image"]
         pooled = self._pooled_image(tokens_BLD) * seen_B[:, None]
         if "rna" in batch:
@@ -308,7 +281,7 @@ class Mgi(Method):
     def _known(self, batch: Batch) -> Tensor:
         """Whose genes count, [B]: those that are there, or everybody's, where the mean genome stands for absent ones."""
         present_B = batch.present["rna"]
-        return torch.ones_like(present_B) if self.options.gene_missing == "mean" else present_B
+        return torch.ones_like(present_B) if self.options.genes.missing == "mean" else present_B
 
     # ------------------------------------------------------------------------------------------------------- pictures
 
@@ -350,13 +323,11 @@ def _problems(o: MgiOptions, schema: Schema) -> Iterable[str]:
     if (field := schema.fields.get("rna")) is not None:
         if not field.shape or field.shape[-1] is None:
             yield f"field 'rna' of {schema.source} has no fixed width (shape {field.shape}); pack it with one vocabulary"
-        if o.drop_constant and field.std is None:
-            yield f"method.drop_constant needs statistics, which {schema.source} lacks; pack it again, or set it to false"
-        elif o.drop_constant and field.std is not None and not (np.asarray(field.std) > 0).any():
-            yield f"method.drop_constant would leave no gene of {schema.source}: all are constant; mend the table"
-    yield from clip_problems(o.gene_clip, o.normalise, ("rna",), schema)
-    if (o.init == "imagenet") != (o.init_file is not None):
-        yield "method.init=imagenet and method.init_file=FILE go together; give both or neither"
+        if o.genes.drop_constant and field.std is None:
+            yield f"method.genes.drop_constant needs statistics, which {schema.source} lacks; pack it again, or set it to false"
+        elif o.genes.drop_constant and field.std is not None and not (np.asarray(field.std) > 0).any():
+            yield f"method.genes.drop_constant would leave no gene of {schema.source}: all are constant; mend the table"
+    yield from o.genes.clip_problems("method.genes", ("rna",), schema)
     if o.learn_alpha and not 0 < o.alpha < 1:
         yield f"method.alpha: {o.alpha} cannot be learned from; start between 0 and 1"
     if o.min_temperature > o.temperature:

@@ -34,8 +34,7 @@ from models.contract import (
     TargetSpec,
 )
 from models.encoders.aggregator import PatchAggregator
-from models.encoders.group_msa import GroupMSA
-from models.encoders.snn import SNN
+from models.encoders.group_msa import GroupMsaOptions
 from models.heads.mlp import MLPHead
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
@@ -45,32 +44,30 @@ from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
 from models.transforms.bags import draw_mask, tiled, window_start
-from models.transforms.expression import clip_problems, standardised
+from models.transforms.expression import standardised
 from models.transforms.labels import class_label, label_code
 
 
 class GimpOptions(Options):
+    renamed: ClassVar = {
+        "gene_encoder": "genes.encoder",
+        "groups": "genes.groups",
+        "fragment": "genes.fragment",
+        "gene_depth": "genes.depth",
+        "normalise": "genes.normalise",
+        "gene_clip": "genes.clip",
+    }
+
     label: str | None = None
     """Class label to learn from; None takes the only class label, or else `subtype` or `label` where there is one of them."""
-    gene_encoder: Literal["group_msa", "snn", "none"] = "group_msa"
-    """Gene encoder: the paper's, the ablation's SNN, or none (slides alone)."""
+    genes: GroupMsaOptions = GroupMsaOptions()
+    """The gene encoder, as wide as the patch aggregator and with as many heads."""
     dim: int = Bounded(512, ge=8)
     """Width of both encoders; CLS_pat has twice as many."""
     heads: int = Bounded(8, ge=1)
     """Attention heads of both encoders."""
     dropout: float = Bounded(0.1, ge=0, lt=1)
     """Dropout of both encoders (the SNN has its own, 0.25)."""
-    groups: int = Bounded(24, ge=1)
-    """Gene groups of GroupMSA (N_gr)."""
-    fragment: int | None = Bounded(None, ge=1)
-    """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 64."""
-    gene_depth: int = Bounded(1, ge=1)
-    """Transformer blocks inside the groups, and as many across them."""
-    normalise: Literal["stats", "none"] = "stats"
-    """Genes as z-scores by the training split's statistics of the data set, or as stored."""
-    gene_clip: float | None = Bounded(None, gt=0)
-    """Cut z-scores off at so many deviations either way; null: none are (the papers). Real tables hold genes that are all but constant
-    in the training split and thousands of deviations off elsewhere."""
     depth: int = Bounded(2, ge=1)
     """Attention layers of the patch aggregator."""
     attention: Literal["nystrom", "exact"] = "nystrom"
@@ -133,7 +130,7 @@ class Gimp(Method):
             raise MethodError(problems)
         self.label = class_label(schema, o.label)
         self.features = int(schema.need("patches").shape[-1])  # type: ignore[index,arg-type]
-        self.inputs = ("patches",) if o.gene_encoder == "none" else ("patches", "rna")
+        self.inputs = ("patches",) if o.genes.encoder == "none" else ("patches", "rna")
         self.aggregator = PatchAggregator(
             self.features,
             o.dim,
@@ -150,21 +147,16 @@ class Gimp(Method):
         )
         self.decoder = nn.Sequential(nn.Linear(o.dim, o.dim), nn.GELU(), nn.Linear(o.dim, self.features))
         self.genes: nn.Module | None = None
-        if o.gene_encoder != "none":
+        if o.genes.encoder != "none":
             self._build_genes(o, schema)
         self.enter("")
 
     def _build_genes(self, o: GimpOptions, schema: Schema) -> None:
         field = schema.need("rna")
         self.n_genes = G = int(field.shape[-1])  # type: ignore[index,arg-type]
-        if o.gene_encoder == "snn":
-            self.genes = SNN(G, o.dim)
-        else:
-            self.genes = GroupMSA(G, o.dim, o.heads, o.groups, o.fragment, o.gene_depth, dropout=o.dropout)
+        self.genes = o.genes.build(G, o.dim, o.heads, o.dropout)
         self.gene_head = nn.Linear(o.dim, len(self.label.classes))
-        known = o.normalise == "stats" and field.mean is not None and field.std is not None
-        mean = np.asarray(field.mean, np.float32) if known else np.zeros(G, np.float32)
-        std = np.asarray(field.std, np.float32) if known else np.ones(G, np.float32)
+        mean, std = o.genes.scale(field, G)
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
@@ -259,7 +251,7 @@ class Gimp(Method):
     def _encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """CLS_ge [B, C] and the group tokens, from z-scores; a sample without genes is encoded as the mean genome."""
         assert self.genes is not None
-        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.genes.clip)
         return self.genes(torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype))
 
     def _forward_gene(self, batch: Batch) -> Output:
@@ -368,9 +360,9 @@ class Gimp(Method):
 
 def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that a Gimp cannot be built from."""
-    for name in ("patches",) if o.gene_encoder == "none" else ("patches", "rna"):
+    for name in ("patches",) if o.genes.encoder == "none" else ("patches", "rna"):
         yield from width_problems(schema, name, 2 if name == "patches" else 1, "gimp")
-    yield from clip_problems(o.gene_clip, o.normalise, () if o.gene_encoder == "none" else ("rna",), schema)
+    yield from o.genes.clip_problems("method.genes", () if o.genes.encoder == "none" else ("rna",), schema)
     if o.dim % o.heads:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"
     if o.conv_residual and o.conv_kernel % 2 == 0:

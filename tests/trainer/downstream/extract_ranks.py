@@ -17,7 +17,9 @@ from trainer.data import schema_of
 from trainer.downstream.probes.features import Extracted, extract
 from trainer.runtime import Runtime
 
-OPTIONS = {"dim": 16, "heads": 2, "landmarks": 4, "groups": 2, "fragment": 6, "conv_kernel": 3, "window": 6}
+OPTIONS = {
+    "dim": 16, "heads": 2, "landmarks": 4, "genes": {"groups": 2, "fragment": 6}, "conv_kernel": 3, "window": 6,
+}  # fmt: skip
 ONE = Runtime(0, 1, 0, torch.device("cpu"))
 BATCH = 4
 

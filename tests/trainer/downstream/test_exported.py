@@ -31,9 +31,9 @@ def tuned(finetune: Finetune, out: Path, method: str, run: Path, *words: str) ->
     ("method", "words", "kind", "pool"),
     [
         ("mgi", ["encoder.layer_scale=1.0"], "VisionTransformer", "avgmax"),
-        ("mrm_relation", ["encoder.last_norm=false", "method.img_size=60"], "VisionTransformer", "avg"),
+        ("mrm_relation", ["encoder.last_norm=false", "method.image.image_size=60"], "VisionTransformer", "avg"),
         ("mrm_relation", ["encoder.relative_positions=true", "method.match_feature=cls"], "Beit", "token"),
-        ("mrm_record", [*ALL, "method.image_size=60", "method.positions=learned"], "Beit", "avg"),
+        ("mrm_record", [*ALL, "method.image.image_size=60", "method.image.positions=learned"], "Beit", "avg"),
     ],
     ids=["layer scale", "no norm", "class token", "all"],
 )

@@ -167,7 +167,7 @@ def test_kills_and_stops_change_no_number(pretrained: Pretrained, finetune: Fine
         "protocol.steps=6",
         "protocol.evaluations=3",
         "checkpoint.every=2",
-        "method.drop_path=0.2",
+        "method.image.drop_path=0.2",
         *PARTS,
     ]
     whole = finetune(tmp_path / "whole", *words, world=2)

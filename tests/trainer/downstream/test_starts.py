@@ -15,6 +15,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.contract.start_files import start_keys
 from models.registry import get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import series
@@ -24,7 +25,7 @@ from trainer.downstream.metrics.predictions import Predictions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Pretrained = Callable[[str], Path]
-FROM_FILE = [m for m in method_names() if get_method(m).start_file]
+FROM_FILE = [m for m in method_names() if list(start_keys(get_method(m).Options))]
 
 
 def result(out: Path) -> dict[str, Any]:
@@ -39,15 +40,14 @@ def told(out: Path) -> Predictions:
 @pytest.mark.parametrize("method", FROM_FILE)
 def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp_path: Path) -> None:
     """A plain timm ViT (or MAE's checkpoint of one), classifier and decoder left out; the frozen tower is the file's."""
-    o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, "demo", True))["method"])
-    side = getattr(o, "image_size", None) or o.img_size
+    o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, "demo", True))["method"]).image
     vit = timm.models.vision_transformer.VisionTransformer(
-        side,
+        o.image_size,
         o.patch,
         embed_dim=o.dim,
         depth=o.depth,
         num_heads=o.heads,
-        mlp_ratio=getattr(o, "mlp_ratio", 4.0),
+        mlp_ratio=o.mlp_ratio,
         num_classes=7,
     )
     torch.manual_seed(0)
@@ -119,8 +119,7 @@ def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, 
     """Relative positions and layer scale on a pre-trained encoder that sees larger images, with SETR's decoder: named as new, and
     trained. The first loss is that of the encoder without them."""
     words = ["--task", "demo_lesions", "--method", method, "--init", str(pretrained(method)), "output.width=16"]
-    side = "img_size" if method == "mrm_relation" else "image_size"
-    parts = ["encoder.relative_positions=true", "encoder.layer_scale=1.0", f"method.{side}=96"]
+    parts = ["encoder.relative_positions=true", "encoder.layer_scale=1.0", "method.image.image_size=96"]
     ended = finetune(tmp_path / "run", *words, *parts, "protocol.lr=1e-2")
     assert ended.codes == [0], ended.text
     new = result(tmp_path / "run")["init"]["new"]
@@ -151,19 +150,29 @@ def test_the_start_of_pretraining_stands_in_the_result(
     """And an encoder without its last norm trains: nothing of the run's weights is missed but that norm."""
     run = shutil.copytree(pretrained("mrm_record"), tmp_path / "pretraining")
     card = json.loads((run / "method.json").read_bytes())
-    card["options"] |= {"init": "mae_in1k", "init_file": "gone.pth"}
+    card["options"]["image"] |= {"init": "file", "init_file": "far/gone.pth"}
     (run / "method.json").write_text(json.dumps(card))
     words = ["--task", "demo_subtype", "--method", "mrm_record", "--init", str(run), "encoder.last_norm=false"]
     ended = finetune(tmp_path / "run", *words)
     assert ended.codes == [0], ended.text
-    assert result(tmp_path / "run")["init"]["pretrained_from"] == "mae_in1k"
+    assert result(tmp_path / "run")["init"]["pretrained_from"] == "gone.pth"
     made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
     before = set(load_file(run / "weights.safetensors"))
     assert before - {n.removeprefix("encoder.") for n in made} == {"encoder.norm.weight", "encoder.norm.bias"}
 
 
 def test_setr_decoder(finetune: Finetune, tmp_path: Path) -> None:
-    words = ["--task", "demo_lesions", "--method", "mgi", "--init", "scratch", "--recipe", "demo", "method.patch=8"]
+    words = [
+        "--task",
+        "demo_lesions",
+        "--method",
+        "mgi",
+        "--init",
+        "scratch",
+        "--recipe",
+        "demo",
+        "method.image.patch=8",
+    ]
     ended = finetune(tmp_path / "run", *words, "output.decoder=setr_pup", "output.width=16", "output.auxiliary=0.4")
     assert ended.codes == [0], ended.text
     made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))

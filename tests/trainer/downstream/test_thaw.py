@@ -29,7 +29,7 @@ def words(run: Path, *more: str) -> list[str]:
     return [
         "--task", "demo_severity", "--method", "mrm_record", "--init", str(run), "protocol.freeze_epochs=1", f"protocol.thaw_lr={FACTOR}",
         f"protocol.steps={STEPS}", "protocol.batch=20", "protocol.evaluations=2", "protocol.layer_decay=0.75", "protocol.weight_decay=0.5",
-        "method.drop_path=0.3", "augment.crop=0.5", *more,
+        "method.image.drop_path=0.3", "augment.crop=0.5", *more,
     ]  # fmt: skip
 
 

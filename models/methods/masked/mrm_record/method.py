@@ -24,7 +24,6 @@ from models.contract.image_view import ImageView
 from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
-from models.encoders.vit import ViT
 from models.layers.patches import mask_order, standardise, take
 from models.methods.masked.mrm_record import pictures
 from models.methods.masked.mrm_record.options import MrmRecordOptions
@@ -45,7 +44,6 @@ class MrmRecord(Method):
     pairs = "image + report"
     outline: ClassVar = {"pretrain": "image, report"}
     inputs = ("image",)
-    start_file = ("mae_in1k", "init_file")
     options: MrmRecordOptions
 
     def __init__(self, options: MrmRecordOptions, schema: Schema):
@@ -53,29 +51,18 @@ class MrmRecord(Method):
         o = options
         if problems := list(_problems(o, schema)):
             raise MethodError(problems)
-        self.encoder = ViT(
-            o.image_size,
-            o.patch,
-            o.dim,
-            o.depth,
-            o.heads,
-            o.mlp_ratio,
-            positions=o.positions,
-            drop_path=o.drop_path,
-        )
-        self.target_patch = o.patch * o.super_resolution
+        self.encoder = o.image.build()
+        self.target_patch = o.image.patch * o.super_resolution
         self.decoder: nn.Module | None = None
         if o.image_weight > 0:
             values = 3 * self.target_patch**2
             size = (o.decoder_dim, o.decoder_depth, o.decoder_heads, values)
-            self.decoder = MaskedImageDecoder(o.dim, self.encoder.grid, *size)
+            self.decoder = MaskedImageDecoder(o.image.dim, self.encoder.grid, *size)
         self.report: nn.Module | None = None
         if o.report_weight > 0:
             self._build_report(o, schema)
-        if o.init != "scratch":
-            assert o.init_file is not None
-            path = o.init_file
-            self.loaded = self.encoder.load_weights(path) if o.init == "mae_in1k" else load_published(self, path)
+        if o.published_file is not None:
+            self.loaded = load_published(self, o.published_file)
         self.enter("")
 
     def _build_report(self, o: MrmRecordOptions, schema: Schema) -> None:
@@ -92,11 +79,11 @@ class MrmRecord(Method):
             o.init_text,
             o.tie,
         )
-        self.fuse = nn.Linear(o.dim, o.report_dim)
+        self.fuse = nn.Linear(o.image.dim, o.report_dim)
         nn.init.xavier_uniform_(self.fuse.weight)
         nn.init.zeros_(self.fuse.bias)
         if o.hybrid_image and self.decoder is not None:
-            self.hybrid = nn.Linear(o.report_dim, o.dim)
+            self.hybrid = nn.Linear(o.report_dim, o.image.dim)
         # Rows of the word matrix mean nothing under another vocabulary, so the weights carry its hash.
         digest = np.frombuffer(bytes.fromhex(self.tokenizer.sha256), np.uint8)
         self.register_buffer("tokenizer_sha256", torch.from_numpy(digest.copy()))
@@ -129,13 +116,13 @@ class MrmRecord(Method):
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         o = self.options
-        side = o.image_size * o.super_resolution if self.stage else o.image_size
+        side = o.image.image_size * (o.super_resolution if self.stage else 1)
         present = {"image": record.has("image")}
-        arrays: dict[str, np.ndarray] = {"image": np.zeros((side, side, 1 if o.grayscale else 3), np.uint8)}
+        arrays: dict[str, np.ndarray] = {"image": np.zeros((side, side, 1 if o.view.grayscale else 3), np.uint8)}
         if present["image"]:
-            image_HWC = colours(eight_bit(record.read("image")), o.grayscale)
+            image_HWC = colours(eight_bit(record.read("image")), o.view.grayscale)
             if self.stage:
-                arrays["image"] = random_view(image_HWC, side, o.crop_scale, o.flip, rng)
+                arrays["image"] = random_view(image_HWC, side, o.view.crop_scale, o.view.flip, rng)
             else:
                 arrays["image"] = centre_view(image_HWC, side)
         if self.stage:
@@ -186,16 +173,16 @@ class MrmRecord(Method):
 
     def encoder_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised, at the encoder's size, in three channels."""
-        o = self.options
-        x = (pixels_BCHW - o.pixel_mean) / o.pixel_std
-        if x.shape[-1] != o.image_size:
-            x = F.interpolate(x, (o.image_size, o.image_size), mode="bicubic", antialias=o.antialias)
+        o, side = self.options, self.options.image.image_size
+        x = (pixels_BCHW - o.view.pixel_mean) / o.view.pixel_std
+        if x.shape[-1] != side:
+            x = F.interpolate(x, (side, side), mode="bicubic", antialias=o.antialias)
         return x.to(self.dtype).expand(-1, 3, -1, -1)
 
     def targets(self, pixels_BCHW: Tensor, masked_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What to restore, [B, M, P], and the mean and deviation that lead back to pixels (0 and 1 in `unit`)."""
         o = self.options
-        x_BCHW = pixels_BCHW if o.target == "unit" else (pixels_BCHW - o.pixel_mean) / o.pixel_std
+        x_BCHW = pixels_BCHW if o.target == "unit" else (pixels_BCHW - o.view.pixel_mean) / o.view.pixel_std
         x_BMP = take(patchify(x_BCHW.expand(-1, 3, -1, -1), self.target_patch), masked_BM)
         if o.target == "norm_patch":
             return standardise(x_BMP)
@@ -271,10 +258,12 @@ class MrmRecord(Method):
         return self.encoder_image(self.pixels(batch))
 
     def image_view(self) -> ImageView:
-        o = self.options
-        mean, std = (o.pixel_mean,) * 3, (o.pixel_std,) * 3
-        channels: Literal["grey", "rgb"] = "grey" if o.grayscale else "rgb"
-        return ImageView(o.image_size, channels, "crop", "bicubic", mean, std, "avg", "mean of the patch tokens")
+        view = self.options.view
+        mean, std = (view.pixel_mean,) * 3, (view.pixel_std,) * 3
+        channels: Literal["grey", "rgb"] = "grey" if view.grayscale else "rgb"
+        return ImageView(
+            self.options.image.image_size, channels, "crop", "bicubic", mean, std, "avg", "mean of the patch tokens"
+        )
 
     def encode(self, batch: Batch) -> Encoded:
         """Class token, then patch tokens; pooled is the mean of the patches (section 4.6's fine-tuning in code)."""
@@ -314,13 +303,8 @@ def _problems(o: MrmRecordOptions, schema: Schema) -> Iterable[str]:
             yield f"method.{what}_dim: {width} is not a multiple of method.{what}_heads ({heads}); make it one"
     if o.decoder_dim % 4:
         yield f"method.decoder_dim: {o.decoder_dim} is not a multiple of 4, which its positions need"
-    if not 0 < o.crop_scale[0] <= o.crop_scale[1] <= 1:
-        yield f"method.crop_scale: {o.crop_scale} is no range within (0, 1]"
     if o.image_weight == 0 and o.report_weight == 0:
         yield "method.image_weight and method.report_weight are both 0: nothing would be learned; set one of them"
-    if int((o.image_size // o.patch) ** 2 * (1 - o.mask_ratio)) < 1:
-        yield f"method.mask_ratio: {o.mask_ratio} leaves no patch of {(o.image_size // o.patch) ** 2} visible"
-    if o.init != "scratch" and o.init_file is None:
-        yield f"method.init={o.init} needs the file: set method.init_file"
-    if o.init == "scratch" and o.init_file is not None:
-        yield "method.init_file is given, but method.init is scratch: set it to mae_in1k or published"
+    patches = (o.image.image_size // o.image.patch) ** 2
+    if int(patches * (1 - o.mask_ratio)) < 1:
+        yield f"method.mask_ratio: {o.mask_ratio} leaves no patch of {patches} visible"

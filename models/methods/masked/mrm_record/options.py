@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field as Bounded
 from pydantic import model_validator
 
 from models.contract import Options
+from models.contract.start_files import StartFile
 from models.decoders.report import InitText
+from models.encoders.vit import ViTOptions
+from models.transforms.view_options import ViewOptions
 
 # What `conventions: published` sets: where the published code differs from the recommended form, or is easily mistaken.
 PUBLISHED = {
@@ -25,43 +28,46 @@ PUBLISHED = {
 }
 
 
-class MrmRecordOptions(Options):
-    conventions: Literal["recommended", "published"] = "recommended"
-    """`published` sets mlm_loss_on, fuse_to, init_text and all else in which the published code has its own way."""
-    init: Literal["scratch", "mae_in1k", "published"] = "scratch"
-    """Start of the weights: random, the encoder of an ImageNet MAE file, or all of the published checkpoint."""
-    init_file: str | None = None
-    """The file for `init`: mae_pretrain_vit_base.pth or the published MRM.pth (.pth read without running code, or .safetensors)."""
-    image_size: int = Bounded(224, ge=8)
-    """Pixels of a side that the encoder sees."""
-    super_resolution: int = Bounded(2, ge=1)
-    """The target is this many times larger (448 for 224); 1 restores at the encoder's resolution."""
-    antialias: bool = False
-    """Whether halving the target into the encoder's image filters first."""
+# Of the image encoder and of the view, as they were called before they were groups.
+IMAGE_KEYS = (
+    "image_size", "init", "init_file", "patch", "dim", "depth", "heads", "mlp_ratio", "positions", "drop_path",
+)  # fmt: skip
+VIEW_KEYS = ("grayscale", "crop_scale", "flip", "pixel_mean", "pixel_std")
+
+
+class FilmView(ViewOptions):
     grayscale: bool = True
     """Colours become one grey value, repeated in three channels."""
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Least and largest share of the image's area in a random crop."""
-    flip: bool = True
-    """Mirror half of the crops."""
     pixel_mean: float = 0.4978
     """Mean of pixels in [0, 1] (of the authors' radiographs)."""
     pixel_std: float = Bounded(0.2449, gt=0)
     """Their standard deviation."""
-    patch: int = Bounded(16, ge=2)
-    """Pixels of a patch's side in the encoder's image."""
-    dim: int = Bounded(768, ge=4)
-    """Width of the encoder."""
-    depth: int = Bounded(12, ge=1)
-    """Blocks of the encoder."""
-    heads: int = Bounded(12, ge=1)
-    """Attention heads of the encoder."""
-    mlp_ratio: float = Bounded(4.0, gt=0)
-    """Width of its feed-forward layers, as a multiple of `dim`."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Positions of patches: fixed 2-D sine-cosine, or learned (the published fine-tuning learns on from the fixed ones)."""
-    drop_path: float = Bounded(0.0, ge=0, lt=1)
-    """Stochastic depth of the encoder's last block; it grows linearly from the first (0.1 in fine-tuning)."""
+
+    def problems(self, where: str) -> Iterable[str]:
+        yield from super().problems(where)
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            yield f"{where}.crop_scale: {self.crop_scale} is no range within (0, 1]"
+
+
+class MrmRecordOptions(Options):
+    renamed: ClassVar = {**{n: f"image.{n}" for n in IMAGE_KEYS}, **{n: f"view.{n}" for n in VIEW_KEYS}}
+    reworded: ClassVar = {"image.init": {"mae_in1k": "file"}, "view.flip": {True: 0.5, False: 0.0}}
+    unsaid: ClassVar = {"image.kind": "vit", "image.cls_token": True, "published_file": None}
+
+    conventions: Literal["recommended", "published"] = "recommended"
+    """`published` sets mlm_loss_on, fuse_to, init_text and all else in which the published code has its own way."""
+    image: ViTOptions = ViTOptions()
+    """The encoder, which has a class token. The published run started from an ImageNet MAE, mae_pretrain_vit_base.pth."""
+    view: FilmView = FilmView()
+    """The radiograph in pre-training."""
+    published_file: StartFile = None
+    """All weights, those of both decoders too, from the published checkpoint MRM.pth (.pth read without running code, or .safetensors)."""
+    super_resolution: int = Bounded(2, ge=1)
+    """The target is this many times larger (448 for 224); 1 restores at the encoder's resolution."""
+    antialias: bool = False
+    """Whether halving the target into the encoder's image filters first."""
     mask_ratio: float = Bounded(0.75, ge=0, lt=1)
     """Share of patches hidden."""
     decoder_dim: int = Bounded(768, ge=4)
@@ -108,6 +114,24 @@ class MrmRecordOptions(Options):
     """Places it is added to: all (the published code), or visible words only (the paper's text)."""
     hybrid_image: bool = False
     """Ablation of Table 4: add the mean visible word to the image decoder's input too."""
+
+    @classmethod
+    def todays(cls, given: Mapping[str, Any], where: str = "method") -> dict[str, Any]:
+        """`init: published` named the file of all weights in `init_file`, which is the encoder's alone today."""
+        values = super().todays(given, where)
+        image = values.get("image")
+        if not isinstance(image, dict) or image.get("init") != "published":
+            return values
+        values["published_file"] = image.pop("init_file", None)
+        image["init"] = "scratch"
+        return values
+
+    def problems(self, where: str) -> Iterable[str]:
+        yield from super().problems(where)
+        if self.published_file is not None and self.image.init == "file":
+            yield f"{where}.published_file holds the encoder too, and {where}.image.init_file is given: take one of them out"
+        if not self.image.cls_token:
+            yield f"{where}.image.cls_token: the encoder of mrm_record has one; set it to true"
 
     @model_validator(mode="before")
     @classmethod

@@ -34,7 +34,7 @@ def reconstruction(method: MrmRecord, batch: Batch) -> np.ndarray:
     _, mean, std = method.targets(pixels_BCHW, masked_BM)
     made_BMP = method.decoder(tokens_BLD, keep_BK, masked_BM).float() * std + mean
     if o.target == "norm_patch":
-        made_BMP = made_BMP * o.pixel_std + o.pixel_mean
+        made_BMP = made_BMP * o.view.pixel_std + o.view.pixel_mean
     whole_BNP = patchify(pixels_BCHW.expand(-1, 3, -1, -1), method.target_patch)
     seen_BNP = pasted(whole_BNP, masked_BM, torch.full_like(made_BMP, 0.5))
     columns = (whole_BNP, seen_BNP, pasted(whole_BNP, masked_BM, made_BMP))

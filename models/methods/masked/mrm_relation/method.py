@@ -48,7 +48,6 @@ class MrmRelation(Method):
         "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
     }
     inputs = ("image",)
-    start_file = ("imagenet_mae", "weights")
     options: MrmRelationOptions
 
     def __init__(self, options: MrmRelationOptions, schema: Schema):
@@ -57,25 +56,19 @@ class MrmRelation(Method):
         if problems := list(problems_of(o, schema)):
             raise MethodError(problems)
         self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
-        self.gene_dim = o.gene_dim or o.dim
-        vit = ViT(o.img_size, o.patch, o.dim, o.depth, o.heads, positions=o.positions, drop_path=o.drop_path)
-        if o.init == "imagenet_mae":
-            self.loaded = vit.load_weights(o.weights or "")
-        genes = self._gene_encoder() if self.widths else None
+        self.gene_dim = o.genes.dim or o.image.dim
+        vit = o.image.build()
+        genes = o.genes.build(self.widths, o.image.dim, o.image.heads) if self.widths else None
         spare = {"renorm": o.renorm, "share_heads": o.share_heads, "spare_cls": not o.mask_cls}
         masks = (Masking(o.tau_image, **spare), Masking(o.tau_genes, **spare))
         plan = MaskPlan(o.cross_attn_blocks, o.cascade, *masks, cross=o.relations == "self_cross")
-        self.encoder = TwoPass(vit, genes, plan, o.heads, self.gene_dim)
+        self.encoder = TwoPass(vit, genes, plan, o.image.heads, self.gene_dim)
         self._build_decoders(vit, genes)
-        self.match_proj = nn.Linear(self.gene_dim, o.dim) if genes is not None and self.gene_dim != o.dim else None
+        self.match_proj = (
+            nn.Linear(self.gene_dim, o.image.dim) if genes is not None and self.gene_dim != o.image.dim else None
+        )
         self._build_statistics()
         self.enter("")
-
-    def _gene_encoder(self) -> GeneTokens | GeneVector:
-        o = self.options
-        if o.gene_encoder == "snn_vec":
-            return GeneVector(self.widths, self.gene_dim, o.gene_hidden, o.gene_dropout)
-        return GeneTokens(self.widths, self.gene_dim, o.gene_depth, o.heads, o.fragment, o.gene_hidden, o.gene_dropout)
 
     def _build_decoders(self, vit: ViT, genes: GeneTokens | GeneVector | None) -> None:
         o = self.options
@@ -84,19 +77,19 @@ class MrmRelation(Method):
             return nn.functional.pad(sincos_2d(*vit.grid, width), (0, 0, 1, 0))
 
         self.image_decoder = FusionDecoder(
-            o.dim,
+            o.image.dim,
             None if genes is None else self.gene_dim,
             o.decoder_dim,
             o.decoder_depth,
             o.decoder_heads,
-            o.patch**2 * 3,
+            o.image.patch**2 * 3,
             places(o.decoder_dim),
         )
         self.gene_decoder = None
         if genes is not None:
             width, depth, heads = o.gene_decoder_dim, o.gene_decoder_depth, o.gene_decoder_heads
             self.gene_decoder = FusionDecoder(
-                self.gene_dim, o.dim, width, depth, heads, genes.out, other_places=places(width)
+                self.gene_dim, o.image.dim, width, depth, heads, genes.out, other_places=places(width)
             )
             # Starts near the training mean (0 after centring): thousands of features have nothing better at first.
             nn.init.normal_(self.gene_decoder.head.weight, std=0.02)
@@ -133,25 +126,27 @@ class MrmRelation(Method):
             for g in super().param_groups()
         ]
         genes = [p for p in self.parameters() if p.requires_grad and id(p) in mine]
-        groups.append(Group("genes", genes, self.options.gene_lr_scale, 0.0))
+        groups.append(Group("genes", genes, self.options.genes.lr_scale, 0.0))
         return [g for g in groups if g.params]
 
     def chance(self, batch_size: int) -> dict[str, float]:
         """Normalised patches: their variance. Other terms depend on the data: see rec_image_baseline,
         rec_genes_baseline, match_self_shuffled, match_cross_shuffled among the diagnostics."""
-        o, F = self.options, self.options.patch**2 * 3
+        o, F = self.options, self.options.image.patch**2 * 3
         # Unbiased variance: the squared norm of a patch is F - 1, not F.
         return {"rec_image": (F - 1) / F} if o.norm_pix_loss and o.reduction == "mean" else {}
 
     # ----------------------------------------------------------------------------------------------------------- data
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        o, size = self.options, self.options.img_size
+        view, size = self.options.view, self.options.image.image_size
         present = {"image": record.has("image")}
-        image = fitted(record.read("image"), size, o.fit) if present["image"] else np.zeros((size, size, 3), np.uint8)
+        image = (
+            fitted(record.read("image"), size, view.fit) if present["image"] else np.zeros((size, size, 3), np.uint8)
+        )
         if self.stage == "":
             return Sample({"image": image}, present)
-        arrays = {"image": augment(image, rng, o.rotate, o.flip), "draw": rng.random(2, dtype=np.float32)}
+        arrays = {"image": augment(image, rng, view.rotate, view.flip), "draw": rng.random(2, dtype=np.float32)}
         for name, width in self.widths.items():
             present[name] = record.has(name)
             dtype = self.schema.fields[name].dtype or "float32"
@@ -191,8 +186,8 @@ class MrmRelation(Method):
             else:
                 likely_F = mean_F
             x_BF = torch.where(known[name] & batch.present[name][:, None], x_BF, likely_F)
-            if self.options.normalise == "stats":
-                counts, clip = name in COUNTS, self.options.gene_clip
+            if self.options.genes.normalise == "stats":
+                counts, clip = name in COUNTS, self.options.genes.clip
                 x_BF = x_BF - mean_F if counts else standardised(x_BF, mean_F, std_F, clip)
             values[name] = x_BF
         return values, known
@@ -242,7 +237,7 @@ class MrmRelation(Method):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The image's addend of eq. 7, from z_I^F = concat[z_{I,M}; z_G]."""
         o = self.options
-        target_BPF = patchify(given["pixels"], o.patch)
+        target_BPF = patchify(given["pixels"], o.image.patch)
         target_BPF = norm_patches(target_BPF) if o.norm_pix_loss else target_BPF
         predicted_BPF = self._reconstructed(tokens, known)
         flat = {"image": predicted_BPF.flatten(1)}
@@ -275,7 +270,7 @@ class MrmRelation(Method):
         weight = {n: known[n] * (weight_B * batch.present[n])[:, None] for n in self.widths}
         bce = frozenset({"burden"} & set(self.widths)) if self.options.burden_loss == "bce" else frozenset[str]()
         # The squared error of centred values is that of the values themselves; a logit needs its 0 or 1 back.
-        offset = self.options.normalise == "stats"
+        offset = self.options.genes.normalise == "stats"
         target = {
             n: given[n] + getattr(self, f"mean_{n}").float() if offset and n in bce else given[n] for n in self.widths
         }
@@ -301,7 +296,7 @@ class MrmRelation(Method):
         mean_F = getattr(self, f"mean_{name}").float()
         if as_logit:
             return mean_F.clamp(1e-3, 1 - 1e-3).logit()
-        return mean_F if self.options.normalise == "none" else torch.zeros_like(mean_F)
+        return mean_F if self.options.genes.normalise == "none" else torch.zeros_like(mean_F)
 
     def _pooled(self, tokens_BLC: Tensor, first: int, real_BL: Tensor | None = None) -> Tensor:
         """The sample's vector: mean of the real tokens behind the class token, or the class token."""
@@ -364,9 +359,9 @@ class MrmRelation(Method):
 
     def image_view(self) -> ImageView:
         o, by_class = self.options, self.options.match_feature == "cls"
-        fit: Literal["box", "stretch"] = "box" if o.fit == "crop" else "stretch"
+        fit: Literal["box", "stretch"] = "box" if o.view.fit == "crop" else "stretch"
         pool, words = ("token", "the class token") if by_class else ("avg", "mean of the patch tokens")
-        return ImageView(o.img_size, "rgb", fit, "bilinear", MEAN, STD, pool, words)  # type: ignore[arg-type]
+        return ImageView(o.image.image_size, "rgb", fit, "bilinear", MEAN, STD, pool, words)  # type: ignore[arg-type]
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the intact image pass, class token first; pooled as `match_feature` says."""
@@ -385,9 +380,9 @@ class MrmRelation(Method):
         pixels_BPF = self._reconstructed(out["tokens"], known)
         self.train(training)
         if self.options.norm_pix_loss:
-            patches = patchify(given["pixels"], self.options.patch)
+            patches = patchify(given["pixels"], self.options.image.patch)
             pixels_BPF = pixels_BPF * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
-        made = unpatchify(pixels_BPF.float(), self.options.patch, self.encoder.vit.grid)
+        made = unpatchify(pixels_BPF.float(), self.options.image.patch, self.encoder.vit.grid)
         rows = [np.concatenate(list(to_pixels(x)), 1) for x in (given["pixels"], made)]
         z, zm, g, gm = self._sample_vectors(out["tokens"], known)
         pairs = [(z, zm)] if g is None or gm is None else [(z, zm), (g, gm)]

@@ -4,65 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field as Bounded
 
 from models.contract import Options, Schema
+from models.encoders.gene_tokens import GeneTokenOptions
 from models.encoders.relation import Cascade
+from models.encoders.vit import ViTOptions
 from models.losses.relation import MatchMode, Reduction
-from models.transforms.expression import clip_problems
+from models.transforms.view_options import TurnedOptions
 
 # Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
 COUNTS = ("snp", "burden", "mutation")
 
 
+class RelationView(TurnedOptions):
+    fit: Literal["crop", "stretch"] = "crop"
+    """Images that are not square: the centre is cut out, or they are stretched."""
+    rotate: float = Bounded(20.0, ge=0, le=180)
+    """Largest rotation in training either way, in degrees."""
+
+
+class RelationGenes(GeneTokenOptions):
+    lr_scale: float = Bounded(1.0, gt=0)
+    """Learning rate of the gene encoder relative to the rest; it takes no weight decay (Adam beside AdamW)."""
+
+
 class MrmRelationOptions(Options):
+    renamed: ClassVar = {
+        "img_size": "image.image_size",
+        "weights": "image.init_file",
+        **{n: f"image.{n}" for n in ("patch", "dim", "depth", "heads", "positions", "drop_path", "init")},
+        **{n: f"view.{n}" for n in ("fit", "rotate", "flip")},
+        **{n: f"genes.{n}" for n in ("fragment", "normalise")},
+        **{f"gene_{n}": f"genes.{n}" for n in ("encoder", "dim", "depth", "hidden", "dropout", "clip", "lr_scale")},
+    }
+    reworded: ClassVar = {"image.init": {"imagenet_mae": "file"}}
+    unsaid: ClassVar = {"image.kind": "vit", "image.mlp_ratio": 4.0, "image.cls_token": True}
+
     genetics: tuple[str, ...] = ("snp", "pgs", "burden")
     """Genetic modalities, by field name: any vector field. Empty: images alone (Table 5)."""
     missing: Literal["mask", "drop"] = "mask"
     """Samples that lack a modality: its tokens are left out everywhere, or the whole sample is."""
-    img_size: int = Bounded(224, ge=8)
-    """Pixels of a side."""
-    patch: int = Bounded(16, ge=2)
-    """Pixels of a patch's side."""
-    fit: Literal["crop", "stretch"] = "crop"
-    """Images that are not square: the centre is cut out, or they are stretched."""
-    rotate: float = Bounded(20.0, ge=0, le=180)
-    """Largest rotation in training, in degrees."""
-    flip: float = Bounded(0.5, ge=0, le=1)
-    """Probability of a horizontal flip in training."""
-    dim: int = Bounded(768, ge=8)
-    """Width of the image encoder."""
-    depth: int = Bounded(12, ge=1)
-    """Its blocks."""
-    heads: int = Bounded(12, ge=1)
-    """Attention heads of both encoders and of the cross attention."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Positions of patches: fixed 2-D sine-cosine, or learned (in fine-tuning, on from the fixed ones)."""
-    drop_path: float = Bounded(0.0, ge=0, lt=1)
-    """Stochastic depth of the image encoder's last block; it grows linearly from the first (0.1 in fine-tuning)."""
-    init: Literal["scratch", "imagenet_mae"] = "scratch"
-    """Start of the image encoder: random, or MAE's ImageNet weights from `weights`."""
-    weights: str | None = None
-    """File for init=imagenet_mae (mae_pretrain_vit_base.pth, or any timm ViT of these sizes)."""
-    gene_encoder: Literal["snn_tok", "snn_vec"] = "snn_tok"
-    """Fragments of the vectors as tokens with self-attention, or one vector from a plain SNN (no gene masking)."""
-    gene_dim: int | None = Bounded(None, ge=8)
-    """Width of the gene encoder; None: as the image encoder. Another width adds a projection for matching."""
-    gene_depth: int = Bounded(4, ge=1)
-    """Its transformer blocks."""
-    fragment: int = Bounded(128, ge=1)
-    """Features that make one gene token."""
-    gene_hidden: int = Bounded(256, ge=1)
-    """Hidden width of the SNN."""
-    gene_dropout: float = Bounded(0.25, ge=0, lt=1)
-    """Its AlphaDropout."""
-    normalise: Literal["stats", "none"] = "stats"
-    """By the training split's statistics: z-scores, but snp, burden and mutation only centred; or all as stored."""
-    gene_clip: float | None = Bounded(None, gt=0)
-    """Cut z-scores off at so many deviations either way, as input and as target; null: none are (the paper). Real tables hold genes that
-    are all but constant in the training split and thousands of deviations off elsewhere. snp, burden and mutation stay as they are."""
+    image: ViTOptions = ViTOptions()
+    """The image encoder, which has a class token. Recommended: mae_pretrain_vit_base.pth as its file."""
+    view: RelationView = RelationView()
+    """The images."""
+    genes: RelationGenes = RelationGenes()
+    """The encoder of the genetic vectors. snp, burden and mutation are centred alone and never clipped."""
     relations: Literal["self_cross", "self"] = "self_cross"
     """Relations masked: within a modality and across, or within alone (ablation, Table 3): then there is no cross attention."""
     cross_attn_blocks: tuple[int, ...] = (0, 1)
@@ -113,8 +103,11 @@ class MrmRelationOptions(Options):
     """Relations among that many samples, or that many single relations."""
     match_stopgrad: Literal["none", "intact", "masked"] = "none"
     """The pass that gets no gradient from matching."""
-    gene_lr_scale: float = Bounded(1.0, gt=0)
-    """Learning rate of the gene encoder relative to the rest; it takes no weight decay (Adam beside AdamW)."""
+
+    def problems(self, where: str) -> Iterable[str]:
+        yield from super().problems(where)
+        if not self.image.cls_token:
+            yield f"{where}.image.cls_token: the encoder of mrm_relation has one; set it to true"
 
 
 def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
@@ -130,27 +123,23 @@ def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
             yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
     if len(set(o.genetics)) < len(o.genetics):
         yield f"method.genetics: {list(o.genetics)} names a field twice; name each once"
-    sizes = {"dim": o.dim, "gene_dim": o.gene_dim or o.dim}
-    yield from (
-        f"method.{n}: {v} is not a multiple of method.heads ({o.heads})" for n, v in sizes.items() if v % o.heads
-    )
+    if o.genes.dim is not None and o.genes.dim % o.image.heads:
+        yield f"method.genes.dim: {o.genes.dim} is not a multiple of method.image.heads ({o.image.heads})"
     for n in ("decoder", "gene_decoder"):
         width, heads = getattr(o, f"{n}_dim"), getattr(o, f"{n}_heads")
         if width % math.lcm(4, heads):
             yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
     yield from _block_problems(o)
-    yield from clip_problems(o.gene_clip, o.normalise, (n for n in o.genetics if n not in COUNTS), schema)
+    yield from o.genes.clip_problems("method.genes", (n for n in o.genetics if n not in COUNTS), schema)
     if o.match == "cross" and not o.genetics:
         yield "method.match=cross needs method.genetics: an image alone has no cross relations; use self"
-    if (o.init == "imagenet_mae") != (o.weights is not None):
-        yield "method.init=imagenet_mae and method.weights=FILE belong together; give both or neither"
     if not o.image_weight and not (o.gene_weight and o.genetics) and not o.match_weight:
         yield "method.image_weight, gene_weight and match_weight are all 0: nothing would be learned; set one of them"
 
 
 def _block_problems(o: MrmRelationOptions) -> Iterable[str]:
-    blocks, tokens = o.cross_attn_blocks, bool(o.genetics) and o.gene_encoder == "snn_tok"
-    depth = min(o.depth, o.gene_depth) if tokens else o.depth
+    blocks, tokens = o.cross_attn_blocks, bool(o.genetics) and o.genes.encoder == "snn_tok"
+    depth = min(o.image.depth, o.genes.depth) if tokens else o.image.depth
     if not blocks or list(blocks) != sorted(set(blocks)) or min(blocks) < 0 or max(blocks) >= depth:
         yield f"method.cross_attn_blocks: {list(blocks)} must be rising numbers of blocks from 0 to {depth - 1}"
     elif o.cascade == "self_then_cross" and o.relations == "self":
