@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from models.methods.slides.gimp import GimpOptions
 from trainer.config.schema import differences
 from trainer.downstream.init import Init
 from trainer.downstream.results import hash_of
@@ -13,7 +14,7 @@ from trainer.downstream.results import hash_of
 
 def from_file(path: Path, content: bytes) -> Init:
     path.write_bytes(content)
-    options = {"init": "imagenet", "init_file": str(path), "dim": 8}
+    options = {"image": {"init": "file", "init_file": str(path), "dim": 24}}
     schema: Any = SimpleNamespace()
     return Init("mgi", options, schema, None, False, path)
 
@@ -21,7 +22,7 @@ def from_file(path: Path, content: bytes) -> Init:
 def test_a_file_of_weights_may_move(tmp_path: Path) -> None:
     here, there = from_file(tmp_path / "a.pt", b"weights"), from_file(tmp_path / "b.pt", b"weights")
     assert hash_of(here.hashed_options()) == hash_of(there.hashed_options())
-    assert here.hashed_options()["dim"] == 8
+    assert here.hashed_options()["image"]["dim"] == 24
     other = from_file(tmp_path / "c.pt", b"others")
     assert hash_of(other.hashed_options()) != hash_of(here.hashed_options())
 
@@ -35,6 +36,8 @@ def test_a_folder_knows_the_weights_it_started_from(tmp_path: Path) -> None:
     assert line.startswith("init.sha256: ")
 
 
-def test_without_a_file_options_are_as_they_are() -> None:
+def test_what_is_hashed_names_every_option() -> None:
+    """So that a recipe which leaves one to its default and one that gives the same value are one configuration."""
     schema: Any = SimpleNamespace()
-    assert Init("gimp", {"dim": 8}, schema, None, False, None).hashed_options() == {"dim": 8}
+    given = Init("gimp", {"dim": 8}, schema, None, False, None).hashed_options()
+    assert given == GimpOptions(dim=8).model_dump(mode="json")
