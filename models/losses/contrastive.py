@@ -42,16 +42,15 @@ class Temperature(nn.Module):
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs of the global batch: similarities / tau, which are positives, which count at all. Each [G, G]."""
+    """All pairs of the global batch: similarities / tau, which are positives, which count at all, each [G, G]; rows that count, [G].
+
+    Of views of one kind (`view_pairs`) there are 2 G rows and columns.
+    """
 
     logits_GG: Tensor
     positive_GG: Tensor
     counts_GG: Tensor
-
-    @property
-    def rows(self) -> Tensor:
-        """Samples that count, [G]."""
-        return self.counts_GG.diagonal()
+    rows: Tensor
 
 
 def all_pairs(
@@ -75,7 +74,35 @@ def all_pairs(
     positive_GG = one_patient_GG if same == "positive" else itself_GG
     if same == "ignore":
         counts_GG = counts_GG & (itself_GG | ~one_patient_GG)
-    return Pairs(a_GC @ b_GC.T * scale, positive_GG & counts_GG, counts_GG)
+    return Pairs(a_GC @ b_GC.T * scale, positive_GG & counts_GG, counts_GG, real_G)
+
+
+def view_pairs(
+    a_BC: Tensor, b_BC: Tensor, scale: float, weight_B: Tensor, patient_B: Tensor, same: SamePatient = "ignore"
+) -> Pairs:
+    """Cosine similarities times `scale` among all first and second views of all ranks, R = 2 G: first ones, then second ones.
+
+    No view is a candidate for itself. The other view of the same image is its positive; arguments as in `all_pairs`.
+    """
+    z_RC = torch.cat([gather(F.normalize(x.float(), dim=-1)) for x in (a_BC, b_BC)])
+    real_R, patient_R = gather(weight_B > 0).repeat(2), gather(patient_B).repeat(2)
+    number_R = torch.arange(len(z_RC) // 2, device=z_RC.device).repeat(2)
+    itself_RR = torch.eye(len(z_RC), dtype=torch.bool, device=z_RC.device)
+    one_image_RR, one_patient_RR = (x[:, None] == x[None] for x in (number_R, patient_R))
+    counts_RR = real_R[:, None] & real_R[None] & ~itself_RR
+    positive_RR = one_patient_RR | one_image_RR if same == "positive" else one_image_RR
+    if same == "ignore":
+        counts_RR = counts_RR & (one_image_RR | ~one_patient_RR)
+    return Pairs(z_RC @ z_RC.T * scale, positive_RR & counts_RR, counts_RR, real_R)
+
+
+def nt_xent(pairs: Pairs) -> Tensor:
+    """SimCLR eq. 1, the mean over all views of `view_pairs`; ln(2 G - 1) at chance.
+
+    The published code adds the means over first and over second views, which is twice this number.
+    """
+    logits_RR = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
+    return _rows(logits_RR, pairs, 1).sum() / pairs.rows.sum().clamp_min(1)
 
 
 def symmetric(pairs: Pairs) -> Tensor:
