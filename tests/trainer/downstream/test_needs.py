@@ -16,7 +16,7 @@ from trainer.downstream.setting import Setting, open_task_data, prepare
 from trainer.downstream.task.schema import build_task
 from trainer.errors import UserError
 
-FUSED = ("porpoise", "pathomic_fusion")
+FUSED = ("porpoise", "pathomic_fusion", "mcat")
 PATCHES, RNA = ("patches", "npy"), ("rna", "npy")
 
 

@@ -1,0 +1,43 @@
+"""Attention of one modality's tokens to another's, with one head. Shape letters: B samples, L queries, N keys, D width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.attention import attention
+
+
+class CoAttention(nn.Module):
+    """Queries [B, L, D], instances [B, N, D] -> [B, L, D]: softmax(q k^T / sqrt(D)) v and a projection, all with biases; no residual.
+
+    It is ordinary attention with one head; first weights are those of PyTorch's own layer.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.query, self.key_value, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        for layer in (self.query, self.key_value):
+            # Xavier's bound for query, key and value as one matrix.
+            nn.init.uniform_(layer.weight, -((6 / (4 * dim)) ** 0.5), (6 / (4 * dim)) ** 0.5)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, query_BLD: Tensor, h_BND: Tensor, mask_BN: Tensor) -> Tensor:
+        """`mask_BN`: real instances; a sample without any attends to the first, which must be finite."""
+        k_BND, v_BND = self.key_value(h_BND).chunk(2, -1)
+        y_B1LD = attention(self.query(query_BLD)[:, None], k_BND[:, None], v_BND[:, None], keys(mask_BN)[:, None, None])
+        return self.out(y_B1LD[:, 0])
+
+    @torch.no_grad()
+    def weights(self, query_BLD: Tensor, h_BND: Tensor, mask_BN: Tensor) -> Tensor:
+        """Which instance each query attends to, [B, L, N], float32; rows sum to 1, padding has 0."""
+        k_BND = self.key_value(h_BND).chunk(2, -1)[0]
+        score_BLN = (self.query(query_BLD) @ k_BND.mT).float() * k_BND.shape[-1] ** -0.5
+        return score_BLN.masked_fill(~keys(mask_BN)[:, None], -torch.inf).softmax(-1)
+
+
+def keys(mask_BN: Tensor) -> Tensor:
+    """The real instances, and the first where none is real: a softmax over nothing has no value."""
+    first_N = torch.arange(mask_BN.shape[1], device=mask_BN.device) == 0
+    return mask_BN | (~mask_BN.any(1, keepdim=True) & first_N)
