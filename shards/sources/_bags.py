@@ -12,6 +12,7 @@ A slide has one bag. Two folders that both hold it, two encoders, magnifications
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ class _Folder:
         if problems:
             raise DataError(problems)
         if not everyone:
-            fix = "give the folder that holds TRIDENT's features_ENCODER, CLAM's h5_files or pt_files, or STAMP's or HIPT's files"
+            fix = "give --features the folder that holds TRIDENT's features_ENCODER, CLAM's h5_files or pt_files, STAMP's or HIPT's files"
             raise bad("no .h5 or .pt file named by a TCGA barcode with a bag in it", self.path, fix)
         self._describe(everyone)
         self.out.bags = [self._bag(same[0]) for _, same in sorted(of.items())]
@@ -223,12 +224,14 @@ class _Folder:
             if len(folders) > 1:
                 names = " and ".join(map(self._name, folders))
                 what = f"{len(slides)} slides have a bag in several folders, {names}: {_few([s[0].path.stem for s in slides])}"
-                fix = f"give one of them, such as --features {folders[0]}"
+                fix = _one_of(folders)
             else:
                 what = (
                     f"{len(slides)} slides have several files: {_few([self._name(f.path) for s in slides for f in s])}"
                 )
-                fix = "keep one file of each slide, or put each kind into a folder of its own"
+                fix = (
+                    "keep one file of each slide, or put each kind into a folder of its own and give one as --features"
+                )
             problems.append(Problem(what, str(self.path), fix))
         return problems
 
@@ -247,17 +250,13 @@ class _Folder:
         except DataError as e:
             more = f" (and {len(e.problems) - SHOWN} more such)" if len(e.problems) > SHOWN else ""
             shown = [p.what for p in e.problems[:SHOWN]]
-            problems.append(
-                Problem("; ".join(shown) + more, str(self.path), "give --features bags that were made alike")
-            )
+            problems.append(Problem("; ".join(shown) + more, str(self.path), _one_of(sorted(by_folder))))
         first: dict[int, Path] = {}
         for folder, inside in sorted(by_folder.items()):
             first.setdefault(inside[0].width, folder)
         if len(first) > 1:
             listed = ", ".join(f"{w} wide in {self._name(d)}" for w, d in first.items())
-            problems.append(
-                Problem(f"bags of differing width: {listed}", str(self.path), "give --features one of the folders")
-            )
+            problems.append(Problem(f"bags of differing width: {listed}", str(self.path), _one_of([*first.values()])))
         return problems
 
     def _describe(self, files: Sequence[_File]) -> None:
@@ -296,6 +295,14 @@ class _Folder:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _one_of(folders: Sequence[Path]) -> str:
+    """What to do where bags that are not alike lie in several folders, or in one."""
+    if len(folders) > 1:
+        return f"give one of them, such as --features {shlex.quote(str(folders[0]))}"
+    apart = "keep bags that were made alike there, or put each kind into a folder of its own and give one as --features"
+    return f"{apart}; if the folder's name says other than its files do, rename it"
 
 
 def _set_of(path: Path) -> Path:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from shards.errors import DataError, Problem
+from shards.errors import DataError, Problem, bad
 from shards.tables.identity import barcode
+from shards.tables.keyed import Row, Rows, keyed
 
 # Between underscores a sample type needs its vial (01A): TCGA_02_0001_12 is tile 12 of a case.
 _SAMPLE = r"TCGA(?P<sep>[-._])[A-Z0-9]{2}(?P=sep)[A-Z0-9]{4}(?P=sep)(?P<type>\d{2})(?:(?P<vial>[A-Z])(?![A-Z0-9])|(?<!_\d\d)(?![A-Z0-9]))"
@@ -107,3 +108,17 @@ def first_of(
     if problems:
         raise DataError(problems)
     return chosen
+
+
+def by_case(rows: Rows, flag: str, unmatched: list[tuple[str, str]]) -> dict[str, Row]:
+    """The line of each case of a table whose first column has barcodes; lines without one go to `unmatched`.
+
+    Raises:
+        DataError: a case on two lines, or no barcode at all.
+    """
+    found = keyed(rows, lambda row: barcode(row[rows.first]), "case")
+    unmatched += [(row[rows.first], "not a TCGA barcode") for row in rows if barcode(row[rows.first]) is None]
+    if not found:
+        what = f"no TCGA barcode in its first column, '{rows.first}' (it has '{rows.rows[0][rows.first]}')"
+        raise bad(what, f"{flag} {rows.path}", "write a column that names cases as TCGA-XX-XXXX first")
+    return found

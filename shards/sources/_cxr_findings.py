@@ -69,7 +69,9 @@ def joined(row: Row, column: str, unknown: Callable[[str], bool], problems: list
         what = f"'{column}' names {', '.join(map(repr, strange))}"
         problems.append(Problem(what, row.where, f"known are {', '.join(NIH)} and {NONE}"))
     if NONE in named and len(named) > 1:
-        problems.append(Problem(f"'{column}' is '{cell}': no finding, and findings", row.where, "mend the cell"))
+        problems.append(
+            Problem(f"'{column}' is '{cell}': no finding, and findings", row.where, f"write the findings, or {NONE}")
+        )
     return {n: "present" if n in named else "absent" for n in (*NIH, NONE)}
 
 

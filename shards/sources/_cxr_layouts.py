@@ -130,7 +130,7 @@ def _of_studies(rows: Rows, column: str, images: Path) -> list[Film]:
             ]
     if not films:
         what = f"lists {len(rows)} reports, and no study of them has a folder of films"
-        raise bad(what, rows.path, "give the folder of MIMIC-CXR-JPG as --images, or a table of films as --csv")
+        raise bad(what, rows.path, "give the folder of MIMIC-CXR-JPG's films as --images")
     return films
 
 

@@ -11,6 +11,7 @@ from shards.tables.identity import person, written
 from shards.tables.unknown import is_unknown
 
 SHOWN = 3
+BY_FOLDER = "drop the column and --patient-column to split by folder"
 
 
 def reconciled(
@@ -51,11 +52,11 @@ def _renamed(names: list[str], folders: Sequence[str], chosen: str, table: Path)
     torn = [f"{' and '.join(n.values())} in folder of {f}" for f, n in of_folder.items() if len(n) > 1]
     if torn:
         what = f"{len(torn)} folders of one patient have images of several ({'; '.join(torn[:SHOWN])})"
-        raise bad(what, f"{table}, column '{chosen}'", "mend the column, or drop it to split by folder")
+        raise bad(what, f"{table}, column '{chosen}'", f"mend the column, or {BY_FOLDER}")
     lost = [f for n, f in zip(names, folders, strict=True) if not n and f and person(f) not in of_folder]
     if lost:
         what = (
             f"{len(lost)} lines without a patient, whose folder has no other image that names one (such as {lost[0]})"
         )
-        raise bad(what, f"{table}, column '{chosen}'", "fill the column, or drop it to split by folder")
+        raise bad(what, f"{table}, column '{chosen}'", f"fill the column, or {BY_FOLDER}")
     return [n or (next(iter(of_folder[person(f)].values())) if f else "") for n, f in zip(names, folders, strict=True)]

@@ -15,7 +15,7 @@ from shards.errors import DataError, bad
 from shards.pack.reference import Reference
 from shards.sources._plink import together
 from shards.tables.cells import text_of
-from shards.tables.keyed import column_problems, repeated
+from shards.tables.keyed import column_problems, no_column, repeated
 from shards.tables.table_file import TableFile, open_table
 
 # What the column of people may be called, beside a first column without a name.
@@ -67,11 +67,10 @@ def read_scores(flag: str, path: Path, column: str | None, work: Path) -> Scores
 
 def _columns(flag: str, table: TableFile, column: str | None) -> list[str]:
     """The columns that name people."""
-    has = f"columns: {', '.join(table.header)}"
     if column is not None:
         columns = column.split(",")
         if lacking := [c for c in columns if c not in table.header]:
-            raise bad(f"no column {', '.join(lacking)} ({flag}-people)", table.path, has)
+            raise DataError(no_column(lacking, f"{flag}-people", table.path, table.header))
         return columns
     first, lower = table.first_column(), [h.casefold() for h in table.header]
     if lower[0] == "fid" and "iid" in lower:
@@ -80,7 +79,8 @@ def _columns(flag: str, table: TableFile, column: str | None) -> list[str]:
     if likely and lower[0] not in PEOPLE:
         example = next((text_of(cells[0]) for _, cells in table), "")
         what = f"its first column, '{first}' ('{example}' in the first line), seems not to name people, as '{likely[0]}' does"
-        raise bad(what, f"{flag} {table.path}", f"give {flag}-people {likely[0]}, or {flag}-people {first}; {has}")
+        fix = f"give {flag}-people {likely[0]}, or {flag}-people {first}; columns: {', '.join(table.header)}"
+        raise bad(what, f"{flag} {table.path}", fix)
     return [first]
 
 
@@ -97,7 +97,8 @@ def _copied(path: Path, at: Sequence[int], names: Sequence[str], copy: Path) -> 
     table = open_table(path)
     kept = [i for i in range(len(table.header)) if i not in at]
     if not kept:
-        raise bad("no column of scores", path, f"columns: {', '.join(table.header)}")
+        what = f"no column of scores beside those of people ({', '.join(table.header)})"
+        raise bad(what, path, "give a table with a column of scores")
     copy.parent.mkdir(parents=True, exist_ok=True)
     with open(copy, "w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")

@@ -30,7 +30,7 @@ from shards.sources._cxr_layouts import MIMIC_COLUMNS, Film, Places, columns_nam
 from shards.sources._people import reconciled
 from shards.tables.identity import sample, study
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import Row, Rows, keyed, read_rows
+from shards.tables.keyed import Row, Rows, keyed, no_column, read_rows
 from shards.tables.table_file import read_text
 from shards.tables.unknown import words_of
 
@@ -41,6 +41,17 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "va
 LONGEST = 20_000
 KEY_LENGTH = 64
 WITH = "with a report"
+# What helps where all images or reports are left out, by a part of the reason.
+FIXES = {
+    "no patient": "name the column of patients with --patient-column",
+    "no image file": "give the folder that the paths begin in as --images, or name their column with --image-column",
+    "DICOM": "save the images as JPEG or PNG and name those in the table",
+    "an empty report": "name the column of texts with --text-column",
+    "without a report file": "give the folder of the report files as --reports; if the column holds texts, leave --text-files out",
+    "outside the folder": "give the folder that holds all report files as --reports",
+    "not UTF-8": "save the report files as UTF-8",
+    "characters": "raise the limit with --longest",
+}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +109,7 @@ class _Columns:
         if given is None:
             return self._usual(usual, flag)
         if given not in self.header:
-            fix = f"columns: {', '.join(self.header)}"
-            self.problems.append(Problem(f"no column '{given}' ({flag})", str(self.path), fix))
+            self.problems.append(no_column([given], flag, self.path, self.header))
         return given
 
     def _usual(self, usual: Sequence[str], flag: str) -> str | None:
@@ -146,12 +156,13 @@ def find(args: argparse.Namespace) -> Found:
         entry.labels = said
         entries.append(entry)
     if not entries:
-        reasons = "; ".join(f"{n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common(3))
-        raise bad(f"none of {len(films)} lines can be used ({reasons})", args.csv, "check --images and the columns")
+        reasons, fix = _reasons(Counter(w for _, w in unmatched))
+        raise bad(f"none of {len(films)} lines can be used ({reasons})", args.csv, fix)
     if asked and not counts[WITH]:
-        what = "; ".join(f"{n} images {why}" for why, n in counts.most_common(3))
-        fix = "check --text-column, --text-files and --reports; --no-reports packs images and labels alone"
-        raise bad(f"no image has a report ({what})", args.csv, fix)
+        reasons, fix = _reasons(counts)
+        raise bad(
+            f"no image has a report ({reasons})", args.csv, f"{fix}; or pack images and labels alone: --no-reports"
+        )
     names = [*columns.labels, *sorted({n for e in entries for n in e.labels} - set(columns.labels))]
     settled = settle(entries, names, label_rule(args), asked=columns.labels, of_numbers=_many)
     notes = [f"columns: {'; '.join(columns.chosen)}"] if columns.chosen else []
@@ -185,6 +196,13 @@ def _keys(films: Sequence[Film]) -> list[str]:
     keys = [re.sub(r"[^A-Za-z0-9_-]", "_", k).strip("_-") or "image" for k in whole]
     hashes = (hashlib.sha256(p.encode()).hexdigest()[:8] for p in paths)
     return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
+
+
+def _reasons(counts: Counter[str]) -> tuple[str, str]:
+    """Why images or reports are left out, the most frequent first, and what helps against each."""
+    often = [why for why, _ in counts.most_common(3)]
+    said = "; ".join(f"{counts[why]} x {why}" for why in often)
+    return said, "; ".join(dict.fromkeys(next(fix for part, fix in FIXES.items() if part in why) for why in often))
 
 
 def _unfit(entry: Entry, image: Path) -> str | None:
@@ -236,7 +254,8 @@ def _mimic_splits(path: Path | None, films: Sequence[Film]) -> tuple[dict[str, s
     """The split of each image of MIMIC-CXR."""
     if path is None:
         return {}, []
-    rows = read_rows(path, ("dicom_id", "split"), "mimic-cxr-2.0.0-split.csv.gz")
+    fix = "give MIMIC's table of splits as --splits mimic-cxr-2.0.0-split.csv.gz"
+    rows = read_rows(path, ("dicom_id", "split"), fix)
     of_image = keyed(rows, lambda row: sample(row["dicom_id"]), "image")
     said = _joined_lines("--splits", path, [f.image for f in films], of_image, sample)
     return {image: _split(row["split"]) for image, row in of_image.items()}, said
@@ -267,7 +286,8 @@ def _labels(
 
 def _mimic_labels(path: Path, films: Sequence[Film]) -> tuple[dict[str, Row], list[str], list[str]]:
     """The row of each study, the columns of findings, and what the join came to."""
-    rows = read_rows(path, ("study_id",), "mimic-cxr-2.0.0-chexpert.csv.gz")
+    fix = "give MIMIC's table of findings as --labels mimic-cxr-2.0.0-chexpert.csv.gz"
+    rows = read_rows(path, ("study_id",), fix)
     findings = _findings(rows)
     of_study = keyed(rows, lambda row: study(row["study_id"]), "study")
     return of_study, findings, _joined_lines("--labels", path, [f.study for f in films], of_study, study)

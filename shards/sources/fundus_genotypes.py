@@ -29,7 +29,7 @@ from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.sources._scores import read_scores
 from shards.tables.joins import REPAIR, Side, partners
-from shards.tables.keyed import keyed, read_rows
+from shards.tables.keyed import keyed, no_column, read_rows
 from shards.tables.unknown import words_of
 
 EYE = "eye"
@@ -87,8 +87,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 @register("fundus_genotypes", options)
 def find(args: argparse.Namespace) -> Found:
     """Fundus images + SNPs (PLINK or npz), PGS and burden tables, with circle crop and brightness check."""
-    if not 0 <= args.brightness_tails < 0.5 or (args.every is not None and args.every < 1):
-        raise bad("--brightness-tails must lie in [0, 0.5) and --every be 1 or more", "fundus_genotypes", "change it")
+    _check_options(args)
     work = args.work or Path(f"{args.out}-work")
     images, labels = _images(args)
     notes, unmatched = [f"images: {len(images)} in {args.images.name}"], list[tuple[str, str]]()
@@ -108,7 +107,8 @@ def find(args: argparse.Namespace) -> Found:
                 Entry(image["where"], image["sample"], image["patient"], labels=image["labels"], fields=fields)
             )
     if not entries:
-        raise bad("no image is left", args.images, "look at unmatched reasons with --quality none")
+        what = f"no image is left of {len(images)}: a retina's circle was found in none"
+        raise bad(what, args.images, "give photographs of the whole retina, or pack them uncropped: --quality none")
     shared = Counter(person_of.get(p) for p in {e.patient for e in entries})
     twice = sum(n > 1 for person, n in shared.items() if person is not None)
     notes += [f"{len(entries)} images of {len({e.patient for e in entries})} patients; working files in {work}"]
@@ -126,6 +126,17 @@ def find(args: argparse.Namespace) -> Found:
     )
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    problems = []
+    if not 0 <= args.brightness_tails < 0.5:
+        what, fix = "is no share of 0 or more and under one half", "give one such as --brightness-tails 0.005"
+        problems.append(Problem(f"{args.brightness_tails:g} {what}", "--brightness-tails", fix))
+    if args.every is not None and args.every < 1:
+        problems.append(Problem(f"every {args.every}. SNP", "--every", "give 1 or more: --every 1 keeps all"))
+    if problems:
+        raise DataError(problems)
+
+
 def _images(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     """One dictionary an image, with the cells of its labels, and the columns that are labels."""
     named, unknown = args.patient_column.split(","), words_of(args)
@@ -133,7 +144,7 @@ def _images(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     rows = read_rows(
         args.images,
         (args.image_column, *named, *eye),
-        "the names by --image-column, --patient-column and --eye-column",
+        "name them with --image-column, --patient-column and --eye-column",
     )
     labels = [c for c in rows.columns if c not in (args.image_column, *named)]
     images = []
@@ -237,7 +248,7 @@ def _pairing(args: argparse.Namespace, patients: list[str], notes: list[str]) ->
         raise bad(what, args.pairing, f"give --pairing-column; columns: {', '.join(rows.columns)}")
     columns = (args.pairing_column or rows.columns[1]).split(",")
     if lacking := [c for c in columns if c not in rows.columns]:
-        raise bad(f"no column '{', '.join(lacking)}'", args.pairing, f"columns: {', '.join(rows.columns)}")
+        raise DataError(no_column(lacking, "--pairing-column", args.pairing, rows.columns))
     paired, unknown = keyed(rows, rows.first, "patient"), words_of(args)
     there = Side.of(args.pairing.name, {patient: row.where for patient, row in paired.items()})
     here = Side.of("--images", [p for p in patients if p])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 class Omics:
     """{field: {feature: column}} in the order of the tables, and {case: {field: {feature: value}}}.
 
+    patterns: what each field's columns are called.
     unread: columns of omics in the label table, which gives labels alone. cases: where each table has each case.
     """
 
@@ -62,6 +64,7 @@ class Omics:
     values: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    patterns: dict[str, set[str]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     cases: dict[Path, dict[str, str]] = field(default_factory=dict)
     rule: FeatureRule = field(default_factory=FeatureRule)
@@ -73,7 +76,9 @@ def find(args: argparse.Namespace) -> Found:
     """TCGA GBM/LGG: pathology tiles and/or slide region features + RNA, CNV, mutations."""
     if args.tiles is None and args.features is None:
         raise bad(
-            "neither --tiles nor --features", "glioma", "give a folder of tiles, an .npz of region features, or both"
+            "neither --tiles nor --features",
+            "glioma",
+            "give tiles by --tiles FOLDER, bags by --features FOLDER_OR_NPZ, or both",
         )
     omics = Omics(rule=feature_rule(args))
     for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
@@ -143,7 +148,8 @@ def _joins(
     for modality in omics.features:
         if not any(modality in vectors[c] for c in cases):
             what = f"none of {len(cases)} cases has all {len(omics.features[modality])} features of '{modality}'"
-            raise bad(what, "--omics", f"leave the columns of '{modality}' out, or bring cases that have all of them")
+            flag = f"--not-features {' '.join(shlex.quote(p) for p in sorted(omics.patterns[modality]))}"
+            raise bad(what, "--omics", f"leave its columns out ({flag}), or bring cases that have all of them")
     return notes
 
 
@@ -155,7 +161,8 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
     omics.problems += column_problems(table)
     columns = _columns(omics, [c for c in header[1:] if c not in CLINICAL], path) if features else {}
     omics.unread += [] if features else [c for c in header[1:] if c.rpartition("_")[2] in ENDINGS]
-    for modality, feature in columns.values():
+    for column, (modality, feature) in columns.items():
+        omics.patterns.setdefault(modality, set()).add(column if column == feature else f"*{column[len(feature) :]}")
         known = omics.features.setdefault(modality, [])
         if feature not in known:
             known.append(feature)
@@ -164,7 +171,11 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
         name, where = text_of(cells[0]).strip(), table.place(line)
         case = barcode(name)
         if case is None:
-            omics.problems.append(Problem(f"'{name}' is no TCGA case", f"{path}, {where}", "mend it"))
+            omics.problems.append(
+                Problem(
+                    f"'{name}' is no TCGA case", f"{path}, {where}", "name the case as TCGA-XX-XXXX, or remove the line"
+                )
+            )
             continue
         of = dict(zip(header, (text_of(c).strip() for c in cells), strict=True))
         if first.setdefault(case, where) != where:

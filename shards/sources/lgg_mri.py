@@ -27,12 +27,13 @@ from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
 from shards.sources import Found, register
+from shards.sources._barcode import by_case
 from shards.sources._expression import expression_of
 from shards.sources._masks import mask_of
 from shards.tables.cells import number
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import keyed, read_rows
+from shards.tables.keyed import read_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,6 +43,7 @@ SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
 SKIPPED = ("case_id", "patient", "site")
 FIX_MASKS = "check how they were saved, or say from which value on it is tumour: --object N"
+KAGGLE = "give --images the kaggle_3m folder, or one with slices.csv"
 LEAKS = (
     "--split-unit slice: every slice counts as a patient. Neighbouring slices and one person's genes stand in several splits: what "
     "is measured on them is no measure of other patients"
@@ -93,7 +95,7 @@ def find(args: argparse.Namespace) -> Found:
     labels, kinds = _labels(args, unmatched)
     notes += _joins(args, slices, expression, labels)
     work = args.work or Path(f"{args.out}-work")
-    by_case: dict[str, list[Entry]] = defaultdict(list)
+    entries_of: dict[str, list[Entry]] = defaultdict(list)
     problems: list[Problem] = []
     if "object" in parse_meanings(getattr(args, "meaning", None)).get("mask", {}):
         raise bad("mask.object: this source packs masks of 0 and 1", "--meaning", "give --object N instead")
@@ -109,16 +111,16 @@ def find(args: argparse.Namespace) -> Found:
         if args.slices == "positive" and entry.labels["tumour"] == "no":
             unmatched.append((s.name, "no tumour in the slice (--slices positive)"))
         else:
-            by_case[s.case].append(entry)
+            entries_of[s.case].append(entry)
     if problems:
         raise DataError(problems)
-    entries = _rounds(by_case)
+    entries = _rounds(entries_of)
     if not entries:
-        raise bad(f"none of {len(slices)} slices is left", "lgg_mri", "see --slices and --unpaired")
+        raise bad(f"none of {len(slices)} slices is left", "lgg_mri", "no tumour is in them: give --slices all")
     if args.unpaired == "drop":
         unmatched += [(c, "no expression of this patient") for c in sorted(without)]
     unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
-    notes.append(f"{len(by_case)} patients, {len(entries)} of {len(slices)} slices packed")
+    notes.append(f"{len(entries_of)} patients, {len(entries)} of {len(slices)} slices packed")
     if args.split_unit == "slice":
         notes.append(LEAKS)
         entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
@@ -159,7 +161,7 @@ def _least(slices: list[Slice], asked: int | None, problems: list[Problem]) -> t
 def _kaggle(folder: Path) -> list[Slice]:
     """All slices under `folder` that have a mask; every slice without one, and every mask without a slice, is told."""
     if not folder.is_dir():
-        raise bad("no such folder", folder, "give --images the kaggle_3m folder, or one with slices.csv")
+        raise bad("no such folder", folder, KAGGLE)
     files: dict[str, Path] = {}
     slices, problems = list[Slice](), list[Problem]()
     for path in no_twins(p for suffix in ("tif", "tiff", "png") for p in folder.glob(f"*/*.{suffix}")):
@@ -181,7 +183,7 @@ def _kaggle(folder: Path) -> list[Slice]:
     if problems:
         raise DataError(problems)
     if not slices:
-        raise bad("no slices TCGA_*/TCGA_*_N.tif", folder, "give --images the kaggle_3m folder, or one with slices.csv")
+        raise bad("no slices TCGA_*/TCGA_*_N.tif", folder, KAGGLE)
     return slices
 
 
@@ -239,11 +241,7 @@ def _labels(
     rows = read_rows(path)
     kept = [c for c in rows.columns if c != rows.first and c.lower() not in SKIPPED and not c.endswith("_cnv")]
     kinds = {c: "number" if c in MEASURED else "class" for c in kept}
-    of_case = keyed(rows, lambda row: barcode(row[rows.first]), "patient")
-    unmatched += [(row[rows.first], "not a TCGA barcode") for row in rows if barcode(row[rows.first]) is None]
-    if not of_case:
-        what = f"no TCGA barcode in its first column, '{rows.first}' (it has '{rows.rows[0][rows.first]}')"
-        raise bad(what, f"--labels {path}", "give a table whose first column names patients as TCGA-XX-XXXX")
+    of_case = by_case(rows, "--labels", unmatched)
     return {case: {c: _code(row[c]) for c in kept} for case, row in of_case.items()}, kinds
 
 
@@ -307,7 +305,7 @@ def _class_png(tumour_HW: np.ndarray, s: Slice, work: Path) -> Reference:
     return Reference(s.mask.name, path)
 
 
-def _rounds(by_case: dict[str, list[Entry]]) -> list[Entry]:
+def _rounds(entries_of: dict[str, list[Entry]]) -> list[Entry]:
     """The first slice of every patient, then the second of every patient that has one, and so on."""
-    longest = max((len(v) for v in by_case.values()), default=0)
-    return [v[k] for k in range(longest) for _, v in sorted(by_case.items()) if k < len(v)]
+    longest = max((len(v) for v in entries_of.values()), default=0)
+    return [v[k] for k in range(longest) for _, v in sorted(entries_of.items()) if k < len(v)]

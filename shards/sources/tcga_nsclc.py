@@ -12,18 +12,18 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from shards.errors import bad
+from shards.errors import DataError, bad
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import COLUMN, Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags
 from shards.sources._bags import options as bag_options
-from shards.sources._barcode import first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
+from shards.sources._barcode import by_case, first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
 from shards.sources._expression import expression_of
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import Row, keyed, read_rows
+from shards.tables.keyed import no_column, read_rows
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
 SITE = "tss"  # tissue source site: the second field of a barcode
@@ -60,26 +60,26 @@ def find(args: argparse.Namespace) -> Found:
     slides, unmatched = bags.bags, bags.unmatched
     expression, notes, strip = expression_of(args.expression, unmatched, args.replicates)
     labels, columns = _labels(args.labels, args.label_columns, unmatched)
-    by_case: dict[str, list[Bag]] = defaultdict(list)
+    slides_of: dict[str, list[Bag]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: (slide_rank(s.name), s.name)):
-        by_case[barcode(slide.name) or ""].append(slide)
+        slides_of[barcode(slide.name) or ""].append(slide)
     if args.slides == "dx1":
-        by_case = _one_each(by_case, args.replicates, str(args.features), unmatched)
-    here, fix = Side.of("--features", by_case), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
+        slides_of = _one_each(slides_of, args.replicates, str(args.features), unmatched)
+    here, fix = Side.of("--features", slides_of), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
     for flag, path, cases in (("--expression", args.expression, expression), ("--labels", args.labels, labels)):
         notes += partners(f"{flag} {path.name}", here, Side.of(path.name, cases), fix)[1]
     entries = []
-    for case in sorted({*by_case, *expression, *labels}):
+    for case in sorted({*slides_of, *expression, *labels}):
         lacking = [
             what
-            for what, have in (("slide", by_case), ("expression", expression), ("labels", labels))
+            for what, have in (("slide", slides_of), ("expression", expression), ("labels", labels))
             if case not in have
         ]
         if lacking:
             unmatched.append((case, f"no {' and no '.join(lacking)}"))
         else:
             entries += [
-                _entry(s, case, labels[case], expression[case], many=len(by_case[case]) > 1) for s in by_case[case]
+                _entry(s, case, labels[case], expression[case], many=len(slides_of[case]) > 1) for s in slides_of[case]
             ]
     if not entries:
         raise bad(
@@ -104,17 +104,17 @@ def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict[st
 
 
 def _one_each(
-    by_case: dict[str, list[Bag]], replicates: str, where: str, unmatched: list[tuple[str, str]]
+    slides_of: dict[str, list[Bag]], replicates: str, where: str, unmatched: list[tuple[str, str]]
 ) -> dict[str, list[Bag]]:
-    named = {c: [s.name for s in slides] for c, slides in by_case.items()}
+    named = {c: [s.name for s in slides] for c, slides in slides_of.items()}
     best = first_of(named, slide_rank, where, replicates, ", or --slides all takes every one")
     unmatched += [
         (s.name, f"another slide of the patient was taken ({best[c]}; --slides all takes every one)")
-        for c, slides in by_case.items()
+        for c, slides in slides_of.items()
         for s in slides
         if s.name != best[c]
     ]
-    return defaultdict(list, {c: [s for s in slides if s.name == best[c]] for c, slides in by_case.items()})
+    return defaultdict(list, {c: [s for s in slides if s.name == best[c]] for c, slides in slides_of.items()})
 
 
 def _other_samples(entries: list[Entry]) -> list[str]:
@@ -149,16 +149,6 @@ def _labels(
     rows = read_rows(path)
     keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
     if unknown := sorted(set(keep) - set(rows.columns)):
-        raise bad(f"no column {', '.join(unknown)}", path, f"columns: {', '.join(rows.columns)}")
-
-    def case_of(row: Row) -> str | None:
-        case = barcode(row[rows.first])
-        if case is None:
-            unmatched.append((row[rows.first], "not a TCGA barcode"))
-        return case
-
-    of_case = keyed(rows, case_of, "case")
-    if not of_case:
-        what = f"no TCGA barcode in its first column, '{rows.first}' (it has '{rows.rows[0][rows.first]}')"
-        raise bad(what, f"--labels {path}", "give a table whose first column names cases as TCGA-XX-XXXX")
+        raise DataError(no_column(unknown, "--label-columns", path, rows.columns))
+    of_case = by_case(rows, "--labels", unmatched)
     return {case: {c: row[c] for c in keep} | {SITE: case[5:7]} for case, row in of_case.items()}, keep

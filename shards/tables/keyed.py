@@ -11,7 +11,7 @@ row as key; what it answers None to is left out (list it yourself). A row of a P
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +65,12 @@ class Rows:
         return len(self.rows)
 
 
-def read_rows(path: Path, needed: Collection[str] = (), what: str = "", header: Collection[str] | None = None) -> Rows:
+def read_rows(path: Path, needed: Collection[str] = (), fix: str = "", header: Collection[str] | None = None) -> Rows:
     """Reads a table that fits in memory.
 
     Args:
         needed: columns that it must have.
-        what: which table to give instead, for the message ("mimic-cxr-2.0.0-split.csv").
+        fix: what to do where it lacks them (default: to give a table that has them).
         header: names of the columns of a file that has no header.
 
     Raises:
@@ -81,7 +81,7 @@ def read_rows(path: Path, needed: Collection[str] = (), what: str = "", header: 
         Row(dict(zip(table.header, (text_of(c).strip() for c in cells), strict=True)), line, table.place(line))
         for line, cells in table
     )
-    problems = [*column_problems(table, needed, what), *table.problems]
+    problems = [*column_problems(table, needed, fix), *table.problems]
     if not rows and not problems:
         raise bad("no line below its header", path, "give a table with a line for each of what it is about")
     if problems:
@@ -89,17 +89,24 @@ def read_rows(path: Path, needed: Collection[str] = (), what: str = "", header: 
     return Rows(path, tuple(table.header), rows, table)
 
 
-def column_problems(table: TableFile, needed: Collection[str] = (), what: str = "") -> list[Problem]:
+def column_problems(table: TableFile, needed: Collection[str] = (), fix: str = "") -> list[Problem]:
     """Columns that are missing or stand twice."""
     found = []
     if lacking := [c for c in needed if c not in table.header]:
-        fix = f"give {what}" if what else "give a table that has them"
         has = f"it is {table.form} and has {', '.join(map(repr, table.header[:12]))}{', ...' if len(table.header) > 12 else ''}"
-        found.append(Problem(f"no column {', '.join(lacking)} ({has})", str(table.path), fix))
+        found.append(
+            Problem(f"no column {', '.join(lacking)} ({has})", str(table.path), fix or "give a table that has them")
+        )
     if twice := [c for c, n in Counter(table.header).items() if n > 1]:
         names = ", ".join(f"'{c}'" for c in twice[:SHOWN])
         found.append(Problem(f"{len(twice)} columns stand twice: {names}", str(table.path), "keep one of each name"))
     return found
+
+
+def no_column(lacking: Sequence[str], flag: str, path: Path, header: Sequence[str]) -> Problem:
+    """The problem of columns that an option names and a table lacks."""
+    names = ", ".join(f"'{c}'" for c in lacking)
+    return Problem(f"no column {names} ({flag})", str(path), f"give {flag} one of its columns: {', '.join(header)}")
 
 
 def keyed(rows: Rows, key: str | Callable[[Row], str | None], what: str) -> dict[str, Row]:

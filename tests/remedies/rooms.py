@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from tests.remedies import adopting, finetuning, mending, packing, training
+from tests.remedies import (
+    adopting,
+    finetuning,
+    mending,
+    packing,
+    sources_films,
+    sources_people,
+    sources_slices,
+    sources_slides,
+    training,
+)
 from tests.remedies.scenario import ALL
 
-__all__ = ["SCENARIOS", "adopting", "finetuning", "mending", "packing", "training"]
+__all__ = [
+    "SCENARIOS",
+    "adopting",
+    "finetuning",
+    "mending",
+    "packing",
+    "sources_films",
+    "sources_people",
+    "sources_slices",
+    "sources_slides",
+    "training",
+]
 SCENARIOS = tuple(ALL)

@@ -25,7 +25,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Command:
-    program: str  # shards, a script of launch/, or shell
+    program: str  # shards, source (of shards), a script of launch/, or shell
     words: Sequence[str]
 
 
@@ -33,6 +33,7 @@ class Command:
 class Scenario:
     """`says` stands in the code and in what is printed; group 1 of `typed` is what to type; `fill` completes its placeholders.
 
+    `mend` does with files what group 1 of `typed` tells in words; of the command only the flags of `instead` are then left out.
     `first` is what a message tells in words to do beforehand, as a shell does it.
     `status` of the first command: 2, or 0 where the message is a note beside its result. `instead`: flags that the remedy's words
     take the place of.
@@ -45,6 +46,7 @@ class Scenario:
     status: int = 2
     instead: tuple[str, ...] = ()
     first: str = ""
+    mend: Callable[[Place], object] | None = None
 
     @property
     def name(self) -> str:
@@ -61,21 +63,26 @@ def remedy(
     status: int = 2,
     instead: Sequence[str] = (),
     first: str = "",
+    mend: Callable[[Place], object] | None = None,
 ) -> Callable[[Callable[[Place], Command]], Callable[[Place], Command]]:
     """Registers a scenario; several may share one function."""
 
     def register(build: Callable[[Place], Command]) -> Callable[[Place], Command]:
-        ALL.append(Scenario(says, typed, build, fill or {}, status, tuple(instead), first))
+        ALL.append(Scenario(says, typed, build, fill or {}, status, tuple(instead), first, mend))
         return build
 
     return register
 
 
 def run(command: Command) -> tuple[int, str]:
-    """Exit status, and all that was printed."""
+    """Exit status, and all that was printed; of a source also the list that it writes of what was left out."""
     if command.program == "shell":
         done = subprocess.run(command.words[0], shell=True, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
+    if command.program == "source":
+        status, printed = run(Command("shards", ["source", *command.words]))
+        listed = Path(command.words[command.words.index("--out") + 1]) / "unmatched.csv"
+        return status, printed + (listed.read_text() if status == 0 and listed.is_file() else "")
     main = importlib.import_module(PROGRAMS.get(command.program, f"launch.{command.program}")).main
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -34,7 +34,10 @@ def test_the_remedy_works_when_it_is_typed(
     status, said = run(command)
     assert (status, one.says in said) == (one.status, True), f"status {status}, without {one.says!r}:\n{said}"
     text = read(one, said, place)
-    if whole := commands(text):
+    if one.mend:
+        one.mend(place)
+        again = Command(command.program, applied(command.words, (), one.instead))
+    elif whole := commands(text):
         for typed in [Command("shell", [one.first.format(folder=tmp_path)])] * bool(one.first) + whole:
             status, said = run(typed)
             assert status == 0, f"`{text}` ends with {status}:\n{said}"

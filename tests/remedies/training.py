@@ -23,6 +23,16 @@ def bf16_under_stage_0(place: Place) -> Command:
     return pretrain("mrm_relation", "precision=bf16", "zero.stage=0")
 
 
+@remedy(
+    "set zero.stage=0 and precision=fp32, or ",
+    r"set (zero.stage=0 and precision=fp32)",
+    {"and precision=fp32": "precision=fp32"},
+)
+@remedy("set zero.stage=0 and precision=fp32, or ", r"or (optim.kind=adamw)")
+def an_optimizer_of_whole_weights(place: Place) -> Command:
+    return pretrain("gimp", "optim.kind=lars", "zero.stage=1")
+
+
 @remedy("only stage 3 shards weights; set", r"set (zero.stage=3)")
 def weights_that_stay(place: Place) -> Command:
     return pretrain("gimp", "zero.offload_params=cpu", "zero.stage=1")

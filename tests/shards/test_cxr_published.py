@@ -141,7 +141,7 @@ def test_films_without_reports_have_to_be_meant(tmp_path):
     for report in root.rglob("s*.txt"):
         report.unlink()
     words = ("--labels", root / "mimic-cxr-2.0.0-chexpert.csv.gz")
-    assert "--no-reports packs images and labels alone" in found_problems(root / "IMAGE_FILENAMES", *words)
+    assert "pack images and labels alone: --no-reports" in found_problems(root / "IMAGE_FILENAMES", *words)
     result = found(root / "IMAGE_FILENAMES", *words, "--no-reports")
     assert len(result.manifest.entries) == 24
     assert not any("tokenizer" in n for n in result.notes)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_genotypes import plink
 
 from shards.__main__ import main
 from shards.format.info import load_info
 from shards.read.dataset import Dataset
+from tests.shards.test_genotypes import plink
 
 PEOPLE = [str(1000 + i) for i in range(12)]
 SCORES = np.arange(24, dtype=float).reshape(12, 2) / 7
@@ -119,7 +119,7 @@ def test_the_column_of_people_is_not_taken_from_its_place(tmp_path, capsys):
     assert (tmp_path / "out" / "vocab" / "pgs.txt").read_text().split() == ["PGS1_SUM", "PGS2_SUM"]
     np.testing.assert_allclose(of_patients(tmp_path, "pgs")["1003"], SCORES[3], rtol=1e-2)
     assert pack(tmp_path, "--pgs", table, "--pgs-people", "eid") == 2
-    assert "no column eid (--pgs-people)" in capsys.readouterr().err
+    assert "no column 'eid' (--pgs-people)" in capsys.readouterr().err
 
 
 def test_family_and_person_together(tmp_path, capsys):

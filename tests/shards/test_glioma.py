@@ -25,8 +25,13 @@ def table(path: Path, rows: list[list]) -> Path:
 
 @pytest.fixture
 def layout(tmp_path) -> dict[str, Path]:
+    return written(tmp_path)
+
+
+def written(tmp_path: Path) -> dict[str, Path]:
+    """Three tiles of each of four cases, bags of the four others and of one without omics."""
     rng, tiles = np.random.default_rng(0), tmp_path / "tiles"
-    tiles.mkdir()
+    tiles.mkdir(exist_ok=True)
     for case in CASES[:4]:
         for i in range(3):
             Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tiles / f"{case}_r0c{i}.png")

@@ -27,11 +27,15 @@ def slice_names(i: int) -> list[str]:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
+    return kaggle(tmp_path / "kaggle_3m")
+
+
+def kaggle(root: Path) -> Path:
     """Eight patients with two or three slices, the first of each without tumour; the last patient has no expression."""
-    rng, root = np.random.default_rng(0), tmp_path / "kaggle_3m"
+    rng = np.random.default_rng(0)
     for i in range(len(CASES)):
         folder = root / f"{CASES[i].replace('-', '_')}_19960909"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for k, name in enumerate(slice_names(i)):
             Image.fromarray(rng.integers(0, 255, (PIXELS, PIXELS, 3), dtype=np.uint8)).save(folder / f"{name}.tif")
             mask = np.zeros((PIXELS, PIXELS), np.uint8)
