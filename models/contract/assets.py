@@ -6,6 +6,7 @@ What such a file holds decides the result, and where it lies does not: a run kee
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,12 @@ from pydantic import AfterValidator, BaseModel
 from models.contract.explain import groups_of
 from models.contract.renames import copied, place_of
 
-_ASSET = "asset"
+_ASSET, DIGEST = "asset", "sha256:"
+"""What marks such a field, and how the digest of a file begins where it stands in the file's place."""
 
 
 def _is_file(path: str | None) -> str | None:
-    if path is not None and not Path(path).is_file():
+    if path is not None and not path.startswith(DIGEST) and not Path(path).is_file():
         raise ValueError(f"no such file from {Path.cwd()}; give a file that is there, by its whole path")
     return path
 
@@ -56,9 +58,22 @@ def with_assets(model: type[BaseModel], options: Mapping[str, Any], files: Mappi
     return values
 
 
-def digests(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, str]:
+def asset_digests(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, str]:
     """{dotted name: SHA-256} of the assets that are given."""
     return {k: sha256_of(path) for k, path in assets(model, options).items()}
+
+
+def hashed(model: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with what assets hold in place of where they lie: they may move."""
+    return with_assets(model, options, {k: f"{DIGEST}{v}" for k, v in asset_digests(model, options).items()})
+
+
+def copy_assets(model: type[BaseModel], options: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Copies the files into a folder under the options' names; returns {dotted name: name of the copy}."""
+    named = {k: f"{k}{Path(path).suffix}" for k, path in assets(model, options).items()}
+    for key, path in assets(model, options).items():
+        shutil.copyfile(path, folder / named[key])
+    return named
 
 
 def sha256_of(path: str | Path) -> str:

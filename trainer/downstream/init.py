@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.contract import Method, Schema
+from models.contract.assets import hashed
 from models.contract.start_files import replaced, speaks_of_start, start_files, with_start_file, without_start_files
 from models.encoders.parts import add_parts
 from models.encoders.vit import fit_positions
@@ -52,9 +53,9 @@ class Init:
         return hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file else None
 
     def hashed_options(self) -> dict[str, Any]:
-        """All options, with what a file of weights holds instead of where it lies: it may move."""
+        """All options, with what files hold instead of where they lie: they may move."""
         cls = get_method(self.method_name)
-        whole = cls.Options.parse(self.options).model_dump(mode="json")
+        whole = hashed(cls.Options, cls.Options.parse(self.options).model_dump(mode="json"))
         return replaced(cls.Options, whole, str(self.file), f"sha256:{self.sha256()}") if self.file else whole
 
     def describe(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from models.contract.assets import asset_digests, copy_assets, with_assets
 from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from trainer.errors import UserError
@@ -110,7 +111,10 @@ def _publish(tmp: Path, folder: Path) -> None:
 def _write_method(opened: Exporting, tmp: Path) -> str:
     method, card = opened.method, provenance(opened)
     write_atomic(tmp / "model.safetensors", weights_bytes(method.state_dict(), grid_text(method)))
-    if tokenizer := opened.options.get("tokenizer"):
+    named = copy_assets(type(method).Options, opened.options, tmp)
+    card["options"] = with_assets(type(method).Options, card["options"], named)
+    card["assets"] = asset_digests(type(method).Options, opened.options)
+    if "tokenizer" not in named and (tokenizer := opened.options.get("tokenizer")):
         card["options"]["tokenizer"] = f"tokenizer{Path(tokenizer).suffix}"
         shutil.copyfile(tokenizer, tmp / card["options"]["tokenizer"])
     write_atomic(tmp / "schema.npz", schema_bytes(method.schema))

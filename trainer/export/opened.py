@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.contract import Method, MethodError, Schema
+from models.contract.assets import asset_problems, assets, with_assets
 from models.contract.start_files import without_start_files
 from models.encoders.parts import add_parts
 from models.init.weights import load_strict
@@ -153,8 +154,12 @@ def load_exported(folder: str | Path) -> Method:
     card = _json(folder / "method.json")
     if card.get("format") != FORMAT:
         raise UserError(f"{folder}/method.json is not of the format {FORMAT}; export the run again")
-    options = dict(card["options"])
-    if options.get("tokenizer"):
+    cls, options = get_method(card["method"]), dict(card["options"])
+    files = assets(cls.Options, options)
+    options = with_assets(cls.Options, options, {k: str(folder / name) for k, name in files.items()})
+    if wrong := list(asset_problems(cls.Options, options, card.get("assets", {}), "the export")):
+        raise MethodError(wrong)
+    if "tokenizer" not in files and options.get("tokenizer"):
         options["tokenizer"] = str(folder / options["tokenizer"])
     return built(
         card["method"], options, read_schema(folder / "schema.npz"), folder / "model.safetensors", card.get("encoder")

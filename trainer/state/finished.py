@@ -1,6 +1,6 @@
 """What a finished run says about itself, so that it can be used without the data it was trained on.
 
-out/method.json     method, options, fields, labels, data fingerprint, versions
+out/method.json     method, options, digests of the files that options name, fields, labels, data fingerprint, versions
 out/schema.npz      the fields in full: shapes, vocabularies, statistics; enough to build the method again
 out/patients.txt    a digest of every patient of pre-training and of the split it stood in: no names leave the data set, and
                     yet an overlap with another data set's test patients is found (trainer/downstream/task/leak.py)
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from models.contract import Field, Label, Method, MethodError, Schema
+from models.contract.assets import asset_digests, asset_problems
 from models.registry import get_method
 from shards.check.witness import contents_of, unique_codes
 from shards.errors import DataError
@@ -38,6 +39,7 @@ def write_card(out: Path, config: Config, options: Mapping[str, Any], data: Data
     card = {
         "method": config.method_name,
         "options": options,
+        "assets": asset_digests(get_method(config.method_name).Options, options),
         "data": {"fingerprint": data.fingerprint, "paths": data.paths, "sets": [about(d) for d in data.datasets]},
         "fields": {n: plain_field(f) for n, f in data.schema.fields.items()},
         "labels": {n: {"kind": v.kind, "classes": v.classes} for n, v in data.schema.labels.items()},
@@ -243,6 +245,8 @@ def open_run(path: Path) -> Finished:
         by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
         patients = sum(OTHER not in row for row in rows)
         options, fingerprint = get_method(card["method"]).Options.stored(card["options"]), card["data"]["fingerprint"]
+        if gone := list(asset_problems(get_method(card["method"]).Options, options, card.get("assets", {}), "the run")):
+            raise MethodError(gone)
         get_method(card["method"]).Options.parse(options)
         sets = zip(card["data"].get("paths", ()), card["data"].get("sets", ()), strict=False)
         sources = tuple((str(p), str(s.get("fingerprint", ""))) for p, s in sets)

@@ -15,9 +15,12 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.contract.assets import asset_digests, asset_problems
+from models.registry import get_method
 from trainer.config.schema import Config, by_todays_names, differences
 from trainer.errors import UserError
 from trainer.state import fence
@@ -72,6 +75,11 @@ class RunFolder:
                     + ["resume.accept_code=true goes on with another version of the code alone"]
                     * any(line.startswith(CODE) for line in changed)
                 )
+        if stored is not None and resolved.get("method") and not config.resume.accept_config:
+            kept = json.loads((self.path / "config.json").read_bytes()).get("assets", {})
+            options = get_method(config.method_name).Options
+            if changed := list(asset_problems(options, resolved["method"], kept, f"the run in {self.path}")):
+                raise UserError([f"{line}, or give another out=FOLDER for a new run" for line in changed])
         if stored is not None:
             _keep_code(stored["config"], resolved)
         if not free:
@@ -109,7 +117,7 @@ class RunFolder:
         Raises:
             UserError: not writable.
         """
-        content = {"config": resolved, "versions": versions}
+        content = {"config": resolved, "versions": versions, "assets": self._digests(resolved)}
         try:
             (self.path / "stages").mkdir(exist_ok=True)
             write_atomic(self.path / "config.json", json.dumps(content, indent=1, default=str).encode())
@@ -117,6 +125,13 @@ class RunFolder:
             raise UserError(
                 f"out={self.path}: cannot be written ({e.strerror}); free space or give another out=FOLDER"
             ) from e
+
+    @staticmethod
+    def _digests(resolved: Mapping[str, Any]) -> dict[str, str]:
+        """Of the files that a method's options name, as they are when the run begins."""
+        if not resolved.get("method"):
+            return {}
+        return asset_digests(get_method(resolved["method_name"]).Options, resolved["method"])
 
     def stored(self) -> dict[str, Any] | None:
         """The configuration that the folder holds, under the names that it was written with; None in a new one.
