@@ -147,17 +147,17 @@ def _pretraining(args: argparse.Namespace) -> Any:
 
 def _finetuning(args: argparse.Namespace) -> Any:
     from models.registry import get_method
+    from trainer.downstream.init import stated
     from trainer.downstream.task.schema import build_task
     from trainer.errors import UserError
 
     get_method(args.method)
-    if args.init != "scratch" and not Path(args.init).exists():
-        raise UserError(
-            f"--init {args.init}: not there; give a finished pre-training run, a file of weights, or `scratch`"
-        )
+    init = stated(args.method, args.init)
+    if init != "scratch" and not Path(init).exists():
+        raise UserError(f"--init {init}: not there; give a finished pre-training run, a file of weights, or `scratch`")
     words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
     task, _ = build_task(args.task, words, args.mode)
-    return [args.method, args.init, args.recipe, args.random, task.model_dump(mode="json")]
+    return [args.method, init, args.recipe, args.random, task.model_dump(mode="json")]
 
 
 if __name__ == "__main__":

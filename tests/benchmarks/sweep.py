@@ -32,7 +32,7 @@ def main() -> None:
             "abmil",
             "protocol.steps=20",
             "protocol.epochs=null",
-            "bootstrap.draws=20",
+            "bootstrap.draws=100",
         ]
         file.write_text(
             json.dumps({"command": "finetune", "words": words, "grid": {"seeds": [[i] for i in range(args.points)]}})

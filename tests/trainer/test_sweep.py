@@ -139,6 +139,18 @@ def test_bad_numbers_and_files_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert "not YAML" in capsys.readouterr().err
 
 
+def test_a_fine_tune_may_leave_the_start_out_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--task", "demo_subtype", "--method"]
+    for method, code in (("abmil", 0), ("gimp", 2)):
+        file = written(
+            tmp_path / f"{method}.yaml", command="finetune", words=[*words, method], grid={"seeds": [[0], [1]]}
+        )
+        assert main([str(file), "--out", str(tmp_path / method), "--dry-run"]) == code
+    assert "--init: gimp is pre-trained; give the folder of a finished run" in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_commands_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path / "s.yaml", grid={"seed": [0, 1]})
     assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run"]) == 0

@@ -88,6 +88,19 @@ class Init:
         return method, add_parts(method, **self.parts.model_dump())
 
 
+def stated(method: str, init: str | None) -> str:
+    """`--init` as it is given; `scratch` where it is left out and there is nothing to pre-train.
+
+    Raises:
+        UserError: it is left out for a method that is pre-trained.
+    """
+    if init is None and get_method(method).outline:
+        raise UserError(
+            f"--init: {method} is pre-trained; give the folder of a finished run, a file of weights, or scratch"
+        )
+    return init or "scratch"
+
+
 def find_source(
     method: str, init: str | None, recipe: str | None, task: Task, schema: Schema, demo: bool, random: bool = False
 ) -> Init:
@@ -100,12 +113,7 @@ def find_source(
     Raises:
         UserError: no such run, another method's, a method that no file of weights can start, or nothing given for one that is pre-trained.
     """
-    if init is None:
-        if get_method(method).outline:
-            raise UserError(
-                f"--init: {method} is pre-trained; give the folder of a finished run, a file of weights, or scratch"
-            )
-        init = "scratch"
+    init = stated(method, init)
     cls, changes = get_method(method).Options, todays_options(method, task.method)
     if init != "scratch" and not Path(init).is_file():
         if recipe is not None:
