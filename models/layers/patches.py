@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 
+def kept(patches: int, ratio: float) -> int:
+    """How many of N patches stay visible: N (1 - ratio), rounded down; 1 - 0.9 is a little less than a tenth, and ten of 100 are meant."""
+    return int(patches * (1 - ratio) + 1e-9)
+
+
 def mask_order(noise_BN: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Kept and masked patches, [B, K] and [B, M]: the places with the smallest noise are kept (MAE, section 3)."""
     N = noise_BN.shape[1]
     order_BN = noise_BN.argsort(stable=True, dim=1)
-    K = int(N * (1 - ratio))
+    K = kept(N, ratio)
     return order_BN[:, :K], order_BN[:, K:]
 
 

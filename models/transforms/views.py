@@ -22,7 +22,7 @@ from models.contract import MethodError
 from models.transforms import colour
 from models.transforms.crops import centre_view, colours, draw_box, eight_bit
 
-Kind = Literal["simclr", "moco_v3", "multi_crop", "c2l", "films", "mild", "paper"]
+Kind = Literal["simclr", "moco_v3", "multi_crop", "c2l", "films", "mild", "paper", "crop"]
 LOCAL_SIZE = 96
 
 
@@ -79,6 +79,8 @@ KINDS: dict[Kind, ViewSet] = {
     "films": ViewSet((replace(_C2L, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0),) * 2),
     # Ours: for images whose hue and detail carry the finding (fundus, stains).
     "mild": ViewSet((_MILD,) * 2, replace(_MILD, scale=(0.1, 0.5))),
+    # Systems that restore what they hide: cut and mirrored, with no colour changed.
+    "crop": ViewSet((ViewRule(),) * 2),
     # What Yang et al. 2023 (mrm_relation) say of all systems they compare: turned by up to 20 degrees, mirrored.
     "paper": ViewSet((ViewRule(None, bicubic=False, rotate=20),) * 2, ViewRule((0.05, 0.25), rotate=20)),
 }
@@ -93,6 +95,7 @@ class Views:
         channels: 1 (luma; hue and saturation do nothing) or 3.
         local, local_size: how many small views, and their side.
         strength: factor of the colour jitter (SimCLR: 1 for ImageNet, 0.5 for CIFAR).
+        count: how many views of full size: the first ones of the kind.
         scale: share of the area that is cut out for views of full size, in place of the kind's.
         blur: False leaves the blur out (SimCLR on CIFAR).
 
@@ -106,17 +109,18 @@ class Views:
         size: int,
         *,
         channels: Literal[1, 3] = 3,
+        count: int = 2,
         local: int = 0,
         local_size: int = LOCAL_SIZE,
         strength: float = 1.0,
         scale: tuple[float, float] | None = None,
         blur: bool = True,
     ):
-        if problems := _problems(kind, size, local, local_size, strength, scale):
+        if problems := _problems(kind, size, count, local, local_size, strength, scale):
             raise MethodError(problems)
         rules = KINDS[kind]
         self.size, self.local_size, self.channels = size, local_size, channels
-        self.rules = tuple(_adjusted(r, strength, blur, scale) for r in rules.views)
+        self.rules = tuple(_adjusted(r, strength, blur, scale) for r in rules.views[:count])
         self.local_rules = (_adjusted(rules.local, strength, blur, None),) * local if rules.local else ()
 
     def draw(self, image_HWC: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -185,7 +189,7 @@ def _adjusted(rule: ViewRule, strength: float, blur: bool, scale: tuple[float, f
 
 
 def _problems(
-    kind: str, size: int, local: int, local_size: int, strength: float, scale: tuple[float, float] | None
+    kind: str, size: int, count: int, local: int, local_size: int, strength: float, scale: tuple[float, float] | None
 ) -> list[str]:
     problems = []
     if kind not in KINDS:
@@ -197,6 +201,8 @@ def _problems(
         problems.append(
             f"views: '{kind}' has no small views, but {local} are asked for; set them to 0, or take {with_local}"
         )
+    if not 1 <= count <= len(KINDS[kind].views):
+        problems.append(f"views: '{kind}' has {len(KINDS[kind].views)} views of full size, not {count}; give 1 or 2")
     if strength < 0:
         problems.append(f"views: a colour strength of {strength} means nothing; give 0 or more")
     if scale is not None and not 0 < scale[0] <= scale[1] <= 1:

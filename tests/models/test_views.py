@@ -244,6 +244,11 @@ def test_strength_crop_and_blur_are_adjusted():
     assert {r.blur_p for r in made.rules} == {0.0}
 
 
+def test_fewer_views_are_the_first_ones():
+    one, two = (Views("moco_v3", 32, count=n).draw(image(), np.random.default_rng(0))["views"] for n in (1, 2))
+    np.testing.assert_array_equal(one, two[:1])
+
+
 def test_sixteen_bits_are_scaled_and_unknown_ranges_refused():
     x = image()
     wide = Views("mild", 32).draw(x.astype(np.uint16) * 257, np.random.default_rng(0))["views"]
@@ -261,6 +266,8 @@ def test_sixteen_bits_are_scaled_and_unknown_ranges_refused():
         ({"kind": "simclr", "scale": (0.0, 0.2)}, "no range within"),
         ({"kind": "simclr", "strength": -1}, "means nothing"),
         ({"kind": "multi_crop", "size": 0, "local": 2}, "at least 1"),
+        ({"kind": "simclr", "count": 3}, "has 2 views of full size, not 3"),
+        ({"kind": "simclr", "count": 0}, "not 0"),
     ],
 )
 def test_what_makes_no_view_is_refused(given, says):

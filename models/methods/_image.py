@@ -1,0 +1,120 @@
+"""What systems share whose one input is `image`: options, the deployed form of an image, and the deployed encoder.
+
+Shape letters: B samples, N images, C channels, H x W pixels, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
+from models.contract.image_view import ImageView
+from models.layers.batch_norm import counted
+from models.transforms.crops import centre_view, colours, eight_bit
+from models.transforms.image import MEAN, STD, normalised
+from models.transforms.views import Views
+
+
+class ImageMethodOptions(Options):
+    """Base of their options; a subclass adds `image`, the encoder's."""
+
+    views: Literal["mild", "paper", "official"] = "mild"
+    """How an image is changed in pre-training: little, and not in its hue, for images where hue and detail carry the finding; turned and
+    mirrored alone, as the comparing paper (Yang et al. 2023) states for all systems; or as the system's own code does."""
+    crop_scale: tuple[float, float] | None = None
+    """Share of the image's area that is cut out in pre-training; none given: as `views` has it."""
+
+    def problems(self, where: str) -> Iterable[str]:
+        yield from super().problems(where)
+        if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            yield f"{where}.crop_scale: {self.crop_scale} is no range within (0, 1]"
+
+
+class ImageMethod(Method):
+    """Base of systems with one stage, `pretrain`, on the field `image`; the encoder is `image`.
+
+    An image that is absent is a missing modality: it takes part in no statistic and no loss, and its pooled vector is zero.
+    """
+
+    pairs = "image"
+    outline: ClassVar = {"pretrain": "image"}
+    inputs = ("image",)
+    by_class: ClassVar[bool]
+    """Pooled is the class token, where there is one; else the mean of the patch tokens."""
+    drawn: Views
+    """What draws its views in pre-training."""
+
+    def __init__(self, options: Any, schema: Schema):
+        super().__init__(options, schema)
+        if problems := list(_problems(schema, self.name)):
+            raise MethodError(problems)
+        self.image: Any = options.image.build()
+
+    @property
+    def _size(self) -> int:
+        return int(self.options.image.image_size)
+
+    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
+        """`views` [V, H, W, 3] in pre-training, else `image` [H, W, 3]."""
+        present = record.has("image")
+        if self.stage:
+            arrays = self.drawn.draw(record.read("image"), rng) if present else self.drawn.absent()
+        else:
+            arrays = {"image": np.zeros((self._size, self._size, 3), np.uint8)}
+            if present:
+                image_HWC = colours(eight_bit(record.read("image")), grayscale=False)
+                arrays["image"] = centre_view(image_HWC, self._size)
+        return Sample(arrays, {"image": present})
+
+    def pixels(self, image_NHWC: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] as the encoder takes it, ImageNet's mean and deviation taken out."""
+        return normalised(image_NHWC)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """1 for a sample that counts and has an image, [B]."""
+        return batch.weight_B * batch.present["image"]
+
+    @property
+    def _extra(self) -> int:
+        """Class tokens of the encoder."""
+        return int(getattr(self.image, "extra", 0))
+
+    def pooled(self, tokens_NLD: Tensor) -> Tensor:
+        return tokens_NLD[:, 0] if self.by_class and self._extra else tokens_NLD[:, self._extra :].mean(1)
+
+    def tower(self) -> nn.Module:
+        return self.image
+
+    def tower_input(self, batch: Batch) -> Tensor:
+        return self.pixels(batch["image"]).to(self.dtype)
+
+    def image_view(self) -> ImageView:
+        mean, std = self.statistics()
+        if self.by_class and self._extra:
+            return ImageView(self._size, "rgb", "crop", "bicubic", mean, std, "token", "the class token")
+        return ImageView(self._size, "rgb", "crop", "bicubic", mean, std, "avg", "mean of the patch tokens")
+
+    def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and deviation that `pixels` takes out."""
+        return MEAN, STD
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Tokens of the encoder alone."""
+        with counted(self.weight(batch)):
+            tokens_BLD = self.image.tokens(self.tower_input(batch))
+        present_B1 = batch.present["image"][:, None]
+        return Encoded(tokens_BLD, present_B1.expand(tokens_BLD.shape[:2]), self.pooled(tokens_BLD) * present_B1)
+
+
+def _problems(schema: Schema, method: str) -> Iterable[str]:
+    """What is wrong with the field `image`."""
+    known = schema.fields.get("image")
+    if known is None:
+        has = ", ".join(sorted(schema.fields)) or "none"
+        yield f"{schema.source} has no field 'image', which {method} reads (it has: {has})"
+    elif known.kind != "image":
+        yield f"field 'image' of {schema.source} is {known.kind}, not image; pack it as an image"
