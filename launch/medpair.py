@@ -1,4 +1,4 @@
-"""One command for all: `medpair pretrain | finetune | compare | export | sweep | slurm | learn | doctor | shards | models ARGS...`.
+"""One command for all: `medpair pretrain | finetune | compare | export | gwas | sweep | slurm | learn | doctor | shards | models ARGS...`.
 
 Each is the script of the same name in launch/ (`shards`, `models`: `python -m shards`, `python -m models`), with its arguments and
 exit status, in this process alone.
@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "fine-tune or probe a pre-trained method on a task",
     "compare": "results side by side: tables, tests, plots",
     "export": "weights for others, with a model card",
+    "gwas": "genome-wide association of a run's embeddings",
     "sweep": "many runs of one command",
     "slurm": "the same as Slurm jobs",
     "learn": "every method against its random start on the demo cohort",

@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run",),
         ("downstream", "pretrain"),
         ("cluster", "reporting"),
+        ("gwas",),
     ),
     "trainer.downstream": (
         ("code", "metrics", "samples", "task"),

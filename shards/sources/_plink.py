@@ -57,14 +57,26 @@ def read_fam(path: Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: lines of another form, or FID and IID together on two lines, with both.
     """
-    rows, wrong = [], []
+    names, _, notes = read_pedigree(path)
+    return names, notes
+
+
+def read_pedigree(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
+    """`read_fam` with who is a founder: both parents are 0 or not told.
+
+    Raises:
+        DataError: as `read_fam`.
+    """
+    rows, wrong, founders = [], [], []
     for line, cells in _lines(path):
         if len(cells) < 2:
             wrong.append(f"line {line} has {len(cells)} cells")
         else:
             rows.append((line, cells[0], cells[1]))
+            founders.append(all(parent == "0" for parent in cells[2:4]))
     _refuse(path, wrong, "a line is: family, person, father, mother, sex, phenotype")
-    return together([r[1] for r in rows], [r[2] for r in rows], [f"line {r[0]}" for r in rows], path)
+    names, notes = together([r[1] for r in rows], [r[2] for r in rows], [f"line {r[0]}" for r in rows], path)
+    return names, np.array(founders, bool), notes
 
 
 def together(
