@@ -41,6 +41,7 @@ def made(
         folder,
         count_NM,
         names,
+        fid=["0"] * people,
         chromosome=[str(c) for c in chromosome],
         bp_position=[5000 * (j + 1) for j in range(variants)],
     )

@@ -73,7 +73,6 @@ EXEMPT = {
     "--relatives drop": RUN,
     "--id-column": RUN,
     "relatives were not looked for": NO_REMEDY,
-    "--bed \x00": NO_REMEDY,
     "had a non-finite loss": RUN,
     "set log.tensorboard=false": RUN,
     "--retries": RUN,
