@@ -45,7 +45,11 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         self._check_input_dim(x)
         if not self.training and self.running_mean is not None:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            # An engine in half precision may keep running numbers in float32 beside 16-bit weights; torch takes no such mixture.
+            whole = [
+                t if t is None else t.float() for t in (self.running_mean, self.running_var, self.weight, self.bias)
+            ]
+            return F.batch_norm(x, *whole, False, 0.0, self.eps)
         mean_C, var_C, count = self._statistics(x)
         if self.training and self.track_running_stats:
             self._remember(mean_C.detach(), var_C.detach(), count)

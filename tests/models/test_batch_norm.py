@@ -79,6 +79,21 @@ def test_half_precision_keeps_the_variance():
     assert exact.dtype == torch.float32
 
 
+@pytest.mark.parametrize("running", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_weights_and_running_numbers_may_differ_in_precision(weights, running):
+    """As engines hold them in half precision; in evaluation too."""
+    _, b = pair("2d")
+    x = values("2d") - 100
+    b(x)
+    exact = b.eval()(x)
+    b.weight.data, b.bias.data = b.weight.data.to(weights), b.bias.data.to(weights)
+    b.running_mean, b.running_var = b.running_mean.to(running), b.running_var.to(running)
+    half = b(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=0.03, atol=0.03)
+
+
 def test_every_plain_one_is_replaced_with_its_weights():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)))
     net[1].running_mean += 2

@@ -96,13 +96,15 @@ def test_a_system_without_pretraining_trains_alike_on_any_ranks(
     method: str, finetune: Finetune, tmp_path: Path
 ) -> None:
     """One rank, two under ZeRO-3, two in bf16: the task's loss and every term that the system's own head brings, step by step."""
-    options = get_method(method).Options.model_fields
+    options, masks = get_method(method).Options.model_fields, get_method(method).draws_masks
     still = [f"method.{o}=0" for o in options if o.endswith("dropout")]
     words = [
         "--task",
-        "demo_subtype",
+        "demo_lesions" if masks else "demo_subtype",
         "--method",
         method,
+        "--recipe",
+        "demo",
         *still,
         "protocol.steps=4",
         "protocol.batch=12",
