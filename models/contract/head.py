@@ -20,6 +20,7 @@ Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "s
 class TargetSpec:
     """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`.
 
+    Survival with `edges` is one of `outputs` intervals of time, parted by them (`alpha`: models/losses/survival.py); without, Cox's risk.
     Multilabel with three outputs a class: no, yes, uncertain (target 2), as U-MultiClass of Irvin et al. 2019 (CheXpert), section 3.
     """
 
@@ -28,6 +29,8 @@ class TargetSpec:
     classes: tuple[str, ...]
     mean_K: tuple[float, ...] | None = None
     std_K: tuple[float, ...] | None = None
+    edges: tuple[float, ...] | None = None
+    alpha: float = 0.0
 
     @property
     def third(self) -> bool:

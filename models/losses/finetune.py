@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.contract import TargetSpec
 from models.losses.classes import cross_entropy
+from models.losses.survival import intervals_nll
 from models.parallel import gather, global_mean, global_means, global_sum
 
 Reduction = Literal["mean", "sum"]
@@ -26,6 +27,8 @@ def of_kind(asked: TargetSpec, logits_BK: Tensor, target_BT: Tensor, weight_B: T
     """The loss of a task's kind (no segmentation); regression's targets come standardised."""
     if asked.kind == "regression":
         return mse(logits_BK, target_BT, weight_B)
+    if asked.kind == "survival" and asked.edges is not None:
+        return intervals_nll(logits_BK, target_BT, weight_B, asked.edges, asked.alpha)
     if asked.kind == "survival":
         return cox(logits_BK[:, 0], target_BT, weight_B, ties)
     if asked.kind == "multiclass":

@@ -92,6 +92,9 @@ class Setting:
         if self.task.encoder == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
         task["method"] = get_method(self.source.method_name).Options.todays(task["method"])
+        if self.task.output.survival == "cox":
+            for key in ("survival", "intervals", "alpha"):
+                del task["output"][key]  # a task without them is what it was before there were such keys
         if task["kind"] == "segmentation" and len(self.task.masks) > 1:
             task["structures"] = [m.name for m in self.task.masks]  # a mapping's order is a channel's number
         return {
@@ -197,7 +200,7 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
                 1,
                 str(setting.data.path),
             )
-            check_batch(config, task.kind == "survival", setting.world)
+            check_batch(config, task.kind == "survival" and task.output.survival == "cox", setting.world)
             check_thaw(task, len(chosen) // batch, length(task, len(chosen), batch))
     if task.kind == "segmentation":
         make_decoder(

@@ -119,10 +119,14 @@ def _with_masks(task: Task, data: Dataset, left_out: dict[str, int], notes: list
 
 
 def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
-    """With what the training samples give: mean and deviation of regression targets, imputed values.
+    """With what the training samples give: mean and deviation of regression targets, imputed values, edges of intervals of time.
 
     `train` are the indices of the training samples in use.
     """
+    if task.kind == "survival" and task.output.survival == "intervals":
+        edges = _edges(task, targets.value_NT[train])
+        question = replace(targets.question, outputs=len(edges) + 1, edges=edges, alpha=task.output.alpha)
+        return replace(targets, question=question)
     if task.kind != "regression":
         return targets
     known_MT = targets.value_NT[train]
@@ -135,6 +139,19 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
     value_NT = _filled(task, targets.value_NT, train)
     question = replace(targets.question, mean_K=tuple(mean_K.tolist()), std_K=tuple(std_K.tolist()))
     return replace(targets, question=question, value_NT=value_NT)
+
+
+def _edges(task: Task, value_M2: np.ndarray) -> tuple[float, ...]:
+    """Quantiles of the times of events: as many intervals as asked, with equally many events in each."""
+    time_E = value_M2[value_M2[:, 1] == 1, 0]
+    shares = np.arange(1, task.output.intervals) / task.output.intervals
+    edges = tuple(float(np.float32(e)) for e in np.quantile(time_E, shares)) if len(time_E) else ()
+    if len(time_E) < task.output.intervals or len({*edges, float(np.float32(time_E.min()))}) <= len(edges):
+        raise UserError(
+            f"task {task.name}: output.intervals={task.output.intervals}: {len(value_M2)} training samples have {len(time_E)} events at "
+            f"{len(set(time_E.tolist()))} times, too few to part; give fewer intervals, or output.survival=cox"
+        )
+    return edges
 
 
 def _filled(task: Task, value_NT: np.ndarray, at: np.ndarray) -> np.ndarray:

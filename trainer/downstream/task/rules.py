@@ -48,6 +48,7 @@ def problems_of(t: Task) -> Sequence[str]:
             f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
         )
     out += [*_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
+    out += _intervals(t)
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
@@ -72,6 +73,22 @@ def problems_of(t: Task) -> Sequence[str]:
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
     return out
+
+
+def _intervals(t: Task) -> Sequence[str]:
+    """Keys of survival in intervals, given where nothing asks for them."""
+    given = sorted(t.output.model_fields_set & {"intervals", "alpha"})
+    if t.output.survival == "intervals" and t.kind != "survival":
+        return [f"output.survival=intervals: a {t.kind} task has no times; leave it out"]
+    if t.output.survival == "intervals" and t.mode in ("linear", "knn"):
+        return [
+            f"output.survival=intervals: mode {t.mode} has Cox's likelihood alone; use mode=finetune, or leave it out"
+        ]
+    if t.output.survival == "cox" and given:
+        return [
+            f"output.{', output.'.join(given)}: only output.survival=intervals has intervals; set it, or leave them out"
+        ]
+    return []
 
 
 def _meanings(t: Task) -> Sequence[str]:

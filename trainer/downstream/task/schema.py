@@ -145,6 +145,13 @@ class Output(Section):
     """Two-way decoder: one more, learned query gives the mask."""
     ties: Literal["efron", "breslow"] = "efron"
     """Cox loss: how tied times count."""
+    survival: Literal["cox", "intervals"] = "cox"
+    """Survival: Cox's partial likelihood, whose risk sets are batches, or the likelihood of `intervals` of time (MCAT, PORPOISE), of
+    which batches are only means."""
+    intervals: int = Field(4, ge=2)
+    """`survival=intervals`: so many, with equally many events of the training split in each."""
+    alpha: float = Field(0.0, ge=0, lt=1)
+    """`survival=intervals`: weight that is taken from the censored."""
     mask_loss: Literal["bce_dice", "focal_dice"] = "bce_dice"
     """Segmentation: cross-entropy and Dice, or focal loss and Dice with squares (mrm_record's SIIM task)."""
     mask_weights: tuple[float, float] | None = None
