@@ -31,12 +31,13 @@ from models.contract import (
     Stage,
     TargetSpec,
 )  # fmt: skip
+from models.contract.image_encoder import ImageEncoder
 from models.contract.masks import MaskField
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder
 from models.encoders.layer_decay import layer_scales
-from models.encoders.vit import RELATIVE, ViT, pyramid_blocks
+from models.encoders.vit import RELATIVE
 from models.heads.gated_attention import BagHead
 from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
@@ -211,32 +212,23 @@ class Downstream(Method):
 
     def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits at the images' size [B, K, H, W], the pooled vector, and in training what the auxiliary head draws."""
-        tower: Any = self.encoder.tower()
-        x_BCHW = self.encoder.tower_input(batch)
-        grid, beside_BKHW = tower.grid, None
-        if isinstance(self.head, UPerNetDecoder | SetrPupDecoder):
-            tokens = tower.features(x_BCHW, pyramid_blocks(len(tower.blocks)))
-            last_BLD = tokens[-1]
-            logits_BKHW = self.head(tokens if isinstance(self.head, UPerNetDecoder) else last_BLD, grid)
-            if self.head.auxiliary is not None and self.training:
-                beside_BKHW = self._full(self.head.auxiliary(tokens[2], grid))
+        encoded, beside_BKHW = self.encoder.encode(batch), None
+        maps, head = encoded["maps"], self.head
+        if isinstance(head, TwoWayDecoder):
+            logits_BKHW = head(maps[-1], *self._gene_tokens(encoded, batch))
         else:
-            last_BLD = tower(x_BCHW)
-            if isinstance(self.head, TwoWayDecoder):
-                genes_BQE, real_BQ = self._gene_tokens(batch)
-                logits_BKHW = self.head(last_BLD, genes_BQE, real_BQ, grid)
-            else:
-                logits_BKHW = self.head(last_BLD, grid)
-        return self._full(logits_BKHW), last_BLD.mean(1), beside_BKHW
+            logits_BKHW = head(maps if isinstance(head, UPerNetDecoder) else maps[-1])
+        if isinstance(head, UPerNetDecoder | SetrPupDecoder) and head.auxiliary is not None and self.training:
+            beside_BKHW = self._full(head.auxiliary(maps[2]))
+        return self._full(logits_BKHW), encoded["pooled_BD"], beside_BKHW
 
     def _full(self, logits_BKHW: Tensor) -> Tensor:
         assert self.side is not None
         return F.interpolate(logits_BKHW.float(), (self.side, self.side), mode="bilinear", align_corners=False)
 
-    def _gene_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _gene_tokens(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
         """The encoder's gene tokens; without gene fields a single token that says that there are none."""
-        found = self.encoder.encode_genes(batch) if len(self.fit.fields) > 1 else None
-        if found is not None:
+        if (found := encoded.tokens_of("genes")) is not None:
             return found
         assert isinstance(self.head, TwoWayDecoder)
         B, E = batch.size, self.head.gene_dim
@@ -306,27 +298,25 @@ def _masks(batch: Batch) -> Tensor:
 
 
 def side_of(encoder: Method) -> int:
-    """Pixels of a side that the encoder's tower takes.
+    """Pixels of a side that the encoder's image encoder takes.
 
     Raises:
-        MethodError: the encoder has no tower, or (where it draws no masks itself) one that is no vision transformer, or not square.
+        MethodError: the method has no image encoder, or one whose images are not square.
     """
-    tower: Any = encoder.tower()
-    if tower is None:
+    return _dense(encoder).image_size[0]
+
+
+def _dense(encoder: Method) -> ImageEncoder:
+    """The image encoder of a method that masks are drawn from."""
+    image = encoder.image_encoder()
+    if image is None:
         raise MethodError(
-            [f"{encoder.name} has no image tower, so it cannot say where: segmentation needs one that has"]
+            [f"{encoder.name} has no image encoder, so it cannot say where: segmentation needs one that has"]
         )
-    if not isinstance(tower, ViT) and not encoder.draws_masks:
-        raise MethodError(
-            [
-                f"{encoder.name}: its image tower is a {type(tower).__name__}; segmentation draws from the tokens of a vision transformer "
-                "(models/encoders/vit.py)"
-            ]
-        )
-    H, W = tower.image_size
+    H, W = image.image_size
     if H != W:
         raise MethodError([f"{encoder.name}: its images are {H} x {W}; segmentation needs square ones"])
-    return H
+    return image
 
 
 def image_side(encoder: Method) -> tuple[str, ...]:
@@ -369,21 +359,22 @@ def make_decoder(
     """A decoder for `outputs` masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head. A method that draws masks has its own.
 
     Raises:
-        MethodError: an encoder without a tower, or with patches that SETR-PUP's doublings do not fill.
+        MethodError: a method without an image encoder, or with patches that SETR-PUP's doublings do not fill.
     """
-    side_of(encoder)
-    tower: Any = encoder.tower()
+    image = _dense(encoder)
     if encoder.draws_masks:
-        own = encoder.task_head(TargetSpec("segmentation", outputs, ()), tower.width, tower.width)
+        own = encoder.task_head(TargetSpec("segmentation", outputs, ()), image.width, image.width)
         assert own is not None, f"{encoder.name} says that it draws masks, and has no head that does"
         return own
     if decoder == "upernet":
-        return UPerNetDecoder(tower.dim, outputs, width, auxiliary=auxiliary)
+        dims: int | tuple[int, ...] = image.width if len(set(image.strides)) == 1 else image.channels[-4:]
+        return UPerNetDecoder(dims, outputs, width, auxiliary=auxiliary)
+    last = image.strides[-1]
     if decoder == "setr_pup":
-        return SetrPupDecoder(tower.dim, tower.patch, outputs, width, auxiliary=auxiliary)
+        return SetrPupDecoder(image.width, last, outputs, width, auxiliary, image.channels[-2])
     if decoder == "two_way":
-        return TwoWayDecoder(tower.dim, gene_dim, width, n_query=queries, mask_token=mask_token, out_channels=outputs)
-    return LinearMaskHead(tower.dim, outputs)
+        return TwoWayDecoder(image.width, gene_dim, width, n_query=queries, mask_token=mask_token, out_channels=outputs)
+    return LinearMaskHead(image.width, outputs)
 
 
 def unreached(method: Downstream, batch: Batch) -> list[str]:

@@ -14,6 +14,12 @@ from typing import NamedTuple, TypeVar
 from models.contract import Method, MethodError
 
 METHODS_DIR = Path(__file__).parent / "methods"
+MOVED = {
+    "tower": "image_encoder",
+    "start_file": "the group of the encoder's options, StartedOptions",
+    "encode_genes": "tokens of encode's Encoded",
+}
+"""What methods had once, and what is there instead: silently it would be called no more."""
 _registered: dict[str, type[Method]] = {}
 T = TypeVar("T", bound=type[Method])
 
@@ -29,6 +35,8 @@ def register(name: str) -> Callable[[T], T]:
     """Class decorator: makes a method known as `name`."""
 
     def add(cls: T) -> T:
+        left = [f"{old} ({new})" for old, new in MOVED.items() if hasattr(cls, old)]
+        assert not left, f"{name}: these have left the contract of a method: {', '.join(left)}"
         assert name not in _registered or _registered[name].__module__ == cls.__module__, (
             f"two methods are called {name}"
         )

@@ -158,12 +158,26 @@ class Output(dict):
 
 
 class Encoded(dict):
-    """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD.
+    """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD; and, where there are any:
 
-    A system that draws masks itself (`Method.draws_masks`) adds `maps`, [B, C, H, W] each, finest first, for its own head.
+    maps      [B, C, H, W] each, finest first, of a method with an image encoder, for decoders of masks
+    tokens    {modality: (tokens [B, L, E], which are real [B, L])}, each as wide as it is, for heads that attend to one of them
     """
 
-    def __init__(self, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor, maps: tuple[Tensor, ...] = ()):
+    def __init__(
+        self,
+        tokens_BLD: Tensor,
+        mask_BL: Tensor,
+        pooled_BD: Tensor,
+        maps: tuple[Tensor, ...] = (),
+        tokens: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ):
         super().__init__(tokens_BLD=tokens_BLD, mask_BL=mask_BL, pooled_BD=pooled_BD)
         if maps:
             self["maps"] = maps
+        if tokens:
+            self["tokens"] = dict(tokens)
+
+    def tokens_of(self, modality: str) -> tuple[Tensor, Tensor] | None:
+        """Tokens of a modality [B, L, E] and which are real [B, L]; None where the method gives none, or did not read it."""
+        return self.get("tokens", {}).get(modality)

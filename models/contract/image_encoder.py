@@ -17,6 +17,7 @@ class ImageEncoder(Protocol):
     image_size  (height, width) in pixels that it is built for
     width       D, of the tokens
     strides     of all its maps, finest first, in pixels: a ResNet's (2, 4, 8, 16, 32), a ViT's (patch,) x 4
+    channels    of these maps
     """
 
     @property
@@ -28,12 +29,19 @@ class ImageEncoder(Protocol):
     @property
     def strides(self) -> tuple[int, ...]: ...
 
+    @property
+    def channels(self) -> tuple[int, ...]: ...
+
     def tokens(self, x_BCHW: Tensor) -> Tensor:
         """[B, L, D]: a ViT's normalised tokens, its class token first if it has one; of a CNN the places of its last map, row by row."""
         ...
 
     def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
         """The `n` deepest maps [B, C, rows, columns], finest first, for decoders; their strides are the last `n` of `strides`."""
+        ...
+
+    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`tokens` and `maps` of one pass through the network."""
         ...
 
     def layers(self) -> list[tuple[str, ...]]:

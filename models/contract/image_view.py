@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 Pool = Literal["avg", "max", "avgmax", "token", ""]
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """An image (uint8) on its way into a method's `tower`, and its tokens on their way out.
+    """An image (uint8) on its way into a method's image encoder, and its tokens on their way out.
 
     size         pixels of a side
     channels     "rgb": the first three, one is repeated; "grey": luma by ITU-R 601, repeated; "second": the second of three or
@@ -37,3 +37,10 @@ class ImageView:
     def own_statistics(self) -> bool:
         """Whether every image is standardised by itself."""
         return self.mean is None
+
+
+@runtime_checkable
+class ShowsView(Protocol):
+    """A method whose image encoder can be used without it: it says what happens to an image before and after."""
+
+    def image_view(self) -> ImageView: ...

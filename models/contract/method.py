@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.contract import options as _options
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
 from models.contract.head import Head, TargetSpec
-from models.contract.image_view import ImageView
+from models.contract.image_encoder import ImageEncoder
 from models.contract.schema import Schema
 
 
@@ -109,20 +109,9 @@ class Method(nn.Module):
         """Tokens and pooled vector of the deployed encoder; no masking, no randomness in eval mode."""
         raise NotImplementedError
 
-    def tower(self) -> nn.Module | None:
-        """The image encoder as a vision transformer (models/encoders/vit.py), for dense tasks and export; None without one."""
-        return None
-
-    def tower_input(self, batch: Batch) -> Tensor:
-        """What `tower` takes, normalised [B, 3, H, W], from a batch of the deployed form (`enter("")`)."""
-        raise NotImplementedError
-
-    def image_view(self) -> ImageView | None:
-        """What happens to an image before and after `tower`, for export; None without one."""
-        return None
-
-    def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them; None without them."""
+    def image_encoder(self) -> ImageEncoder | None:
+        """The module that sees images, for layer decay, dense tasks and export; None without one. Where there is one, `encode` gives its
+        `maps`. A method that is exported to timm says what happens to an image before and after it: `ShowsView`."""
         return None
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head | None:

@@ -6,8 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def patch_tokens(tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The tokens of the patches, [B, P, D]: all, or all but a class token in front."""
+def patch_tokens(tokens_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """The tokens of the patches, [B, P, D]: all, or all but a class token in front; of a map [B, D, rows, columns] its places."""
+    if tokens_BLD.ndim == 4:
+        return tokens_BLD.flatten(2).transpose(1, 2)
+    assert grid is not None, "tokens say nothing of their grid"
     P = grid[0] * grid[1]
     extra = tokens_BLD.shape[1] - P
     assert extra in (0, 1), (
@@ -16,8 +19,11 @@ def patch_tokens(tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
     return tokens_BLD[:, extra:]
 
 
-def token_map(tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Tokens of the patches as a map [B, D, rows, columns]."""
+def token_map(tokens_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """Tokens of the patches as a map [B, D, rows, columns]; a map as it is."""
+    if tokens_BLD.ndim == 4:
+        return tokens_BLD
+    assert grid is not None, "tokens say nothing of their grid"
     return patch_tokens(tokens_BLD, grid).transpose(1, 2).unflatten(2, grid)
 
 

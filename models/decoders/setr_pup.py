@@ -25,6 +25,7 @@ class SetrPupDecoder(nn.Module):
         channels: C (256 in the paper).
         auxiliary: whether `auxiliary`, an FCN head on the tokens after two thirds of the blocks, learns the same masks beside it. (The
             paper has one at each of several depths.)
+        auxiliary_dim: channels of the map before the last, which that head sees; None: as many.
 
     Raises:
         MethodError: a patch that is no power of two.
@@ -32,7 +33,15 @@ class SetrPupDecoder(nn.Module):
 
     auxiliary: FCNHead | None
 
-    def __init__(self, dim: int, patch: int, out_channels: int = 1, channels: int = 256, auxiliary: bool = False):
+    def __init__(
+        self,
+        dim: int,
+        patch: int,
+        out_channels: int = 1,
+        channels: int = 256,
+        auxiliary: bool = False,
+        auxiliary_dim: int | None = None,
+    ):
         super().__init__()
         stages = patch.bit_length() - 1
         if patch != 1 << stages:
@@ -43,14 +52,14 @@ class SetrPupDecoder(nn.Module):
                 ]
             )
         self.scale = patch
-        self.auxiliary = FCNHead(dim, out_channels) if auxiliary else None
+        self.auxiliary = FCNHead(auxiliary_dim or dim, out_channels) if auxiliary else None
         self.convs = nn.ModuleList(
             nn.Conv2d(dim if i == 0 else channels, channels, 3, padding=1, bias=False) for i in range(stages)
         )
         self.norms = nn.ModuleList(group_norm(channels) for _ in range(stages))
         self.out = nn.Conv2d(channels if stages else dim, out_channels, 1)
 
-    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         x_BCHW, last = token_map(tokens_BLD, grid), len(self.convs) - 1
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x_BCHW = F.relu(norm(conv(x_BCHW)))

@@ -179,14 +179,17 @@ class TwoWayDecoder(nn.Module):
         self.out_channels = out_channels
 
     def forward(
-        self, image_tokens_BLD: Tensor, gene_tokens_BQE: Tensor, gene_mask: Tensor, grid: tuple[int, int]
+        self, image_tokens_BLD: Tensor, gene_tokens_BQE: Tensor, gene_mask: Tensor, grid: tuple[int, int] | None = None
     ) -> Tensor:
         """
         Args:
-            image_tokens_BLD: row by row, with or without a class token in front (it is left out).
+            image_tokens_BLD: row by row, with or without a class token in front (it is left out); or a map [B, D, rows, columns].
             gene_mask: bool [B, Q], True where a gene token is real, or [B], for whole samples.
-            grid: (rows, columns) of patches.
+            grid: (rows, columns) of patches; a map has its own.
         """
+        if image_tokens_BLD.ndim == 4:
+            grid = (image_tokens_BLD.shape[2], image_tokens_BLD.shape[3])
+        assert grid is not None, "tokens say nothing of their grid"
         image_BPC = self.image_proj(patch_tokens(image_tokens_BLD, grid))
         place_PC = sincos_2d(*grid, image_BPC.shape[2]).to(image_BPC)
         real_BQ = gene_mask if gene_mask.ndim == 2 else gene_mask[:, None].expand(gene_tokens_BQE.shape[:2])

@@ -1,5 +1,5 @@
-"""Decoders of segmentation from the tokens of a plain ViT: UPerNet (Xiao et al. 2018) over a pyramid of four blocks' tokens,
-as BEiT fine-tunes (Bao et al. 2022, appendix), its auxiliary FCN head, and the lightest thing that can draw a mask.
+"""Decoders of segmentation from the maps of any image encoder: UPerNet (Xiao et al. 2018) over a pyramid of four, for a plain ViT the
+tokens of four blocks, as BEiT fine-tunes (Bao et al. 2022, appendix); its auxiliary FCN head; and the lightest thing that can draw a mask.
 
 The pyramid pooling and the feature pyramid are those of segmentation_models_pytorch. Its batch norm is replaced by group norm:
 statistics of a batch differ from rank to rank, and a pooled map of one place has none at a micro batch of 1.
@@ -20,11 +20,13 @@ from models.decoders.maps import LayerNorm2d, token_map
 
 
 class UPerNetDecoder(nn.Module):
-    """Tokens after four blocks -> logits [B, K, 4 x rows, 4 x columns]; the caller resizes.
+    """Four maps, finest first -> logits [B, K, rows, columns] of the finest; the caller resizes.
 
-    The four maps are rescaled by 4, 2, 1 and 1/2 (transposed convolutions, identity, maximum of 2 x 2).
+    Tokens of a ViT after four blocks are maps of one size, which are rescaled by 4, 2, 1 and 1/2 (transposed convolutions, identity,
+    maximum of 2 x 2). Those of a convolutional network are a pyramid already.
 
     Args:
+        dim: channels of all maps; a number each means that they are a pyramid.
         channels: C (768 in mrm_record's SIIM task, whose ViT is as wide).
         dropout: of whole channels before the last convolution.
         auxiliary: whether `auxiliary`, an FCN head on the third block's tokens, learns the same masks beside it.
@@ -34,37 +36,49 @@ class UPerNetDecoder(nn.Module):
     scale = 4  # places of the logits for a patch, along a side
 
     def __init__(
-        self, dim: int, out_channels: int = 1, channels: int = 256, dropout: float = 0.1, auxiliary: bool = False
+        self,
+        dim: int | Sequence[int],
+        out_channels: int = 1,
+        channels: int = 256,
+        dropout: float = 0.1,
+        auxiliary: bool = False,
     ):
         super().__init__()
-        self.auxiliary = FCNHead(dim, out_channels) if auxiliary else None
-        self.rescale = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.ConvTranspose2d(dim, dim, 2, stride=2),
-                    LayerNorm2d(dim, eps=1e-6),
-                    nn.GELU(),
-                    nn.ConvTranspose2d(dim, dim, 2, stride=2),
-                ),
-                nn.ConvTranspose2d(dim, dim, 2, stride=2),
-                nn.Identity(),
-                # Rounded up, so that a grid of odd sides loses nothing and one of a single patch keeps it.
-                nn.MaxPool2d(2, stride=2, ceil_mode=True),
-            ]
-        )
+        dims = (dim,) * 4 if isinstance(dim, int) else tuple(dim)
+        assert len(dims) == 4, f"UPerNet takes 4 maps, not {len(dims)}"
+        self.auxiliary = FCNHead(dims[2], out_channels) if auxiliary else None
+        self.rescale = _to_pyramid(dim) if isinstance(dim, int) else nn.ModuleList(nn.Identity() for _ in dims)
         # timm, which the library imports, takes seconds: only those who build a decoder wait for it.
         library = importlib.import_module("segmentation_models_pytorch.decoders.upernet.decoder")
         # Two places in front stand for the maps at strides 1 and 2, which it skips.
-        self.pyramid = library.UPerNetDecoder((0, 0, dim, dim, dim, dim), encoder_depth=5, decoder_channels=channels)
+        self.pyramid = library.UPerNetDecoder((0, 0, *dims), encoder_depth=5, decoder_channels=channels)
         _own_norms(self.pyramid)
         self.drop = nn.Dropout2d(dropout)
         self.out = nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, features: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-        """features: tokens [B, L, D] after the blocks of `pyramid_blocks`, with or without a class token in front."""
-        assert len(features) == 4, f"UPerNet takes the tokens of 4 blocks, not {len(features)}"
+    def forward(self, features: Sequence[Tensor], grid: tuple[int, int] | None = None) -> Tensor:
+        """features: maps [B, D, rows, columns], or with `grid` tokens [B, L, D], with or without a class token in front."""
+        assert len(features) == 4, f"UPerNet takes 4 maps, not {len(features)}"
         maps = [scale(token_map(x, grid)) for scale, x in zip(self.rescale, features, strict=True)]
         return self.out(self.drop(self.pyramid([maps[0], maps[0], *maps])))
+
+
+def _to_pyramid(dim: int) -> nn.ModuleList:
+    """Makes maps of one size a pyramid."""
+    return nn.ModuleList(
+        [
+            nn.Sequential(
+                nn.ConvTranspose2d(dim, dim, 2, stride=2),
+                LayerNorm2d(dim, eps=1e-6),
+                nn.GELU(),
+                nn.ConvTranspose2d(dim, dim, 2, stride=2),
+            ),
+            nn.ConvTranspose2d(dim, dim, 2, stride=2),
+            nn.Identity(),
+            # Rounded up, so that a grid of odd sides loses nothing and one of a single patch keeps it.
+            nn.MaxPool2d(2, stride=2, ceil_mode=True),
+        ]
+    )
 
 
 def _own_norms(module: nn.Module) -> None:
@@ -95,7 +109,7 @@ class FCNHead(nn.Module):
         self.drop = nn.Dropout2d(dropout)
         self.out = nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         return self.out(self.drop(F.relu(self.norm(self.conv(token_map(tokens_BLD, grid))))))
 
 
@@ -108,7 +122,9 @@ class LinearMaskHead(nn.Module):
         super().__init__()
         self.out = nn.Conv2d(dim, out_channels, 1)
 
-    def forward(self, tokens_BLD: Tensor, grid: tuple[int, int], size: tuple[int, int] | None = None) -> Tensor:
+    def forward(
+        self, tokens_BLD: Tensor, grid: tuple[int, int] | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
         logits_BKHW = self.out(token_map(tokens_BLD, grid))
         if size is None:
             return logits_BKHW

@@ -9,7 +9,6 @@ from functools import partial
 from torch import nn
 
 from models.contract import Method
-from models.contract.image_encoder import ImageEncoder
 
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
 _ABOVE = re.compile(r"(?:^|\.)(?:norm|fc_norm)\.")
@@ -36,9 +35,9 @@ def layer_scales(encoder: Method, decay: float) -> Callable[[str], float]:
 
 def _image_scales(encoder: Method, decay: float) -> dict[str, float]:
     """Factors of the image encoder's parameters; none where a method has no such encoder."""
-    image = encoder.tower()
+    image = encoder.image_encoder()
     at = next((n for n, m in encoder.named_modules() if m is image), None)
-    if at is None or not isinstance(image, ImageEncoder):
+    if at is None or image is None:
         return {}
     layers, lead = image.layers(), f"{at}." * bool(at)
     assert isinstance(image, nn.Module)

@@ -136,5 +136,11 @@ class PooledGenes(nn.Module):
             return self._part(genes_BG)
         return torch.cat([checkpointed(self._part, part, always=True) for part in genes_BG.split(self.micro)])
 
+    def tokens(self, genes_BG: Tensor) -> Tensor:
+        """The encoder's tokens [B, L, C], before they are pooled; a few samples at a time as well."""
+        if self.micro is None or self.micro >= len(genes_BG):
+            return self.encoder(genes_BG)
+        return torch.cat([checkpointed(self.encoder, part, always=True) for part in genes_BG.split(self.micro)])
+
     def _part(self, genes_BG: Tensor) -> Tensor:
         return self.pool(self.encoder(genes_BG))

@@ -15,10 +15,10 @@ def add_parts(
     Raises:
         MethodError: the encoder has no vision transformer.
     """
-    tower = encoder.tower()
-    if not isinstance(tower, ViT):
+    vit = encoder.image_encoder()
+    if not isinstance(vit, ViT):
         raise MethodError([f"encoder: {encoder.name} has no vision transformer that encoder.* could change"])
     old = {n for n, _ in encoder.named_parameters()}
-    tower.add_parts(relative_positions, layer_scale, last_norm)
+    vit.add_parts(relative_positions, layer_scale, last_norm)
     encoder.enter(encoder.stage)
     return tuple(n for n, _ in encoder.named_parameters() if n not in old)

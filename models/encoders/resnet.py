@@ -20,7 +20,7 @@ from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.contract.loaded import Loaded
+from models.contract.loaded import Loaded, listed
 from models.encoders.started import StartedOptions
 from models.init.weights import load_strict, read_weights
 from models.layers.batch_norm import globalised
@@ -120,6 +120,11 @@ class ConvNet(nn.Module):
         assert 1 <= n <= len(self.strides), f"{self.name} has {len(self.strides)} maps, not {n}"
         return self(x_BCHW)[-n:]
 
+    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Places of the last map, and maps: of one pass."""
+        maps = tuple(self.maps(x_BCHW, n))
+        return maps[-1].flatten(2).transpose(1, 2), maps
+
     def layers(self) -> list[tuple[str, ...]]:
         """A layer a map: what leads to it from the one before."""
         found: list[tuple[str, ...]] = []
@@ -140,6 +145,24 @@ class ConvNet(nn.Module):
                 yield from (f"{name}.{n}" for n, _ in child.named_children())
             else:
                 yield name
+
+    def timm_state(self) -> dict[str, Tensor]:
+        """The weights under the names of the whole timm network without its classifier.
+
+        Raises:
+            MethodError: that network has more behind its last map, of which this encoder knows nothing.
+        """
+        flat = {_flat(n): v for n, v in self.net.state_dict().items()}
+        with torch.device("meta"):
+            names = list(timm.create_model(self.name, pretrained=False, num_classes=0).state_dict())
+        if beyond := [n for n in names if _flat(n) not in flat]:
+            raise MethodError(
+                [
+                    f"timm's {self.name} has {len(beyond)} tensors behind its last map {listed(beyond, ': ')}, which this encoder "
+                    "was trained without; use --to safetensors"
+                ]
+            )
+        return {n: flat[_flat(n)] for n in names}
 
     def load_file(self, path: str | Path) -> Loaded:
         """A file of the whole timm (or torchvision) network of this name; its classifier is left out."""

@@ -54,6 +54,11 @@ class UNetEncoder(nn.Module):
         """The `n` deepest maps, finest first."""
         return self(x_BCHW)[-n:]
 
+    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Places of the bottleneck, and maps: of one pass."""
+        maps = tuple(self.maps(x_BCHW, n))
+        return maps[-1].flatten(2).transpose(1, 2), maps
+
     def layers(self) -> list[tuple[str, ...]]:
         return [(f"levels.{i}.",) for i in range(len(self.levels))]
 

@@ -177,6 +177,10 @@ class ViT(nn.Module):
     def strides(self) -> tuple[int, ...]:
         return (self.patch,) * 4
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return (self.dim,) * 4
+
     def tokens(self, x_BCHW: Tensor) -> Tensor:
         """Normalised tokens [B, L, D], the class token first if there is one."""
         return self(x_BCHW)
@@ -184,8 +188,12 @@ class ViT(nn.Module):
     def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
         """Patch tokens after a third, half, two thirds and all of the blocks as maps [B, D, rows, columns]; the `n` deepest of these."""
         assert 1 <= n <= 4, f"a ViT has 4 maps, not {n}"
-        wanted = pyramid_blocks(len(self.blocks))[-n:]
-        return [x[:, self.extra :].transpose(1, 2).unflatten(2, self.grid) for x in self.features(x_BCHW, wanted)]
+        return list(self.tokens_and_maps(x_BCHW, n)[1])
+
+    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Normalised tokens, and maps: of one pass."""
+        features = self.features(x_BCHW, pyramid_blocks(len(self.blocks))[-n:])
+        return features[-1], tuple(x[:, self.extra :].transpose(1, 2).unflatten(2, self.grid) for x in features)
 
     def layers(self) -> list[tuple[str, ...]]:
         """What comes before the blocks, then block by block; the last norm goes with the last block."""

@@ -189,3 +189,13 @@ def _code(record: Any) -> np.ndarray:
     """The target of a record: its class, NaN where nobody knows."""
     name = record.labels.get("subtype")
     return np.array([np.nan if name is None else CLASSES.index(name)], np.float32)
+
+
+def seen_by(method: Method, data: Batch) -> torch.Tensor:
+    """What reaches the image encoder of a batch, [B, 3, H, W]."""
+    seen: list[torch.Tensor] = []
+    image: Any = method.image_encoder()
+    hook = image.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    method.encode(data)
+    hook.remove()
+    return seen[0]

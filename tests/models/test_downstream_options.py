@@ -63,9 +63,9 @@ def test_an_auxiliary_head_learns_beside_the_decoder_in_training_only(decoder):
         m.p = 0.0 if isinstance(m, torch.nn.Dropout2d) else getattr(m, "p", None)
     batch = method.collate([method.sample(record(i), np.random.default_rng(i)) for i in range(2)])
     out = method(batch)
-    tower = method.encoder.tower()
-    third = tower.features(method.encoder.tower_input(batch), pyramid_blocks(len(tower.blocks)))[2]
-    drawn = F.interpolate(method.head.auxiliary(third, tower.grid), (method.side,) * 2, mode="bilinear")
+    image = method.encoder.image_encoder()
+    third = image.features(method.encoder.pixels(batch), pyramid_blocks(len(image.blocks)))[2]
+    drawn = F.interpolate(method.head.auxiliary(third, image.grid), (method.side,) * 2, mode="bilinear")
     beside = bce_dice(drawn, batch["target_mask"][:, None], torch.ones(2))
     torch.testing.assert_close(out.losses["auxiliary"], beside)
     torch.testing.assert_close(out.total, out.losses["task"] + 0.4 * beside)
@@ -78,9 +78,9 @@ def test_an_auxiliary_head_learns_beside_the_decoder_in_training_only(decoder):
 def test_setr_pup_draws_at_the_images_own_size(monkeypatch):
     method = segmenter("setr_pup").eval()
     batch = method.collate([method.sample(record(i), np.random.default_rng(i)) for i in range(2)])
-    tower = method.encoder.tower()
-    want = method.head(tower(method.encoder.tower_input(batch)), tower.grid)
-    assert want.shape[2:] == tower.img_size
+    image = method.encoder.image_encoder()
+    want = method.head(image(method.encoder.pixels(batch)), image.grid)
+    assert want.shape[2:] == image.img_size
     torch.testing.assert_close(method.logits(batch)[0], want)
 
 

@@ -72,7 +72,7 @@ class Seen(Method):
         super().__init__(Options(), Schema({}, {}, "nothing"))
         self.images = nn.ModuleDict({"of": encoder})
 
-    def tower(self):
+    def image_encoder(self):
         return self.images["of"]
 
 
@@ -87,12 +87,12 @@ def test_layer_decay_asks_the_encoder():
 @pytest.mark.parametrize("name", ["mgi", "mrm_record", "mrm_relation"])
 def test_a_vision_transformer_decays_as_by_the_names_of_its_blocks(name):
     method = build(name)
-    tower = method.tower()
-    at = next(n for n, m in method.named_modules() if m is tower)
+    image = method.image_encoder()
+    at = next(n for n, m in method.named_modules() if m is image)
     scale = layer_scales(method, 0.5)
-    depths = {f"{at}.blocks.": len(tower.blocks)}
-    names = [f"{at}.{n}" for n, _ in tower.named_parameters()]
-    assert len({scale(n) for n in names}) == len(tower.blocks) + 1
+    depths = {f"{at}.blocks.": len(image.blocks)}
+    names = [f"{at}.{n}" for n, _ in image.named_parameters()]
+    assert len({scale(n) for n in names}) == len(image.blocks) + 1
     assert all(scale(n) == _layer_scale(n, depths, 0.5) for n in names)
 
 

@@ -433,7 +433,7 @@ def test_genes_that_are_missing_are_nothing_or_the_mean_genome(how):
     method = build("mgi", genes={"missing": how}).eval()
     data = batch(method, records(3, missing={1: ["rna"]}))
     half = method.encode(data)["pooled_BD"][:, method.options.image.dim :]
-    tokens, real = method.encode_genes(data)
+    tokens, real = method.encode(data).tokens_of("genes")
     mean_genome = method.genes(torch.zeros(1, method.n_genes))[0]
     torch.testing.assert_close(half[1], mean_genome if how == "mean" else torch.zeros_like(mean_genome))
     torch.testing.assert_close(tokens[1], method.genes.encoder(torch.zeros(1, method.n_genes))[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from synthetic import batch, build, records
+from synthetic import batch, build, records, seen_by
 
 from models.contract import Method, MethodError
 from models.encoders.parts import add_parts
@@ -15,7 +15,7 @@ from models.layers.attention import attention
 from models.layers.relative import relative_index, table_size
 from models.registry import method_names
 
-WITH_VIT = [n for n in method_names() if isinstance(build(n).tower(), ViT)]
+WITH_VIT = [n for n in method_names() if isinstance(build(n).image_encoder(), ViT)]
 
 
 def grown(name: str, relative: bool = True, scale: float | None = 1.0, **options) -> tuple[Method, tuple[str, ...]]:
@@ -65,7 +65,7 @@ def test_a_bias_is_added_to_the_scaled_logits():
 def test_new_parts_change_nothing_at_first_and_learn(name):
     plain, (method, new) = build(name).eval(), grown(name)
     method.eval()
-    depth = len(plain.tower().blocks)
+    depth = len(plain.image_encoder().blocks)
     assert len(new) == 3 * depth
     assert {n: p.shape for n, p in method.named_parameters() if n not in new} == {
         n: p.shape for n, p in plain.named_parameters()
@@ -93,7 +93,7 @@ def test_new_parts_change_nothing_at_first_and_learn(name):
 @pytest.mark.parametrize(("relative", "scale"), [(True, None), (False, 0.1)])
 def test_each_part_comes_alone(name, relative, scale):
     method, new = grown(name, relative, scale)
-    depth = len(method.tower().blocks)
+    depth = len(method.image_encoder().blocks)
     assert sum(n.endswith(RELATIVE) for n in new) == (depth if relative else 0)
     gammas = [p for n, p in method.named_parameters() if n in new and n.endswith("gamma")]
     assert len(gammas) == (2 * depth if scale else 0)
@@ -136,16 +136,16 @@ def test_without_the_last_norm_it_is_the_published_classifier():
     """mrm_record's fine-tuning: timm's ViT pooled by the mean has no norm behind the blocks and a new one before the last layer."""
     method = build("mrm_record").eval()
     add_parts(method, False, None, last_norm=False)
-    vit, head = method.tower(), LinearHead(method.tower().dim, 5, std=0.5)
+    vit, head = method.image_encoder(), LinearHead(method.image_encoder().dim, 5, std=0.5)
     theirs = timm.models.vision_transformer.VisionTransformer(
         vit.img_size, vit.patch, num_classes=5, embed_dim=vit.dim, depth=len(vit.blocks), num_heads=vit.blocks[0].attn.heads,
-        mlp_ratio=method.options.mlp_ratio, global_pool="avg",
+        mlp_ratio=method.options.image.mlp_ratio, global_pool="avg",
     ).eval()  # fmt: skip
     state = {**vit.state_dict(), **{f"fc_norm.{n}": w for n, w in head.norm.state_dict().items()}}
     theirs.load_state_dict(state | {f"head.{n}": w for n, w in head.out.state_dict().items()}, strict=True)
     data = batch(method, records(3))
     got = head.score(method.encode(data)["pooled_BD"])
-    torch.testing.assert_close(got, theirs(method.tower_input(data)), rtol=1e-4, atol=1e-5)
-    last = vit.features(method.tower_input(data), (len(vit.blocks),))[0]
+    torch.testing.assert_close(got, theirs(seen_by(method, data)), rtol=1e-4, atol=1e-5)
+    last = vit.features(seen_by(method, data), (len(vit.blocks),))[0]
     assert torch.equal(last, method.encode(data)["tokens_BLD"])
     assert not torch.allclose(last, build("mrm_record").eval().encode(data)["tokens_BLD"], atol=1e-3)

@@ -108,11 +108,11 @@ def test_batch_dice_counts_the_batch_and_no_padding():
 @pytest.mark.parametrize("normalise", ["slice", "none"])
 def test_brightness_of_a_slice_matters_only_where_it_is_not_taken_out(normalise):
     net, data = nets.build("unet", normalise=normalise, **SMALL).eval(), nets.batch_of(2)
-    x = net.tower_input(data)
+    x = net.pixels(data)
     data["image"] = data["image"] // 2 * 2
-    before = net.tower_input(data)
+    before = net.pixels(data)
     data["image"] = data["image"] // 2
-    after = net.tower_input(data)
+    after = net.pixels(data)
     assert torch.allclose(after, before, atol=1e-5) is (normalise == "slice")
     if normalise == "none":
         assert 0 <= x.min() <= x.max() <= 1
@@ -192,7 +192,7 @@ def test_published_code_on_the_same_weights(real_data: Path, monkeypatch):
     x, mask = gold.normal("input.image", (2, 3, 64, 64)), gold.normal("input.mask", (2, 1, 64, 64)) > 0.8
     data = nets.batch_of(2, side=64)
     data["target_mask"] = mask[:, 0].to(torch.uint8)
-    monkeypatch.setattr(net.encoder, "tower_input", lambda batch: x)
+    monkeypatch.setattr(net.encoder, "pixels", lambda batch: x)
 
     def check(key):
         out = net(data)

@@ -82,7 +82,7 @@ def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
     batch = encoder.collate([sample])
     with torch.no_grad():
         encoded = encoder.encode(batch)
-        genes = encoder.encode_genes(batch) if len(setting.fields) > 1 else None
+        genes = encoded.tokens_of("genes")
     return encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2], 256 if genes is None else genes[0].shape[2]
 
 

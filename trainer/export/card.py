@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from models.contract.image_view import ImageView
+from models.encoders.resnet import ConvNet
 from models.encoders.vit import ViT
 from shards.format.meaning import shown
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, To, shown_options
-from trainer.export.timm import deployed_view
+from trainer.export.timm import exported
 from trainer.tracking.intervals import interval_text
 from trainer.tracking.tracker import read_metrics
 
@@ -44,9 +45,10 @@ def model_card(opened: Exporting, to: To, said: str, results: Sequence[dict[str,
     """README.md, with the front matter of the Hugging Face hub."""
     parts = [_front(opened, to), _intro(opened, to, said), _data(opened), _licence(opened)]
     if to == "timm":
-        view, vit = deployed_view(opened.method), opened.method.tower()
-        assert isinstance(vit, ViT)
-        parts += [_preprocessing(view), _use_timm(view, vit)]
+        found = exported(opened.method)
+        assert found is not None
+        image, view = found
+        parts += [_preprocessing(view), _use_timm(view, image)]
     else:
         parts.append(_use_method(opened))
     parts += [_measured(opened), _results(results), _training(opened)]
@@ -109,11 +111,16 @@ def _preprocessing(view: ImageView) -> str:
 # ------------------------------------------------------------------------------------------------------------------- using
 
 
-def _use_timm(view: ImageView, vit: ViT) -> str:
-    first = "the class token comes first" if vit.cls_token is not None else "there is no class token"
-    shape = f"[1, {vit.patches + vit.extra}, {vit.dim}]"
+def _use_timm(view: ImageView, image: ViT | ConvNet) -> str:
+    if isinstance(image, ViT):
+        first = "the class token comes first" if image.cls_token is not None else "there is no class token"
+        shape = f"[1, {image.patches + image.extra}, {image.dim}]"
+    else:
+        first, shape = "the last map", f"[1, {image.width}, {image.grid[0]}, {image.grid[1]}]"
     pooled = (
-        f"[1, {vit.dim}]: {view.pooling}" if view.pool else f"all tokens again; the method pools them as {view.pooling}"
+        f"[1, {image.width}]: {view.pooling}"
+        if view.pool
+        else f"all tokens again; the method pools them as {view.pooling}"
     )
     return f"""## Use
 

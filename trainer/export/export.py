@@ -21,7 +21,7 @@ from models.init.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.card import model_card, read_results
 from trainer.export.opened import CARD, WEIGHTS, Exporting, To, load_exported, open_finished, provenance
-from trainer.export.timm import write_timm
+from trainer.export.timm import exported, write_timm
 from trainer.state.files import digest, sync, write_atomic
 from trainer.state.finished import schema_bytes
 
@@ -33,16 +33,16 @@ def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] =
     today. results: result files (or folders of them) of fine-tunes that started from this run.
 
     Raises:
-        UserError: not a finished run; a method without an image transformer (timm); a folder with anything else in it; foreign results.
+        UserError: not a finished run; a method whose encoder timm lacks; a folder with anything else in it; foreign results.
     """
     folder = out or run / "export" / to
     stands = folder.exists()
     if stands and not all((folder / name).is_file() for name in (CARD, WEIGHTS)):
         raise UserError(f"{folder} exists and is no export: give another --out")
     opened = open_finished(run)
-    if to == "timm" and (opened.method.tower() is None or opened.method.image_view() is None):
+    if to == "timm" and exported(opened.method) is None:
         raise UserError(
-            f"{run}: {opened.name} has no image transformer that timm knows (it reads {', '.join(opened.method.inputs)}); "
+            f"{run}: {opened.name} has no image encoder that timm knows (it reads {', '.join(opened.method.inputs)}); "
             "--to safetensors gives all of its encoder"
         )
     # A fine-tune's own result is measured on these very weights; others started from the same run.

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import timm
 import torch
 from torch import Tensor, nn
 
 from models.contract import Method
-from models.contract.image_view import ImageView
+from models.contract.image_view import ImageView, ShowsView
+from models.encoders.resnet import ConvNet
 from models.encoders.vit import ViT
 from models.init.grids import grid_text
 from models.init.weights import weights_bytes
@@ -99,26 +101,54 @@ def beit_state(vit: ViT) -> dict[str, Tensor]:
     return state
 
 
-def config(opened: Exporting, vit: ViT, view: ImageView) -> dict[str, Any]:
-    """config.json as timm writes it for the Hugging Face hub, and under `medpair` what it has no words for."""
-    args = beit_args(vit, view.pool) if is_beit(vit) else model_args(vit, view.pool)
+class Form(NamedTuple):
+    """An image encoder as timm has it: a class with arguments, weights under its names, and how wide its features are."""
+
+    architecture: str
+    args: dict[str, Any]
+    state: dict[str, Tensor]
+    features: int
+    first: str
+    classifier: str
+    fixed_size: bool = True
+
+
+def form_of(image: nn.Module, view: ImageView) -> Form:
+    """
+    Raises:
+        UserError, MethodError: nothing that timm has.
+    """
+    if isinstance(image, ConvNet):
+        known = timm.get_pretrained_cfg(image.name)
+        first, classifier = ("conv1", "fc") if known is None else (known.first_conv, known.classifier)
+        state = image.timm_state()
+        return Form(image.name, {"global_pool": view.pool}, state, image.width, str(first), str(classifier), False)
+    assert isinstance(image, ViT)
+    beit = is_beit(image)
+    args = beit_args(image, view.pool) if beit else model_args(image, view.pool)
     size = (args["embed_dim"], args["depth"], args["num_heads"], args["patch_size"])
+    name, state = (BEIT, beit_state(image)) if beit else (NAMES.get(size, OTHER), image.state_dict())
+    return Form(name, args, state, image.dim, "patch_embed.proj", "head")
+
+
+def config(opened: Exporting, form: Form, view: ImageView, image_size: tuple[int, int]) -> dict[str, Any]:
+    """config.json as timm writes it for the Hugging Face hub, and under `medpair` what it has no words for."""
     notes = [_channels_note(view)] if view.channels != "rgb" else []
     if view.own_statistics:
         notes.append(
             "each image and channel is standardised by its own mean and deviation; mean and std here do nothing"
         )
     return {
-        "architecture": BEIT if is_beit(vit) else NAMES.get(size, OTHER),
+        "architecture": form.architecture,
         "num_classes": 0,
-        "num_features": vit.dim,
+        "num_features": form.features,
         "global_pool": view.pool,
-        "model_args": args,
+        "model_args": form.args,
         "pretrained_cfg": {
             "tag": f"medpair_{opened.name}",
             "custom_load": False,
-            "input_size": [args["in_chans"], *args["img_size"]],
-            "fixed_input_size": True,
+            "input_size": [3, *image_size],
+            "fixed_input_size": form.fixed_size,
             "interpolation": view.resample,
             "crop_pct": 1.0,
             "crop_mode": "squash" if view.fit == "stretch" else "center",
@@ -126,8 +156,8 @@ def config(opened: Exporting, vit: ViT, view: ImageView) -> dict[str, Any]:
             "std": list(view.std or (1.0, 1.0, 1.0)),
             "num_classes": 0,
             "pool_size": None,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
+            "first_conv": form.first,
+            "classifier": form.classifier,
             "license": ", ".join(opened.licences),
             "paper_name": opened.method.paper,
             "notes": notes,
@@ -150,45 +180,56 @@ def _channels_note(view: ImageView) -> str:
     return f"{what[view.channels]} and repeated three times"
 
 
-def deployed_view(method: Method) -> ImageView:
-    """The method's view of an image, as far as timm's class for it can pool."""
-    view, vit = method.image_view(), method.tower()
-    assert view is not None
-    assert isinstance(vit, ViT)
-    return replace(view, pool="") if is_beit(vit) and view.pool not in ("avg", "token") else view
+def exported(method: Method) -> tuple[ViT | ConvNet, ImageView] | None:
+    """The image encoder that timm has too, and the method's view of an image, as far as timm's class for it can pool; None without."""
+    image = method.image_encoder()
+    if not isinstance(image, ViT | ConvNet) or not isinstance(method, ShowsView):
+        return None
+    view = method.image_view()
+    pools = ("avg", "token") if isinstance(image, ViT) and is_beit(image) else ("avg", "max", "avgmax", "token")
+    return image, view if view.pool in pools else replace(view, pool="")
 
 
 def write_timm(opened: Exporting, folder: Path) -> str:
     """Writes weights and config.json, loads them back with timm and compares; what came of it, in a sentence.
 
     Raises:
-        UserError: the image tower is not a vision transformer of timm's kind.
+        UserError: the image encoder is none that timm has.
     """
-    vit = opened.method.tower()
-    if not isinstance(vit, ViT) or opened.method.image_view() is None:
+    found = exported(opened.method)
+    if found is None:
         raise UserError(f"{opened.name}: its image encoder is not one that timm has")
-    content = config(opened, vit, deployed_view(opened.method))
-    state = beit_state(vit) if is_beit(vit) else vit.state_dict()
-    whole = {k: v.detach().float().contiguous() for k, v in state.items()}
-    write_atomic(folder / "model.safetensors", weights_bytes(whole, {"format": "pt", **grid_text(vit)}))
+    image, view = found
+    form = form_of(image, view)
+    content = config(opened, form, view, image.image_size)
+    # Counters of batch norm are whole numbers.
+    whole = {k: (v.float() if v.is_floating_point() else v).detach().contiguous() for k, v in form.state.items()}
+    grid = grid_text(image) if isinstance(image, ViT) else {}
+    write_atomic(folder / "model.safetensors", weights_bytes(whole, {"format": "pt", **grid}))
     write_atomic(folder / "config.json", json.dumps(content, indent=1).encode())
-    return f"loaded back with plain timm: token features differ by {checked(vit, folder):.1e} at most"
+    return f"loaded back with plain timm: token features differ by {checked(image, folder):.1e} at most"
 
 
 @torch.no_grad()
-def checked(vit: ViT, folder: Path) -> float:
-    """Largest difference [B, L, D] of token features between the encoder and the folder as timm loads it, on noise."""
+def checked(image: ViT | ConvNet, folder: Path) -> float:
+    """Largest difference of token features [B, L, D] (of a convolutional network: its last map) between the encoder and the folder as
+    timm loads it, on noise, in parts of the largest feature where that is above 1.
+
+    Raises:
+        UserError: they differ.
+    """
     loaded = loaded_by_timm(folder)
-    noise = torch.Generator().manual_seed(0)
-    x_BCHW = torch.randn(2, vit.patch_embed.proj.in_channels, *vit.img_size, generator=noise)
-    difference = float((loaded.forward_features(x_BCHW) - vit.float().eval()(x_BCHW)).abs().max())
-    assert difference < TOLERANCE, f"timm's features differ from the encoder's by {difference:.1e}"
+    x_BCHW = torch.randn(2, 3, *image.image_size, generator=torch.Generator().manual_seed(0))
+    own = image.float().eval()
+    features = own(x_BCHW) if isinstance(own, ViT) else own.maps(x_BCHW, 1)[0]
+    difference = float((loaded.forward_features(x_BCHW) - features).abs().max() / features.abs().max().clamp_min(1))
+    if not difference < TOLERANCE:
+        raise UserError(f"timm's features differ from the encoder's by {difference:.1e}; use --to safetensors")
     return difference
 
 
 def loaded_by_timm(folder: Path) -> Any:
     """The model as anybody would load it, every name checked."""
-    import timm
     from safetensors.torch import load_file
 
     model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()

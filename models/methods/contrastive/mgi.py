@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models.contract import Batch, Encoded, Method, MethodError, Options, Output, Record, Sample, Schema, Stage
 from models.contract.image_view import ImageView, Pool
 from models.encoders.mamba import MambaOptions, PooledGenes
-from models.encoders.vit import ViTOptions
+from models.encoders.vit import ViT, ViTOptions
 from models.layers.pooling import MixedPooling
 from models.losses.contrastive import Pairs, SamePatient, Temperature, all_pairs, chance, joint, retrieval, symmetric
 from models.pictures import alike, first, matrices, row_of_images
@@ -235,10 +235,11 @@ class Mgi(Method):
             diagnostics["contrastive_floor"] = pairs.rows.sum().clamp_min(1).float().log()
         return diagnostics
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ViT:
         return self.image
 
-    def tower_input(self, batch: Batch) -> Tensor:
+    def pixels(self, batch: Batch) -> Tensor:
+        """What the image encoder takes, [B, 3, H, W]."""
         return zscored(batch["image"]).expand(-1, 3, -1, -1).to(self.dtype)
 
     def image_view(self) -> ImageView:
@@ -249,7 +250,7 @@ class Mgi(Method):
         return ImageView(o.image.image_size, channels, "stretch", "bilinear", None, None, pools.get(a, ""), words)
 
     def _image_tokens(self, batch: Batch) -> Tensor:
-        return self.image(self.tower_input(batch))
+        return self.image(self.pixels(batch))
 
     def _pooled_image(self, tokens_BLD: Tensor) -> Tensor:
         return self.image_pool(tokens_BLD[:, self.image.extra :])
@@ -266,17 +267,18 @@ class Mgi(Method):
 
     def encode(self, batch: Batch) -> Encoded:
         """Image tokens; pooled is [image ; genes], or the image's alone where no genes are read. Absent halves are 0 (`genes.missing`)."""
-        tokens_BLD, seen_B = self._image_tokens(batch), batch.present["image"]
+        tokens_BLD, maps = self.image.tokens_and_maps(self.pixels(batch))
+        seen_B = batch.present["image"]
         pooled = self._pooled_image(tokens_BLD) * seen_B[:, None]
+        mask_BL = seen_B[:, None].expand(tokens_BLD.shape[:2])
+        tokens = {"image": (tokens_BLD, mask_BL)}
         if "rna" in batch:
-            gene_BE = self.genes(self._expression(batch)) * self._known(batch)[:, None]
-            pooled = torch.cat([pooled, gene_BE], 1)
-        return Encoded(tokens_BLD, seen_B[:, None].expand(tokens_BLD.shape[:2]), pooled)
-
-    def encode_genes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Gene tokens [B, L, E] and which are real [B, L], for a decoder that attends to them (section 2.4)."""
-        tokens_BLE = self.genes.encoder(self._expression(batch))
-        return tokens_BLE, self._known(batch)[:, None].expand(tokens_BLE.shape[:2])
+            known_B1 = self._known(batch)[:, None]
+            # For a decoder that attends to genes (section 2.4), and pooled.
+            gene_BLE = self.genes.tokens(self._expression(batch))
+            tokens["genes"] = gene_BLE, known_B1.expand(gene_BLE.shape[:2])
+            pooled = torch.cat([pooled, self.genes.pool(gene_BLE) * known_B1], 1)
+        return Encoded(tokens_BLD, mask_BL, pooled, maps, tokens)
 
     def _known(self, batch: Batch) -> Tensor:
         """Whose genes count, [B]: those that are there, or everybody's, where the mean genome stands for absent ones."""

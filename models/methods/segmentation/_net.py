@@ -12,6 +12,7 @@ from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
+from models.contract.image_encoder import ImageEncoder
 from models.layers.batch_norm import counted
 from models.transforms.crops import colours, eight_bit
 from models.transforms.slices import resized, zscored
@@ -73,10 +74,11 @@ class NetMethod(Method):
         at = FLAIR if image_HWC.shape[2] >= 3 else 0
         return np.ascontiguousarray(image_HWC[..., at : at + 1])
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ImageEncoder:
+        assert isinstance(self.image, ImageEncoder)
         return self.image
 
-    def tower_input(self, batch: Batch) -> Tensor:
+    def pixels(self, batch: Batch) -> Tensor:
         """Normalised pixels [B, C, H, W]; of an image that is not there 0."""
         x_BHWC = batch["image"]
         x_BCHW = zscored(x_BHWC) if self.options.normalise == "slice" else x_BHWC.permute(0, 3, 1, 2).float() / 255
@@ -87,7 +89,7 @@ class NetMethod(Method):
         seen_B = batch.present["image"]
         # Padding and absent images would move the batch statistics of all others.
         with counted(batch.weight_B * seen_B):
-            maps = tuple(self.image(self.tower_input(batch)))
+            maps = tuple(self.image(self.pixels(batch)))
         tokens_BLD = maps[-1].flatten(2).transpose(1, 2)
         pooled_BD = tokens_BLD.mean(1) * seen_B[:, None]
         return Encoded(tokens_BLD, seen_B[:, None].expand(tokens_BLD.shape[:2]), pooled_BD, maps)

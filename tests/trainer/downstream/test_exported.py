@@ -51,10 +51,10 @@ def test_timm_gives_what_was_fine_tuned(
     assert torch.equal(model.blocks[0].mlp.fc1.weight, made[ours])
     assert not torch.equal(made[ours], load_file(run / "weights.safetensors")[ours.removeprefix("encoder.")])
     there = open_finished(out).method
-    x = torch.randn(2, 3, *there.tower().img_size, generator=torch.Generator().manual_seed(3))
-    tokens = there.tower()(x)
+    x = torch.randn(2, 3, *there.image_encoder().img_size, generator=torch.Generator().manual_seed(3))
+    tokens = there.image_encoder()(x)
     torch.testing.assert_close(model.forward_features(x), tokens, rtol=1e-4, atol=1e-5)
-    patches = tokens[:, there.tower().extra :]
+    patches = tokens[:, there.image_encoder().extra :]
     pooled = {"avg": patches.mean(1), "token": tokens[:, 0], "avgmax": (patches.mean(1) + patches.amax(1)) / 2}[pool]
     torch.testing.assert_close(model(x), pooled, rtol=1e-4, atol=1e-5)
 

@@ -27,8 +27,8 @@ DEMO = sorted(p.stem for p in TASKS.glob("demo_*.yaml"))
 Pretrained = Callable[[str], Path]
 
 
-def has_tower(method: str) -> bool:
-    """Whether an encoder can say where: it has an image transformer."""
+def sees_images(method: str) -> bool:
+    """Whether an encoder can say where: it has an image encoder."""
     return "image" in get_method(method).inputs
 
 
@@ -59,10 +59,10 @@ def test_every_mode_of_what_fits(
         by_labels_alone(method, task, finetune, tmp_path)
         return
     words = ["--task", task_name, "--method", method, "--init", str(pretrained(method)), "output.width=16"]
-    if task.kind == "segmentation" and not has_tower(method):
+    if task.kind == "segmentation" and not sees_images(method):
         ended = finetune(tmp_path / "run", *words)
         assert ended.codes == [2], ended.text
-        assert f"{method} has no image tower" in ended.text
+        assert f"{method} has no image encoder" in ended.text
         assert not (tmp_path / "run").exists()
         return
     trained = [
@@ -77,10 +77,10 @@ def test_every_mode_of_what_fits(
 def by_labels_alone(method: str, task: Task, finetune: Finetune, tmp_path: Path) -> None:
     """A method without pre-training: trained with or without `--init scratch`; probes of its random encoder are refused."""
     words = ["--task", task.name, "--method", method, "--recipe", "demo"]
-    if task.kind == "segmentation" and not has_tower(method):
+    if task.kind == "segmentation" and not sees_images(method):
         ended = finetune(tmp_path / "run", *words)
         assert ended.codes == [2], ended.text
-        assert f"{method} has no image tower" in ended.text
+        assert f"{method} has no image encoder" in ended.text
         assert not (tmp_path / "run").exists()
         return
     checked_run(finetune, tmp_path / "scratch", words, method, task, "scratch")

@@ -159,9 +159,9 @@ def test_rates_fall_layer_by_layer(method: str, data: Dataset) -> None:
     encoder = cls(cls.Options.parse({**options, "depth": depth}), schema_of(data))
     scale = layer_scales(encoder, 0.75)
     seen: dict[str, float] = {}
-    tower: Any = encoder.tower()
-    inside = next(n for n, m in encoder.named_modules() if m is tower)
-    for name, _ in tower.named_parameters():
+    image: Any = encoder.image_encoder()
+    inside = next(n for n, m in encoder.named_modules() if m is image)
+    for name, _ in image.named_parameters():
         part = name.split(".")
         expected = {"blocks": lambda p=part: depth - int(p[1]), "norm": lambda: 1}.get(part[0], lambda: depth + 1)()
         assert scale(f"{inside}.{name}") == pytest.approx(0.75**expected), name

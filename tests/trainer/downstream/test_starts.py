@@ -39,7 +39,7 @@ def told(out: Path) -> Predictions:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("method", FROM_FILE)
 def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp_path: Path) -> None:
-    """A plain timm ViT (or MAE's checkpoint of one), classifier and decoder left out; the frozen tower is the file's."""
+    """A plain timm ViT (or MAE's checkpoint of one), classifier and decoder left out; the frozen encoder is the file's."""
     o = get_method(method).Options.parse(yaml_text.read(find_recipe(method, "demo", True))["method"]).image
     vit = timm.models.vision_transformer.VisionTransformer(
         o.image_size,

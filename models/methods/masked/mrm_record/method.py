@@ -24,6 +24,7 @@ from models.contract.image_view import ImageView
 from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
+from models.encoders.vit import ViT
 from models.layers.patches import mask_order, standardise, take
 from models.methods.masked.mrm_record import pictures
 from models.methods.masked.mrm_record.options import MrmRecordOptions
@@ -251,11 +252,8 @@ class MrmRecord(Method):
 
     # --------------------------------------------------------------------------------------------------------- encode
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ViT:
         return self.encoder
-
-    def tower_input(self, batch: Batch) -> Tensor:
-        return self.encoder_image(self.pixels(batch))
 
     def image_view(self) -> ImageView:
         view = self.options.view
@@ -267,10 +265,11 @@ class MrmRecord(Method):
 
     def encode(self, batch: Batch) -> Encoded:
         """Class token, then patch tokens; pooled is the mean of the patches (section 4.6's fine-tuning in code)."""
-        tokens_BLD = self.encoder(self.tower_input(batch))
+        tokens_BLD, maps = self.encoder.tokens_and_maps(self.encoder_image(self.pixels(batch)))
         known_B1 = batch.present["image"][:, None]
         mask_BL = known_B1.expand(tokens_BLD.shape[:2])
-        return Encoded(tokens_BLD, mask_BL, tokens_BLD[:, 1:].mean(1) * known_B1)
+        pooled_BD = tokens_BLD[:, 1:].mean(1) * known_B1
+        return Encoded(tokens_BLD, mask_BL, pooled_BD, maps, {"image": (tokens_BLD, mask_BL)})
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

@@ -351,10 +351,11 @@ class MrmRelation(Method):
 
     # --------------------------------------------------------------------------------------------------------- encode
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ViT:
         return self.encoder.vit
 
-    def tower_input(self, batch: Batch) -> Tensor:
+    def pixels(self, batch: Batch) -> Tensor:
+        """What the image encoder takes, [B, 3, H, W]."""
         return normalised(batch["image"]).to(self.dtype)
 
     def image_view(self) -> ImageView:
@@ -365,9 +366,11 @@ class MrmRelation(Method):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the intact image pass, class token first; pooled as `match_feature` says."""
-        tokens_BLC = self.encoder.vit(self.tower_input(batch))
-        mask_BL = batch.present["image"][:, None].expand(tokens_BLC.shape[:2])
-        return Encoded(tokens_BLC, mask_BL, self._pooled(tokens_BLC, 1) * batch.present["image"][:, None])
+        tokens_BLC, maps = self.encoder.vit.tokens_and_maps(self.pixels(batch))
+        seen_B1 = batch.present["image"][:, None]
+        mask_BL = seen_B1.expand(tokens_BLC.shape[:2])
+        pooled_BC = self._pooled(tokens_BLC, 1) * seen_B1
+        return Encoded(tokens_BLC, mask_BL, pooled_BC, maps, {"image": (tokens_BLC, mask_BL)})
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
