@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
+from models.contract.image_encoder import ImageEncoder
 from models.contract.image_view import ImageView
 from models.layers.batch_norm import counted
 from models.transforms.crops import centre_view, colours, eight_bit
@@ -86,11 +87,9 @@ class ImageMethod(Method):
     def pooled(self, tokens_NLD: Tensor) -> Tensor:
         return tokens_NLD[:, 0] if self.by_class and self._extra else tokens_NLD[:, self._extra :].mean(1)
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ImageEncoder:
+        assert isinstance(self.image, ImageEncoder)
         return self.image
-
-    def tower_input(self, batch: Batch) -> Tensor:
-        return self.pixels(batch["image"]).to(self.dtype)
 
     def image_view(self) -> ImageView:
         mean, std = self.statistics()
@@ -105,9 +104,11 @@ class ImageMethod(Method):
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the encoder alone."""
         with counted(self.weight(batch)):
-            tokens_BLD = self.image.tokens(self.tower_input(batch))
+            tokens_BLD, maps = self.image.tokens_and_maps(self.pixels(batch["image"]).to(self.dtype))
         present_B1 = batch.present["image"][:, None]
-        return Encoded(tokens_BLD, present_B1.expand(tokens_BLD.shape[:2]), self.pooled(tokens_BLD) * present_B1)
+        mask_BL = present_B1.expand(tokens_BLD.shape[:2])
+        pooled_BD = self.pooled(tokens_BLD) * present_B1
+        return Encoded(tokens_BLD, mask_BL, pooled_BD, maps, {"image": (tokens_BLD, mask_BL)})
 
 
 def _problems(schema: Schema, method: str) -> Iterable[str]:
