@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
 from models.contract.image_encoder import ImageEncoder
