@@ -43,7 +43,6 @@ from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
 from models.layers.batch_norm import counted, holds_batch_norm
 from models.losses import finetune as losses
-from models.losses.survival import intervals_risk
 from models.view import Augmentation, DrawnAugmentation, RecordView
 
 STAGE = "finetune"
@@ -120,8 +119,7 @@ class Downstream(Method):
     def stages(self) -> tuple[Stage, ...]:
         direction: Literal["max", "min"] = "max" if self.fit.higher_is_better else "min"
         # The risk set of Cox's likelihood is the batch, as are batch statistics: they compare samples.
-        cox = self.question.kind == "survival" and self.question.edges is None
-        compares = cox or holds_batch_norm(self)
+        compares = self.question.compares or holds_batch_norm(self)
         names = (FROZEN, STAGE) if self.fit.frozen_start else (STAGE,)
         select = (self.fit.metric, direction)
         return tuple(Stage(n, self.fit.fields, compares=compares, select=select, epochs=1) for n in names)
@@ -277,7 +275,7 @@ class Downstream(Method):
         if kind == "regression":
             return x * self.std_K.float() + self.mean_K.float()
         if kind == "survival":
-            return x[:, 0] if self.question.edges is None else intervals_risk(x)
+            return losses.survival_risk(self.question, x)
         if self.question.third:
             # P(yes) among yes and no alone, as published: what is uncertain is no answer when measured.
             x_BK3 = x.unflatten(1, (-1, 3))

@@ -33,6 +33,11 @@ class TargetSpec:
     alpha: float = 0.0
 
     @property
+    def compares(self) -> bool:
+        """Whether the task's loss compares samples: the risk sets of Cox's likelihood are batches."""
+        return self.kind == "survival" and self.edges is None
+
+    @property
     def third(self) -> bool:
         """Whether uncertain is an answer of its own."""
         return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)

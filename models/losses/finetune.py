@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.contract import TargetSpec
 from models.losses.classes import cross_entropy
-from models.losses.survival import intervals_nll
+from models.losses.survival import intervals_nll, intervals_risk
 from models.parallel import gather, global_mean, global_means, global_sum
 
 Reduction = Literal["mean", "sum"]
@@ -38,6 +38,11 @@ def of_kind(asked: TargetSpec, logits_BK: Tensor, target_BT: Tensor, weight_B: T
     if asked.third:
         return answers(logits_BK.unflatten(1, (-1, 3)), target_BT, weight_B)
     return bce(logits_BK, target_BT, weight_B)
+
+
+def survival_risk(asked: TargetSpec, logits_BK: Tensor) -> Tensor:
+    """What is reported of survival [B]: higher dies earlier."""
+    return logits_BK[:, 0] if asked.edges is None else intervals_risk(logits_BK)
 
 
 def bce(logits_BK: Tensor, target_BK: Tensor, weight_B: Tensor, reduction: Reduction = "mean") -> Tensor:

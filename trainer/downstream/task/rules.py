@@ -47,8 +47,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(
             f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
         )
-    out += [*_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
-    out += _intervals(t)
+    out += [*_intervals(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
