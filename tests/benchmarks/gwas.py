@@ -24,7 +24,7 @@ from trainer.gwas.covariates import basis_of
 from trainer.gwas.linear import FITTED
 from trainer.gwas.phenotypes import inverse_normal
 from trainer.gwas.scan import parts_of, scan
-from trainer.gwas.tables import clump_rows, merged, write_associations
+from trainer.gwas.tables import CLUMP_COLUMNS, clump_rows, merged, write_associations
 
 COVARIATES = 17
 
@@ -34,7 +34,9 @@ def made(
 ) -> tuple[Path, np.ndarray, np.ndarray]:
     """(.bed of 22 chromosomes, covariates, phenotypes), with twenty planted effects; tables for plink beside it."""
     rng = np.random.default_rng(0)
-    count_NM = blocks(rng, people, variants, length=10, missing=missing)
+    # In parts: its draws are of eight bytes each.
+    starts = range(0, variants, 2000)
+    count_NM = np.concatenate([blocks(rng, people, min(2000, variants - i), 10, missing) for i in starts], 1)
     chromosome = np.sort(rng.integers(1, 23, variants))
     names = [f"p{i}" for i in range(people)]
     bed = file_set(
@@ -158,7 +160,9 @@ def clumps(folder: Path, bed: Path, files, found, args: argparse.Namespace) -> N
         )
     rows = clump_rows(files, found, own)
     ours_s = time.monotonic() - begun
-    theirs = [line.split() for line in (folder / "q.clumped").read_text().splitlines() if line.strip()]
+    # plink1.9 writes no file where there is no clump.
+    written = (folder / "q.clumped").read_text() if (folder / "q.clumped").exists() else " ".join(CLUMP_COLUMNS)
+    theirs = [line.split() for line in written.splitlines() if line.strip()]
     keys = ("SNP", "TOTAL", "NSIG", "S05", "S01", "S001", "S0001", "SP2")
     at = [theirs[0].index(k) for k in keys]
     wanted = [tuple(r[i].replace("(1)", "") for i in at) for r in theirs[1:]]

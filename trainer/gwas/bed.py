@@ -93,12 +93,14 @@ def _refuse_twice(variants: Variants, found: dict[str, np.ndarray], path: Path) 
 def allele_tested(count_MN: np.ndarray, founders_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether the .bim's first allele is the one that is tested, [M] bool, and the tested allele's frequency among founders, [M].
 
-    The major allele among the founders of the file set is left out, as plink2 does; of two that are equally frequent the second.
+    The major allele among the founders of the file set is left out, as plink2 does; of two equally frequent ones, as a rule, the second.
     """
     founders_MN = count_MN if founders_N.all() else count_MN[:, founders_N]
     known_M = (founders_MN >= 0).sum(1, dtype=np.int64)
     first_M = np.where(founders_MN < 0, 0, founders_MN).sum(1, dtype=np.int64)
-    is_first_M = first_M <= known_M
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of equally frequent alleles the first is tested; with some numbers of people (491, 498) plink2's product with a reciprocal is just
+        # below 1/2 and it tests the second. The same product, so that signs agree; unequal counts are far enough from 1/2.
+        is_first_M = ~((2 * known_M - first_M) * (1 / (2 * known_M)) < 0.5)
         share_M = first_M / (2 * known_M)
     return is_first_M, np.where(is_first_M, share_M, 1 - share_M)

@@ -59,20 +59,23 @@ def associate(model: Model, count_MN: np.ndarray) -> Estimates:
         count_MN: copies of an allele, int8; anything below 0 is a missing call.
     """
     lost_MN = count_MN < 0
+    lost_M = np.count_nonzero(lost_MN, axis=1)
     g_MN = count_MN.astype(np.float64)
-    g_MN[lost_MN] = 0.0
-    C = model.basis_NC.shape[1]
-    product_MK = g_MN @ np.concatenate([model.basis_NC, model.y_NP], 1)
-    q_MC, cross_MP = product_MK[:, :C], product_MK[:, C:]
-    square_M, sum_M = np.einsum("mn,mn->m", g_MN, g_MN), g_MN.sum(1)
-    n_M = count_MN.shape[1] - lost_MN.sum(1)
+    if lost_M.any():
+        g_MN[lost_MN] = 0.0
+    C, N = model.basis_NC.shape[1], count_MN.shape[1]
+    # The last column sums the copies: whole numbers, exact in whatever order they are added.
+    product_MK = g_MN @ np.concatenate([model.basis_NC, model.y_NP, np.ones((N, 1))], 1)
+    q_MC, cross_MP, sum_M = product_MK[:, :C], product_MK[:, C:-1], product_MK[:, -1]
+    square_M = np.einsum("mn,mn->m", g_MN, g_MN)
+    n_M = N - lost_M
     ss_M = square_M - np.einsum("mc,mc->m", q_MC, q_MC)
     yy_MP = np.broadcast_to((model.y_NP**2).sum(0), cross_MP.shape).copy()
     cross_MP = cross_MP.copy()
     code_M = np.where(n_M - C - 1 < 1, TOO_FEW, FITTED)
     # Whole numbers, so this comparison is exact.
     code_M[n_M * square_M == sum_M**2] = CONSTANT
-    if len(some := np.flatnonzero(lost_MN.any(1) & (code_M == FITTED))):
+    if len(some := np.flatnonzero((lost_M > 0) & (code_M == FITTED))):
         _leave_out(model, lost_MN[some], some, q_MC, square_M, ss_M, cross_MP, yy_MP)
     with np.errstate(divide="ignore", invalid="ignore"):
         vif_M = (square_M - sum_M**2 / n_M) / ss_M
@@ -99,7 +102,7 @@ def _leave_out(
     C, P = q_MC.shape[1], cross_MP.shape[1]
     # A row of zeros at the end fills up the lists of variants with fewer missing calls than the block's most.
     rows_NK = np.concatenate([np.concatenate([model.basis_NC, model.y_NP], 1), np.zeros((1, C + P))])
-    count_M = lost_MN.sum(1)
+    count_M = np.count_nonzero(lost_MN, axis=1)
     order = np.argsort(count_M, kind="stable")
     at = 0
     while at < len(order):
@@ -122,8 +125,9 @@ def _leave_out(
 
 def _places(lost_MN: np.ndarray) -> np.ndarray:
     """Numbers of the people with missing calls [M, K], filled up with N."""
-    m, person = np.nonzero(lost_MN)
-    count_M = lost_MN.sum(1)
+    # Flat: several times faster than `nonzero` of two axes.
+    m, person = np.divmod(np.flatnonzero(lost_MN), lost_MN.shape[1])
+    count_M = np.bincount(m, minlength=len(lost_MN))
     starts_M = np.cumsum(count_M) - count_M
     out_MK = np.full((len(lost_MN), int(count_M.max())), lost_MN.shape[1])
     out_MK[m, np.arange(len(m)) - starts_M[m]] = person
@@ -139,8 +143,12 @@ def _solved(a_MCC: np.ndarray, right_MCK: np.ndarray) -> np.ndarray:
         for i, (a, right) in enumerate(zip(a_MCC, right_MCK, strict=True)):
             if np.linalg.matrix_rank(a) == len(a):
                 solved[i] = np.linalg.solve(a, right)
-    # A covariate's variance among those who stay, relative to everybody's, is no smaller than the least eigenvalue of A.
-    solved[np.linalg.eigvalsh(a_MCC)[:, 0] < 1e-10] = np.nan
+    # A covariate's variance among those who stay, relative to everybody's, is no smaller than the least eigenvalue of A, which is
+    # no smaller than 1 less the Frobenius norm of what leaves: eigenvalues are computed for the few of which that says nothing.
+    left_MCC = np.eye(a_MCC.shape[1]) - a_MCC
+    doubtful = np.flatnonzero(np.einsum("mcd,mcd->m", left_MCC, left_MCC) > 0.81)
+    if len(doubtful):
+        solved[doubtful[np.linalg.eigvalsh(a_MCC[doubtful])[:, 0] < 1e-10]] = np.nan
     return solved
 
 

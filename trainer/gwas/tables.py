@@ -6,9 +6,10 @@ Shape letters: P phenotypes, M variants.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,26 @@ def merged(log10_p_PM: np.ndarray) -> np.ndarray:
 
 def write_associations(path: Path, files: FileSet, found: Mapping[str, Chromosome], phenotypes: Sequence[str]) -> None:
     """A line a variant and phenotype. P is text where a double would be 0; LOG10_P is its logarithm in full."""
+    from isal import igzip
+
+    def packed(name: str) -> bytes:
+        return igzip.compress(_lines(files, name, found[name], phenotypes), 1, mtime=0)
+
+    # Gzip members one after the other are one file; chromosomes are written side by side.
+    header = igzip.compress("\t".join(COLUMNS).encode() + b"\n", 1, mtime=0)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        write_atomic(path, b"".join([header, *pool.map(packed, found)]))
+
+
+def _lines(files: FileSet, name: str, c: Chromosome, phenotypes: Sequence[str]) -> bytes:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     buffer = io.BytesIO()
-    # Its own writer would quote the header.
+    # Its own header would be quoted.
     options = arrow.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=3, mtime=0) as out:
-        out.write("\t".join(COLUMNS).encode() + b"\n")
-        for name, c in found.items():
-            table = pa.table(_columns(files, name, c, phenotypes), names=[*COLUMNS])
-            arrow.write_csv(table, out, options)
-    write_atomic(path, buffer.getvalue())
+    arrow.write_csv(pa.table(_columns(files, name, c, phenotypes), names=[*COLUMNS]), buffer, options)
+    return buffer.getvalue()
 
 
 COLUMNS = (
