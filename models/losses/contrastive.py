@@ -54,7 +54,14 @@ class Pairs:
 
 
 def all_pairs(
-    a_BC: Tensor, b_BC: Tensor, scale: Tensor, weight_B: Tensor, patient_B: Tensor, same: SamePatient = "positive"
+    a_BC: Tensor,
+    b_BC: Tensor,
+    scale: Tensor,
+    weight_B: Tensor,
+    patient_B: Tensor,
+    same: SamePatient = "positive",
+    text_B: Tensor | None = None,
+    same_text: SamePatient = "ignore",
 ) -> Pairs:
     """Cosine similarities times `scale` between all a and all b of all ranks.
 
@@ -62,19 +69,38 @@ def all_pairs(
         weight_B: 0 for a sample that is padding or lacks a view; it is in no pair.
         patient_B: a number a patient. Pairs of different samples of one patient are positives too, left out, or taken
             as negatives, by `same`.
+        text_B: a number a text; pairs of different samples with equal texts are treated likewise, by `same_text`. Where one rule makes
+            a pair positive and the other leaves it out, it is left out.
     """
     # Normalised before gathering: each rank does its own rows once. In float32, since a bf16 cosine has steps of 0.004, which a
     # temperature of 0.07 would turn into steps of 0.06 in the logits.
     a_GC, b_GC = (gather(F.normalize(x.float(), dim=-1)) for x in (a_BC, b_BC))
-    real_G, patient_G = gather(weight_B > 0), gather(patient_B)
+    return compared(a_GC @ b_GC.T * scale, weight_B, patient_B, same, text_B, same_text)
+
+
+def compared(
+    logits_GG: Tensor,
+    weight_B: Tensor,
+    patient_B: Tensor,
+    same: SamePatient,
+    text_B: Tensor | None = None,
+    same_text: SamePatient = "ignore",
+) -> Pairs:
+    """Which of all pairs of all ranks, whose similarities are given, are positives and which count; arguments as in `all_pairs`."""
+    real_G = gather(weight_B > 0)
     # A sample's own two views are the diagonal on every rank, because gather keeps the order of ranks for a and b alike.
     itself_GG = torch.eye(len(real_G), dtype=torch.bool, device=real_G.device)
-    one_patient_GG = patient_G[:, None] == patient_G[None]
-    counts_GG = real_G[:, None] & real_G[None]
-    positive_GG = one_patient_GG if same == "positive" else itself_GG
-    if same == "ignore":
-        counts_GG = counts_GG & (itself_GG | ~one_patient_GG)
-    return Pairs(a_GC @ b_GC.T * scale, positive_GG & counts_GG, counts_GG, real_G)
+    counts_GG, positive_GG = real_G[:, None] & real_G[None], itself_GG
+    for number_B, rule in ((patient_B, same), (text_B, same_text)):
+        if number_B is None or rule == "negative":
+            continue
+        number_G = gather(number_B)
+        alike_GG = number_G[:, None] == number_G[None]
+        if rule == "positive":
+            positive_GG = positive_GG | alike_GG
+        else:
+            counts_GG = counts_GG & (itself_GG | ~alike_GG)
+    return Pairs(logits_GG, positive_GG & counts_GG, counts_GG, real_G)
 
 
 def view_pairs(
@@ -110,10 +136,16 @@ def symmetric(pairs: Pairs) -> Tensor:
 
     A row with several positives has the mean of their log-probabilities.
     """
+    return directed(pairs, 0.5)
+
+
+def directed(pairs: Pairs, a_to_b: float) -> Tensor:
+    """a_to_b x cross-entropy of the rows + (1 - a_to_b) x that of the columns (ConVIRT, Zhang et al. 2022); ln B at chance."""
     # What does not count leaves the softmax's denominator too: padding must not make a batch look harder.
     logits_GG = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
     rows = pairs.rows.sum().clamp_min(1)
-    return sum((_rows(logits_GG, pairs, axis).sum() / rows for axis in (1, 0)), logits_GG.new_zeros(())) / 2
+    a, b = (_rows(logits_GG, pairs, axis).sum() / rows for axis in (1, 0))
+    return a_to_b * a + (1 - a_to_b) * b
 
 
 def _rows(logits_GG: Tensor, pairs: Pairs, axis: int) -> Tensor:

@@ -61,3 +61,33 @@ def load(module: torch.nn.Module, weights: dict[str, Tensor], rename: Callable[[
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[rename(name)].view_as(value))
+
+
+def method_of(gold: Pack, name: str, folder: Path, **options: Any) -> Any:
+    """A system over the pack's vocabulary, a BERT's, without dropout."""
+    from models.contract import Field, Schema
+    from models.registry import get_method
+
+    (folder / "vocab.txt").write_text("\n".join(gold.words) + "\n")
+    cls = get_method(name)
+    given = {"tokenizer": str(folder / "vocab.txt"), "report_length": 16, **options}
+    fields = {"image": Field("image", "image", "uint8"), "report": Field("report", "text")}
+    method = cls(cls.Options.parse(given), Schema(fields))
+    method.enter("pretrain")
+    return method
+
+
+def batch_of(ids_BL: Tensor, **more: Tensor) -> Any:
+    """Texts as ids, each of a patient and a wording of its own."""
+    from models.contract import Batch
+
+    n = len(ids_BL)
+    tensors = {
+        "image": torch.zeros(n, 1, 1, 3, dtype=torch.uint8),
+        "report": ids_BL,
+        "text": torch.arange(n),
+        "patient": torch.arange(n),
+        "words": (ids_BL != 0).sum(1) - 2,
+        **more,
+    }
+    return Batch(tensors, {name: torch.ones(n, dtype=torch.bool) for name in ("image", "report")})
