@@ -52,6 +52,16 @@ def test_brightness_contrast_and_saturation_are_pillows(mode, factor):
     assert (np.asarray(colour.brightness(p, 0.2)) != np.asarray(p)).any()
 
 
+@pytest.mark.parametrize("bright", [1, 2, 3])
+def test_contrast_is_about_a_mean_that_is_rounded(bright):
+    """Means of 100.25, 100.5 and 100.75: the levels 100 stay or move as the whole mean is 100 or 101."""
+    x = np.full((2, 2), 100, np.uint8)
+    x.flat[:bright] = 101
+    p = Image.fromarray(x)
+    same(colour.contrast(p, 0.0), ImageEnhance.Contrast(p).enhance(0.0))
+    assert np.asarray(colour.contrast(p, 0.0)).max() == (100 if bright == 1 else 101)
+
+
 @pytest.mark.parametrize("turn", [-0.5, -0.17, -0.003, 0.0, 0.1, 0.5])
 def test_hue_is_torchvisions_and_turns_back_into_itself(turn):
     p = picture()
