@@ -33,6 +33,7 @@ from models.contract import (
 )  # fmt: skip
 from models.contract.image_encoder import ImageEncoder
 from models.contract.masks import MaskField
+from models.contract.method import IMAGE_SIDE
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
 from models.decoders.upernet import LinearMaskHead, UPerNetDecoder
@@ -167,7 +168,10 @@ class Downstream(Method):
         self, record: Record, rng: np.random.Generator, turned: DrawnAugmentation | None = None, genes: Any = None
     ) -> Sample:
         """A sample as it is, or turned; with the genes of another record, if one is given."""
-        view = RecordView(record, self.fit.fields, turned, self.side, genes, self.fit.pad)
+        modalities = self.encoder.modalities
+        own = tuple(f for m in IMAGE_SIDE for f in modalities.get(m, ()))
+        images = modalities.get("image", ())
+        view = RecordView(record, self.fit.fields, turned, self.side, genes, self.fit.pad, own, images)
         sample = self.encoder.sample(view, rng)
         sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
         if self.question.kind == "segmentation":
@@ -319,7 +323,7 @@ def _dense(encoder: Method) -> ImageEncoder:
 
 def image_side(encoder: Method) -> tuple[str, ...]:
     """The fields of an encoder's image side."""
-    return tuple(n for n in encoder.inputs if n in ("image", "patches"))
+    return encoder.fields_of(*IMAGE_SIDE)
 
 
 def make_head(

@@ -89,7 +89,9 @@ class RecordView:
         turned: how the image is changed, if at all.
         side: pixels to which image and mask are scaled, each side by itself (None: as stored).
         pad: fill the shorter side up to a square before that (`squared`).
-        genes: where every field but the image side comes from (another patient's record), or None for this one.
+        genes: where every field but `own` comes from (another patient's record), or None for this one.
+        own: the fields of the image side, which stay with their patient (`Method.modalities`).
+        images: those of them that are pictures, which are turned and scaled.
     """
 
     def __init__(
@@ -100,7 +102,10 @@ class RecordView:
         side: int | None = None,
         genes: Any = None,
         pad: bool = False,
+        own: tuple[str, ...] = ("image", "patches", "coords"),
+        images: tuple[str, ...] = ("image",),
     ):
+        self._own, self._images = own, images
         self._record, self._fields, self._turned, self._side, self._genes = record, fields, turned, side, genes
         self._pad = pad
 
@@ -118,14 +123,14 @@ class RecordView:
         return {}
 
     def _source(self, name: str) -> Record:
-        return self._record if self._genes is None or name in ("image", "patches", "coords") else self._genes
+        return self._record if self._genes is None or name in self._own else self._genes
 
     def has(self, name: str) -> bool:
         return name in self._fields and self._source(name).has(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self._source(name).shape(name)
-        if name != "image":
+        if name not in self._images:
             return shape
         H, W = shape[:2] if self._turned is None else self._turned.shape(*shape[:2])
         H, W = (max(H, W),) * 2 if self._pad else (H, W)
@@ -136,7 +141,7 @@ class RecordView:
 
     def read(self, name: str) -> Any:
         value = self._source(name).read(name)
-        if name != "image":
+        if name not in self._images:
             return value
         image = value if self._turned is None else self._turned.image(value)
         image = squared(image) if self._pad else image

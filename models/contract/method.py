@@ -16,6 +16,9 @@ from models.contract.head import Head, TargetSpec
 from models.contract.image_encoder import ImageEncoder
 from models.contract.schema import Schema
 
+IMAGE_SIDE = ("image", "slide")
+"""The modalities that a picture is made of; the others say something of the same patient."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -63,6 +66,12 @@ class Method(nn.Module):
     """{stage of pre-training: the fields it reads}, for people who have no data at hand; `stages` decides."""
     # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
     inputs: tuple[str, ...] = ()
+    modalities: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "image": ("image",),
+        "slide": ("patches", "coords"),
+        "genes": ("rna",),
+    }
+    """{modality: its fields, whether a task reads them or not}. A method that reads other fields says so."""
     # Modalities without which `encode` has no answer, by name; none where it does with what is there.
     needs: ClassVar[tuple[str, ...]] = ()
     draws_masks: ClassVar[bool] = False
@@ -120,6 +129,16 @@ class Method(nn.Module):
         It is what a task's `output.head: auto` means, so that a system is not measured without a part of its own.
         """
         return None
+
+    def fields_of(self, *modalities: str) -> tuple[str, ...]:
+        """The fields of these modalities among `inputs`, in their order."""
+        names = {f for m in modalities for f in self.modalities.get(m, ())}
+        return tuple(f for f in self.inputs if f in names)
+
+    def parts(self, modality: str) -> tuple[str, ...]:
+        """Beginnings of the names of the parameters that read this modality alone, which a task may freeze; none without such a part."""
+        own = f"{modality}."
+        return (own,) if any(n.startswith(own) for n, _ in self.named_parameters()) else ()
 
     def param_groups(self) -> list[Group]:
         """Trainable parameters; biases, norms and vectors get no weight decay."""

@@ -37,7 +37,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
     encoder.inputs = setting.fields
     fit = FinetuneSettings(
         fields=setting.fields,
-        frozen=({"none": (), "encoder": ("",), "genes": ("genes.",)}[task.protocol.freeze]) + unreached,
+        frozen=({"none": (), "encoder": ("",), "genes": encoder.parts("genes")}[task.protocol.freeze]) + unreached,
         frozen_start=task.protocol.freeze_epochs > 0,
         layer_decay=task.protocol.layer_decay,
         encoder_scale=task.protocol.encoder_lr_scale,

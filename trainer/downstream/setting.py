@@ -212,7 +212,7 @@ def _check_trainable(setting: Setting, probe: Any) -> None:
             gene_dim=8,
             outputs=len(task.masks),
         )
-    if task.protocol.freeze == "genes" and not any(n.startswith("genes.") for n, _ in probe.named_parameters()):
+    if task.protocol.freeze == "genes" and not probe.parts("genes"):
         raise UserError(
             f"protocol.freeze=genes: the encoder of {setting.source.method_name} has no gene side; use none or encoder"
         )

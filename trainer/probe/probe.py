@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.contract import Method
+from models.contract.method import IMAGE_SIDE
 from shards.check.readable import unreadable
 from shards.load.loader import Loader
 from shards.order.mix import make_plan
@@ -31,7 +32,6 @@ from trainer.data import Data, open_data, sampler
 from trainer.errors import UserError
 
 Kind = Literal["class", "number"]
-IMAGE_FIELDS = ("image", "patches")
 FOLDS = 5
 PENALTIES = np.logspace(0, 5, 11)
 
@@ -86,7 +86,7 @@ def features(
     Raises:
         UserError: the method reads no image, or samples lack a label.
     """
-    fields = tuple(n for n in method.inputs if n in IMAGE_FIELDS)
+    fields = method.fields_of(*IMAGE_SIDE)
     if not fields:
         raise UserError(f"{method.name} reads {', '.join(method.inputs)}: there is no image side to probe")
     subsets = [data.subset(s) for s in splits]
