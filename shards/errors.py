@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,6 +119,11 @@ def listing(problems: Sequence[Problem | str]) -> str:
     short = not _every and any(len(g) > SHOWN for g in groups)
     kinds = f" of {len(groups)} kind{'s' * (len(groups) > 1)} (--all lists every one)" if short else ""
     return "\n  ".join([f"{count} problems{kinds}:", *lines])
+
+
+def typed(text: object) -> str:
+    """A path, a name or a value as a shell takes it, for commands and options that messages give: quoted where it has blanks."""
+    return shlex.quote(str(text))
 
 
 def told(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +145,7 @@ def tokenizer_of(schema: Schema, field: str, file: str | None) -> ReportTokenize
         raise MethodError(
             [
                 f"field '{field}' of {schema.source} has no WordPiece vocabulary; make one from its training reports with "
-                f"`python -m shards tokenizer {schema.source}`, or set method.tokenizer=FILE"
+                f"`python -m shards tokenizer {shlex.quote(schema.source)}`, or set method.tokenizer=FILE"
             ]
         )
     return ReportTokenizer(known.vocabulary, f"the vocabulary of '{field}' of {schema.source}")

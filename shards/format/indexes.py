@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.errors import BrokenSeal, Problem, bad
+from shards.errors import BrokenSeal, Problem, bad, typed
 from shards.format.info import FIELD, KEY, KINDS, ShardInfo, index_dtype, index_path
 from shards.format.npy import NpyError, header_length
 
@@ -35,7 +35,7 @@ class IndexFile:
     """
 
     def __init__(self, shard: Path):
-        self.path, self._mend = index_path(shard), f"run `python -m shards index {shard.parent}`"
+        self.path, self._mend = index_path(shard), f"run `python -m shards index {typed(shard.parent)}`"
         try:
             with open(self.path, "rb") as f:
                 self.seen = os.fstat(f.fileno())

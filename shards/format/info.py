@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem, bad, typed
 
 FORMAT: Literal["medpair-dataset/1"] = "medpair-dataset/1"
 # The allow-list of design: what a member's extension may be, and so the only decoders that exist.
@@ -251,7 +251,9 @@ def load_info(folder: Path) -> DatasetInfo:
     if not folder.exists() and (old / "dataset.json").is_file():
         what = f"a command was killed while it replaced this data set, which is {old} now"
         raise bad(
-            what, folder, f"give the command again, or run `python -m shards seal {folder}`: it gives it its name back"
+            what,
+            folder,
+            f"give the command again, or run `python -m shards seal {typed(folder)}`: it gives it its name back",
         )
     if not path.is_file():
         raise bad(

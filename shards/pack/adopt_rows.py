@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shards.errors import Problem
+from shards.errors import Problem, typed
 from shards.format.index import Scan
 from shards.format.members import Rule, loads, name_of, value_in
 from shards.format.seal import SampleRow, cell
@@ -196,7 +196,7 @@ def _one(
     texts = any(isinstance(v, str) and not words(v) for v in values.values())
     numbers = any(isinstance(v, float) for v in values.values())
     if declared is None and texts and numbers:
-        fix = f"make all of them texts (classes) or all of them numbers, or say --label-kind {name}=class"
+        fix = f"make all of them texts (classes) or all of them numbers, or say --label-kind {typed(f'{name}=class')}"
         return "class", [Problem(f"label '{name}' is a number in some samples and a text in others", "labels", fix)]
     kind = declared or ("class" if texts else "number")
     if not values:

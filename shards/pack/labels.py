@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shards.errors import Problem, bad
+from shards.errors import Problem, bad, typed
 from shards.tables.cells import COMMA, COMMA_FIX, has_comma, number, unwritable
 from shards.tables.unknown import Words, words_of
 
@@ -165,7 +165,7 @@ def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
         notes.append(f"label '{name}': {said} taken as unknown (--known WORD if it is a value)")
     beside = ", ".join(sorted(classes - meant)[:SHOWN])
     for word, n in held.most_common():
-        notes.append(f"label '{name}': {n} x '{word}' kept as a class beside {beside} (--unknown {word} if not)")
+        notes.append(f"label '{name}': {n} x '{word}' kept as a class beside {beside} (--unknown {typed(word)} if not)")
     return kept
 
 
@@ -223,7 +223,7 @@ def _words_among_numbers(name: str, words: Cells, numbers: int, declared: str | 
         fix += (
             ""
             if declared
-            else f"; 'label:{name}:class' in a manifest or --label-kind {name}=class if the column holds classes"
+            else f"; 'label:{name}:class' in a manifest or --label-kind {typed(f'{name}=class')} if the column holds classes"
         )
         found.append(Problem(what, where[0].where, COMMA_FIX if has_comma(text) else fix))
     if len(of) > SHOWN:
@@ -239,7 +239,13 @@ def _doubtful_classes(name: str, cells: Cells) -> list[Problem]:
         first.setdefault(text, entry.where)
     if commas := [t for t in first if has_comma(t)]:
         what = f"label '{name}' is '{commas[0]}', which {COMMA}"
-        return [Problem(what, first[commas[0]], f"{COMMA_FIX}; --label-kind {name}=class if it is the name of a class")]
+        return [
+            Problem(
+                what,
+                first[commas[0]],
+                f"{COMMA_FIX}; --label-kind {typed(f'{name}=class')} if it is the name of a class",
+            )
+        ]
     alike: dict[object, list[str]] = defaultdict(list)
     for text in first:
         value = number(text)
@@ -249,7 +255,7 @@ def _doubtful_classes(name: str, cells: Cells) -> list[Problem]:
         # Two spellings of one number are one class, which takes its plain name.
         if len(spelt) > 1 and number(spelt[0]) is None:
             said = ", ".join(f"'{t}' ({first[t]})" for t in spelt[:SHOWN])
-            fix = f"spell it alike everywhere; --label-kind {name}=class if they are different classes"
+            fix = f"spell it alike everywhere; --label-kind {typed(f'{name}=class')} if they are different classes"
             found.append(
                 Problem(
                     f"label '{name}' has classes that differ in case or blanks alone: {said}", f"label '{name}'", fix
@@ -266,5 +272,5 @@ def _lists(name: str, first: Mapping[str, str]) -> list[Problem]:
     if not listed:
         return []
     said = ", ".join(f"'{t}' ({first[t]})" for t in listed[:SHOWN])
-    fix = f"give each its own column of 0 and 1; --label-kind {name}=class if a combination is a class"
+    fix = f"give each its own column of 0 and 1; --label-kind {typed(f'{name}=class')} if a combination is a class"
     return [Problem(f"label '{name}' lists several classes in a cell: {said}", f"label '{name}'", fix)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
-from shards.errors import BrokenSeal, DataError, Problem, bad
+from shards.errors import BrokenSeal, DataError, Problem, bad, typed
 from shards.format.indexes import IndexFile, check_index
 from shards.format.info import ShardInfo
 from shards.read.opened import OpenedSet
@@ -64,9 +64,7 @@ class Shard:
         self._tables: dict[str, FieldTable] = {}
         self.samples = info.samples
         self.keys = keys
-        fix = (
-            f"the shard was changed or cut after packing: copy it again, or run `python -m shards index {path.parent}`"
-        )
+        fix = f"the shard was changed or cut after packing: copy it again, or run `python -m shards index {typed(path.parent)}`"
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if held is None else held
         except OSError as e:

@@ -12,7 +12,6 @@ A slide has one bag. Two folders that both hold it, two encoders, magnifications
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem, bad, typed
 from shards.format.archive import no_twins
 from shards.format.bags import FIX, attributes, told_by, told_by_name
 from shards.format.describe import HeaderError
@@ -300,7 +299,7 @@ def _few(names: Sequence[str]) -> str:
 def _one_of(folders: Sequence[Path]) -> str:
     """What to do where bags that are not alike lie in several folders, or in one."""
     if len(folders) > 1:
-        return f"give one of them, such as --features {shlex.quote(str(folders[0]))}"
+        return f"give one of them, such as --features {typed(folders[0])}"
     apart = "keep bags that were made alike there, or put each kind into a folder of its own and give one as --features"
     return f"{apart}; if the folder's name says other than its files do, rename it"
 

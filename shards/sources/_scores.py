@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.errors import DataError, bad
+from shards.errors import DataError, bad, typed
 from shards.pack.reference import Reference
 from shards.sources._plink import together
 from shards.tables.cells import text_of
@@ -79,7 +79,7 @@ def _columns(flag: str, table: TableFile, column: str | None) -> list[str]:
     if likely and lower[0] not in PEOPLE:
         example = next((text_of(cells[0]) for _, cells in table), "")
         what = f"its first column, '{first}' ('{example}' in the first line), seems not to name people, as '{likely[0]}' does"
-        fix = f"give {flag}-people {likely[0]}, or {flag}-people {first}; columns: {', '.join(table.header)}"
+        fix = f"give {flag}-people {typed(likely[0])}, or {flag}-people {typed(first)}; columns: {', '.join(table.header)}"
         raise bad(what, f"{flag} {table.path}", fix)
     return [first]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem, bad, typed
 from shards.format.archive import no_twins
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
@@ -148,7 +147,7 @@ def _joins(
     for modality in omics.features:
         if not any(modality in vectors[c] for c in cases):
             what = f"none of {len(cases)} cases has all {len(omics.features[modality])} features of '{modality}'"
-            flag = f"--not-features {' '.join(shlex.quote(p) for p in sorted(omics.patterns[modality]))}"
+            flag = f"--not-features {' '.join(typed(p) for p in sorted(omics.patterns[modality]))}"
             raise bad(what, "--omics", f"leave its columns out ({flag}), or bring cases that have all of them")
     return notes
 

@@ -67,6 +67,14 @@ def tars_alone(place: Place) -> Command:
     return info(place.folder / "d")
 
 
+@remedy("run `python -m shards index ", r"`(python -m shards index [^`]+)`")
+def no_index_in_a_folder_with_a_blank(place: Place) -> Command:
+    folder = made(place).rename(place.folder / "my set")
+    for path in folder.glob("*.idx.npy"):
+        path.unlink()
+    return Command("shards", ["preview", str(folder), "--out", str(place.folder / "look.png")])
+
+
 @remedy("it gives it its name back", r"run `(python -m shards seal [^`]+)`")
 def killed_while_replacing(place: Place) -> Command:
     made(place).rename(place.folder / ".d.old")

@@ -23,7 +23,7 @@ TYPED = re.compile(
     r"|(?<![\w.\x00/])[a-z_]+(?:\.[a-z_]+)+=|(?<![\w.\x00\"' <-])(?:(?<=[ (`])|^)(?:[a-z_]{3,})=(?=[\w\[{'])"
 )
 # Whose problems are mended in files as often as by options, and which argument of a call is the remedy.
-FILES = ("shards/sources/", "shards/tables/joins.py", "shards/tables/keyed.py")
+FILES = ("shards/sources/", "shards/tables/joins.py", "shards/tables/keyed.py", "shards/tables/table_file.py")
 REMEDY = {"bad": 2, "Problem": 2, "HeaderError": 1, "_Why": 1, "_refuse": 2, "partners": 3, "read_rows": 2}
 PAGES = ("export_card.py", "page.py")  # what they write is no message
 
@@ -38,7 +38,7 @@ def said() -> tuple[tuple[str, int, str], ...]:
                 name = str(path.relative_to(ROOT))
                 tree = ast.parse(path.read_text())
                 found += [(name, line, t) for line, t in _strings(tree) if names_a_remedy(t)]
-                found += [(name, line, t) for line, t in _fixes(tree)] if name.startswith(FILES) else []
+                found += [(name, line, t) for line, t in fixes(tree)] if name.startswith(FILES) else []
     return tuple(dict.fromkeys(found))
 
 
@@ -55,7 +55,7 @@ def names_a_remedy(text: str) -> bool:
     return " " in text.strip() and bool(TYPED.search(text))
 
 
-def _fixes(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def fixes(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The remedies of problems: what stands in the call, and what is assigned to the name that does."""
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
     given = [(c, REMEDY.get(getattr(c.func, "attr", getattr(c.func, "id", "")))) for c in calls]

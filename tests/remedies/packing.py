@@ -131,6 +131,11 @@ def a_class_with_a_comma(place: Place) -> Command:
     return pack(place, label_grade=["1,5", "low", "high"] * 4)
 
 
+@remedy("if it is the name of a class", r"(--label-kind 'Tumour Grade=class')")
+def a_label_with_a_blank(place: Place) -> Command:
+    return pack(place, **{"label_Tumour Grade": ["1,5", "low", "high"] * 4})
+
+
 @remedy("if they are different classes", r"(--label-kind kind=class)")
 def classes_spelt_in_two_ways(place: Place) -> Command:
     return pack(place, label_kind=["Adeno", "adeno", "squamous"] * 4)

@@ -11,6 +11,7 @@ from tests.remedies import (
     sources_people,
     sources_slices,
     sources_slides,
+    sources_tables,
     training,
 )
 from tests.remedies.scenario import ALL
@@ -25,6 +26,7 @@ __all__ = [
     "sources_people",
     "sources_slices",
     "sources_slides",
+    "sources_tables",
     "training",
 ]
 SCENARIOS = tuple(ALL)

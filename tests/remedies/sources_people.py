@@ -222,9 +222,9 @@ def people_in_another_column(place: Place) -> Command:
     return pgs(place, "S,IID,T", score, person, lambda i: score(i) - 1)
 
 
-@remedy("; columns: ", r"or (--pgs-people code);")
+@remedy("; columns: ", r"or (--pgs-people 'own code');")
 def people_under_a_name_of_their_own(place: Place) -> Command:
-    return pgs(place, "code,id,S", person, lambda i: i, score)
+    return pgs(place, "own code,id,S", person, lambda i: i, score)
 
 
 @remedy(" one of its columns: ", r"give (--pgs-people) one of its columns: ", {"-people": "-people IID"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from tests.remedies.exemptions import EXEMPT, PARTS
-from tests.remedies.messages import names_a_remedy, said
+from tests.remedies.messages import fixes, names_a_remedy, said
 from tests.remedies.rooms import SCENARIOS
 
 WHOLE = 12  # characters of a message between two values that are enough to know it by
@@ -44,6 +46,18 @@ def test_the_tables_hold_nothing_that_is_gone() -> None:
 )  # fmt: skip
 def test_what_counts_as_a_remedy(text: str, is_one: bool) -> None:
     assert names_a_remedy(text) == is_one
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise bad(what, path, 'mend the cell')", "Problem('no', where, f'mend the {name} cell' if name else 'mend the cell')",
+        "fix = 'mend the cell'\nraise bad(what, path, fix)", "here, fix = Side.of(a), 'mend the cell'\npartners(a, b, c, fix)",
+        "FIXES = {'no file': 'mend the cell'}",
+    ],
+)  # fmt: skip
+def test_a_remedy_in_words_is_found_where_it_is_given(code: str) -> None:
+    assert "mend the cell" in [text for _, text in fixes(ast.parse(code))]
 
 
 def test_a_new_message_is_asked_for() -> None:

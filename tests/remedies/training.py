@@ -175,6 +175,13 @@ def reports(place: Place) -> str:
     return f"data.path={place.folder / 'set'}"
 
 
+@remedy("has no WordPiece vocabulary", r"`(python -m shards tokenizer '[^`]+ reports')`")
+def reports_in_a_folder_with_a_blank(place: Place) -> Command:
+    reports(place)
+    (place.folder / "set").rename(place.folder / "my reports")
+    return pretrain("mrm_record", f"data.path={place.folder / 'my reports'}", "global_batch=4")
+
+
 @remedy("has no WordPiece vocabulary", r"`(python -m shards tokenizer [^`]+)`")
 @remedy("or set method.tokenizer=FILE", r"set (method.tokenizer=FILE)", {"FILE": "{demo}/vocab/report.txt"})
 def reports_without_a_vocabulary(place: Place) -> Command:

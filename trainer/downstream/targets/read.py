@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.finetuned import TargetSpec
+from shards.errors import typed
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from trainer.downstream.targets.answers import SHOWN, answers
@@ -196,7 +197,7 @@ def check_split(task: Task, targets: Targets, indices: np.ndarray, split: str) -
             return [
                 f"split '{split}' has one class only ({only}, {len(indices)} samples): a {task.kind} task cannot be "
                 f"{'learned' if split == task.data.train else 'measured'} on it; split again "
-                f"(python -m shards split DIR --stratify {task.label}), or take more labels"
+                f"(python -m shards split DIR --stratify {typed(task.label)}), or take more labels"
             ]
     if task.kind == "multilabel" and split == task.data.train:
         single = [n for n, c in zip(task.labels, value_NT.T, strict=True) if len(np.unique(c[~np.isnan(c)])) < 2]
