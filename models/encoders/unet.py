@@ -22,18 +22,23 @@ class UNetEncoder(nn.Module):
         in_channels: of an image.
         features: channels of the finest level.
         depth: levels, the bottleneck with them.
-        bias: whether convolutions have one (a batch norm follows, which takes it out again).
     """
 
-    def __init__(
-        self, in_channels: int, features: int, image_size: tuple[int, int], depth: int = 5, bias: bool = False
-    ):
+    def __init__(self, in_channels: int, features: int, image_size: tuple[int, int], depth: int = 5):
         super().__init__()
         self.image_size = image_size
         self.channels = tuple(features << i for i in range(depth))
         self.strides = tuple(1 << i for i in range(depth))
         widths = zip((in_channels, *self.channels), self.channels, strict=False)
-        self.levels = nn.ModuleList(DoubleConv(a, b, bias) for a, b in widths)
+        self.levels = nn.ModuleList(self.level(a, b, i == 0) for i, (a, b) in enumerate(widths))
+
+    def level(self, in_channels: int, out_channels: int, first: bool) -> nn.Module:
+        """What stands on a level; below the first it gets the map above at half its size."""
+        return DoubleConv(in_channels, out_channels)
+
+    def shrunk(self, x_BCHW: Tensor) -> Tensor:
+        """A map on its way to the level below."""
+        return F.max_pool2d(x_BCHW, 2)
 
     @property
     def width(self) -> int:
@@ -43,7 +48,7 @@ class UNetEncoder(nn.Module):
         """The maps of all levels, finest first; the last is the bottleneck."""
         maps = [self.levels[0](x_BCHW)]
         for level in self.levels[1:]:
-            maps.append(level(F.max_pool2d(maps[-1], 2)))
+            maps.append(level(self.shrunk(maps[-1])))
         return maps
 
     def tokens(self, x_BCHW: Tensor) -> Tensor:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput
 from models.layers.batch_norm import counted
-from models.losses.finetune import batch_dice
+from models.losses.finetune import batch_dice, mask_mse
 
 
 class MapsHead(Head):
     """`decoder`, maps -> logits [B, K, H, W] at the image's size, as the head of a system that draws masks itself.
 
     Args:
-        own_loss: learn by the soft Dice of the whole batch (term `batch_dice`) in place of the task's loss.
+        own_loss: a term of this name in place of the task's loss: the soft Dice of the whole batch, or the squared error of probabilities.
     """
 
-    def __init__(self, decoder: nn.Module, own_loss: bool = False):
+    def __init__(self, decoder: nn.Module, own_loss: Literal["batch_dice", "mse"] | None = None):
         super().__init__()
         self.decoder, self.own_loss = decoder, own_loss
 
@@ -26,7 +28,8 @@ class MapsHead(Head):
         weight_B = present_B.float() if weight_B is None else weight_B * present_B
         with counted(weight_B):
             logits_BKHW = self.decoder(encoded["maps"])
-        if target_BT is None or not self.own_loss:
+        if target_BT is None or self.own_loss is None:
             return HeadOutput(logits_BKHW)
-        loss = batch_dice(logits_BKHW, target_BT, weight_B)
-        return HeadOutput(logits_BKHW, {"batch_dice": loss}, {"batch_dice": 1.0}, task_weight=0.0)
+        score = batch_dice if self.own_loss == "batch_dice" else mask_mse
+        loss = score(logits_BKHW, target_BT, weight_B)
+        return HeadOutput(logits_BKHW, {self.own_loss: loss}, {self.own_loss: 1.0}, task_weight=0.0)

@@ -46,10 +46,10 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         self._check_input_dim(x)
         if not self.training and self.running_mean is not None:
             # An engine in half precision may keep running numbers in float32 beside 16-bit weights; torch takes no such mixture.
-            whole = [
+            mean_C, var_C, weight_C, bias_C = (
                 t if t is None else t.float() for t in (self.running_mean, self.running_var, self.weight, self.bias)
-            ]
-            return F.batch_norm(x, *whole, False, 0.0, self.eps)
+            )
+            return F.batch_norm(x, mean_C, var_C, weight_C, bias_C, False, 0.0, self.eps)
         mean_C, var_C, count = self._statistics(x)
         if self.training and self.track_running_stats:
             self._remember(mean_C.detach(), var_C.detach(), count)

@@ -5,7 +5,7 @@ Shape letters: B images, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.layers.batch_norm import GlobalBatchNorm2d
 
@@ -27,3 +27,29 @@ class DoubleConv(nn.Sequential):
             conv_norm(out_channels, out_channels, bias=bias),
         )
         super().__init__(*first, nn.ReLU(inplace=True), *second, nn.ReLU(inplace=True))
+
+
+class ResidualUnit(nn.Module):
+    """Full pre-activation (He et al. 2016): norm, ReLU, convolution, norm, ReLU, convolution, plus the input.
+
+    Where size or width change the input goes through a 1 x 1 convolution and a batch norm.
+
+    Args:
+        stride: of the first convolution.
+        first: the unit that sees the image: no norm and ReLU before its first convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, first: bool = False):
+        super().__init__()
+        lead: list[nn.Module] = [] if first else [GlobalBatchNorm2d(in_channels), nn.ReLU()]
+        self.body = nn.Sequential(
+            *lead,
+            *conv_norm(in_channels, out_channels, stride=stride),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*conv_norm(in_channels, out_channels, 1, stride))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.body(x_BCHW) + self.shortcut(x_BCHW)

@@ -195,6 +195,12 @@ def soft_dice(
     return _per_image(1 - dice_BK.mean(1), weight_B)
 
 
+def mask_mse(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor) -> Tensor:
+    """Squared error of the probability, mean over pixels and channels of an image, then over images."""
+    each = (logits_BKHW.float().sigmoid() - _mask(logits_BKHW, mask_BKHW)).square()
+    return _per_image(each.flatten(1).mean(1), weight_B)
+
+
 def batch_dice(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor, smooth: float = 1.0) -> Tensor:
     """1 - (2 sum p t + s) / (sum p + sum t + s) with sums over the whole global batch, mean over channels (Buda et al. 2019).
 

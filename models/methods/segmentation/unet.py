@@ -42,4 +42,4 @@ class UNet(NetMethod):
         if target.kind != "segmentation":
             return None
         decoder = UNetDecoder(self.image.channels, target.outputs)
-        return MapsHead(decoder, own_loss=self.options.conventions == "published")
+        return MapsHead(decoder, "batch_dice" if self.options.conventions == "published" else None)
