@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from pydantic import Field as Bounded
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
+from models.contract.image_encoder import ImageEncoder
 from models.contract.image_view import ImageView
 from models.encoders.image import ImageOptions
 from models.encoders.report_bert import BertOptions, ReportBert
@@ -223,7 +224,8 @@ class ReportPairMethod(Method):
     def _by_class(self) -> bool:
         return bool(getattr(self.image, "extra", 0))
 
-    def tower(self) -> nn.Module:
+    def image_encoder(self) -> ImageEncoder:
+        assert isinstance(self.image, ImageEncoder)
         return self.image
 
     def tower_input(self, batch: Batch) -> Tensor:
@@ -237,9 +239,12 @@ class ReportPairMethod(Method):
     def encode(self, batch: Batch) -> Encoded:
         """Tokens of the image encoder, without the head."""
         with counted(batch.weight_B * batch.present["image"]):
-            tokens_BTD = self.image.tokens(self.tower_input(batch))
+            tokens_BTD, maps = self.image.tokens_and_maps(self.tower_input(batch))
         present_B1 = batch.present["image"][:, None]
-        return Encoded(tokens_BTD, present_B1.expand(tokens_BTD.shape[:2]), self.pooled(tokens_BTD) * present_B1)
+        mask_BT = present_B1.expand(tokens_BTD.shape[:2])
+        return Encoded(
+            tokens_BTD, mask_BT, self.pooled(tokens_BTD) * present_B1, maps, {"image": (tokens_BTD, mask_BT)}
+        )
 
 
 def _field_problems(schema: Schema, method: str) -> Iterable[str]:
