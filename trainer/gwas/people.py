@@ -20,6 +20,7 @@ from trainer.gwas.bed import FileSet, open_file_set
 from trainer.gwas.covariates import Covariates, read_covariates
 from trainer.gwas.embeddings import HeldBack, held_back
 from trainer.gwas.kinship import read_relatives
+from trainer.gwas.same_people import check_people
 from trainer.gwas.settings import Settings
 from trainer.state.finished import Finished, open_run
 
@@ -49,9 +50,10 @@ def opened(settings: Settings, data: Dataset) -> tuple[Finished, FileSet, Tested
         settings.covariates, people.names_N, settings.id_column, settings.leave_out))  # fmt: skip
     joined = people and files and _try(problems, lambda: _rows(people, files, settings))
     related = people and files and run and _try(problems, lambda: _related(settings, data, run, files, people))
+    same = joined and _try(problems, lambda: check_people(data, settings.split, people, files, joined))
     if problems:
         raise UserError(problems)
-    return run, files, _tested(settings, people, files, covariates, joined, related)
+    return run, files, _tested(settings, people, files, covariates, joined, (related[0], [*related[1], *same]))
 
 
 def _try(problems: list[str], make: Callable[[], Any]) -> Any:

@@ -233,3 +233,53 @@ def test_equally_frequent_alleles_go_as_in_plink2() -> None:
         count[0, :known] = 1
         assert allele_tested(count, np.ones(500, bool))[0].tolist() == [first]
     assert allele_tested(np.full((1, 5), -127, np.int8), np.ones(5, bool))[0].tolist() == [True]
+
+
+def test_people_of_the_same_name_in_another_cohort_are_found(tmp_path: Path) -> None:
+    """The packed calls count the other allele of every second variant, and one in twenty was imputed."""
+    from shards.read.dataset import Dataset
+    from trainer.gwas.embeddings import HeldBack
+    from trainer.gwas.same_people import check_people
+
+    rng = np.random.default_rng(0)
+    count = rng.binomial(2, 0.4, (N, 40))
+    packed = np.where(np.arange(40) % 2, 2 - count, count)
+    packed[rng.random(packed.shape) < 0.05] = 1
+    vocabulary = [f"rs{j}_{'G(/A)' if j % 2 else 'A(/G)'}" for j in range(40)]
+    data = Dataset.open(_packed(tmp_path / "set", packed, vocabulary))
+    people = HeldBack(NAMES, np.arange(N), frozenset(), ())
+    pairs = dict(zip(NAMES, NAMES, strict=True))
+    files = open_file_set(file_set(tmp_path, count, NAMES))
+    (note,) = check_people(data, "test", people, files, pairs)
+    assert note == "30 people have the genotypes that they were packed with ('snp', 40 variants compared)"
+    strangers = count.copy()
+    strangers[[4, 9]] = strangers[[9, 4]]
+    with pytest.raises(
+        UserError, match=r"2 of 30 people have other genotypes there than in field 'snp' .*'p4' \(\d\d% of 40 calls"
+    ):
+        check_people(data, "test", people, open_file_set(file_set(tmp_path / "b", strangers, NAMES)), pairs)
+    unnamed = open_file_set(file_set(tmp_path / "c", strangers, NAMES, allele_2=["T"] * 40))
+    assert check_people(data, "test", people, unnamed, pairs) == []
+
+
+def _packed(folder: Path, count_NM: np.ndarray, vocabulary: list[str]) -> Path:
+    """A data set of genotypes alone: people p0, p1, ... to test, and two to train on."""
+    from shards.format.describe import FieldTally, header_of
+    from shards.format.seal import SampleRow
+    from shards.pack.pack import META, PackOptions, finish, meta_bytes
+    from shards.pack.write import DatasetWriter, npy_bytes
+
+    rows, tally = [], FieldTally()
+    with DatasetWriter(folder, shard_samples=64) as writer:
+        for i, name in enumerate([*NAMES, "t0", "t1"]):
+            members = {
+                META: meta_bytes(name, {}, {}),
+                ("snp", "npy"): npy_bytes(count_NM[i % len(count_NM)].astype(np.int8)),
+            }
+            for (field, ext), data in members.items():
+                tally.add(name, field, ext, header_of(field, ext, data))
+            writer.add(name, members)
+            rows.append(SampleRow(name, name, "test" if i < N else "train", {}))
+        options = PackOptions(name="few", version="1", source="made up", licence="CC0-1.0")
+        finish(writer, tally, rows, {}, {"snp": vocabulary}, options)
+    return folder

@@ -74,6 +74,7 @@ def test_members_are_nearer_than_the_distance_and_used_up_whatever_their_p() -> 
         "p2 is strict and decides who is listed alone"
     )
     assert clumped([1e-6, 0.9, 1e-5, 0.5, 0.5], Rules(1e-4, 1e-3, 0.1, 150.001))[0][1] == (1, 2)
+    assert clumped([0.5, 0.9, 1e-6, 0.5, 0.5], rules)[0][1] == (1,), "the same to the left: 150,000 is out"
 
 
 def test_ties_go_by_position_p1_counts_and_unknown_p_takes_no_part() -> None:
