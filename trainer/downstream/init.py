@@ -20,6 +20,7 @@ from shards.tables.alleles import other_alleles
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section, todays_options
 from trainer.data import meanings_in
+from trainer.downstream.task.by_encoder import applied
 from trainer.downstream.task.schema import Encoder, Task
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
@@ -40,6 +41,10 @@ class Init:
     pretrained: bool
     file: Path | None
     parts: Encoder = field(default_factory=Encoder)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What the task changes of the options."""
+    left_out: tuple[str, ...] = ()
+    """What the task says for image encoders of another kind, as lines."""
 
     @property
     def kind(self) -> Literal["pretrained", "scratch", "file"]:
@@ -127,12 +132,15 @@ def find_source(
             raise UserError(
                 "method.image.init and --init RUN: the weights come from the one or the other; use --init scratch with method.image.init"
             )
+        said = applied(task, get_method(method), run.options, changes)
         # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
-        options = without_start_files(cls, cls.over(run.options, changes))
-        return Init(method, options, run.schema, run, task.mode != "scratch" and not random, None, task.encoder)
+        options = without_start_files(cls, cls.over(run.options, said.method))
+        pretrained = task.mode != "scratch" and not random
+        return Init(method, options, run.schema, run, pretrained, None, said.parts, said.method, said.left_out)
     path = find_recipe(method, recipe, demo)
     given = todays_options(method, section(yaml_text.read(path), "method", path))
-    options = cls.over(given, changes)
+    said = applied(task, get_method(method), given, changes)
+    options = cls.over(given, said.method)
     options = options if init == "scratch" else _started(method, options, Path(init))
     files = start_files(cls, options)
     for key, name in files.items():
@@ -146,7 +154,7 @@ def find_source(
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
         )
-    return Init(method, options, schema, None, False, file, task.encoder)
+    return Init(method, options, schema, None, False, file, said.parts, said.method, said.left_out)
 
 
 def _started(method: str, options: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split
+from trainer.downstream.task.by_encoder import KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
 from trainer.downstream.task.schema import Encoder, Task
@@ -89,9 +90,11 @@ class Setting:
         """All that decides the result but data and weights, which have hashes of their own."""
         task = self.task.model_dump(mode="json", exclude=set(FREE))
         task["data"] = {k: task["data"][k] for k in ("train", "val", "test")}
-        if self.task.encoder == Encoder():
+        for key in ("image_size", *KINDS):
+            del task[key]  # what came of them for this encoder stands in the sections that they speak of
+        task["method"], task["encoder"] = dict(self.source.changes), self.source.parts.model_dump(mode="json")
+        if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
-        task["method"] = get_method(self.source.method_name).Options.todays(task["method"])
         if self.task.output.survival == "cox":
             for key in ("survival", "intervals", "alpha"):
                 del task["output"][key]  # a task without them is what it was before there were such keys
@@ -161,7 +164,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
     targets = read_targets(task, data, fields if whole else side)
-    targets = replace(targets, notes=(*targets.notes, *not_compared))
+    targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out))
     splits, problems = {}, []
     for which in (task.data.train, task.data.val, task.data.test):
         at = data.subset(which).indices

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
 from trainer.config.shared import sharding_problem
+from trainer.downstream.task.by_encoder import key_problems
 
 if TYPE_CHECKING:
     from trainer.downstream.task.schema import Task
@@ -22,7 +23,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
     if t.kind == "multilabel" and isinstance(t.label, str):
         out.append("label: multilabel needs a list of labels")
-    out += _meanings(t)
+    out += [*_meanings(t), *key_problems(t)]
     if t.standardise == "each_split" and t.kind != "regression":
         out.append(f"standardise=each_split: a {t.kind} task has no numbers to standardise; leave it out")
     if t.protocol.epochs and t.protocol.steps and "epochs" in t.protocol.model_fields_set:

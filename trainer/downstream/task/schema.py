@@ -233,6 +233,13 @@ class Task(Section):
     method: dict[str, Any] = Field(default_factory=dict)
     """Changes to the method's options that leave its weights their shape (drop path, learned positions), or the side of its images, to
     whose patches positions are interpolated."""
+    image_size: int | None = Field(None, ge=8)
+    """Pixels of a side of the method's images, whatever its encoder is (`method.image.image_size`)."""
+    vit: dict[str, Any] = Field(default_factory=dict)
+    """Of a published protocol: changes to an image encoder that is a vision transformer, options (`drop_path`) and parts (`last_norm`)
+    alike; they lie below `method.image` and `encoder`, and are left out, and said to be, where the encoder is of another kind."""
+    resnet: dict[str, Any] = Field(default_factory=dict)
+    """The same for one that is a convolutional network."""
     out: str = "runs/{task}/{method}-{mode}-{fraction}"
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
