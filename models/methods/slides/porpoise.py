@@ -39,7 +39,7 @@ class PorpoiseOptions(FusedOptions):
     """Each side has 256 / `reduce` numbers in the product."""
     snn_act: Literal["elu", "selu"] | None = None
     """Activation of the gene network; null: as `conventions` says."""
-    drop_input: float = Bounded(0.1, ge=0, lt=1)
+    input_dropout: float = Bounded(0.1, ge=0, lt=1)
     """Of the patch features, by number."""
     dropout: float = Bounded(0.25, ge=0, lt=1)
     """Everywhere else."""
@@ -62,7 +62,9 @@ class Porpoise(FusedMethod):
     def __init__(self, options: PorpoiseOptions, schema: Schema):
         super().__init__(options, schema)
         o, p = options, options.dropout
-        self.embed = nn.Sequential(nn.Dropout(o.drop_input), nn.Linear(self.features, EMBED), nn.ReLU(), nn.Dropout(p))
+        self.embed = nn.Sequential(
+            nn.Dropout(o.input_dropout), nn.Linear(self.features, EMBED), nn.ReLU(), nn.Dropout(p)
+        )
         self.attention = BagAttention(EMBED, HIDDEN, 1, True, p)
         self.path = nn.Sequential(nn.Linear(EMBED, VECTOR), nn.ReLU(), nn.Dropout(p))
         act = o.snn_act or ("elu" if o.conventions == "published" else "selu")
