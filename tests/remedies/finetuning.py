@@ -172,13 +172,21 @@ def a_decoder_that_doubles_small_patches(place: Place) -> Command:
 
 
 @remedy(
-    "has no image transformer that a file of weights could start",
+    "has no image encoder that a file of weights could start",
     r"or (scratch)",
     {"scratch": "--init scratch --recipe demo"},
 )
 def a_file_for_a_bag(place: Place) -> Command:
     (place.folder / "w.safetensors").write_bytes(b"")
     return finetune(method="gimp", init=str(place.folder / "w.safetensors"))
+
+
+@remedy("mend the names, or set method.unknown_genes=leave_out", r"set (method.unknown_genes=leave_out)")
+def sets_of_unknown_genes(place: Place) -> Command:
+    genes = (place.demo / "vocab" / "rna.txt").read_text().split()
+    sets = "".join(f"SET{i}\tmade up\t{genes[2 * i]}\t{genes[2 * i + 1]}\tNOGENE{i}\n" for i in range(4))
+    (place.folder / "sets.gmt").write_text(sets)
+    return finetune(f"method.gene_sets={place.folder / 'sets.gmt'}", method="mcat")
 
 
 @remedy("give one, a run's folder, or scratch", r"or (scratch)", {"scratch": "--init scratch --recipe demo"})
