@@ -52,6 +52,19 @@ def a_decay_of_nothing(place: Place) -> Command:
     return finetune("--mode", "linear", "protocol.solver=converged", "protocol.weight_decays=[0,0.1]")
 
 
+@remedy("has intervals; set it, or leave them out", r"only (output.survival=intervals)")
+def intervals_of_a_hazard(place: Place) -> Command:
+    return finetune("output.intervals=3", task="demo_survival")
+
+
+@remedy("give fewer intervals, or output.survival=cox", r"or (output.survival=cox)", instead=["output.intervals=200"])
+@remedy(
+    "give fewer intervals, or output.survival=cox", r"give (fewer intervals)", {"fewer intervals": "output.intervals=2"}
+)
+def more_intervals_than_events(place: Place) -> Command:
+    return finetune("output.survival=intervals", "output.intervals=200", task="demo_survival")
+
+
 @remedy(
     "does not weigh classes; use protocol.balance",
     r"use (protocol.balance)",

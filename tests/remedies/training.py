@@ -175,6 +175,11 @@ def reports(place: Place) -> str:
     return f"data.path={place.folder / 'set'}"
 
 
+@remedy("goes with a BERT's vocab.txt", r"give that, or (drop it)", {"drop it": ""}, instead=["method.cased=true"])
+def capitals_of_a_vocabulary_without(place: Place) -> Command:
+    return pretrain("convirt", "method.cased=true")
+
+
 @remedy("has no WordPiece vocabulary", r"`(python -m shards tokenizer '[^`]+ reports')`")
 def reports_in_a_folder_with_a_blank(place: Place) -> Command:
     reports(place)
