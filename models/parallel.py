@@ -67,6 +67,12 @@ def gather(x: Tensor) -> Tensor:
     return out
 
 
+def own_rows(x_G: Tensor) -> Tensor:
+    """This rank's rows of what all ranks hold alike, [G, ...] -> [B, ...]: the inverse of `gather`."""
+    W = world_size()
+    return x_G if W == 1 else x_G.chunk(W)[dist.get_rank()]
+
+
 def total(x: Tensor) -> Tensor:
     """Sum over ranks, without gradient."""
     x = x.detach().clone()

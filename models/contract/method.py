@@ -82,7 +82,9 @@ class Method(nn.Module):
         self.options = options
         self.schema = schema
         self.stage = ""
-        self.queues: dict[str, int] = {}  # rows of each queue, by `add_queue`
+        self.queues: dict[
+            str, tuple[int, int]
+        ] = {}  # of each queue its places, and rows that a sample gives, by `add_queue`
 
     @property
     def dtype(self) -> torch.dtype:
@@ -177,13 +179,14 @@ class Method(nn.Module):
         """
         return {}
 
-    def add_queue(self, name: str, size: int, width: int) -> None:
+    def add_queue(self, name: str, size: int, width: int, rows: int = 1) -> None:
         """A ring of `size` rows that outlives a step: buffers queue_NAME [size, width], queue_NAME_valid [size], queue_NAME_at.
 
         `forward` reads them, and gives what is to enter as `Output(enqueue={NAME: (rows_BC, weight_B)})`: the trainer writes it after
-        a real step, of all ranks in the order of the global batch, without the rows of weight 0.
+        a real step, of all ranks in the order of the global batch, without the rows of weight 0. `rows`: how many a sample gives, as
+        [B, rows, width]; of all samples the first enter first.
         """
         self.register_buffer(f"queue_{name}", torch.zeros(size, width))
         self.register_buffer(f"queue_{name}_valid", torch.zeros(size, dtype=torch.bool))
         self.register_buffer(f"queue_{name}_at", torch.zeros((), dtype=torch.int64))
-        self.queues = {**self.queues, name: size}
+        self.queues = {**self.queues, name: (size, rows)}

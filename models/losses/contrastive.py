@@ -127,8 +127,13 @@ def nt_xent(pairs: Pairs) -> Tensor:
 
     The published code adds the means over first and over second views, which is twice this number.
     """
-    logits_RR = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
-    return _rows(logits_RR, pairs, 1).sum() / pairs.rows.sum().clamp_min(1)
+    return one_way(pairs)
+
+
+def one_way(pairs: Pairs) -> Tensor:
+    """Cross-entropy a -> b alone: each row of a among all of b that count with it; ln B at chance."""
+    logits_GG = pairs.logits_GG.masked_fill(~pairs.counts_GG, -torch.inf)
+    return _rows(logits_GG, pairs, 1).sum() / pairs.rows.sum().clamp_min(1)
 
 
 def symmetric(pairs: Pairs) -> Tensor:

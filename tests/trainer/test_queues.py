@@ -73,6 +73,16 @@ def test_a_step_without_rows_changes_nothing() -> None:
 def test_a_queue_that_one_step_would_overrun_is_refused() -> None:
     check_queues(Keeps(8), 8)
     with pytest.raises(
-        UserError, match=r"global_batch=8: keeps's queue 'image' holds 7 rows.*the global batch 7 at most"
+        UserError, match=r"keeps's queue 'image' holds 7 rows, fewer than the 8 .*the global batch 7 at most"
     ):
         check_queues(Keeps(7), 8)
+
+
+def test_several_rows_a_sample_count_as_many() -> None:
+    method = Keeps(9)
+    method.add_queue("more", 23, 1, rows=3)
+    check_queues(method, 7)
+    with pytest.raises(
+        UserError, match="fewer than the 24 that a step adds; make it longer, or the global batch 7 at most"
+    ):
+        check_queues(method, 8)

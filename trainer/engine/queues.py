@@ -27,10 +27,10 @@ def check_queues(method: Method, global_batch: int) -> None:
         UserError: with the queue and both numbers.
     """
     problems = [
-        f"global_batch={global_batch}: {method.name}'s queue '{name}' holds {size} rows, fewer than one step adds; make it longer, "
-        f"or the global batch {size} at most"
-        for name, size in method.queues.items()
-        if size < global_batch
+        f"global_batch={global_batch}: {method.name}'s queue '{name}' holds {size} rows, fewer than the {rows * global_batch} that a "
+        f"step adds; make it longer, or the global batch {size // rows} at most"
+        for name, (size, rows) in method.queues.items()
+        if size < rows * global_batch
     ]
     if problems:
         raise UserError(problems)

@@ -37,13 +37,18 @@ class ViewedOptions(ImageMethodOptions):
     """The patch embedding of a vision transformer stays at its random start in pre-training (Chen et al. 2021, section 4.2)."""
     order: Literal["patient_unique", "shuffle"] = "patient_unique"
     """Batches with at most one image of a patient, or of any images."""
-    same_patient: SamePatient = "ignore"
-    """Other images of one patient in a batch: left out, each other's positives too, or (as published) negatives."""
 
     def problems(self, where: str) -> Iterable[str]:
         yield from super().problems(where)
         if self.freeze_patch and self.image.kind != "vit":
             yield f"{where}.freeze_patch: {where}.image.kind={self.image.kind} has no patch embedding; take it out"
+
+
+class PairedOptions(ViewedOptions):
+    """Of a system that compares the images of a batch with each other."""
+
+    same_patient: SamePatient = "ignore"
+    """Other images of one patient in a batch: left out, each other's positives too, or (as published) negatives."""
 
 
 class ViewedMethod(ImageMethod):

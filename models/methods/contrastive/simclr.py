@@ -20,12 +20,12 @@ from models.contract import Batch, Output, Schema, Stage
 from models.heads.projection import Norm, ProjectionHead
 from models.layers.batch_norm import counted
 from models.losses.contrastive import Pairs, chance, nt_xent, retrieval, view_pairs
-from models.methods.contrastive._views import ViewedMethod, ViewedOptions, halves, stacked_weight
+from models.methods.contrastive._views import PairedOptions, ViewedMethod, halves, stacked_weight
 from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
 
 
-class SimclrOptions(ViewedOptions):
+class SimclrOptions(PairedOptions):
     temperature: float = Bounded(0.1, gt=0)
     """Temperature tau of the similarities (0.5 for CIFAR)."""
     proj_dim: int = Bounded(128, ge=1)
