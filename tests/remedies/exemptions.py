@@ -68,6 +68,7 @@ EXEMPT = {
     "leave --recipe out": RUN,
     "give --method": RUN,
     "use --init scratch with method.image.init": RUN,
+    "protocol.freeze=encoder would never train it": "a protocol's file says it: tests/trainer/downstream/test_by_encoder.py",
     "or take protocol.solver=epochs": RUN,
     "(--components)": RUN,
     "--leave-out": RUN,
