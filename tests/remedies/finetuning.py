@@ -74,8 +74,14 @@ def weighed_classes(place: Place) -> Command:
     return finetune("protocol.weight_classes=true")
 
 
-@remedy("protocol.freeze=encoder would never train them", r": (protocol.freeze=encoder)", {"encoder": "none"})
+@remedy("would never train it; leave it out", r": (protocol.freeze=encoder)", {"encoder": "none"})
+@remedy("would never train it; leave it out", r"(leave it out)", {"leave it out": ""}, instead=["vit.layer_scale=1.0"])
 def parts_that_stay_untrained(place: Place) -> Command:
+    return finetune("protocol.freeze=encoder", "vit.layer_scale=1.0")
+
+
+@remedy("protocol.freeze=encoder would never train them", r": (protocol.freeze=encoder)", {"encoder": "none"})
+def parts_of_an_encoder_that_stays_untrained(place: Place) -> Command:
     return finetune("protocol.freeze=encoder", "encoder.layer_scale=1.0")
 
 
