@@ -1,7 +1,8 @@
 """Losses that were stored once: whatever is moved or renamed, every method goes on computing the same numbers.
 
 golden.json holds the loss terms of a few steps of every stage of each method's demo recipe, and of a fine-tune with the encoder
-frozen, then whole. On the kind of processor and the version of PyTorch that they were stored with they are compared to the last bit.
+frozen, then whole; of a method without stages those of a fine-tune. On the kind of processor and the version of PyTorch that they were
+stored with they are compared to the last bit.
 A change of the numbers that is meant is stored again: `python -m tests.trainer.test_golden`, and CHANGELOG.md says why.
 """
 
@@ -30,6 +31,9 @@ TUNED = {
     "mrm_record": ["--task", "demo_lesions", "output.width=16"],
     "mrm_relation": ["--task", "demo_severity"],
 }
+
+LABELLED = ("abmil", "clam", "dsmil", "unet")
+"""Of systems without stages those that are watched: a kind of head and of loss terms each."""
 
 
 def here() -> dict[str, str]:
@@ -78,6 +82,21 @@ def finetuned_losses(name: str, cohort: Path, forks: Forks, run: Path, out: Path
     return terms(metrics.parent)
 
 
+def labelled_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[dict[str, Any]]:
+    """Six steps of a system that learns from labels alone: masks where it draws them, else classes; nothing is dropped at random."""
+    cls = get_method(name)
+    still = [f"method.{o.name}=0" for o in options_of(cls.Options) if o.name.endswith(("dropout", "drop_path"))]
+    words = [
+        "--method", name, "--recipe", "demo", "--task", "demo_lesions" if cls.draws_masks else "demo_subtype", f"data.path={cohort}",
+        "seeds=0", "protocol.batch=8", "protocol.lr=1e-3", "protocol.steps=6", "protocol.evaluations=2", "bootstrap.draws=100", *still,
+        f"out={out}",
+    ]  # fmt: skip
+    ended = forks.launch(1, words, program="finetune")
+    assert ended.codes == [0], ended.text
+    (metrics,) = out.rglob("metrics.jsonl")
+    return terms(metrics.parent)
+
+
 def terms(out: Path) -> list[dict[str, Any]]:
     """Stage, step and every loss term of each step, held-back ones included."""
     chosen = [
@@ -90,6 +109,8 @@ def terms(out: Path) -> list[dict[str, Any]]:
 
 def measured(cohort: Path, forks: Forks, name: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
     run = folder / "run"
+    if not get_method(name).outline:
+        return {"finetune": labelled_losses(name, cohort, forks, run)}
     pretrained = pretrained_losses(name, cohort, forks, run)
     return {"pretrain": pretrained, "finetune": finetuned_losses(name, cohort, forks, run, folder / "tuned")}
 
@@ -104,7 +125,7 @@ def forks(cohort: Path) -> Forks:
     return Forks(cohort)
 
 
-@pytest.mark.parametrize("name", pretrained_names())
+@pytest.mark.parametrize("name", sorted({*pretrained_names(), *LABELLED}))
 def test_losses_are_those_that_were_stored(name: str, cohort: Path, forks: Forks, tmp_path: Path) -> None:
     stored = json.loads(STORED.read_bytes())
     assert name in stored["losses"], f"store the losses of {name}: python -m tests.trainer.test_golden {name}"
@@ -128,7 +149,7 @@ def store(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cohort = small_cohort(Path(folder))
         forks = Forks(cohort)
-        for name in names or pretrained_names():
+        for name in names or sorted({*pretrained_names(), *LABELLED}):
             losses[name] = measured(cohort, forks, name, Path(folder) / name)
     STORED.write_text(json.dumps({"made_on": here(), "losses": dict(sorted(losses.items()))}, indent=1) + "\n")
 
