@@ -159,28 +159,12 @@ def _index(data: Path) -> list:
 
 
 def test_a_system_that_learns_from_labels_alone_is_not_called_trained(
-    tmp_path: Path, demo_cohort: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, demo_cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without stages there is nothing to pre-train; nor with stages of no length."""
-    from torch import nn
-
-    from models.contract import Method, Options
-
-    class Supervised(Method):
-        name = "supervised"
-        inputs = ("image",)
-
-        def __init__(self, options: Options, schema: object) -> None:
-            super().__init__(options, schema)  # type: ignore[arg-type]
-            self.layer = nn.Linear(2, 2)
-
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("global_batch: 8\n")
-    with monkeypatch.context() as m:
-        m.setattr("trainer.build.get_method", lambda name: Supervised)
-        said = refused(capsys, tmp_path / "run", "--recipe", str(recipe), method="supervised")
+    said = refused(capsys, tmp_path / "run", method="abmil")
     assert "learns from a task's labels alone" in said
-    assert "launch/finetune.py --task TASK --method supervised --init scratch" in said
+    assert "launch/finetune.py --task TASK --method abmil --init scratch" in said
     said = refused(capsys, tmp_path / "run", *TINY[2:], "epochs=null", "steps=null", "stages.pretrain.epochs=0")
     assert "nothing would be trained" in said
 
