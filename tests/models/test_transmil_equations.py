@@ -167,8 +167,10 @@ def test_published_code_on_the_same_weights(real_data: Path):
     for N in (300, 255, 5):
         for y in (0, 1):
             _, grads = slides.losses(model, slides.batch_of([gold.patches(N, 1024)], target=[y]))
-            for ours, theirs in names.items():
-                gold.equal(grads[ours].norm(), f"n{N}/y{y}/grad/{theirs}", 1e-4)
+            stored = {ours: k for ours, n in names.items() if (k := f"n{N}/y{y}/grad/{n}") in gold.numbers}
+            assert len(stored) == 10, "those that the pack holds"
+            for ours, key in stored.items():
+                gold.equal(grads[ours].norm(), key, 1e-4)
     # Together, each bag has what the published code gives it alone (there, batch mates change each other).
     second = torch.from_numpy(gold.rule.normal("input.patches.second", (300, 1024), 5.0))
     made = [gold.patches(300, 1024), second, gold.patches(9, 1024)]
