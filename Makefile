@@ -16,7 +16,7 @@ setup: $(VENV)/.ready
 demo: setup  ## pre-train gimp on the built-in demo cohort
 	. $(BIN)/activate && deepspeed launch/pretrain.py --method gimp
 
-learn: setup  ## every method against its random start: twelve demo runs, then probes (a quarter of an hour on two CPU cores)
+learn: setup  ## every method that is pre-trained against its random start: three demo runs each, then probes (four minutes a method, or more)
 	$(BIN)/python launch/learn.py
 
 finetune: setup  ## pre-train mgi on the demo cohort, fine-tune it and its random start on two tasks, compare (docs/finetune.md)

@@ -2,7 +2,7 @@
 
 Each word looks at the cells of an image; what it finds is compared with the word itself, and the words of a text together say how well
 text and image fit. Every image meets every text, so the tensors between are [images, texts, cells, words]: they are made for a few
-texts at a time and made again in the backward pass. Memory grows with the batch, not with its square.
+texts at a time and made again in the backward pass. Memory grows less than with the batch's square (tests/benchmarks/local_loss.py).
 
 Shape letters: B images of this rank, G texts of all ranks, R cells of an image, L words, C width.
 """
