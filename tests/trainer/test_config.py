@@ -282,6 +282,7 @@ def test_the_command_line_is_frozen() -> None:
     ]
     assert sorted(Config.model_fields) == sorted(
         [
+            "title",
             "activation_checkpointing",
             "checkpoint",
             "data",

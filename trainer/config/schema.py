@@ -97,6 +97,8 @@ class Config(Section):
     out: str = "runs/{method}"
     """The run's folder. The same command with the same folder goes on where the run stopped."""
     seed: int = Field(0, ge=0)
+    title: str = Field("", max_length=60)
+    """How reports name this system, where a recipe is more than its method's options: "CLAM-MB", "GLoRIA*"."""
     epochs: int | None = Field(None, ge=1)
     """Length of the last stage in epochs (the recipe's or the method's when neither this nor steps is given)."""
     steps: int | None = Field(None, ge=1)
@@ -223,7 +225,7 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 # Keys that say how, not what: they may change between two starts of one run.
 FREE_KEYS = (
-    "out", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
+    "out", "title", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
     "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
     "about.code_before",
     "init.path",  # weights may move as data may: their hash stands beside it

@@ -45,6 +45,8 @@ class Init:
     """What the task changes of the options."""
     left_out: tuple[str, ...] = ()
     """What the task says for image encoders of another kind, as lines."""
+    title: str = ""
+    """What the recipe that it was made by calls it; reports name it so."""
 
     @property
     def kind(self) -> Literal["pretrained", "scratch", "file"]:
@@ -136,9 +138,12 @@ def find_source(
         # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
         options = without_start_files(cls, cls.over(run.options, said.method))
         pretrained = task.mode != "scratch" and not random
-        return Init(method, options, run.schema, run, pretrained, None, said.parts, said.method, said.left_out)
+        return Init(
+            method, options, run.schema, run, pretrained, None, said.parts, said.method, said.left_out, run.config.title
+        )
     path = find_recipe(method, recipe, demo)
-    given = todays_options(method, section(yaml_text.read(path), "method", path))
+    recipe_file = yaml_text.read(path)
+    given = todays_options(method, section(recipe_file, "method", path))
     said = applied(task, get_method(method), given, changes)
     options = cls.over(given, said.method)
     options = options if init == "scratch" else _started(method, options, Path(init))
@@ -154,7 +159,8 @@ def find_source(
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
         )
-    return Init(method, options, schema, None, False, file, said.parts, said.method, said.left_out)
+    title = str(recipe_file.get("title", ""))
+    return Init(method, options, schema, None, False, file, said.parts, said.method, said.left_out, title)
 
 
 def _started(method: str, options: dict[str, Any], file: Path) -> dict[str, Any]:

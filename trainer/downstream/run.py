@@ -102,6 +102,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime, stop)
     about = {
         "method": setting.source.method_name,
+        "title": setting.source.title,
         "mode": "finetune" if setting.finetunes else task.mode,
         "init": setting.init(),
         "inputs": list(setting.fields),

@@ -46,6 +46,7 @@ class Setting:
     inputs: tuple[str, ...]
     control: str | None
     variant: str = ""
+    title: str = ""
 
     @property
     def start(self) -> str:
@@ -218,7 +219,7 @@ def _entries(results: Sequence[Result]) -> list[Entry]:
     same: dict[tuple[Setting, Amount], list[Result]] = defaultdict(list)
     for r in results:
         c = r.content
-        setting = Setting(c.method, MODES.get(c.mode, c.mode), c.init, c.inputs, c.control)
+        setting = Setting(c.method, MODES.get(c.mode, c.mode), c.init, c.inputs, c.control, title=c.title)
         same[setting, Amount(1.0 if c.fraction is None else c.fraction, c.shots or 0)].append(r)
     out = []
     for (setting, amount), members in same.items():
@@ -246,6 +247,6 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
         words += ["+".join(s.inputs)] if len(inputs[s.method]) > 1 else []
         words += [f"{s.control} control"] if s.control else []
         words += [s.variant] if s.variant else []
-        return f"{s.method}: {', '.join(words)}"
+        return f"{s.title or s.method}: {', '.join(words)}"
 
     return [replace(g, entries=tuple(replace(e, label=label(e.setting)) for e in g.entries)) for g in groups]

@@ -56,7 +56,7 @@ def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Itera
         for e in entries
         if e is not entry and not e.leaking and e.setting.method == s.method and e.setting.mode == s.mode
     ]
-    alike = [e for e in alike if e.setting.inputs == s.inputs]
+    alike = [e for e in alike if (e.setting.inputs, e.setting.title) == (s.inputs, s.title)]
     # Where two scratch runs differ in nothing that is named, `entries` has the better one first: the harder opponent.
     scratch = [e for e in alike if e.setting.scratch and e.setting.control == s.control]
     if scratch and not s.scratch:

@@ -116,6 +116,8 @@ class Content(Part):
     task: str
     kind: Kind
     method: str
+    title: str = ""
+    """What the recipe calls the system; empty: it goes by its method's name."""
     mode: str
     init: Init
     inputs: tuple[str, ...]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.reporting.runs import SCRATCH, write
 from trainer.errors import UserError
-from trainer.reporting import cases
+from trainer.reporting import cases, pairs
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import Amount, group
 from trainer.reporting.result import read_result
@@ -159,6 +159,18 @@ def test_draws_are_joined_and_same_settings_told_apart(tmp_path: Path) -> None:
     assert few.measured.interval[0] < few.measured.value < few.measured.interval[1]
     assert [e.setting.variant for e in full] == [str(tmp_path / "one"), str(tmp_path / "two")]
     assert {e.label for e in full} == {f"gimp: pretrained, {tmp_path / n}" for n in ("one", "two")}
+
+
+def test_systems_of_one_method_go_by_their_titles(tmp_path: Path) -> None:
+    """A row each, compared with the random start of the same recipe alone."""
+    for title, skill in (("", 1), ("CLAM-MB", 2)):
+        write(tmp_path / f"a{title}", method="clam", title=title, skill=skill)
+        write(tmp_path / f"b{title}", method="clam", title=title, skill=skill / 2, **SCRATCH)
+    (g,) = group(collect([tmp_path]).results)
+    assert {e.label for e in g.entries} == {f"{n}: {s}" for n in ("clam", "CLAM-MB") for s in ("pretrained", "scratch")}
+    assert not any(e.setting.variant for e in g.entries)
+    met = {(p.entry.label, p.other.label) for p in pairs.pairs(g, 100, 0) if p.against == pairs.SCRATCH}
+    assert met == {("clam: pretrained", "clam: scratch"), ("CLAM-MB: pretrained", "CLAM-MB: scratch")}
 
 
 def test_scratch_as_a_mode_meets_fine_tuning(tmp_path: Path) -> None:
