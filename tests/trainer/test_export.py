@@ -320,7 +320,7 @@ def test_wrong_folders_are_refused(
     (unfinished / "result.json").write_text("{}")
     assert "holds no whole fine-tuned result" in refused(str(unfinished), "--to", "timm")
     said = refused(str(run("gimp")), "--to", "timm", "--out", str(tmp_path / "new"))
-    assert "gimp has no image transformer" in said
+    assert "gimp has no image encoder that timm knows" in said
     assert "--to safetensors gives all of its encoder" in said
     assert not (tmp_path / "new").exists()
     assert "exists and is no export: give another --out" in refused(

@@ -234,7 +234,7 @@ def test_files_that_hold_no_weights_of_the_encoder(refused: Refused, small: Path
     said = refused("--init", str(tmp_path / "few.safetensors"), "--recipe", "demo", data=small)
     assert f"{tmp_path / 'few.safetensors'} lacks " in said
     assert "of another shape: blocks.0.attn.qkv.weight is (3, 3)" in said
-    assert "no image encoder that a file of weights could start" in refused("--init", str(tmp_path / "few.safetensors"), data=small, method="gimp")
+    assert "has no image encoder" in refused("--init", str(tmp_path / "few.safetensors"), data=small, method="gimp")
     (tmp_path / "few.txt").write_text("x")
     assert "not a file of weights" in refused("--init", str(tmp_path / "few.txt"), data=small)
     words = ["--init", str(tmp_path / "few.safetensors"), "--recipe", "demo"]
