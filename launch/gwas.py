@@ -19,54 +19,63 @@ def parser() -> argparse.ArgumentParser:
     from shards.errors import add_all
 
     p = argparse.ArgumentParser(prog="gwas.py", description="Genome-wide association of a run's embeddings.")
-    add = p.add_argument
-    add("run", type=Path, help="the out=FOLDER of a finished run of pre-training")
-    add("--data", required=True, help="data set with the images of people who are tested")
-    add(
+    p.add_argument("run", type=Path, help="the out=FOLDER of a finished run of pre-training")
+    p.add_argument("--data", required=True, help="data set with the images of people who are tested")
+    p.add_argument(
         "--bed",
         type=Path,
         required=True,
         help="PLINK 1 .bed, with .bim and .fam beside it; people by the data set's names",
     )
-    add(
+    p.add_argument(
         "--covariates",
         type=Path,
         required=True,
         help="table of people (first column, or IID) and covariates: sex, age, genetic components",
     )
-    add("--out", type=Path, help="where results go (RUN/gwas; with a control RUN/gwas-CONTROL-SEED)")
-    add("--split", default="test", help="the split whose people are tested (test)")
-    add("--components", type=_whole(1), default=10, help="principal components of the embeddings (10)")
-    add(
+    p.add_argument("--out", type=Path, help="where results go (RUN/gwas; with a control RUN/gwas-CONTROL-SEED)")
+    p.add_argument("--split", default="test", help="the split whose people are tested (test)")
+    p.add_argument("--components", type=_whole(1), default=10, help="principal components of the embeddings (10)")
+    p.add_argument(
         "--per-person",
         choices=("mean", "first"),
         default="mean",
         help="a person's embedding: mean of the images (default), or the first",
     )
-    add("--id-column", help="the covariates' column of people")
-    add("--leave-out", type=_names, default=(), metavar="NAME,NAME", help="columns of the table that are no covariates")
-    add(
+    p.add_argument("--id-column", help="the covariates' column of people")
+    p.add_argument(
+        "--leave-out", type=_names, default=(), metavar="NAME,NAME", help="columns of the table that are no covariates"
+    )
+    p.add_argument(
         "--kinship", type=Path, help="table of pairs with KINSHIP, of KING, plink2 or UK Biobank: relatives are refused"
     )
-    add("--relatives", choices=("refuse", "drop"), default="refuse", help="drop: leave people out until there are none")
-    add(
+    p.add_argument(
+        "--relatives", choices=("refuse", "drop"), default="refuse", help="drop: leave people out until there are none"
+    )
+    p.add_argument(
         "--kinship-cutoff",
         type=_between(0, 0.5),
         default=2**-4.5,
         help="kinship from which two people are relatives (.0442)",
     )
-    add("--random", type=_whole(0), metavar="SEED", help="control: the run's architecture with random weights")
-    add("--permute", type=_whole(0), metavar="SEED", help="control: people are given each other's embeddings")
-    add("--p1", type=_between(0, 1), default=5e-8, help="largest P of a clump's index variant (5e-8)")
-    add("--p2", type=_between(0, 1), default=1e-7, help="members of a smaller P are listed (1e-7)")
-    add("--r2", type=_between(0, 1), default=0.1, help="haplotype r2 above which a variant joins a clump (.1)")
-    add(
+    p.add_argument(
+        "--random", type=_whole(0), metavar="SEED", help="control: the run's architecture with random weights"
+    )
+    p.add_argument(
+        "--permute", type=_whole(0), metavar="SEED", help="control: people are given each other's embeddings"
+    )
+    p.add_argument("--p1", type=_between(0, 1), default=5e-8, help="largest P of a clump's index variant (5e-8)")
+    p.add_argument("--p2", type=_between(0, 1), default=1e-7, help="members of a smaller P are listed (1e-7)")
+    p.add_argument(
+        "--r2", type=_between(0, 1), default=0.1, help="haplotype r2 above which a variant joins a clump (.1)"
+    )
+    p.add_argument(
         "--kb",
         type=_between(0, 1e6),
         default=150.0,
         help="and the distance it must be within, in 1000 base pairs (150)",
     )
-    add("--workers", type=_whole(1), help="threads (all cores)")
+    p.add_argument("--workers", type=_whole(1), help="threads (all cores)")
     add_all(p)
     return p
 

@@ -1,7 +1,8 @@
 """Which cells of a grid of systems x something are run always; the others have the marker `grid` (`make grid`).
 
 A grid of all systems grows with every one of them. Always run are: all columns for the four systems that medpair began with and for the
-first of each family; for every other one two, which move on from system to system, so that each column is met by several.
+first of each family; for every other one two (or as many as are asked for), which move on from system to system, so that each column is
+met by several.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from models.registry import families, method_names
 FIRST = {"gimp", "mgi", "mrm_record", "mrm_relation"}
 
 
-def cells(columns: Sequence[str], rows: Sequence[str] | None = None) -> Iterator[Any]:
+def cells(columns: Sequence[str], rows: Sequence[str] | None = None, of_each: int = 2) -> Iterator[Any]:
     """A parameter (system, column) a cell."""
     whole = FIRST | {names[0] for names in families().values() if names}
     n = len(columns)
     for i, name in enumerate(rows if rows is not None else method_names()):
-        always = {columns[i % n], columns[(i + n // 2) % n]}
+        always = {columns[(i + k * n // of_each) % n] for k in range(of_each)}
         for column in columns:
             marks = [] if name in whole or column in always else [pytest.mark.grid]
             yield pytest.param(name, column, marks=marks, id=f"{name}-{column}")

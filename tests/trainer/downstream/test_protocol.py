@@ -156,7 +156,7 @@ def test_rates_fall_layer_by_layer(method: str, data: Dataset) -> None:
     """Head 1; last norm decay; block i of L (counted from 0) decay^(L - i); patches, tokens and positions decay^(L + 1)."""
     cls, depth = get_method(method), 2
     options = yaml_text.read(find_recipe(method, "demo", True))["method"]
-    encoder = cls(cls.Options.parse({**options, "depth": depth}), schema_of(data))
+    encoder = cls(cls.Options.parse(cls.Options.over(options, {"image": {"depth": depth}})), schema_of(data))
     scale = layer_scales(encoder, 0.75)
     seen: dict[str, float] = {}
     image: Any = encoder.image_encoder()
