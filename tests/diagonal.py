@@ -26,3 +26,9 @@ def cells(columns: Sequence[str], rows: Sequence[str] | None = None, of_each: in
         for column in columns:
             marks = [] if name in whole or column in always else [pytest.mark.grid]
             yield pytest.param(name, column, marks=marks, id=f"{name}-{column}")
+
+
+def few(rows: Sequence[str]) -> Iterator[Any]:
+    """A parameter a system: always run are the four of before and the last by name."""
+    for name in rows:
+        yield pytest.param(name, marks=[] if name in FIRST or name == rows[-1] else [pytest.mark.grid])

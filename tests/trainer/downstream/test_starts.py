@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from models.contract.start_files import start_keys
 from models.registry import get_method, method_names
-from tests.diagonal import cells
+from tests.diagonal import cells, few
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import series
 from trainer.config import yaml_text
@@ -114,7 +114,7 @@ def test_decoders_of_masks(decoder: str, pretrained: Pretrained, finetune: Finet
         assert shown["truth_HW"].shape == shown["predicted_HW"].shape == shown["image_HWC"].shape[:2] == (96, 96)
 
 
-@pytest.mark.parametrize("method", FROM_FILE)
+@pytest.mark.parametrize("method", few(FROM_FILE))
 def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
     """Relative positions and layer scale on a pre-trained encoder that sees larger images, with SETR's decoder: named as new, and
     trained. The first loss is that of the encoder without them."""
@@ -127,7 +127,8 @@ def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, 
     made = load_file(next((tmp_path / "run").rglob("finetune.safetensors")))
     tables = {n: made[f"encoder.{n}"] for n in new if n.endswith("bias_table")}
     assert len(new) == 3 * len(tables)
-    extra = 0 if method == "mgi" else 3
+    options = get_method(method).Options.parse(yaml_text.read(find_recipe(method, "demo", True))["method"])
+    extra = 3 if options.image.cls_token else 0
     assert all(len(w) == 31**2 + extra and w.any() for w in tables.values())
     assert all((made[f"encoder.{n}"] != 1).any() for n in new if n.endswith("gamma"))
 
