@@ -183,7 +183,7 @@ def test_learn_from_end_to_end(demo_cohort: Path, tmp_path: Path, capsys: pytest
     assert '"loss/image"' in metrics
     assert '"val/' not in metrics  # nobody looked at held-out patients
     x = {n: features(m, data.datasets[0], ["val"], ["severity"])["severity"] for n, m in encoders.items()}
-    assert x["random"].x_ND.shape == (len(data.datasets[0].subset("val")), encoders["random"].options.dim)
+    assert x["random"].x_ND.shape == (len(data.datasets[0].subset("val")), encoders["random"].options.image.dim)
     again = features(
         encoders_of(tmp_path / "runs" / "mrm_record-3")[1]["random"], data.datasets[0], ["val"], ["severity"], batch=7
     )["severity"]
