@@ -64,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--permute", type=_whole(0), metavar="SEED", help="control: people are given each other's embeddings"
     )
+    clumping(p)
+    p.add_argument("--workers", type=_whole(1), help="threads (all cores)")
+    add_all(p)
+    return p
+
+
+def clumping(p: argparse.ArgumentParser) -> None:
+    """The thresholds of clumps, by PLINK's names."""
     p.add_argument("--p1", type=_between(0, 1), default=5e-8, help="largest P of a clump's index variant (5e-8)")
     p.add_argument("--p2", type=_between(0, 1), default=1e-7, help="members of a smaller P are listed (1e-7)")
     p.add_argument(
@@ -75,9 +83,6 @@ def parser() -> argparse.ArgumentParser:
         default=150.0,
         help="and the distance it must be within, in 1000 base pairs (150)",
     )
-    p.add_argument("--workers", type=_whole(1), help="threads (all cores)")
-    add_all(p)
-    return p
 
 
 def _whole(least: int) -> Callable[[str], int]:
