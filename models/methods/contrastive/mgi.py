@@ -29,6 +29,7 @@ from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
 from models.transforms.crops import eight_bit
 from models.transforms.expression import standardised
+from models.transforms.patients import patient_number
 from models.transforms.slices import augmented, resized, zscored
 from models.transforms.view_options import TurnedOptions
 
@@ -296,11 +297,6 @@ class Mgi(Method):
         gene_BC = self.gene_proj(self.genes(self._expression(few)))
         self.train(was)
         return {"slices": row_of_images(few["image"]), "similarity": matrices([[alike(image_BC, gene_BC)]])}
-
-
-def patient_number(patient: str) -> Any:
-    """A number a patient, int64, the same on every machine."""
-    return np.int64(int.from_bytes(hashlib.blake2b(patient.encode(), digest_size=8).digest(), "little", signed=True))
 
 
 def _check_gene_order(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
