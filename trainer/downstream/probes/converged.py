@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.downstream.probes.linear import LinearFit, Score, check_features, moments
-from trainer.downstream.probes.linear_losses import Targets, check_targets, losses, prepare
+from trainer.downstream.probes.given import Score, checked, look_at
+from trainer.downstream.probes.linear import LinearFit, moments
+from trainer.downstream.probes.linear_losses import Targets, losses, prepare
 from trainer.engine.choice import Look, chosen
 from trainer.errors import UserError
 
@@ -62,9 +63,7 @@ def fit_converged(
             f"protocol.weight_decays={list(decays)}: a probe that is brought to its optimum needs values above 0; give such, or take "
             "protocol.solver=epochs"
         )
-    xt_ND = check_features(x_train, "training features")
-    xv_ND = check_features(x_val, "validation features", xt_ND.shape[1])
-    y, classes = check_targets(kind, y_train, y_val, (len(xt_ND), len(xv_ND)), classes)
+    xt_ND, xv_ND, y, classes = checked(kind, x_train, y_train, x_val, y_val, classes)
     targets = prepare(kind, y, classes, class_weights)
     mean_D, std_D = (t.cpu() for t in moments(xt_ND))
     z_NR, back_RD = _directions((xt_ND.cpu().double() - mean_D) / std_D)
@@ -75,21 +74,15 @@ def fit_converged(
         solved = _solve(targets, z_NR, decay, solved)
         weight_KD, bias_K = (t.numpy().astype(np.float32) for t in (solved.weight_KR @ back_RD, solved.bias_K))
         fit = LinearFit(weight_KD, bias_K, mean_D.numpy(), std_D.numpy(), None, decay, None, math.nan, rows, targets)
-        value, val_loss = _judged(fit, xv_ND, y_val, score, loss) if solved.gradient <= LEAST else (math.nan, None)
-        fits.append(replace(fit, val=value, val_loss=val_loss))
-        known = None if math.isnan(value) else value
-        rows.append({"weight_decay": decay, "val": known, "val_loss": val_loss, "gradient": solved.gradient})
+        solid = solved.gradient <= LEAST
+        look = look_at(fit.predict(xv_ND), y_val, score, loss) if solid else Look(math.nan)
+        fits.append(replace(fit, val=look.value, val_loss=look.loss))
+        known = None if math.isnan(look.value) else look.value
+        rows.append({"weight_decay": decay, "val": known, "val_loss": look.loss, "gradient": solved.gradient})
     at = chosen([Look(f.val, f.val_loss) for f in fits], "max" if higher_is_better else "min")
     if at is None:
         raise UserError(_why_none(rows))
     return fits[at]
-
-
-def _judged(
-    fit: LinearFit, xv_ND: Tensor, y_val: np.ndarray, score: Score, loss: Score | None
-) -> tuple[float, float | None]:
-    said = fit.predict(xv_ND)
-    return float(score(said, y_val)), None if loss is None else float(loss(said, y_val))
 
 
 def _why_none(rows: Sequence[dict[str, Any]]) -> str:

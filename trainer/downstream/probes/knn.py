@@ -10,7 +10,7 @@ Shape letters: N samples asked about, M training samples, D width, J neighbours,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,15 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.probes.linear import check_features
-from trainer.downstream.probes.linear_losses import check_learnable, check_targets
-from trainer.engine.choice import Look, chosen
+from trainer.downstream.probes.given import Score, check_features, checked, look_at
+from trainer.engine.choice import chosen
 from trainer.errors import UserError
 
 KS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
 QUERIES, BASES = 1024, 8192  # similarities in memory at a time: 32 MB
-Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -103,18 +101,14 @@ def fit_knn(
     """
     if kind == "survival":
         raise UserError("k-NN has no survival: neighbours give no log risk; use mode linear or finetune")
-    base_MD = check_features(x_train, "training features")
-    x_ND = check_features(x_val, "validation features", base_MD.shape[1])
-    y, classes = check_targets(kind, y_train, y_val, (len(base_MD), len(x_ND)), classes)
-    check_learnable(kind, y)
+    base_MD, x_ND, y, classes = checked(kind, x_train, y_train, x_val, y_val, classes)
     tried = _tried(ks, temperature, len(base_MD))
     votes_MK = _votes(kind, y, classes)
     fit = KnnFit(
         kind, tried[-1], math.nan, [], temperature, tried[-1], F.normalize(base_MD.float()), votes_MK, y.ndim == 1
     )
     cosine_NJ, index_NJ = neighbours(x_ND, fit.base_MD, fit.searched)
-    said = [fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]) for k in tried]
-    looks = [Look(float(score(x, y_val)), None if loss is None else float(loss(x, y_val))) for x in said]
+    looks = [look_at(fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]), y_val, score, loss) for k in tried]
     rows = [
         {"k": k, "val": None if math.isnan(v) else v, "val_loss": ls} for k, (v, ls) in zip(tried, looks, strict=True)
     ]

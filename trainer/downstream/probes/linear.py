@@ -11,7 +11,7 @@ Shape letters: N samples, D width of the features, G grid points, K outputs of a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -20,12 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.probes.linear_losses import Targets, check_targets, losses, prepare, scores
+from trainer.downstream.probes.given import CHUNK, Score, check_features, checked, look_at
+from trainer.downstream.probes.linear_losses import Targets, losses, prepare, scores
 from trainer.engine.choice import Direction, Look, better, chosen
 from trainer.errors import UserError
-
-Score = Callable[[np.ndarray, np.ndarray], float]
-CHUNK = 2048  # samples at a time where all of them are read: a few MB, so that they stay in the cache
 
 
 class GridPoint(NamedTuple):
@@ -108,9 +106,7 @@ def fit_linear(
         UserError: features or targets that cannot be fitted; no grid point with a value on the validation split.
     """
     _check_grid(grid, epochs, batch)
-    xt_ND = check_features(x_train, "training features")
-    xv_ND = check_features(x_val, "validation features", xt_ND.shape[1])
-    y, classes = check_targets(kind, y_train, y_val, (len(xt_ND), len(xv_ND)), classes)
+    xt_ND, xv_ND, y, classes = checked(kind, x_train, y_train, x_val, y_val, classes)
     targets = prepare(kind, y, classes, class_weights)
     probes = _Probes(xt_ND, targets, grid, optimiser)
     best = _Best(len(grid), higher_is_better)
@@ -121,31 +117,11 @@ def fit_linear(
         for g, logits_NK in enumerate(probes.logits(xv_ND).unbind(1)):
             if not logits_NK.isfinite().all():
                 continue
-            said = scores(targets, logits_NK)
-            value = float(score(said, y_val))
-            best.offer(g, epoch, value, None if loss is None else float(loss(said, y_val)), probes)
+            best.offer(g, epoch, look_at(scores(targets, logits_NK), y_val, score, loss), probes)
     return best.fit(grid, probes)
 
 
 # ----------------------------------------------------------------------------------------------------------------- checks
-
-
-def check_features(x: np.ndarray | Tensor, name: str, width: int | None = None) -> Tensor:
-    """Features as a tensor [N, D], without a copy where none is needed.
-
-    Raises:
-        UserError: not [N, D], no sample, another width than wanted, or values that are no finite numbers.
-    """
-    x_ND = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements="W"))
-    if x_ND.ndim != 2 or not x_ND.numel():
-        raise UserError(f"{name}: features are [N, D] with N and D at least 1, these are {list(x_ND.shape)}")
-    if width is not None and x_ND.shape[1] != width:
-        raise UserError(f"{name}: {x_ND.shape[1]} wide, the probe is {width} wide; take both from one encoder")
-    bad = torch.cat([~c.isfinite().all(1) for c in x_ND.split(CHUNK)])
-    if n := int(bad.sum()):
-        first = int(bad.nonzero()[0])
-        raise UserError(f"{name}: {n} samples with non-finite features, the first in row {first}; the encoder diverged")
-    return x_ND
 
 
 def _check_grid(grid: Sequence[GridPoint], epochs: int, batch: int) -> None:
@@ -255,8 +231,8 @@ class _Best:
         self.direction: Direction = "max" if higher_is_better else "min"
         self.kept: list[_Kept | None] = [None] * points
 
-    def offer(self, g: int, epoch: int, value: float, loss: float | None, probes: _Probes) -> None:
-        kept, look = self.kept[g], Look(value, loss)
+    def offer(self, g: int, epoch: int, look: Look, probes: _Probes) -> None:
+        kept = self.kept[g]
         if better(look, kept.look if kept else None, self.direction):
             weight, bias = (t.detach()[g].cpu().numpy().copy() for t in (probes.weight, probes.bias))
             self.kept[g] = _Kept(look, epoch, weight, bias)

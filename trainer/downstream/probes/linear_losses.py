@@ -144,9 +144,8 @@ def prepare(
     class_weights="balanced": every class weighs the same, N / (C N_c) a sample, for each label by itself in multilabel.
 
     Raises:
-        UserError: nothing to learn; class weights for a kind without classes.
+        UserError: class weights for a kind without classes.
     """
-    check_learnable(kind, y)
     if class_weights is not None and kind in ("regression", "survival"):
         raise UserError(f"class weights: {kind} has no classes; leave them out")
     flat, scale = y.ndim == 1, np.stack([np.zeros(1), np.ones(1)])
