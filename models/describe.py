@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -28,7 +28,7 @@ class Option(NamedTuple):
     """`name` with dots where options are nested; `choices` are its words, where it takes no others."""
 
     name: str
-    default: Any
+    default: object
     meaning: str
     choices: tuple[str, ...]
 
@@ -50,7 +50,7 @@ def options_of(model: type[BaseModel], prefix: str = "", given: BaseModel | None
             yield Option(prefix + name, default, meaning, _choices(info.annotation))
 
 
-def _of_kinds(groups: tuple[type[BaseModel], ...], prefix: str, default: Any) -> Iterator[Option]:
+def _of_kinds(groups: tuple[type[BaseModel], ...], prefix: str, default: BaseModel) -> Iterator[Option]:
     words = tuple(kind_of(g) for g in groups)
     yield Option(prefix + KIND, kind_of(type(default)), "Which of them.", words)
     for group in groups:
@@ -63,11 +63,11 @@ def _of_kinds(groups: tuple[type[BaseModel], ...], prefix: str, default: Any) ->
             yield o if everywhere else o._replace(meaning=f"`{KIND}: {kind_of(group)}`. {o.meaning}")
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def _choices(annotation: object) -> tuple[str, ...]:
     return tuple(str(v) for kind in alternatives(annotation) if get_origin(kind) is Literal for v in get_args(kind))
 
 
-def shown(default: Any) -> str:
+def shown(default: object) -> str:
     """A default as it is typed on the command line."""
     if default is None:
         return "none given"

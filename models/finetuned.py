@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class Downstream(Method):
         return self.eval_sample(record, rng, turned)
 
     def eval_sample(
-        self, record: Record, rng: np.random.Generator, turned: DrawnAugmentation | None = None, genes: Any = None
+        self, record: Record, rng: np.random.Generator, turned: DrawnAugmentation | None = None, genes: Record | None = None
     ) -> Sample:
         """A sample as it is, or turned; with the genes of another record, if one is given."""
         modalities = self.encoder.modalities
@@ -173,7 +173,7 @@ class Downstream(Method):
         images = modalities.get("image", ())
         view = RecordView(record, self.fit.fields, turned, self.side, genes, self.fit.pad, own, images)
         sample = self.encoder.sample(view, rng)
-        sample.arrays["index"] = np.int64(getattr(record, "index", -1))  # type: ignore[assignment]
+        sample.arrays["index"] = np.array(getattr(record, "index", -1), np.int64)
         if self.question.kind == "segmentation":
             drawn = [self._mask(record, view, m) for m in self.fit.masks]
             sample.arrays["target_mask"] = drawn[0] if len(drawn) == 1 else np.stack(drawn)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -38,9 +39,16 @@ def world_size() -> int:
     return dist.get_world_size()
 
 
+class _Rows(Protocol):
+    """What `_Gather` keeps for its backward: rows of a rank, and which rank this is."""
+
+    rows: int
+    rank: int
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: _Rows, x: Tensor) -> Tensor:
         W = dist.get_world_size()
         ctx.rows, ctx.rank = x.shape[0], dist.get_rank()
         out = x.new_empty((W * x.shape[0], *x.shape[1:]))
@@ -48,7 +56,7 @@ class _Gather(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> Tensor:
+    def backward(ctx: _Rows, *grads: Tensor) -> Tensor:
         # Every rank holds the same loss over the gathered rows; the sum over ranks is W times the gradient of that one loss
         # and DeepSpeed's mean over ranks takes the W away again.
         g = grads[0].contiguous().clone()
@@ -83,13 +91,13 @@ def total(x: Tensor) -> Tensor:
 
 class _GlobalSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor) -> Tensor:
         out = x.clone()
         dist.all_reduce(out)
         return out
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> Tensor:
+    def backward(ctx: object, *grads: Tensor) -> Tensor:
         # What each rank made of the sum depends on every rank's part; see `_Gather` for the factor W.
         g = grads[0].contiguous().clone()
         dist.all_reduce(g)

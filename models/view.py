@@ -100,7 +100,7 @@ class RecordView:
         fields: tuple[str, ...],
         turned: DrawnAugmentation | None = None,
         side: int | None = None,
-        genes: Any = None,
+        genes: Record | None = None,
         pad: bool = False,
         own: tuple[str, ...] = ("image", "patches", "coords"),
         images: tuple[str, ...] = ("image",),

@@ -53,7 +53,7 @@ class Sample:
     present: dict[str, bool] = field(default_factory=dict)
 
 
-class Batch(dict):
+class Batch(dict[str, Tensor]):
     """name -> tensor, stacked along B; a dict so that DeepSpeed's ZeRO-3 hooks can walk it.
 
     `present` maps a modality to a bool tensor [B]. `weight_B` is 1 for a sample that counts and 0 for the padding that makes
@@ -102,7 +102,7 @@ class Batch(dict):
         return pinned
 
 
-class Output(dict):
+class Output(dict[str, Any]):
     """What `forward` returns; a dict (of dicts) of tensors so that ZeRO-3 can hook them.
 
     losses       {term: scalar}: the value over the global micro batch (see models/parallel.py), gradient attached
@@ -157,7 +157,7 @@ class Output(dict):
         return self["enqueue"]
 
 
-class Encoded(dict):
+class Encoded(dict[str, Any]):
     """What `encode` returns: tokens_BLD, mask_BL (True where a token is real), pooled_BD; and, where there are any:
 
     maps      [B, C, H, W] each, finest first, of a method with an image encoder, for decoders of masks

@@ -14,14 +14,12 @@ KIND = "kind"
 NO_GROUP = ("model_type", "model_attributes_type", "dict_type")
 
 
-def several(model: type[BaseModel], given: Any) -> Any:
+def several(model: type[BaseModel], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """`given` with `a,b` and single values as lists, for the keys of `model` that take several: `seeds=0,1`, `genetics=snp`.
 
     A key that takes one word or several (`label`) is split at commas alone; a name with a comma in it is written ["a, b"].
     """
-    if not isinstance(given, Mapping):
-        return given
-    changed = {}
+    changed: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         value = given.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -34,7 +32,7 @@ def several(model: type[BaseModel], given: Any) -> Any:
     return {**given, **changed} if changed else given
 
 
-def alternatives(annotation: Any) -> tuple[Any, ...]:
+def alternatives(annotation: object) -> tuple[object, ...]:
     """The members of a union, or the one type."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
@@ -69,7 +67,7 @@ class _Place(NamedTuple):
     beside: tuple[type[BaseModel], ...]
 
 
-def _place(model: type[BaseModel], loc: tuple[Any, ...]) -> _Place:
+def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> _Place:
     """pydantic puts the kind that was chosen among the keys; nobody types it there."""
     owner: type[BaseModel] = model
     beside: tuple[type[BaseModel], ...] = (model,)

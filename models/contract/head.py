@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class TargetSpec:
         return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)
 
 
-class HeadOutput(dict):
+class HeadOutput(dict[str, Any]):
     """What a head returns; a dict so that ZeRO-3 can hook it.
 
     logits       [B, K]; of a head that draws masks [B, K, H, W]

@@ -6,10 +6,11 @@ Far above anything that was ever trained. What is merely too large for one machi
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
+T = TypeVar("T")
 # By the name of a key, the first that fits.
 LIMITS: tuple[tuple[str, int], ...] = (
     (r"(.*_)?(seed|seeds|draw)", 2**63 - 1),
@@ -33,7 +34,7 @@ def limit_of(name: str) -> int:
     return next((limit for pattern, limit in LIMITS if re.fullmatch(pattern, name)), ANY)
 
 
-def within_limits(name: str | None, value: Any) -> Any:
+def within_limits(name: str | None, value: T) -> T:
     """`value`, unless it is a number (or holds one) that is not finite or beyond the limit of its name.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ class Method(nn.Module):
     draws_masks: ClassVar[bool] = False
     """Whether `task_head` draws the masks of a segmentation from `Encoded["maps"]`, in place of a task's decoder (`output.decoder`)."""
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: _options.Options, schema: Schema):
         super().__init__()
         self.options = options
         self.schema = schema

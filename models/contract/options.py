@@ -7,14 +7,14 @@ Options nest: a module that has options brings a group of them (`ViTOptions`, wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from models.contract.errors import MethodError
 from models.contract.explain import KIND, explain, groups_of, kind_of, several
 from models.contract.limits import within_limits
-from models.contract.renames import copied, filled, moved, reworded
+from models.contract.renames import Words, copied, filled, moved, reworded
 
 __all__ = ["MethodError", "Options", "Typed", "explain", "laid", "moved", "several"]
 
@@ -24,12 +24,12 @@ class Typed(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return several(cls, given)
+    def _one_or_several(cls, given: object) -> object:
+        return several(cls, given) if isinstance(given, Mapping) else given
 
     @field_validator("*")
     @classmethod
-    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
+    def _sensible(cls, value: object, info: ValidationInfo) -> object:
         return within_limits(info.field_name, value)
 
 
@@ -44,14 +44,14 @@ class Options(Typed):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of stored runs that are called otherwise today: `{"img_size": "image.image_size"}`, both with dots where they are nested."""
-    reworded: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
+    reworded: ClassVar[Mapping[str, Words]] = {}
     """Values that are said otherwise today, by today's key: `{"image.init": {"imagenet": "file"}}`."""
     unsaid: ClassVar[Mapping[str, Any]] = {}
     """Keys that runs with `renamed` names did not have, and what held then: `{"image.kind": "vit"}`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _over_defaults(cls, given: Any) -> Any:
+    def _over_defaults(cls, given: object) -> object:
         if not isinstance(given, Mapping):
             return given
         whole = dict(given)
@@ -61,7 +61,7 @@ class Options(Typed):
         return whole
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any], where: str = "method") -> Any:
+    def parse(cls, given: Mapping[str, Any], where: str = "method") -> Self:
         """Options from plain data.
 
         Raises:

@@ -7,6 +7,10 @@ from typing import Any
 
 from models.contract.errors import MethodError
 
+Word = str | bool | None
+Words = Mapping[Word, Word | float]
+"""What an option's value was called before -> what it is today."""
+
 
 def moved(given: Mapping[str, Any], renamed: Mapping[str, str], where: str = "method") -> dict[str, Any]:
     """A copy of nested `given` whose keys have their new names.
@@ -32,7 +36,7 @@ def moved(given: Mapping[str, Any], renamed: Mapping[str, str], where: str = "me
     return values
 
 
-def reworded(values: dict[str, Any], words: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+def reworded(values: dict[str, Any], words: Mapping[str, Words]) -> dict[str, Any]:
     """`values` with today's words in the keys of `words`, which map what was said before to what is said now."""
     for path, said in words.items():
         place, key = place_of(values, path)

@@ -29,7 +29,7 @@ def start_keys(model: type[BaseModel], options: Mapping[str, Any] | None = None,
             yield from start_keys(group, below if isinstance(below, Mapping) else None, f"{prefix}{name}.")
 
 
-def _group(model: type[BaseModel], name: str, value: Any) -> type[BaseModel] | None:
+def _group(model: type[BaseModel], name: str, value: object) -> type[BaseModel] | None:
     """The group at a key: the one of the given kind, or else the default's."""
     groups = groups_of(model, name)
     kind = value.get(KIND) if isinstance(value, Mapping) else None

@@ -77,20 +77,25 @@ class TwoPass(nn.Module):
         xm, gm = x, g
         kept: dict[str, list[Tensor]] = {}
         last = max(self.plan.blocks) + 1
+        genes = self._gene_tokens()
         for i in range(last):
             x = self.vit.blocks[i](x)
-            if self.tokens:
-                g = self.genes.blocks[i](g, real_BS)  # type: ignore[union-attr]
+            if genes is not None:
+                g = genes.blocks[i](g, real_BS)
             xm, gm = self._masked_block(i, xm, gm, image_real_BL, real_BS, kept)
         x, xm = _rest(self.vit.blocks[last:], self.vit.norm, x, xm)
         tokens = {"image": x, "image_masked": xm}
         if self.genes is not None and g is not None:
-            if self.tokens:
-                g, gm = _rest(self.genes.blocks[last:], self.genes.norm, g, gm, real_BS)
+            if genes is not None:
+                g, gm = _rest(genes.blocks[last:], self.genes.norm, g, gm, real_BS)
             else:
                 g = gm = self.genes.norm(g)
             tokens |= {"genes": g, "genes_masked": gm}
         return {"tokens": tokens, "kept": {n: torch.stack(k).mean(0) for n, k in kept.items()}}
+
+    def _gene_tokens(self) -> GeneTokens | None:
+        """The genes' branch where genes are tokens, with blocks of its own."""
+        return self.genes if isinstance(self.genes, GeneTokens) else None
 
     def _masked_block(
         self,
@@ -102,17 +107,17 @@ class TwoPass(nn.Module):
         kept: dict[str, list[Tensor]],
     ) -> tuple[Tensor, Tensor | None]:
         """Block i of the masked pass: self-masked attention, cross-masked attention, MLP, in both branches."""
-        block, paired = self.vit.blocks[i], self.tokens
+        block, genes = self.vit.blocks[i], self._gene_tokens()
         if i not in self.plan.blocks:
-            return block(x), self.genes.blocks[i](g, real_BS) if paired else g  # type: ignore[union-attr]
-        gene_block = self.genes.blocks[i] if paired else None  # type: ignore[union-attr]
-        if self.plan.masks_self(i, alone=not paired):
+            return block(x), g if genes is None else genes.blocks[i](g, real_BS)
+        gene_block = None if genes is None else genes.blocks[i]
+        if self.plan.masks_self(i, alone=genes is None):
             x, mass = checkpointed(masked_self_attention, block, x, self.plan.image)
             kept.setdefault("self_image", []).append(mass)
-            if gene_block is not None:
+            if gene_block is not None and g is not None:
                 g, mass = checkpointed(masked_self_attention, gene_block, g, self.plan.genes, real_BS)
                 kept.setdefault("self_genes", []).append(mass)
-        if paired and self.plan.masks_cross(i):
+        if genes is not None and self.plan.masks_cross(i):
             before, plan = x, self.plan  # both directions start from the self-masked tokens z^S
             x, mass = checkpointed(self.cross_image[str(i)], x, g, plan.image, image_real_BL, real_BS)
             kept.setdefault("cross_image", []).append(mass)

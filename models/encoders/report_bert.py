@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -226,8 +226,9 @@ class ReportBert(nn.Module):
     def depth(self) -> int:
         return len(self._layers())
 
-    def _layers(self) -> list[Any]:
-        blocks: Any = self.encoder["layer"]
+    def _layers(self) -> list[nn.Module]:
+        blocks = self.encoder["layer"]
+        assert isinstance(blocks, nn.ModuleList)
         return list(blocks)
 
     def forward(

@@ -257,7 +257,7 @@ class ViT(nn.Module):
 
     def forward(
         self, x: Tensor, keep_BK: Tensor | None = None, embed_only: bool = False, taps: tuple[int, ...] = ()
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, ...]:
         """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them; `taps` is what `features` asks for.
 
         All uses of the class token and the positions lie in this forward, where sharded weights are whole.

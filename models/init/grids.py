@@ -7,7 +7,7 @@ state dict's metadata, which `torch.save` keeps; `grid` in the metadata of a saf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -15,7 +15,15 @@ Grid = tuple[int, int]
 KEY = "grid"
 
 
-def note_grid(module: Any, state: dict[str, Tensor], prefix: str, metadata: dict[str, Any]) -> None:
+
+class Gridded(Protocol):
+    """A module whose positions lie on a grid."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+
+def note_grid(module: Gridded, state: dict[str, Tensor], prefix: str, metadata: dict[str, Any]) -> None:
     """A state dict's hook: the grid goes into its metadata, under the module's name."""
     metadata[KEY] = list(module.grid)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
+
+Args = TypeVarTuple("Args")
+R = TypeVar("R")
 
 _on = False
 
@@ -21,7 +24,7 @@ def activation_checkpointing() -> bool:
     return _on
 
 
-def checkpointed(block: Callable[..., Any], *args: Any, always: bool = False) -> Any:
+def checkpointed(block: Callable[[*Args], R], *args: *Args, always: bool = False) -> R:
     """`block(*args)`, recomputed in the backward when the switch is on (or `always`) and gradients are wanted.
 
     The non-reentrant form keeps the random state, so dropout draws the same values twice.

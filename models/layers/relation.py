@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,17 @@ def _relation(q_BHLD: Tensor, k_BHSD: Tensor, real_BS: Tensor | None, scale: flo
     return logits.softmax(-1).nan_to_num_(0.0)
 
 
+class _Kept(Protocol):
+    """What `_MaskedRelation` keeps for its backward: tensors, and the factor of its logits."""
+
+    scale: float
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _MaskedRelation(torch.autograd.Function):
     """R^M v and the row sums of R^M, keeping a single matrix for the backward: R with a minus sign where it is masked.
 
@@ -85,7 +97,15 @@ class _MaskedRelation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, q_BHLD, k_BHSD, v_BHSD, real_BS, scale, masking):
+    def forward(
+        ctx: _Kept,
+        q_BHLD: Tensor,
+        k_BHSD: Tensor,
+        v_BHSD: Tensor,
+        real_BS: Tensor | None,
+        scale: float,
+        masking: Masking,
+    ) -> tuple[Tensor, Tensor]:
         B, H, L, _ = q_BHLD.shape
         signed_BHLS = q_BHLD.new_empty(B, H, L, k_BHSD.shape[2])
         out_BHLD = v_BHSD.new_empty(B, H, L, v_BHSD.shape[-1])
@@ -102,7 +122,7 @@ class _MaskedRelation(torch.autograd.Function):
         return out_BHLD, kept_BHL
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx: _Kept, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g_out, g_kept = grads
         q, k, v, signed = ctx.saved_tensors
         gq, gk, gv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -108,6 +109,17 @@ def _pairwise(rows_TM: Tensor) -> bool:
     return len(rows_TM) > FEW_ROWS and (rows_TM.device.type == "cuda" or rows_TM[0].numel() <= SMALL_ROW)
 
 
+class _Steps(Protocol):
+    """What `_ChunkedScan` keeps for its backward: tensors, and the steps of a segment."""
+
+    steps: int
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _ChunkedScan(torch.autograd.Function):
     """The scan segment by segment. Forward keeps the state at each segment's start; backward recomputes the rest.
 
@@ -116,7 +128,7 @@ class _ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, steps: int | None = None
+        ctx: _Steps, x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, steps: int | None = None
     ) -> Tensor:
         B, L, D = x_BLD.shape
         work = torch.promote_types(x_BLD.dtype, torch.float32)
@@ -136,7 +148,7 @@ class _ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy_BLD: Tensor):
+    def backward(ctx: _Steps, dy_BLD: Tensor) -> tuple[Tensor | None, ...]:
         x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, starts = ctx.saved_tensors
         work = starts.dtype
         A_ND = A_DN.to(work).T.contiguous()

@@ -6,7 +6,7 @@ Shape letters: B samples, N images, C channels, H x W pixels, L tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
 from models.contract.image_encoder import ImageEncoder
 from models.contract.image_view import ImageView
+from models.encoders.image import ImageOptions
 from models.layers.batch_norm import counted
 from models.transforms.crops import centre_view, colours, eight_bit
 from models.transforms.image import MEAN, STD, normalised
@@ -28,6 +29,11 @@ class ImageMethodOptions(Options):
     mirrored alone, as the comparing paper (Yang et al. 2023) states for all systems; or as the system's own code does."""
     crop_scale: tuple[float, float] | None = None
     """Share of the image's area that is cut out in pre-training; none given: as `views` has it."""
+
+    if TYPE_CHECKING:
+        # Each system has its own default for it: a field here would need one too, and would lead every table of options.
+        @property
+        def image(self) -> ImageOptions: ...
 
     def problems(self, where: str) -> Iterable[str]:
         yield from super().problems(where)
@@ -46,10 +52,11 @@ class ImageMethod(Method):
     inputs = ("image",)
     by_class: ClassVar[bool]
     """Pooled is the class token, where there is one; else the mean of the patch tokens."""
+    options: ImageMethodOptions
     drawn: Views
     """What draws its views in pre-training."""
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: ImageMethodOptions, schema: Schema):
         super().__init__(options, schema)
         if problems := list(_problems(schema, self.name)):
             raise MethodError(problems)

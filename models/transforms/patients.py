@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
 
-def patient_number(patient: str) -> Any:
-    """A number a patient, int64, the same on every machine."""
-    return np.int64(int.from_bytes(hashlib.blake2b(patient.encode(), digest_size=8).digest(), "little", signed=True))
+def patient_number(patient: str) -> np.ndarray:
+    """A number a patient, int64 [], the same on every machine."""
+    digest = hashlib.blake2b(patient.encode(), digest_size=8).digest()
+    return np.array(int.from_bytes(digest, "little", signed=True), np.int64)

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
@@ -122,7 +121,7 @@ def tokens_of(schema: Schema, field: str, file: str | None, cased: bool = False)
     return ReportTokens(tokenizer_of(schema, field, file))
 
 
-def text_number(ids_L: np.ndarray) -> Any:
-    """A number a text, int64, the same on every machine: equal ids have equal ones."""
+def text_number(ids_L: np.ndarray) -> np.ndarray:
+    """A number a text, int64 [], the same on every machine: equal ids have equal ones."""
     digest = hashlib.blake2b(np.ascontiguousarray(ids_L, "<i4").tobytes(), digest_size=8).digest()
-    return np.int64(int.from_bytes(digest, "little", signed=True))
+    return np.array(int.from_bytes(digest, "little", signed=True), np.int64)

@@ -13,7 +13,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -174,7 +174,21 @@ def draw_report_mask(
     return drawn_L
 
 
-def same_tokenizer(method: Any, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+class Reads(Protocol):
+    """A method that reads reports."""
+
+    @property
+    def tokenizer(self) -> Vocabulary: ...
+
+
+class Vocabulary(Protocol):
+    """What cuts text into ids: its hash says which one it is."""
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def same_tokenizer(method: Reads, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
     """Hook before `load_state_dict` of a method with a `tokenizer`: refuses word vectors of another one.
 
     Raises:

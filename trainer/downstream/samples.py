@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 
@@ -123,10 +123,20 @@ class Nothing:
     """A record without any field: whose genes are missing."""
 
     key = patient = ""
+    labels: Mapping[str, str | float | None] = MappingProxyType({})
 
     @staticmethod
     def has(name: str) -> bool:
         return False
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        raise KeyError(name)
+
+    def read(self, name: str) -> np.ndarray:
+        raise KeyError(name)
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        raise KeyError(name)
 
 
 def part(data: Dataset, indices: np.ndarray, source: str) -> Subset:

@@ -84,7 +84,7 @@ class ReportPairOptions(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _published(cls, given: Any) -> Any:
+    def _published(cls, given: object) -> object:
         if not isinstance(given, Mapping) or given.get("conventions") != "published":
             return given
         against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in cls.published.items() if given.get(k, v) != v]
@@ -109,7 +109,7 @@ class ReportPairMethod(Method):
     inputs = ("image",)
     options: ReportPairOptions
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: ReportPairOptions, schema: Schema):
         super().__init__(options, schema)
         if problems := list(_field_problems(schema, self.name)):
             raise MethodError(problems)
@@ -167,7 +167,7 @@ class ReportPairMethod(Method):
         text = self.text_of(record.read("report"), mirrored, rng) if record.has("report") else ""
         ids_L, count = self.tokens.encode(text, self.options.report_length)
         present["report"] = count > 0
-        arrays = {"image": image_HWC, "report": ids_L, "text": text_number(ids_L), "words": np.int32(count)}
+        arrays = {"image": image_HWC, "report": ids_L, "text": text_number(ids_L), "words": np.array(count, np.int32)}
         return Sample({**arrays, "patient": patient_number(record.patient)}, present)
 
     def text_of(self, report: str, mirrored: bool, rng: np.random.Generator) -> str:

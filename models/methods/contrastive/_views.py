@@ -6,7 +6,7 @@ Shape letters: B samples, V views, N = V x B, C channels, H x W pixels, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class ViewedMethod(ImageMethod):
     by_class = True
     options: ViewedOptions
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: ViewedOptions, schema: Schema):
         super().__init__(options, schema)
         o = self.options
         kind: Kind = self.official if o.views == "official" else o.views

@@ -10,8 +10,8 @@ Shape letters: B samples, R cells, L token places, D image width, E text width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models.contract import Batch, Output, Record, Sample, Schema, Stage
 from models.contract.image_view import ImageView
 from models.layers.batch_norm import counted
-from models.losses.contrastive import Pairs, all_pairs, chance, compared, retrieval, symmetric
+from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, compared, retrieval, symmetric
 from models.losses.local_contrastive import Aggregate, word_similarities, words_of
 from models.methods.contrastive._report import ReportPairMethod, ReportPairOptions
 from models.pictures import alike, first, matrices, row_of_images
@@ -187,7 +187,7 @@ class Gloria(ReportPairMethod):
             count_B = count_B - (ids_BL == self.tokens.unk).sum(1)
         return words_BLE, count_B.clamp_min(1)
 
-    def _rules(self, batch: Batch) -> tuple[Any, ...]:
+    def _rules(self, batch: Batch) -> tuple[Tensor, Tensor, SamePatient, Tensor, SamePatient]:
         o = self.options
         return self.weight(batch), batch["patient"], o.same_patient, batch["text"], o.same_text
 
@@ -202,7 +202,7 @@ class Gloria(ReportPairMethod):
         )
         return compared(o.logit_scale * fit_GG, *self._rules(batch))
 
-    def _found(self, pairs: Any, weight_B: Tensor, name: str) -> dict[str, Tensor]:
+    def _found(self, pairs: Callable[[], Pairs], weight_B: Tensor, name: str) -> dict[str, Tensor]:
         """Whose nearest counterpart is their own, both ways."""
         with torch.no_grad():
             return {

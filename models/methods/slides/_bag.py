@@ -6,13 +6,12 @@ Shape letters: B bags, N instances, F patch feature width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.contract import Batch, Method, MethodError, Record, Sample, Schema
+from models.contract import Batch, Method, MethodError, Options, Record, Sample, Schema
 
 
 class BagMethod(Method):
@@ -26,7 +25,7 @@ class BagMethod(Method):
     features: int
     """F, from the data set."""
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: Options, schema: Schema):
         super().__init__(options, schema)
         if problems := list(width_problems(schema, "patches", 2, self.name)):
             raise MethodError(problems)
@@ -42,7 +41,7 @@ class BagMethod(Method):
         lengths = [len(s.arrays["patches"]) for s in samples]
         if len(set(lengths)) > 1:
             for s, n in zip(samples, lengths, strict=True):
-                s.arrays["length"] = np.int64(n)  # type: ignore[assignment]
+                s.arrays["length"] = np.array(n, np.int64)
                 s.arrays["patches"] = np.pad(s.arrays["patches"], ((0, max(lengths) - n), (0, 0)))
         return super().collate(samples)
 

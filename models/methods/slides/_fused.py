@@ -37,11 +37,12 @@ class FusedMethod(BagMethod):
     inputs = ("patches", "rna")
     pairs = "slide bag + RNA-seq, with a task's labels"
     needs: ClassVar[tuple[str, ...]] = ("slide", "genes")
+    options: FusedOptions
     gene_mean_G: Tensor
     gene_std_G: Tensor
     gene_index_G: Tensor
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: FusedOptions, schema: Schema):
         problems = [p for n, axes in (("patches", 2), ("rna", 1)) for p in width_problems(schema, n, axes, self.name)]
         problems += gene_problems(options, schema)
         if problems:

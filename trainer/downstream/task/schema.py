@@ -260,7 +260,7 @@ class Task(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_values(cls, values: Any) -> Any:
+    def _named_values(cls, values: object) -> object:
         """Values of masks and classes by name: a single one where several may stand, class values as words."""
         if not isinstance(values, Mapping):
             return values
@@ -312,14 +312,14 @@ class Task(Section):
         return (self.label,) if isinstance(self.label, str) else self.label
 
 
-def _words(value: Any) -> Any:
+def _words(value: object) -> object:
     """Class values as words: YAML reads 0 as a number and `true` as a truth value."""
     if isinstance(value, Mapping):
         return {str(k): [_word(x) for x in (v if isinstance(v, list | tuple) else [v])] for k, v in value.items()}
     return [_word(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

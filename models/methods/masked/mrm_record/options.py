@@ -135,7 +135,7 @@ class MrmRecordOptions(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _published(cls, given: Any) -> Any:
+    def _published(cls, given: object) -> object:
         if not isinstance(given, Mapping) or given.get("conventions") != "published":
             return given
         against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in PUBLISHED.items() if given.get(k, v) != v]
