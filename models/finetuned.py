@@ -165,7 +165,11 @@ class Downstream(Method):
         return self.eval_sample(record, rng, turned)
 
     def eval_sample(
-        self, record: Record, rng: np.random.Generator, turned: DrawnAugmentation | None = None, genes: Record | None = None
+        self,
+        record: Record,
+        rng: np.random.Generator,
+        turned: DrawnAugmentation | None = None,
+        genes: Record | None = None,
     ) -> Sample:
         """A sample as it is, or turned; with the genes of another record, if one is given."""
         modalities = self.encoder.modalities

@@ -49,7 +49,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run",),
     ),
     "shards": (
-        ("errors",),
+        ("errors", "untyped"),
         ("tables", "terminal"),
         ("format",),
         ("read",),

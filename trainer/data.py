@@ -116,7 +116,7 @@ class Data:
         split = config.data.val_split
         return [d for d in self.datasets if split and d.info.splits.get(split)]
 
-    def loader(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Loader:
+    def loader(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> Loader[Sample, Batch]:
         """This rank's batches of a stage."""
         micro, _ = split_batch(config, runtime.world)
         return Loader(
@@ -186,7 +186,7 @@ class Data:
 class HeldBack:
     """Evaluation batches of all parts, one after another."""
 
-    loaders: list[Loader]
+    loaders: list[Loader[Sample, Batch]]
 
     def evaluate(self) -> Iterator[Batch]:
         for loader in self.loaders:

@@ -15,7 +15,6 @@ Grid = tuple[int, int]
 KEY = "grid"
 
 
-
 class Gridded(Protocol):
     """A module whose positions lie on a grid."""
 

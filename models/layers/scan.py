@@ -128,7 +128,13 @@ class _ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Steps, x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, steps: int | None = None
+        ctx: _Steps,
+        x_BLD: Tensor,
+        delta_BLD: Tensor,
+        A_DN: Tensor,
+        B_BLN: Tensor,
+        C_BLN: Tensor,
+        steps: int | None = None,
     ) -> Tensor:
         B, L, D = x_BLD.shape
         work = torch.promote_types(x_BLD.dtype, torch.float32)

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from shards.format.seal import SampleRow, cell
 from shards.read.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 from shards.tables.identity import person
 from shards.tables.likeness import Likeness, codes
+from shards.untyped import Decoded, Json
 
 FIX = "store the member again from its source and pack again"
 FIX_COPY = "copy the shard again from its source, or pack again"
@@ -118,7 +118,9 @@ class MemberCheck:
             return [Problem(f"field '{name}' is not in dataset.json", where, FIX_INDEX)]
         try:
             head = header_of(name, ext, data, info.meaning.get("orientation") == "exif")
-            value: Any = self.images.add(key, name, ext, data) if KINDS[ext] == "image" else decode(ext, data, where)
+            value: Decoded = (
+                self.images.add(key, name, ext, data) if KINDS[ext] == "image" else decode(ext, data, where)
+            )
         except HeaderError as e:
             return [Problem(str(e), where, FIX if e.fix == MEND_FILE else e.fix)]
         except DataError as e:
@@ -176,7 +178,7 @@ class MemberCheck:
             self.moments.setdefault(name, Moments(array.shape[0])).add(known)
         return problems
 
-    def _meta(self, key: str, meta: Any, where: str) -> Iterator[Problem]:
+    def _meta(self, key: str, meta: Json, where: str) -> Iterator[Problem]:
         row = self.rows.get(key)
         if not isinstance(meta, dict):
             yield Problem("is not a JSON object", where, FIX)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shards.read.stats import MISSING_CODE, vector_fields
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
     from shards.read.dataset import ShardRecord
 
@@ -132,7 +133,7 @@ def _chosen(data: Dataset, name: str, most: int) -> np.ndarray:
     return have[np.linspace(0, len(have) - 1, min(most, len(have))).astype(int)] if len(have) else have
 
 
-def _contact_sheet(part: Any, data: Dataset, name: str, colouring: _Colouring) -> None:
+def _contact_sheet(part: SubFigure, data: Dataset, name: str, colouring: _Colouring) -> None:
     """Images in rows, framed in the colour of their class, outlines of their mask drawn in."""
     at = _chosen(data, name, SHEET_IMAGES)
     if colouring.label:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shards.errors import Problem
 from shards.format.canonical import canonical, same
+
+if TYPE_CHECKING:
+    import h5py
 
 BAGS = ("patches", "coords")
 JOB = re.compile(r"(\d+(?:\.\d+)?)x_(\d+)px_\d+px_overlap.*")
@@ -95,12 +98,12 @@ def told_by(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
     return found, unit
 
 
-def attributes(*holders: Any) -> dict[str, Any]:
+def attributes(*holders: h5py.HLObject | None) -> dict[str, Any]:
     """Those attributes of HDF5 objects that `told_by` understands; None holds none. Nothing else is read of them."""
     return {name: h.attrs[name] for h in holders if h is not None for name in ATTRIBUTES if name in h.attrs}
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """An attribute as text, whether stored as bytes, number or array of one."""
     value = value.item() if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -13,7 +13,6 @@ import io
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -22,6 +21,7 @@ from shards.errors import bad
 from shards.format.info import KINDS, MAX_PIXELS
 from shards.format.npy import NpyError, read_array
 from shards.format.png import MAX_RATIO, missing_bytes, raw_bytes
+from shards.untyped import Decoded, Json
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Channels of a PNG by IHDR colour type: grey, RGB, palette, grey + alpha, RGBA.
@@ -30,7 +30,7 @@ _PNG_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P":
 _MEND = "store the member again from its source and pack (`python -m shards lint` lists every such member)"
 
 
-def decode(ext: str, data: bytes | memoryview, where: object = "member", *, indexed: bool = False) -> Any:
+def decode(ext: str, data: bytes | memoryview, where: object = "member", *, indexed: bool = False) -> Decoded:
     """The decoded member: images uint8 [H, W, C], arrays as stored, text str, JSON plain values.
 
     `indexed` keeps the numbers of a mask. `where` names the member in errors.
@@ -41,7 +41,7 @@ def decode(ext: str, data: bytes | memoryview, where: object = "member", *, inde
     if ext not in KINDS:
         raise bad(f"members of kind '.{ext}' are never decoded", where, f"use one of {', '.join(sorted(KINDS))}")
     try:
-        return _png(bytes(data), indexed) if ext == "png" else _DECODERS[ext](data)  # type: ignore[arg-type]
+        return _png(bytes(data), indexed) if ext == "png" else _DECODERS[ext](data)
     except (ValueError, OSError, RecursionError, MemoryError, SyntaxError) as e:
         raise bad(f"cannot be decoded as {ext}: {e or type(e).__name__}", where, _MEND) from e
 
@@ -100,9 +100,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _jpeg(data: bytes) -> np.ndarray:
-    _jpeg_size(data)
-    return simplejpeg.decode_jpeg(data, "RGB")
+def _jpeg(data: bytes | memoryview) -> np.ndarray:
+    whole = bytes(data)
+    _jpeg_size(whole)
+    return simplejpeg.decode_jpeg(whole, "RGB")
 
 
 def _png_header(data: bytes) -> tuple[int, int, int, int]:
@@ -150,8 +151,8 @@ def _png(data: bytes, indexed: bool) -> np.ndarray:
 
     _, _, depth, _ = _png_header(data)
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(f"an animation of {image.n_frames} pictures; store one of them")  # type: ignore[attr-defined]
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"an animation of {frames} pictures; store one of them")
         seen_through = "transparency" in image.info and not indexed
         if depth == 16:
             if seen_through:
@@ -177,10 +178,16 @@ def _text(data: bytes | memoryview) -> str:
     return bytes(data).decode("utf-8-sig", "strict")
 
 
-def _json(data: bytes | memoryview) -> Any:
+def _json(data: bytes | memoryview) -> Json:
     return json.loads(_text(data))
 
 
-_DECODERS = {"jpg": _jpeg, "jpeg": _jpeg, "npy": read_array, "txt": _text, "json": _json}
+_DECODERS: dict[str, Callable[[bytes | memoryview], Decoded]] = {
+    "jpg": _jpeg,
+    "jpeg": _jpeg,
+    "npy": read_array,
+    "txt": _text,
+    "json": _json,
+}
 assert issubclass(NpyError, ValueError)
 assert {*_DECODERS, "png"} == set(KINDS)

@@ -21,11 +21,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from shards.errors import DataError, Problem
 from shards.format.archive import leaves
 from shards.format.info import FIELD, KEY, KINDS, Adopted
+from shards.untyped import Json
 
 FLAG, SKIP = "--member", "--skip"
 CODE = ("pickle", "pkl", "pyd", "pth", "pt", "npz", "joblib")
@@ -260,7 +260,7 @@ def _pattern_problems(pattern: str | None) -> list[Problem]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def value_in(data: bytes, target: Target) -> Any:
+def value_in(data: bytes, target: Target) -> Json:
     """What a member says for a target: the text, or the value in a JSON; None where it is not there.
 
     Raises:
@@ -269,13 +269,13 @@ def value_in(data: bytes, target: Target) -> Any:
     text = data.decode("utf-8-sig")
     if not target.path:
         return text.strip()
-    value: Any = loads(text)
+    value: Json = loads(text)
     for step in target.path:
         value = value.get(step) if isinstance(value, Mapping) else None
     return value
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes) -> Json:
     """JSON; a key that stands twice in an object is refused, since only the last of its values would be seen.
 
     Raises:
@@ -287,7 +287,7 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("too deep") from e
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
@@ -295,7 +295,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def name_of(value: Any) -> str | None:
+def name_of(value: Json) -> str | None:
     """A patient's name from a text or a whole number; None where it is neither.
 
     Data frames make 10000.0 of 10000 where some are missing, and JSON has one kind of number.

@@ -7,12 +7,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Self
 
 import numpy as np
 
 from shards.errors import DataError, Problem
-from shards.load.micro_batch import BadSample, Micro, SamplePipeline
+from shards.load.micro_batch import B, BadSample, Micro, S, SamplePipeline
 from shards.load.position import place_of, state_of
 from shards.load.threads import Pool
 from shards.order.mix import Mix, MixPlan
@@ -22,10 +22,11 @@ from shards.order.stand_in import stand_ins
 from shards.order.streams import SampleStream
 from shards.read.arrays import ArrayPool
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
 
 
 @dataclass(frozen=True)
-class StepData:
+class StepData(Generic[B]):
     """One step of a rank.
 
     consumed   samples used by the whole run up to and including this step; what `Loader.state` wants
@@ -38,17 +39,17 @@ class StepData:
     epoch: int
     step: int
     consumed: int
-    micro: list[Any]
+    micro: list[B]
     keys_hash: str
     bad: list[tuple[str, str]] = field(default_factory=list)
     index: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _Pending(Generic[S, B]):
     epoch: int
     step: int
-    micros: list[Micro]
+    micros: list[Micro[S, B]]
     keys_hash: str = ""
 
     def run(self, pool: Pool) -> None:
@@ -63,7 +64,7 @@ class _Pending:
                 call()
 
 
-class Loader:
+class Loader(Generic[S, B]):
     """Reads, transforms and collates a plan's batches for rank `rank` of `world`.
 
     Args:
@@ -84,8 +85,8 @@ class Loader:
         self,
         data: Dataset | Mix,
         plan: Plan | MixPlan,
-        transform: Callable[[Any, np.random.Generator], Any],
-        collate: Callable[[Sequence[Any]], Any],
+        transform: Callable[[ShardRecord, np.random.Generator], S],
+        collate: Callable[[Sequence[S]], B],
         *,
         rank: int = 0,
         world: int = 1,
@@ -113,7 +114,7 @@ class Loader:
 
     # -------------------------------------------------------------------------------------------------------- training
 
-    def iterate(self, epoch: int = 0, step: int = 0) -> Iterator[StepData]:
+    def iterate(self, epoch: int = 0, step: int = 0) -> Iterator[StepData[B]]:
         """Steps from (epoch, step) on, for ever; epochs roll over.
 
         Raises:
@@ -128,7 +129,7 @@ class Loader:
             index = np.concatenate([m.index for m in pending.micros])
             yield StepData(pending.epoch, pending.step, consumed, micro, pending.keys_hash, messages, index)
 
-    def evaluate(self, epoch: int = 0) -> Iterator[Any]:
+    def evaluate(self, epoch: int = 0) -> Iterator[B]:
         """Batches of all samples of the plan's subset, once each over all ranks; `weight_B` is 0 for padding.
 
         Every rank gets equally many. Randomness inside samples, if any, is that of `epoch`. A bad sample is an error here:
@@ -138,14 +139,14 @@ class Loader:
         for pending in self._ahead(self._eval_planned(epoch, self.plan.subset.indices)):
             yield pending.micros[0].result()
 
-    def _planned(self, epoch: int, step: int) -> Iterator[_Pending]:
+    def _planned(self, epoch: int, step: int) -> Iterator[_Pending[S, B]]:
         while True:
             while step < self.plan.steps_per_epoch:
                 yield self._plan_step(epoch, step)
                 step += 1
             epoch, step = epoch + 1, 0
 
-    def _plan_step(self, epoch: int, step: int) -> _Pending:
+    def _plan_step(self, epoch: int, step: int) -> _Pending[S, B]:
         draws = self.plan.batch(epoch, step)
         index, repeat = draws.index[self.share], draws.repeat[self.share]
         keys = self.data.keys_of(draws.index)
@@ -158,15 +159,15 @@ class Loader:
             )
         return _Pending(epoch, step, micros, keys_hash(keys))
 
-    def _eval_planned(self, epoch: int, indices: np.ndarray) -> Iterator[_Pending]:
+    def _eval_planned(self, epoch: int, indices: np.ndarray) -> Iterator[_Pending[S, B]]:
         plan = eval_plan(len(indices), self.micro_batch, self.rank, self.world)
         for step, (at, weight) in enumerate(zip(plan.position, plan.weight, strict=True)):
             none = np.zeros(len(at), np.int64)
             yield _Pending(epoch, step, [Micro(self._recipe, epoch, indices[at], none, None, weight, self._chunk)])
 
-    def _ahead(self, planned: Iterator[_Pending]) -> Iterator[_Pending]:
+    def _ahead(self, planned: Iterator[_Pending[S, B]]) -> Iterator[_Pending[S, B]]:
         """Keeps `prefetch` steps in work beyond the one that is handed out."""
-        waiting: deque[_Pending] = deque()
+        waiting: deque[_Pending[S, B]] = deque()
         try:
             while True:
                 if self._pool.closed:
@@ -220,7 +221,7 @@ class Loader:
         """Ends the threads and waits for them; batches handed out stay valid."""
         self._pool.close()
 
-    def __enter__(self) -> Loader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,17 +14,40 @@ from shards.errors import BrokenSeal, DataError
 from shards.order.streams import SampleStream
 from shards.read.arrays import ArrayPool
 from shards.read.canvas import Block, Canvas
+from shards.read.record import ShardRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Readable(Protocol):
     """A Dataset or a Mix."""
 
-    def __getitem__(self, i: int) -> Any: ...
+    def __getitem__(self, i: int) -> ShardRecord: ...
     def keys_of(self, indices: np.ndarray) -> list[str]: ...
     def patients_of(self, indices: np.ndarray) -> list[str]: ...
 
 
-class Samples(list[Any]):
+class Made(Protocol):
+    """A sample as `transform` gives it."""
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+
+class Collated(Protocol):
+    """A batch as `collate` gives it: whose samples it is made of, and what each counts in an evaluation, is written into it."""
+
+    keys_B: tuple[str, ...]
+    patients_B: tuple[str, ...]
+    weight_B: Tensor
+
+
+S = TypeVar("S", bound=Made)
+B = TypeVar("B", bound=Collated)
+
+
+class Samples(list[S]):
     """What `collate` gets: the samples, and in `stacked` their arrays already side by side [B, ...].
 
     An array is in `stacked` when all samples have it in one shape and dtype; the samples then hold views of it, so a collate
@@ -34,12 +58,12 @@ class Samples(list[Any]):
 
 
 @dataclass(frozen=True)
-class SamplePipeline:
+class SamplePipeline(Generic[S, B]):
     """How a sample index becomes part of a batch; shared by all micro batches of a loader."""
 
     data: Readable
-    transform: Callable[[Any, np.random.Generator], Any]
-    collate: Callable[[Sequence[Any]], Any]
+    transform: Callable[[ShardRecord, np.random.Generator], S]
+    collate: Callable[[Sequence[S]], B]
     arrays: ArrayPool
     stream: SampleStream
     direct: dict[str, str] = field(default_factory=dict)
@@ -54,7 +78,7 @@ class BadSample:
     error: DataError
 
 
-class Micro:
+class Micro(Generic[S, B]):
     """One micro batch: `calls()` fill it, from any threads; `result()` waits for it.
 
     Args:
@@ -66,7 +90,7 @@ class Micro:
 
     def __init__(
         self,
-        recipe: SamplePipeline,
+        recipe: SamplePipeline[S, B],
         epoch: int,
         index: np.ndarray,
         repeat: np.ndarray,
@@ -79,7 +103,7 @@ class Micro:
         self.index, self._keys = index.copy(), keys
         # Plain numbers: scalars of an array cost more, and hold no more.
         self._draws: list[tuple[int, int]] = list(zip(index.tolist(), repeat.tolist(), strict=True))
-        self._samples: list[Any] = [None] * len(index)
+        self._samples: list[S | None] = [None] * len(index)
         self._block = Block(len(index), recipe.arrays, recipe.direct)
         self._lock = threading.Lock()
         self._ready = threading.Event()
@@ -87,22 +111,23 @@ class Micro:
         self._left = -(-len(index) // chunk)
         self._cancelled = False
         self._error: BaseException | None = None
-        self._batch: Any = None
+        self._batch: B | None = None
         self._bad: list[tuple[int, BadSample]] = []
 
     def calls(self) -> list[Callable[[], None]]:
         """The work, in chunks: one hand-over to a thread for many samples."""
         size = len(self.index)
-        return [_Fill(self, lo, min(lo + self._chunk, size)) for lo in range(0, size, self._chunk)]
+        return [partial(self.fill, lo, min(lo + self._chunk, size)) for lo in range(0, size, self._chunk)]
 
     def cancel(self) -> None:
         self._cancelled = True
 
-    def result(self) -> Any:
+    def result(self) -> B:
         """The batch. Raises what a worker raised, with its sample named in a note."""
         self._ready.wait()
         if self._error is not None:
             raise self._error
+        assert self._batch is not None, "a micro batch that was cancelled has no batch"
         return self._batch
 
     @property
@@ -133,7 +158,7 @@ class Micro:
         self._samples, self._block = [], Block(0)
         self._ready.set()
 
-    def _make(self, slot: int) -> Any:
+    def _make(self, slot: int) -> S:
         """The slot's sample, or the first of its stand-ins that can be read."""
         index, repeat = self._draws[slot]
         try:
@@ -146,7 +171,7 @@ class Micro:
             self._note(slot, index, e)
             return self._stand_in(slot, self._stand_ins(slot), e)
 
-    def _stand_in(self, slot: int, candidates: Iterator[int], error: DataError) -> Any:
+    def _stand_in(self, slot: int, candidates: Iterator[int], error: DataError) -> S:
         for index in candidates:
             try:
                 sample = self._sample(slot, index, 0)
@@ -164,7 +189,7 @@ class Micro:
     def _note(self, slot: int, index: int, error: DataError) -> None:
         self._bad.append((slot, BadSample(index, self._recipe.data.keys_of(np.array([index]))[0], error)))
 
-    def _sample(self, slot: int, index: int, repeat: int) -> Any:
+    def _sample(self, slot: int, index: int, repeat: int) -> S:
         recipe, block = self._recipe, self._block
         rng = recipe.stream.at(self._epoch, index, repeat)
         try:
@@ -179,27 +204,14 @@ class Micro:
         block.put(slot, sample.arrays, canvas)
         return sample
 
-    def _collate(self) -> Any:
-        samples = Samples(self._samples)
+    def _collate(self) -> B:
+        samples = Samples(s for s in self._samples if s is not None)
         samples.stacked = self._block.full()
         batch = self._recipe.collate(samples)
-        planned = self._keys is not None and not self._bad
-        batch.keys_B = tuple(self._keys if planned else self._recipe.data.keys_of(self.index))  # type: ignore[arg-type]
+        batch.keys_B = tuple(self._recipe.data.keys_of(self.index) if self._keys is None or self._bad else self._keys)
         batch.patients_B = tuple(self._recipe.data.patients_of(self.index))
         if self._weight is not None:
             import torch
 
             batch.weight_B = torch.from_numpy(self._weight)
         return batch
-
-
-class _Fill:
-    """A call that fills slots lo..hi of a micro batch."""
-
-    __slots__ = ("_hi", "_lo", "_micro")
-
-    def __init__(self, micro: Micro, lo: int, hi: int):
-        self._micro, self._lo, self._hi = micro, lo, hi
-
-    def __call__(self) -> None:
-        self._micro.fill(self._lo, self._hi)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from shards.order.class_balanced import ClassBalanced
 from shards.order.patient_unique import PatientUnique
 from shards.order.streams import Purpose, check_seed, sample_rng, stream
 from shards.read.subset import Subset
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 __all__ = ["Draws", "Once", "Plan", "sample_rng"]
 
@@ -108,7 +111,7 @@ class Sequential:
         return at, np.zeros(self.global_batch, np.int64)
 
 
-def _remember(cache: dict[Any, Any], key: object, value: object, most: int = 3) -> None:
+def _remember(cache: dict[K, V], key: K, value: V, most: int = 3) -> None:
     """Keeps the newest few; what falls out can be computed again."""
     while len(cache) >= most:
         cache.pop(next(iter(cache)), None)

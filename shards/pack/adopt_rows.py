@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from shards.errors import Problem, typed
 from shards.format.index import Scan
@@ -17,6 +16,7 @@ from shards.pack.manifest import Entry
 from shards.tables.cells import unwritable
 from shards.tables.identity import CUT, damage, person
 from shards.tables.unknown import Words
+from shards.untyped import Json
 
 FIX_META = (
     'give every sample a KEY.meta.json with {"patient": ..., "labels": {...}}, name the value that says it (--member json.KEY=patient), '
@@ -92,7 +92,7 @@ def _take_values(
             _take_label(sample, target.name, value, target.kind, where, problems)
 
 
-def _take_patient(value: Any, where: str, patients: list[str], problems: list[Problem]) -> None:
+def _take_patient(value: Json, where: str, patients: list[str], problems: list[Problem]) -> None:
     if value is None or Words()(value):
         return
     name = name_of(value)
@@ -105,7 +105,7 @@ def _take_patient(value: Any, where: str, patients: list[str], problems: list[Pr
     patients.append(name or "")  # what is told already is not told again as a patient that is missing
 
 
-def _take_label(sample: Sample, name: str, value: Any, kind: str | None, where: str, problems: list[Problem]) -> None:
+def _take_label(sample: Sample, name: str, value: Json, kind: str | None, where: str, problems: list[Problem]) -> None:
     if kind is not None:
         sample.kinds[name] = kind
     if value is None or (isinstance(value, float) and math.isnan(value)):

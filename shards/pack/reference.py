@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,11 @@ from shards.pack.feature_tables import FeatureTables
 from shards.pack.torch_file import tensor_array, tensor_header
 from shards.tables.features import FeatureRule
 from shards.tables.unknown import Words
+
+if TYPE_CHECKING:
+    import h5py
+
+T = TypeVar("T")
 
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
@@ -111,7 +116,7 @@ class Reader:
         self.tables = FeatureTables(features, unknown)
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._members: dict[tuple[Path, str], tuple[IO[bytes], NpyHeader]] = {}
-        self._h5: dict[Path, Any] = {}
+        self._h5: dict[Path, h5py.File] = {}
 
     def __enter__(self) -> Reader:
         return self
@@ -221,7 +226,7 @@ class Reader:
             self._members[key] = stream, _guarded(lambda: _npy_header(stream.read(HEADER_BYTES)))
         return self._members[key]
 
-    def _h5_dataset(self, ref: Reference) -> Any:
+    def _h5_dataset(self, ref: Reference) -> h5py.Dataset:
         import h5py
 
         if ref.path not in self._h5:
@@ -256,7 +261,7 @@ def _file_bytes(path: Path, limit: int | None) -> bytes:
     return _guarded(read)
 
 
-def _guarded(read: Callable[[], Any]) -> Any:
+def _guarded(read: Callable[[], T]) -> T:
     try:
         return read()
     except NpyError as e:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     raise HeaderError(f"holds a {what}, not a tensor", "torch.save the tensor, or a dictionary of tensors")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     import torch
 
     try:

@@ -24,14 +24,16 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from shards.errors import DataError, Problem, bad
 from shards.format.info import ShardInfo, index_path, load_info, remove_strays, sha256_of, write_atomic
 from shards.read.remote import Remote, inside
+
+T = TypeVar("T")
 
 CHUNK = 16 << 20
 LOOK_EVERY = 0.2
@@ -384,7 +386,7 @@ class CachedSet:
         fix = "upload the file again as it was sealed (python -m shards lint on the original finds what differs)"
         return bad("came twice with another hash than dataset.json says", self.remote.where(name), fix)
 
-    def _guard(self, action: Any) -> Any:
+    def _guard(self, action: Callable[[], T]) -> T:
         try:
             return action()
         except OSError as e:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from shards.errors import DataError, bad
 from shards.format import codecs, images, npy
 from shards.format.info import KINDS
 from shards.read.store import FieldTable, Shard, crc32_ok
+from shards.untyped import Decoded
 
 if TYPE_CHECKING:
     from shards.read.canvas import Canvas
@@ -75,15 +76,17 @@ class ShardRecord:
             raise bad(f"a {ext} field has no shape", self.place(name), "read it instead")
         return images.form(ext, self._bytes(table, name), self._data.reading(name), _Place(self, name))
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> Decoded:
         """The decoded field: arrays as stored, images uint8 [H, W, 1 or 3], masks [H, W, 1], text str, JSON plain values.
 
         Raises:
             DataError: the sample lacks the field, its bytes do not match their checksum, or they cannot be decoded.
         """
         table = self._table(name)
-        data = self._bytes(table, name)
         ext = table.ext_of(self._row)
+        if ext == "npy":
+            return codecs.decode(ext, self._buffer(table, name).data, _Place(self, name))
+        data = self._bytes(table, name)
         if KINDS[ext] != "image":
             return codecs.decode(ext, data, _Place(self, name))
         canvas, reading = self.canvas, self._data.reading(name)
@@ -105,8 +108,8 @@ class ShardRecord:
             DataError: the sample lacks the field, or its bytes do not match their checksum.
         """
         table = self._table(name)
-        data = self._bytes(table, name)
-        return table.ext_of(self._row), data if isinstance(data, bytes) else data.tobytes()
+        ext = table.ext_of(self._row)
+        return ext, self._buffer(table, name).tobytes() if ext == "npy" else self._bytes(table, name)
 
     @property
     def tar(self) -> Path:
@@ -167,23 +170,27 @@ class ShardRecord:
             raise bad(str(e), self.place(name), "store the member again from its source and pack") from e
         return header
 
-    def _bytes(self, table: FieldTable, name: str) -> Any:
-        """A whole member, checked. Arrays land in a writable buffer, so that decoding them copies nothing."""
-        offset, size = table.offset[self._row], table.size[self._row]
-        data: bytes | np.ndarray
-        if table.ext_of(self._row) == "npy":
-            data = np.empty(size, np.uint8)
-            self._shard.read_into(data, offset)
-        else:
-            data = self._shard.pread(size, offset)
-        self._data._count(size)
+    def _bytes(self, table: FieldTable, name: str) -> bytes:
+        """A whole member, checked."""
+        data = self._shard.pread(table.size[self._row], table.offset[self._row])
+        self._check(table, name, data)
+        return data
+
+    def _buffer(self, table: FieldTable, name: str) -> np.ndarray:
+        """The same as uint8 [N], for arrays: it can be written to, so that decoding them copies nothing."""
+        data = np.empty(table.size[self._row], np.uint8)
+        self._shard.read_into(data, table.offset[self._row])
+        self._check(table, name, data)
+        return data
+
+    def _check(self, table: FieldTable, name: str, data: bytes | np.ndarray) -> None:
+        self._data._count(len(data))
         if not crc32_ok(data, table.crc32[self._row]):
             raise bad(
                 "its bytes changed since packing (checksum mismatch)",
                 self.place(name),
                 "copy the shard again from its source",
             )
-        return data
 
 
 class _Place:

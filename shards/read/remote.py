@@ -10,10 +10,13 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from shards.errors import DataError, bad
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
 EXTRAS = {"s3": "s3", "gs": "gs", "https": "http", "http": "http"}
@@ -70,7 +73,7 @@ class Remote:
         self.url = url.rstrip("/") if is_url(url) else os.path.abspath(url)
         self.fs, self.root = self._open()
 
-    def _open(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[AbstractFileSystem, str]:
         import fsspec
 
         scheme = urlsplit(self.url).scheme if is_url(self.url) else "file"

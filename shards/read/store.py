@@ -113,7 +113,7 @@ class Shard:
 
     def read_into(self, buffer: np.ndarray, offset: int) -> None:
         """Fills a uint8 buffer from `offset` on."""
-        view, have = memoryview(buffer), 0  # type: ignore[arg-type]
+        view, have = buffer.data, 0
         while have < len(view):
             got = os.preadv(self._fd, [view[have:]], offset + have)
             if not got:

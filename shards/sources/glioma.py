@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -123,7 +122,7 @@ def find(args: argparse.Namespace) -> Found:
 
 def _joins(
     args: argparse.Namespace,
-    pictures: Mapping[str, list[Any]],
+    pictures: Mapping[str, list[tuple[str, str, dict[str, Reference]]]],
     vectors: Mapping[str, Mapping[str, Reference]],
     omics: Omics,
 ) -> list[str]:

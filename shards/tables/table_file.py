@@ -24,10 +24,15 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shards.errors import DataError, Problem, bad
 from shards.tables.cells import number
+from shards.untyped import Json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SAMPLED_LINES, SAMPLED_CHARACTERS = 50, 1 << 22
 NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", " ": "blank-separated"}
@@ -57,7 +62,7 @@ class TableFile:
     Lines are counted as an editor does, comments and header included; in Parquet as rows from 1. Blank lines are passed over.
     """
 
-    def __init__(self, path: Path, header: list[str], rows: Iterator[tuple[int, list[Any]]], form: str):
+    def __init__(self, path: Path, header: list[str], rows: Iterator[tuple[int, list[Json]]], form: str):
         self.path, self.header, self.form = path, header, form
         self.text = form != "Parquet"
         self.notes: list[str] = []
@@ -65,7 +70,7 @@ class TableFile:
         """Why it cannot be said that the first column names the rows; `first_column` raises it."""
         self._rows, self._uneven = rows, list[tuple[int, int]]()
 
-    def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, list[Json]]]:
         width = len(self.header)
         for line, cells in self._rows:
             if len(cells) == width:
@@ -364,7 +369,7 @@ def _parquet(path: Path) -> TableFile:
     return table
 
 
-def _index_first(schema: Any) -> list[int]:
+def _index_first(schema: pa.Schema) -> list[int]:
     """Positions of the columns: those that pandas calls the index first, or the only column of words where numbers come first."""
     import pyarrow as pa
 
@@ -377,14 +382,14 @@ def _index_first(schema: Any) -> list[int]:
     return [*index, *(i for i in range(n) if i not in index)]
 
 
-def _is_words(kind: Any) -> bool:
+def _is_words(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)
 
 
-def _parquet_rows(file: Any, order: list[int], path: Path) -> Iterator[tuple[int, list[Any]]]:
+def _parquet_rows(file: pq.ParquetFile, order: list[int], path: Path) -> Iterator[tuple[int, list[Json]]]:
     import pyarrow as pa
 
     line = 0

@@ -14,6 +14,7 @@ from shards.errors import DataError, Problem
 from shards.load.loader import Loader
 from shards.order.plan import Once, Plan
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
 from shards.read.subset import Subset
 from trainer.config.schema import Config
 from trainer.data import Data
@@ -90,7 +91,7 @@ class SplitLoader:
         workers: int,
         genes: Callable[[int], int | None] | None = None,
     ):
-        def sample(record: Any, rng: np.random.Generator) -> Sample:
+        def sample(record: ShardRecord, rng: np.random.Generator) -> Sample:
             try:
                 if genes is None:
                     return method.eval_sample(record, rng)

@@ -6,7 +6,7 @@ Shape letters: B samples, N instances, F patch feature width, G genes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
