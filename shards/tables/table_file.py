@@ -16,43 +16,27 @@ name: archives and workbooks, and headers that could mean two things.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import itertools
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shards.errors import DataError, Problem, bad
 from shards.tables.cells import number
+from shards.tables.text_lines import READABLE, SAMPLED_LINES, delimiter_of, numbered, sample_of, without_comments
 from shards.untyped import Json
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-SAMPLED_LINES, SAMPLED_CHARACTERS = 50, 1 << 22
+SAMPLED_CHARACTERS = 1 << 22
 NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", " ": "blank-separated"}
-UTF8 = "save it as UTF-8, such as by iconv -f latin1 -t utf-8"
-READABLE = "give a CSV or TSV in UTF-8 (gzip or not) or a Parquet file"
 # How a column of names is called; a header that begins so and is one short lacks another name than R's of the row names.
 NAMING = re.compile(
     r"(case|patient|sample|subject|person|people|gene|feature|image|slide|study|id|iid|eid|barcode)(_|s?\b)"
-)
-# What people give instead of a table, by its first bytes.
-STRANGE = (
-    (b"PK\x03\x04", "is a zip archive or an .xlsx workbook", "unpack it, or export its sheet as CSV in UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "is an Excel workbook (.xls)", "export its sheet as CSV in UTF-8"),
-    (b"BZh", "is packed by bzip2", "unpack it with bunzip2 (gzip can stay)"),
-    (b"\xfd7zXZ", "is packed by xz", "unpack it with unxz (gzip can stay)"),
-    (b"\x28\xb5\x2f\xfd", "is packed by zstd", "unpack it with unzstd (gzip can stay)"),
-    (b"\x89HDF", "is an HDF5 file", READABLE),
-    (b"\x93NUMPY", "is a NumPy array", READABLE),
-    (b"ARROW1", "is an Arrow (Feather) file", "write it as Parquet"),
-    (b"%PDF", "is a PDF", READABLE),
 )
 
 
@@ -142,17 +126,17 @@ def read_text(path: Path) -> str:
 
 
 def _text(path: Path, head: bytes, given: list[str] | None) -> TableFile:
-    lines = _numbered(path, head)
+    lines = numbered(path, head)
     sampled, size = list[tuple[int, str]](), 0
-    for numbered in lines:
-        sampled.append(numbered)
-        size += len(numbered[1])
+    for line in lines:
+        sampled.append(line)
+        size += len(line[1])
         if len(sampled) >= SAMPLED_LINES + 20 or (size > SAMPLED_CHARACTERS and len(sampled) > 6):
             break
-    comments, body = _without_comments(sampled) if given is None else ([], sampled)
+    comments, body = without_comments(sampled) if given is None else ([], sampled)
     if not body:
         raise bad("the table is empty", path, "give a table with a header line")
-    delimiter = _delimiter([t for _, t in body], path)
+    delimiter = delimiter_of([t for _, t in body], path)
     rest = itertools.chain(body, lines)
     commented = _commented_header(comments, body, delimiter, path) if given is None else None
     records = _records(rest, delimiter, path)
@@ -165,94 +149,6 @@ def _text(path: Path, head: bytes, given: list[str] | None) -> TableFile:
         _refuse_numbers(header, path)
     form = NAMES[delimiter] + (", gzip" if head.startswith(b"\x1f\x8b") else "")
     return TableFile(path, header, records, form)
-
-
-def _numbered(path: Path, head: bytes) -> Iterator[tuple[int, str]]:
-    """(number, line) of a text file; what makes it unreadable is said by name."""
-    try:
-        with _opened(path, head) as f:
-            yield from enumerate(f, 1)
-    except UnicodeDecodeError as e:
-        raise bad(f"line {_undecodable(path, head)} is not UTF-8 ({e.reason})", path, UTF8) from e
-    except (EOFError, zlib.error, OSError) as e:
-        raise bad(f"cannot be read as a table ({e})", path, READABLE) from e
-
-
-def _opened(path: Path, head: bytes) -> IO[str]:
-    raw: Any = gzip.open(path) if head.startswith(b"\x1f\x8b") else open(path, "rb")  # noqa: SIM115 - closed by the wrapper
-    try:
-        first = raw.read(4096)
-        raw.seek(0)
-        if found := next((s for s in STRANGE if first.startswith(s[0])), None):
-            raise bad(found[1], path, found[2])
-        marked = first.startswith((b"\xff\xfe", b"\xfe\xff"))
-        if not marked and b"\0" in first:
-            raise bad("is not text (it has bytes of zero)", path, READABLE)
-    except BaseException:
-        raw.close()
-        raise
-    return io.TextIOWrapper(raw, encoding="utf-16" if marked else "utf-8-sig", newline="")
-
-
-def _undecodable(path: Path, head: bytes) -> int:
-    """The first line that is not UTF-8."""
-    raw: Any = gzip.open(path) if head.startswith(b"\x1f\x8b") else open(path, "rb")  # noqa: SIM115
-    with raw:
-        for line, data in enumerate(raw, 1):
-            try:
-                data.decode()
-            except UnicodeDecodeError:
-                return line
-    return 0
-
-
-def _without_comments(lines: list[tuple[int, str]]) -> tuple[list[str], list[tuple[int, str]]]:
-    """Leading lines that begin with `#`, and what follows from the first line with something in it."""
-    comments: list[str] = []
-    for i, (_, line) in enumerate(lines):
-        if line.startswith("#"):
-            comments.append(line)
-        elif line.strip(" \t\r\n,;") and not re.fullmatch(r"sep=.\s*", line):  # a hint that Excel reads
-            # A GCT file (Broad Institute) says its size between its version and its header.
-            skip = 1 if comments and re.fullmatch(r"#1\.2\s*", comments[-1]) else 0
-            return comments, lines[i + skip :]
-    return comments, []
-
-
-def _delimiter(lines: list[str], path: Path) -> str:
-    """The sign between cells: the one that cuts the header and all sampled lines into equally many cells."""
-    cut = {d: _sample(lines, d) for d in "\t;,"}
-    best = max(_fit(records) for records in cut.values())
-    fitting = [d for d, records in cut.items() if _fit(records) == best]
-    if best and ("\t" in fitting or len(fitting) == 1):
-        return fitting[0]
-    if best:
-        raise bad("can be read as separated by commas and by semicolons", path, "write it as TSV, or quote its cells")
-    split = [d for d, records in cut.items() if len(records[0]) > 1]
-    if split:  # some lines are uneven: they will be named
-        return max(split, key=lambda d: (sum(len(r) == len(cut[d][0]) for r in cut[d]), len(cut[d][0])))
-    return " " if _fit(_sample(lines, " ")) else ","
-
-
-def _fit(records: list[list[str]]) -> int:
-    """3: header and lines are equally long; 2 and 1: every line has one cell more (R's row names; of a single column); 0: neither."""
-    n, body = len(records[0]), records[1:]
-    if n > 1 and all(len(r) == n for r in body):
-        return 3
-    return min(n, 2) if body and all(len(r) == n + 1 for r in body) else 0
-
-
-def _sample(lines: list[str], delimiter: str) -> list[list[str]]:
-    """The first records; the last is left out of several, as it may go on."""
-    blank = delimiter == " "
-    given = [line.strip() if blank else line for line in lines]
-    try:
-        records = [
-            r for r in csv.reader(given, delimiter=delimiter, skipinitialspace=blank) if any(c.strip() for c in r)
-        ]
-    except csv.Error:
-        records = []
-    return (records[:-1] if len(lines) >= SAMPLED_LINES and len(records) > 2 else records) or [[""]]
 
 
 def _records(lines: Iterable[tuple[int, str]], delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -285,7 +181,7 @@ def _commented_header(comments: list[str], body: list[tuple[int, str]], delimite
     single = [c for c in comments if not c.startswith("##")]
     if len(single) != 1 or single[0] != comments[-1] or not re.match(r"#[A-Za-z]", single[0]):
         return None
-    names, first = (_sample([t], delimiter)[0] for t in (single[0][1:], body[0][1]))
+    names, first = (sample_of([t], delimiter)[0] for t in (single[0][1:], body[0][1]))
     if len(names) != len(first) or len(names) < 2:
         return None
     if not any(number(c) is not None for c in first):
@@ -316,7 +212,7 @@ def _trimmed(
 
 def _with_row_names(header: list[str], body: list[tuple[int, str]], delimiter: str, path: Path) -> list[str]:
     """R writes no name above its row names: the header is then one cell short of every line."""
-    records = _sample([t for _, t in body], delimiter)[1:]
+    records = sample_of([t for _, t in body], delimiter)[1:]
     if not records or not all(len(r) == len(header) + 1 for r in records):
         return header
     if not any(r[-1].strip() for r in records):

@@ -202,7 +202,7 @@ def test_many_threads_with_room_for_one_shard_each(folder: Path, tmp_path: Path)
 def _process(opened: str, action: str, before: str = "") -> subprocess.Popen[str]:
     """Opens a data set, says `done` after the action, and stays until its input closes."""
     code = (
-        "import sys, threading\nfrom shards.read import cache as c, remote\nfrom shards.read.cache import Cache\n"
+        "import sys, threading\nfrom shards.read import cached_set as c, remote\nfrom shards.read.cache import Cache\n"
         "from shards.read.dataset import Dataset\n"
         f"F = {FIELDS}\n{before}\nsys.stdin.readline()\ndata = {opened}\n{action}\nprint('done', flush=True)\nsys.stdin.readline()\n"
     )
