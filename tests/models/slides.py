@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.contract import Batch, Field, Head, Method, Schema, TargetSpec
+from models.contract import Batch, Field, Head, Label, Method, Schema, TargetSpec
 from models.finetuned import Downstream, FinetuneSettings
+from models.heads.linear import LinearHead
 from models.registry import get_method
 
 F, GENES = 6, 8
@@ -34,7 +35,8 @@ def schema(width: int = F, genes: int = GENES, statistics: bool = True) -> Schem
         {
             "patches": Field("patches", "array", "float32", (None, width)),
             "rna": Field("rna", "array", "float32", (genes,), names, mean, std),
-        }
+        },
+        {"subtype": Label("subtype", "class", ("no", "yes"))},
     )
 
 
@@ -74,11 +76,12 @@ def batch_of(
 
 
 def tuned(method: Method, target: TargetSpec) -> Downstream:
-    """The method with its own head, as the fine-tune runner trains it."""
+    """The method with its own head, or a linear one, as the fine-tune runner trains it."""
     width, genes = (method.schema.fields[n].shape[-1] for n in ("patches", "rna"))
     encoded = method.encode(batch_of(bags((2,), width), genes=genes))
     torch.manual_seed(1)
     head = method.task_head(target, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
+    head = head or LinearHead(encoded["pooled_BD"].shape[1], target.outputs)
     assert isinstance(head, Head)
     return Downstream(method, head, target, FinetuneSettings(method.inputs), lambda r: np.zeros(1, np.float32)).eval()
 
@@ -116,13 +119,19 @@ def check_bags(
                 torch.testing.assert_close(part[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
-def check_missing(model: Downstream) -> None:
-    """A slide without patches: pooled to zero, no token, finite losses and gradients, and nothing changes for the others."""
+def check_missing(model: Downstream, genes: bool = False) -> None:
+    """A slide without patches: pooled to zero, no token, finite losses and gradients, and nothing changes for the others.
+
+    `genes`: of a system that answers from genes alone; the slide's half is the first, and no more than genes' tokens are real.
+    """
     made = bags()
     with_gap = batch_of([*made, made[0][:0]], float("nan"), [0, 1, 0, 1, 1])
     encoded = model.encoder.encode(with_gap)
-    assert not encoded["pooled_BD"][-1].any()
-    assert not encoded["mask_BL"][-1].any()
+    pooled, real = encoded["pooled_BD"][-1], encoded["mask_BL"][-1]
+    half = len(pooled) // 2 if genes else len(pooled)
+    assert not pooled[:half].any()
+    assert pooled[half:].any() == genes
+    assert not real[: with_gap["patches"].shape[1]].any()
     torch.testing.assert_close(encoded["pooled_BD"][:-1], model.encoder.encode(batch_of(made))["pooled_BD"])
     terms, grads = losses(model, with_gap)
     assert all(v.isfinite() for v in terms.values())

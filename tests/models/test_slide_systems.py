@@ -1,4 +1,4 @@
-"""What holds of every system that learns a task from bags, asked of whichever are registered."""
+"""What holds of every system that reads bags, asked of whichever are registered."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import slides
 import torch
 from synthetic import small_options, without_dropout
 
-from models.contract import MethodError
+from models.contract import Batch, MethodError
 from models.methods.slides._bag import BagMethod
 from models.methods.slides._fused import FusedMethod
 from models.registry import families, get_method
 
 SYSTEMS = [n for n in families()["slides"] if issubclass(get_method(n), BagMethod)]
-ORDERED = {"transmil"}
+PAIRED = [n for n in families()["slides"] if "pretrain" in get_method(n).outline]
+"""They are pre-trained, and answer from a slide, from genes, or from both."""
+ORDERED = {"transmil", "gimp"}
 """They see the order of patches."""
 # A patch is in both groups of CLAM's recommended instance loss in no bag, so a bag of one has no such term, and the mean over bags of a
 # batch is not that of bags alone; test_clam_equations.py asks for it.
@@ -28,7 +30,7 @@ def small(name: str, **options) -> slides.Method:
 FUSED = [n for n in SYSTEMS if issubclass(get_method(n), FusedMethod)]
 CONVENTIONS = [
     (n, c)
-    for n in SYSTEMS
+    for n in sorted({*SYSTEMS, *PAIRED})
     for c in (("recommended", "published") if "conventions" in get_method(n).Options.model_fields else (None,))
 ]
 
@@ -39,7 +41,7 @@ def test_bags_of_any_length_stand_for_themselves(name, conventions, target):
     model = slides.tuned(small(name, **({"conventions": conventions} if conventions else {})), target)
     if (name, conventions) not in UNEVEN:
         slides.check_bags(model, lambda i: i % 2, BAGS, ordered=name in ORDERED)
-    slides.check_missing(model)
+    slides.check_missing(model, genes=name in PAIRED)
 
 
 @pytest.mark.parametrize("name", FUSED)
@@ -56,6 +58,24 @@ def test_without_genes_there_is_no_answer_and_what_stands_in_their_place_changes
     assert b["tokens_BLD"].isfinite().all()
     _, grads = slides.losses(model, lacking)
     assert all(g.isfinite().all() for g in grads.values())
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_pre_trained_system_answers_from_a_slide_alone(name):
+    """And where genes are read but one sample lacks its own, that half is zero, and what stands in their place changes nothing."""
+    method = slides.tuned(small(name), slides.BINARY).encoder
+    both = slides.batch_of(slides.bags())
+    alone = Batch({k: v for k, v in both.items() if k != "rna"}, {"patches": both.present["patches"]})
+    whole, slide = method.encode(both)["pooled_BD"], method.encode(alone)["pooled_BD"]
+    half = slide.shape[1]
+    torch.testing.assert_close(whole[:, :half], slide)
+    assert whole[:, half:].any(1).all()
+    both.present["rna"][2], both["rna"][2] = False, torch.nan
+    lacking = method.encode(both)["pooled_BD"]
+    torch.testing.assert_close(lacking[:, :half], slide)
+    assert not lacking[2, half:].any()
+    kept = [0, 1, 3]
+    torch.testing.assert_close(lacking[kept], whole[kept])
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -1,4 +1,4 @@
-"""What systems share that learn a task from a slide as a bag of patch features: reading, padding, which instances are real.
+"""What systems share that read a slide as a bag of patch features: reading, padding, which instances are real.
 
 Shape letters: B bags, N instances, F patch feature width.
 """
@@ -15,7 +15,7 @@ from models.contract import Batch, Method, MethodError, Options, Record, Sample,
 
 
 class BagMethod(Method):
-    """Base of systems without pre-training whose only input is `patches` [N, F], whole slides always.
+    """Base of systems that read `patches` [N, F], whole slides unless they say otherwise.
 
     Bags of a batch are padded at their ends. A slide without patches is a missing modality: its pooled vector is zero.
     """
@@ -47,12 +47,17 @@ class BagMethod(Method):
 
     def bags(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Patch features [B, N, F], 0 where no patch is, and which are real [B, N]."""
-        x_BNF = batch["patches"].to(self.dtype)
-        B, N = x_BNF.shape[:2]
-        length_B = batch.get("length", torch.full((B,), N, device=x_BNF.device))
-        mask_BN = (torch.arange(N, device=x_BNF.device) < length_B[:, None]) & batch.present["patches"][:, None]
-        # Padding may hold anything, even NaN, which a weight of 0 would not silence.
-        return x_BNF.masked_fill(~mask_BN[..., None], 0.0), mask_BN
+        return real_patches(batch, self.dtype)
+
+
+def real_patches(batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Patch features [B, N, F], 0 where no patch is, and which are real [B, N]."""
+    x_BNF = batch["patches"].to(dtype)
+    B, N = x_BNF.shape[:2]
+    length_B = batch.get("length", torch.full((B,), N, device=x_BNF.device))
+    mask_BN = (torch.arange(N, device=x_BNF.device) < length_B[:, None]) & batch.present["patches"][:, None]
+    # Padding may hold anything, even NaN, which a weight of 0 would not silence.
+    return x_BNF.masked_fill(~mask_BN[..., None], 0.0), mask_BN
 
 
 def width_problems(schema: Schema, name: str, axes: int, method: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What systems share that learn a task from a slide and its genome together: both are read, and without either there is no answer.
+"""What systems share that read a slide and its genome: those that are pre-trained on both, and those that learn a task from both together.
 
 Shape letters: B samples, N instances, F patch feature width, G genes.
 """
@@ -19,6 +19,9 @@ from models.transforms.expression import clip_problems, standardised
 
 
 class FusedOptions(Options):
+    genes_at_most: ClassVar[bool] = False
+    """Whether a data set may have fewer genes than `genes_top`: all are taken then."""
+
     normalise: Literal["stats", "none"] = "stats"
     """Genes as z-scores by the training split's mean and deviation, or as stored."""
     gene_clip: float | None = Bounded(None, gt=0)
@@ -27,16 +30,10 @@ class FusedOptions(Options):
     """Only so many genes, those of highest deviation in the training split; null takes all."""
 
 
-class FusedMethod(BagMethod):
-    """Base of systems without pre-training that read `patches` [N, F] and `rna` [G].
+class GeneBagMethod(BagMethod):
+    """Base of systems that read `patches` [N, F] and `rna` [G]: of genes the statistics, the choice, and z-scores."""
 
-    Where a sample lacks its slide (or has one without patches) or its genes, the pooled vector is zero and no token is real: there is no
-    answer from half of what the system needs.
-    """
-
-    inputs = ("patches", "rna")
-    pairs = "slide bag + RNA-seq, with a task's labels"
-    needs: ClassVar[tuple[str, ...]] = ("slide", "genes")
+    inputs: tuple[str, ...] = ("patches", "rna")
     options: FusedOptions
     gene_mean_G: Tensor
     gene_std_G: Tensor
@@ -54,27 +51,46 @@ class FusedMethod(BagMethod):
         mean = np.asarray(field.mean if known else np.zeros(self.n_genes), np.float32)
         std = np.asarray(field.std if known else np.ones(self.n_genes), np.float32)
         index = np.arange(self.n_genes)
-        if options.genes_top is not None:
+        if options.genes_top is not None and options.genes_top < self.n_genes:
             index = np.sort(np.argsort(-np.asarray(field.std), kind="stable")[: options.genes_top])
         self.register_buffer("gene_index_G", torch.from_numpy(index))
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
 
+    def reads(self) -> tuple[str, ...]:
+        """The fields that `sample` reads now."""
+        return self.inputs
+
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         sample = super().sample(record, rng)
-        if "rna" in self.inputs:
+        if "rna" in self.reads():
             present = record.has("rna")
             sample.arrays["rna"] = record.read("rna") if present else np.zeros(self.n_genes, np.float16)
             sample.present["rna"] = present
         return sample
 
+    def expression(self, batch: Batch) -> Tensor:
+        """What is read of the genes [B, G], 0 (the mean genome) where a sample has none."""
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
+        return torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype)[:, self.gene_index_G]
+
+
+class FusedMethod(GeneBagMethod):
+    """Base of systems without pre-training that read `patches` [N, F] and `rna` [G].
+
+    Where a sample lacks its slide (or has one without patches) or its genes, the pooled vector is zero and no token is real: there is no
+    answer from half of what the system needs.
+    """
+
+    pairs = "slide bag + RNA-seq, with a task's labels"
+    needs: ClassVar[tuple[str, ...]] = ("slide", "genes")
+
     def genes(self, batch: Batch) -> Tensor:
         """What is read of the genes [B, G], 0 (the mean genome) where a sample has none."""
         if "rna" not in batch:
             raise MethodError([f"{self.name} needs slide and genes together: set inputs=multimodal"])
-        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
-        return torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype)[:, self.gene_index_G]
+        return self.expression(batch)
 
     def answered(self, batch: Batch, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor) -> Encoded:
         """What `encode` returns: zero, and without a real token, where a modality is missing."""
@@ -91,6 +107,8 @@ def gene_problems(o: FusedOptions, schema: Schema) -> Iterable[str]:
     else:
         yield from clip_problems(o.gene_clip, o.normalise, ("rna",), schema)
     if o.genes_top is not None and rna is not None and rna.shape and rna.shape[-1] is not None:
+        if o.genes_at_most and o.genes_top >= rna.shape[-1]:
+            return
         if rna.std is None:
             yield f"method.genes_top needs statistics of 'rna', which {schema.source} lacks; pack it again, or leave it out"
         elif o.genes_top > rna.shape[-1]:

@@ -39,7 +39,7 @@ from models.heads.mlp import MLPHead
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
 from models.losses.triplet import Mining, triplet
-from models.methods.slides._bag import width_problems
+from models.methods.slides._bag import real_patches, width_problems
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
@@ -264,7 +264,7 @@ class Gimp(Method):
 
     def _forward_pretrain(self, batch: Batch) -> Output:
         o = self.options
-        patches_BLF = batch["patches"].to(self.dtype)
+        patches_BLF, _ = real_patches(batch, self.dtype)
         image_BC, tokens_BLC = self.aggregator(patches_BLF, batch["masked"], batch.get("length"))
         seen_B = batch.weight_B * batch.present["patches"]
         rec = masked_l1(self.decoder(tokens_BLC), patches_BLF, batch["masked"], seen_B, o.rec_reduction)
@@ -328,18 +328,14 @@ class Gimp(Method):
 
         A half whose modality a sample lacks is zero, and its tokens are marked as not real.
         """
-        patches_BLF = batch["patches"].to(self.dtype)
+        patches_BLF, mask_BL = real_patches(batch, self.dtype)
         image_BC, tokens_BLC = self.aggregator(patches_BLF, None, batch.get("length"))
-        B, L = tokens_BLC.shape[:2]
-        length_B = batch.get("length", torch.full((B,), L, device=image_BC.device))
-        seen_B1 = batch.present["patches"][:, None]
-        mask_BL = (torch.arange(L, device=image_BC.device) < length_B[:, None]) & seen_B1
-        pooled = image_BC * seen_B1
+        pooled = image_BC * batch.present["patches"][:, None]
         if self.genes is None or "rna" not in batch:
             return Encoded(tokens_BLC, mask_BL, pooled)
         gene_BC, group_BNC = self._encode_genes(batch)
         known_B1 = batch.present["rna"][:, None]
-        mask_BL = torch.cat([mask_BL, known_B1.expand(B, group_BNC.shape[1])], 1)
+        mask_BL = torch.cat([mask_BL, known_B1.expand(group_BNC.shape[:2])], 1)
         return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
 
     # ------------------------------------------------------------------------------------------------------- pictures
@@ -351,7 +347,7 @@ class Gimp(Method):
         order, vectors = few["label"].argsort(stable=True), []
         self.eval()
         if "patches" in few:
-            vectors.append(self.aggregator(few["patches"].to(self.dtype), few["masked"], few.get("length"))[0])
+            vectors.append(self.aggregator(real_patches(few, self.dtype)[0], few["masked"], few.get("length"))[0])
         if "rna" in few:
             vectors.append(self._encode_genes(few)[0])
         self.train(was)
