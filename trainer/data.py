@@ -93,9 +93,10 @@ class Data:
 
         Raises:
             UserError: a loss that compares samples would change under accumulation; too small a validation split.
-            DataError: images whose pixels nothing says how to read.
+            DataError: images whose pixels nothing says how to read; an optional field that is of another kind.
         """
-        check_images(self.datasets, stage.fields)
+        check_optional(self.datasets, stage, config.method_name)
+        check_images(self.datasets, stage.reads)
         micro, accumulation = split_batch(config, world)
         if stage.compares and accumulation > 1:
             raise UserError(
@@ -249,6 +250,24 @@ def open_data(config: Config, here: bool = True) -> Data:
     schema = merged_schema([schema_of(d) for d in each])
     weights = [s.weight for s in sources] if several else None
     return Data(parts, schema, paths, weights, not sources, config.data.split)
+
+
+def check_optional(datasets: Sequence[Dataset], stage: Stage, method: str) -> None:
+    """Refuses optional fields that are numbered on from a field of the stage (`image_2` from `image`), and are of another kind.
+
+    Raises:
+        DataError: every such field of every data set.
+    """
+    problems = []
+    for data in datasets:
+        known = data.info.fields
+        for name in (n for n in stage.optional if n in known):
+            first = name.rpartition("_")[0]
+            if first in known and known[name].kind != known[first].kind:
+                what = f"field '{name}' is {known[name].kind}, and '{first}' is {known[first].kind}: {method} reads both alike"
+                problems.append(Problem(what, str(data.path), f"pack '{name}' as {known[first].kind}, or without it"))
+    if problems:
+        raise DataError(problems)
 
 
 def check_images(datasets: Sequence[Dataset], fields: Iterable[str]) -> None:

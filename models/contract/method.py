@@ -24,10 +24,11 @@ IMAGE_SIDE = ("image", "slide")
 class Stage:
     """One leg of pre-training. The trainer runs a method's stages in order, each with an optimiser of its own.
 
-    `fields` is what `sample` reads in this stage. `order` names the loader's strategy (shuffle, patient_unique,
-    class_balanced by `order_label`). `compares` says that a loss compares samples, so that accumulation would change it and
-    is refused. `select` is (metric on the validation split, "max" or "min"): the best weights go on, else the last.
-    `epochs` is the recommended length; recipes override it.
+    `fields` is what `sample` reads in this stage; a data set has them all, though not every sample does. `optional` are fields that it
+    reads too where a data set has them (the second and third image of a study): `sample` says by `present` what a sample has.
+    `order` names the loader's strategy (shuffle, patient_unique, class_balanced by `order_label`). `compares` says that a loss compares
+    samples, so that accumulation would change it and is refused. `select` is (metric on the validation split, "max" or "min"): the best
+    weights go on, else the last. `epochs` is the recommended length; recipes override it.
     """
 
     name: str
@@ -37,6 +38,12 @@ class Stage:
     compares: bool = False
     select: tuple[str, Literal["max", "min"]] | None = None
     epochs: int = 100
+    optional: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All fields that `sample` may ask for."""
+        return (*self.fields, *self.optional)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.check.image_lint import image_problems
+from shards.check.view_lint import ViewTally
 from shards.check.witness import FIX_NAMES, MANY, is_witness, tells
 from shards.errors import DataError, Problem
 from shards.format.codecs import decode
@@ -43,6 +44,7 @@ class MemberCheck:
         self.counts: Counter[str] = Counter()
         self.tally = FieldTally()
         self.images = ImageTally({n: f.meaning for n, f in info.fields.items() if f.meaning})
+        self.views = ViewTally(info)
         self.warnings: list[Problem] = []
         self.vectors = set(vector_fields(info.fields))
         self.moments: dict[str, Moments] = {}
@@ -126,6 +128,7 @@ class MemberCheck:
         except DataError as e:
             return e.problems
         self.tally.add(key, name, ext, head)
+        self.views.add(key, name)
         if is_witness(name, info):
             if tells(np.asarray(value)):
                 self.witness[hashlib.sha256(data).digest()].append((key, name))
@@ -225,7 +228,7 @@ class MemberCheck:
                 )
         wrong, odd = image_problems(self.info, self.images)
         problems += [*wrong, *self._leaks()]
-        self.warnings += [*self._constant(), *self._twins(), *odd]
+        self.warnings += [*self._constant(), *self._twins(), *odd, *self.views.warnings(self.witness.values())]
         return problems
 
     def _constant(self) -> Iterator[Problem]:

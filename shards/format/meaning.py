@@ -40,6 +40,7 @@ KEYS = {
     "opacity": "what lies under transparent pixels of an image: black, white, or ignore (colours as stored)",
     "object": "of a mask: the least value of the object, or any",
     "values": "the values that occur in a mask",
+    "study_view": "which of the images of a study, and by what order: 1 of 3, position (docs/data.md) or listed",
 }
 # How the files of one data set become pixels (shards/format/images.py): what is read is the same in all, so these need not agree.
 OF_FILES = ("orientation", "opacity", "object", "values")

@@ -10,13 +10,14 @@ ChestX-ray14    Image Index 00000001_000.png in images_001/images ... images_012
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 from shards.tables.identity import person, study
+from shards.tables.joins import Side, partners
 from shards.tables.keyed import Row, Rows, read_rows
 from shards.tables.table_file import open_table
 
@@ -58,6 +59,14 @@ class Film:
         return study(found[3]) if found else ""
 
     @property
+    def study_folder(self) -> str:
+        """The folder of the study, as MIMIC-CXR (s50414267) and CheXpert (study1, of each patient) name it; '' elsewhere."""
+        if found := MIMIC.search(self.path):
+            return f"s{found[3]}"
+        found = CHEXPERT.search(self.path)
+        return found[2] if found else ""
+
+    @property
     def image(self) -> str:
         """MIMIC-CXR's id of the film; '' elsewhere."""
         found = MIMIC.search(self.path)
@@ -92,9 +101,14 @@ def films_of(rows: Rows, column: str | None, images: Path) -> list[Film]:
     """
     if column is None:
         return _by_ids(rows)
-    if rows.rows and all(MIMIC_REPORT.search(row[column]) for row in rows):
+    if lists_reports(rows, column):
         return _of_studies(rows, column, images)
     return [Film(row, _as_jpeg(row[column])) for row in rows]
+
+
+def lists_reports(rows: Rows, column: str) -> bool:
+    """Whether the paths of a table are those of MIMIC-CXR's reports, one a study, and no line is of a film."""
+    return bool(rows.rows) and all(MIMIC_REPORT.search(row[column]) for row in rows)
 
 
 def _by_ids(rows: Rows) -> list[Film]:
@@ -181,3 +195,15 @@ def columns_named(header: Sequence[str], usual: Sequence[str]) -> Iterator[str]:
     for name in usual:
         exact = [c for c in header if c == name]
         yield from exact or [c for c in header if plain(c) == name]
+
+
+def joined_lines(
+    flag: str, path: Path, ids: Sequence[str], table: Mapping[str, Row], form: Callable[[str], str]
+) -> list[str]:
+    """What a join came to; refused where nobody joined. A table of far more studies than there are films is as it should be."""
+    mine = {i for i in ids if i}
+    both = len(mine & set(table))
+    if mine and 2 * both >= len(mine):
+        return [f"{flag}: {both} of {len(mine)} joined"]
+    fix = "give the table of these films: MIMIC-CXR's ids are looked for in pXX/pSUBJECT/sSTUDY/DICOM.jpg"
+    return partners(f"{flag} {path}", Side.of("the films", mine), Side.of(path.name, list(table)), fix, form)[1]

@@ -8,7 +8,8 @@ table (mimic-cxr-2.0.0-chexpert.csv.gz) are joined by image or by study. The lay
 
 Rules, each counted in the notes: an image without a file or a line without a patient is left out; a report that is empty is left
 out as a field, and the image stays (`--empty drop` leaves both out); a report over `--longest` characters is left out as a field too
-(it is no report of one study). Text is stored as it is: nothing in it is evaluated, and no message repeats it.
+(it is no report of one study). Text is stored as it is: nothing in it is evaluated, and no message repeats it. With `--per study` a sample
+is a study with up to three images and one report (_cxr_studies.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import argparse
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from shards.errors import DataError, Problem, bad
 from shards.pack.labels import label_rule, settle
@@ -26,10 +28,20 @@ from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._cxr_findings import answers, counted, finding_columns, joined, joined_column
-from shards.sources._cxr_layouts import MIMIC_COLUMNS, Film, Places, columns_named, films_of, located, plain, read_list
+from shards.sources._cxr_layouts import (
+    MIMIC_COLUMNS,
+    Film,
+    Places,
+    columns_named,
+    films_of,
+    joined_lines,
+    located,
+    plain,
+    read_list,
+)
+from shards.sources._cxr_studies import Line, check_flags, merged, studies_of, study_options
 from shards.sources._people import reconciled
 from shards.tables.identity import sample, study
-from shards.tables.joins import Side, partners
 from shards.tables.keyed import Row, Rows, keyed, no_column, read_rows
 from shards.tables.table_file import read_text
 from shards.tables.unknown import words_of
@@ -41,8 +53,11 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "va
 LONGEST = 20_000
 KEY_LENGTH = 64
 WITH = "with a report"
+UNITS = {"image": "images", "study": "studies"}
+NO_STUDY = "no study"
 # What helps where all images or reports are left out, by a part of the reason.
 FIXES = {
+    NO_STUDY: "name the column of studies with --study-column, or pack a sample an image: --per image",
     "no patient": "name the column of patients with --patient-column",
     "no image file": "give the folder that the paths begin in as --images, or name their column with --image-column",
     "DICOM": "save the images as JPEG or PNG and name those in the table",
@@ -76,6 +91,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, help="MIMIC's split table (dicom_id, study_id, subject_id, split)")
     parser.add_argument("--labels", type=Path, help="MIMIC's label table (subject_id, study_id, findings as 1, 0, -1)")
     parser.add_argument("--empty", choices=("keep", "drop"), default="keep", help="images whose report is empty")
+    study_options(parser)
     parser.add_argument("--longest", type=int, default=LONGEST, help=f"characters of a report (default {LONGEST})")
 
 
@@ -126,6 +142,7 @@ class _Columns:
 @register("cxr_reports", options)
 def find(args: argparse.Namespace) -> Found:
     """Chest radiographs and reports: a table of both, MIMIC-CXR-JPG's or CheXpert's own tables and folders."""
+    check_flags(args)
     rows = read_list(args.csv)
     columns = _Columns(args, rows.columns)
     images, unknown = args.images or args.csv.parent, words_of(args)
@@ -134,45 +151,52 @@ def find(args: argparse.Namespace) -> Found:
         "" if columns.patient is None or unknown(f.row[columns.patient]) else f.row[columns.patient] for f in films
     ]
     people = reconciled(given, [f.subject for f in films], args.patient_column, [f.row.where for f in films], args.csv)
+    studies = studies_of(args, rows, columns.image, films, people) if args.per == "study" else None
     asked = _asked(args, columns, films)
     splits, splits_said = _mimic_splits(args.splits, films)
     labels, labels_said, problems = _labels(args, columns, films)
-    entries: list[Entry] = []
+    lines: list[tuple[Line, int]] = []
     unmatched: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
-    for film, key, who, said in zip(films, _keys(films), people, labels, strict=True):
-        entry, file = Entry(film.row.where, key, who), places(film.path)
-        why = _unfit(entry, file)
+    for at, (film, key, who, said) in enumerate(zip(films, _keys(films), people, labels, strict=True)):
+        line, file = Line(film, Entry(film.row.where, key, who, labels=said)), places(film.path)
+        why = _unfit(line.entry, file) or (NO_STUDY if studies and not studies.names[at] else None)
         if why is None:
-            entry.fields["image"] = Reference(film.path, file)
-            found = _add_report(entry, film, columns.text, args) if asked else None
-            counts.update([found] if found else [])
-            why = found if args.empty == "drop" and found != WITH else None
+            line.entry.fields["image"] = Reference(film.path, file)
+            line.report = _add_report(line.entry, film, columns.text, args) if asked else None
+            counts.update([line.report] if line.report else [])
+            why = line.report if args.empty == "drop" and line.report != WITH and studies is None else None
+        if columns.split is not None or args.splits:
+            line.entry.split = splits.get(film.image) if columns.split is None else _split(film.row[columns.split])
         if why:
             unmatched.append((film.path, why))
-            continue
-        if columns.split is not None or args.splits:
-            entry.split = splits.get(film.image) if columns.split is None else _split(film.row[columns.split])
-        entry.labels = said
-        entries.append(entry)
+        else:
+            lines.append((line, at))
+    entries, unit, head, pack = [line.entry for line, _ in lines], "image", list[str](), dict[str, Any]()
+    if studies is not None and entries:
+        one = merged(args, lines, studies, _short, WITH)
+        entries, counts, unit, head = one.entries, one.reports, "study", one.notes
+        unmatched, problems = [*unmatched, *one.left_out], [*problems, *one.problems]
+        pack["meanings"] = one.meanings
     if not entries:
         reasons, fix = _reasons(Counter(w for _, w in unmatched))
         raise bad(f"none of {len(films)} lines can be used ({reasons})", args.csv, fix)
     if asked and not counts[WITH]:
         reasons, fix = _reasons(counts)
         raise bad(
-            f"no image has a report ({reasons})", args.csv, f"{fix}; or pack images and labels alone: --no-reports"
+            f"no {unit} has a report ({reasons})", args.csv, f"{fix}; or pack images and labels alone: --no-reports"
         )
     names = [*columns.labels, *sorted({n for e in entries for n in e.labels} - set(columns.labels))]
     settled = settle(entries, names, label_rule(args), asked=columns.labels, of_numbers=_many)
     notes = [f"columns: {'; '.join(columns.chosen)}"] if columns.chosen else []
-    notes += [f"{len(entries)} images of {len({e.patient for e in entries})} patients", *splits_said, *labels_said]
-    notes += [f"  {n} images {what}" for what, n in counts.most_common()]
+    notes += [f"{len(lines)} images of {len({line.entry.patient for line, _ in lines})} patients", *head]
+    notes += [*splits_said, *labels_said]
+    notes += [f"  {n} {UNITS[unit]} {what}" for what, n in counts.most_common()]
     notes += [f"  left out: {n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common()]
     if asked:
         notes.append("next: python -m shards tokenizer DIR    (a WordPiece vocabulary of the training reports)")
     problems += settled.problems + entry_problems(entries)
-    return Found(Manifest(entries, settled.kinds, problems, settled.notes), notes, unmatched)
+    return Found(Manifest(entries, settled.kinds, problems, settled.notes), notes, unmatched, pack)
 
 
 def _asked(args: argparse.Namespace, columns: _Columns, films: Sequence[Film]) -> bool:
@@ -185,16 +209,20 @@ def _asked(args: argparse.Namespace, columns: _Columns, films: Sequence[Film]) -
 
 
 def _keys(films: Sequence[Film]) -> list[str]:
-    """A key of each image: MIMIC's image id, or the file's name, with its folders where names repeat.
-
-    Long ones are cut and end in a hash of the path, because a tar's member names are short.
-    """
+    """A key of each image: MIMIC's image id, or the file's name, with its folders where names repeat."""
     paths = [f.path for f in films]
     ids = [re.sub(r"\.[A-Za-z0-9]+$", "", f.path.rsplit("/", 1)[-1] if f.image else f.path) for f in films]
     names = [i.rsplit("/", 1)[-1] for i in ids]
-    whole = names if len(set(names)) == len(set(ids)) else ids
-    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", k).strip("_-") or "image" for k in whole]
-    hashes = (hashlib.sha256(p.encode()).hexdigest()[:8] for p in paths)
+    return _short(names if len(set(names)) == len(set(ids)) else ids, paths)
+
+
+def _short(names: Sequence[str], whole: Sequence[str]) -> list[str]:
+    """Keys of names, or of whole names where those repeat.
+
+    Long ones are cut and end in a hash of the whole name, because a tar's member names are short.
+    """
+    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", n).strip("_-") or "image" for n in names]
+    hashes = (hashlib.sha256(w.encode()).hexdigest()[:8] for w in whole)
     return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
 
 
@@ -257,7 +285,7 @@ def _mimic_splits(path: Path | None, films: Sequence[Film]) -> tuple[dict[str, s
     fix = "give MIMIC's table of splits as --splits mimic-cxr-2.0.0-split.csv.gz"
     rows = read_rows(path, ("dicom_id", "split"), fix)
     of_image = keyed(rows, lambda row: sample(row["dicom_id"]), "image")
-    said = _joined_lines("--splits", path, [f.image for f in films], of_image, sample)
+    said = joined_lines("--splits", path, [f.image for f in films], of_image, sample)
     return {image: _split(row["split"]) for image, row in of_image.items()}, said
 
 
@@ -290,21 +318,9 @@ def _mimic_labels(path: Path, films: Sequence[Film]) -> tuple[dict[str, Row], li
     rows = read_rows(path, ("study_id",), fix)
     findings = _findings(rows)
     of_study = keyed(rows, lambda row: study(row["study_id"]), "study")
-    return of_study, findings, _joined_lines("--labels", path, [f.study for f in films], of_study, study)
+    return of_study, findings, joined_lines("--labels", path, [f.study for f in films], of_study, study)
 
 
 def _findings(rows: Rows) -> list[str]:
     """All columns but those of ids."""
     return [c for c in rows.columns if c not in MIMIC_COLUMNS]
-
-
-def _joined_lines(
-    flag: str, path: Path, ids: Sequence[str], table: Mapping[str, Row], form: Callable[[str], str]
-) -> list[str]:
-    """What a join came to; refused where nobody joined. A table of far more studies than there are films is as it should be."""
-    mine = {i for i in ids if i}
-    both = len(mine & set(table))
-    if mine and 2 * both >= len(mine):
-        return [f"{flag}: {both} of {len(mine)} joined"]
-    fix = "give the table of these films: MIMIC-CXR's ids are looked for in pXX/pSUBJECT/sSTUDY/DICOM.jpg"
-    return partners(f"{flag} {path}", Side.of("the films", mine), Side.of(path.name, list(table)), fix, form)[1]

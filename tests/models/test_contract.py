@@ -80,7 +80,7 @@ def test_what_a_method_says_of_its_stages_is_so(name):
     cls, stages = get_method(name), build(name).stages()
     assert list(cls.outline) == [s.name for s in stages]
     for stage in stages:
-        assert not [f for f in stage.fields if f not in re.findall(r"\w+", cls.outline[stage.name])]
+        assert not [f for f in stage.reads if f not in re.findall(r"\w+", cls.outline[stage.name])]
     assert cls.pairs
 
 

@@ -11,6 +11,7 @@ from tests.remedies import (
     sources_people,
     sources_slices,
     sources_slides,
+    sources_studies,
     sources_tables,
     training,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "sources_people",
     "sources_slices",
     "sources_slides",
+    "sources_studies",
     "sources_tables",
     "training",
 ]
