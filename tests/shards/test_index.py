@@ -177,7 +177,7 @@ def test_a_member_costs_the_same_in_a_large_shard(tmp_path):
             times.append(time.process_time() - start)
         return min(times) / members
 
-    assert cost(100_000) < 4 * cost(5_000)
+    assert cost(30_000) < 4 * cost(1_500)  # at the cost of all pairs it would be twenty times as much
 
 
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])

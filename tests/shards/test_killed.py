@@ -103,15 +103,21 @@ def fingerprint(folder: Path) -> str:
         return data.fingerprint
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder: a set of the bytes of one that was found whole is whole."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 def kill_at_every_step(case: Case, whole: Path, every: int) -> Counter[str]:
     outcomes = Counter[str]()
     case.before(whole)
     copy = whole.parent / "copy"
     shutil.copytree(whole, copy)
-    old, around = fingerprint(whole), {"in", "set", "copy"}
+    old, around = content(whole), {"in", "set", "copy"}
+    before = fingerprint(whole)
     case.command(whole)
-    new, after = fingerprint(whole), sorted(p.relative_to(whole) for p in whole.rglob("*"))
-    assert new != old
+    new, after = content(whole), sorted(p.relative_to(whole) for p in whole.rglob("*"))
+    assert fingerprint(whole) != before
     step = 0
     while True:
         shutil.rmtree(whole)
@@ -127,11 +133,11 @@ def kill_at_every_step(case: Case, whole: Path, every: int) -> Counter[str]:
                 DataError, match=r"a command was killed while it replaced this data set, which is .*\.set\.old"
             ):
                 Dataset.open(whole)
-        now = fingerprint(place)
+        now = content(place)
         assert now in (old, new), f"step {step}"
         outcomes[f"{'old' if now == old else 'new'} set {found}"] += 1
         case.command(whole)  # the same command again, whatever the other one left
-        assert fingerprint(whole) == new, f"step {step}"
+        assert content(whole) == new, f"step {step}"
         assert {p.name for p in whole.parent.iterdir()} == around, f"step {step}"
         assert sorted(p.relative_to(whole) for p in whole.rglob("*")) == after, f"step {step}"
         step += every

@@ -141,8 +141,9 @@ def test_some_damages(good: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_many_damages(good: Path, tmp_path: Path) -> None:
-    outcomes = run(good, tmp_path, range(1_000, 2_500))
+@pytest.mark.parametrize("many", [240, pytest.param(1_500, marks=pytest.mark.grid)])
+def test_many_damages(good: Path, tmp_path: Path, many: int) -> None:
+    outcomes = run(good, tmp_path, range(1_000, 1_000 + many))
     print(dict(outcomes))
     assert outcomes["lint clean, reader refuses it"] == 0
-    assert outcomes["lint finds it, reader refuses it"] > 700
+    assert outcomes["lint finds it, reader refuses it"] > 0.47 * many
