@@ -293,6 +293,19 @@ class Downstream(Method):
     def encode(self, batch: Batch) -> Encoded:
         return self.encoder.encode(batch)
 
+    @torch.no_grad()
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """What the answer weighs patches by [B, N], by map: the head's where it weighs them, else the encoder's; in eval mode."""
+        was = self.training
+        self.eval()
+        head = self.head
+        if isinstance(head, Head) and own_maps(head):
+            maps = head.attention_maps(self.encoder.encode(batch))
+        else:
+            maps = self.encoder.attention_maps(batch)
+        self.train(was)
+        return maps
+
 
 # ----------------------------------------------------------------------------------------------------------------- building
 
@@ -301,6 +314,12 @@ def _masks(batch: Batch) -> Tensor:
     """The masks that are to be drawn, 0 and 1, [B, K, H, W]; a batch of one structure has no channel axis."""
     mask = batch["target_mask"]
     return mask if mask.ndim == 4 else mask[:, None]
+
+
+def own_maps(part: nn.Module) -> bool:
+    """Whether an encoder or a head weighs patches itself."""
+    base = Head if isinstance(part, Head) else Method if isinstance(part, Method) else None
+    return base is not None and type(part).attention_maps is not base.attention_maps  # type: ignore[attr-defined]
 
 
 def side_of(encoder: Method) -> int:

@@ -41,7 +41,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "trainer.downstream": (
         ("code", "metrics", "samples", "task"),
-        ("init", "targets"),
+        ("init", "maps", "targets"),
         ("predict",),
         ("probes", "results", "trial"),
         ("setting",),

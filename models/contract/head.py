@@ -38,6 +38,21 @@ class TargetSpec:
         return self.kind == "survival" and self.edges is None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each of `outputs`: its class; of a binary task the positive one; else what the number is."""
+        if self.kind == "binary":
+            return self.classes[-1:] or ("positive",)
+        if self.third:
+            return tuple(f"{c}: {said}" for c in self.classes for said in ("no", "yes", "uncertain"))
+        if len(self.classes) == self.outputs:
+            return self.classes
+        if self.kind == "survival":
+            return ("risk",) if self.outputs == 1 else tuple(f"interval {i}" for i in range(1, self.outputs + 1))
+        if self.kind == "ordinal" and len(self.classes) == self.outputs + 1:
+            return tuple(f"above {c}" for c in self.classes[:-1])
+        return ("value",) if self.outputs == 1 else tuple(f"output {i}" for i in range(1, self.outputs + 1))
+
+    @property
     def third(self) -> bool:
         """Whether uncertain is an answer of its own."""
         return self.kind == "multilabel" and self.outputs == 3 * len(self.classes)
@@ -86,3 +101,7 @@ class Head(nn.Module):
             weight_B: 1 for a sample that counts, 0 for padding.
         """
         raise NotImplementedError
+
+    def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
+        """As `Method.attention_maps`, of a head that weighs patches (its branches, or a map an output); left out by all others."""
+        return {}

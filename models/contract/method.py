@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.contract import options as _options
 from models.contract.batch import Batch, Encoded, Output, Record, Sample
@@ -126,6 +126,14 @@ class Method(nn.Module):
     def encode(self, batch: Batch) -> Encoded:
         """Tokens and pooled vector of the deployed encoder; no masking, no randomness in eval mode."""
         raise NotImplementedError
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """{map: share of each patch of a slide in the pooled vector [B, N]}, float32, for a system that weighs patches itself.
+
+        Called in eval mode, without gradient. Shares sum to 1 over a slide's real patches; padding, and a slide without patches, have 0.
+        A system whose head weighs the patches says it there (`Head.attention_maps`); one that has no such weights leaves this out.
+        """
+        return {}
 
     def image_encoder(self) -> ImageEncoder | None:
         """The module that sees images, for layer decay, dense tasks and export; None without one. Where there is one, `encode` gives its

@@ -126,15 +126,24 @@ class PatchAggregator(nn.Module):
         self, patches_BLF: Tensor, masked_BL: Tensor | None = None, patches_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """masked_BL: patches to hide. patches_B: real patches of each bag, which stand first; None when all are."""
-        x_BLC = self._embed(patches_BLF, masked_BL)
+        x_BLC = self.norm(self._through(len(self.layers), self._embed(patches_BLF, masked_BL), patches_B))
+        return x_BLC[:, 0], x_BLC[:, 1:]
+
+    def _through(self, layers: int, x_BLC: Tensor, patches_B: Tensor | None) -> Tensor:
+        """Class token and embedded patches behind so many layers."""
         x_BLC = torch.cat([self.class_token_C.expand(len(x_BLC), 1, -1), x_BLC], 1)
         lengths_B = None if patches_B is None else patches_B + 1
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers[:layers]):
             x_BLC = layer(x_BLC, lengths_B)
             if i == 0 and self.ppeg is not None:
                 x_BLC = torch.cat([x_BLC[:, :1], self.ppeg(x_BLC[:, 1:], patches_B)], 1)
-        x_BLC = self.norm(x_BLC)
-        return x_BLC[:, 0], x_BLC[:, 1:]
+        return x_BLC
+
+    def class_row(self, patches_BLF: Tensor, patches_B: Tensor | None = None) -> Tensor:
+        """What the class token gives to each patch in the last layer, mean over heads [B, L]."""
+        last = self.layers[-1]
+        x_BLC = last.norm(self._through(len(self.layers) - 1, self._embed(patches_BLF, None), patches_B))  # type: ignore[operator]
+        return last.attn.first_row(x_BLC, None if patches_B is None else patches_B + 1).mean(1)[:, 1:]  # type: ignore[union-attr, operator]
 
     def _embed(self, patches_BLF: Tensor, masked_BL: Tensor | None) -> Tensor:
         if masked_BL is not None and self.mask_token_C is None:

@@ -53,7 +53,13 @@ class TransMilNetwork(nn.Module):
 
     def forward(self, x_BNF: Tensor, patches_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`patches_B`: real patches of each bag, 1 or more, which stand first; None when all are."""
-        h_BNC, N = self.project(x_BNF), x_BNF.shape[1]
+        x_BLC, lengths_B = self._half_way(x_BNF, patches_B)
+        x_BLC = self.norm(self.layers[1](x_BLC, lengths_B))
+        return x_BLC[:, 0], x_BLC[:, 1 : x_BNF.shape[1] + 1]
+
+    def _half_way(self, x_BNF: Tensor, patches_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the last layer is given [B, L, C], and how many tokens of it are real."""
+        h_BNC = self.project(x_BNF)
         if self.repeat:
             h_BNC, patches_B = squared(h_BNC, patches_B)
         x_BLC = torch.cat([self.class_token_C.expand(len(h_BNC), 1, -1), h_BNC], 1)
@@ -61,8 +67,16 @@ class TransMilNetwork(nn.Module):
         x_BLC = self.layers[0](x_BLC, lengths_B)
         if self.ppeg is not None:
             x_BLC = torch.cat([x_BLC[:, :1], self.ppeg(x_BLC[:, 1:], patches_B)], 1)
-        x_BLC = self.norm(self.layers[1](x_BLC, lengths_B))
-        return x_BLC[:, 0], x_BLC[:, 1 : N + 1]
+        return x_BLC, lengths_B
+
+    def class_row(self, x_BNF: Tensor, patches_B: Tensor | None = None) -> Tensor:
+        """What the class token gives to each patch in the last layer, mean over heads [B, N]; a repeated patch gets both parts."""
+        B, N = x_BNF.shape[:2]
+        x_BLC, lengths_B = self._half_way(x_BNF, patches_B)
+        row_BL = self.layers[1].attn.first_row(self.layers[1].norm(x_BLC), lengths_B).mean(1)[:, 1:]  # type: ignore[union-attr, operator]
+        n_B1 = torch.full((B, 1), N, device=row_BL.device) if patches_B is None else patches_B[:, None]
+        place_BL = torch.arange(row_BL.shape[1], device=row_BL.device) % n_B1
+        return row_BL.new_zeros(B, N).scatter_add(1, place_BL, row_BL)
 
 
 def squared(h_BNC: Tensor, patches_B: Tensor | None) -> tuple[Tensor, Tensor | None]:

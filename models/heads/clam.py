@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput, TargetSpec
-from models.layers.bag_attention import BagAttention, pooled
+from models.layers.bag_attention import BagAttention, pooled, weights
 from models.losses.instances import picked, two_way
 from models.parallel import global_mean
 
@@ -52,6 +52,14 @@ class ClamHead(Head):
         assert weight_B is not None, "targets come with their weights"
         term = self._clustered(h_BND, score_BNA, mask_BN, target_BT[:, 0], weight_B.float())
         return HeadOutput(logits_BK, {"instance": term}, {"instance": 1 - self.bag_weight}, task_weight=self.bag_weight)
+
+    def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
+        """Of the one branch, or of each class's."""
+        weight_BNA = weights(self.attention(encoded["tokens_BLD"]), encoded["mask_BL"])
+        names: tuple[str, ...] = ("attention",)
+        if weight_BNA.shape[-1] > 1:
+            names = self.asked.classes if self.asked.kind == "binary" else self.asked.names
+        return {name: weight_BNA[..., i] for i, name in enumerate(names)}
 
     def _answers(self, bag_BAD: Tensor) -> Tensor:
         if isinstance(self.bag, nn.ModuleList):

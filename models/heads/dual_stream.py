@@ -65,6 +65,11 @@ class DualStreamHead(Head):
         max_loss = losses.of_kind(self.asked, max_BK, self._standardised(target_BT), real_B)
         return HeadOutput(logits_BK, {"max": max_loss}, {"max": self.max_weight}, task_weight=rest)
 
+    def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
+        """Of each output, by how alike patches are to its critical instance."""
+        weight_BNK = self.streams(encoded)[2]
+        return {name: weight_BNK[..., k] for k, name in enumerate(self.asked.names)}
+
     def _standardised(self, target_BT: Tensor) -> Tensor:
         if self.asked.kind != "regression":
             return target_BT

@@ -34,10 +34,14 @@ class BagAttention(nn.Module):
         return self.weigh(a_BNA).float()
 
 
+def weights(score_BNK: Tensor, mask_BN: Tensor) -> Tensor:
+    """Shares of the instances in each branch [B, N, K], float32: 1 in all over a bag's real ones, 0 elsewhere."""
+    return bag_softmax(score_BNK, mask_BN[..., None])
+
+
 def pooled(h_BND: Tensor, score_BNK: Tensor, mask_BN: Tensor) -> Tensor:
     """Instances averaged by the softmax of their scores over the bag, [B, K, D]; zeros for a bag without a real instance.
 
     What stands where `mask_BN` is False must be finite in `h_BND` (a weight of 0 silences no NaN).
     """
-    weight_BNK = bag_softmax(score_BNK, mask_BN[..., None])
-    return torch.einsum("bnk,bnd->bkd", weight_BNK.to(h_BND.dtype), h_BND)
+    return torch.einsum("bnk,bnd->bkd", weights(score_BNK, mask_BN).to(h_BND.dtype), h_BND)

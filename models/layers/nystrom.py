@@ -110,6 +110,29 @@ def key_mask(lengths_B: Tensor | None, L: int) -> Tensor | None:
     return (torch.arange(L, device=lengths_B.device) < lengths_B[:, None])[:, None, None, :]
 
 
+def exact_row(q_HD: Tensor, k_HLD: Tensor) -> Tensor:
+    """What a query gives to each key of its bag, [H, L], float32; sums to 1."""
+    work = torch.promote_types(q_HD.dtype, torch.float32)
+    return torch.einsum("hd,hld->hl", q_HD.to(work) * q_HD.shape[-1] ** -0.5, k_HLD.to(work)).softmax(-1)
+
+
+def nystrom_row(
+    q_HLD: Tensor, k_HLD: Tensor, place: int, m: int, iterations: int, heads_together: bool = False
+) -> Tensor:
+    """The row of a query in the product of three that stands for the softmax of one bag, [H, L], at least float32.
+
+    Sums to 1 as far as the pseudo-inverse is one; single weights may be below 0.
+    """
+    work = torch.promote_types(q_HLD.dtype, torch.float32)
+    q_HLD, k_HLD = q_HLD.to(work) * q_HLD.shape[-1] ** -0.5, k_HLD.to(work)
+    ql_HmD, kl_HmD = segment_means(q_HLD[None], m)[0], segment_means(k_HLD[None], m)[0]
+    z_Hmm = pseudo_inverse((ql_HmD @ kl_HmD.mT).softmax(-1)[None], iterations, heads_together)[0]
+    to_HLm = (q_HLD[:, place, None] @ kl_HmD.mT).softmax(-1) @ z_Hmm
+    # Head by head: all heads' m x L at once are gigabytes of a long bag.
+    rows = [to_1m @ (ql_mD @ k_LD.mT).softmax(-1) for to_1m, ql_mD, k_LD in zip(to_HLm, ql_HmD, k_HLD, strict=True)]
+    return torch.cat(rows)
+
+
 def _nystrom(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor | None) -> Tensor:
     ql_BHmD, kl_BHmD = segment_means(q, m, lengths_B), segment_means(k, m, lengths_B)
     with torch.autocast(q.device.type, enabled=False):
@@ -153,6 +176,22 @@ class LongAttention(nn.Module):
 
     def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         return checkpointed(self._forward, x_BLC, lengths_B)
+
+    def first_row(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """What the first token gives to each token [B, H, L], float32, without the convolution; padding has 0."""
+        q, k, _ = (split_heads(x, self.heads) for x in self.qkv(x_BLC).chunk(3, -1))
+        row_BHL = q.new_zeros(q.shape[:3], dtype=torch.float32)
+        ends = [q.shape[2]] * len(q) if lengths_B is None else lengths_B.tolist()
+        for b, n in enumerate(ends):
+            short = self.landmarks is None or n <= self.landmarks
+            q_HLD, k_HLD = q[b, :, :n], k[b, :, :n]
+            row_HL = (
+                exact_row(q_HLD[:, 0], k_HLD)
+                if short
+                else nystrom_row(q_HLD, k_HLD, 0, self.landmarks or n, self.iterations)
+            )
+            row_BHL[b, :, :n] = row_HL
+        return row_BHL
 
     def _forward(self, x_BLC: Tensor, lengths_B: Tensor | None) -> Tensor:
         q_BLC, k_BLC, v_BLC = self.qkv(x_BLC).chunk(3, -1)

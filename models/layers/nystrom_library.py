@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.checkpointing import checkpointed
-from models.layers.nystrom import HeadConv, pseudo_inverse, segment_means
+from models.layers.nystrom import HeadConv, nystrom_row, pseudo_inverse, segment_means
 
 
 def fronted(x_BLC: Tensor, lengths_B: Tensor, m: int) -> tuple[Tensor, Tensor]:
@@ -67,6 +67,23 @@ class LibraryAttention(nn.Module):
         if lengths_B is None:
             lengths_B = torch.full((len(x_BLC),), x_BLC.shape[1], device=x_BLC.device)
         return checkpointed(self._forward, x_BLC, lengths_B)
+
+    def first_row(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """What the first token gives to each token [B, H, L], float32, without the convolution; zeros in front and padding have 0.
+
+        With `first_rows` it is what the row gives that the first token receives: of a zero where zeros stand in front.
+        """
+        L, m = x_BLC.shape[1], self.landmarks
+        if lengths_B is None:
+            lengths_B = torch.full((len(x_BLC),), L, device=x_BLC.device)
+        padded_BPC, front_B = fronted(self.qkv(x_BLC), lengths_B, m)
+        q, k, _ = (split_heads(x, self.heads) for x in padded_BPC.chunk(3, -1))
+        row_BHL = q.new_zeros((len(q), self.heads, L), dtype=torch.float32)
+        for b, (n, front) in enumerate(zip(lengths_B.tolist(), front_B.tolist(), strict=True)):
+            q_HPD, k_HPD = q[b, :, : n + front], k[b, :, : n + front]
+            place = 0 if self.first_rows else front
+            row_BHL[b, :, :n] = nystrom_row(q_HPD, k_HPD, place, m, self.iterations, heads_together=True)[:, front:]
+        return row_BHL
 
     def _forward(self, x_BLC: Tensor, lengths_B: Tensor) -> Tensor:
         L, m = x_BLC.shape[1], self.landmarks

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+LEAST = 1e-6
+"""A sum of weights that is no more says nothing of their shares."""
+
 
 def bag_softmax(score: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the tokens (dimension 1) that are real, float32; 0 elsewhere, and all 0 where none is real.
@@ -14,6 +17,13 @@ def bag_softmax(score: Tensor, mask: Tensor) -> Tensor:
     """
     # The least number instead of -inf: a bag of padding alone would be 0 / 0, in the gradient even where masked after.
     return score.float().masked_fill(~mask, torch.finfo(torch.float32).min).softmax(1) * mask
+
+
+def shared_out(weight_BN: Tensor, mask_BN: Tensor) -> Tensor:
+    """Weights [B, N] as shares of their sum over the real tokens, float32; 0 elsewhere, and where they sum to nothing."""
+    weight_BN = weight_BN.float().masked_fill(~mask_BN, 0.0)
+    sum_B1 = weight_BN.sum(1, keepdim=True)
+    return weight_BN / torch.where(sum_B1 > LEAST, sum_B1, torch.inf)
 
 
 class MixedPooling(nn.Module):

@@ -166,6 +166,26 @@ def genes_to_freeze(place: Place) -> Command:
     return finetune("protocol.freeze=genes", method="mrm_record")
 
 
+@remedy("weighs no patches; leave it out", r"(output.attention):", {"attention": "attention=0"})
+def maps_of_a_probe(place: Place) -> Command:
+    return finetune("--mode", "knn", "output.attention=2")
+
+
+@remedy("that head weighs tokens, which are patches in some systems alone", r"use (output.head=auto)")
+def maps_of_a_head_of_tokens(place: Place) -> Command:
+    return finetune("output.attention=2", "output.head=bag", method="abmil")
+
+
+@remedy("nothing weighs the patches of a slide in", r"use (output.head=auto)")
+def maps_without_the_head_that_weighs(place: Place) -> Command:
+    return finetune("output.attention=2", "output.head=linear", method="clam")
+
+
+@remedy("maps are of the patches of a slide", r"(output.attention):", {"attention": "attention=0"})
+def maps_of_what_is_no_slide(place: Place) -> Command:
+    return finetune("output.attention=2")
+
+
 @remedy("has a head of its own, which takes none of them", r"give (output.head=linear),")
 @remedy("has a head of its own, which takes none of them", r"linear, (mlp)", {"mlp": "output.head=mlp"})
 def a_head_of_its_own(place: Place) -> Command:

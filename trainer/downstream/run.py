@@ -5,6 +5,7 @@ OUT/seed-S/lr-R/           a training (trial.py)
 OUT/predictions/seed-S.npz what was said of every test case
 OUT/features.npz           pooled vectors of test cases, of the first seed, to be drawn in two dimensions
 OUT/result.json            written last
+OUT/attention/             output.attention: tables and pictures of what patches count, of the first seed (maps/write.py)
 OUT/control-shuffled/      the same weights with another patient's genes; control-missing/: without
 """
 
@@ -20,11 +21,13 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from models.finetuned import STAGE
+from models.finetuned import STAGE, Downstream
 from shards.read.dataset import Dataset
 from trainer.config.schema import by_todays_names
 from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
+from trainer.downstream.maps.slides import chosen_slides
+from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import EvalOutput, Example, predict
@@ -61,6 +64,7 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
             same = found["hashes"]["code"] == hashes["code"]
             code = "and code" if same else f"but by code {found['hashes']['code']} (resume.accept_code=true)"
             runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration {code}")
+            _keep_maps(setting, runtime, found["chosen"])
             runtime.say(summary(found, setting.out))
             return found
         # A result that stands stays as it is, configuration included: its hash is of the names that options had then.
@@ -119,6 +123,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "left_out": dict(setting.targets.left_out),
         "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
     }
+    _keep_maps(setting, runtime, measured.chosen)
     result: dict[str, Any] = {}
     # Trainings tell their own time, whichever processes spent it; the rest was spent in this one.
     wall_s = measured.trained_s + time.monotonic() - began - measured.here_s
@@ -238,12 +243,7 @@ def _test(
 ) -> None:
     """The one look at the test split, with the best weights of the best learning rate."""
     task, data = setting.task, setting.data
-    method = training.build()
-    method.load_state_dict(
-        load_file(setting.out / f"seed-{best.seed}" / f"lr-{best.lr:g}" / "stages" / f"{STAGE}.safetensors"),
-        strict=True,
-    )
-    method.to(runtime.device)
+    method = _trained(setting, training, best.seed, best.lr, runtime)
     subset = part(data, setting.splits[task.data.test], task.data.test)
     targets = targets_of_split(task, targets, subset.indices, task.data.test)
 
@@ -263,6 +263,29 @@ def _test(
         genes = (lambda i: None) if control == "missing" else _strangers(data, subset.indices, best.seed)
         done.controls[control].append(look(genes).predictions)
     barrier()
+
+
+def _trained(setting: Setting, training: Training, seed: int, lr: float, runtime: Runtime) -> Downstream:
+    """The method with the weights that validation chose of a training."""
+    weights = setting.out / f"seed-{seed}" / f"lr-{lr:g}" / "stages" / f"{STAGE}.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file, and the training is done; bring it back, or give another out=FOLDER")
+    method = training.build()
+    method.load_state_dict(load_file(weights), strict=True)
+    return method.to(runtime.device)
+
+
+def _keep_maps(setting: Setting, runtime: Runtime, chosen: Sequence[dict[str, Any]]) -> None:
+    """Attention maps of the first seed, also of a result that stands: they need its weights alone."""
+    task, data = setting.task, setting.data
+    if not task.output.attention:
+        return
+    training, _ = _training(setting, chosen[0]["seed"])
+    method = _trained(setting, training, chosen[0]["seed"], chosen[0]["lr"], runtime)
+    slides = chosen_slides(task, setting.splits[task.data.test]).tolist()
+    made = [maps_of(method, data, i, runtime.device) for i in slides]
+    from_main(lambda: write_maps(setting.out / "attention", made))
+    runtime.say(told_of(made, setting.out / "attention", task.output.attention))
 
 
 def _strangers(data: Dataset, indices: np.ndarray, seed: int) -> Callable[[int], int]:

@@ -15,6 +15,7 @@ from shards.read.dataset import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
 from trainer.downstream.init import Init, check_fields
+from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
@@ -93,6 +94,7 @@ class Setting:
         for key in ("image_size", *KINDS):
             del task[key]  # what came of them for this encoder stands in the sections that they speak of
         task["method"], task["encoder"] = dict(self.source.changes), self.source.parts.model_dump(mode="json")
+        del task["output"]["attention"]  # what is shown of a result decides none of it
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
         if self.task.output.survival == "cox":
@@ -178,6 +180,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         targets_of_split(task, targets, splits[which], which)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
+    if task.output.attention:
+        check_maps(task, probe, targets.question, data, splits[task.data.test])
     leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")
     setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new)
     _check_trainable(setting, probe)

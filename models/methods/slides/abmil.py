@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, HeadOutput, Options, Schema, TargetSpec
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled
+from models.layers.bag_attention import BagAttention, pooled, weights
 from models.losses.finetune import clamped_bce
 from models.methods.slides._bag import BagMethod
 from models.registry import register
@@ -61,6 +61,11 @@ class Abmil(BagMethod):
         h_BNM = self.drop(self.embed(x_BNF))
         z_BM = pooled(h_BNM, self.attention(h_BNM), mask_BN)[:, 0]
         return Encoded(h_BNM, mask_BN, z_BM)
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """a of eq. 8 or 9."""
+        x_BNF, mask_BN = self.bags(batch)
+        return {"attention": weights(self.attention(self.drop(self.embed(x_BNF))), mask_BN)[..., 0]}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer on z, with PyTorch's first weights as in the official code."""

@@ -10,11 +10,11 @@ Shape letters: B bags, N instances, F patch feature width, D embedded width.
 from __future__ import annotations
 
 from pydantic import Field as Bounded
-from torch import nn
+from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, Options, Schema, TargetSpec
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled
+from models.layers.bag_attention import BagAttention, pooled, weights
 from models.methods.slides._bag import BagMethod
 from models.registry import register
 
@@ -49,6 +49,11 @@ class AttentionBaseline(BagMethod):
         x_BNF, mask_BN = self.bags(batch)
         h_BND = self.embed(x_BNF)
         return Encoded(h_BND, mask_BN, pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Shares of the patches in the bag's mean."""
+        x_BNF, mask_BN = self.bags(batch)
+        return {"attention": weights(self.attention(self.embed(x_BNF)), mask_BN)[..., 0]}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights."""

@@ -36,6 +36,7 @@ from models.contract import (
 from models.encoders.aggregator import PatchAggregator
 from models.encoders.group_msa import GroupMsaOptions
 from models.heads.mlp import MLPHead
+from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
 from models.losses.triplet import Mining, triplet
@@ -337,6 +338,14 @@ class Gimp(Method):
         known_B1 = batch.present["rna"][:, None]
         mask_BL = torch.cat([mask_BL, known_B1.expand(group_BNC.shape[:2])], 1)
         return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """What CLS_img gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
+        patches_BLF = batch["patches"].to(self.dtype)
+        B, L = patches_BLF.shape[:2]
+        length_B = batch.get("length", torch.full((B,), L, device=patches_BLF.device))
+        mask_BL = (torch.arange(L, device=length_B.device) < length_B[:, None]) & batch.present["patches"][:, None]
+        return {"class token": shared_out(self.aggregator.class_row(patches_BLF, length_B), mask_BL)}
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

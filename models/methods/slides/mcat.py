@@ -85,7 +85,7 @@ class Mcat(FusedMethod):
         o, p, D = options, options.dropout, options.width
         if D % o.heads:
             raise MethodError([f"method.width: {D} is not a multiple of method.heads ({o.heads}); make it one"])
-        sets = self._sets(schema)
+        sets, self.set_names = self._sets(schema)
         self.sizes = [len(s) for s in sets]
         self.register_buffer("members_M", torch.from_numpy(np.concatenate(sets)))
         self.embed = nn.Sequential(nn.Linear(self.features, D), nn.ReLU(), nn.Dropout(p))
@@ -98,18 +98,19 @@ class Mcat(FusedMethod):
             side = Side(D, max(1, D // o.reduce), True)
             self.fusion = KroneckerFusion(side, side, D, "none", dropout=p, encoder_dropout=p)
 
-    def _sets(self, schema: Schema) -> list[np.ndarray]:
-        """Places of each set's genes among those that are read."""
+    def _sets(self, schema: Schema) -> tuple[list[np.ndarray], tuple[str, ...]]:
+        """Places of each set's genes among those that are read, and the sets' names."""
         o, G = self.options, len(self.gene_index_G)
         if o.gene_sets is None:
             if o.contiguous > G:
                 raise MethodError([f"method.contiguous: {o.contiguous} sets of {G} genes; give fewer"])
-            return contiguous(G, o.contiguous)
+            return contiguous(G, o.contiguous), tuple(f"genes run {i}" for i in range(1, o.contiguous + 1))
         words = schema.need("rna").vocabulary
         if words is None:
             raise MethodError([f"method.gene_sets: genes of {schema.source} have no names; pack it with a vocabulary"])
         names = [words[i] for i in self.gene_index_G.tolist()]
-        return joined(read_sets(o.gene_sets), names, o.unknown_genes, o.gene_sets, schema.source)
+        sets = read_sets(o.gene_sets)
+        return joined(sets, names, o.unknown_genes, o.gene_sets, schema.source), tuple(sets)
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens: what each set found, then the sets, [B, 2 S, D]; pooled [B, D]. Zero where slide or genes are missing."""
@@ -125,6 +126,12 @@ class Mcat(FusedMethod):
         """Each gene set's vector, [B, S, D]."""
         genes_BM = self.genes(batch)[:, self.members_M]
         return torch.stack([net(x)[0] for net, x in zip(self.gene, genes_BM.split(self.sizes, 1), strict=True)], 1)
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Of each gene set, what it attends to on the slide."""
+        x_BNF, mask_BN = self.bags(batch)
+        weight_BSN = self.co_attention.weights(self.sets(batch), self.embed(x_BNF), mask_BN) * mask_BN[:, None]
+        return {name: weight_BSN[:, s] for s, name in enumerate(self.set_names)}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights as in the official code."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.contract import Batch, Encoded, Head, MethodError, Schema, TargetSpec
 from models.encoders.snn import SNN
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled
+from models.layers.bag_attention import BagAttention, pooled, weights
 from models.layers.fusion import KroneckerFusion, Side, normal_by_fan_in
 from models.methods.slides._fused import FusedMethod, FusedOptions
 from models.registry import register
@@ -87,6 +87,11 @@ class PathomicFusion(FusedMethod):
     def fused(self, image_BV: Tensor, gene_BV: Tensor) -> Tensor:
         """The fused vector of an image's and a genome's."""
         return self.fusion(image_BV, gene_BV)
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Shares of the patches in the slide's vector, before it meets the genes."""
+        x_BNF, mask_BN = self.bags(batch)
+        return {"attention": weights(self.attention(self.embed(x_BNF)), mask_BN)[..., 0]}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights as in the official code."""

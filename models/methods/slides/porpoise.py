@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field as Bounded
-from torch import nn
+from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, Schema, TargetSpec
 from models.encoders.snn import SNN
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled
+from models.layers.bag_attention import BagAttention, pooled, weights
 from models.layers.fusion import JoinFusion, KroneckerFusion, Side
 from models.methods.slides._fused import FusedMethod, FusedOptions
 from models.registry import register
@@ -81,6 +81,11 @@ class Porpoise(FusedMethod):
         h_BND = self.embed(x_BNF)
         path_BV = self.path(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
         return self.answered(batch, h_BND, mask_BN, self.fusion(path_BV, self.gene(self.genes(batch))[0]))
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Shares of the patches in the slide's vector, before it meets the genes."""
+        x_BNF, mask_BN = self.bags(batch)
+        return {"attention": weights(self.attention(self.embed(x_BNF)), mask_BN)[..., 0]}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights as in the official code."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field as Bounded
+from torch import Tensor
 
 from models.contract import Batch, Encoded, Head, MethodError, Options, Schema, TargetSpec
 from models.encoders.transmil import TransMilNetwork
 from models.heads.linear import LinearHead
+from models.layers.pooling import shared_out
 from models.methods.slides._bag import BagMethod
 from models.registry import register
 
@@ -86,6 +88,11 @@ class TransMil(BagMethod):
         class_BC, tokens_BNC = self.network(x_BNF, patches_B)
         tokens_BNC = tokens_BNC.masked_fill(~mask_BN[..., None], 0.0)
         return Encoded(tokens_BNC, mask_BN, class_BC.masked_fill(~batch.present["patches"][:, None], 0.0))
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """What the class token gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
+        x_BNF, mask_BN = self.bags(batch)
+        return {"class token": shared_out(self.network.class_row(x_BNF, mask_BN.sum(1).clamp_min(1)), mask_BN)}
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer on the class token, with PyTorch's first weights as in the official code."""

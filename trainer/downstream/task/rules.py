@@ -65,6 +65,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
+    out += _attention(t)
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
@@ -73,6 +74,20 @@ def problems_of(t: Task) -> Sequence[str]:
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
     return out
+
+
+def _attention(t: Task) -> Sequence[str]:
+    """Maps of patches, asked for where nothing weighs them."""
+    if not t.output.attention:
+        return []
+    if t.kind == "segmentation" or t.mode in ("linear", "knn"):
+        what = "a segmentation task" if t.kind == "segmentation" else f"mode {t.mode}"
+        return [f"output.attention: {what} weighs no patches; leave it out"]
+    if t.output.head == "bag":
+        return [
+            "output.attention, output.head=bag: that head weighs tokens, which are patches in some systems alone; use output.head=auto"
+        ]
+    return []
 
 
 def _intervals(t: Task) -> Sequence[str]:

@@ -127,6 +127,9 @@ class Output(Section):
     """`auto`: the method's own (gimp: an MLP), else linear; `linear` or `mlp` on the pooled vector, `bag`: attention over the tokens."""
     norm: bool = True
     """A layer norm before a linear head."""
+    attention: int = Field(0, ge=0)
+    """Slides of the test split, drawn at random, whose attention over patches is written as tables and pictures beside the result
+    (docs/evaluation.md); for systems that weigh patches."""
     hidden: int = Field(512, ge=1)
     """Width of the MLP's or of the bag's attention layer (not of a method's own head)."""
     dropout: float = Field(0.25, ge=0, lt=1)

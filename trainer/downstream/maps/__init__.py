@@ -1,0 +1,1 @@
+"""Attention over the patches of slides, for people to look at: which slides, tables, pictures."""

@@ -1,0 +1,129 @@
+"""Attention maps as files: a table of shares a slide, a picture a map, and lists of all slides and of the patches at both ends.
+
+OUT/attention/slides.csv      a line a map: sample, patient, map, patches, effective_patches, largest share, files
+OUT/attention/patches.csv     of each map the patches with the largest shares and the smallest, with their places
+OUT/attention/SAMPLE.csv      patch (its row in `patches`), x, y, and a column of shares a map
+OUT/attention/SAMPLE-MAP.png  the same as a picture
+
+Shape letters: N patches of a slide, M maps.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.finetuned import Downstream
+from shards.order.streams import sample_rng
+from shards.read.dataset import Dataset
+from trainer.downstream.maps.picture import picture
+from trainer.downstream.maps.slides import COORDS
+from trainer.errors import UserError
+from trainer.state.files import write_atomic
+
+ENDS = 10
+"""Patches listed at each end of a map; fewer of a slide that has fewer than twice as many."""
+ROUNDING = 1e-3
+SLIDES = ("sample", "patient", "map", "patches", "effective_patches", "largest", "table", "picture")
+PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "share")
+
+
+@dataclass(frozen=True)
+class SlideMaps:
+    """Maps of one slide: share_MN by `names`, each summing to 1; xy_N2 as stored in the data set."""
+
+    key: str
+    patient: str
+    names: tuple[str, ...]
+    share_MN: np.ndarray
+    xy_N2: np.ndarray
+
+
+def maps_of(method: Downstream, data: Dataset, index: int, device: Any) -> SlideMaps:
+    """The maps of one sample, by itself: there is no padding.
+
+    Raises:
+        UserError: shares that are not finite, or do not sum to 1.
+    """
+    record = data[index]
+    batch = method.collate([method.eval_sample(record, sample_rng(0, 0, index, 0))]).to(device)
+    found = method.attention_maps(batch)
+    share_MN = np.stack([w_1N[0].double().cpu().numpy() for w_1N in found.values()])
+    wrong = [n for n, w_N in zip(found, share_MN, strict=True) if not abs(float(w_N.sum()) - 1) < ROUNDING]
+    if wrong:
+        raise UserError(
+            f"output.attention: sample '{record.key}': the shares of {', '.join(wrong)} do not sum to 1, so the weights of this training "
+            "say nothing of its patches; look at its losses, or leave output.attention out"
+        )
+    return SlideMaps(record.key, record.patient, tuple(found), share_MN, np.asarray(record.read(COORDS)))
+
+
+def write_maps(folder: Path, slides: Sequence[SlideMaps]) -> None:
+    """Writes all files of the module's head; what an earlier start wrote of other slides is taken away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {s.key: _files(s) for s in slides}
+    for slide in slides:
+        write_atomic(folder / names[slide.key][0], _text(("patch", "x", "y", *slide.names), _table(slide)))
+        for name, share_N, file in zip(slide.names, slide.share_MN, names[slide.key][1:], strict=True):
+            write_atomic(folder / file, picture(slide.xy_N2, share_N, f"{slide.key}: {name}"))
+    write_atomic(folder / "patches.csv", _text(PATCHES, [row for s in slides for row in _ends(s)]))
+    write_atomic(folder / "slides.csv", _text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
+    kept = {"slides.csv", "patches.csv", *(f for files in names.values() for f in files)}
+    for path in folder.iterdir():
+        if path.suffix in (".csv", ".png") and path.name not in kept:
+            path.unlink()
+
+
+def _files(slide: SlideMaps) -> tuple[str, ...]:
+    """The table's name, then each picture's. Names of classes and gene sets may hold anything: a number keeps them apart."""
+    plain = [re.sub(r"[^A-Za-z0-9]+", "-", n).strip("-")[:40] for n in slide.names]
+    several = len(plain) > 1
+    return (f"{slide.key}.csv", *(f"{slide.key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
+
+
+def _table(slide: SlideMaps) -> Iterator[tuple[Any, ...]]:
+    for i, (x, y) in enumerate(slide.xy_N2.tolist()):
+        yield i, x, y, *(f"{w:.9g}" for w in slide.share_MN[:, i])
+
+
+def _ends(slide: SlideMaps) -> Iterator[tuple[Any, ...]]:
+    """Largest first, smallest first; no patch at both ends. Of equal shares the one that stands first in the slide comes first."""
+    N = slide.share_MN.shape[1]
+    top = min(ENDS, (N + 1) // 2)
+    for name, share_N in zip(slide.names, slide.share_MN, strict=True):
+        order_N = np.argsort(-share_N, kind="stable")
+        smallest_N = np.array(
+            [i for i in np.argsort(share_N, kind="stable") if i not in set(order_N[:top].tolist())], int
+        )
+        for end, picked in (("top", order_N[:top]), ("bottom", smallest_N[: min(ENDS, N // 2)])):
+            for place, i in enumerate(picked.tolist(), 1):
+                yield slide.key, name, end, place, i, *slide.xy_N2[i].tolist(), f"{share_N[i]:.9g}"
+
+
+def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """`effective_patches` is 1 / sum of squared shares: all of them where shares are equal, 1 where one patch has all."""
+    for name, share_N, file in zip(slide.names, slide.share_MN, files[1:], strict=True):
+        effective, largest = 1 / float((share_N**2).sum()), float(share_N.max())
+        yield slide.key, slide.patient, name, len(share_N), f"{effective:.4g}", f"{largest:.9g}", files[0], file
+
+
+def _text(head: Sequence[str], rows: Any) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def told_of(slides: Sequence[SlideMaps], folder: Path, asked: int) -> str:
+    """A line for a person."""
+    maps: Mapping[str, None] = dict.fromkeys(n for s in slides for n in s.names)
+    few = f" (all that there are, of {asked} asked for)" if len(slides) < asked else ""
+    return f"attention of {len(slides)} test slides{few}, of the first seed, maps {', '.join(maps)}: {folder}"
