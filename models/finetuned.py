@@ -31,6 +31,7 @@ from models.contract import (
     Stage,
     TargetSpec,
 )  # fmt: skip
+from models.contract.attention import maps_of
 from models.contract.image_encoder import ImageEncoder
 from models.contract.masks import MaskField
 from models.contract.method import IMAGE_SIDE
@@ -192,11 +193,8 @@ class Downstream(Method):
             return np.zeros((self.side, self.side), np.uint8)
         image, mask = record.shape("image"), record.shape(wanted.field)
         if tuple(image[:2]) != tuple(mask[:2]):
-            raise MethodError(
-                [
-                    f"sample {record.key}: {wanted.field} is {mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}; mend it"
-                ]
-            )
+            sizes = f"{mask[0]} x {mask[1]} pixels, its image {image[0]} x {image[1]}"
+            raise MethodError([f"sample {record.key}: {wanted.field} is {sizes}; mend it"])
         return view.mask(wanted.field, wanted.values)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
@@ -293,18 +291,9 @@ class Downstream(Method):
     def encode(self, batch: Batch) -> Encoded:
         return self.encoder.encode(batch)
 
-    @torch.no_grad()
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
-        """What the answer weighs patches by [B, N], by map: the head's where it weighs them, else the encoder's; in eval mode."""
-        was = self.training
-        self.eval()
-        head = self.head
-        if isinstance(head, Head) and own_maps(head):
-            maps = head.attention_maps(self.encoder.encode(batch))
-        else:
-            maps = self.encoder.attention_maps(batch)
-        self.train(was)
-        return maps
+        """What the answer weighs patches by [B, N], by map; in eval mode."""
+        return maps_of(self, self.encoder, self.head, batch)
 
 
 # ----------------------------------------------------------------------------------------------------------------- building
@@ -314,12 +303,6 @@ def _masks(batch: Batch) -> Tensor:
     """The masks that are to be drawn, 0 and 1, [B, K, H, W]; a batch of one structure has no channel axis."""
     mask = batch["target_mask"]
     return mask if mask.ndim == 4 else mask[:, None]
-
-
-def own_maps(part: nn.Module) -> bool:
-    """Whether an encoder or a head weighs patches itself."""
-    base = Head if isinstance(part, Head) else Method if isinstance(part, Method) else None
-    return base is not None and type(part).attention_maps is not base.attention_maps  # type: ignore[attr-defined]
 
 
 def side_of(encoder: Method) -> int:
@@ -335,9 +318,8 @@ def _dense(encoder: Method) -> ImageEncoder:
     """The image encoder of a method that masks are drawn from."""
     image = encoder.image_encoder()
     if image is None:
-        raise MethodError(
-            [f"{encoder.name} has no image encoder, so it cannot say where: segmentation needs one that has"]
-        )
+        what = f"{encoder.name} has no image encoder, so it cannot say where"
+        raise MethodError([f"{what}: segmentation needs one that has"])
     H, W = image.image_size
     if H != W:
         raise MethodError([f"{encoder.name}: its images are {H} x {W}; segmentation needs square ones"])

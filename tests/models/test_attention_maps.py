@@ -9,8 +9,9 @@ import slides
 import torch
 
 from models.contract import Label, Schema, TargetSpec
+from models.contract.attention import own_maps
 from models.contract.batch import Batch
-from models.finetuned import Downstream, own_maps
+from models.finetuned import Downstream
 from models.heads.linear import LinearHead
 from models.layers.attention import merge_heads, split_heads
 from models.layers.nystrom import LongAttention
@@ -29,6 +30,7 @@ SYSTEMS: dict[str, list[dict]] = {
     "transmil": [{**SLIDES, "nystrom": n} for n in ("exact_short", "library", "library_009")],
     "gimp": [{**SLIDES, "genes": {"encoder": "none"}}, {**SLIDES, "ppeg": True, "depth": 1, "genes": {"encoder": "none"}}],
     "porpoise": [{}],
+    "tangle": [{}, {"version": "v2", "hidden": 8, "activation": "sigmoid"}],
     "pathomic_fusion": [{"embed": 7, "hidden": 4}],
     "mcat": [{"width": 8, "heads": 2, "inner": 8, "contiguous": 2}],
 }  # fmt: skip
@@ -60,8 +62,7 @@ def together(made: list[torch.Tensor], fill: float = 0.0) -> Batch:
 def test_shares_are_of_real_patches_alone_in_any_batch(name: str, options: dict) -> None:
     model = tuned(name, options)
     made = slides.bags(LONG)
-    # What stands in padding is of no account; GiMP's loader pads with zeros.
-    found = model.attention_maps(together([*made, made[0][:0]], 0.0 if name == "gimp" else float("nan")))
+    found = model.attention_maps(together([*made, made[0][:0]], float("nan")))
     assert found
     for label, w_BN in found.items():
         assert w_BN.dtype == torch.float32
@@ -80,6 +81,15 @@ def test_the_bag_is_the_mean_by_its_map(name: str) -> None:
     encoded = model.encode(batch)
     mean_BD = torch.einsum("bn,bnd->bd", model.attention_maps(batch)["attention"], encoded["tokens_BLD"])
     torch.testing.assert_close(mean_BD, encoded["pooled_BD"])
+
+
+def test_tangles_heads_pool_by_their_maps() -> None:
+    model, batch = tuned("tangle", SYSTEMS["tangle"][0]), together(slides.bags())
+    encoded = model.encode(batch)
+    mean_BD = torch.einsum("bn,bnd->bd", model.attention_maps(batch)["attention"], encoded["tokens_BLD"])
+    torch.testing.assert_close(mean_BD, encoded["pooled_BD"][:, : mean_BD.shape[1]])
+    two = tuned("tangle", SYSTEMS["tangle"][1]).attention_maps(batch)
+    assert tuple(two) == ("head 1", "head 2")
 
 
 @pytest.mark.parametrize("name", ["porpoise", "pathomic_fusion"])

@@ -341,11 +341,8 @@ class Gimp(Method):
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """What CLS_img gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
-        patches_BLF = batch["patches"].to(self.dtype)
-        B, L = patches_BLF.shape[:2]
-        length_B = batch.get("length", torch.full((B,), L, device=patches_BLF.device))
-        mask_BL = (torch.arange(L, device=length_B.device) < length_B[:, None]) & batch.present["patches"][:, None]
-        return {"class token": shared_out(self.aggregator.class_row(patches_BLF, length_B), mask_BL)}
+        patches_BLF, mask_BL = real_patches(batch, self.dtype)
+        return {"class token": shared_out(self.aggregator.class_row(patches_BLF, batch.get("length")), mask_BL)}
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Output, Record, Sample, Schema, Stage
 from models.encoders.bag_encoder import Activation, BagEncoder
 from models.encoders.gene_mlp import GeneMLP
+from models.layers.pooling import shared_out
 from models.losses.contrastive import SamePatient, all_pairs, chance, directed, retrieval
 from models.losses.spread import smooth_rank
 from models.methods.slides._fused import FusedOptions, GeneBagMethod
@@ -246,6 +247,13 @@ class Tangle(GeneBagMethod):
             tokens["genes"] = gene_BE[:, None], known_B1
             pooled = torch.cat([pooled, gene_BE], 1)
         return Encoded(h_BND, mask_BN, pooled, tokens=tokens)
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Of each head, the weights as shares of their sum."""
+        x_BNF, mask_BN = self.bags(batch)
+        score_BNK = self.slide.scores(self.slide.embed(x_BNF))
+        each = [shared_out(self.slide.weights(score_BN, mask_BN), mask_BN) for score_BN in score_BNK.unbind(-1)]
+        return {"attention" if len(each) == 1 else f"head {i}": w_BN for i, w_BN in enumerate(each, 1)}
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.contract import Method, TargetSpec
-from models.finetuned import make_head, own_maps
+from models.contract.attention import own_maps
+from models.finetuned import make_head
 from shards.errors import DataError, Problem
 from shards.read.dataset import Dataset
 from trainer.downstream.task.schema import Task

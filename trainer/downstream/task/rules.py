@@ -48,7 +48,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(
             f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
         )
-    out += [*_intervals(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
+    out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
@@ -65,7 +65,6 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
-    out += _attention(t)
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
