@@ -47,7 +47,7 @@ class Record(Protocol):
 
 @dataclass
 class Sample:
-    """Arrays of one sample, made in a worker thread. `present` says which modalities the sample really has."""
+    """Arrays of one sample, made in a worker thread. `present` says of each field that may be missing whether this sample really has it."""
 
     arrays: dict[str, np.ndarray]
     present: dict[str, bool] = field(default_factory=dict)
@@ -56,8 +56,9 @@ class Sample:
 class Batch(dict[str, Tensor]):
     """name -> tensor, stacked along B; a dict so that DeepSpeed's ZeRO-3 hooks can walk it.
 
-    `present` maps a modality to a bool tensor [B]. `weight_B` is 1 for a sample that counts and 0 for the padding that makes
-    an evaluation batch full: every loss and diagnostic is a mean weighted by it. `keys` and `patients` are for people.
+    `present` maps a field that may be missing (`patches`, `rna`) to a bool tensor [B]. `weight_B` is 1 for a sample that counts and
+    0 for the padding that makes an evaluation batch full: every loss and diagnostic is a mean weighted by it. `keys` and `patients`
+    are for people.
     """
 
     def __init__(

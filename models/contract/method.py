@@ -15,6 +15,7 @@ from models.contract.batch import Batch, Encoded, Output, Record, Sample
 from models.contract.head import Head, TargetSpec
 from models.contract.image_encoder import ImageEncoder
 from models.contract.schema import Schema
+from models.contract.stacking import stack
 
 IMAGE_SIDE = ("image", "slide")
 """The modalities that a picture is made of; the others say something of the same patient."""
@@ -70,7 +71,8 @@ class Method(nn.Module):
     pairs: ClassVar[str] = ""
     """What it learns from, in a few words: "slide bag + RNA-seq"."""
     outline: ClassVar[Mapping[str, str]] = {}
-    """{stage of pre-training: the fields it reads}, for people who have no data at hand; `stages` decides."""
+    """{stage of pre-training: the fields it reads, in words}, for people who have no data at hand: {"pretrain": "image, rna"}. `stages`
+    decides."""
     # What `sample` reads while no stage is entered (encode, fine-tuning, export); a task narrows it to what it may use.
     inputs: tuple[str, ...] = ()
     modalities: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -78,7 +80,8 @@ class Method(nn.Module):
         "slide": ("patches", "coords"),
         "genes": ("rna",),
     }
-    """{modality: its fields, whether a task reads them or not}. A method that reads other fields says so."""
+    """{modality: its fields, whether a task reads them or not}. A method that reads other fields says so. (`present` of a sample and of a
+    batch goes by field: `patches`, `rna`.)"""
     # Modalities without which `encode` has no answer, by name; none where it does with what is there.
     needs: ClassVar[tuple[str, ...]] = ()
     draws_masks: ClassVar[bool] = False
@@ -107,18 +110,19 @@ class Method(nn.Module):
         self.stage = stage
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        """Arrays of one sample for the current stage; all randomness comes from `rng`. Runs in a worker thread."""
+        """Arrays of one sample for the current stage, or of `inputs` while no stage is entered; all randomness comes from `rng`.
+
+        Every sample has all arrays in one shape each, zeros in place of a field that is missing. Runs in a worker thread.
+        """
         raise NotImplementedError
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged."""
-        stacked = getattr(samples, "stacked", {})
-        tensors = {
-            n: torch.from_numpy(stacked[n] if n in stacked else np.stack([s.arrays[n] for s in samples]))
-            for n in samples[0].arrays
-        }
-        present = {n: torch.tensor([s.present[n] for s in samples]) for n in samples[0].present}
-        return Batch(tensors, present)
+        """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged.
+
+        Raises:
+            MethodError: samples that hold other arrays than the others, or an array in several shapes.
+        """
+        return stack(samples)
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError

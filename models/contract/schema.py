@@ -24,6 +24,22 @@ class Field:
     std: np.ndarray | None = None
     meaning: Mapping[str, str] = field(default_factory=dict)  # what the numbers are, such as {"encoder": "conch_v15"}
 
+    @property
+    def width(self) -> int:
+        """Length of the last axis: features of a patch, genes of a sample.
+
+        Raises:
+            MethodError: samples differ in it, or the field is no array.
+        """
+        width = self.shape[-1] if self.shape else None
+        if width is None:
+            raise MethodError(
+                [
+                    f"field '{self.name}' has no fixed width (kind {self.kind}, shape {self.shape}); pack it with one width"
+                ]
+            )
+        return width
+
 
 @dataclass(frozen=True)
 class Label:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -78,10 +78,13 @@ def test_is_a_documented_method(name):
 def test_what_a_method_says_of_its_stages_is_so(name):
     """`outline` and `pairs` are for people without data; with data, `stages` says the same."""
     cls, stages = get_method(name), build(name).stages()
-    assert list(cls.outline) == [s.name for s in stages]
+    words = {s.name: ", ".join(s.reads) for s in stages}
+    wanted = f"`outline` names each stage of `stages` and its fields, in words: {words}"
+    assert list(cls.outline) == list(words), wanted
     for stage in stages:
-        assert not [f for f in stage.reads if f not in re.findall(r"\w+", cls.outline[stage.name])]
-    assert cls.pairs
+        assert isinstance(cls.outline[stage.name], str), wanted
+        assert not [f for f in stage.reads if f not in re.findall(r"\w+", cls.outline[stage.name])], wanted
+    assert cls.pairs, "`pairs` says what it learns from: 'slide bag + RNA-seq'"
 
 
 @every_method
@@ -190,12 +193,14 @@ def test_absent_modalities_do_not_enter(name, stage, training):
 
 
 def check_absent(name: str, stage: str, training: bool) -> None:
-    """What stands in the place of a modality that a sample lacks changes nothing; a batch without any has a finite loss."""
+    """What stands in the place of a field that a sample lacks changes nothing; a batch without any has a finite loss."""
     modalities = list(batch(entered(name, stage), records(2)).present)
     for modality in modalities:
         method, again = in_mode(name, stage, training), in_mode(name, stage, training)
         data = lacking(method, modality, 8, (0, 3))
-        assert data.present[modality].tolist() == [i not in (0, 3) for i in range(8)]
+        assert data.present[modality].tolist() == [i not in (0, 3) for i in range(8)], (
+            f"`present['{modality}']`: keys are names of fields, and its value says of a sample without that field that it is missing"
+        )
         clean = method(data)
         clean.total.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
@@ -275,15 +280,19 @@ RANKED += [(toy, stage, {"training": t}) for _, toy, stage in TOY_STAGES for t i
 
 
 @pytest.fixture(scope="module")
-def on_two_ranks(tmp_path_factory):
-    return ranks.run(tmp_path_factory.mktemp("ranks"), RANKED)
+def on_two_ranks(request, tmp_path_factory) -> Callable[[tuple[str, str, dict]], list[dict]]:
+    """Of a case the results of both ranks. All that were asked for in one start; with `-k NAME` that is one method's."""
+    asked = [i.callspec.params for i in request.session.items if "on_two_ranks" in getattr(i, "fixturenames", ())]
+    jobs = [c for c in RANKED if any(c == p.get("case") or c[:2] == (p.get("toy"), p.get("stage")) for p in asked)]
+    results = ranks.run(tmp_path_factory.mktemp("ranks"), jobs)
+    return lambda case: [of_rank[jobs.index(case)] for of_rank in results]
 
 
 def check_ranks(case: tuple[str, str, dict], on_two_ranks) -> None:
     """Losses, diagnostics, averaged gradients and buffers of two ranks are those of one that has the whole batch."""
     name, stage, options = case
     one = ranks.result(name, stage, 0, 1, **options)
-    for two in (r[RANKED.index(case)] for r in on_two_ranks):
+    for two in on_two_ranks(case):
         assert_same_losses(one, two)
         assert one["grads"].keys() == two["grads"].keys()
         for part in ("grads", "buffers"):

@@ -84,8 +84,22 @@ def test_pages_without_their_lines_are_told_all_at_once(tmp_path):
     ] * 2
     assert "write these two lines where its recipes go" in raised.value.problems[1]
     (tmp_path / "docs" / "methods" / "gimp.md").unlink()
-    with pytest.raises(MethodError, match=r"docs/methods/gimp\.md has no paragraph 'State: \.\.\.'"):
+    (tmp_path / "docs" / "methods" / "mae.md").write_text("# MAE\n")
+    with pytest.raises(MethodError) as raised:
         describe.stale(tmp_path)
+    told = [p.partition(": write")[0] for p in raised.value.problems]
+    without = "docs/methods/{}.md has no paragraph 'State: ...', which README.md's table shows; write it"
+    assert told[:2] == [without.format("mae"), without.format("gimp")]  # as the families stand
+    assert sorted(told[2:]) == sorted([f"docs/methods/{n}.md" for n in ("gimp", "mae", "mgi")] * 2)
+
+
+def test_recipes_that_are_not_there_are_told(tmp_path):
+    (tmp_path / "demo.yaml").write_text(RECIPE)
+    with pytest.raises(MethodError) as raised:
+        describe.recipe_list(tmp_path)
+    assert [p.split(";")[0] for p in raised.value.problems] == [
+        f"configs/methods/{tmp_path.name} has no {n}.yaml" for n in ("recommended", "paper")
+    ]
 
 
 RECIPE = """# Toy as recommended:

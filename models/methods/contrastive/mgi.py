@@ -135,7 +135,7 @@ class Mgi(Method):
     def _know_genes(self, o: MgiGenes, schema: Schema) -> int:
         """Registers statistics and the digest of the genes' order; the number of genes that enter."""
         field = schema.need("rna")
-        self.n_genes = G = int(field.shape[-1])  # type: ignore[index,arg-type]
+        self.n_genes = G = field.width
         kept = np.flatnonzero(np.asarray(field.std) > 0) if o.drop_constant else np.arange(G)
         mean, std = o.scale(field, G)
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))

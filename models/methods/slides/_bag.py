@@ -29,7 +29,7 @@ class BagMethod(Method):
         super().__init__(options, schema)
         if problems := list(width_problems(schema, "patches", 2, self.name)):
             raise MethodError(problems)
-        self.features = int(schema.need("patches").shape[-1])  # type: ignore[index,arg-type]
+        self.features = schema.need("patches").width
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         present = record.has("patches") and record.shape("patches")[0] > 0

@@ -46,7 +46,7 @@ class GeneBagMethod(BagMethod):
             raise MethodError(problems)
         super().__init__(options, schema)
         field = schema.need("rna")
-        self.n_genes = int(field.shape[-1])  # type: ignore[index,arg-type]
+        self.n_genes = field.width
         known = options.normalise == "stats" and field.mean is not None and field.std is not None
         mean = np.asarray(field.mean if known else np.zeros(self.n_genes), np.float32)
         std = np.asarray(field.std if known else np.ones(self.n_genes), np.float32)

@@ -130,7 +130,7 @@ class Gimp(Method):
         if problems := list(_problems(o, schema)):
             raise MethodError(problems)
         self.label = class_label(schema, o.label)
-        self.features = int(schema.need("patches").shape[-1])  # type: ignore[index,arg-type]
+        self.features = schema.need("patches").width
         self.inputs = ("patches",) if o.genes.encoder == "none" else ("patches", "rna")
         self.aggregator = PatchAggregator(
             self.features,
@@ -154,7 +154,7 @@ class Gimp(Method):
 
     def _build_genes(self, o: GimpOptions, schema: Schema) -> None:
         field = schema.need("rna")
-        self.n_genes = G = int(field.shape[-1])  # type: ignore[index,arg-type]
+        self.n_genes = G = field.width
         self.genes = o.genes.build(G, o.dim, o.heads, o.dropout)
         self.gene_head = nn.Linear(o.dim, len(self.label.classes))
         mean, std = o.genes.scale(field, G)
