@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,13 @@ def span(interval: tuple[float, float] | None) -> str:
     return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else "-"
 
 
-def write(path: Path, results: Any, methods: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]) -> None:
+def write(
+    path: Path,
+    results: Mapping[str, Mapping[str, Comparison]],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+) -> None:
     from dataclasses import asdict
 
     from trainer.state.files import write_atomic

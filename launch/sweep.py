@@ -119,7 +119,7 @@ def _some(where: list[str]) -> str:
     return where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more points"
 
 
-def resolved(sweep: Sweep, point: Point) -> Any:
+def resolved(sweep: Sweep, point: Point) -> object:
     """The whole configuration of a point, equal for equal runs.
 
     Raises:
@@ -136,7 +136,7 @@ def resolved(sweep: Sweep, point: Point) -> Any:
     return _pretraining(args) if sweep.command == "pretrain" else _finetuning(args)
 
 
-def _pretraining(args: argparse.Namespace) -> Any:
+def _pretraining(args: argparse.Namespace) -> dict[str, Any]:
     from models.registry import get_method
     from trainer.config.recipe import build_config
 
@@ -145,7 +145,7 @@ def _pretraining(args: argparse.Namespace) -> Any:
     return {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
 
 
-def _finetuning(args: argparse.Namespace) -> Any:
+def _finetuning(args: argparse.Namespace) -> list[object]:
     from models.registry import get_method
     from trainer.downstream.init import stated
     from trainer.downstream.task.schema import build_task

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from models.contract import Record
+from models.contract.batch import FieldValue
 from models.transforms.crops import draw_box
 from models.transforms.pixels import filtered
 
@@ -139,7 +139,7 @@ class RecordView:
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         return self._source(name).rows(name, start, stop)
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> FieldValue:
         value = self._source(name).read(name)
         if name not in self._images:
             return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from models.contract import Method, Stage
+from models.contract import Method, Options, Stage
 from models.layers.batch_norm import holds_batch_norm
 from models.registry import get_method
 from trainer.config.schema import Config
@@ -14,7 +14,7 @@ from trainer.plan import StagePlan, stage_lengths
 from trainer.runtime import seed_everything
 
 
-def resolve(config: Config) -> tuple[type[Method], Any, dict[str, Any]]:
+def resolve(config: Config) -> tuple[type[Method], Options, dict[str, Any]]:
     """The method class, its parsed options, and the whole configuration with every default filled in."""
     cls = get_method(config.method_name)
     options = cls.Options.parse(config.method)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+
+FieldValue: TypeAlias = Any
+"""A decoded field: an array, or the text of one whose kind in the schema is `text`. A method has asked the schema before it reads."""
 
 
 class Record(Protocol):
@@ -36,7 +39,7 @@ class Record(Protocol):
         """Shape of an array field, from its header alone."""
         ...
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> FieldValue:
         """The decoded field: arrays as stored, images uint8 [H, W, 1 or 3], masks their values [H, W, 1], text str."""
         ...
 

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer.cluster.record import Record
 from trainer.errors import EXIT_OK, EXIT_STOPPED
+
+if TYPE_CHECKING:
+    from trainer.sweep.runner import Status
 
 
 def note(record: Record, code: int | None = None, again: bool = False) -> None:
@@ -38,7 +42,7 @@ def note(record: Record, code: int | None = None, again: bool = False) -> None:
     status.write(record.run)
 
 
-def _read(path: Any, default: Any) -> Any:
+def _read(path: Path, default: Status) -> Status:
     import json
 
     return type(default)(**json.loads(path.read_bytes())) if path.exists() else default

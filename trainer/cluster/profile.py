@@ -58,7 +58,7 @@ class Profile(Section):
 
     @field_validator("time", mode="before")
     @classmethod
-    def _time(cls, value: Any) -> Any:
+    def _time(cls, value: object) -> str:
         minutes(str(value))
         return str(value)
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from models.registry import get_method, method_names
+from shards.untyped import Json
 from trainer.config import yaml_text
 from trainer.config.files import CONFIGS, given_file, nearest
 from trainer.config.schema import Config, parse
@@ -124,7 +125,7 @@ def override(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _copy(values: Any) -> Any:
+def _copy(values: Json) -> Json:
     return {k: _copy(v) for k, v in values.items()} if isinstance(values, dict) else values
 
 

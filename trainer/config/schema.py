@@ -77,7 +77,7 @@ class Data(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _listed_paths(cls, value: Any) -> Any:
+    def _listed_paths(cls, value: object) -> object:
         if isinstance(value, Mapping) and isinstance(value.get("path"), list):
             value = {**value, "path": [{"path": p} if isinstance(p, str) else p for p in value["path"]]}
         return value

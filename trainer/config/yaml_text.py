@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from shards.untyped import Json
 from trainer.errors import UserError
 
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -28,6 +29,7 @@ _SCALARS = (
 MOST = 100_000
 """Values in a file that a person wrote."""
 MOST_BYTES = 4_000_000
+Key = str | int | float | bool | None
 
 
 class Loader(yaml.SafeLoader):
@@ -40,17 +42,17 @@ for _tag, _pattern, _first in _SCALARS:
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
-def _int(loader: Any, node: Any) -> int:
+def _int(loader: Loader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node))
 
 
-def _float(loader: Any, node: Any) -> float:
+def _float(loader: Loader, node: yaml.ScalarNode) -> float:
     return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
+def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Key, Json]:
     """A mapping whose keys stand once each."""
-    first: dict[Any, int] = {}
+    first: dict[Key, int] = {}
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
@@ -71,7 +73,7 @@ Loader.add_constructor("tag:yaml.org,2002:float", _float)
 Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> Json:
     """One YAML document.
 
     Raises:
@@ -88,7 +90,7 @@ def parse(text: str) -> Any:
         raise yaml.YAMLError(str(e)) from e
 
 
-def _count(value: Any, most: int) -> int:
+def _count(value: Json, most: int) -> int:
     """Values in `value`, aliases counted as often as they stand for something; no further than a little over `most`."""
     total = 1
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.contract import Batch, Method
 from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head, unreached
 from models.view import Augmentation, RecordView
 from shards.errors import DataError, Problem
@@ -73,7 +74,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
     return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
 
 
-def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
+def _widths(setting: Setting, encoder: Method) -> tuple[int, int, int]:
     """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
     encoder.enter("")
     encoder.eval()
@@ -86,7 +87,7 @@ def _widths(setting: Setting, encoder: Any) -> tuple[int, int, int]:
     return encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2], 256 if genes is None else genes[0].shape[2]
 
 
-def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Any:
+def _few(setting: Setting, method: Downstream, train: np.ndarray) -> Batch:
     """A small batch of training samples that can be read."""
     samples = []
     for index in train.tolist():

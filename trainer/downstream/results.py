@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shards.format.info import sha256_of
+from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
@@ -28,7 +29,7 @@ FORMAT = 1
 MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture
 
 
-def hash_of(values: Any) -> str:
+def hash_of(values: Json) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -188,7 +188,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     return setting
 
 
-def _check_trainable(setting: Setting, probe: Any) -> None:
+def _check_trainable(setting: Setting, probe: Method) -> None:
     task, train = setting.task, setting.splits[setting.task.data.train]
     for seed in task.protocol.seeds:
         chosen = labelled(task, setting.data, setting.targets, train, seed)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
+from torch.optim.optimizer import ParamsT
 
 EVERY, ALPHA = 6, 0.5
 """Fast updates between two synchronisations, and how far the slow weights then go towards the fast ones."""
@@ -18,11 +19,17 @@ class RAdamLookahead(torch.optim.RAdam):
     first weights.
     """
 
-    def __init__(self, params: Any, **settings: Any):
+    def __init__(self, params: ParamsT, **settings: Any):
         super().__init__(params, decoupled_weight_decay=True, **settings)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         result = super().step(closure)
         for p in (p for group in self.param_groups for p in group["params"]):
             state = self.state.get(p)

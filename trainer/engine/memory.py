@@ -8,9 +8,13 @@ two fp32 moments; under fp32 the "low-precision" copy is fp32 too and DeepSpeed 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from deepspeed.runtime.base_optimizer import ZeROOptimizer
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def predict(
     return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0, averages)
 
 
-def count(engine: Any, stage: int) -> StateBytes:
+def count(engine: DeepSpeedEngine, stage: int) -> StateBytes:
     """The same bytes, counted on a DeepSpeed engine between `backward` and `step`, each storage once.
 
     Stage 1 lets go of other ranks' gradients as it reduces them: to see its peak, count before that.
@@ -84,7 +88,7 @@ def count(engine: Any, stage: int) -> StateBytes:
     return StateBytes(weights, held, _bytes(moments + masters), persistent)
 
 
-def border(engine: Any, stage: int) -> int:
+def border(engine: DeepSpeedEngine, stage: int) -> int:
     """Named buffer: bytes of gradients beyond a rank's share. DeepSpeed keeps a tensor that straddles two ranks' shares whole."""
     gradients = _gradients(engine.optimizer, list(engine.module.parameters()), stage)
     return _bytes(gradients) - sum(g.numel() * g.element_size() for g in gradients) if stage >= 2 else 0
@@ -95,7 +99,7 @@ def bucket_bytes(bucket: int, stage: int, precision: str, overlap: bool) -> int:
     return 0 if stage == 0 else bucket * (4 if precision == "fp32" else 2) * (2 if overlap else 1)
 
 
-def _gradients(optimizer: Any, params: list[torch.nn.Parameter], stage: int) -> list[torch.Tensor]:
+def _gradients(optimizer: ZeROOptimizer, params: list[torch.nn.Parameter], stage: int) -> list[torch.Tensor]:
     """Wherever DeepSpeed keeps them: on the parameters (under one of two names) or in the partition's own buffers."""
     found = [g for p in params for g in (p.grad, getattr(p, "grad_accum", None)) if g is not None]
     if stage:

@@ -11,6 +11,7 @@ from models.contract.image_view import ImageView
 from models.encoders.resnet import ConvNet
 from models.encoders.vit import ViT
 from shards.format.meaning import shown
+from shards.untyped import Json
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, To, shown_options
@@ -229,7 +230,7 @@ def _measured(opened: Exporting) -> str:
     )
 
 
-def _number(value: Any) -> str:
+def _number(value: Json) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else "-"
 
 

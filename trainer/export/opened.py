@@ -17,6 +17,7 @@ from models.contract.start_files import without_start_files
 from models.encoders.parts import add_parts
 from models.init.weights import load_strict
 from models.registry import get_method
+from shards.untyped import Json
 from trainer.errors import UserError
 from trainer.export.finetuned import Tuned, open_tuned
 from trainer.state.finished import Finished, open_run, read_schema
@@ -133,7 +134,7 @@ def provenance(opened: Exporting) -> dict[str, Any]:
 def shown_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with the names of files instead of their paths, in groups too."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: Json) -> Json:
         if isinstance(value, Mapping):
             return {k: plain(v) for k, v in value.items()}
         return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else value

@@ -222,13 +222,14 @@ def checked(image: ViT | ConvNet, folder: Path) -> float:
     x_BCHW = torch.randn(2, 3, *image.image_size, generator=torch.Generator().manual_seed(0))
     own = image.float().eval()
     features = own(x_BCHW) if isinstance(own, ViT) else own.maps(x_BCHW, 1)[0]
+    assert callable(loaded.forward_features)
     difference = float((loaded.forward_features(x_BCHW) - features).abs().max() / features.abs().max().clamp_min(1))
     if not difference < TOLERANCE:
         raise UserError(f"timm's features differ from the encoder's by {difference:.1e}; use --to safetensors")
     return difference
 
 
-def loaded_by_timm(folder: Path) -> Any:
+def loaded_by_timm(folder: Path) -> nn.Module:
     """The model as anybody would load it, every name checked."""
     from safetensors.torch import load_file
 

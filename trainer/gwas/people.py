@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from trainer.gwas.kinship import read_relatives
 from trainer.gwas.same_people import check_people
 from trainer.gwas.settings import Settings
 from trainer.state.finished import Finished, open_run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,32 @@ def opened(settings: Settings, data: Dataset) -> tuple[Finished, FileSet, Tested
     problems: list[str] = []
     run = _try(problems, lambda: open_run(settings.run))
     files = _try(problems, lambda: open_file_set(settings.bed))
-    people = run and _try(problems, lambda: held_back(data, settings.split, run, settings.random is not None))
-    covariates = people and _try(problems, lambda: read_covariates(
-        settings.covariates, people.names_N, settings.id_column, settings.leave_out))  # fmt: skip
-    joined = people and files and _try(problems, lambda: _rows(people, files, settings))
-    related = people and files and run and _try(problems, lambda: _related(settings, data, run, files, people))
-    same = joined and _try(problems, lambda: check_people(data, settings.split, people, files, joined))
-    if problems:
+    people = covariates = joined = related = None
+    same: list[str] | None = []
+    if run is not None:
+        people = _try(problems, lambda: held_back(data, settings.split, run, settings.random is not None))
+    if people is not None:
+        covariates = _try(problems, lambda: read_covariates(
+            settings.covariates, people.names_N, settings.id_column, settings.leave_out))  # fmt: skip
+    if run is not None and people is not None and files is not None:
+        joined = _try(problems, lambda: _rows(people, files, settings))
+        related = _try(problems, lambda: _related(settings, data, run, files, people))
+        if joined:
+            same = _try(problems, lambda: check_people(data, settings.split, people, files, joined))
+    # What `_try` did not give has left a problem.
+    if problems or not (run and files and people and covariates and related) or joined is None or same is None:
         raise UserError(problems)
     return run, files, _tested(settings, people, files, covariates, joined, (related[0], [*related[1], *same]))
 
 
-def _try(problems: list[str], make: Callable[[], Any]) -> Any:
+def _try(problems: list[str], make: Callable[[], T]) -> T | None:
     try:
         return make()
     except DataError as e:
         problems += map(str, e.problems)
     except UserError as e:
         problems += e.problems
+    return None
 
 
 def _rows(people: HeldBack, files: FileSet, settings: Settings) -> dict[str, str]:

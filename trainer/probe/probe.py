@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from trainer.build import build_method
 from trainer.config.schema import Config, by_todays_names, parse
 from trainer.data import Data, open_data, sampler
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 Kind = Literal["class", "number"]
 FOLDS = 5
@@ -115,7 +118,7 @@ def _pooled(method: Method, data: Dataset, split: str, batch: int) -> np.ndarray
 # ------------------------------------------------------------------------------------------------------------------- probe
 
 
-def fit_probe(kind: Kind, train: Features) -> Any:
+def fit_probe(kind: Kind, train: Features) -> Pipeline:
     """A scikit-learn pipeline: standardisation, then L2-regularised logistic or linear regression."""
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.model_selection import GridSearchCV, GroupKFold

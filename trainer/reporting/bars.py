@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.reporting.figures import INK, Plot, canvas, plain, svg
 from trainer.reporting.groups import Amount, Entry, Group
 from trainer.reporting.words import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CHANCE = {"auc": 0.5, "auc_micro": 0.5, "image_auc": 0.5, "c_index": 0.5}
 Styles = dict[str, dict[str, Any]]
@@ -41,7 +44,7 @@ def _limits(group: Group) -> tuple[float, float]:
     return 1.02 * min(0.0, *ends, 0.0), 1.02 * max(0.0, *ends, 0.0) or 1.0
 
 
-def _bar(axes: Any, y: int, e: Entry, style: dict[str, Any]) -> None:
+def _bar(axes: Axes, y: int, e: Entry, style: dict[str, Any]) -> None:
     m = e.measured
     pale = e.setting.scratch or e.setting.control is not None
     axes.barh(y, m.value, height=0.42, color=style["color"], alpha=0.35 if pale else 0.75)
@@ -101,7 +104,7 @@ def _curve(group: Group, amounts: list[Amount], at: list[float], label: str, sty
     return Plot("Label efficiency", f"{group.primary} by {label}, logarithmic; lines: interval over patients.", uri)
 
 
-def _line(axes: Any, entries: list[Entry], x: dict[Amount, float], aside: float, styles: Styles) -> None:
+def _line(axes: Axes, entries: list[Entry], x: dict[Amount, float], aside: float, styles: Styles) -> None:
     at = [x[e.amount] * aside for e in entries]
     style = styles[entries[0].label]
     axes.plot(at, [e.measured.value for e in entries], marker="o", markersize=4, label=plain(entries[0].label), **style)

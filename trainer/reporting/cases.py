@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shards.untyped import Json
 from trainer.errors import UserError
 from trainer.reporting.result import Measured, Result
 
@@ -150,7 +151,7 @@ def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Json, b: Json) -> bool:
     if isinstance(a, tuple | list) or isinstance(b, tuple | list):
         return a is not None and b is not None and len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, str) or isinstance(b, str):
@@ -159,7 +160,7 @@ def _same(a: Any, b: Any) -> bool:
     return math.isclose(x, y, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(x) and math.isnan(y))
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_text, value))}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from shards.untyped import Json
 from trainer.errors import UserError
 from trainer.reporting.result import NAME, Result, read_result
 
@@ -75,7 +75,7 @@ def _folders(path: Path) -> list[tuple[Path, set[str]]]:
 def _running(folder: Path) -> Running | None:
     """None for a folder that no result is to be expected in: a pre-training run, an exported encoder."""
     try:
-        content: Any = json.loads((folder / CONFIG).read_bytes())
+        content: Json = json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict):
@@ -90,6 +90,6 @@ def _running(folder: Path) -> Running | None:
     )
 
 
-def _named(value: Any) -> str:
+def _named(value: Json) -> str:
     """A section of the configuration by its name, whether it stands there as one or as a table with a `name`."""
     return str(value.get("name", "")) if isinstance(value, dict) else str(value)

@@ -6,7 +6,7 @@ Shape letters: N cases, K classes, P patients, G points of a grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from trainer.reporting import cases
 from trainer.reporting.figures import INK, Plot, canvas, plain, svg
 from trainer.reporting.groups import Amount, Entry, Group
 from trainer.reporting.words import number, p_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
     from trainer.downstream.metrics.predictions import Predictions
@@ -175,7 +178,19 @@ def _survival(e: Entry, amount: Amount) -> Plot | None:
     return Plot(f"Survival, {e.name}, {amount.name}", caption, uri)
 
 
-def _steps(axes: Any, sf: Any, last: float, censored: np.ndarray, **style: Any) -> None:
+class Steps(Protocol):
+    """A survival function that falls in steps, as SciPy gives it."""
+
+    @property
+    def quantiles(self) -> np.ndarray: ...
+
+    @property
+    def probabilities(self) -> np.ndarray: ...
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray: ...
+
+
+def _steps(axes: Axes, sf: Steps, last: float, censored: np.ndarray, **style: Any) -> None:
     x, y = np.r_[0, sf.quantiles, last], np.r_[1, sf.probabilities, sf.probabilities[-1]]
     axes.step(x, y, where="post", **style)
     axes.plot(censored, sf.evaluate(censored), "|", color=style["color"], markersize=6)

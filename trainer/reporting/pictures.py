@@ -5,8 +5,9 @@ Shape letters: H height, W width, C channels, N cases, D width of the features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from trainer.reporting.cases import MEND
 from trainer.reporting.curves import chosen
 from trainer.reporting.figures import COLOURS, Plot, canvas, plain, png
 from trainer.reporting.groups import Amount, Entry, Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FEATURES = "features.npz"
 MOST_PANELS, MOST_EXAMPLES = 4, 4
@@ -89,7 +94,7 @@ def _several(path: Path) -> bool:
         return False
 
 
-def _example(row: Any, case: _Case) -> None:
+def _example(row: Sequence[Axes], case: _Case) -> None:
     image_HWC, shape = case.image_HWC, case.image_HWC.shape[:2]
     image = np.repeat(image_HWC[..., :1], 3, 2) if image_HWC.shape[2] < 3 else image_HWC[..., :3]
     for axes, outlines in zip(row, ((), *case.outlines), strict=True):
@@ -154,20 +159,21 @@ def _not_drawn(e: Entry, amount: Amount, why: str) -> Plot:
     return Plot(f"Features, {e.name}, {amount.name}", f"No picture of these features: {why}.", uri)
 
 
-def _scatter(figure: Any, axes: Any, at_N2: np.ndarray, label_N: np.ndarray, e: Entry) -> None:
+def _scatter(figure: Figure, axes: Axes, at_N2: np.ndarray, label_N: np.ndarray, e: Entry) -> None:
     numeric = label_N.dtype.kind in "fiu"
     known_N = ~np.isnan(label_N.astype(float)) if numeric else np.ones(len(label_N), bool)
     values = np.unique(label_N[known_N])
-    axes.scatter(*at_N2[~known_N].T, s=8, color="#cccccc")
+    axes.scatter(at_N2[~known_N, 0], at_N2[~known_N, 1], s=8, color="#cccccc")
     if numeric and (len(values) > MOST_CLASSES or (values != np.round(values)).any()):
-        points = axes.scatter(*at_N2[known_N].T, s=8, c=label_N[known_N], cmap="viridis")
+        points = axes.scatter(at_N2[known_N, 0], at_N2[known_N, 1], s=8, c=label_N[known_N], cmap="viridis")
         figure.colorbar(points, ax=axes, shrink=0.7)
         return
     for i, value in enumerate(values[: 2 * MOST_CLASSES]):
         here_N = label_N == value
         name = _class_name(value, e) if numeric else str(value)
         axes.scatter(
-            *at_N2[here_N].T,
+            at_N2[here_N, 0],
+            at_N2[here_N, 1],
             s=10,
             alpha=0.8,
             color=COLOURS[i % len(COLOURS)],
@@ -177,7 +183,7 @@ def _scatter(figure: Any, axes: Any, at_N2: np.ndarray, label_N: np.ndarray, e: 
     figure.legend(loc="outside lower left", fontsize=8, frameon=False, ncols=2)
 
 
-def _class_name(code: Any, e: Entry) -> str:
+def _class_name(code: float, e: Entry) -> str:
     from trainer.reporting import cases
 
     classes = cases.predictions(e.results)[0].classes

@@ -21,7 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,15 @@ class _RecordingEngine(TorchCheckpointEngine):
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         self._keep_error(lambda: os.makedirs(path, exist_ok=exist_ok))
 
-    def save(self, state_dict: Any, path: str) -> None:
+    def save(self, state_dict: object, path: str) -> None:
         self._keep_error(lambda: self._write(state_dict, path))
 
-    def _write(self, state: Any, path: str) -> None:
+    def _write(self, state: object, path: str) -> None:
         torch.save(state, path)
         files.sync(Path(path))
         self.written.append(Path(path))
 
-    def _keep_error(self, action: Any) -> None:
+    def _keep_error(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Exception as e:

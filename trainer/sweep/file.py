@@ -22,13 +22,14 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from shards.untyped import Json
 from trainer.config import yaml_text
 from trainer.config.schema import explain_all
 from trainer.config.shared import Section
@@ -46,7 +47,7 @@ class SweepFile(Section):
     """The script of launch/ that runs a point."""
     words: tuple[str, ...] = ()
     """Words of its command line, the same for all points."""
-    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    grid: dict[str, list[Json]] = Field(default_factory=dict)
     """Values by key; every combination is a point."""
     points: tuple[dict[str, Any], ...] = ()
     """Sets of values; each is combined with the whole grid."""
@@ -139,7 +140,7 @@ def _problems(given: SweepFile) -> Iterator[str]:
             yield f"'{key}' is no key: write section.key or --flag"
 
 
-def words_of(key: str, value: Any) -> list[str]:
+def words_of(key: str, value: Json) -> list[str]:
     """The words of a command line that say `key` is `value`; a flag that is true stands alone, one that is false is left out."""
     if key.startswith("--"):
         return [] if value is False else [key] if value is True else [key, str(value)]
@@ -148,13 +149,13 @@ def words_of(key: str, value: Any) -> list[str]:
     return [f"{key}={text if yaml_text.parse(text) == value else json.dumps(value)}"]
 
 
-def refuse_doubles(file: Path, points: Sequence[Point], runs: Sequence[Any]) -> None:
+def refuse_doubles(file: Path, points: Sequence[Point], runs: Sequence[Hashable]) -> None:
     """`runs` says what each point is, in a form that is equal for equal runs.
 
     Raises:
         UserError: points that are the same run, all of them.
     """
-    first: dict[Any, Point] = {}
+    first: dict[Hashable, Point] = {}
     problems = []
     for point, run in zip(points, runs, strict=True):
         other = first.setdefault(run, point)
@@ -188,7 +189,7 @@ def names_of(values: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _safe(value: Any) -> str:
+def _safe(value: Json) -> str:
     text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
     return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-.") or "none"
 

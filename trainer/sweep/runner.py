@@ -18,7 +18,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +123,7 @@ class Runner:
             _terminate(job)
 
     @contextlib.contextmanager
-    def signals(self) -> Any:
+    def signals(self) -> Iterator[None]:
         """SIGTERM, SIGINT and SIGUSR2 stop the sweep while this is entered."""
         before = {s: signal.signal(s, self.stop) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
         try:

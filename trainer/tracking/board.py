@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Board:
@@ -39,7 +42,7 @@ class Board:
         if self.open:
             self._guarded(write)
 
-    def image(self, name: str, image_HWC: Any, step: int) -> None:
+    def image(self, name: str, image_HWC: np.ndarray, step: int) -> None:
         if self.open:
             self._guarded(lambda: self._writer.add_image(name, image_HWC, step, dataformats="HWC"))
 

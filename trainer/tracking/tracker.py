@@ -7,13 +7,17 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.runtime import Runtime
 from trainer.state import fence
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
 from trainer.tracking.board import Board
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.progress import Progress
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
@@ -56,7 +60,7 @@ class Tracker:
         self.board = Board(out / "tensorboard", step, runtime.say) if tensorboard else None
         self.bar = self._bar(step) if sys.stderr.isatty() else None
 
-    def _bar(self, step: int) -> Any:
+    def _bar(self, step: int) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -91,7 +95,7 @@ class Tracker:
             [row["stage"], f"loss {row['loss']:.4f}", *terms, *val, *tail] + (["SKIPPED"] if row["skipped"] else [])
         )
 
-    def images(self, name: str, image_HWC: Any, step: int) -> None:
+    def images(self, name: str, image_HWC: np.ndarray, step: int) -> None:
         """A picture (uint8) for TensorBoard."""
         if self.main and self.board:
             self.board.image(name, image_HWC, step)

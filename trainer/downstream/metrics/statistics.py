@@ -17,10 +17,10 @@ Shape letters: S seeds, R resamples, N cases, P patients.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from trainer.downstream.metrics.constant import is_constant
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import Metric, metric_of
 from trainer.errors import UserError
+
+Differences = TypeVar("Differences", float, np.ndarray)
 
 # Weights held at a time: 3 MB of them stay in the processor's cache and bound the memory for any number of cases.
 CHUNK = 400_000
@@ -148,7 +150,7 @@ def paired(
     known = both[0].known()
     patients = len(np.unique(known.patients_N))
     resampled_a, resampled_b = _resampled(systems, each, metric, draws, seed)
-    difference, difference_R = _exact(mean_a - mean_b), _exact(resampled_a - resampled_b)
+    difference, difference_R = float(_exact(mean_a - mean_b)), _exact(resampled_a - resampled_b)
     low, high, p = NAN, NAN, NAN
     if difference == difference:
         low, high = _percentiles(difference_R, patients, level)
@@ -188,7 +190,7 @@ def entry(
     }
 
 
-def _exact(difference: Any) -> Any:
+def _exact(difference: np.ndarray | float) -> np.ndarray:
     """Differences with rounding errors taken for the zeros they are: all of one sign, they would pass for significant."""
     return np.where(np.abs(difference) < ROUNDING, 0.0, difference)[()]
 
@@ -303,7 +305,7 @@ def _resampled(
     return [np.concatenate(part) for part in parts]
 
 
-def _one_by_one(p: Predictions, metric: Metric, of_N: np.ndarray) -> Any:
+def _one_by_one(p: Predictions, metric: Metric, of_N: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Resamples built and measured: for a metric without a weighted form. A patient drawn twice is two patients."""
 
     def one(w_N: np.ndarray) -> float:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,11 +30,14 @@ from models.parallel import gather
 from shards.load.loader import Loader
 from shards.order.plan import Once
 from shards.read.dataset import Dataset
+from shards.read.subset import Subset
 from trainer.data import sampler
 from trainer.engine.feed import batches_on_device
 from trainer.errors import UserError
 from trainer.runtime import Runtime, from_main
 from trainer.state import files
+
+T = TypeVar("T")
 
 FORMAT = 1
 
@@ -103,7 +107,7 @@ def extract(
 
 
 @torch.no_grad()
-def _encoded(method: Method, data: Dataset, subset: Any, runtime: Runtime, batch: int, workers: int) -> np.ndarray:
+def _encoded(method: Method, data: Dataset, subset: Subset, runtime: Runtime, batch: int, workers: int) -> np.ndarray:
     """float32 [N, D], on every rank."""
     method.enter("")
     method.eval()
@@ -171,7 +175,7 @@ def _folder_name(about: dict[str, Any]) -> str:
     return f"{about['split'] or 'all'}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def _on_main(runtime: Runtime, make: Any) -> Any:
+def _on_main(runtime: Runtime, make: Callable[[], T]) -> T:
     """`make` on rank 0; its result, or its error, on every rank."""
     return make() if runtime.world == 1 else from_main(make)
 
