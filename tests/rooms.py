@@ -130,12 +130,14 @@ def upward(package: str, leads: Iterable[tuple[str, str]]) -> list[tuple[str, st
     return sorted((a, b) for a, b in leads if a in floor and b in floor and floor[b] >= floor[a])
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    tree = ast.parse(path.read_bytes())
-    yield from (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def _parameters(f: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+def functions(path: Path) -> Iterator[Function]:
+    yield from (n for n in ast.walk(ast.parse(path.read_bytes())) if isinstance(n, Function))
+
+
+def _parameters(f: Function) -> list[ast.arg]:
     given = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]
     return [a for a in given if a.arg not in ("self", "cls")]
 
@@ -145,16 +147,16 @@ def anything(path: Path, names: Collection[str] = ("Any",)) -> int:
 
     names: what to count in its place, such as the names for it that say why (`UNTYPED`).
     """
-    tree = ast.parse(path.read_bytes())
-    given = [a.annotation for f in functions(path) for a in [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]]
-    given += [f.returns for f in functions(path)]
-    given += [
-        n.annotation
-        for c in ast.walk(tree)
-        if isinstance(c, ast.ClassDef)
-        for n in c.body
-        if isinstance(n, ast.AnnAssign)
-    ]
+    text = path.read_bytes()
+    if not any(name.encode() in text for name in names):
+        return 0
+    given: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, Function):
+            given += [a.annotation for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
+            given.append(node.returns)
+        elif isinstance(node, ast.ClassDef):
+            given += [n.annotation for n in node.body if isinstance(n, ast.AnnAssign)]
     return sum(_holds(a, names) for a in given if a is not None)
 
 

@@ -31,7 +31,7 @@ from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import EvalOutput, Example, predict
-from trainer.downstream.probes.run import frozen_predictions
+from trainer.downstream.probes.run import Frozen, frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import SplitLoader, TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
@@ -169,11 +169,17 @@ def _counts(setting: Setting, train: int) -> dict[str, int]:
 
 
 def _frozen(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
-    task = setting.task
-    found = frozen_predictions(
-        task, setting.source, setting.data, setting.targets, setting.fields, setting.splits, setting.metrics[0],
-        setting.out.parent / ".features", runtime, stop,
-    )  # fmt: skip
+    about = Frozen(
+        setting.task,
+        setting.source,
+        setting.data,
+        setting.targets,
+        setting.fields,
+        setting.splits,
+        primary=setting.metrics[0],
+        cache=setting.out.parent / ".features",
+    )
+    found = frozen_predictions(about, runtime, stop)
     return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
 
 

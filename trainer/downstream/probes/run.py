@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.table import METRICS
+from trainer.downstream.metrics.table import METRICS, Metric
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.probes.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.probes.features import extract, identity_of
@@ -40,36 +41,57 @@ class Probed:
     """Features of the test cases, of the first seed."""
 
 
-def frozen_predictions(
-    task: Task,
-    source: Init,
-    data: Dataset,
-    targets: Targets,
-    fields: tuple[str, ...],
-    splits: dict[str, np.ndarray],
-    primary: str,
-    cache: Path,
-    runtime: Runtime,
-    stop: StopFlag,
-) -> Probed:
+@dataclass(frozen=True)
+class Frozen:
+    """What probes are fitted on: a task, and an encoder's features of the samples of its splits.
+
+    splits   {split: the samples that take part}
+    primary  the metric that chooses
+    cache    folder of the features
+    """
+
+    task: Task
+    source: Init
+    data: Dataset
+    targets: Targets
+    fields: tuple[str, ...]
+    splits: dict[str, np.ndarray]
+    primary: str
+    cache: Path
+
+
+class Probe(Protocol):
+    """A fitted probe of any kind."""
+
+    @property
+    def val(self) -> float: ...
+
+    @property
+    def val_loss(self) -> float | None: ...
+
+    @property
+    def grid_values(self) -> list[dict[str, Any]]: ...
+
+    def predict(self, x: np.ndarray) -> np.ndarray: ...
+
+
+def frozen_predictions(about: Frozen, runtime: Runtime, stop: StopFlag) -> Probed:
     """Fits on the labelled training samples, chooses on the validation split, predicts the test split; once a seed.
 
     Raises:
         Stopped: a stop was asked for; the features of whole splits are kept.
     """
-    out = Probed([], [], 0)
+    out, task = Probed([], [], 0), about.task
     features: dict[str, np.ndarray] = {}
     for seed in task.protocol.seeds:
-        if not features or not source.pretrained:
+        if not features or not about.source.pretrained:
             # From scratch another seed is another encoder.
-            features = _features(task, source, data, fields, splits, cache, seed, runtime, stop)
+            features = _features(about, seed, runtime, stop)
         stop_if_asked(stop, runtime)
-        train = labelled(task, data, targets, splits[task.data.train], seed)
-        own = fitted(task, targets, train)
+        train = labelled(task, about.data, about.targets, about.splits[task.data.train], seed)
         if task.mode == "linear" and not out.predictions:
             runtime.say(SAID[solver(task, len(train))].format(n=len(train)))
-        x_train = features[task.data.train][np.isin(splits[task.data.train], train)]
-        predicted, chosen = _fit(task, data, own, train, x_train, features, splits, primary, seed)
+        predicted, chosen = _fit(about, train, features, seed)
         out.predictions.append(predicted)
         out.chosen.append({"seed": seed, **chosen})
         out.train = len(train)
@@ -78,23 +100,14 @@ def frozen_predictions(
     return out
 
 
-def _features(
-    task: Task,
-    source: Init,
-    data: Dataset,
-    fields: tuple[str, ...],
-    splits: dict[str, np.ndarray],
-    cache: Path,
-    seed: int,
-    runtime: Runtime,
-    stop: StopFlag,
-) -> dict[str, np.ndarray]:
+def _features(about: Frozen, seed: int, runtime: Runtime, stop: StopFlag) -> dict[str, np.ndarray]:
     """By split, the features of the samples that take part, [N, D]."""
-    method = source.build(seed)
-    method.inputs = fields
+    task, data = about.task, about.data
+    method = about.source.build(seed)
+    method.inputs = about.fields
     method.to(runtime.device)
     identity, found = identity_of(method), {}
-    for split, at in splits.items():
+    for split, at in about.splits.items():
         stop_if_asked(stop, runtime)
         whole = extract(
             method,
@@ -103,7 +116,7 @@ def _features(
             runtime,
             batch=task.protocol.eval_batch,
             workers=task.data.workers,
-            cache=cache,
+            cache=about.cache,
             identity=identity,
         )
         found[split] = whole.x_ND[np.isin(data.subset(split).indices, at)]
@@ -125,54 +138,59 @@ def _answers(task: Task, targets: Targets, at: np.ndarray) -> np.ndarray:
 
 
 def _fit(
-    task: Task, data: Dataset, targets: Targets, train: np.ndarray, x_train: np.ndarray, features: dict[str, np.ndarray],
-    splits: dict[str, np.ndarray], primary: str, seed: int,
-) -> tuple[Predictions, dict[str, Any]]:  # fmt: skip
-    metric, val, test = METRICS[primary], splits[task.data.val], splits[task.data.test]
+    about: Frozen, train: np.ndarray, features: dict[str, np.ndarray], seed: int
+) -> tuple[Predictions, dict[str, Any]]:
+    """Predictions of the test split by a probe fitted on the samples `train`, and how it was chosen."""
+    task, splits = about.task, about.splits
+    own, val, test = fitted(task, about.targets, train), splits[task.data.val], splits[task.data.test]
     chosen_on, tested_on = (
-        targets_of_split(task, targets, at, s) for s, at in ((task.data.val, val), (task.data.test, test))
+        targets_of_split(task, own, at, s) for s, at in ((task.data.val, val), (task.data.test, test))
     )
-    K = len(targets.question.classes) if task.kind in ("multiclass", "ordinal") else None
+    given = (
+        features[task.data.train][np.isin(splits[task.data.train], train)], _answers(task, own, train),
+        features[task.data.val], _answers(task, own, val),
+    )  # fmt: skip
+    K = len(own.question.classes) if task.kind in ("multiclass", "ordinal") else None
+    judge = _judge(METRICS[about.primary], lambda values: as_predictions(chosen_on, about.data, val, values), K)
+    fit, chosen = _probe(task, given, judge, seed)
+    chosen |= {"val": fit.val, "val_loss": fit.val_loss, "grid": fit.grid_values}
+    scores = np.asarray(fit.predict(features[task.data.test]), np.float64)
+    return as_predictions(tested_on, about.data, test, scores), chosen
 
-    def said(values: np.ndarray) -> Predictions:
-        return as_predictions(chosen_on, data, val, np.asarray(values, np.float64))
+
+def _judge(metric: Metric, said: Callable[[np.ndarray], Predictions], classes: int | None) -> dict[str, Any]:
+    """What every kind of probe is chosen by; `said` makes predictions of scores of the validation split."""
 
     def score(values: np.ndarray, _: np.ndarray) -> float:
-        return metric.compute(said(values))
+        return metric.compute(said(np.asarray(values, np.float64)))
 
     def loss(values: np.ndarray, _: np.ndarray) -> float:
-        return held_back_loss(said(values))
+        return held_back_loss(said(np.asarray(values, np.float64)))
 
-    x_val, x_test = features[task.data.val], features[task.data.test]
-    y_train, y_val = _answers(task, targets, train), _answers(task, targets, val)
-    judge: dict[str, Any] = {"score": score, "loss": loss, "higher_is_better": metric.higher_is_better, "classes": K}
-    fit: Any
+    return {"score": score, "loss": loss, "higher_is_better": metric.higher_is_better, "classes": classes}
+
+
+def _probe(
+    task: Task, given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], judge: dict[str, Any], seed: int
+) -> tuple[Probe, dict[str, Any]]:
+    """The probe that the task asks for, and what was chosen in it.
+
+    given: features and answers of the training samples, and of the validation split.
+    """
+    p = task.protocol
     if task.mode == "knn":
-        fit = fit_knn(task.kind, x_train, y_train, x_val, y_val, ks=task.protocol.neighbours, **judge)
-        chosen = {"k": fit.k}
-    elif solver(task, len(train)) == "converged":
-        fit = fit_converged(
-            task.kind, x_train, y_train, x_val, y_val, decays=task.protocol.weight_decays or DECAYS,
-            class_weights="balanced" if task.protocol.weight_classes else None, **judge,
-        )  # fmt: skip
-        chosen = {"solver": "converged", "weight_decay": fit.weight_decay}
-    else:
-        epochs = task.protocol.epochs or 50
-        fit = fit_linear(
-            task.kind, x_train, y_train, x_val, y_val, grid=make_grid(task.protocol.lr, task.protocol.weight_decays or EPOCH_DECAYS),
-            epochs=epochs, batch=task.protocol.batch, seed=seed,
-            class_weights="balanced" if task.protocol.weight_classes else None, **judge,
-        )  # fmt: skip
-        chosen = {
-            "solver": "epochs",
-            "lr": fit.lr,
-            "weight_decay": fit.weight_decay,
-            "epoch": fit.epoch,
-            "epochs": epochs,
-        }
-    chosen |= {"val": fit.val, "val_loss": fit.val_loss, "grid": fit.grid_values}
-    scores = np.asarray(fit.predict(x_test), np.float64)
-    return as_predictions(tested_on, data, test, scores), chosen
+        knn = fit_knn(task.kind, *given, ks=p.neighbours, **judge)
+        return knn, {"k": knn.k}
+    balanced: Literal["balanced"] | None = "balanced" if p.weight_classes else None
+    if solver(task, len(given[0])) == "converged":
+        fit = fit_converged(task.kind, *given, decays=p.weight_decays or DECAYS, class_weights=balanced, **judge)
+        return fit, {"solver": "converged", "weight_decay": fit.weight_decay}
+    epochs, grid = p.epochs or 50, make_grid(p.lr, p.weight_decays or EPOCH_DECAYS)
+    fit = fit_linear(
+        task.kind, *given, grid=grid, epochs=epochs, batch=p.batch, seed=seed, class_weights=balanced, **judge
+    )
+    chosen = {"lr": fit.lr, "weight_decay": fit.weight_decay, "epoch": fit.epoch, "epochs": epochs}
+    return fit, {"solver": "epochs", **chosen}
 
 
 def solver(task: Task, samples: int) -> str:
