@@ -288,7 +288,7 @@ def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, 
 def _index(args: argparse.Namespace) -> int:
     from shards.format.meaning import parse_meanings
     from shards.format.members import adopted_of
-    from shards.pack.adopt import adopt
+    from shards.pack.adopt import Titles, adopt
     from shards.pack.labels import label_rule
     from shards.pack.tars import folder_of
 
@@ -297,9 +297,7 @@ def _index(args: argparse.Namespace) -> int:
         folder,
         how=adopted_of(args),
         labels=label_rule(args),
-        name=args.name,
-        source=args.source,
-        licence=args.licence,
+        titles=Titles(args.name, args.source, args.licence),
         meanings=parse_meanings(args.meaning, forget=True),
         keep_orientation=args.keep_orientation,
         notes=notes,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,15 +46,24 @@ class _Adoption:
     passed: Counter[str] = field(default_factory=Counter)
     met: set[str] = field(default_factory=set)
 
+    def notes(self) -> list[str]:
+        return [f"passed over: {n} {what}" for what, n in sorted(self.passed.items())]
+
+
+class Titles(NamedTuple):
+    """What a data set is called, and where it comes from; None says nothing of it, and what was said before stays."""
+
+    name: str | None = None
+    source: str | None = None
+    licence: str | None = None
+
 
 def adopt(
     folder: Path,
     *,
     how: Adopted | None = None,
     patient_from_key: bool = False,
-    name: str | None = None,
-    source: str | None = None,
-    licence: str | None = None,
+    titles: Titles | None = None,
     meanings: Meanings | None = None,
     labels: LabelRule | None = None,
     keep_orientation: bool = False,
@@ -79,11 +89,7 @@ def adopt(
     old, stored = _old(folder), _known(stored_meanings(folder), meanings or {})
     how = how or (Adopted(patient_from_key=True) if patient_from_key else old.adopted if old else Adopted())
     found = _Adoption(rule_of(how), ImageTally(stored, keep_orientation))
-    for tar in _tars(folder, found):
-        _take_shard(tar, found)
-    vocab = read_vocab(folder)
-    found.problems += found.tally.problems(vocab) + [p for n, w in vocab.items() for p in vocab_problems(n, w)]
-    found.problems += [*_unmet(found), *_lonely(found), *_double_keys(found)]
+    vocab = _take(folder, found)
     said: list[str] = []
     rows, kinds, odd = rows_of(found.samples, labels or LabelRule(), _classes(old), said)
     said += merged_note(one_spelling(r.patient for r in rows))
@@ -93,11 +99,10 @@ def adopt(
     if wrong := [*found.problems, *odd, *torn, *images.problems, *unknown]:
         raise DataError(wrong)
     if notes is not None:
-        passed = [f"passed over: {n} {what}" for what, n in sorted(found.passed.items())]
-        notes += [*passed, *said, *images.notes, *(f"warning: {w}" for w in images.warnings)]
+        notes += [*found.notes(), *said, *images.notes, *(f"warning: {w}" for w in images.warnings)]
     hashes = {n: sha256_of(folder / "vocab" / f"{n}.txt") for n in vocab}
     info = DatasetInfo(
-        **_titles(folder, old, name, source, licence),
+        **_titles(folder, old, titles or Titles()),
         fields=found.tally.infos(hashes, {**meaning, **images.meanings}),
         labels=label_infos(rows, kinds),
         samples=len(rows),
@@ -140,6 +145,16 @@ def _tars(folder: Path, found: _Adoption) -> list[Path]:
         where = f" (there are in {', '.join(below[:5])}: a data set is one folder)" if below else ""
         raise bad(f"no *.tar{where}", folder, "give the folder that holds the shards")
     return tars
+
+
+def _take(folder: Path, found: _Adoption) -> dict[str, list[str]]:
+    """Reads all shards, and the vocabularies beside them, which it returns; what is wrong with them is among the problems then."""
+    for tar in _tars(folder, found):
+        _take_shard(tar, found)
+    vocab = read_vocab(folder)
+    found.problems += found.tally.problems(vocab) + [p for n, w in vocab.items() for p in vocab_problems(n, w)]
+    found.problems += [*_unmet(found), *_lonely(found), *_double_keys(found)]
+    return vocab
 
 
 def _take_shard(tar: Path, found: _Adoption) -> None:
@@ -251,15 +266,12 @@ def _old(folder: Path) -> DatasetInfo | None:
         return None
 
 
-def _titles(
-    folder: Path, old: DatasetInfo | None, name: str | None, source: str | None, licence: str | None
-) -> dict[str, str]:
-    """What a data set is called and where it comes from; what is not said anew stays."""
+def _titles(folder: Path, old: DatasetInfo | None, new: Titles) -> dict[str, str]:
     return {
-        "name": name or (old.name if old else folder.resolve().name),
+        "name": new.name or (old.name if old else folder.resolve().name),
         "version": old.version if old else "1",
-        "source": (old.source if old else "") if source is None else source,
-        "licence": (old.licence if old else "") if licence is None else licence,
+        "source": (old.source if old else "") if new.source is None else new.source,
+        "licence": (old.licence if old else "") if new.licence is None else new.licence,
     }
 
 

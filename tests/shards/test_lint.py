@@ -19,7 +19,7 @@ from shards.errors import DataError
 from shards.format.indexes import open_index
 from shards.format.info import load_info, save_info
 from shards.format.seal import hash_files
-from shards.pack.adopt import adopt
+from shards.pack.adopt import Titles, adopt
 from shards.pack.survey import PackOptions
 from shards.pack.write import npy_bytes
 
@@ -403,7 +403,7 @@ def foreign(folder: Path, patients: bool = True) -> Path:
 def test_adopted_tars_are_not_rewritten_and_lint_clean(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "theirs")
     before = snapshot(folder)
-    info = adopt(folder, licence="CC0")
+    info = adopt(folder, titles=Titles(licence="CC0"))
     assert {n: d for n, d in snapshot(folder).items() if n in before} == before
     assert (info.samples, info.patients, info.splits) == (8, 8, {"train": 8})
     assert info.labels["y"].classes == ("a", "b")

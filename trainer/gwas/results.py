@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,26 @@ NO_INTERVAL = (
 )
 
 
+@dataclass(frozen=True)
+class Phenotypes:
+    """What was tested: y_NP of `people`, a column for each of `names`."""
+
+    names: Sequence[str]
+    people: Sequence[str]
+    y_NP: np.ndarray
+
+
 def write_results(
     out: Path,
     files: FileSet,
+    tested: Phenotypes,
     found: Mapping[str, Chromosome],
-    phenotypes: Sequence[str],
     clumps: Mapping[str, Sequence[Clump]],
     rules: Rules,
-    people: Sequence[str],
-    y_NP: np.ndarray,
     context: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes associations.tsv.gz, clumps.tsv, people.tsv, manhattan.png, qq.png and, last, gwas.json, which it returns."""
+    phenotypes, people = tested.names, tested.people
     log10_p_PM = np.concatenate([c.log10_p_PM for c in found.values()], 1)
     inflation = [genomic_inflation(row_M) for row_M in log10_p_PM]
     rows = clump_rows(files, found, clumps)
@@ -71,7 +80,9 @@ def write_results(
     write_associations(out / ASSOCIATIONS, files, found, phenotypes)
     write_rows(out / CLUMPS, CLUMP_COLUMNS, rows)
     write_rows(out / PEOPLE, ("IID", *phenotypes), [
-        {"IID": n, **dict(zip(phenotypes, map(repr, y.tolist()), strict=True))} for n, y in zip(people, y_NP, strict=True)])  # fmt: skip
+        {"IID": n, **dict(zip(phenotypes, map(repr, y_P.tolist()), strict=True))}
+        for n, y_P in zip(people, tested.y_NP, strict=True)
+    ])  # fmt: skip
     places = {n: (files.variants.positions[files.by_chromosome[n]], merged(c.log10_p_PM)) for n, c in found.items()}
     manhattan(out / "manhattan.png", places, rules.p1, {n: [c.index for c in own] for n, own in clumps.items()})
     qq(out / "qq.png", log10_p_PM, phenotypes, inflation)

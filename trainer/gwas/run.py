@@ -25,7 +25,7 @@ from trainer.gwas.covariates import basis_of
 from trainer.gwas.embeddings import embed, source_of
 from trainer.gwas.people import Tested, opened
 from trainer.gwas.phenotypes import inverse_normal, principal_components, residuals
-from trainer.gwas.results import write_results
+from trainer.gwas.results import Phenotypes, write_results
 from trainer.gwas.scan import parts_of, scan
 from trainer.gwas.settings import Settings
 from trainer.gwas.tables import merged
@@ -70,7 +70,7 @@ def gwas(settings: Settings, asked: Callable[[], bool], say: Callable[[str], Non
         clumps[name] = clump(files.variants.positions[columns], merged(c.log10_p_PM), read, settings.rules)
     people = [tested.people.names_N[i] for i in tested.at_N]
     context = {**_context(settings, run, data.fingerprint, tested), "explained": share_P.tolist(), "hash": about}
-    return write_results(settings.out, files, found, names, clumps, settings.rules, people, y_NP, context)
+    return write_results(settings.out, files, Phenotypes(names, people, y_NP), found, clumps, settings.rules, context)
 
 
 def _both(names: Sequence[str], value_NC: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
