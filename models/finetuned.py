@@ -380,7 +380,9 @@ def make_decoder(
     if decoder == "setr_pup":
         return SetrPupDecoder(image.width, last, outputs, width, auxiliary, image.channels[-2])
     if decoder == "two_way":
-        return TwoWayDecoder(image.width, gene_dim, width, n_query=queries, mask_token=mask_token, out_channels=outputs)
+        return TwoWayDecoder(
+            image.width, gene_dim, width=width, n_query=queries, mask_token=mask_token, out_channels=outputs
+        )
     return LinearMaskHead(image.width, outputs)
 
 

@@ -58,6 +58,7 @@ class ReportDecoder(nn.Module):
     def __init__(
         self,
         vocabulary: int,
+        *,
         length: int,
         dim: int,
         depth: int,

@@ -147,6 +147,7 @@ class TwoWayDecoder(nn.Module):
         self,
         image_dim: int,
         gene_dim: int,
+        *,
         width: int = 256,
         heads: int = 8,
         mlp: int = 2048,

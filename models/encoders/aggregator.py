@@ -99,6 +99,7 @@ class PatchAggregator(nn.Module):
         self,
         features: int,
         dim: int,
+        *,
         heads: int = 8,
         depth: int = 2,
         attention: Literal["nystrom", "exact"] = "nystrom",

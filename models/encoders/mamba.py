@@ -43,14 +43,14 @@ class MambaOptions(ExpressionOptions):
         """The encoder of so many genes."""
         return GeneMamba(
             genes,
-            self.dim,
-            self.depth,
-            self.states,
-            self.conv,
-            self.expand,
-            self.tokens,
-            self.chunk,
-            self.bidirectional,
+            dim=self.dim,
+            depth=self.depth,
+            states=self.states,
+            kernel=self.conv,
+            expand=self.expand,
+            tokens=self.tokens,
+            chunk=self.chunk,
+            bidirectional=self.bidirectional,
         )
 
 
@@ -92,6 +92,7 @@ class GeneMamba(nn.Module):
     def __init__(
         self,
         genes: int,
+        *,
         dim: int = 256,
         depth: int = 4,
         states: int = 16,

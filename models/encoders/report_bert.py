@@ -88,14 +88,14 @@ class BertOptions(Options):
             )
         bert = ReportBert(
             vocabulary,
-            places,
-            self.dim,
-            self.depth,
-            self.heads,
-            self.inner or 4 * self.dim,
-            self.dropout,
-            self.positions == "learned",
-            pooler,
+            places=places,
+            dim=self.dim,
+            depth=self.depth,
+            heads=self.heads,
+            inner=self.inner or 4 * self.dim,
+            dropout=self.dropout,
+            placed=self.positions == "learned",
+            pooler=pooler,
         )
         if self.init == "file":
             bert.load_file(str(self.init_file), sha256)
@@ -196,6 +196,7 @@ class ReportBert(nn.Module):
     def __init__(
         self,
         vocabulary: int,
+        *,
         places: int = 512,
         dim: int = 768,
         depth: int = 12,

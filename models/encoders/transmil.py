@@ -32,6 +32,7 @@ class TransMilNetwork(nn.Module):
         self,
         features: int,
         dim: int,
+        *,
         heads: int,
         landmarks: int,
         iterations: int,

@@ -73,12 +73,12 @@ class ViTOptions(StartedOptions):
         vit = ViT(
             self.image_size,
             self.patch,
-            self.dim,
-            self.depth,
-            self.heads,
-            self.mlp_ratio,
-            self.cls_token,
-            self.positions,
+            dim=self.dim,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            cls_token=self.cls_token,
+            positions=self.positions,
             drop_path=self.drop_path,
         )
         if self.init == "file":
@@ -115,6 +115,7 @@ class ViT(nn.Module):
         self,
         img_size: int | tuple[int, int] = 224,
         patch: int = 16,
+        *,
         dim: int = 768,
         depth: int = 12,
         heads: int = 12,

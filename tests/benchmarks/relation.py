@@ -36,7 +36,7 @@ PLAN = MaskPlan((0, 1), "per_block", Masking(0.75), Masking(0.5))
 
 def runs(batch: int) -> dict[str, Callable[[], Tensor]]:
     torch.manual_seed(0)
-    vit, genes = ViT(224, 16, DIM, DEPTH, HEADS), GeneTokens(WIDTHS, DIM, GENE_DEPTH, HEADS)
+    vit, genes = ViT(224, 16, dim=DIM, depth=DEPTH, heads=HEADS), GeneTokens(WIDTHS, DIM, GENE_DEPTH, HEADS)
     both, alone = TwoPass(vit, genes, PLAN, HEADS, DIM), TwoPass(vit, None, PLAN, HEADS, DIM)
     image, values = torch.randn(batch, 3, 224, 224), {n: torch.randn(batch, w) for n, w in WIDTHS.items()}
 

@@ -69,7 +69,7 @@ def results(rank: int, world: int) -> dict[str, dict[str, torch.Tensor]]:
 def running_mean(mine: slice) -> torch.Tensor:
     """The stand-in for absent genes after two training batches."""
     torch.manual_seed(0)
-    decoder = TwoWayDecoder(16, 8, 16, heads=2, mlp=16, n_query=2, gene_missing="mean")
+    decoder = TwoWayDecoder(16, 8, width=16, heads=2, mlp=16, n_query=2, gene_missing="mean")
     image, genes = torch.randn(G, 4, 16), torch.randn(G, 5, 8)
     for present in ([1, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1, 1, 1]):
         decoder(image[mine], genes[mine], torch.tensor(present, dtype=torch.bool)[mine], (2, 2))

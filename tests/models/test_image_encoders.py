@@ -23,7 +23,7 @@ NETWORKS = ("resnet18", "convnext_atto", "efficientnet_b0", "regnety_002", "mobi
 
 def image_encoder(name: str) -> ImageEncoder:
     torch.manual_seed(0)
-    made: nn.Module = ViT(SIDE, 16, 32, 6, 4) if name == "vit" else ConvNet(name, SIDE)
+    made: nn.Module = ViT(SIDE, 16, dim=32, depth=6, heads=4) if name == "vit" else ConvNet(name, SIDE)
     return made.eval()  # type: ignore[return-value]
 
 

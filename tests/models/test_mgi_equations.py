@@ -144,7 +144,7 @@ def test_mixed_pooling():
 
 def test_chunk_tokens():
     torch.manual_seed(0)
-    encoder = GeneMamba(10, 8, 1, 4, tokens="chunk", chunk=4)
+    encoder = GeneMamba(10, dim=8, depth=1, states=4, tokens="chunk", chunk=4)
     genes_BG, embed = torch.randn(2, 10), encoder.embed
     padded = torch.cat([genes_BG, torch.zeros(2, 2)], 1)
     literal = [padded[:, i : i + 4] @ embed.proj.weight.T + embed.proj.bias + embed.place_LC[i // 4] for i in (0, 4, 8)]
@@ -161,7 +161,7 @@ def test_per_gene_tokens():
 
 def test_gene_parts_equal_the_whole_batch():
     torch.manual_seed(0)
-    encoder, genes_BG = GeneMamba(20, 8, 2, 4, tokens="per_gene"), torch.randn(5, 20)
+    encoder, genes_BG = GeneMamba(20, dim=8, depth=2, states=4, tokens="per_gene"), torch.randn(5, 20)
     results = []
     for micro in (None, 2):
         encoder.zero_grad()
@@ -243,15 +243,15 @@ def test_vit_is_timms_with_its_weights(tmp_path):
     theirs = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=2, num_classes=0)
     theirs.global_pool = ""
     torch.save({"model": theirs.state_dict()}, tmp_path / "weights.pth")
-    ours, x_BCHW = ViT(64, 16, 192, 2, 3, positions="learned"), torch.randn(2, 3, 64, 64)
+    ours, x_BCHW = ViT(64, 16, dim=192, depth=2, heads=3, positions="learned"), torch.randn(2, 3, 64, 64)
     assert "0 skipped" in str(ours.load_weights(tmp_path / "weights.pth"))
     torch.testing.assert_close(ours(x_BCHW), theirs.eval().forward_features(x_BCHW), rtol=1e-4, atol=1e-5)
-    larger = ViT(96, 16, 192, 2, 3, cls_token=False)
+    larger = ViT(96, 16, dim=192, depth=2, heads=3, cls_token=False)
     assert larger.load_weights(tmp_path / "weights.pth").skipped == ("cls_token",)
     with pytest.raises(MethodError, match=r"another shape: .*qkv.weight is \(576, 192\)"):
-        ViT(64, 16, 96, 2, 3).load_weights(tmp_path / "weights.pth")
+        ViT(64, 16, dim=96, depth=2, heads=3).load_weights(tmp_path / "weights.pth")
     with pytest.raises(MethodError, match=r"lacks 12 of .*blocks\.2\.norm1\.weight"):
-        ViT(64, 16, 192, 3, 3).load_weights(tmp_path / "weights.pth")
+        ViT(64, 16, dim=192, depth=3, heads=3).load_weights(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,8 @@ def test_timms_models_have_our_names_and_shapes(name, size):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         theirs = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-        ours = ViT(224, 16, *size, positions="learned").state_dict()
+        dim, depth, heads = size
+        ours = ViT(224, 16, dim=dim, depth=depth, heads=heads, positions="learned").state_dict()
     assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
 
 
@@ -274,7 +275,7 @@ def test_sincos_positions_are_mae_s():
 
 def test_kept_patches_keep_their_positions():
     torch.manual_seed(0)
-    vit, x_BCHW = ViT(32, 8, 16, 1, 2), torch.randn(2, 3, 32, 32)
+    vit, x_BCHW = ViT(32, 8, dim=16, depth=1, heads=2), torch.randn(2, 3, 32, 32)
     keep_BK = torch.tensor([[5, 0], [3, 7]])
     all_BLD, some_BLD = vit.embed(x_BCHW), vit.embed(x_BCHW, keep_BK)
     for i in range(2):

@@ -210,12 +210,12 @@ def test_published_code_on_the_same_weights(real_data):
     """Word vectors of GLoRIA's pack (five layers) and of MGCA's (every token at the first place)."""
     gold = reports.pack(real_data, "gloria")
     ids = gold["input.caption_ids"]
-    model = ReportBert(43, 24, 32, 5, 4, 64).eval()
+    model = ReportBert(43, places=24, dim=32, depth=5, heads=4, inner=64).eval()
     reports.load(model, gold.weights("text_encoder"), lambda n: f"model.{n}")
     summed = sum(model(ids, ids != 0, last=4)["hidden"])
     torch.testing.assert_close(summed[3, 0], gold["text.word_embeddings"][3, :, 0], rtol=1e-5, atol=1e-5)
     gold = reports.pack(real_data, "mgca")
-    model = ReportBert(43, 24, 32, 2, 4, 64, placed=False).eval()
+    model = ReportBert(43, places=24, dim=32, depth=2, heads=4, inner=64, placed=False).eval()
     state = gold.weights("vit_base")
     state["embeddings.token_type_embeddings.weight"] = torch.zeros(2, 32)
     reports.load(model, state, lambda n: n if "token_type" in n else f"text_encoder_q.model.{n}")

@@ -233,7 +233,7 @@ def test_a_block_passes_through_what_attention_adds_nothing_to():
 
 def small_vit(depth=4, side=(48, 80), cls_token=True):
     torch.manual_seed(0)
-    return ViT(side, 16, 16, depth, 2, cls_token=cls_token)
+    return ViT(side, 16, dim=16, depth=depth, heads=2, cls_token=cls_token)
 
 
 def test_features_are_the_tokens_between_blocks():

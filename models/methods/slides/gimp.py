@@ -135,16 +135,16 @@ class Gimp(Method):
         self.aggregator = PatchAggregator(
             self.features,
             o.dim,
-            o.heads,
-            o.depth,
-            o.attention,
-            o.landmarks,
-            o.pinv_iterations,
-            o.conv_kernel if o.conv_residual else None,
-            o.ppeg,
-            o.pos,
-            o.mask_with == "token" and o.mask_ratio > 0,
-            o.dropout,
+            heads=o.heads,
+            depth=o.depth,
+            attention=o.attention,
+            landmarks=o.landmarks,
+            iterations=o.pinv_iterations,
+            conv_kernel=o.conv_kernel if o.conv_residual else None,
+            ppeg=o.ppeg,
+            pos=o.pos,
+            mask_token=o.mask_with == "token" and o.mask_ratio > 0,
+            dropout=o.dropout,
         )
         self.decoder = nn.Sequential(nn.Linear(o.dim, o.dim), nn.GELU(), nn.Linear(o.dim, self.features))
         self.genes: nn.Module | None = None

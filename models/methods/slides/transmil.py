@@ -70,14 +70,14 @@ class TransMil(BagMethod):
         self.network = TransMilNetwork(
             self.features,
             o.dim,
-            o.heads,
-            o.landmarks,
-            o.pinv_iterations,
-            o.conv_kernel,
-            nystrom,
-            o.square == "repeat",
-            o.ppeg,
-            o.dropout,
+            heads=o.heads,
+            landmarks=o.landmarks,
+            iterations=o.pinv_iterations,
+            conv_kernel=o.conv_kernel,
+            nystrom=nystrom,
+            repeat=o.square == "repeat",
+            ppeg=o.ppeg,
+            dropout=o.dropout,
         )
 
     def encode(self, batch: Batch) -> Encoded:

@@ -70,15 +70,15 @@ class MrmRecord(Method):
         self.tokenizer = tokenizer_of(schema, "report", o.tokenizer)
         self.report = ReportDecoder(
             len(self.tokenizer),
-            o.report_length,
-            o.report_dim,
-            o.report_depth,
-            o.report_heads,
-            o.report_inner,
-            o.report_dropout,
-            o.report_positions,
-            o.init_text,
-            o.tie,
+            length=o.report_length,
+            dim=o.report_dim,
+            depth=o.report_depth,
+            heads=o.report_heads,
+            inner=o.report_inner,
+            dropout=o.report_dropout,
+            positions=o.report_positions,
+            init=o.init_text,
+            tie=o.tie,
         )
         self.fuse = nn.Linear(o.image.dim, o.report_dim)
         nn.init.xavier_uniform_(self.fuse.weight)
