@@ -8,7 +8,7 @@ from pathlib import Path
 from shards.errors import Problem
 from shards.format.info import DatasetInfo
 from shards.pack.labels import meant_beside
-from shards.tables.features import known_kind
+from shards.tables.feature_names import known_kind
 from shards.tables.unknown import Words
 
 SHOWN = 5

@@ -23,7 +23,8 @@ from shards.pack.write import MAX_NAME, SHARD_BYTES
 from shards.read.stats import CODES, MISSING_CODE, odd_codes
 from shards.tables.cells import number
 from shards.tables.echoes import Echoes
-from shards.tables.features import FeatureRule, without_version
+from shards.tables.feature_names import without_version
+from shards.tables.features import FeatureRule
 from shards.tables.table_file import read_text
 
 

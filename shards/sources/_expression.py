@@ -12,7 +12,7 @@ from shards.errors import DataError, bad
 from shards.pack.reference import COLUMN, Reference
 from shards.sources._barcode import first_of, no_tumour, sample_rank
 from shards.tables.cells import text_of
-from shards.tables.features import known_kind, without_version
+from shards.tables.feature_names import known_kind, without_version
 from shards.tables.identity import barcode
 from shards.tables.table_file import open_table
 

@@ -18,7 +18,8 @@ from shards.pack.feature_tables import MAX_OPEN, FeatureTables
 from shards.pack.pack import pack
 from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
-from shards.tables.features import FeatureRule, choose, feature_rule, known_kind, without_version
+from shards.tables.feature_names import known_kind, without_version
+from shards.tables.features import FeatureRule, choose, feature_rule
 
 CASES = [f"TCGA-{5 + i % 3:02d}-{4000 + i}" for i in range(12)]
 GENES = [f"GENE{k}" for k in range(8)]
