@@ -120,30 +120,38 @@ def find_source(
     Raises:
         UserError: no such run, another method's, a method that no file of weights can start, or nothing given for one that is pre-trained.
     """
-    init = stated(method, init)
-    cls, changes = get_method(method).Options, todays_options(method, task.method)
-    if init != "scratch" and not Path(init).is_file():
-        if recipe is not None:
-            raise UserError(f"--recipe {recipe}: {init} is a run, which has options of its own; leave --recipe out")
-        run = open_run(Path(init))
-        if run.method_name != method:
-            raise UserError(
-                f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"
-            )
-        if speaks_of_start(cls, changes):
-            raise UserError(
-                "method.image.init and --init RUN: the weights come from the one or the other; use --init scratch with method.image.init"
-            )
-        said = applied(task, get_method(method), run.options, changes)
-        # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
-        options = without_start_files(cls, cls.over(run.options, said.method))
-        pretrained = task.mode != "scratch" and not random
-        return Init(
-            method, options, run.schema, run, pretrained, None, said.parts, said.method, said.left_out, run.config.title
+    init, changes = stated(method, init), todays_options(method, task.method)
+    if init == "scratch" or Path(init).is_file():
+        return _of_recipe(method, init, find_recipe(method, recipe, demo), changes, task, schema, random)
+    if recipe is not None:
+        raise UserError(f"--recipe {recipe}: {init} is a run, which has options of its own; leave --recipe out")
+    return _of_run(method, init, changes, task, random)
+
+
+def _of_run(method: str, init: str, changes: dict[str, Any], task: Task, random: bool) -> Init:
+    run, cls = open_run(Path(init)), get_method(method).Options
+    if run.method_name != method:
+        raise UserError(
+            f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"
         )
-    path = find_recipe(method, recipe, demo)
-    recipe_file = yaml_text.read(path)
-    given = todays_options(method, section(recipe_file, "method", path))
+    if speaks_of_start(cls, changes):
+        raise UserError(
+            "method.image.init and --init RUN: the weights come from the one or the other; use --init scratch with method.image.init"
+        )
+    said = applied(task, get_method(method), run.options, changes)
+    # They were loaded before pre-training; the run's own weights follow, whether the file is still there or not.
+    options = without_start_files(cls, cls.over(run.options, said.method))
+    pretrained = task.mode != "scratch" and not random
+    return Init(
+        method, options, run.schema, run, pretrained, None, said.parts, said.method, said.left_out, run.config.title
+    )
+
+
+def _of_recipe(
+    method: str, init: str, path: Path, changes: dict[str, Any], task: Task, schema: Schema, random: bool
+) -> Init:
+    recipe, cls = yaml_text.read(path), get_method(method).Options
+    given = todays_options(method, section(recipe, "method", path))
     said = applied(task, get_method(method), given, changes)
     options = cls.over(given, said.method)
     options = options if init == "scratch" else _started(method, options, Path(init))
@@ -159,7 +167,7 @@ def find_source(
         raise UserError(
             f"{'--random' if random else 'mode scratch'} and the weights of {file}: give one of them, not both"
         )
-    title = str(recipe_file.get("title", ""))
+    title = str(recipe.get("title", ""))
     return Init(method, options, schema, None, False, file, said.parts, said.method, said.left_out, title)
 
 

@@ -129,6 +129,45 @@ def _check_own_head(task: Task, encoder: Method) -> None:
         )
 
 
+def _fields(task: Task, probe: Method, side: tuple[str, ...]) -> tuple[str, ...]:
+    """What the encoder may read.
+
+    Raises:
+        UserError: the task wants less than the method needs, or more than it has.
+    """
+    # A fused system has no answer from a part of what it needs: it reads all, unless a task insists on less.
+    if probe.needs and task.inputs == "image" and "inputs" in task.model_fields_set:
+        raise UserError(
+            f"inputs: image: {probe.name} needs {' and '.join(probe.needs)} together; set inputs=multimodal, or leave it out"
+        )
+    fields = probe.inputs if probe.needs or task.inputs == "multimodal" else side
+    if task.inputs == "multimodal" and fields == side:
+        raise UserError(
+            f"{probe.name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
+        )
+    return fields
+
+
+def _splits(task: Task, data: Dataset, targets: Targets) -> dict[str, np.ndarray]:
+    """{split: samples with a target}.
+
+    Raises:
+        UserError: two splits that are one, or one without what the task needs.
+    """
+    splits, problems = {}, []
+    for which in (task.data.train, task.data.val, task.data.test):
+        at = data.subset(which).indices
+        splits[which] = at[targets.used_N[at]]
+        problems += check_split(task, targets, splits[which], which)
+    if len(splits) < 3:
+        problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
+    if problems:
+        raise UserError(problems)
+    for which in (task.data.val, task.data.test):
+        targets_of_split(task, targets, splits[which], which)
+    return splits
+
+
 def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> Setting:
     """Checks everything that can be known before training, and refuses all of it at once where possible.
 
@@ -151,33 +190,13 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         side_of(probe)
     else:
         _check_own_head(task, probe)
-    # A fused system has no answer from a part of what it needs: it reads all, unless a task insists on less.
-    whole = bool(probe.needs)
-    if whole and task.inputs == "image" and "inputs" in task.model_fields_set:
-        raise UserError(
-            f"inputs: image: {source.method_name} needs {' and '.join(probe.needs)} together; set inputs=multimodal, or leave it out"
-        )
-    fields = probe.inputs if whole or task.inputs == "multimodal" else side
-    if task.inputs == "multimodal" and fields == side:
-        raise UserError(
-            f"{source.method_name} encodes {', '.join(side)} alone: inputs: multimodal needs a method with more; use inputs=image"
-        )
+    fields = _fields(task, probe, side)
     check_images([data], fields)
     not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
-    targets = read_targets(task, data, fields if whole else side)
+    targets = read_targets(task, data, fields if probe.needs else side)
     targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out))
-    splits, problems = {}, []
-    for which in (task.data.train, task.data.val, task.data.test):
-        at = data.subset(which).indices
-        splits[which] = at[targets.used_N[at]]
-        problems += check_split(task, targets, splits[which], which)
-    if len(splits) < 3:
-        problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
-    if problems:
-        raise UserError(problems)
-    for which in (task.data.val, task.data.test):
-        targets_of_split(task, targets, splits[which], which)
+    splits = _splits(task, data, targets)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
     if task.output.attention:
