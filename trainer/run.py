@@ -97,7 +97,7 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     config, out = job.config, out_folder(job.config)
     folder, watchdog = RunFolder(out), None
     try:
-        from_main(lambda: folder.claim(config, job.resolved))
+        from_main(lambda: folder.claim(config.resume, job.resolved))
         agree_on_data(job.data.fingerprint)
         token = from_main(lambda: Watchdog.prepare(out, config.health))
         watchdog = Watchdog(out, runtime.rank, runtime.world, config.health, token)

@@ -44,7 +44,7 @@ def claimed(out: Path, words: Path) -> None:
     resolved = resolve(config)[2]
     folder = RunFolder(out)
     try:
-        folder.claim(config, resolved)
+        folder.claim(config.resume, resolved)
         folder.record(resolved, {})
     finally:
         folder.release()

@@ -86,13 +86,13 @@ def test_a_run_of_before_goes_on(method: str, tmp_path: Path) -> None:
     old = {**resolved, "method": then(method)}
     (tmp_path / "config.json").write_text(json.dumps({"config": old}))
     folder = RunFolder(tmp_path)
-    folder.claim(config, resolved)
+    folder.claim(config.resume, resolved)
     folder.release()
     assert differences(by_todays_names(old), resolved) == []
     key, today = ("dim", "dim") if method == "gimp" else ("dim", "image.dim")
     (tmp_path / "config.json").write_text(json.dumps({"config": {**old, "method": {**old["method"], key: 8}}}))
     with pytest.raises(UserError, match=rf"method\.{today}: 8 -> "):
-        RunFolder(tmp_path).claim(config, resolved)
+        RunFolder(tmp_path).claim(config.resume, resolved)
 
 
 @pytest.mark.parametrize("method", METHODS)

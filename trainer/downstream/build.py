@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.contract import Batch, Method
+from models.contract import Batch, Method, Record
 from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head, unreached
 from models.view import Augmentation, RecordView
 from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng
+from shards.read.record import ShardRecord
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.read import Targets
@@ -71,7 +72,12 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         head = make_head(
             encoder, targets.question, pooled, tokens, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
         )
-    return Downstream(encoder, head, targets.question, fit, lambda record: targets.of(record.index))  # type: ignore[attr-defined]
+
+    def answer(record: Record) -> np.ndarray:
+        assert isinstance(record, ShardRecord), "a task's samples come from its data set"
+        return targets.of(record.index)
+
+    return Downstream(encoder, head, targets.question, fit, answer)
 
 
 def _widths(setting: Setting, encoder: Method) -> tuple[int, int, int]:

@@ -80,12 +80,8 @@ def _resolved(setting: Setting) -> dict[str, Any]:
 
 def _claim(folder: RunFolder, setting: Setting) -> str | None:
     """Takes the folder; the hash that its configuration had under the names of before, if that is the same as this one."""
-    task, resolved = setting.task, _resolved(setting)
-
-    class Accepting:
-        resume = task.resume
-
-    folder.claim(Accepting, resolved)  # type: ignore[arg-type]
+    resolved = _resolved(setting)
+    folder.claim(setting.task.resume, resolved)
     stored = folder.stored()
     if stored is None or hash_of(by_todays_names(stored)["about"]) != hash_of(resolved["about"]):
         return None

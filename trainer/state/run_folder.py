@@ -21,7 +21,8 @@ from typing import Any
 
 from models.contract.assets import asset_digests, asset_problems
 from models.registry import get_method
-from trainer.config.schema import Config, by_todays_names, differences
+from trainer.config.schema import by_todays_names, differences
+from trainer.config.shared import Resume
 from trainer.errors import UserError
 from trainer.state import fence
 from trainer.state.files import write_atomic
@@ -45,7 +46,7 @@ class RunFolder:
         self.path = path
         self._lock: int | None = None
 
-    def claim(self, config: Config, resolved: dict[str, Any]) -> None:
+    def claim(self, resume: Resume, resolved: dict[str, Any]) -> None:
         """Takes the folder for this process.
 
         Raises:
@@ -64,8 +65,8 @@ class RunFolder:
             )
         raw = self.stored()
         stored = None if raw is None else {"config": by_todays_names(raw)}
-        if stored is not None and not config.resume.accept_config:
-            changed = differences(stored["config"], resolved, CODE if config.resume.accept_code else ())
+        if stored is not None and not resume.accept_config:
+            changed = differences(stored["config"], resolved, CODE if resume.accept_code else ())
             if changed:
                 raise UserError(
                     [f"{self.path} holds a run with another configuration; {line}" for line in changed]
@@ -75,9 +76,9 @@ class RunFolder:
                     + ["resume.accept_code=true goes on with another version of the code alone"]
                     * any(line.startswith(CODE) for line in changed)
                 )
-        if stored is not None and resolved.get("method") and not config.resume.accept_config:
+        if stored is not None and resolved.get("method") and not resume.accept_config:
             kept = json.loads((self.path / "config.json").read_bytes()).get("assets", {})
-            options = get_method(config.method_name).Options
+            options = get_method(resolved["method_name"]).Options
             if changed := list(asset_problems(options, resolved["method"], kept, f"the run in {self.path}")):
                 raise UserError([f"{line}, or give another out=FOLDER for a new run" for line in changed])
         if stored is not None:
