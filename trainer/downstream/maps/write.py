@@ -13,12 +13,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from models.finetuned import Downstream
 from shards.order.streams import sample_rng
@@ -31,6 +31,7 @@ from trainer.state.files import write_atomic
 ENDS = 10
 """Patches listed at each end of a map; fewer of a slide that has fewer than twice as many."""
 ROUNDING = 1e-3
+Cells = tuple[str | int | float, ...]
 SLIDES = ("sample", "patient", "map", "patches", "effective_patches", "largest", "table", "picture")
 PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "share")
 
@@ -46,7 +47,7 @@ class SlideMaps:
     xy_N2: np.ndarray
 
 
-def maps_of(method: Downstream, data: Dataset, index: int, device: Any) -> SlideMaps:
+def maps_of(method: Downstream, data: Dataset, index: int, device: torch.device) -> SlideMaps:
     """The maps of one sample, by itself: there is no padding.
 
     Raises:
@@ -88,12 +89,12 @@ def _files(slide: SlideMaps) -> tuple[str, ...]:
     return (f"{slide.key}.csv", *(f"{slide.key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
 
 
-def _table(slide: SlideMaps) -> Iterator[tuple[Any, ...]]:
+def _table(slide: SlideMaps) -> Iterator[Cells]:
     for i, (x, y) in enumerate(slide.xy_N2.tolist()):
         yield i, x, y, *(f"{w:.9g}" for w in slide.share_MN[:, i])
 
 
-def _ends(slide: SlideMaps) -> Iterator[tuple[Any, ...]]:
+def _ends(slide: SlideMaps) -> Iterator[Cells]:
     """Largest first, smallest first; no patch at both ends. Of equal shares the one that stands first in the slide comes first."""
     N = slide.share_MN.shape[1]
     top = min(ENDS, (N + 1) // 2)
@@ -107,14 +108,14 @@ def _ends(slide: SlideMaps) -> Iterator[tuple[Any, ...]]:
                 yield slide.key, name, end, place, i, *slide.xy_N2[i].tolist(), f"{share_N[i]:.9g}"
 
 
-def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[Cells]:
     """`effective_patches` is 1 / sum of squared shares: all of them where shares are equal, 1 where one patch has all."""
     for name, share_N, file in zip(slide.names, slide.share_MN, files[1:], strict=True):
         effective, largest = 1 / float((share_N**2).sum()), float(share_N.max())
         yield slide.key, slide.patient, name, len(share_N), f"{effective:.4g}", f"{largest:.9g}", files[0], file
 
 
-def _text(head: Sequence[str], rows: Any) -> bytes:
+def _text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
