@@ -332,15 +332,7 @@ def image_side(encoder: Method) -> tuple[str, ...]:
 
 
 def make_head(
-    encoder: Method,
-    target: TargetSpec,
-    pooled: int,
-    tokens: int,
-    *,
-    head: str,
-    norm: bool,
-    hidden: int,
-    dropout: float,
+    encoder: Method, target: TargetSpec, pooled: int, tokens: int, *, head: str, norm: bool, hidden: int, dropout: float
 ) -> Head:
     """A head for pooled vectors (`pooled` wide) or tokens (`tokens` wide); `auto` is the method's own, a linear one where it has none."""
     if head == "auto" and (own := encoder.task_head(target, pooled, tokens)) is not None:
