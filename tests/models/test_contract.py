@@ -118,7 +118,7 @@ def test_data_that_does_not_fit_is_refused(name):
 @every_stage
 def test_sample_reads_only_what_the_stage_names_and_repeats_itself(name, stage):
     method = entered(name, stage)
-    [fields] = [s.fields for s in method.stages() if s.name == stage]
+    [fields] = [s.reads for s in method.stages() if s.name == stage]
     answers = {"mask"} if stage == STAGE and method.encoder.draws_masks else set()
     for record in records(3):
         a, b = (method.sample(record, np.random.default_rng(5)) for _ in range(2))
