@@ -40,7 +40,7 @@ test: lint  ## everything; Slurm's tests mostly wait, so they run beside the oth
 	  -- $(BIN)/python -m pytest -q -m slurm
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" -n 2 --dist loadgroup --no-loadscope-reorder
 
-grid: setup  ## all of the grids of which `make test` runs a diagonal (a quarter of an hour)
+grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; over a quarter of an hour)
 	$(BIN)/python -m pytest -q -m grid
 
 clean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in cohort, generated once."""
+    """The built-in cohort, generated once for all workers of a session; each has a copy, in a cache folder of its own."""
     from shards.demo import ensure
 
-    return ensure(tmp_path_factory.mktemp("cache") / "demo")
+    mine = tmp_path_factory.mktemp("cache") / "demo"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return ensure(mine)
+    made = ensure(tmp_path_factory.getbasetemp().parent / "made" / "demo")
+    return Path(shutil.copytree(made, mine))
 
 
 @pytest.fixture(scope="session")

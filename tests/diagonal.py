@@ -1,8 +1,8 @@
 """Which cells of a grid of systems x something are run always; the others have the marker `grid` (`make grid`).
 
-A grid of all systems grows with every one of them. Always run are: all columns for the four systems that medpair began with and for the
-first of each family; for every other one two (or as many as are asked for), which move on from system to system, so that each column is
-met by several.
+A grid of all systems grows with every one of them. Always run are: all columns for a few (by default the four systems that medpair began
+with and the first of each family); for every other one two (or as many as are asked for), which move on from system to system, so that each
+column is met by several.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from models.registry import families, method_names
 FIRST = {"gimp", "mgi", "mrm_record", "mrm_relation"}
 
 
-def cells(columns: Sequence[str], rows: Sequence[str] | None = None, of_each: int = 2) -> Iterator[Any]:
-    """A parameter (system, column) a cell."""
-    whole = FIRST | {names[0] for names in families().values() if names}
+def cells(
+    columns: Sequence[str], rows: Sequence[str] | None = None, of_each: int = 2, whole: set[str] | None = None
+) -> Iterator[Any]:
+    """A parameter (system, column) a cell; of `whole`, and of none else, all columns."""
+    if whole is None:
+        whole = FIRST | {names[0] for names in families().values() if names}
     n = len(columns)
     for i, name in enumerate(rows if rows is not None else method_names()):
         always = {columns[(i + k * n // of_each) % n] for k in range(of_each)}

@@ -1,7 +1,8 @@
 """Many launches for the price of one: a process that has loaded everything once and forks real ranks on request.
 
 Loading PyTorch and DeepSpeed costs more than a tiny run. Each rank is a process of its own as in launching.py, with its own
-environment, process group, faults and exit status; only the loading is shared, by all launches of a test process.
+environment, process group, faults and exit status; only the loading is shared, by all launches of a test process. What a rank had
+to load all the same, the next ones find loaded: it names its modules when it ends.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import os
@@ -100,10 +102,8 @@ class _Server:
 # --------------------------------------------------------------------------------------------------------- forking side
 
 
-def serve() -> None:
-    """Loads everything, then runs one job for each line of standard input."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print while loading is no answer
+def load() -> None:
+    """All that commands import, before they are forked: each would import it again."""
     from trainer.runtime import choose_accelerator
 
     choose_accelerator()
@@ -113,16 +113,27 @@ def serve() -> None:
     import torch
     import torch._dynamo  # noqa: F401
     import torch.distributed.fsdp  # noqa: F401  the two come in with the first optimizer
+    import torch.utils.tensorboard  # noqa: F401
 
     import launch.finetune  # noqa: F401
     import launch.pretrain  # noqa: F401
     import trainer.downstream.run  # noqa: F401
     import trainer.run  # noqa: F401
     from models.registry import get_method, method_names
+    from trainer.state.run_folder import versions
 
     torch.set_num_threads(1)
     for name in method_names():
         get_method(name)
+    versions()
+    gc.freeze()  # a fork's collections look at what is its own, and share the pages of what is not
+
+
+def serve() -> None:
+    """Loads everything, then runs one job for each line of standard input."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print while loading is no answer
+    load()
     # So that a wait below can be for "a child has ended, or this much time has passed".
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     for line in sys.stdin:
@@ -132,9 +143,10 @@ def serve() -> None:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     outputs = [tempfile.TemporaryFile("w+") for _ in range(job["world"])]  # noqa: SIM115
+    lacked = tempfile.TemporaryFile("w+")  # noqa: SIM115
     ranks: list[int] = []
     for rank, out in enumerate(outputs):
-        ranks.append(_fork(job, rank, out, ranks[0] if ranks else 0))
+        ranks.append(_fork(job, rank, out, ranks[0] if ranks else 0, lacked.fileno()))
     codes: dict[int, int] = {}
     deadline = time.monotonic() + job["limit"]
     while len(codes) < len(ranks):
@@ -154,17 +166,30 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         out.seek(0)
         said.append(out.read())
         out.close()
+    _load(lacked)
     return {"codes": [codes[pid] for pid in ranks], "outputs": said}
 
 
-def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int) -> int:
+def _load(lacked: IO[str]) -> None:
+    """What rank 0 imported, if it lived to tell; a module that cannot be had by its name alone stays with the ranks."""
+    lacked.seek(0)
+    names = [n for n in lacked.read().split("\n") if n and n not in sys.modules]
+    lacked.close()
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    if names:
+        gc.freeze()
+
+
+def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int, lacked: int) -> int:
     """A rank, in the process group that rank 0 leads; joined on both sides, so that it holds whichever goes first."""
     pid = os.fork()
     if pid:
         with contextlib.suppress(OSError):  # it joined by itself
             os.setpgid(pid, group)
         return pid
-    status = 1
+    status, loaded = 1, set(sys.modules)
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
@@ -196,6 +221,8 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int) -> int:
         traceback.print_exc()
         sys.stderr.flush()
     finally:
+        if rank == 0:
+            os.write(lacked, "\n".join(sorted(set(sys.modules) - loaded)).encode())
         os._exit(status)
 
 

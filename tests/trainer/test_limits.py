@@ -18,7 +18,7 @@ from models.contract.limits import limit_of
 from models.registry import get_method, method_names
 from trainer.cluster import profile
 from trainer.config import yaml_text
-from trainer.config.recipe import RECIPES, build_config
+from trainer.config.recipe import RECIPES, build_config, find_recipe
 from trainer.config.schema import Config, parse
 from trainer.downstream.task.schema import PROTOCOLS, TASKS, Task, build_task
 from trainer.engine import giants
@@ -139,7 +139,12 @@ def test_what_no_machine_holds_is_refused_before_it_is_built(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2_000_000, "kB: nothing of it was allocated"
 
 
-def test_what_fits_is_counted_without_memory(demo_cohort: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [(n, "demo") for n in method_names()]
+    + [pytest.param(n, "default", marks=[] if n == "mrm_relation" else [pytest.mark.grid]) for n in method_names()],
+)
+def test_what_fits_is_counted_without_memory(name: str, sizes: str, demo_cohort: Path) -> None:
     import torch
 
     from shards.read.dataset import Dataset
@@ -147,18 +152,20 @@ def test_what_fits_is_counted_without_memory(demo_cohort: Path) -> None:
 
     with Dataset.open(demo_cohort) as data:
         schema = schema_of(data)
-    for name in method_names():
-        cls = get_method(name)
-        options = cls.Options.parse({"genetics": ["snp", "pgs"]} if "genetics" in cls.Options.model_fields else {})
-        state = torch.get_rng_state()
-        counted = giants._parameters(cls, options, schema)
-        assert torch.equal(torch.get_rng_state(), state), "the draws that follow are the same"
-        try:
-            method = cls(options, schema)
-        except MethodError:
-            assert counted == 0, "what is wrong is told where it is built"
-            continue
-        assert counted == sum(p.numel() for p in method.parameters()), name
+    cls = get_method(name)
+    given = (yaml_text.read(find_recipe(name, "demo", True)).get("method") or {}) if sizes == "demo" else {}
+    if "genetics" in cls.Options.model_fields:
+        given = {"genetics": ["snp", "pgs"], **given}
+    options = cls.Options.parse(given)
+    state = torch.get_rng_state()
+    counted = giants._parameters(cls, options, schema)
+    assert torch.equal(torch.get_rng_state(), state), "the draws that follow are the same"
+    try:
+        method = cls(options, schema)
+    except MethodError:
+        assert counted == 0, "what is wrong is told where it is built"
+        return
+    assert counted == sum(p.numel() for p in method.parameters())
 
 
 # --------------------------------------------------------------------------------------------------------------- aliases

@@ -1,6 +1,7 @@
 """Every method that is pre-trained, through real DeepSpeed ranks at the sizes of its demo recipe: a new one is tested by being there.
 
-What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4.
+What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4. Of most systems
+two of these are asked always (tests/diagonal.py): a kill or bf16, ZeRO-3 or one rank.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pytest
 
 from models.describe import options_of
 from models.registry import get_method, pretrained_names
+from tests.diagonal import cells
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
 
@@ -21,7 +23,16 @@ BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="module", params=pretrained_names())
+ASKED = list(cells(["kill", "zero-3", "bf16", "one rank"], pretrained_names()))
+
+
+def asked_of(question: str) -> pytest.MarkDecorator:
+    """Parametrises the module's fixture `name`: with each system, marked as its cell is."""
+    params = [pytest.param(p.values[0], marks=p.marks, id=p.values[0]) for p in ASKED if p.values[1] == question]
+    return pytest.mark.parametrize("name", params, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -75,6 +86,7 @@ def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]], rel: float) ->
             assert other[term] == pytest.approx(one[term], rel=rel, abs=rel), (one["step"], term)
 
 
+@asked_of("kill")
 def test_a_kill_changes_nothing(words: list[str], forks: Forks, tmp_path: Path) -> None:
     """SIGKILL between two checkpoints: the same command gives losses, gradients, keys and weights bit for bit."""
     words = [*words, "steps=8", "checkpoint.every=3", "data.workers=2"]
@@ -98,10 +110,12 @@ def _without(names: tuple[str, ...], made: list[dict[str, Any]]) -> list[dict[st
     return [{k: v for k, v in row.items() if k not in names} for row in made]
 
 
+@asked_of("zero-3")
 def test_zero_3_computes_what_zero_0_does(run: Run, plain: list[dict[str, Any]]) -> None:
     assert_same(plain, run(2, "zero.stage=3"), rel=1e-5)
 
 
+@asked_of("bf16")
 def test_bfloat16_stays_near_float32(run: Run, plain: list[dict[str, Any]]) -> None:
     made = run(2, "zero.stage=1", "precision=bf16")
     assert not any(r["skipped"] for r in made)
@@ -109,6 +123,7 @@ def test_bfloat16_stays_near_float32(run: Run, plain: list[dict[str, Any]]) -> N
     assert [r["loss"] for r in made] != [r["loss"] for r in plain], "it did run in bf16"
 
 
+@asked_of("one rank")
 def test_one_rank_of_eight_equals_two_of_four(run: Run, plain: list[dict[str, Any]]) -> None:
     """Compared with ZeRO-0 on two ranks, this one under ZeRO-1."""
     assert_same(plain, run(1, "zero.stage=1"), rel=1e-5)

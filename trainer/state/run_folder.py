@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -157,6 +158,12 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Versions of what decides numbers, and the commit where the code is a git checkout."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Asked once: what a process has loaded stays what it was."""
     import subprocess
     from importlib.metadata import version
 
