@@ -119,6 +119,7 @@ def describe(setting: Setting) -> str:
     lines = [
         f"{task.name} ({task.kind}): {setting.source.method_name} from {setting.source.kind}, {task.mode}, "
         f"reads {', '.join(setting.fields)}",
+        *([f"  masks are drawn by {setting.decoder}"] if setting.decoder else []),
         *(f"  {line}" for line in setting.meaning),
         f"  {share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
         f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}; metrics {', '.join(setting.metrics)}",

@@ -32,12 +32,12 @@ from models.contract import (
     TargetSpec,
 )  # fmt: skip
 from models.contract.attention import maps_of
-from models.contract.image_encoder import ImageEncoder
 from models.contract.masks import MaskField
 from models.contract.method import IMAGE_SIDE
+from models.decoders.build import dense
 from models.decoders.setr_pup import SetrPupDecoder
 from models.decoders.two_way import TwoWayDecoder
-from models.decoders.upernet import LinearMaskHead, UPerNetDecoder
+from models.decoders.upernet import UPerNetDecoder
 from models.encoders.layer_decay import layer_scales
 from models.encoders.vit import RELATIVE
 from models.heads.gated_attention import BagHead
@@ -311,19 +311,7 @@ def side_of(encoder: Method) -> int:
     Raises:
         MethodError: the method has no image encoder, or one whose images are not square.
     """
-    return _dense(encoder).image_size[0]
-
-
-def _dense(encoder: Method) -> ImageEncoder:
-    """The image encoder of a method that masks are drawn from."""
-    image = encoder.image_encoder()
-    if image is None:
-        what = f"{encoder.name} has no image encoder, so it cannot say where"
-        raise MethodError([f"{what}: segmentation needs one that has"])
-    H, W = image.image_size
-    if H != W:
-        raise MethodError([f"{encoder.name}: its images are {H} x {W}; segmentation needs square ones"])
-    return image
+    return dense(encoder).image_size[0]
 
 
 def image_side(encoder: Method) -> tuple[str, ...]:
@@ -342,40 +330,6 @@ def make_head(
     if head == "bag":
         return BagHead(tokens, target.outputs, hidden, dropout)
     return LinearHead(pooled, target.outputs, norm)
-
-
-def make_decoder(
-    encoder: Method,
-    decoder: str,
-    *,
-    width: int,
-    queries: int,
-    mask_token: bool,
-    gene_dim: int,
-    auxiliary: bool = False,
-    outputs: int = 1,
-) -> nn.Module:
-    """A decoder for `outputs` masks; `auxiliary` gives UPerNet and SETR-PUP an FCN head. A method that draws masks has its own.
-
-    Raises:
-        MethodError: a method without an image encoder, or with patches that SETR-PUP's doublings do not fill.
-    """
-    image = _dense(encoder)
-    if encoder.draws_masks:
-        own = encoder.task_head(TargetSpec("segmentation", outputs, ()), image.width, image.width)
-        assert own is not None, f"{encoder.name} says that it draws masks, and has no head that does"
-        return own
-    if decoder == "upernet":
-        dims: int | tuple[int, ...] = image.width if len(set(image.strides)) == 1 else image.channels[-4:]
-        return UPerNetDecoder(dims, outputs, width, auxiliary=auxiliary)
-    last = image.strides[-1]
-    if decoder == "setr_pup":
-        return SetrPupDecoder(image.width, last, outputs, width, auxiliary, image.channels[-2])
-    if decoder == "two_way":
-        return TwoWayDecoder(
-            image.width, gene_dim, width=width, n_query=queries, mask_token=mask_token, out_channels=outputs
-        )
-    return LinearMaskHead(image.width, outputs)
 
 
 def unreached(method: Downstream, batch: Batch) -> list[str]:

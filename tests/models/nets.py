@@ -13,7 +13,8 @@ from torch import nn
 
 from models.contract import Batch, Field, Method, Schema, TargetSpec
 from models.contract.masks import MaskField
-from models.finetuned import Downstream, FinetuneSettings, make_decoder
+from models.decoders.build import make_decoder
+from models.finetuned import Downstream, FinetuneSettings
 from models.registry import get_method
 
 SIDE = 32
@@ -33,7 +34,7 @@ def tuned(method: Method, outputs: int = 1) -> Downstream:
     """The method with its own decoder, as the fine-tune runner trains it."""
     torch.manual_seed(1)
     sizes = {"width": 8, "queries": 1, "mask_token": False, "gene_dim": 8}
-    head = make_decoder(method, "upernet", **sizes, outputs=outputs)  # type: ignore[arg-type]
+    head = make_decoder(method, "auto", **sizes, outputs=outputs)  # type: ignore[arg-type]
     masks = tuple(MaskField(f"m{i}", "mask") for i in range(outputs))
     question = TargetSpec("segmentation", outputs, tuple(m.name for m in masks) if outputs > 1 else ())
     fit = FinetuneSettings(("image",), masks=masks)

@@ -21,8 +21,9 @@ from toys import TOYS
 
 from models.contract import Batch, Field, Label, Method, Schema, TargetSpec
 from models.contract.masks import MaskField
+from models.decoders.build import make_decoder
 from models.describe import options_of
-from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head
+from models.finetuned import Downstream, FinetuneSettings, make_head
 from models.registry import get_method
 from shards.pack.tokenizer import train_wordpiece
 
@@ -171,7 +172,7 @@ def tuned(name: str, seed: int = 0, still: bool = False, **options: Any) -> Down
     encoder = build(name, seed, still, **options)
     fields = encoder.inputs
     if encoder.draws_masks:
-        head: Any = make_decoder(encoder, "upernet", width=8, queries=1, mask_token=False, gene_dim=8)
+        head: Any = make_decoder(encoder, "auto", width=8, queries=1, mask_token=False, gene_dim=8)
         question, fit = TargetSpec("segmentation", 1, ()), FinetuneSettings(fields, masks=(MaskField("mask", "mask"),))
     else:
         encoded = encoder.eval().encode(batch(encoder, records(1)))

@@ -13,9 +13,10 @@ from synthetic import records, schema
 from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, TargetSpec
 from models.contract.image_view import ImageView
 from models.contract.masks import MaskField
+from models.decoders.build import make_decoder
 from models.encoders.image import ImageOptions
 from models.encoders.vit import ViTOptions
-from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head, unreached
+from models.finetuned import Downstream, FinetuneSettings, make_head, unreached
 from models.transforms.image import MEAN, STD, fitted, normalised
 from trainer.errors import UserError
 from trainer.export.timm import exported, loaded_by_timm, write_timm

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from synthetic import build, record
 
 from models.contract.masks import MaskField
+from models.decoders.build import make_decoder
 from models.encoders.parts import add_parts
 from models.encoders.vit import pyramid_blocks
-from models.finetuned import FROZEN, STAGE, Downstream, FinetuneSettings, TargetSpec, make_decoder
+from models.finetuned import FROZEN, STAGE, Downstream, FinetuneSettings, TargetSpec
 from models.losses.finetune import bce_dice, mask_bce, mask_focal, soft_dice
 
 

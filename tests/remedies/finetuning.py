@@ -155,6 +155,22 @@ def a_decoder_without_an_auxiliary(place: Place) -> Command:
     return finetune("output.auxiliary=0.4")
 
 
+@remedy("only the two-way decoder of a segmentation", r"set (output.decoder=two_way)")
+@remedy("only the two-way decoder of a segmentation", r"leave (it) out", {"it": "output.queries=16"})
+def queries_of_another_decoder(place: Place) -> Command:
+    return finetune("output.queries=4", task="demo_lesions")
+
+
+@remedy("has a decoder of its own for masks", r"set (output.decoder=auto)")
+def another_decoder_than_its_own(place: Place) -> Command:
+    return finetune("output.decoder=upernet", task="demo_lesions", method="unet")
+
+
+@remedy("is its own and has none", r"set (output.auxiliary=0)")
+def an_auxiliary_of_its_own_decoder(place: Place) -> Command:
+    return finetune("output.auxiliary=0.4", task="demo_lesions", method="unet")
+
+
 @remedy("encodes image alone: inputs: multimodal needs", r"use (inputs=image)")
 def one_modality(place: Place) -> Command:
     return finetune("inputs=multimodal", method="mrm_record")

@@ -219,8 +219,18 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
         options = get_method(about["method"]).Options
         whole = options.parse(options.stored(about["options"])).model_dump(mode="json")
         task = {**about["task"], "method": options.todays(about["task"].get("method", {}))}
+        task |= _own_decoder(about["method"], task)
         found["about"] = {**about, "options": whole, "task": task}
     return found
+
+
+def _own_decoder(method: str, task: Mapping[str, Any]) -> dict[str, Any]:
+    """`output` of a stored task of masks whose system drew them with its own decoder, whichever was written there."""
+    from models.registry import get_method
+
+    if task.get("kind") != "segmentation" or "output" not in task or not get_method(method).draws_masks:
+        return {}
+    return {"output": {**task["output"], "decoder": method}}
 
 
 # Keys that say how, not what: they may change between two starts of one run.

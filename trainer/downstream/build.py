@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from models.contract import Batch, Method, Record
-from models.finetuned import Downstream, FinetuneSettings, make_decoder, make_head, unreached
+from models.decoders.build import make_decoder
+from models.finetuned import Downstream, FinetuneSettings, make_head, unreached
 from models.view import Augmentation, RecordView
 from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng

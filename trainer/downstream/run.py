@@ -106,6 +106,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "mode": "finetune" if setting.finetunes else task.mode,
         "init": setting.init(),
         "inputs": list(setting.fields),
+        "decoder": setting.decoder,
         "leak": setting.leak.plain(),
         "first_line": setting.first_line,
         "meaning": setting.meaning,

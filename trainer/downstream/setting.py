@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from models.contract import Method
-from models.finetuned import image_side, make_decoder, side_of
+from models.decoders.build import decoder_of, make_decoder
+from models.finetuned import image_side, side_of
 from models.registry import get_method
 from shards.read.dataset import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
@@ -70,6 +71,13 @@ class Setting:
     def finetunes(self) -> bool:
         return self.task.mode in ("finetune", "scratch")
 
+    @property
+    def decoder(self) -> str | None:
+        """What draws the masks, by name, a system's own as the system is called; None where nothing is drawn."""
+        if self.task.kind != "segmentation":
+            return None
+        return decoder_of(get_method(self.source.method_name), self.task.output.decoder)
+
     def steps(self, seed: int) -> int:
         """Length of a training of this seed, whose share of the labels may have more samples than another's."""
         samples = len(labelled(self.task, self.data, self.targets, self.splits[self.task.data.train], seed))
@@ -97,6 +105,8 @@ class Setting:
         del task["output"]["attention"]  # what is shown of a result decides none of it
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
+        # Of a task that draws nothing what stood there before there was `auto`, so that its results stay its own.
+        task["output"]["decoder"] = self.decoder or decoder_of(Method, self.task.output.decoder)
         if self.task.output.survival == "cox":
             for key in ("survival", "intervals", "alpha"):
                 del task["output"][key]  # a task without them is what it was before there were such keys
@@ -168,6 +178,25 @@ def _splits(task: Task, data: Dataset, targets: Targets) -> dict[str, np.ndarray
     return splits
 
 
+def _check_own_decoder(task: Task, encoder: Method) -> list[str]:
+    """What of `output` is left out for a decoder that is the method's own, as lines.
+
+    Raises:
+        UserError: keys of another decoder.
+    """
+    o = task.output
+    if not encoder.draws_masks:
+        return []
+    decoder_of(type(encoder), o.decoder)
+    if o.auxiliary:
+        raise UserError(
+            f"output.auxiliary: the decoder of {encoder.name} is its own and has none; set output.auxiliary=0"
+        )
+    # A task's file gives a width for all systems that are compared on it.
+    given = "width" in o.model_fields_set
+    return [f"output.width: left out, {encoder.name} draws masks with a decoder of its own"] * given
+
+
 def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> Setting:
     """Checks everything that can be known before training, and refuses all of it at once where possible.
 
@@ -186,8 +215,10 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     side = image_side(probe)
     if not side:
         raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
+    without = list[str]()
     if task.kind == "segmentation":
         side_of(probe)
+        without = _check_own_decoder(task, probe)
     else:
         _check_own_head(task, probe)
     fields = _fields(task, probe, side)
@@ -195,7 +226,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     not_compared = check_fields(source, fields, schema_of(data))
     metrics = metric_names(task)
     targets = read_targets(task, data, fields if probe.needs else side)
-    targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out))
+    targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out, *without))
     splits = _splits(task, data, targets)
     if task.kind == "segmentation":
         check_masks(task, data, splits)

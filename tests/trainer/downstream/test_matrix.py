@@ -39,6 +39,8 @@ def checked(out: Path, method: str, task: Task, mode: str) -> dict[str, Any]:
     read_result(out / "result.json")
     found = json.loads((out / "result.json").read_bytes())
     assert (found["method"], found["task"], found["kind"]) == (method, task.name, task.kind)
+    own = method if get_method(method).draws_masks else "upernet"
+    assert found["decoder"] == (own if task.kind == "segmentation" else None)
     assert found["init"]["kind"] == ("scratch" if mode == "scratch" else "pretrained")
     assert found["mode"] == ("finetune" if mode == "scratch" else mode)
     assert list(found["metrics"]) == list(dict.fromkeys([task.metric or DEFAULTS[task.kind][0], *DEFAULTS[task.kind]]))

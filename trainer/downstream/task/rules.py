@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
@@ -11,6 +11,10 @@ from trainer.downstream.task.by_encoder import key_problems
 
 if TYPE_CHECKING:
     from trainer.downstream.task.schema import Task
+
+
+TWO_WAY = ("queries", "mask_token")
+"""Keys of `output` that are the two-way decoder's alone."""
 
 
 def problems_of(t: Task) -> Sequence[str]:
@@ -51,10 +55,7 @@ def problems_of(t: Task) -> Sequence[str]:
     out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    if t.output.auxiliary and (t.kind != "segmentation" or t.output.decoder not in ("upernet", "setr_pup")):
-        out.append(
-            "output.auxiliary: only the upernet and setr_pup decoders of a segmentation task have one; set it to 0"
-        )
+    out += _decoding(t)
     if t.encoder != type(t.encoder)() and t.mode in ("linear", "knn"):
         out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
     elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
@@ -87,6 +88,19 @@ def _attention(t: Task) -> Sequence[str]:
             "output.attention, output.head=bag: that head weighs tokens, which are patches in some systems alone; use output.head=auto"
         ]
     return []
+
+
+def _decoding(t: Task) -> Iterator[str]:
+    """Keys of a decoder that is not the one asked for; `auto` is known with the method alone."""
+    o, masks = t.output, t.kind == "segmentation"
+    if o.auxiliary and not (masks and o.decoder in ("auto", "upernet", "setr_pup")):
+        yield "output.auxiliary: only the upernet and setr_pup decoders of a segmentation task have one; set it to 0"
+    given = [k for k in TWO_WAY if getattr(o, k) != type(o).model_fields[k].default]
+    if given and not (masks and o.decoder == "two_way"):
+        yield (
+            f"output.{', output.'.join(given)}: only the two-way decoder of a segmentation task asks that; set output.decoder=two_way, or "
+            f"leave {'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def _intervals(t: Task) -> Sequence[str]:

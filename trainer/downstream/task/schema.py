@@ -23,7 +23,7 @@ Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "s
 Mode = Literal["finetune", "scratch", "linear", "knn"]
 Head = Literal["auto", "linear", "mlp", "bag"]
 Uncertain = Literal["ignore", "ones", "zeros", "class"]
-Decoder = Literal["two_way", "upernet", "setr_pup", "linear"]
+Decoder = Literal["auto", "two_way", "upernet", "setr_pup", "linear"]
 
 
 class TaskData(Section):
@@ -134,11 +134,11 @@ class Output(Section):
     """Width of the MLP's or of the bag's attention layer (not of a method's own head)."""
     dropout: float = Field(0.25, ge=0, lt=1)
     """Of the MLP or bag head."""
-    decoder: Decoder = "upernet"
-    """Segmentation: MGI's two-way decoder (with genes), UPerNet, SETR's progressive upsampling (patches of 2, 4, 8, 16, 32 ...), or one
-    linear layer on the last tokens."""
+    decoder: Decoder = "auto"
+    """Segmentation, `auto`: the method's own where it has one, else UPerNet (`upernet`); or by name: MGI's two-way decoder (with
+    genes), UPerNet, SETR's progressive upsampling (patches of 2, 4, 8, 16, 32 ...), one linear layer on the last tokens."""
     width: int = Field(256, ge=8)
-    """Width of the decoder."""
+    """Width of the decoder (not of a method's own)."""
     auxiliary: float = Field(0.0, ge=0)
     """UPerNet, SETR-PUP: weight of the same loss on an FCN head on the tokens after two thirds of the blocks, in training only; 0 has none
     (mrm_record's SIIM task: 0.4)."""
