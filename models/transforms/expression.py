@@ -23,7 +23,18 @@ class ExpressionOptions(Options):
 
     def clip_problems(self, where: str, fields: Iterable[str], schema: Schema) -> Iterable[str]:
         """Why these fields cannot be clipped: their values would be no z-scores."""
-        return clip_problems(self.clip, self.normalise, fields, schema, f"{where}.clip", f"{where}.normalise")
+        clip = self.clip
+        if clip is None:
+            return
+        if self.normalise != "stats":
+            yield (
+                f"{where}.clip: {clip:g} deviations of values as stored mean nothing; set {where}.normalise=stats, or leave it out"
+            )
+            return
+        for name in fields:
+            field = schema.fields.get(name)
+            if field is not None and (field.mean is None or field.std is None):
+                yield f"{where}.clip needs statistics of '{name}', which {schema.source} lacks; pack it again, or leave it out"
 
     def scale(self, field: Field, width: int) -> tuple[np.ndarray, np.ndarray]:
         """What is taken out of a field's values and what they are divided by, float32 [width]: 0 and 1 where they stay as stored.
@@ -43,25 +54,3 @@ def standardised(x_BF: Tensor, mean_F: Tensor, std_F: Tensor, clip: float | None
     """
     z_BF = (x_BF.float() - mean_F.float()) / std_F.float()
     return z_BF if clip is None else z_BF.clamp(-clip, clip)
-
-
-def clip_problems(
-    clip: float | None,
-    normalise: str,
-    fields: Iterable[str],
-    schema: Schema,
-    clip_key: str = "method.gene_clip",
-    normalise_key: str = "method.normalise",
-) -> Iterable[str]:
-    """As `ExpressionOptions.clip_problems`, for options that hold both keys elsewhere."""
-    if clip is None:
-        return
-    if normalise != "stats":
-        yield (
-            f"{clip_key}: {clip:g} deviations of values as stored mean nothing; set {normalise_key}=stats, or leave it out"
-        )
-        return
-    for name in fields:
-        field = schema.fields.get(name)
-        if field is not None and (field.mean is None or field.std is None):
-            yield f"{clip_key} needs statistics of '{name}', which {schema.source} lacks; pack it again, or leave it out"

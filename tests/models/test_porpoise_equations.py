@@ -61,8 +61,8 @@ def test_the_gene_network_bends_as_conventions_say_and_the_option_overrides_them
     for given, wanted in (
         ({}, nn.SELU),
         ({"conventions": "published"}, nn.ELU),
-        ({"conventions": "published", "snn_act": "selu"}, nn.SELU),
-        ({"snn_act": "elu"}, nn.ELU),
+        ({"conventions": "published", "genes": {"act": "selu"}}, nn.SELU),
+        ({"genes": {"act": "elu"}}, nn.ELU),
     ):
         assert isinstance(slides.build("porpoise", **given).gene.layers[1], wanted), given
 

@@ -92,20 +92,20 @@ def test_genes_are_z_scores_of_the_training_split_cut_and_chosen(name):
     field = slides.schema().fields["rna"]
     z = (x - torch.tensor(field.mean)) / torch.tensor(field.std)
     torch.testing.assert_close(small(name).genes(batch)[0], z.float())
-    torch.testing.assert_close(small(name, gene_clip=0.5).genes(batch)[0], z.clamp(-0.5, 0.5).float())
-    stored = slides.build(name, **{**small_options(name), "normalise": "none"})
+    torch.testing.assert_close(small(name, genes={"clip": 0.5}).genes(batch)[0], z.clamp(-0.5, 0.5).float())
+    stored = slides.build(name, **{**small_options(name), "genes": {"normalise": "none"}})
     torch.testing.assert_close(stored.genes(batch)[0], x)
     if name != "mcat":
-        torch.testing.assert_close(small(name, genes_top=3).genes(batch)[0], z[-3:].float())
+        torch.testing.assert_close(small(name, genes={"top": 3}).genes(batch)[0], z[-3:].float())
 
 
 @pytest.mark.parametrize("name", FUSED)
 def test_data_without_what_genes_need_are_refused(name):
     cls = get_method(name)
-    with pytest.raises(MethodError, match=r"needs statistics of 'rna'.*set method\.normalise=none"):
+    with pytest.raises(MethodError, match=r"needs statistics of 'rna'.*set method\.genes\.normalise=none"):
         cls(cls.Options.parse(small_options(name)), slides.schema(statistics=False))
-    with pytest.raises(MethodError, match=r"method\.genes_top: 99 of the 8 genes"):
-        cls(cls.Options.parse({**small_options(name), "genes_top": 99}), slides.schema())
+    with pytest.raises(MethodError, match=r"method\.genes\.top: 99 of the 8 genes"):
+        cls(cls.Options.parse({**small_options(name), "genes": {"top": 99}}), slides.schema())
     only = slides.schema()
     del only.fields["rna"]
     with pytest.raises(MethodError, match="has no field 'rna'"):

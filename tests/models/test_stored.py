@@ -41,7 +41,15 @@ def test_a_stored_run_loads(path):
 
 
 def test_every_method_of_then_is_stored():
-    assert {p.stem for p in STORED} >= {"gimp", "mgi", "mrm_record", "mrm_relation"}
+    assert {p.stem for p in STORED} >= {
+        "gimp",
+        "mgi",
+        "mrm_record",
+        "mrm_relation",
+        "porpoise",
+        "mcat",
+        "pathomic_fusion",
+    }
 
 
 class Part(Options):

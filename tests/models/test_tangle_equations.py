@@ -174,8 +174,8 @@ def test_bags_of_several_lengths_and_their_hidden_places_are_padded():
 
 
 def test_most_varying_genes_but_no_more_than_there_are():
-    assert begun(genes_top=3).genes.layers[0].in_features == 3
-    assert begun(genes_top=3).gene_index_G.tolist() == [5, 6, 7]
+    assert begun(genes={"top": 3}).genes.layers[0].in_features == 3
+    assert begun(genes={"top": 3}).gene_index_G.tolist() == [5, 6, 7]
     assert begun().genes.layers[0].in_features == slides.GENES
     wide = {
         c: begun(gene_hidden=None, conventions=c).genes.layers[0].out_features for c in ("recommended", "published")
@@ -240,7 +240,7 @@ def mlp_names(here: str, there: str) -> dict[str, str]:
 def published(real_data: Path, variant: str, **options) -> SimpleNamespace:
     gold = slides.golden(real_data, "tangle")
     torch.manual_seed(0)
-    given = {"conventions": "published", "normalise": "none", **options}
+    given = {"conventions": "published", "genes": {"normalise": "none"}, **options}
     method = slides.build("tangle", WIDTH, GENES, **given)
     names = slide_names(variant)
     if method.genes is not None:

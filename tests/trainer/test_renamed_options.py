@@ -11,7 +11,7 @@ import pytest
 from models.contract import MethodError
 from models.registry import get_method
 from trainer.build import resolve
-from trainer.config.recipe import _note, build_config
+from trainer.config.recipe import _note, build_config, todays_options
 from trainer.config.schema import by_todays_names, differences
 from trainer.errors import UserError
 from trainer.state.finished import open_run
@@ -106,6 +106,22 @@ def test_a_fine_tune_of_before_goes_on(method: str) -> None:
     expected = {"method": method, "options": cls.over(whole, today), "task": {"method": today}}
     assert by_todays_names({"about": about})["about"] == expected
     assert by_todays_names({"about": expected})["about"] == expected
+
+
+@pytest.mark.parametrize("method", ["porpoise", "mcat", "pathomic_fusion"])
+def test_a_system_of_labels_alone_goes_on(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its fine-tune, which keeps options whole, and the words that were typed: options of genes were loose ones."""
+    cls, old = get_method(method).Options, then(method)
+    about = {"method": method, "options": old, "task": {"method": {"genes_top": 8}}}
+    found = by_todays_names({"about": about})["about"]
+    assert found["options"]["genes"] == {"normalise": "stats", "clip": 6.0, "top": 8, "act": "elu"}
+    assert found["options"] == cls.parse(found["options"]).model_dump(mode="json")
+    assert {k: v for k, v in found["options"].items() if k != "genes"} == {
+        k: v for k, v in old.items() if k not in cls.renamed
+    }
+    assert found["task"]["method"] == {"genes": {"top": 8}}
+    assert todays_options(method, {"snn_act": "elu"}) == {"genes": {"act": "elu"}}
+    assert "note: method.snn_act is called method.genes.act today\n" in capsys.readouterr().err
 
 
 def test_a_key_that_no_longer_exists_is_one_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Shape letters: B samples, N instances, F patch feature width, G genes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,44 +15,91 @@ from torch import Tensor
 
 from models.contract import Batch, Encoded, MethodError, Options, Record, Sample, Schema
 from models.methods.slides._bag import BagMethod, width_problems
-from models.transforms.expression import clip_problems, standardised
+from models.transforms.expression import ExpressionOptions, standardised
 
 
-class FusedOptions(Options):
-    genes_at_most: ClassVar[bool] = False
-    """Whether a data set may have fewer genes than `genes_top`: all are taken then."""
+class BagGenes(ExpressionOptions):
+    """Of the genes: how they are given to their network."""
 
-    normalise: Literal["stats", "none"] = "stats"
-    """Genes as z-scores by the training split's mean and deviation, or as stored."""
-    gene_clip: float | None = Bounded(None, gt=0)
-    """Largest z-score either way, of genes that are all but constant in the training split above all; null does not cut."""
-    genes_top: int | None = Bounded(None, ge=1)
+    at_most: ClassVar[bool] = False
+    """Whether a data set may have fewer genes than `top`: all are taken then."""
+
+    top: int | None = Bounded(None, ge=1)
     """Only so many genes, those of highest deviation in the training split; null takes all."""
+
+    def problems_of(self, schema: Schema) -> Iterable[str]:
+        """What this data set does not bear."""
+        rna = schema.fields.get("rna")
+        if self.normalise == "stats" and rna is not None and (rna.mean is None or rna.std is None):
+            yield (
+                f"method.genes.normalise=stats needs statistics of 'rna', which {schema.source} lacks; pack it again, or set "
+                "method.genes.normalise=none"
+            )
+        else:
+            yield from self.clip_problems("method.genes", ("rna",), schema)
+        if self.top is not None and rna is not None and rna.shape and rna.shape[-1] is not None:
+            if self.at_most and self.top >= rna.shape[-1]:
+                return
+            if rna.std is None:
+                yield f"method.genes.top needs statistics of 'rna', which {schema.source} lacks; pack it again, or leave it out"
+            elif self.top > rna.shape[-1]:
+                yield f"method.genes.top: {self.top} of the {rna.shape[-1]} genes of {schema.source}; give fewer, or leave it out"
+
+
+class FusedGenes(BagGenes):
+    """Of the genes: how they are given to their network, and its activation."""
+
+    act: Literal["elu", "selu"] | None = None
+    """Activation of the gene network (of each gene set's); null: as `conventions` says."""
+
+
+class GeneBagOptions(Options):
+    renamed: ClassVar[Mapping[str, str]] = {
+        "normalise": "genes.normalise",
+        "gene_clip": "genes.clip",
+        "genes_top": "genes.top",
+    }
+
+    genes: BagGenes = BagGenes()
+    """The genes."""
+
+
+class FusedOptions(GeneBagOptions):
+    renamed: ClassVar[Mapping[str, str]] = {**GeneBagOptions.renamed, "snn_act": "genes.act"}
+
+    conventions: Literal["recommended", "published"] = "recommended"
+    """Gene network, unless `genes.act` says it: ELU before AlphaDropout as published, or SELU, whose constants AlphaDropout has."""
+    genes: FusedGenes = FusedGenes()
+    """The genes, and their network's activation."""
+
+    @property
+    def gene_act(self) -> Literal["elu", "selu"]:
+        """The activation of the gene network."""
+        return self.genes.act or ("elu" if self.conventions == "published" else "selu")
 
 
 class GeneBagMethod(BagMethod):
     """Base of systems that read `patches` [N, F] and `rna` [G]: of genes the statistics, the choice, and z-scores."""
 
     inputs: tuple[str, ...] = ("patches", "rna")
-    options: FusedOptions
+    options: GeneBagOptions
     gene_mean_G: Tensor
     gene_std_G: Tensor
     gene_index_G: Tensor
 
-    def __init__(self, options: FusedOptions, schema: Schema):
+    def __init__(self, options: GeneBagOptions, schema: Schema):
         problems = [p for n, axes in (("patches", 2), ("rna", 1)) for p in width_problems(schema, n, axes, self.name)]
-        problems += gene_problems(options, schema)
+        problems += options.genes.problems_of(schema)
         if problems:
             raise MethodError(problems)
         super().__init__(options, schema)
         field = schema.need("rna")
         self.n_genes = field.width
-        known = options.normalise == "stats" and field.mean is not None and field.std is not None
-        mean = np.asarray(field.mean if known else np.zeros(self.n_genes), np.float32)
-        std = np.asarray(field.std if known else np.ones(self.n_genes), np.float32)
+        mean, std = options.genes.scale(field, self.n_genes)
         index = np.arange(self.n_genes)
-        if options.genes_top is not None and options.genes_top < self.n_genes:
-            index = np.sort(np.argsort(-np.asarray(field.std), kind="stable")[: options.genes_top])
+        top = options.genes.top
+        if top is not None and top < self.n_genes:
+            index = np.sort(np.argsort(-np.asarray(field.std), kind="stable")[:top])
         self.register_buffer("gene_index_G", torch.from_numpy(index))
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_mean_G", torch.from_numpy(mean.copy()))
@@ -72,7 +119,7 @@ class GeneBagMethod(BagMethod):
 
     def expression(self, batch: Batch) -> Tensor:
         """What is read of the genes [B, G], 0 (the mean genome) where a sample has none."""
-        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.gene_clip)
+        z_BG = standardised(batch["rna"], self.gene_mean_G, self.gene_std_G, self.options.genes.clip)
         return torch.where(batch.present["rna"][:, None], z_BG, 0.0).to(self.dtype)[:, self.gene_index_G]
 
 
@@ -97,19 +144,3 @@ class FusedMethod(GeneBagMethod):
         both_B1 = (batch.present["patches"] & batch.present["rna"])[:, None]
         mask_BL = mask_BL & both_B1
         return Encoded(tokens_BLD.masked_fill(~mask_BL[..., None], 0.0), mask_BL, pooled_BD.masked_fill(~both_B1, 0.0))
-
-
-def gene_problems(o: FusedOptions, schema: Schema) -> Iterable[str]:
-    """Options of genes that this data set does not bear."""
-    rna = schema.fields.get("rna")
-    if o.normalise == "stats" and rna is not None and (rna.mean is None or rna.std is None):
-        yield f"method.normalise=stats needs statistics of 'rna', which {schema.source} lacks; pack it again, or set method.normalise=none"
-    else:
-        yield from clip_problems(o.gene_clip, o.normalise, ("rna",), schema)
-    if o.genes_top is not None and rna is not None and rna.shape and rna.shape[-1] is not None:
-        if o.genes_at_most and o.genes_top >= rna.shape[-1]:
-            return
-        if rna.std is None:
-            yield f"method.genes_top needs statistics of 'rna', which {schema.source} lacks; pack it again, or leave it out"
-        elif o.genes_top > rna.shape[-1]:
-            yield f"method.genes_top: {o.genes_top} of the {rna.shape[-1]} genes of {schema.source}; give fewer, or leave it out"

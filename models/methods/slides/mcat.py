@@ -30,8 +30,6 @@ from models.transforms.gene_sets import contiguous, joined, read_sets
 
 
 class McatOptions(FusedOptions):
-    conventions: Literal["recommended", "published"] = "recommended"
-    """Gene networks, unless `snn_act` says it: ELU before AlphaDropout as published, or SELU, whose constants AlphaDropout has."""
     gene_sets: Asset = None
     """File of gene sets: `.gmt` (MSigDB's form) or `.json` ({name: [genes]}), genes named as in the data set. Null: `contiguous`."""
     contiguous: int = Bounded(6, ge=1)
@@ -50,8 +48,6 @@ class McatOptions(FusedOptions):
     """Their attention heads."""
     inner: int = Bounded(512, ge=1)
     """Their width inside."""
-    snn_act: Literal["elu", "selu"] | None = None
-    """Activation of the gene networks; null: as `conventions` says."""
     dropout: float = Bounded(0.25, ge=0, lt=1)
     """Everywhere but in the co-attention."""
 
@@ -89,8 +85,7 @@ class Mcat(FusedMethod):
         self.sizes = [len(s) for s in sets]
         self.register_buffer("members_M", torch.from_numpy(np.concatenate(sets)))
         self.embed = nn.Sequential(nn.Linear(self.features, D), nn.ReLU(), nn.Dropout(p))
-        act = o.snn_act or ("elu" if o.conventions == "published" else "selu")
-        self.gene = nn.ModuleList(SNN(n, D, (D,), p, act, start="torch") for n in self.sizes)
+        self.gene = nn.ModuleList(SNN(n, D, (D,), p, o.gene_act, start="torch") for n in self.sizes)
         self.co_attention = CoAttention(D)
         self.path, self.omic = (TokenPool(D, o.layers, o.heads, o.inner, p) for _ in range(2))
         self.fusion: nn.Module = JoinFusion((D, D), D)

@@ -25,8 +25,6 @@ from models.registry import register
 
 
 class PathomicFusionOptions(FusedOptions):
-    conventions: Literal["recommended", "published"] = "recommended"
-    """Gene network, unless `snn_act` says it: ELU before AlphaDropout as published, or SELU, whose constants AlphaDropout has."""
     gate_image: bool = False
     """The image's side is gated by both (the code's grade setting: not; the paper's figures: it is)."""
     gate_gene: bool = True
@@ -43,8 +41,6 @@ class PathomicFusionOptions(FusedOptions):
     """Width V of each side."""
     width: int = Bounded(64, ge=1)
     """Width of the fused vector."""
-    snn_act: Literal["elu", "selu"] | None = None
-    """Activation of the gene network; null: as `conventions` says."""
     embed: int = Bounded(512, ge=1)
     """Width that a patch is embedded to."""
     hidden: int = Bounded(256, ge=1)
@@ -69,8 +65,7 @@ class PathomicFusion(FusedMethod):
         self.embed = nn.Sequential(nn.Linear(self.features, o.embed), nn.ReLU(), nn.Dropout(p))
         self.attention = BagAttention(o.embed, o.hidden, 1, True, p)
         self.image = nn.Sequential(nn.Linear(o.embed, V), nn.ReLU())
-        act = o.snn_act or ("elu" if o.conventions == "published" else "selu")
-        self.gene = SNN(len(self.gene_index_G), V, (64, 48, 32), p, act)
+        self.gene = SNN(len(self.gene_index_G), V, (64, 48, 32), p, o.gene_act)
         image = Side(V, V // o.reduce_image, o.gate_image)
         gene = Side(V, V // o.reduce_gene, o.gate_gene)
         skip: Literal["outputs", "none"] = "outputs" if o.skip else "none"

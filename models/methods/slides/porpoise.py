@@ -25,8 +25,6 @@ from models.registry import register
 
 
 class PorpoiseOptions(FusedOptions):
-    conventions: Literal["recommended", "published"] = "recommended"
-    """Gene network, unless `snn_act` says it: ELU before AlphaDropout as published, or SELU, whose constants AlphaDropout has."""
     fusion: Literal["bilinear", "concat"] = "bilinear"
     """The product of both sides, or both joined and two layers."""
     gate_path: bool = True
@@ -37,8 +35,6 @@ class PorpoiseOptions(FusedOptions):
     """Both sides are joined to what the product became."""
     reduce: int = Bounded(8, ge=1)
     """Each side has 256 / `reduce` numbers in the product."""
-    snn_act: Literal["elu", "selu"] | None = None
-    """Activation of the gene network; null: as `conventions` says."""
     input_dropout: float = Bounded(0.1, ge=0, lt=1)
     """Of the patch features, by number."""
     dropout: float = Bounded(0.25, ge=0, lt=1)
@@ -67,8 +63,7 @@ class Porpoise(FusedMethod):
         )
         self.attention = BagAttention(EMBED, HIDDEN, 1, True, p)
         self.path = nn.Sequential(nn.Linear(EMBED, VECTOR), nn.ReLU(), nn.Dropout(p))
-        act = o.snn_act or ("elu" if o.conventions == "published" else "selu")
-        self.gene = SNN(len(self.gene_index_G), VECTOR, (VECTOR,), p, act, start="torch")
+        self.gene = SNN(len(self.gene_index_G), VECTOR, (VECTOR,), p, o.gene_act, start="torch")
         self.fusion: nn.Module = JoinFusion((VECTOR, VECTOR), VECTOR)
         if o.fusion == "bilinear":
             R = max(1, VECTOR // o.reduce)

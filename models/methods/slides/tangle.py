@@ -24,7 +24,7 @@ from models.encoders.gene_mlp import GeneMLP
 from models.layers.pooling import shared_out
 from models.losses.contrastive import SamePatient, all_pairs, chance, directed, retrieval
 from models.losses.spread import smooth_rank
-from models.methods.slides._fused import FusedOptions, GeneBagMethod
+from models.methods.slides._fused import BagGenes, GeneBagMethod, GeneBagOptions
 from models.parallel import gather, global_mean
 from models.pictures import alike, first, matrices
 from models.registry import register
@@ -37,11 +37,18 @@ Order = Literal["patient_unique", "shuffle"]
 T = TypeVar("T")
 
 
-class TangleOptions(FusedOptions):
-    genes_at_most: ClassVar = True
+class TangleGenes(BagGenes):
+    """Of the genes: how they are given to their network."""
 
-    genes_top: int | None = Bounded(5000, ge=1)
+    at_most: ClassVar = True
+
+    top: int | None = Bounded(5000, ge=1)
     """At most so many genes, those of highest deviation in the training split; null takes all."""
+
+
+class TangleOptions(GeneBagOptions):
+    genes: TangleGenes = TangleGenes()
+    """The genes."""
     conventions: Literal["recommended", "published"] = "recommended"
     """What `order`, `same_patient`, `replace`, `masks`, `gene_hidden` and `select` mean where they are not given."""
     version: Literal["v1", "v2"] = "v1"
