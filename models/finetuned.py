@@ -8,7 +8,7 @@ Shape letters: B samples, D pooled width, K outputs, T numbers of a target, L to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,6 +45,7 @@ from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
 from models.layers.batch_norm import counted, holds_batch_norm
 from models.losses import finetune as losses
+from models.parallel import global_mean
 from models.view import Augmentation, DrawnAugmentation, RecordView
 
 STAGE = "finetune"
@@ -205,17 +206,18 @@ class Downstream(Method):
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the head says, [B, K] (segmentation: [B, K, H, W]), and the pooled vector it was said of."""
         if self.question.kind == "segmentation" and not self.encoder.draws_masks:
-            return self._mask_logits(batch)[:2]
-        said, pooled_BD = self._said(batch, None)
-        return said.logits, pooled_BD
+            logits, encoded, _ = self._mask_logits(batch)
+            return logits, encoded["pooled_BD"]
+        said, encoded = self._said(batch, None)
+        return said.logits, encoded["pooled_BD"]
 
-    def _said(self, batch: Batch, target_BT: Tensor | None) -> tuple[HeadOutput, Tensor]:
-        """What the head returns, and the pooled vector."""
+    def _said(self, batch: Batch, target_BT: Tensor | None) -> tuple[HeadOutput, Encoded]:
+        """What the head returns, and what it was given."""
         encoded = self.encoder.encode(batch)
-        return self.head(encoded, target_BT, batch.weight_B), encoded["pooled_BD"]
+        return self.head(encoded, target_BT, batch.weight_B), encoded
 
-    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits at the images' size [B, K, H, W], the pooled vector, and in training what the auxiliary head draws."""
+    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Encoded, Tensor | None]:
+        """Logits at the images' size [B, K, H, W], what they were drawn from, and in training what the auxiliary head draws."""
         encoded, beside_BKHW = self.encoder.encode(batch), None
         maps, head = encoded["maps"], self.head
         if isinstance(head, TwoWayDecoder):
@@ -224,7 +226,7 @@ class Downstream(Method):
             logits_BKHW = head(maps if isinstance(head, UPerNetDecoder) else maps[-1])
         if isinstance(head, UPerNetDecoder | SetrPupDecoder) and head.auxiliary is not None and self.training:
             beside_BKHW = self._full(head.auxiliary(maps[2]))
-        return self._full(logits_BKHW), encoded["pooled_BD"], beside_BKHW
+        return self._full(logits_BKHW), encoded, beside_BKHW
 
     def _full(self, logits_BKHW: Tensor) -> Tensor:
         assert self.side is not None
@@ -246,15 +248,16 @@ class Downstream(Method):
 
     def _forward(self, batch: Batch) -> Output:
         if self.question.kind != "segmentation":
-            said, pooled_BD = self._said(batch, batch["target"].float())
+            said, encoded = self._said(batch, batch["target"].float())
         elif self.encoder.draws_masks:
-            said, pooled_BD = self._said(batch, _masks(batch))
+            said, encoded = self._said(batch, _masks(batch))
         else:
-            logits, pooled_BD, beside = self._mask_logits(batch)
+            logits, encoded, beside = self._mask_logits(batch)
             more = {} if beside is None else {"auxiliary": self._loss(beside, batch)}
             said = HeadOutput(logits, more, dict.fromkeys(more, self.fit.auxiliary))
         terms, total = said.losses(self._loss(said.logits, batch))
-        return Output(terms, total, {}, {"pooled": pooled_BD.detach()})
+        values, counts = watched({**encoded.get("diagnostics", {}), **said["diagnostics"]}, batch.weight_B)
+        return Output(terms, total, values, {"pooled": encoded["pooled_BD"].detach()}, counts)
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         kind, weight_B = self.question.kind, batch.weight_B
@@ -297,6 +300,18 @@ class Downstream(Method):
 
 
 # ----------------------------------------------------------------------------------------------------------------- building
+
+
+def watched(found: Mapping[str, Tensor], weight_B: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of diagnostics [B] the means over the samples of all ranks that count and have a number, and over how many of this rank's."""
+    values, counts = {}, {}
+    for name, value_B in found.items():
+        with torch.no_grad():
+            has_B = weight_B.float() * ~value_B.isnan()
+            # Not by a product alone: 0 times NaN is NaN.
+            values[name] = global_mean((value_B.float().nan_to_num(nan=0.0) * has_B).sum(), has_B.sum())
+            counts[name] = has_B.sum()
+    return values, counts
 
 
 def _masks(batch: Batch) -> Tensor:

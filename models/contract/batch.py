@@ -166,6 +166,7 @@ class Encoded(dict[str, Any]):
 
     maps      [B, C, H, W] each, finest first, of a method with an image encoder, for decoders of masks
     tokens    {modality: (tokens [B, L, E], which are real [B, L])}, each as wide as it is, for heads that attend to one of them
+    diagnostics  {name: [B]}: numbers of each sample worth watching (gates), as `HeadOutput` has them; no part of any loss
     """
 
     def __init__(
@@ -175,12 +176,15 @@ class Encoded(dict[str, Any]):
         pooled_BD: Tensor,
         maps: tuple[Tensor, ...] = (),
         tokens: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        diagnostics: Mapping[str, Tensor] | None = None,
     ):
         super().__init__(tokens_BLD=tokens_BLD, mask_BL=mask_BL, pooled_BD=pooled_BD)
         if maps:
             self["maps"] = maps
         if tokens:
             self["tokens"] = dict(tokens)
+        if diagnostics:
+            self["diagnostics"] = {n: value_B.detach() for n, value_B in diagnostics.items()}
 
     def tokens_of(self, modality: str) -> tuple[Tensor, Tensor] | None:
         """Tokens of a modality [B, L, E] and which are real [B, L]; None where the method gives none, or did not read it."""

@@ -64,6 +64,8 @@ class HeadOutput(dict[str, Any]):
     logits       [B, K]; of a head that draws masks [B, K, H, W]
     terms        {name: scalar over the global batch}: losses of the head's own (instances of a bag, say), in `weights` order
     weights      {name: weight in the total}; `task_weight` is that of the task's loss on the logits
+    diagnostics  {name: [B]}: numbers of each sample worth watching that are no losses, without gradient, NaN where a sample has none. The
+                 same names on every rank: the log has their means over the samples of all ranks that count
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class HeadOutput(dict[str, Any]):
         terms: Mapping[str, Tensor] | None = None,
         weights: Mapping[str, float] | None = None,
         task_weight: float = 1.0,
+        diagnostics: Mapping[str, Tensor] | None = None,
     ):
-        super().__init__(logits=logits_BK, terms=dict(terms or {}))
+        watched = {n: value_B.detach() for n, value_B in (diagnostics or {}).items()}
+        super().__init__(logits=logits_BK, terms=dict(terms or {}), diagnostics=watched)
         self.weights, self.task_weight = dict(weights or {}), task_weight
         assert self.weights.keys() == self["terms"].keys(), "every term has its weight"
         assert "task" not in self.weights, "`task` is the loss on the logits"

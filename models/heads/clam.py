@@ -25,6 +25,13 @@ class Clustering(NamedTuple):
     apart: bool
 
 
+class _Group(NamedTuple):
+    """Mean loss [B] of a bag's picked instances, and how many are judged as they should be [B]."""
+
+    loss_B: Tensor
+    right_B: Tensor
+
+
 class ClamHead(Head):
     """Tokens [B, N, D] -> K outputs by attention with one branch, or one a class; term `instance` where classes exclude each other.
 
@@ -50,8 +57,9 @@ class ClamHead(Head):
         if target_BT is None or self.clustering is None:
             return HeadOutput(logits_BK)
         assert weight_B is not None, "targets come with their weights"
-        term = self._clustered(h_BND, score_BNA, mask_BN, target_BT[:, 0], weight_B.float())
-        return HeadOutput(logits_BK, {"instance": term}, {"instance": 1 - self.bag_weight}, task_weight=self.bag_weight)
+        term, right_B = self._clustered(h_BND, score_BNA, mask_BN, target_BT[:, 0], weight_B.float())
+        rest = {"instance": 1 - self.bag_weight}
+        return HeadOutput(logits_BK, {"instance": term}, rest, self.bag_weight, {"instance_accuracy": right_B})
 
     def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
         """Of the one branch, or of each class's."""
@@ -70,32 +78,40 @@ class ClamHead(Head):
 
     def _clustered(
         self, h_BND: Tensor, score_BNA: Tensor, mask_BN: Tensor, class_B: Tensor, weight_B: Tensor
-    ) -> Tensor:
-        """Mean over the bags of the global batch that have instances enough and a known class."""
+    ) -> tuple[Tensor, Tensor]:
+        """Mean over the bags of the global batch that have instances enough and a known class; and of each bag [B] the share of its picked
+        instances that are judged as they should be, NaN where none is."""
         assert self.clustering is not None
         _, k, others, apart = self.clustering
         real_B = mask_BN.sum(1)
         count_B = (real_B // 2 if apart else real_B).clamp_max(k)
-        loss_B = torch.zeros_like(weight_B)
+        loss_B, right_B, judged_B = (torch.zeros_like(weight_B) for _ in range(3))
         for c, judge in enumerate(self.instance):
             inside_B = (class_B == c).float()
             score_BN = score_BNA[..., c if score_BNA.shape[-1] > 1 else 0]
             high, low = (picked(score_BN, mask_BN, count_B, k, highest) for highest in (True, False))
-            as_own_B = (self._group(judge, h_BND, *high, True) + self._group(judge, h_BND, *low, False)) / 2
-            loss_B = loss_B + inside_B * as_own_B
+            own_high, own_low = (self._group(judge, h_BND, *g, g is high) for g in (high, low))
+            loss_B = loss_B + inside_B * (own_high.loss_B + own_low.loss_B) / 2
+            right_B = right_B + inside_B * (own_high.right_B + own_low.right_B)
+            judged_B = judged_B + inside_B * 2 * count_B
             if others:
-                loss_B = loss_B + (1 - inside_B) * self._group(judge, h_BND, *high, False)
+                strange = self._group(judge, h_BND, *high, False)
+                loss_B = loss_B + (1 - inside_B) * strange.loss_B
+                right_B, judged_B = right_B + (1 - inside_B) * strange.right_B, judged_B + (1 - inside_B) * count_B
         if others:
             loss_B = loss_B / len(self.instance)
         has_B = weight_B * (count_B > 0) * ~class_B.isnan()
-        return global_mean((loss_B * has_B).sum(), has_B.sum())
+        share_B = torch.where(judged_B > 0, right_B / judged_B, torch.nan).masked_fill(class_B.isnan(), torch.nan)
+        return global_mean((loss_B * has_B).sum(), has_B.sum()), share_B
 
-    def _group(self, judge: nn.Module, h_BND: Tensor, place_Bk: Tensor, counts_Bk: Tensor, positive: bool) -> Tensor:
-        """Mean loss [B] of the picked instances of each bag, when they are to be judged so; 0 without any."""
+    def _group(self, judge: nn.Module, h_BND: Tensor, place_Bk: Tensor, counts_Bk: Tensor, positive: bool) -> _Group:
+        """How the picked instances of each bag are judged, when they are to be judged so; zeros without any."""
         assert self.clustering is not None
         h_BkD = h_BND.gather(1, place_Bk[..., None].expand(-1, -1, h_BND.shape[-1]))
-        each_Bk = two_way(judge(h_BkD), positive, self.clustering.loss) * counts_Bk
-        return each_Bk.sum(1) / counts_Bk.sum(1).clamp_min(1)
+        said_Bk2 = judge(h_BkD)
+        each_Bk = two_way(said_Bk2, positive, self.clustering.loss) * counts_Bk
+        right_Bk = ((said_Bk2[..., 1] > said_Bk2[..., 0]) == positive) * counts_Bk
+        return _Group(each_Bk.sum(1) / counts_Bk.sum(1).clamp_min(1), right_Bk.sum(1).float())
 
 
 def classes_of(asked: TargetSpec) -> int:

@@ -51,9 +51,12 @@ class DualStreamHead(Head):
         return self.bag(bag_BKV.flatten(1)), max_BK, weight_BNK, critical_BK
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
-        logits_BK, max_BK, _, _ = self.streams(encoded)
+        logits_BK, max_BK, weight_BNK, critical_BK = self.streams(encoded)
         if target_BT is None:
             return HeadOutput(logits_BK)
+        # Near 1 the bag is its critical instances alone, near 1 / N attention tells nothing apart.
+        led_B = weight_BNK.gather(1, critical_BK[:, None])[:, 0].mean(1)
+        watched = {"critical_attention": led_B.masked_fill(~encoded["mask_BL"].any(1), torch.nan)}
         assert weight_B is not None, "targets come with their weights"
         # A bag without instances has no critical one.
         real_B = weight_B * encoded["mask_BL"].any(1)
@@ -61,9 +64,9 @@ class DualStreamHead(Head):
         if self.sigmoids:
             hot_BK = _one_hot(target_BT[:, 0], self.asked.outputs)
             terms = {"bag": losses.bce(logits_BK, hot_BK, weight_B), "max": losses.bce(max_BK, hot_BK, real_B)}
-            return HeadOutput(logits_BK, terms, {"bag": rest, "max": self.max_weight}, task_weight=0.0)
+            return HeadOutput(logits_BK, terms, {"bag": rest, "max": self.max_weight}, 0.0, watched)
         max_loss = losses.of_kind(self.asked, max_BK, self._standardised(target_BT), real_B)
-        return HeadOutput(logits_BK, {"max": max_loss}, {"max": self.max_weight}, task_weight=rest)
+        return HeadOutput(logits_BK, {"max": max_loss}, {"max": self.max_weight}, rest, watched)
 
     def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
         """Of each output, by how alike patches are to its critical instance."""

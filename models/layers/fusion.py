@@ -20,7 +20,7 @@ class Side(NamedTuple):
 
 
 class GatedSide(nn.Module):
-    """v_own [B, D], v_1 and v_2 -> o [B, R].
+    """v_own [B, D], v_1 and v_2 -> o [B, R], and the mean of its gate [B], NaN without one.
 
     Gated: o = ReLU(W_o (sigmoid(z) * h)) with h = ReLU(W_h v_own) and z linear in [v_1 ; v_2], or bilinear in both. Without a gate
     o = ReLU(W_o h) (`embedded`), or ReLU(W_o v_own), which then cannot be reduced.
@@ -37,12 +37,14 @@ class GatedSide(nn.Module):
         self.bilinear = bilinear
         self.out = nn.Sequential(nn.Linear(R, R), nn.ReLU(), nn.Dropout(dropout))
 
-    def forward(self, own_BD: Tensor, first_BD: Tensor, second_BD: Tensor) -> Tensor:
+    def forward(self, own_BD: Tensor, first_BD: Tensor, second_BD: Tensor) -> tuple[Tensor, Tensor]:
         h_BR = own_BD if self.embed is None else self.embed(own_BD)
+        open_B = own_BD.new_full((len(own_BD),), torch.nan)
         if self.gate is not None:
             z_BR = self.gate(first_BD, second_BD) if self.bilinear else self.gate(torch.cat([first_BD, second_BD], 1))
-            h_BR = z_BR.sigmoid() * h_BR
-        return self.out(h_BR)
+            gate_BR = z_BR.sigmoid()
+            h_BR, open_B = gate_BR * h_BR, gate_BR.detach().mean(1)
+        return self.out(h_BR), open_B
 
 
 class KroneckerFusion(nn.Module):
@@ -79,17 +81,20 @@ class KroneckerFusion(nn.Module):
         self.encoder1 = nn.Sequential(nn.Linear(ones[0] * ones[1], hidden), nn.ReLU(), nn.Dropout(encoder_dropout))
         self.encoder2 = nn.Sequential(nn.Linear(hidden + joined, hidden), nn.ReLU(), nn.Dropout(encoder_dropout))
 
-    def forward(self, first_BD: Tensor, second_BD: Tensor) -> Tensor:
+    def forward(self, first_BD: Tensor, second_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused vector, and how far the gate of each side is open [B, 2]: the mean of its numbers, NaN for a side without one."""
         one_B1 = first_BD.new_ones(len(first_BD), 1)
-        o1_BR = torch.cat([self.first(first_BD, first_BD, second_BD), one_B1], 1)
-        o2_BR = torch.cat([self.second(second_BD, first_BD, second_BD), one_B1], 1)
+        (o1_BR, open1_B), (o2_BR, open2_B) = (
+            side(own_BD, first_BD, second_BD) for side, own_BD in ((self.first, first_BD), (self.second, second_BD))
+        )
+        o1_BR, o2_BR = torch.cat([o1_BR, one_B1], 1), torch.cat([o2_BR, one_B1], 1)
         product_BP = (o1_BR[:, :, None] * o2_BR[:, None]).flatten(1)
         x_BH = self.encoder1(self.drop(product_BP))
         if self.skip == "inputs":
             x_BH = torch.cat([x_BH, first_BD, second_BD], 1)
         elif self.skip == "outputs":
             x_BH = torch.cat([x_BH, o1_BR, o2_BR], 1)
-        return self.encoder2(x_BH)
+        return self.encoder2(x_BH), torch.stack([open1_B, open2_B], 1)
 
 
 class JoinFusion(nn.Sequential):
@@ -98,8 +103,9 @@ class JoinFusion(nn.Sequential):
     def __init__(self, widths: tuple[int, int], hidden: int):
         super().__init__(nn.Linear(sum(widths), hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
 
-    def forward(self, first_BD: Tensor, second_BD: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(torch.cat([first_BD, second_BD], 1))
+    def forward(self, first_BD: Tensor, second_BD: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The fused vector; gates, as `KroneckerFusion` gives them, there are none."""
+        return super().forward(torch.cat([first_BD, second_BD], 1)), first_BD.new_full((len(first_BD), 2), torch.nan)
 
 
 def normal_by_fan_in(module: nn.Module) -> None:

@@ -43,7 +43,9 @@ def schema(width: int = F, genes: int = GENES, statistics: bool = True) -> Schem
 def build(name: str, width: int = F, genes: int = GENES, /, **options: Any) -> Method:
     torch.manual_seed(0)
     cls = get_method(name)
-    return cls(cls.Options.parse(options), schema(width, genes, options.get("normalise") != "none")).eval()
+    return cls(
+        cls.Options.parse(options), schema(width, genes, options.get("genes", {}).get("normalise") != "none")
+    ).eval()
 
 
 def bags(lengths: Sequence[int] = LENGTHS, width: int = F, seed: int = 0) -> list[torch.Tensor]:

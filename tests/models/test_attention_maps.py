@@ -98,7 +98,7 @@ def test_the_slides_vector_is_made_of_the_mean_by_its_map(name: str) -> None:
     encoder, encoded = model.encoder, model.encode(batch)
     mean_BD = torch.einsum("bn,bnd->bd", model.attention_maps(batch)["attention"], encoded["tokens_BLD"])
     side = encoder.path if name == "porpoise" else encoder.image
-    fused_BV = encoder.fusion(side(mean_BD), encoder.gene(encoder.genes(batch))[0])
+    fused_BV, _ = encoder.fusion(side(mean_BD), encoder.gene(encoder.genes(batch))[0])
     torch.testing.assert_close(fused_BV, encoded["pooled_BD"])
 
 

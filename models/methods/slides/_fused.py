@@ -139,8 +139,16 @@ class FusedMethod(GeneBagMethod):
             raise MethodError([f"{self.name} needs slide and genes together: set inputs=multimodal"])
         return self.expression(batch)
 
-    def answered(self, batch: Batch, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor) -> Encoded:
-        """What `encode` returns: zero, and without a real token, where a modality is missing."""
+    gated: tuple[bool, bool] = (False, False)
+    """Which sides of the fusion have a gate, slide and genes."""
+
+    def answered(
+        self, batch: Batch, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor, open_B2: Tensor
+    ) -> Encoded:
+        """What `encode` returns: zero, and without a real token, where a modality is missing. The gates there are, are watched."""
         both_B1 = (batch.present["patches"] & batch.present["rna"])[:, None]
         mask_BL = mask_BL & both_B1
-        return Encoded(tokens_BLD.masked_fill(~mask_BL[..., None], 0.0), mask_BL, pooled_BD.masked_fill(~both_B1, 0.0))
+        open_B2 = open_B2.masked_fill(~both_B1, torch.nan)
+        gates = {n: open_B2[:, i] for i, n in enumerate(("gate_slide", "gate_genes")) if self.gated[i]}
+        tokens_BLD = tokens_BLD.masked_fill(~mask_BL[..., None], 0.0)
+        return Encoded(tokens_BLD, mask_BL, pooled_BD.masked_fill(~both_B1, 0.0), diagnostics=gates)

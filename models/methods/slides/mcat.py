@@ -90,6 +90,7 @@ class Mcat(FusedMethod):
         self.path, self.omic = (TokenPool(D, o.layers, o.heads, o.inner, p) for _ in range(2))
         self.fusion: nn.Module = JoinFusion((D, D), D)
         if o.fusion == "bilinear":
+            self.gated = (True, True)
             side = Side(D, max(1, D // o.reduce), True)
             self.fusion = KroneckerFusion(side, side, D, "none", dropout=p, encoder_dropout=p)
 
@@ -112,10 +113,10 @@ class Mcat(FusedMethod):
         x_BNF, mask_BN = self.bags(batch)
         h_BND, sets_BSD = self.embed(x_BNF), self.sets(batch)
         found_BSD = self.co_attention(sets_BSD, h_BND, mask_BN)
-        fused_BD = self.fusion(self.path(found_BSD), self.omic(sets_BSD))
+        fused = self.fusion(self.path(found_BSD), self.omic(sets_BSD))
         tokens_BLD = torch.cat([found_BSD, sets_BSD], 1)
         real_BL = torch.ones(tokens_BLD.shape[:2], dtype=torch.bool, device=tokens_BLD.device)
-        return self.answered(batch, tokens_BLD, real_BL, fused_BD)
+        return self.answered(batch, tokens_BLD, real_BL, *fused)
 
     def sets(self, batch: Batch) -> Tensor:
         """Each gene set's vector, [B, S, D]."""

@@ -70,6 +70,7 @@ class PathomicFusion(FusedMethod):
         gene = Side(V, V // o.reduce_gene, o.gate_gene)
         skip: Literal["outputs", "none"] = "outputs" if o.skip else "none"
         self.fusion = KroneckerFusion(image, gene, o.width, skip, o.bilinear, False, p, p)
+        self.gated = (o.gate_image, o.gate_gene)
         normal_by_fan_in(self.fusion)
 
     def encode(self, batch: Batch) -> Encoded:
@@ -77,11 +78,11 @@ class PathomicFusion(FusedMethod):
         x_BNF, mask_BN = self.bags(batch)
         h_BND = self.embed(x_BNF)
         image_BV = self.image(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
-        return self.answered(batch, h_BND, mask_BN, self.fused(image_BV, self.gene(self.genes(batch))[0]))
+        return self.answered(batch, h_BND, mask_BN, *self.fusion(image_BV, self.gene(self.genes(batch))[0]))
 
     def fused(self, image_BV: Tensor, gene_BV: Tensor) -> Tensor:
         """The fused vector of an image's and a genome's."""
-        return self.fusion(image_BV, gene_BV)
+        return self.fusion(image_BV, gene_BV)[0]
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Shares of the patches in the slide's vector, before it meets the genes."""

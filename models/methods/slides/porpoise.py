@@ -67,6 +67,7 @@ class Porpoise(FusedMethod):
         self.fusion: nn.Module = JoinFusion((VECTOR, VECTOR), VECTOR)
         if o.fusion == "bilinear":
             R = max(1, VECTOR // o.reduce)
+            self.gated = (o.gate_path, o.gate_gene)
             sides = (Side(VECTOR, R, o.gate_path), Side(VECTOR, R, o.gate_gene))
             self.fusion = KroneckerFusion(*sides, VECTOR, "inputs" if o.skip else "none", dropout=p)
 
@@ -75,7 +76,7 @@ class Porpoise(FusedMethod):
         x_BNF, mask_BN = self.bags(batch)
         h_BND = self.embed(x_BNF)
         path_BV = self.path(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
-        return self.answered(batch, h_BND, mask_BN, self.fusion(path_BV, self.gene(self.genes(batch))[0]))
+        return self.answered(batch, h_BND, mask_BN, *self.fusion(path_BV, self.gene(self.genes(batch))[0]))
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Shares of the patches in the slide's vector, before it meets the genes."""

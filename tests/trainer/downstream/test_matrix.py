@@ -21,6 +21,7 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.task.schema import TASKS, Task, build_task
 from trainer.reporting.result import read_result
+from trainer.tracking.tracker import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEMO = sorted(p.stem for p in TASKS.glob("demo_*.yaml"))
@@ -88,6 +89,14 @@ def by_labels_alone(method: str, task: Task, finetune: Finetune, tmp_path: Path)
         assert not (tmp_path / "run").exists()
         return
     checked_run(finetune, tmp_path / "scratch", words, method, task, "scratch")
+    if method == "clam" and task.kind in ("binary", "multiclass"):
+        logged = [
+            r["instance_accuracy"]
+            for p in (tmp_path / "scratch").rglob("metrics.jsonl")
+            for r in read_metrics(p.parent)
+        ]
+        assert logged
+        assert all(0 <= share <= 1 for share in logged), "what a head watches stands in the log of steps"
 
 
 def checked_run(finetune: Finetune, out: Path, words: list[str], method: str, task: Task, mode: str) -> dict[str, Any]:
