@@ -214,6 +214,19 @@ def batch_dice(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor, smooth:
     return 1 - ((2 * both_K + smooth) / (size_K + smooth)).mean()
 
 
+def class_dice(logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor, smooth: float = 0.01) -> Tensor:
+    """1 - mean of 2 (sum p t + s) / (sum p + sum t + s) over images, channels, and object and background of each (Oktay et al. 2018).
+
+    A class that is neither there nor drawn scores 2, so that the loss may fall below 0. Two softmax channels are one sigmoid here.
+    """
+    t = _mask(logits_BKHW, mask_BKHW).flatten(2)
+    p = logits_BKHW.float().sigmoid().flatten(2)
+    score = torch.stack(
+        [2 * ((a * b).sum(2) + smooth) / ((a + b).sum(2) + smooth) for a, b in ((p, t), (1 - p, 1 - t))]
+    )
+    return _per_image(1 - score.mean((0, 2)), weight_B)
+
+
 def bce_dice(
     logits_BKHW: Tensor, mask_BKHW: Tensor, weight_B: Tensor, bce_weight: float = 1.0, dice_weight: float = 1.0
 ) -> Tensor:

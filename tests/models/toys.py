@@ -23,7 +23,8 @@ from models.contract import (
 )
 from models.finetuned import STAGE
 from models.layers.batch_norm import counted, globalised
-from models.methods.segmentation.unet import UNet, UNetOptions
+from models.methods.segmentation._net import LevelOptions
+from models.methods.segmentation.unet import UNet
 from models.parallel import global_mean
 
 
@@ -93,7 +94,7 @@ class GlobalCnn(PlainCnn):
             return super().encode(batch)
 
 
-class SmallUNet(UNetOptions):
+class SmallUNet(LevelOptions):
     image_size: int = 32
     features: int = 2
 

@@ -5,14 +5,16 @@ Shape letters: B images, C channels, H x W pixels, L places of the coarsest map,
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
+from models.contract import Batch, Encoded, Head, Method, MethodError, Options, Record, Sample, Schema, TargetSpec
 from models.contract.image_encoder import ImageEncoder
+from models.encoders.unet import UNetEncoder
+from models.heads.maps import MapsHead, OwnLoss
 from models.layers.batch_norm import counted
 from models.transforms.crops import colours, eight_bit
 from models.transforms.slices import resized, zscored
@@ -32,12 +34,14 @@ class NetOptions(Options):
 
 
 class NetMethod(Method):
-    """Base of systems without pre-training whose only input is `image`. A subclass makes `image`, an `ImageEncoder`, and `task_head`."""
+    """Base of systems without pre-training whose only input is `image`. A subclass makes `image`, an `ImageEncoder`, and `decoder`."""
 
     Options = NetOptions
     pairs = "image, with a task's masks"
     inputs = ("image",)
     draws_masks = True
+    own_loss: ClassVar[OwnLoss]
+    """What `conventions: published` minimises in place of the task's loss."""
     options: NetOptions
     image: nn.Module
 
@@ -74,6 +78,18 @@ class NetMethod(Method):
         at = FLAIR if image_HWC.shape[2] >= 3 else 0
         return np.ascontiguousarray(image_HWC[..., at : at + 1])
 
+    def decoder(self, outputs: int) -> nn.Module:
+        """Maps, finest first -> logits [B, K, H, W] at the image's size, of so many structures."""
+        raise NotImplementedError
+
+    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head | None:
+        """The decoder for masks; other tasks have any head on the pooled coarsest map."""
+        if target.kind != "segmentation":
+            return None
+        return MapsHead(
+            self.decoder(target.outputs), self.own_loss if self.options.conventions == "published" else None
+        )
+
     def image_encoder(self) -> ImageEncoder:
         assert isinstance(self.image, ImageEncoder)
         return self.image
@@ -93,3 +109,23 @@ class NetMethod(Method):
         tokens_BLD = maps[-1].flatten(2).transpose(1, 2)
         pooled_BD = tokens_BLD.mean(1) * seen_B[:, None]
         return Encoded(tokens_BLD, seen_B[:, None].expand(tokens_BLD.shape[:2]), pooled_BD, maps)
+
+
+class LevelOptions(NetOptions):
+    features: int = Bounded(32, ge=1, le=1024)
+    """Channels of the finest level; each level below has twice as many."""
+
+
+class LevelMethod(NetMethod):
+    """Base of U-Nets: `levels` levels, each half as fine and twice as wide as the one above, down by `Encoder` and up by `decoder`."""
+
+    Options = LevelOptions
+    levels: ClassVar[int] = 5
+    Encoder: ClassVar[type[UNetEncoder]]
+    options: LevelOptions
+    image: UNetEncoder
+
+    def __init__(self, options: LevelOptions, schema: Schema):
+        super().__init__(options, schema, 1 << (self.levels - 1))
+        side = options.image_size
+        self.image = self.Encoder(self.in_channels, options.features, (side, side), self.levels)

@@ -7,39 +7,28 @@ learns from a task's masks alone: there is nothing to pre-train. docs/methods/re
 from __future__ import annotations
 
 from pydantic import Field as Bounded
+from torch import nn
 
-from models.contract import Head, Schema, TargetSpec
 from models.decoders.resunet import ResUNetDecoder
 from models.encoders.resunet import ResUNetEncoder
-from models.heads.maps import MapsHead
-from models.methods.segmentation._net import NetMethod, NetOptions
+from models.methods.segmentation._net import LevelMethod, LevelOptions
 from models.registry import register
 
-LEVELS = 4
 
-
-class ResUNetOptions(NetOptions):
+class ResUNetOptions(LevelOptions):
     features: int = Bounded(64, ge=1, le=1024)
     """Channels of the finest level; each level below has twice as many."""
 
 
 @register("resunet")
-class ResUNet(NetMethod):
+class ResUNet(LevelMethod):
     """The contracting path; the expanding one, which needs to know how many masks, is the head."""
 
     Options = ResUNetOptions
     paper = "Zhang et al., Road Extraction by Deep Residual U-Net, IEEE Geosci. Remote Sens. Lett. 2018"
-    options: ResUNetOptions
-    image: ResUNetEncoder
+    own_loss = "mse"
+    levels = 4
+    Encoder = ResUNetEncoder
 
-    def __init__(self, options: ResUNetOptions, schema: Schema):
-        super().__init__(options, schema, 1 << (LEVELS - 1))
-        side = options.image_size
-        self.image = ResUNetEncoder(self.in_channels, options.features, (side, side), LEVELS)
-
-    def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head | None:
-        """The expanding path for masks; other tasks have any head on the pooled bridge."""
-        if target.kind != "segmentation":
-            return None
-        decoder = ResUNetDecoder(self.image.channels, target.outputs)
-        return MapsHead(decoder, "mse" if self.options.conventions == "published" else None)
+    def decoder(self, outputs: int) -> nn.Module:
+        return ResUNetDecoder(self.image.channels, outputs)
