@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from models.registry import get_method, method_names, pretrained_names
+from tests.diagonal import cells
 from tests.ports import free_port
 from tests.trainer.downstream.conftest import Finetune, tuning
 from tests.trainer.launching import ROOT, rows, series
@@ -91,11 +92,15 @@ def test_two_ranks_train_as_one_does(pretrained: Pretrained, finetune: Finetune,
         assert a[2] == b[2]
 
 
-@pytest.mark.parametrize("method", sorted(set(method_names()) - set(pretrained_names())))
+WAYS = {"sharded": (["zero.stage=3"], 1e-4), "half": (["zero.stage=2", "precision=bf16"], 0.05)}
+BY_LABELS_ALONE = sorted(set(method_names()) - set(pretrained_names()))
+
+
+@pytest.mark.parametrize(("method", "way"), cells(list(WAYS), BY_LABELS_ALONE, of_each=1))
 def test_a_system_without_pretraining_trains_alike_on_any_ranks(
-    method: str, finetune: Finetune, tmp_path: Path
+    method: str, way: str, finetune: Finetune, tmp_path: Path
 ) -> None:
-    """One rank, two under ZeRO-3, two in bf16: the task's loss and every term that the system's own head brings, step by step."""
+    """One rank, two under ZeRO-3 or in bf16: the task's loss and every term that the system's own head brings, step by step."""
     options, masks = get_method(method).Options.model_fields, get_method(method).draws_masks
     still = [f"method.{o}=0" for o in options if o.endswith("dropout")]
     words = [
@@ -110,18 +115,17 @@ def test_a_system_without_pretraining_trains_alike_on_any_ranks(
         "protocol.batch=12",
         "precision=fp32",
     ]
-    ways = {"one": (1, []), "sharded": (2, ["zero.stage=3"]), "half": (2, ["zero.stage=2", "precision=bf16"])}
-    for name, (world, more) in ways.items():
-        ended = finetune(tmp_path / name, *words, *more, world=world)
+    more, rel = WAYS[way]
+    for name, world, words_ in (("one", 1, words), (way, 2, [*words, *more])):
+        ended = finetune(tmp_path / name, *words_, world=world)
         assert ended.codes == [0] * world, ended.text
-    made = {name: rows(tmp_path / name / "seed-0" / "lr-0.001") for name in ways}
-    terms = [k for k in made["one"][0] if k == "loss" or k.startswith("loss/")]
+    one, other = (rows(tmp_path / name / "seed-0" / "lr-0.001") for name in ("one", way))
+    terms = [k for k in one[0] if k == "loss" or k.startswith("loss/")]
     assert len(terms) >= 2, terms
-    assert made["one"][0]["loss"] != made["one"][-1]["loss"], "nothing is learned: the comparison would prove nothing"
-    for name, rel in (("sharded", 1e-4), ("half", 0.05)):
-        assert [r["keys"] for r in made[name]] == [r["keys"] for r in made["one"]]
-        for a, b in zip(made["one"], made[name], strict=True):
-            assert {t: b[t] for t in terms} == pytest.approx({t: a[t] for t in terms}, rel=rel), (name, a["step"])
+    assert one[0]["loss"] != one[-1]["loss"], "nothing is learned: the comparison would prove nothing"
+    assert [r["keys"] for r in other] == [r["keys"] for r in one]
+    for a, b in zip(one, other, strict=True):
+        assert {t: b[t] for t in terms} == pytest.approx({t: a[t] for t in terms}, rel=rel), a["step"]
 
 
 @pytest.mark.parametrize(
