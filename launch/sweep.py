@@ -1,4 +1,4 @@
-"""Many runs of one command: `python launch/sweep.py FILE.yaml [--out DIR] [--jobs N] [--retries N] [--dry-run] [--point I]`.
+"""Many runs of one command: `python launch/sweep.py FILE.yaml [section.key=value ...] [--out DIR] [--jobs N] [--dry-run] [--point I]`.
 
 The file says what the runs share and what differs (trainer/sweep/file.py, docs/finetune.md). The same command goes on where a sweep stopped
 or was killed. Exit status: 0 all points are done, 75 stopped and resumable, 1 some points failed, 2 something to change in the input.
@@ -10,7 +10,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     from shards.errors import add_all
 
     p = argparse.ArgumentParser(prog="sweep.py", description="Many runs of one command, in folders of their own.")
-    p.add_argument("file", type=Path, help="YAML: command, words, grid, points")
+    p.add_argument("file", type=Path, help="YAML: command, words, grid, points; or rows of a table")
+    p.add_argument("words", nargs="*", metavar="section.key=value", help="words of all runs, e.g. data.path=DIR")
+    p.add_argument("--recipe", help="rows of a table: the recipe of every run, e.g. demo")
     p.add_argument("--out", type=Path, help="where the runs go, a folder each; runs/NAME OF THE FILE by default")
     p.add_argument("--jobs", type=int, default=1, help="runs at a time")
     p.add_argument("--retries", type=int, default=1, help="how often a failed run is tried again")
@@ -38,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     from models.contract import MethodError
     from shards.errors import told
     from trainer.errors import EXIT_USER, UserError
@@ -51,20 +53,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from trainer.errors import EXIT_OK, EXIT_USER
+    from trainer.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER
     from trainer.sweep.file import read_sweep
     from trainer.sweep.runner import Runner, statuses, table
 
-    sweep = read_sweep(args.file, args.out)
+    sweep = read_sweep(args.file, args.out, args.recipe, args.words)
     points = chosen(sweep, args)
+    if sweep.first is not None:
+        check(sweep.first)
     check(sweep)
     if args.dry_run:
-        print("\n".join(f"{p.index:>4}  {p.name}\n      {shlex.join(sweep.command_line(p))}" for p in points))
+        for one, some in ((sweep.first, started_from(sweep, points)), (sweep, points)):
+            for p in some:
+                print(f"{p.index:>4}  {p.name}\n      {shlex.join((one or sweep).command_line(p))}")
         return EXIT_OK
-    runner = Runner(sweep, args.jobs, args.retries, lambda line: print(line, flush=True), not args.no_preload)
-    code = runner.run(points)
-    print(f"\n{table(sweep, points)}\n{sweep.out}", flush=True)
-    if args.point is not None and code == 1 and statuses(sweep, points)[0].exit == EXIT_USER:
+
+    def run(one: Sweep, some: Sequence[Point]) -> int:
+        code = Runner(one, args.jobs, args.retries, lambda line: print(line, flush=True), not args.no_preload).run(some)
+        print(f"\n{table(one, some)}\n{one.out}", flush=True)
+        return code
+
+    before = EXIT_OK
+    if sweep.first is not None and (needed := started_from(sweep, points)):
+        before = run(sweep.first, needed)
+        if before == EXIT_STOPPED:
+            return before
+        failed = {p.name for p, s in zip(needed, statuses(sweep.first, needed), strict=True) if s.state != "done"}
+        left = [p.name for p in points if sweep.starts.get(p.name) in failed]
+        for name in left:
+            print(
+                f"{name}: left out, since what it starts from failed ({sweep.first.out / sweep.starts[name]}/log.txt)"
+            )
+        points = tuple(p for p in points if p.name not in left)
+    code = max(before, run(sweep, points)) if points else before
+    if sweep.rows:
+        from trainer.reporting.rows import write_table
+
+        print(write_table(sweep), flush=True)
+    if args.point is not None and points and code == 1 and statuses(sweep, points)[0].exit == EXIT_USER:
         return EXIT_USER
     return code
 
@@ -87,6 +113,12 @@ def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:
     if problems:
         raise UserError(problems)
     return sweep.points if args.point is None else (sweep.points[args.point],)
+
+
+def started_from(sweep: Sweep, points: Sequence[Point]) -> list[Point]:
+    """The runs of pre-training that these points start from."""
+    needed = {sweep.starts.get(p.name) for p in points}
+    return [p for p in (sweep.first.points if sweep.first else ()) if p.name in needed]
 
 
 # ---------------------------------------------------------------------------------------------------------------- checking
@@ -133,7 +165,8 @@ def resolved(sweep: Sweep, point: Point) -> object:
         args = parse(list(point.words))
     except SystemExit:
         raise UserError(f"`{shlex.join(point.words)}` is no command line of launch/{sweep.command}.py") from None
-    return _pretraining(args) if sweep.command == "pretrain" else _finetuning(args)
+    promised = {str(sweep.first.folder(p)) for p in sweep.first.points} if sweep.first else set()
+    return _pretraining(args) if sweep.command == "pretrain" else _finetuning(args, promised)
 
 
 def _pretraining(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,7 +178,7 @@ def _pretraining(args: argparse.Namespace) -> dict[str, Any]:
     return {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
 
 
-def _finetuning(args: argparse.Namespace) -> list[object]:
+def _finetuning(args: argparse.Namespace, promised: Collection[str]) -> list[object]:
     from models.registry import get_method
     from trainer.downstream.init import stated
     from trainer.downstream.task.schema import build_task
@@ -153,7 +186,7 @@ def _finetuning(args: argparse.Namespace) -> list[object]:
 
     get_method(args.method)
     init = stated(args.method, args.init)
-    if init != "scratch" and not Path(init).exists():
+    if init != "scratch" and init not in promised and not Path(init).exists():
         raise UserError(f"--init {init}: not there; give a finished pre-training run, a file of weights, or `scratch`")
     words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
     task, _ = build_task(args.task, words, args.mode)

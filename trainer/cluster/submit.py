@@ -121,6 +121,11 @@ def _sweep(words: Sequence[str]) -> JobPlan:
     args = p.parse_args(list(words))
     out = (args.out or Path("runs") / args.file.stem).absolute()
     sweep = read_sweep(args.file, out)
+    if sweep.first is not None:
+        raise UserError(
+            f"{args.file} pre-trains before it fine-tunes, and elements of a job array have no order; run `python launch/sweep.py "
+            f"{args.file}` in a job of its own"
+        )
     said = dry_run((str(ROOT / "launch" / "sweep.py"), str(args.file), "--out", str(out)), 1)
     states = statuses(sweep, sweep.points)
     points = [point for point, status in zip(sweep.points, states, strict=True) if status.state != "done"]

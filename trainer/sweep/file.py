@@ -9,6 +9,8 @@
       - {method.rec_weight: 1.0}
       - {method.rec_weight: 0.0, method.triplet_weight: 2.0}
 
+Rows of a published table, with runs of pre-training that are made first: trainer/sweep/rows.py.
+
 A key that starts with `--` is a flag (`--task: [a, b]`), any other a `section.key=value` word. A point is a run in a folder of its
 own; its place, name and words are a function of the file alone, so that any machine can run point I (trainer/sweep/runner.py).
 """
@@ -23,7 +25,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,8 @@ from trainer.config import yaml_text
 from trainer.config.schema import explain_all
 from trainer.config.shared import Section
 from trainer.errors import UserError
+from trainer.sweep.rows import Row
+from trainer.sweep.rows import problems_of as row_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = 120
@@ -51,6 +55,14 @@ class SweepFile(Section):
     """Values by key; every combination is a point."""
     points: tuple[dict[str, Any], ...] = ()
     """Sets of values; each is combined with the whole grid."""
+    title: str = ""
+    """Of the table that rows make."""
+    rows: dict[str, Row] = Field(default_factory=dict)
+    """In place of grid and points: the rows of a table by name (trainer/sweep/rows.py)."""
+    pretrain: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Words of launch/pretrain.py by name: runs that rows start from, made first."""
+    recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By the name of a recipe: words in place of `words` when the sweep is given `--recipe NAME`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,13 @@ class Sweep:
     command: str
     out: Path
     points: tuple[Point, ...]
+    first: Sweep | None = None
+    """Runs of pre-training that points start from."""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """{point: the point of `first` that it starts from}."""
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    """{point: the row of a table that it is}, in the file's order."""
+    title: str = ""
 
     def folder(self, point: Point) -> Path:
         return self.out / point.name
@@ -85,8 +104,12 @@ class Sweep:
         return [sys.executable, script, *point.words, f"out={self.folder(point)}"]
 
 
-def read_sweep(file: Path, out: Path | None = None) -> Sweep:
+def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, more: Sequence[str] = ()) -> Sweep:
     """The sweep in a YAML file; its runs go below `out` (runs/NAME OF THE FILE by default).
+
+    Args:
+        recipe: given to every run that takes one, and the words of `recipes` that go with it.
+        more: words of all points; those of `data` go to the runs of `pretrain` as well.
 
     Raises:
         UserError: every problem of the file: unknown keys, empty lists, reserved words, doubled keys or points.
@@ -98,6 +121,12 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
         raise UserError([f"{file}: {line}" for line in explain_all(SweepFile, e)]) from e
     if problems := list(_problems(given)):
         raise UserError([f"{file}: {p}" for p in problems])
+    out = out or Path("runs") / file.stem
+    if given.rows:
+        return _table_of(file, given, out, recipe, more)
+    if recipe is not None:
+        raise UserError(f"--recipe {recipe}: {file} has no rows; write --recipe among its words")
+    given = given.model_copy(update={"words": (*given.words, *more)})
     if (many := max(len(given.points), 1) * math.prod(len(v) for v in given.grid.values())) > MOST_POINTS:
         raise UserError(f"{file}: {many:,} points, at most {MOST_POINTS:,}: give fewer values")
     values = [
@@ -109,7 +138,30 @@ def read_sweep(file: Path, out: Path | None = None) -> Sweep:
     names = names_of(values)
     points = tuple(Point(i, n, v, w) for i, (n, v, w) in enumerate(zip(names, values, words, strict=True)))
     refuse_doubles(file, points, [tuple(sorted(p.words)) for p in points])
-    return Sweep(file, given.command, out or Path("runs") / file.stem, points)
+    return Sweep(file, given.command, out, points)
+
+
+def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more: Sequence[str]) -> Sweep:
+    """Rows as points named after them, and what they start from as a sweep of its own."""
+    flag = () if recipe is None else ("--recipe", recipe)
+    shared = given.words if recipe is None else given.recipes.get(recipe, given.words)
+    data = tuple(w for w in more if w.startswith("data."))
+    first = [
+        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *data))
+        for i, (name, words) in enumerate(given.pretrain.items())
+    ]
+    made = Sweep(file, "pretrain", out / "pretrain", tuple(first))
+    folder = {p.values["pretrain"]: made.folder(p) for p in first}
+    points = []
+    for i, (name, row) in enumerate(given.rows.items()):
+        start = flag if row.start is None else ("--init", str(folder[row.start]))
+        own = (w for k, v in row.words.items() for w in words_of(k, v))
+        points.append(Point(i, _safe(name), {"row": name}, (*shared, *own, *start, *more)))
+    for some in (first, points):
+        refuse_doubles(file, some, [p.name.lower() for p in some])
+    starts = {_safe(name): _safe(row.start) for name, row in given.rows.items() if row.start is not None}
+    rows = {_safe(name): row for name, row in given.rows.items()}
+    return Sweep(file, given.command, out, tuple(points), made if first else None, starts, rows, given.title)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -124,16 +176,23 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _problems(given: SweepFile) -> Iterator[str]:
-    if not given.grid and not given.points:
+    if given.rows or given.pretrain:
+        yield from row_problems(given.rows, given.pretrain, given.command)
+        if given.grid or given.points:
+            yield "rows stand beside grid or points; give rows alone, or leave them out"
+    elif given.recipes or given.title:
+        yield "recipes, title: they belong to rows; leave them out"
+    if not given.grid and not given.points and not given.rows:
         yield "neither grid nor points says what differs; for a single run give the command itself"
     yield from (f"grid.{k}: an empty list; give values or leave the key out" for k, v in given.grid.items() if not v)
+    differing = [*given.grid, *(k for p in given.points for k in p), *(k for r in given.rows.values() for k in r.words)]
     fixed = [w.partition("=")[0] for w in given.words]
     for i, point in enumerate(given.points):
         yield from (f"points[{i}].{k} stands in the grid too; keep one of them" for k in point if k in given.grid)
-    for key in dict.fromkeys([*given.grid, *(k for p in given.points for k in p)]):
+    for key in dict.fromkeys(differing):
         if key in fixed:
             yield f"{key} stands among the words and among what differs; keep one of them"
-    for key in dict.fromkeys([*fixed, *given.grid, *(k for p in given.points for k in p)]):
+    for key in dict.fromkeys([*fixed, *differing]):
         if key in RESERVED:
             yield f"{key}: a sweep sets it itself (or it is no part of a run); leave it out"
         elif not key or any(c.isspace() or c == "=" for c in key):

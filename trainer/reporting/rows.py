@@ -1,0 +1,85 @@
+"""A published table beside what the same rows came to here, each number with its count and its intervals.
+
+Two intervals stand beside each other because they answer different questions: Wilson's takes cases as independent, as published tables do;
+the other resamples patients with all their cases. Neither knows that another seed or split would give another number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.errors import UserError
+from trainer.reporting import report, words
+from trainer.reporting.result import NAME, Result, read_result
+from trainer.reporting.table import Table, markdown
+from trainer.state.files import write_atomic
+from trainer.sweep.file import Sweep
+from trainer.sweep.rows import Published, Row, wilson
+
+METRIC = "accuracy"
+HEAD = (
+    "", "reads", "starts from", "here", "k of n", "Wilson", "over patients", "published", "k of n", "Wilson, published", "remark",
+)  # fmt: skip
+NOTE = (
+    "here: accuracy, mean over seeds, of the weights that validation chose; k of n: right cases of each seed. Wilson: 95 %, of the mean, "
+    "cases taken as independent; over patients: patients resampled with all their cases. A published number is marked with the sizes of a "
+    "test set that it can be a fraction of; rows of different sizes were not measured on one test set. Other patients, features and "
+    "protocols: a difference between here and published says little about the systems."
+)
+
+
+def table_of(sweep: Sweep) -> Table:
+    """Raises: UserError: results that cannot be read, or without accuracy; all at once."""
+    found: dict[str, Result] = {}
+    problems = []
+    for point in sweep.points:
+        path = sweep.folder(point) / NAME
+        if not path.is_file():
+            continue
+        try:
+            found[point.name] = read_result(path)
+        except UserError as e:
+            problems += e.problems
+            continue
+        if METRIC not in found[point.name].content.metrics:
+            problems.append(
+                f"{path}: has no {METRIC}, which this table is of; add it to `metrics` of the sweep's words"
+            )
+    if problems:
+        raise UserError(problems)
+    names = {p.name: str(p.values["row"]) for p in sweep.points}
+    rows = [_cells(names[at], row, found.get(at), sweep.starts.get(at)) for at, row in sweep.rows.items()]
+    return Table(sweep.title or sweep.file.stem, HEAD, tuple(rows), note=NOTE)
+
+
+def _cells(name: str, row: Row, result: Result | None, start: str | None) -> tuple[str, ...]:
+    return (name, row.group or words.NONE, start or "nothing", *_here(result), *_published(row.published), row.note)
+
+
+def _here(result: Result | None) -> tuple[str, ...]:
+    if result is None:
+        return ("no result", *[words.NONE] * 3)
+    m = result.content.metrics[METRIC]
+    low, high = wilson(m.value * m.n, m.n)
+    marks = " [CONSTANT]" * m.never_left_one_answer + " [LEAK]" * (result.content.leak.tested_on > 0)
+    return f"{m.value:.4f}{marks}", words.count(m), words.span((low, high)), words.sure(m)
+
+
+def _published(p: Published | None) -> tuple[str, ...]:
+    if p is None:
+        return (words.NONE,) * 3
+    counts = " or ".join(f"{p.right(n)} of {n}" for n in p.of)
+    spans = " or ".join(words.span(wilson(p.right(n) or 0, n)) for n in p.of)
+    return f"{p.value:.{p.digits}f}", counts or "no fraction of the sizes stated", spans or words.NONE
+
+
+def write_table(sweep: Sweep) -> str:
+    """Writes OUT/table.md, and OUT/report with paired tests and plots where there are results; returns the table for the terminal."""
+    table = table_of(sweep)
+    text = f"# {table.title}\n\n{markdown(table)}\n"
+    write_atomic(sweep.out / "table.md", text.encode())
+    done = [sweep.folder(p) for p in sweep.points if (sweep.folder(p) / NAME).is_file()]
+    files: list[Path] = [sweep.out / "table.md"]
+    if done:
+        files += report.write(report.build(done, 1000, 0), sweep.out / "report")
+    return "\n".join([text, *(f"  {f}" for f in files)])

@@ -1,0 +1,74 @@
+"""Rows of a published table, as a sweep's file has them: what a row is, what it starts from, and the number that was printed.
+
+    pretrain:                                       # made first, in OUT/pretrain/NAME
+      whole: [--method, gimp]
+    rows:
+      ABMIL: {words: {--method: abmil}, published: {value: 0.7737, of: [190]}}
+      GiMP:  {words: {--method: gimp, inputs: multimodal}, start: whole, published: {value: 0.9947, of: [189, 190]}}
+    recipes:                                        # `--recipe demo`: these in place of `words`
+      demo: [--task, demo_subtype]
+
+`of` says of which sizes of a test set a published number is a fraction, which is checked: a number that is a fraction of none has [].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from trainer.config.shared import Section
+
+NORMAL = 1.959964
+"""Half of a 95 % interval, in standard deviations."""
+
+
+class Published(Section):
+    """A published share of right cases, as printed; `of`: the sizes that it is a fraction of."""
+
+    value: float = Field(ge=0, le=1)
+    of: tuple[int, ...] = ()
+    digits: int = Field(4, ge=1, le=6)
+    """Places behind the point that were printed."""
+
+    def right(self, n: int) -> int | None:
+        """k of k / n; None where no k gives the printed number."""
+        k = round(self.value * n)
+        return k if abs(k / n - self.value) <= 0.5 * 10**-self.digits * (1 + 1e-9) else None
+
+
+class Row(Section):
+    words: dict[str, Any]
+    """As of a point: `--flag` or `section.key`, and its value."""
+    start: str | None = None
+    """The entry of `pretrain` whose run it starts from."""
+    published: Published | None = None
+    group: str = ""
+    """What rows of a table have in common, such as the modalities that they read."""
+    note: str = ""
+
+
+def wilson(k: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (1927); `k` may be a mean over seeds."""
+    p, zz = k / n, NORMAL**2 / n
+    middle, half = p + zz / 2, NORMAL * math.sqrt(p * (1 - p) / n + zz / (4 * n))
+    return (middle - half) / (1 + zz), (middle + half) / (1 + zz)
+
+
+def problems_of(rows: Mapping[str, Row], pretrain: Mapping[str, Sequence[str]], command: str) -> Iterator[str]:
+    """What is wrong with rows and the runs that they start from."""
+    if command != "finetune":
+        yield f"rows, pretrain: they belong to command: finetune, not {command}; give points, or command: finetune"
+    for name, row in rows.items():
+        if row.start is not None and row.start not in pretrain:
+            known = ", ".join(pretrain) or "none"
+            yield f"rows.{name}.start: there is no '{row.start}' in pretrain (there: {known}); mend one of them"
+        if row.start is not None and "--init" in row.words:
+            yield f"rows.{name}: start and --init both say what it begins from; keep one of them"
+        for n in row.published.of if row.published else ():
+            if row.published is not None and row.published.right(n) is None:
+                yield f"rows.{name}.published: {row.published.value} is no fraction of {n}; mend the value, or take {n} out of `of`"
+    used = {row.start for row in rows.values()}
+    yield from (f"pretrain.{name}: no row starts from it; leave it out" for name in pretrain if name not in used)
