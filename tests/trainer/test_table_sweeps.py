@@ -11,9 +11,10 @@ import yaml
 
 from launch.sweep import main
 from tests.trainer.launching import ROOT
+from tests.trainer.reporting.runs import SCRATCH, write
 from tests.trainer.test_sweep import command, ended, started, status
 from trainer.errors import UserError
-from trainer.reporting.rows import HEAD, table_of
+from trainer.reporting.rows import HEAD, table_of, write_table
 from trainer.sweep.file import Sweep, read_sweep
 from trainer.sweep.rows import Published, wilson
 
@@ -114,6 +115,40 @@ def test_a_published_number_is_a_count_where_it_can_be() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------ a table
+
+
+def test_a_table_has_both_numbers_with_their_counts_and_intervals(tmp_path: Path) -> None:
+    """Of two seeds: Wilson's interval is that of the mean; the other one is the result's own, over patients."""
+    sweep = read(tmp_path)
+    result = json.loads((write(sweep.folder(sweep.points[0]), seeds=(0, 1), **SCRATCH) / "result.json").read_bytes())
+    m = result["metrics"]["accuracy"]
+    said = write_table(sweep)
+    abmil, gimp = table_of(sweep).rows
+    low, high = wilson(sum(m["k"]) / 2, m["n"])
+    assert abmil == (
+        "ABMIL", "slide", "nothing", f"{m['value']:.4f}", f"{m['k'][0]}, {m['k'][1]} of {m['n']}", f"{low:.3f} to {high:.3f}",
+        f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}", "0.7737", "147 of 190", "0.709 to 0.827", "",
+    )  # fmt: skip
+    assert gimp == ("GiMP", "–", "one-step", "no result", *["–"] * 6, "")
+    assert len(abmil) == len(HEAD)
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text in said
+    assert "| ABMIL | slide | nothing |" in text
+    assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
+def test_numbers_that_are_not_those_of_the_predictions_are_refused(tmp_path: Path) -> None:
+    sweep = read(tmp_path)
+    path = write(sweep.folder(sweep.points[0]), **SCRATCH) / "result.json"
+    content = json.loads(path.read_bytes())
+    content["metrics"]["accuracy"]["value"] = 0.99
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="accuracy"):
+        table_of(sweep)
+    del content["metrics"]["accuracy"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"has no accuracy, which this table is of"):
+        table_of(sweep)
 
 
 @pytest.mark.ranks

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import report, words
+from trainer.reporting import cases, report, words
 from trainer.reporting.result import NAME, Result, read_result
 from trainer.reporting.table import Table, markdown
 from trainer.state.files import write_atomic
@@ -29,7 +29,11 @@ NOTE = (
 
 
 def table_of(sweep: Sweep) -> Table:
-    """Raises: UserError: results that cannot be read, or without accuracy; all at once."""
+    """Numbers are computed anew from the predictions, as in every report.
+
+    Raises:
+        UserError: results that cannot be read, whose numbers differ, or that have no accuracy; all at once.
+    """
     found: dict[str, Result] = {}
     problems = []
     for point in sweep.points:
@@ -37,7 +41,7 @@ def table_of(sweep: Sweep) -> Table:
         if not path.is_file():
             continue
         try:
-            found[point.name] = read_result(path)
+            found[point.name] = cases.recomputed(read_result(path))
         except UserError as e:
             problems += e.problems
             continue
