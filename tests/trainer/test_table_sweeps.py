@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import yaml
 from launch.sweep import main
 from tests.trainer.launching import ROOT
 from tests.trainer.reporting.runs import SCRATCH, write
-from tests.trainer.test_sweep import command, ended, started, status
+from tests.trainer.test_sweep import status
 from trainer.errors import UserError
 from trainer.reporting.rows import HEAD, table_of, write_table
-from trainer.sweep.file import Sweep, read_sweep
+from trainer.sweep.file import Point, Sweep, read_sweep
 from trainer.sweep.rows import Published, wilson
 
 TABLES = sorted((ROOT / "configs" / "sweep").glob("*-table*.yaml"))
@@ -151,47 +152,28 @@ def test_numbers_that_are_not_those_of_the_predictions_are_refused(tmp_path: Pat
         table_of(sweep)
 
 
-@pytest.mark.ranks
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_table_from_pre_training_to_its_last_line(tmp_path: Path, demo_cohort: Path) -> None:
-    """Two rows that run, one whose pre-training is refused; then the same command finds everything done."""
-    short = [
-        "protocol.steps=2",
-        "protocol.batch=4",
-        "protocol.lr=1e-3",
-        "protocol.evaluations=1",
-        "seeds=[0]",
-        "bootstrap.draws=100",
-    ]
+def test_pre_training_comes_first_and_rows_without_theirs_are_left_out(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Processes of the runner with another program in place of the trainings: one pre-training ends well, one is refused."""
+    program = "import sys; print(sys.argv[1], file=open(sys.argv[2], 'a')); sys.exit(2 * (sys.argv[1] == 'bad'))"
+    order = tmp_path / "order.txt"
+
+    def instead(sweep: Sweep, point: Point) -> list[str]:
+        return [sys.executable, "-S", "-c", program, point.name, str(order)]
+
+    monkeypatch.setattr(Sweep, "command_line", instead)
+    file, out = tmp_path / "s.yaml", tmp_path / "out"
     content = {
         **SMALL,
-        "words": [*SMALL["words"], *short, "metric=accuracy"],
-        "pretrain": {
-            "one step": ["--method", "gimp", "steps=1", "stages.gene.steps=1", "global_batch=4", "data.val_split=''"],
-            "refused": ["--method", "gimp", "data.train_split=nowhere"],
-        },
-    }  # fmt: skip
-    content["rows"] = {**SMALL["rows"], "lost": {"words": {"--method": "gimp"}, "start": "refused"}}
-    file, out = tmp_path / "s.yaml", tmp_path / "out"
+        "pretrain": {**SMALL["pretrain"], "bad": ["--method", "gimp", "steps=2"]},
+        "rows": {**SMALL["rows"], "lost": {"words": {"--method": "gimp"}, "start": "bad"}},
+    }
     file.write_text(yaml.safe_dump(content, sort_keys=False))
-    code, said = ended(started(demo_cohort, command(file, out, "--recipe", "demo")))
-    assert code == 1, said
+    assert main([str(file), "--out", str(out), "--no-preload", "--recipe", "demo"]) == 1
+    assert order.read_text().split() == ["one-step", "bad", "ABMIL", "GiMP"]
+    said = capsys.readouterr().out
     assert "lost: left out, since what it starts from failed" in said
-    assert status(out / "pretrain", "one-step")["state"] == "done"
-    found = {name: json.loads((out / name / "result.json").read_bytes()) for name in ("ABMIL", "GiMP")}
-    assert found["GiMP"]["init"]["kind"] == "pretrained"
-    lines = (out / "table.md").read_text().splitlines()
-    text = "\n".join(lines)
-    for name, result in found.items():
-        m = result["metrics"]["accuracy"]
-        [line] = [x for x in lines if x.startswith(f"| {name} |")]
-        assert f"| {m['value']:.4f}" in line
-        assert f"{m['k'][0]} of {m['n']}" in line
-        low, high = wilson(m["k"][0], m["n"])
-        assert f"{low:.3f} to {high:.3f}" in line
-    assert "| ABMIL | slide | nothing |" in text
-    assert "| 0.7737 | 147 of 190 |" in text
-    assert "| lost | – | refused | no result |" in text
-    assert len(HEAD) == next(x for x in lines if x.startswith("| ABMIL")).count(" | ") + 1
-    assert (out / "report" / "compare.md").is_file()
+    assert [status(out / "pretrain", n)["exit"] for n in ("one-step", "bad")] == [0, 2]
+    assert not (out / "lost").exists()
+    assert "| lost | – | bad | no result |" in (out / "table.md").read_text()
+    assert main([str(file), "--out", str(out), "--no-preload", "--recipe", "demo", "--point", "0"]) == 0, "a row alone"
+    assert order.read_text().split()[4:] == [], "what is done is not run again"

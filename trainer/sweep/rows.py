@@ -3,7 +3,7 @@
     pretrain:                                       # made first, in OUT/pretrain/NAME
       whole: [--method, gimp]
     rows:
-      ABMIL: {words: {--method: abmil}, published: {value: 0.7737, of: [190]}}
+      ROW: {words: {--method: NAME}, published: {value: 0.7737, of: [190]}}
       GiMP:  {words: {--method: gimp, inputs: multimodal}, start: whole, published: {value: 0.9947, of: [189, 190]}}
     recipes:                                        # `--recipe demo`: these in place of `words`
       demo: [--task, demo_subtype]
