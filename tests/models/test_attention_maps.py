@@ -232,3 +232,9 @@ def test_a_planted_region_gets_more_attention_after_training() -> None:
     found = [float(p[i].float().mean()) for i, (_, p) in zip(top, held_back, strict=True)]
     assert sum(found) / len(found) > 0.8
     assert model.training, "asked in the midst of training, it goes on training"
+
+
+def test_a_map_is_of_the_model_without_its_dropout() -> None:
+    model, batch = tuned("attention_baseline", SYSTEMS["attention_baseline"][0]), together(slides.bags())
+    wanted = model.attention_maps(batch)["attention"]
+    torch.testing.assert_close(model.train().attention_maps(batch)["attention"], wanted, rtol=0, atol=0)
