@@ -69,7 +69,7 @@ def theirs(ours: str, bilinear: bool) -> str:
 @pytest.mark.parametrize("variant", list(SETTINGS))
 def test_published_code_on_the_same_weights(variant, real_data: Path):
     gold = slides.golden(real_data, "pathomic_fusion")
-    options = {"conventions": "published", "normalise": "none", **SETTINGS[variant]}
+    options = {"conventions": "published", "genes": {"normalise": "none"}, **SETTINGS[variant]}
     method = slides.build("pathomic_fusion", 64, 80, **options)
     weights = gold.weights(variant)
     K = len(weights["classifier.0.bias"])

@@ -96,7 +96,7 @@ def test_published_code_on_the_same_weights(kind, real_data: Path):
     gold = slides.golden(real_data, "porpoise")
     _, fusion, gates, skip = kind.split(".")
     options = {
-        "conventions": "published", "normalise": "none", "fusion": fusion, "skip": skip == "skip",
+        "conventions": "published", "genes": {"normalise": "none"}, "fusion": fusion, "skip": skip == "skip",
         "gate_path": gates[5] == "1", "gate_gene": gates[6] == "1",
     }  # fmt: skip
     genes = torch.from_numpy(gold.rule.normal("input.genes", (1, 40)))
