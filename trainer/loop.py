@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from models.contract import Output, Stage
+from models.contract.bags import counting_rows
 from models.parallel import gather
 from trainer.engine.choice import Look, better
 from trainer.engine.engine import Engine
@@ -126,12 +127,15 @@ def train(
         # ---- forward, backward
         run.at("forward and backward", step)
         outputs: list[Output] = []
+        computed = real = 0  # rows of bags
         for i, micro in enumerate(data.micro):
             # Gradients are reduced once a step, after its last micro batch: a reduction each would cost as many times the traffic.
             engine.accumulate(last=i == len(data.micro) - 1)
-            output = engine.forward(micro)
+            with counting_rows() as counted:
+                output = engine.forward(micro)
             engine.backward(output.total)
             outputs.append(output)
+            computed, real = computed + counted.computed, real + counted.real
         terms = _means(outputs)
         # All ranks take the reading at the same step, since it gathers.
         features = _features(outputs) if (progress.step + 1) % engine.config.health.monitor_every == 0 else {}
@@ -144,7 +148,13 @@ def train(
         # ranks to the same branch, or the next collective waits for ever.
         finite = math.isfinite(terms["loss"])
         votes = agree_sum(
-            {"bad": float(not finite), "stop": float(stop.asked is not None), "replaced": float(len(data.bad))},
+            {
+                "bad": float(not finite),
+                "stop": float(stop.asked is not None),
+                "replaced": float(len(data.bad)),
+                "computed": float(computed),
+                "real": float(real),
+            },
             runtime.device,
         )
 
@@ -201,6 +211,7 @@ def train(
                 "skipped": not applied,
                 "skipped_steps": len(bad.seen) + int(not applied),
                 "replaced_samples": int(votes["replaced"]),
+                **({"padding": 1 - votes["real"] / votes["computed"]} if votes["computed"] else {}),
             }
         )
         if looks and applied:  # what is not finite has no picture, and a step that is skipped leaves none

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.contract.bags import Bags
+
 FieldValue: TypeAlias = Any
 """A decoded field: an array, or the text of one whose kind in the schema is `text`. A method has asked the schema before it reads."""
 
@@ -167,7 +169,12 @@ class Encoded(dict[str, Any]):
     maps      [B, C, H, W] each, finest first, of a method with an image encoder, for decoders of masks
     tokens    {modality: (tokens [B, L, E], which are real [B, L])}, each as wide as it is, for heads that attend to one of them
     diagnostics  {name: [B]}: numbers of each sample worth watching (gates), as `HeadOutput` has them; no part of any loss
+
+    Tokens of bags of different lengths are kept without padding (`of_bags`). `tokens_BLD` is then filled up when it is asked for; a
+    head that takes `bags` does without.
     """
+
+    lengths: tuple[int, ...] | None = None
 
     def __init__(
         self,
@@ -185,6 +192,26 @@ class Encoded(dict[str, Any]):
             self["tokens"] = dict(tokens)
         if diagnostics:
             self["diagnostics"] = {n: value_B.detach() for n, value_B in diagnostics.items()}
+
+    @classmethod
+    def of_bags(cls, bags: Bags, pooled_BD: Tensor) -> Encoded:
+        """Tokens as rows of bags; a bag without rows is a sample without a real token."""
+        encoded = cls.__new__(cls)
+        # The rows stand in the dictionary, where ZeRO-3 looks for tensors.
+        dict.__init__(encoded, rows_PD=bags.rows_PD, mask_BL=bags.mask(), pooled_BD=pooled_BD)
+        encoded.lengths = bags.lengths
+        return encoded
+
+    def bags(self) -> Bags:
+        """The real tokens of each sample, without padding."""
+        if self.lengths is None:
+            return Bags.where(self["tokens_BLD"], self["mask_BL"])
+        return Bags(self["rows_PD"], self.lengths)
+
+    def __missing__(self, key: str) -> Tensor:
+        if key != "tokens_BLD" or self.lengths is None:
+            raise KeyError(key)
+        return self.bags().padded()
 
     def tokens_of(self, modality: str) -> tuple[Tensor, Tensor] | None:
         """Tokens of a modality [B, L, E] and which are real [B, L]; None where the method gives none, or did not read it."""

@@ -1,14 +1,15 @@
 """Attention pooling of a bag's tokens into logits, log risks or standardised values.
 
-Shape letters: B samples, L tokens, D width of the encoder, A width of the attention, K outputs.
+Shape letters: B samples, L tokens, P real tokens of all samples, D width of the encoder, A width of the attention, K outputs.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput
+from models.contract.bags import Bags
+from models.layers.bag_attention import pooled_rows
 from models.layers.pooling import bag_softmax
 
 
@@ -33,15 +34,16 @@ class BagHead(Head):
 
     def attention(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """Weights of the tokens [B, L], float32; they sum to 1 over a bag's real tokens and are 0 elsewhere."""
-        gated_BLA = self.tanh(tokens_BLD).tanh() * self.gate(tokens_BLD).sigmoid()
-        return bag_softmax(self.weigh(gated_BLA)[..., 0], mask_BL)
+        return bag_softmax(self._scores(tokens_BLD)[..., 0], mask_BL)
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
-        return HeadOutput(self.score(encoded["tokens_BLD"], encoded["mask_BL"]))
+        return HeadOutput(self._said(encoded.bags()))
 
     def score(self, tokens_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        # Padding may hold anything, even NaN, which a weight of 0 would not silence.
-        tokens_BLD = tokens_BLD.masked_fill(~mask_BL[..., None], 0.0)
-        weight_BL = self.attention(tokens_BLD, mask_BL).to(tokens_BLD.dtype)
-        pooled_BD = torch.einsum("bl,bld->bd", weight_BL, tokens_BLD)
-        return self.out(self.drop(pooled_BD))
+        return self._said(Bags.where(tokens_BLD, mask_BL))
+
+    def _said(self, tokens: Bags) -> Tensor:
+        return self.out(self.drop(pooled_rows(tokens, self._scores(tokens.rows_PD))[:, 0]))
+
+    def _scores(self, h_PD: Tensor) -> Tensor:
+        return self.weigh(self.tanh(h_PD).tanh() * self.gate(h_PD).sigmoid()).float()

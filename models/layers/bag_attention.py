@@ -1,6 +1,6 @@
 """Attention pooling over a bag of instances, plain or gated, with one or several branches.
 
-Shape letters: B bags, N instances, D width of an instance, A width of the attention, K branches.
+Shape letters: B bags, N instances of a bag, P of all bags, D width of an instance, A width of the attention, K branches.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.contract.bags import Bags
 from models.layers.pooling import bag_softmax
 
 
 class BagAttention(nn.Module):
-    """Scores of instances [B, N, D] -> [B, N, K], float32, before the softmax.
+    """Scores of instances [B, N, D] -> [B, N, K], or [P, D] -> [P, K], float32, before the softmax.
 
     Plain: w . tanh(V h). Gated: w . (tanh(V h) * sigmoid(U h)) (Ilse et al. 2018, eq. 8 and 9). One row of w a branch.
 
@@ -45,3 +46,10 @@ def pooled(h_BND: Tensor, score_BNK: Tensor, mask_BN: Tensor) -> Tensor:
     What stands where `mask_BN` is False must be finite in `h_BND` (a weight of 0 silences no NaN).
     """
     return torch.einsum("bnk,bnd->bkd", weights(score_BNK, mask_BN).to(h_BND.dtype), h_BND)
+
+
+def pooled_rows(bags: Bags, score_PK: Tensor) -> Tensor:
+    """As `pooled`, of bags without padding."""
+    scores = score_PK.split(bags.lengths)
+    means = [s_NK.softmax(0).to(h_ND.dtype).mT @ h_ND for h_ND, s_NK in zip(bags.each(), scores, strict=True)]
+    return torch.stack(means)

@@ -23,8 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.contract import Batch, Field, Head, Schema, TargetSpec  # noqa: E402
-from models.finetuned import Downstream, FinetuneSettings  # noqa: E402
+from models.contract import Batch, Field, Schema, TargetSpec  # noqa: E402
+from models.finetuned import Downstream, FinetuneSettings, make_head  # noqa: E402
 from models.methods.slides._bag import BagMethod  # noqa: E402
 from models.registry import families, get_method  # noqa: E402
 
@@ -48,8 +48,8 @@ def step(name: str, N: int, genes: int, width: int, threads: int, device: str) -
     with torch.no_grad():
         encoded = method.eval().encode(few)
     asked = TargetSpec("multiclass", 2, ("a", "b"))
-    head = method.task_head(asked, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
-    assert isinstance(head, Head)
+    widths = encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2]
+    head = make_head(method, asked, *widths, head="auto", norm=False, hidden=128, dropout=0.0)
     fit = FinetuneSettings(method.inputs)
     model = Downstream(method, head, asked, fit, lambda r: np.zeros(1, np.float32)).to(device).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4)

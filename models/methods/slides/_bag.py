@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from models.contract import Batch, Method, MethodError, Options, Record, Sample, Schema
+from models.contract.bags import Bags, computes
 
 
 class BagMethod(Method):
     """Base of systems that read `patches` [N, F], whole slides unless they say otherwise.
 
-    Bags of a batch are padded at their ends. A slide without patches is a missing modality: its pooled vector is zero.
+    A batch stacks bags padded at their ends; layers get real patches alone (`rows`) or all of it (`bags`). A slide without patches is a
+    missing modality: its pooled vector is zero.
     """
 
     inputs: tuple[str, ...] = ("patches",)
@@ -38,26 +40,64 @@ class BagMethod(Method):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks; bags of different length are padded at their ends and get `length`."""
-        lengths = [len(s.arrays["patches"]) for s in samples]
-        if len(set(lengths)) > 1:
-            for s, n in zip(samples, lengths, strict=True):
-                s.arrays["length"] = np.array(n, np.int64)
-                s.arrays["patches"] = np.pad(s.arrays["patches"], ((0, max(lengths) - n), (0, 0)))
-        return super().collate(samples)
+        return super().collate(filled(samples, ("patches",)))
+
+    def rows(self, batch: Batch) -> Bags:
+        """Patch features of each slide without padding [P, F]; a slide that is missing has no patch."""
+        bags = real_rows(batch)
+        # Cast behind the choice: padding costs not even that.
+        return bags.of(bags.rows_PD.to(self.dtype))
 
     def bags(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Patch features [B, N, F], 0 where no patch is, and which are real [B, N]."""
         return real_patches(batch, self.dtype)
 
 
+def real_rows(batch: Batch) -> Bags:
+    """Patch features of each slide as they are stored, without padding; none where a slide is missing."""
+    x_BNF = batch["patches"]
+    length_B = batch.get("length", torch.full((len(x_BNF),), x_BNF.shape[1], device=x_BNF.device))
+    bags = Bags.of_padded(x_BNF, (length_B * batch.present["patches"]).tolist())
+    computes(len(bags.rows_PD), sum(bags.lengths))
+    return bags
+
+
 def real_patches(batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Patch features [B, N, F], 0 where no patch is, and which are real [B, N]."""
+    """Patch features [B, N, F], 0 where no patch is, and which are real [B, N]. For windows of one length; whole slides are `real_rows`."""
     x_BNF = batch["patches"].to(dtype)
     B, N = x_BNF.shape[:2]
     length_B = batch.get("length", torch.full((B,), N, device=x_BNF.device))
     mask_BN = (torch.arange(N, device=x_BNF.device) < length_B[:, None]) & batch.present["patches"][:, None]
+    computes(B * N, int(mask_BN.sum()))
     # Padding may hold anything, even NaN, which a weight of 0 would not silence.
     return x_BNF.masked_fill(~mask_BN[..., None], 0.0), mask_BN
+
+
+class Filled(list[Sample]):
+    """Samples and their stacked arrays, as `Method.collate` takes them."""
+
+    stacked: dict[str, np.ndarray]
+
+
+def filled(samples: Sequence[Sample], names: Sequence[str]) -> Sequence[Sample]:
+    """Samples with the fields `names`, of one row a patch, filled up to the longest bag; where bags differ, with their `length`.
+
+    The padding is memory that the system hands out as zeros and that nobody writes or reads.
+    """
+    lengths = [len(s.arrays[names[0]]) for s in samples]
+    if len(set(lengths)) <= 1:
+        return samples
+    more = Filled(samples)
+    more.stacked = dict(getattr(samples, "stacked", {}))
+    for s, n in zip(samples, lengths, strict=True):
+        s.arrays["length"] = np.array(n, np.int64)
+    for name in names:
+        first = samples[0].arrays[name]
+        out = np.zeros((len(samples), max(lengths), *first.shape[1:]), first.dtype)
+        for row, s in zip(out, samples, strict=True):
+            row[: len(s.arrays[name])] = s.arrays[name]
+        more.stacked[name] = out
+    return more
 
 
 def width_problems(schema: Schema, name: str, axes: int, method: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, Options, Schema, TargetSpec
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled, weights
+from models.layers.bag_attention import BagAttention, pooled_rows, weights
 from models.methods.slides._bag import BagMethod
 from models.registry import register
 
@@ -46,9 +46,9 @@ class AttentionBaseline(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D], pooled their weighted mean [B, D]; zero where a slide has no patches."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND = self.embed(x_BNF)
-        return Encoded(h_BND, mask_BN, pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
+        bags = self.rows(batch)
+        h = bags.of(self.embed(bags.rows_PD))
+        return Encoded.of_bags(h, pooled_rows(h, self.attention(h.rows_PD))[:, 0])
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Shares of the patches in the bag's mean."""

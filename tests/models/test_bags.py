@@ -1,0 +1,143 @@
+"""Bags of different lengths: rows without padding, and that no system computes on it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slides
+import torch
+from synthetic import small_options, without_dropout
+from torch import nn
+
+from models.contract import Encoded, Sample
+from models.contract.bags import Bags, computes, counting_rows
+from models.methods.slides._bag import BagMethod, filled
+from models.registry import families, get_method
+
+SYSTEMS = families()["slides"]
+LENGTHS = (300, 12, 3, 1)
+WITHOUT = {"attention_baseline"}
+"""They compute whole slides without padding; the others fill a batch up and say so."""
+MORE = 1.12
+"""TransMIL repeats patches until they fill a square, and each bag has a class token."""
+
+
+def rows(*lengths: int, width: int = 2) -> Bags:
+    return Bags(torch.randn(sum(lengths), width, generator=torch.Generator().manual_seed(0)), lengths)
+
+
+def test_rows_are_the_first_of_each_sample_and_what_stands_behind_is_not_read():
+    x = torch.full((3, 4, 2), torch.nan)
+    x[0], x[1, :2] = 1.0, 2.0
+    x.requires_grad_()
+    made = Bags.of_padded(x, (4, 2, 0))
+    assert made.rows_PD.tolist() == [[1.0, 1.0]] * 4 + [[2.0, 2.0]] * 2
+    made.rows_PD.sum().backward()
+    assert x.grad.sum((1, 2)).tolist() == [8.0, 4.0, 0.0]
+    assert [len(r) for r in made.each()] == [4, 2, 0]
+
+
+def test_bags_filled_up_hold_zeros_behind_their_rows():
+    made = rows(3, 0, 1)
+    x, mask = made.padded(), made.mask()
+    assert mask.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
+    assert torch.equal(x[mask], made.rows_PD)
+    assert not x[~mask].any()
+    nobody = rows(0, 0)
+    assert nobody.padded().shape == (2, 1, 2)
+    assert nobody.mask().tolist() == [[False], [False]]
+
+
+def test_tokens_are_filled_up_when_they_are_asked_for():
+    made = rows(3, 1)
+    kept = Encoded.of_bags(made, torch.zeros(2, 2))
+    assert "tokens_BLD" not in kept.keys()  # noqa: SIM118  (what ZeRO-3 walks over)
+    assert torch.equal(kept["tokens_BLD"], made.padded())
+    padded = Encoded(kept["tokens_BLD"], kept["mask_BL"], kept["pooled_BD"])
+    for encoded in (kept, padded):
+        assert encoded.bags().lengths == (3, 1)
+        assert torch.equal(encoded.bags().rows_PD, made.rows_PD)
+    with pytest.raises(KeyError, match="maps"):
+        kept["maps"]
+
+
+def test_collated_bags_are_filled_up_in_every_field_and_know_their_length():
+    made = [
+        Sample({"patches": np.full((n, 2), n, np.float16), "masked": np.ones(n, bool)}, {"patches": True})
+        for n in (3, 1)
+    ]
+    stacked = filled(made, ("patches", "masked")).stacked
+    assert stacked["patches"][:, :, 0].tolist() == [[3, 3, 3], [1, 0, 0]]
+    assert stacked["patches"].dtype == np.float16
+    assert stacked["masked"].tolist() == [[True] * 3, [True, False, False]]
+    assert [int(s.arrays["length"]) for s in made] == [3, 1]
+    assert filled(made[:1], ("patches",)) == made[:1]
+    assert filled(made[:1] * 2, ("patches",))[0] is made[0], "bags of one length stay as they are"
+
+
+def test_rows_are_counted_within_alone():
+    computes(5, 5)
+    with counting_rows() as a:
+        computes(4, 3)
+        with counting_rows() as b:
+            computes(2, 2)
+        computes(4, 3)
+    assert (a.computed, a.real, b.computed, b.real) == (8, 6, 2, 2)
+
+
+# --------------------------------------------------------------------------------------------------------------- the systems
+
+
+def tuned(name: str):
+    options = {**small_options(name), **without_dropout(get_method(name))}
+    return slides.tuned(slides.build(name, **options), slides.BINARY)
+
+
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if issubclass(get_method(n), BagMethod)])
+def test_the_rows_that_are_counted_are_those_that_layers_see(name):
+    """Over a batch of very different bags: what linear layers and convolutions get, and without padding the real patches alone."""
+    model, seen = tuned(name), {}
+
+    def note(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        per_row = given[0].shape[1] if isinstance(module, nn.Conv2d) else given[0].shape[-1]
+        seen[module] = seen.get(module, 0) + given[0].numel() // per_row
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_pre_hook(note)
+    batch = slides.batch_of(slides.bags(LENGTHS), float("nan"), [0, 1, 0, 1])
+    with counting_rows() as counted:
+        model(batch)
+    assert counted.real == sum(LENGTHS)
+    assert counted.computed == (sum(LENGTHS) if name in WITHOUT else len(LENGTHS) * max(LENGTHS))
+    assert counted.computed <= max(seen.values()) <= MORE * counted.computed
+
+
+def test_a_batch_without_any_patch_has_gradients_for_all_parameters():
+    for name in sorted(WITHOUT):
+        model = tuned(name)
+        batch = slides.batch_of(slides.bags((2, 1)), target=[0, 1])
+        batch.present["patches"][:] = False
+        model(batch).total.backward()
+        assert [n for n, p in model.encoder.named_parameters() if p.grad is None] == [], name
+
+
+def test_the_benchmarks_lengths_are_those_of_real_slides_and_cost_no_padding():
+    path = Path(__file__).parents[1] / "benchmarks" / "bags.py"
+    spec = importlib.util.spec_from_file_location("bags_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    lengths = bench.lengths({**bench.DEFAULTS, "slides": 1000})
+    assert lengths.min() == 485
+    assert 100_000 < lengths.max() <= 148_569
+    assert abs(np.log(lengths).mean() - np.log(8489)) < 0.01
+    found = bench.measured(
+        "attention_baseline", {**bench.DEFAULTS, "slides": 8, "batch": 4, "width": 4, "embed": 4, "longest": 1000}
+    )
+    assert found["padding"][0] == 0
+    assert found["padding"][1] > 0.1
