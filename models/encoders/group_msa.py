@@ -85,6 +85,7 @@ class GroupMSA(nn.Module):
         depth: int = 1,
         ffn_ratio: float = 2.0,
         dropout: float = 0.1,
+        mask_token: bool = False,
     ):
         super().__init__()
         self.layout: Tensor
@@ -95,16 +96,25 @@ class GroupMSA(nn.Module):
         self.position_NPC = nn.Parameter(torch.randn(groups, self.per_group, dim) * 0.02)
         self.group_token_NC = nn.Parameter(torch.randn(groups, dim) * 0.02)
         self.class_token_C = nn.Parameter(torch.randn(dim) * 0.02)
+        self.mask_token_C = nn.Parameter(torch.randn(dim) * 0.02) if mask_token else None
         self.drop = nn.Dropout(dropout)
         self.intra = nn.ModuleList(Block(dim, heads, ffn_ratio, dropout) for _ in range(depth))
         self.inter = nn.ModuleList(Block(dim, heads, ffn_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, genes_BG: Tensor) -> tuple[Tensor, Tensor]:
+    def fragments(self, genes_BG: Tensor) -> Tensor:
+        """The genes as they are laid out, [B, N x P, F], 0 where no gene is."""
+        padded = torch.cat([genes_BG, genes_BG.new_zeros(len(genes_BG), 1)], 1)
+        return padded[:, self.layout].view(len(genes_BG), -1, self.fragment)
+
+    def forward(self, genes_BG: Tensor, hidden_BS: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`hidden_BS`: fragments [B, N x P] in whose place a learned token stands (`mask_token`)."""
         B, N, P = len(genes_BG), self.groups, self.per_group
-        padded = torch.cat([genes_BG, genes_BG.new_zeros(B, 1)], 1)
-        fragment_BNPF = padded[:, self.layout].view(B, N, P, self.fragment)
-        x_BNPC = self.project(fragment_BNPF) + self.position_NPC
+        x_BSC = self.project(self.fragments(genes_BG))
+        if hidden_BS is not None:
+            assert self.mask_token_C is not None, "fragments can be hidden where there is a mask token"
+            x_BSC = torch.where(hidden_BS[..., None], self.mask_token_C.to(x_BSC.dtype), x_BSC)
+        x_BNPC = x_BSC.view(B, N, P, -1) + self.position_NPC
         token_BN1C = self.group_token_NC[:, None].expand(B, N, 1, -1)
         x_BNC = self._within(self.drop(torch.cat([token_BN1C, x_BNPC], 2)).flatten(0, 1)).view(B, N, -1)
         x_BLC = torch.cat([self.class_token_C.expand(B, 1, -1), x_BNC], 1)

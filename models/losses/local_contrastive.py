@@ -30,6 +30,7 @@ def word_similarities(
     agg: Aggregate = "mean",
     word_softmax: bool = True,
     budget: int = BUDGET,
+    real_BR: Tensor | None = None,
 ) -> Tensor:
     """Similarities of all images with all texts of all ranks, [G, G], image by text; not yet divided by a temperature.
 
@@ -41,6 +42,7 @@ def word_similarities(
         agg: "sum" as written, by which a text of twice the words gains ln 2 with every image; "mean" takes that out.
         word_softmax: a softmax over words before that over cells, which the published code has and the paper does not.
         budget: numbers in the largest tensor at once.
+        real_BR: cells that are there, one at least of each image; None: all.
     """
     # Delicate sums: two softmaxes and a logarithm of exponentials.
     words_GLC, count_G = gather(words_BLC.float()), gather(count_B)
@@ -51,7 +53,7 @@ def word_similarities(
     real_GL = torch.arange(longest, device=count_G.device) < count_G[:, None]
     rules = (attention_scale, word_scale, word_softmax)
     parts = [
-        checkpoint(_part, cells_BRC, words, real, *rules, use_reentrant=False)
+        checkpoint(_part, cells_BRC, words, real, *rules, real_BR, use_reentrant=False)
         for words, real in zip(words_GLC.split(size), real_GL.split(size), strict=True)
     ]
     fit_BG = torch.cat(parts, 1)
@@ -68,12 +70,16 @@ def _part(
     attention_scale: float,
     word_scale: float,
     word_softmax: bool,
+    real_BR: Tensor | None,
 ) -> Tensor:
     """[B, T]: ln of the sum over a text's words of exp(word_scale x cosine of a word and what it finds in an image)."""
     logits_BTRL = torch.einsum("brc,tlc->btrl", cells_BRC, words_TLC)
     if word_softmax:
         logits_BTRL = logits_BTRL.masked_fill(~real_TL[:, None], -torch.inf).softmax(-1)
-    attention_BTRL = (attention_scale * logits_BTRL).softmax(2)
+    logits_BTRL = attention_scale * logits_BTRL
+    if real_BR is not None:
+        logits_BTRL = logits_BTRL.masked_fill(~real_BR[:, None, :, None], -torch.inf)
+    attention_BTRL = logits_BTRL.softmax(2)
     found_BTLC = torch.einsum("btrl,brc->btlc", attention_BTRL, cells_BRC)
     # The product of the norms is kept off 0, as in the published code: padded words are zeros.
     norms_BTL = (found_BTLC.norm(dim=-1) * words_TLC.norm(dim=-1)).clamp_min(1e-8)

@@ -15,7 +15,7 @@ from models.registry import families, get_method
 SYSTEMS = [n for n in families()["slides"] if issubclass(get_method(n), BagMethod)]
 PAIRED = [n for n in families()["slides"] if "pretrain" in get_method(n).outline]
 """They are pre-trained, and answer from a slide, from genes, or from both."""
-ORDERED = {"transmil", "gimp"}
+ORDERED = {"transmil", "gimp", "mgca_omic", "biovil_omic", "refers_omic"}
 """They see the order of patches."""
 # A patch is in both groups of CLAM's recommended instance loss in no bag, so a bag of one has no such term, and the mean over bags of a
 # batch is not that of bags alone; test_clam_equations.py asks for it.
