@@ -29,6 +29,7 @@ SYSTEMS: dict[str, list[dict]] = {
     "dsmil": [{"query": 4}, {"query": 4, "pass_v": True}],
     "transmil": [{**SLIDES, "nystrom": n} for n in ("exact_short", "library", "library_009")],
     "gimp": [{**SLIDES, "genes": {"encoder": "none"}}, {**SLIDES, "ppeg": True, "depth": 1, "genes": {"encoder": "none"}}],
+    **{n: [{**SLIDES, "genes": {"groups": 2}}] for n in ("mgca_omic", "biovil_omic", "refers_omic")},
     "porpoise": [{}],
     "tangle": [{}, {"version": "v2", "hidden": 8, "activation": "sigmoid"}],
     "pathomic_fusion": [{"embed": 7, "hidden": 4}],

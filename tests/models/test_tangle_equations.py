@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,7 +184,7 @@ def test_most_varying_genes_but_no_more_than_there_are():
     assert set(wide.values()) == {slides.GENES}
     torch.manual_seed(0)
     cls = get_method("tangle")
-    large = cls(cls.Options(), slides.schema(slides.F, 6000))
+    large: Any = cls(cls.Options(), slides.schema(slides.F, 6000))
     assert large.genes.layers[0].weight.shape == (2048, 5000)
 
 
@@ -218,7 +219,7 @@ N, B, WIDTH, GENES = 24, 5, 48, 30
 def slide_names(variant: str) -> dict[str, str]:
     """{part here: part there} of the slide encoder."""
     heads = 2 if variant == "v2" else 1
-    names = {}
+    names: dict[str, str] = {}
     for i in range(3 if variant == "v2" else 2):
         names |= {f"slide.embed.{4 * i + j}": f"pre_attn.{4 * i + j}" for j in (0, 1)}
     for k in range(heads):

@@ -35,6 +35,7 @@ from models.encoders.aggregator import PatchAggregator
 from models.encoders.group_msa import GroupMSA
 from models.heads.mlp import MLPHead
 from models.layers.nystrom import segment_means
+from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, retrieval, symmetric
 from models.methods.slides._bag import BagMethod, width_problems
@@ -306,6 +307,11 @@ class OmicMethod(BagMethod):
         known_B1 = batch.present["rna"][:, None]
         mask_BL = torch.cat([mask_BL, known_B1.expand(group_BNC.shape[:2])], 1)
         return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
+
+    def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """What CLS_img gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
+        x_BLF, mask_BL = self.bags(batch)
+        return {"class token": shared_out(self.slide.class_row(x_BLF, batch.get("length")), mask_BL)}
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
