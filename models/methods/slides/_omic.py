@@ -140,21 +140,20 @@ class OmicMethod(BagMethod):
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
         self.slide = PatchAggregator(
-            self.features,
-            o.dim,
-            o.heads,
-            o.depth,
-            "nystrom",
-            o.landmarks,
-            6,
-            o.conv_kernel,
-            mask_token=False,
+            self.features, o.dim, heads=o.heads, depth=o.depth, landmarks=o.landmarks, conv_kernel=o.conv_kernel, mask_token=False,
             dropout=o.dropout,
-        )
+        )  # fmt: skip
         g = o.genes
         self.hides = self.hides and g.start == "scratch"
         self.genes = GroupMSA(
-            G, o.dim, o.heads, g.groups, g.fragment, g.depth, dropout=o.dropout, mask_token=self.hides
+            G,
+            o.dim,
+            heads=o.heads,
+            groups=g.groups,
+            fragment=g.fragment,
+            depth=g.depth,
+            dropout=o.dropout,
+            mask_token=self.hides,
         )
         self.slide_proj, self.gene_proj = (Projection(o.dim, o.project) for _ in range(2))
         self.label = class_label(schema, o.label) if g.start == "supervised_frozen" else None
