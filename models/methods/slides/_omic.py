@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ class OmicMethod(BagMethod):
     gene_mean_G: Tensor
     gene_std_G: Tensor
 
-    def __init__(self, options: Any, schema: Schema):
+    def __init__(self, options: OmicOptions, schema: Schema):
         o = options
         problems = [p for n, axes in (("patches", 2), ("rna", 1)) for p in width_problems(schema, n, axes, self.name)]
         if problems := [*problems, *o.genes.clip_problems("method.genes", ("rna",), schema)]:
@@ -202,7 +202,7 @@ class OmicMethod(BagMethod):
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         reads = ("rna",) if self.stage == "gene" else self.inputs
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, np.ndarray] = {}
         present = {name: record.has(name) for name in reads}
         if "patches" in reads:
             present["patches"] = present["patches"] and record.shape("patches")[0] > 0
@@ -216,7 +216,7 @@ class OmicMethod(BagMethod):
             if self.hides:
                 arrays["hidden"] = self._hidden(rng)
             if self.stage == "gene" and self.label is not None:
-                arrays["label"] = np.int64(label_code(record, self.label))
+                arrays["label"] = np.int64(label_code(record, self.label))  # type: ignore[assignment]
         return Sample(arrays, present)
 
     def _window(self, record: Record, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ Shape letters: B samples, T fragments, F genes in a fragment, S segments, N gene
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class BiovilOmic(OmicMethod):
         loss, mean = (fragment_l1(x, z_BTF, asked_BTF, weight_B) for x in (said_BTF, torch.zeros_like(z_BTF)))
         return loss, mean, cls_BC
 
-    def terms(self, s: Sides, batch: Any, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
+    def terms(self, s: Sides, batch: Batch, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
         o, found, told = self.options, {}, {}
         if o.local_weight:
             found["local"] = o.local_weight, symmetric(self._local(s, batch))

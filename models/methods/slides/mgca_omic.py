@@ -7,14 +7,14 @@ Shape letters: B samples, S segments, N gene groups, C width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor
 
-from models.contract import Schema
+from models.contract import Batch, Schema
 from models.losses.contrastive import Pairs
 from models.losses.prototypes import Prototypes, swapped
 from models.losses.token_alignment import align, shares
@@ -61,7 +61,7 @@ class MgcaOmic(OmicMethod):
             known["prototype"] = float(np.log(self.options.prototypes))
         return known
 
-    def terms(self, s: Sides, batch: Any, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
+    def terms(self, s: Sides, batch: Batch, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
         o, found = self.options, {}
         if o.local_weight:
             found["local"] = o.local_weight, self._local(s)

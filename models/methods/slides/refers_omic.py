@@ -7,14 +7,14 @@ Shape letters: B samples, T fragments, F genes in a fragment, S segments, C widt
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor
 
-from models.contract import Schema
+from models.contract import Batch, Schema
 from models.decoders.fragments import FragmentDecoder, fragment_bins, fragment_l1
 from models.losses.contrastive import Pairs
 from models.methods.slides._omic import OmicMethod, OmicOptions, Sides
@@ -59,7 +59,7 @@ class RefersOmic(OmicMethod):
             known["generation"] = float(np.log(self.options.bins))
         return known
 
-    def terms(self, s: Sides, batch: Any, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
+    def terms(self, s: Sides, batch: Batch, pairs: Pairs) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Tensor]]:
         o, z_BG = self.options, self.expression(batch)
         tokens_BLC = torch.cat([s.slide_BC[:, None], s.segment_BSC], 1)
         real_BL = torch.cat([torch.ones_like(s.real_BS[:, :1]), s.real_BS], 1)
