@@ -90,6 +90,8 @@ def record(i: int, seed: int = 0) -> MemoryRecord:
         "pgs": (rng.normal(size=SCORES) + severity).astype(np.float16),
         "burden": (rng.random(BURDENS) < 0.05 + 0.1 * code).astype(np.uint8),
         "image": image,
+        "image_2": image[::-1].copy(),
+        "image_3": image[:, ::-1].copy(),
         "mask": mask,
         "report": f"There is a {FINDINGS[0][code]} in the {FINDINGS[1][i // 2 % 2]}. No effusion.",
     }
@@ -115,7 +117,7 @@ def schema() -> Schema:
         if isinstance(value, str):
             words = train_wordpiece([r.fields[name] for r in made], 200)
             fields[name] = Field(name, "text", vocabulary=tuple(words))
-        elif name in ("image", "mask"):
+        elif name.startswith(("image", "mask")):
             fields[name] = Field(name, "image", "uint8", value.shape)
         else:
             shape = ragged.get(name, value.shape)

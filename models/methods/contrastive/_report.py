@@ -107,6 +107,8 @@ class ReportPairMethod(Method):
     pairs = "image + report"
     outline: ClassVar = {"pretrain": "image, report"}
     inputs = ("image",)
+    pooled_text: ClassVar[bool] = False
+    """Whether the text encoder has BERT's pooler."""
     options: ReportPairOptions
 
     def __init__(self, options: ReportPairOptions, schema: Schema):
@@ -116,7 +118,7 @@ class ReportPairMethod(Method):
         o = self.options
         self.tokens = self.tokenizer = tokens_of(schema, "report", o.tokenizer, o.cased)
         self.image: Any = o.image.build()
-        self.text: ReportBert = o.text.build(self.tokens.rows, o.report_length, self.tokens.sha256)
+        self.text: ReportBert = o.text.build(self.tokens.rows, o.report_length, self.tokens.sha256, self.pooled_text)
         self.rule = ViewRule(
             o.crop_scale,
             rotate=o.rotate,
