@@ -57,6 +57,15 @@ def test_a_circle_is_seen() -> None:
     assert circles(leads) == [["b", "c"]]
 
 
+def test_no_two_loose_test_files_share_a_name() -> None:
+    """A folder of tests without `__init__.py` is no package: pytest knows its files by their bare names and stops at a second
+    one of a name, but only where both are collected."""
+    loose = [p for p in (ROOT / "tests").rglob("test_*.py") if not (p.parent / "__init__.py").exists()]
+    names = [p.name for p in loose]
+    assert loose
+    assert not [str(p.relative_to(ROOT)) for p in loose if names.count(p.name) > 1], "rename one of them"
+
+
 UNCHECKED = {"launch": 0, "trainer": 16, "models": 2, "shards": 14}
 """Seams of each package that only a look at the value tells the type of; fewer is better."""
 

@@ -45,4 +45,5 @@ def test_the_figures_are_those_of_one_step():
     cells = measured("abmil", "patches=300", "width=16")
     assert cells[:2] == ["abmil", "300"]
     assert (cells[4], cells[6]) == ("s", "GB")
-    assert int(cells[2].replace(",", "")) == 16 * 512 + 512 + 512 * 128 + 128 + 128 + 1 + 512 * 2 + 2
+    embed, gated, head = 16 * 512 + 512, 2 * (512 * 128 + 128) + 128 + 1, 512 * 2 + 2
+    assert int(cells[2].replace(",", "")) == embed + gated + head
