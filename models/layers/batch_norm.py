@@ -35,6 +35,11 @@ def counted(weight_B: Tensor) -> Iterator[None]:
         _counted.reset(token)
 
 
+def _wide(t: Tensor) -> Tensor:
+    """float32 of 16 bits; what is wider stays."""
+    return t if t.dtype == torch.float64 else t.float()
+
+
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """`torch.nn.BatchNorm` with the same arguments, weights and buffers; see the module's head.
 
@@ -47,7 +52,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training and self.running_mean is not None:
             # An engine in half precision may keep running numbers in float32 beside 16-bit weights; torch takes no such mixture.
             mean_C, var_C, weight_C, bias_C = (
-                t if t is None else t.float() for t in (self.running_mean, self.running_var, self.weight, self.bias)
+                t if t is None else _wide(t) for t in (self.running_mean, self.running_var, self.weight, self.bias)
             )
             return F.batch_norm(x, mean_C, var_C, weight_C, bias_C, False, 0.0, self.eps)
         mean_C, var_C, count = self._statistics(x)
@@ -55,15 +60,15 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             self._remember(mean_C.detach(), var_C.detach(), count)
         shape = (1, -1, *[1] * (x.ndim - 2))
         scale_C = torch.rsqrt(var_C + self.eps)
-        scale_C = scale_C if self.weight is None else scale_C * self.weight.float()
+        scale_C = scale_C if self.weight is None else scale_C * _wide(self.weight)
         shift_C = -mean_C * scale_C
-        shift_C = shift_C if self.bias is None else shift_C + self.bias.float()
-        return (x.float() * scale_C.view(shape) + shift_C.view(shape)).to(x.dtype)
+        shift_C = shift_C if self.bias is None else shift_C + _wide(self.bias)
+        return (_wide(x) * scale_C.view(shape) + shift_C.view(shape)).to(x.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and biased variance [C] of counted samples of all ranks, and how many values each is of."""
         # Delicate sums: squares of 16-bit activations lose all digits that a variance is made of.
-        x = x.float()
+        x = _wide(x)
         each, axes = x[0, 0].numel(), [0, *range(2, x.ndim)]
         weight_B = _counted.get()
         if weight_B is None:
@@ -74,7 +79,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         on = on_B.view(-1, *[1] * (x.ndim - 1))
         # Padding may hold anything, even NaN, which a weight of 0 would not silence.
         known = torch.where(on, x, 0.0)
-        count_and_sum = global_sum(torch.cat([(on_B.sum() * each).float()[None], known.sum(axes)]))
+        count_and_sum = global_sum(torch.cat([(on_B.sum() * each).to(x.dtype)[None], known.sum(axes)]))
         count = count_and_sum[0].detach()
         if float(count) < 2:
             raise ValueError(

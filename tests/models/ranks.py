@@ -17,12 +17,14 @@ GLOBAL_BATCH = 8
 def result(method_name: str, stage: str, rank: int, world: int, **options) -> dict[str, dict[str, torch.Tensor]]:
     """Losses, diagnostics, gradients (averaged over ranks) and buffers after this rank's share of one global batch.
 
-    `training`: in training mode, with nothing dropped at random.
+    `training`: in training mode, with nothing dropped at random. `double`: in float64.
     """
-    training = options.pop("training", False)
+    training, double = options.pop("training", False), options.pop("double", False)
     method = (tuned if stage == STAGE else build)(method_name, still=training, **options)
     method.enter(stage)
     method.train(training)
+    if double:
+        method.double()
     # Some modalities and a label are missing, unevenly over the ranks.
     made = records(GLOBAL_BATCH, missing={1: ("rna", "report", "snp"), 6: ("patches",)})
     made[2].labels = {}

@@ -19,7 +19,7 @@ from models.contract import Batch, Encoded, Method, MethodError, Schema
 from models.contract.start_files import with_start_file
 from models.describe import options_of
 from models.finetuned import STAGE, Downstream
-from models.registry import get_method, method_names
+from models.registry import families, get_method, method_names
 
 NAMES = method_names()
 PRETRAINED = [(name, stage.name) for name in NAMES for stage in build(name).stages()]
@@ -272,7 +272,12 @@ def test_encode_follows_its_contract(name):
     assert any(p.grad is not None for p in method.parameters()), "fine-tuning needs gradients"
 
 
-RANKED = [(n, s, {**o, "training": t}) for n, s, o in CASES for t in (False, True)]
+# In float32 the rounding of another order of sums carries a value over the kink of one of many ReLUs behind batch norms, and with it
+# the gradients of a filter.
+DEEP = families()["segmentation"]
+RANKED = [
+    (n, s, {**o, "training": t, **({"double": True} if n in DEEP else {})}) for n, s, o in CASES for t in (False, True)
+]
 # Not among the variants: the last scale of each of its blocks starts at zero, and so does the gradient of what comes before it.
 RESNET = {"image": {"kind": "resnet", "name": "resnet10t", "image_size": 32}}
 RANKED += [("simclr", "pretrain", {**RESNET, "training": t}) for t in (False, True)]
