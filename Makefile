@@ -35,10 +35,10 @@ lint: setup
 check: lint  ## the fast subset
 	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm and not grid" $(SPREAD)
 
-test: lint  ## everything; Slurm's tests mostly wait, so they run beside the others
-	$(BIN)/python tests/beside.py $(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" $(SPREAD) \
-	  -- $(BIN)/python -m pytest -q -m slurm
+test: lint  ## everything
+	$(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" $(SPREAD)
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m "slurm"
 
 grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; over a quarter of an hour)
 	$(BIN)/python -m pytest -q -m grid
