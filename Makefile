@@ -40,7 +40,7 @@ test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" -n 2 --dist loadgroup --no-loadscope-reorder
 	$(BIN)/python -m pytest -q -m "slurm"
 
-grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; over a quarter of an hour)
+grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; its time was not measured)
 	$(BIN)/python -m pytest -q -m grid
 
 clean:
