@@ -6,10 +6,10 @@ is allocated by a number that was read: the file is mapped, and counts are compa
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from shards.errors import BrokenSeal, Problem, bad, typed
 from shards.format.info import FIELD, KEY, KINDS, ShardInfo, index_dtype, index_path
-from shards.format.npy import NpyError, header_length
+from shards.format.npy import NpyError, header_fields, header_length
 
 FIX_SEAL = "run `python -m shards seal` on the folder: it builds indexes anew from tars that are as they were sealed"
 BLOCK = 512
@@ -81,20 +81,15 @@ def _rows(data: mmap.mmap | bytes) -> np.ndarray:
         NpyError: not an NPY of the columns that `index_dtype` names, or longer or shorter than its header says.
     """
     start = header_length(data[:12])
-    try:
-        header = ast.literal_eval(data[10 if data[6] == 1 else 12 : start].decode("ascii").strip())
-        descr, fortran, shape = (header.pop(k) for k in ("descr", "fortran_order", "shape"))
-        widths = [int(dict(descr)[c].lstrip("|")[1:]) for c in ("key", "field")]
-        (count,) = shape
-    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, MemoryError, RecursionError) as e:
-        raise NpyError(f"its header cannot be read ({type(e).__name__})") from e
-    if (
-        not all(0 < w <= MAX_NAME for w in widths)
-        or type(count) is not int
-        or count < 1
-        or fortran is not False
-        or header
-    ):
+    fields = header_fields(data[:start])
+    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+    widths = [
+        int(width) for name in ("key", "field") for width in re.findall(rf"'{name}', '\|S([0-9]{{1,9}})'", str(descr))
+    ]
+    if len(widths) != 2 or not isinstance(shape, tuple) or len(shape) != 1:
+        raise NpyError(f"it has columns {descr}, shape {shape!r}")
+    (count,) = shape
+    if not all(0 < w <= MAX_NAME for w in widths) or count < 1 or fortran is not False:
         raise NpyError(f"its header says {widths} characters, shape {shape!r}, order {fortran!r}")
     dtype = index_dtype(*widths)
     if descr != np.lib.format.dtype_to_descr(dtype):

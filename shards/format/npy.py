@@ -1,13 +1,15 @@
 """The NPY header, read without NumPy's reader: what an array member claims to be, before a byte of it is allocated.
 
-Format: NEP 1 (magic, version, header length, a Python literal with `descr`, `fortran_order`, `shape`). The literal is parsed by
-`ast.literal_eval`, which runs nothing, and only after its length was checked.
+Format: NEP 1 (magic, version, header length, a Python literal with `descr`, `fortran_order`, `shape`). The few forms that this literal
+can have are matched here, after its length was checked: `ast.literal_eval` (and with it NumPy's own reader) counts the depth of
+its recursion for all threads together in CPython 3.11 (seen with 3.11.7), so that of threads that read headers at the same time
+one ends now and then with "SystemError: AST constructor recursion depth mismatch".
 """
 
 from __future__ import annotations
 
-import ast
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -66,6 +68,57 @@ def header_length(head: bytes) -> int:
     return length
 
 
+# Blanks of ASCII alone: a flipped bit must not turn one into another that means the same.
+BLANKS = " \t\r\n"
+_B = r"[ \t\r\n]*"
+_TEXT = r"""'[^'\\\\]*'|"[^"\\\\]*\""""
+_ITEM = re.compile(rf"{_B}({_TEXT}){_B}:{_B}(?:({_TEXT})|(True|False)|\(([^()]*)\)|(\[.*\])){_B}(?:,|$)", re.DOTALL)
+_COLUMNS = re.compile(rf"\[(?:{_B}\({_B}(?:{_TEXT}){_B},{_B}(?:{_TEXT}){_B}\){_B}(?:,|(?=\])))*{_B}\]")
+_COLUMN = re.compile(rf"\({_B}({_TEXT}){_B},{_B}({_TEXT}){_B}\)")
+
+
+def header_fields(head: bytes) -> dict[str, object]:
+    """descr, fortran_order and shape of the header of exactly `header_length` bytes: text (or what stands in brackets, as pairs of
+    name and type where it is that), True or False, and a tuple of integers.
+
+    Raises:
+        NpyError: another literal than that.
+    """
+    text = head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace").strip(BLANKS)
+    if not (text.startswith("{") and text.endswith("}")):
+        raise NpyError("NPY header cannot be read (no mapping in braces)")
+    text, at, fields = text[1:-1].rstrip(BLANKS), 0, {}
+    while at < len(text):
+        if (item := _ITEM.match(text, at)) is None:
+            raise NpyError(f"NPY header cannot be read (from {text[at : at + 40]!r})")
+        name, at = item[1][1:-1], item.end()
+        if name in fields:
+            raise NpyError(f"NPY header cannot be read ({name!r} stands twice)")
+        fields[name] = _value(item)
+    if fields.keys() != {"descr", "fortran_order", "shape"}:
+        raise NpyError(f"NPY header cannot be read (it has {', '.join(sorted(fields)) or 'nothing'})")
+    return fields
+
+
+def _value(item: re.Match[str]) -> object:
+    _, text, flag, numbers, bracket = item.groups()
+    if text is not None:
+        return text[1:-1]
+    if flag is not None:
+        return flag == "True"
+    if bracket is not None:
+        pairs = [(a[1:-1], b[1:-1]) for a, b in _COLUMN.findall(bracket)]
+        return pairs if _COLUMNS.fullmatch(bracket) else [bracket]
+    parts = [n.strip(BLANKS) for n in numbers.split(",")]
+    *parts, last = parts
+    if not parts and last:  # brackets around one number are no tuple
+        return last
+    parts += [last] if last else []
+    if not all(re.fullmatch(r"-?[0-9]{1,20}", n) for n in parts):
+        raise NpyError(f"NPY header cannot be read (in the tuple {numbers[:40]!r})")
+    return tuple(map(int, parts))
+
+
 FORBIDDEN = "neither objects nor text nor records"
 
 
@@ -87,12 +140,11 @@ def parse_header(head: bytes) -> NpyHeader:
     Raises:
         NpyError: not numbers (objects, text, records), or not a header.
     """
-    text = head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace")
+    fields = header_fields(head)
+    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
     try:
-        fields = ast.literal_eval(text.strip())
-        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
         dtype = np.dtype(descr) if isinstance(descr, str) else None
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as e:
+    except (ValueError, SyntaxError, TypeError) as e:
         raise NpyError(f"NPY header cannot be read ({type(e).__name__})") from e
     if dtype is None or not_plain(dtype):
         raise NpyError(f"array of {descr!r}: only numbers are allowed, {not_plain(dtype) or FORBIDDEN}")

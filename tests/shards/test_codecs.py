@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import pickle
@@ -19,7 +20,8 @@ from PIL import Image
 
 from shards.errors import DataError
 from shards.format import codecs
-from shards.format.npy import NpyError, header_length, parse_header
+from shards.format.indexes import _rows, index_dtype
+from shards.format.npy import NpyError, header_fields, header_length, parse_header
 
 RNG = np.random.default_rng(0)
 
@@ -159,6 +161,57 @@ def test_npy_round_trip(array, fortran):
         assert back.dtype == array.dtype.newbyteorder("=")
         assert back.flags.writeable
         assert back.flags.aligned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }",
+        "{'shape': (3,), 'fortran_order': True, 'descr': '<i8'}",
+        '{"descr": "|u1", "fortran_order": False, "shape": ()}',
+        "{'descr': [('key', '|S16'), ('start', '<u8')], 'fortran_order': False, 'shape': (70,), }",
+        "{ 'descr' : [ ( 'key' , '|S16' ) , ] , 'fortran_order':True,'shape':( 7 , 8, ) }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+    ],
+)
+def test_a_header_means_what_the_literal_means(text):
+    assert header_fields(header(text)) == ast.literal_eval(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'descr': '<f4', 'fortran_order': False}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'more': 'x'}",
+        "{'descr': '<f4', 'descr': '<f8', 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, x)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (,)}",
+        "{'descr': '<f4', 'fortran_order': 0, 'shape': (3,)}",
+        "{'descr': '<f4' 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 50 + ",)}",
+        "['descr']",
+    ],
+)
+def test_what_is_no_header_is_refused(text):
+    with pytest.raises(NpyError, match="cannot be read"):
+        header_fields(header(text))
+    refused("npy", header("{'descr': '<f4', 'fortran_order': False, 'shape': (3)}"), "shape '3'")
+
+
+def test_no_literal_is_evaluated_for_a_header(monkeypatch, tmp_path):
+    """CPython 3.11 counts the depth of its syntax trees for all threads together: the loader's threads must build none."""
+
+    def fail(*args, **kwargs):
+        raise SystemError("AST constructor recursion depth mismatch (before=51, after=48)")
+
+    array = np.arange(77.0).reshape(7, 11)
+    data = npy(array)
+    rows = np.zeros(3, index_dtype(7, 9))
+    np.save(tmp_path / "x.npy", rows)
+    monkeypatch.setattr(ast, "parse", fail)
+    monkeypatch.setattr(ast, "literal_eval", fail)
+    np.testing.assert_array_equal(codecs.decode("npy", data), array)
+    np.testing.assert_array_equal(_rows((tmp_path / "x.npy").read_bytes()), rows)
 
 
 @given(st.binary(max_size=200))
