@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Each of two workers has one half of the files, so that what a file sets up is set up once; who is done takes from the other.
 SPREAD := -n 2 --dist worksteal
 
+# A worker that leaves no bytecode compiles the tests and the packages anew, and so does every process that it starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo learn finetune test grid check setup lint clean
 
 $(VENV)/.ready: pyproject.toml

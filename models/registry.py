@@ -6,6 +6,7 @@ A method is NAME.py, or a folder NAME/ whose class stands in method.py. Files an
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -53,10 +54,16 @@ def places() -> dict[str, Place]:
     Raises:
         MethodError: two methods of one name, or one outside the families; each with its files.
     """
+    return dict(_places(METHODS_DIR))
+
+
+@functools.cache
+def _places(folder: Path) -> dict[str, Place]:
+    """Read once a process: every look-up of a method asks, and a file that is written later would be half a method."""
     found: dict[str, list[Path]] = {}
     problems = []
-    for path in sorted(METHODS_DIR.rglob("*.py")):
-        family, *below = path.relative_to(METHODS_DIR).with_suffix("").parts
+    for path in sorted(folder.rglob("*.py")):
+        family, *below = path.relative_to(folder).with_suffix("").parts
         if any(part.startswith("_") for part in (family, *below)):
             continue
         if not below:

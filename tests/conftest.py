@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,10 +20,39 @@ settings.register_profile("medpair", deadline=None, derandomize=True, database=N
 settings.load_profile("medpair")
 
 
+def fsync(fd: Any) -> None:
+    """Whether bytes outlive a loss of power is what no test can see, and the disk takes longer over it than the command that waits.
+
+    A descriptor that is none is refused as before; kills count the call as a step (tests/shards/kills.py).
+    """
+    os.fstat(fd if isinstance(fd, int) else fd.fileno())
+
+
+os.fsync = fsync
+
+ALONE = ("ranks", "slurm")
+"""Markers that few files have, and whose tests run by themselves."""
+
+
+@functools.cache
+def says(path: Path, marker: str) -> bool:
+    return f"mark.{marker}" in path.read_text()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m "ranks and ..."` or `-m slurm` a file that never says the marker is not loaded, which costs more than finding it out."""
+    marker, _, more = str(config.option.markexpr).partition(" ")
+    tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if marker in ALONE and " or " not in more and tests and not says(collection_path, marker) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For --dist loadgroup: a file's tests stay together, since they share what they set up, and so do all on the session's Slurm."""
     for item in items:
+        for marker in ALONE:
+            if item.get_closest_marker(marker) and not says(item.path, marker):
+                raise pytest.UsageError(f"{item.nodeid}: its file must say mark.{marker}, by which it is found")
         shared = "cluster" in getattr(item, "fixturenames", ())
         item.add_marker(
             pytest.mark.xdist_group("slurm" if shared else str(item.path.relative_to(item.config.rootpath)))

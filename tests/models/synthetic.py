@@ -23,6 +23,7 @@ from models.contract import Batch, Field, Label, Method, Schema, TargetSpec
 from models.contract.masks import MaskField
 from models.decoders.build import make_decoder
 from models.describe import options_of
+from models.encoders.vit import ViTOptions
 from models.finetuned import Downstream, FinetuneSettings, make_head
 from models.registry import get_method
 from shards.pack.tokenizer import train_wordpiece
@@ -131,6 +132,11 @@ def schema() -> Schema:
 def small_options(name: str) -> dict[str, Any]:
     """The options of configs/methods/NAME/demo.yaml: every method has one, small enough for two CPU cores."""
     return yaml.safe_load((RECIPES / name / "demo.yaml").read_text()).get("method") or {}
+
+
+def has_vit(name: str) -> bool:
+    """Whether a system's image encoder at these options is a ViT. Read from the options, since lists of tests ask it of every system."""
+    return isinstance(getattr(get_method(name).Options.parse(small_options(name)), "image", None), ViTOptions)
 
 
 def build(name: str, seed: int = 0, still: bool = False, **options: Any) -> Method:

@@ -22,7 +22,8 @@ from models.finetuned import STAGE, Downstream
 from models.registry import families, get_method, method_names
 
 NAMES = method_names()
-PRETRAINED = [(name, stage.name) for name in NAMES for stage in build(name).stages()]
+# Without building any of them: that it names the stages of `stages` is a test below.
+PRETRAINED = [(name, stage) for name in NAMES for stage in get_method(name).outline]
 # A system that learns from a task's labels alone is asked the same with a head on it: two classes, or masks where it draws them.
 STAGES = PRETRAINED + [(name, STAGE) for name in sorted(set(NAMES) - {n for n, _ in PRETRAINED})]
 # Options that take weights or terms away: the rest must still be whole.

@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from synthetic import MemoryRecord, build, record, schema
+from synthetic import MemoryRecord, build, has_vit, record, schema
 from torch import nn
 
 from models.contract import Encoded, Method, Options, Sample, TargetSpec
+from models.encoders.vit import ViT
 from models.finetuned import Downstream, FinetuneSettings, image_side, make_head
 from models.registry import get_method, method_names
 from models.view import Augmentation
@@ -80,6 +81,7 @@ def test_every_input_is_of_a_modality(name):
     assert set(method.inputs) == set(method.fields_of(*method.modalities))
     assert all(method.fields_of(m) for m in get_method(name).needs)
     assert image_side(method), "every system so far sees images or slides"
+    assert isinstance(method.image_encoder(), ViT) == has_vit(name), "its options say which encoder it has"
 
 
 @pytest.mark.parametrize("name", ["gimp", "mgi"])

@@ -28,15 +28,20 @@ def cost(*words: str) -> dict[str, float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mode", [["2"], ["4", "checkpointing"]])
+@pytest.mark.parametrize("mode", [["2"], pytest.param(["4", "checkpointing"], marks=pytest.mark.grid)])
 def test_one_step_of_gimp_fits_in_8_gb(mode):
     assert cost("gimp", *mode)["peak_gb"] < 8
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_one_step_of_mgi_by_chunks_fits_in_4_gb():
-    assert cost("mgi", "2", "recipe=recommended")["peak_gb"] < 4
+@pytest.mark.parametrize(
+    "depth",
+    [["method.genes.depth=1", "method.image.depth=2"], pytest.param([], marks=pytest.mark.grid)],
+    ids=["few blocks", "whole"],
+)
+def test_one_step_of_mgi_by_chunks_fits_in_4_gb(depth):
+    assert cost("mgi", "2", "recipe=recommended", *depth)["peak_gb"] < (2 if depth else 4)
 
 
 @pytest.mark.slow

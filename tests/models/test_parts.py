@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from synthetic import batch, build, records, seen_by
+from synthetic import batch, build, has_vit, records, seen_by
 
 from models.contract import Method, MethodError
 from models.encoders.parts import add_parts
@@ -15,7 +15,7 @@ from models.layers.attention import attention
 from models.layers.relative import relative_index, table_size
 from models.registry import method_names
 
-WITH_VIT = [n for n in method_names() if isinstance(build(n).image_encoder(), ViT)]
+WITH_VIT = [n for n in method_names() if has_vit(n)]
 
 
 def grown(name: str, relative: bool = True, scale: float | None = 1.0, **options) -> tuple[Method, tuple[str, ...]]:

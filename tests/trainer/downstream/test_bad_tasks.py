@@ -251,7 +251,7 @@ def test_sizes_for_a_head_that_is_the_methods_own(refused: Refused, demo_cohort:
 
 # ------------------------------------------------------------------------------------ methods that learn from labels alone
 
-LABELS_ALONE = [m for m in method_names() if m not in pretrained_names()]
+LABELS_ALONE = sorted(set(method_names()) - set(pretrained_names()))
 
 
 @pytest.mark.parametrize("words", [("--mode", "linear"), ("--mode", "knn"), ("protocol.freeze=encoder",)])
