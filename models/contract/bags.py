@@ -42,9 +42,24 @@ class Bags:
         """Other rows of the same bags."""
         return Bags(rows_PD, self.lengths)
 
+    def and_then(self, more: Bags) -> Bags:
+        """Each bag with the rows of another behind its own."""
+        pairs = list(zip(self.each(), more.each(), strict=True))
+        return Bags(torch.cat([rows for pair in pairs for rows in pair]), tuple(len(a) + len(b) for a, b in pairs))
+
     def each(self) -> tuple[Tensor, ...]:
         """The rows [n, D] of each bag."""
         return tuple(self.rows_PD.split(self.lengths))
+
+    def means(self) -> Tensor:
+        """[B, D]; 0 for a bag without rows."""
+        return torch.stack([rows_ND.sum(0) / max(len(rows_ND), 1) for rows_ND in self.each()])
+
+    def at(self, place_Bk: Tensor) -> Tensor:
+        """The rows at these places of each bag, [B, k, D]; a place that a bag does not have gives some finite row."""
+        rows_PD = self.rows_PD if len(self.rows_PD) else self.rows_PD.sum(0, keepdim=True)
+        first_B = torch.tensor([0, *self.lengths[:-1]], device=place_Bk.device).cumsum(0)
+        return rows_PD[(first_B[:, None] + place_Bk).clamp_max(len(rows_PD) - 1)]
 
     def mask(self) -> Tensor:
         """Which places of `padded` are real, bool [B, N]."""

@@ -194,11 +194,25 @@ class Encoded(dict[str, Any]):
             self["diagnostics"] = {n: value_B.detach() for n, value_B in diagnostics.items()}
 
     @classmethod
-    def of_bags(cls, bags: Bags, pooled_BD: Tensor) -> Encoded:
-        """Tokens as rows of bags; a bag without rows is a sample without a real token."""
-        encoded = cls.__new__(cls)
+    def of_bags(
+        cls,
+        bags: Bags,
+        pooled_BD: Tensor,
+        tokens: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        diagnostics: Mapping[str, Tensor] | None = None,
+        behind: tuple[Tensor, Tensor] | None = None,
+    ) -> Encoded:
+        """Tokens as rows of bags; a bag without rows is a sample without a real token.
+
+        Args:
+            behind: tokens of which all samples have as many, [B, M, D], and which are real [B, M]; they stand behind those of the bags.
+        """
+        mask_BL = bags.mask() if behind is None else torch.cat([bags.mask(), behind[1]], 1)
+        encoded = cls(bags.rows_PD, mask_BL, pooled_BD, tokens=tokens, diagnostics=diagnostics)
         # The rows stand in the dictionary, where ZeRO-3 looks for tensors.
-        dict.__init__(encoded, rows_PD=bags.rows_PD, mask_BL=bags.mask(), pooled_BD=pooled_BD)
+        encoded["rows_PD"] = encoded.pop("tokens_BLD")
+        if behind is not None:
+            encoded["behind"] = behind
         encoded.lengths = bags.lengths
         return encoded
 
@@ -206,12 +220,14 @@ class Encoded(dict[str, Any]):
         """The real tokens of each sample, without padding."""
         if self.lengths is None:
             return Bags.where(self["tokens_BLD"], self["mask_BL"])
-        return Bags(self["rows_PD"], self.lengths)
+        rows = Bags(self["rows_PD"], self.lengths)
+        return rows.and_then(Bags.where(*self["behind"])) if "behind" in self else rows
 
     def __missing__(self, key: str) -> Tensor:
         if key != "tokens_BLD" or self.lengths is None:
             raise KeyError(key)
-        return self.bags().padded()
+        filled_BND = Bags(self["rows_PD"], self.lengths).padded()
+        return torch.cat([filled_BND, self["behind"][0]], 1) if "behind" in self else filled_BND
 
     def tokens_of(self, modality: str) -> tuple[Tensor, Tensor] | None:
         """Tokens of a modality [B, L, E] and which are real [B, L]; None where the method gives none, or did not read it."""

@@ -1,6 +1,7 @@
 """CLAM's bag classifier and instance clustering (Lu et al., Nature Biomedical Engineering 2021).
 
-Shape letters: B bags, N instances, D width of an instance, K outputs, C exclusive classes, A attention branches, k picked instances.
+Shape letters: B bags, N instances of the longest bag, D width of an instance, K outputs, C exclusive classes, A attention branches, k
+picked instances.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput, TargetSpec
-from models.layers.bag_attention import BagAttention, pooled, weights
+from models.contract.bags import Bags
+from models.layers.bag_attention import BagAttention, pooled_rows, weights
 from models.losses.instances import picked, two_way
 from models.parallel import global_mean
 
@@ -33,7 +35,7 @@ class _Group(NamedTuple):
 
 
 class ClamHead(Head):
-    """Tokens [B, N, D] -> K outputs by attention with one branch, or one a class; term `instance` where classes exclude each other.
+    """Tokens of bags -> K outputs by attention with one branch, or one a class; term `instance` where classes exclude each other.
 
     A binary task has two classes, as in the paper, and says the difference of their outputs. Tasks of other kinds have no instance term.
     """
@@ -51,13 +53,13 @@ class ClamHead(Head):
         self.instance = nn.ModuleList(nn.Linear(width, 2) for _ in range(C if self.clustering else 0))
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
-        h_BND, mask_BN = encoded["tokens_BLD"], encoded["mask_BL"]
-        score_BNA = self.attention(h_BND)
-        logits_BK = self._answers(pooled(h_BND, score_BNA, mask_BN))
+        h = encoded.bags()
+        score = h.of(self.attention(h.rows_PD))
+        logits_BK = self._answers(pooled_rows(h, score.rows_PD))
         if target_BT is None or self.clustering is None:
             return HeadOutput(logits_BK)
         assert weight_B is not None, "targets come with their weights"
-        term, right_B = self._clustered(h_BND, score_BNA, mask_BN, target_BT[:, 0], weight_B.float())
+        term, right_B = self._clustered(h, score, target_BT[:, 0], weight_B.float())
         rest = {"instance": 1 - self.bag_weight}
         return HeadOutput(logits_BK, {"instance": term}, rest, self.bag_weight, {"instance_accuracy": right_B})
 
@@ -76,13 +78,13 @@ class ClamHead(Head):
             each_BC = self.bag(bag_BAD[:, 0])
         return each_BC[:, 1:] - each_BC[:, :1] if self.asked.kind == "binary" else each_BC
 
-    def _clustered(
-        self, h_BND: Tensor, score_BNA: Tensor, mask_BN: Tensor, class_B: Tensor, weight_B: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _clustered(self, h: Bags, score: Bags, class_B: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over the bags of the global batch that have instances enough and a known class; and of each bag [B] the share of its picked
         instances that are judged as they should be, NaN where none is."""
         assert self.clustering is not None
         _, k, others, apart = self.clustering
+        # Scores alone are filled up, one or a few numbers an instance, so that all bags are picked from at once.
+        score_BNA, mask_BN = score.padded(), h.mask()
         real_B = mask_BN.sum(1)
         count_B = (real_B // 2 if apart else real_B).clamp_max(k)
         loss_B, right_B, judged_B = (torch.zeros_like(weight_B) for _ in range(3))
@@ -90,12 +92,12 @@ class ClamHead(Head):
             inside_B = (class_B == c).float()
             score_BN = score_BNA[..., c if score_BNA.shape[-1] > 1 else 0]
             high, low = (picked(score_BN, mask_BN, count_B, k, highest) for highest in (True, False))
-            own_high, own_low = (self._group(judge, h_BND, *g, g is high) for g in (high, low))
+            own_high, own_low = (self._group(judge, h, *g, g is high) for g in (high, low))
             loss_B = loss_B + inside_B * (own_high.loss_B + own_low.loss_B) / 2
             right_B = right_B + inside_B * (own_high.right_B + own_low.right_B)
             judged_B = judged_B + inside_B * 2 * count_B
             if others:
-                strange = self._group(judge, h_BND, *high, False)
+                strange = self._group(judge, h, *high, False)
                 loss_B = loss_B + (1 - inside_B) * strange.loss_B
                 right_B, judged_B = right_B + (1 - inside_B) * strange.right_B, judged_B + (1 - inside_B) * count_B
         if others:
@@ -104,11 +106,10 @@ class ClamHead(Head):
         share_B = torch.where(judged_B > 0, right_B / judged_B, torch.nan).masked_fill(class_B.isnan(), torch.nan)
         return global_mean((loss_B * has_B).sum(), has_B.sum()), share_B
 
-    def _group(self, judge: nn.Module, h_BND: Tensor, place_Bk: Tensor, counts_Bk: Tensor, positive: bool) -> _Group:
+    def _group(self, judge: nn.Module, h: Bags, place_Bk: Tensor, counts_Bk: Tensor, positive: bool) -> _Group:
         """How the picked instances of each bag are judged, when they are to be judged so; zeros without any."""
         assert self.clustering is not None
-        h_BkD = h_BND.gather(1, place_Bk[..., None].expand(-1, -1, h_BND.shape[-1]))
-        said_Bk2 = judge(h_BkD)
+        said_Bk2 = judge(h.at(place_Bk))
         each_Bk = two_way(said_Bk2, positive, self.clustering.loss) * counts_Bk
         right_Bk = ((said_Bk2[..., 1] > said_Bk2[..., 0]) == positive) * counts_Bk
         return _Group(each_Bk.sum(1) / counts_Bk.sum(1).clamp_min(1), right_Bk.sum(1).float())

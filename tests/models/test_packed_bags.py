@@ -19,7 +19,7 @@ from models.registry import families, get_method
 
 SYSTEMS = families()["slides"]
 LENGTHS = (300, 12, 3, 1)
-WITHOUT = {"attention_baseline"}
+WITHOUT = {"abmil", "attention_baseline", "clam"}
 """They compute whole slides without padding; the others fill a batch up and say so."""
 MORE = 1.12
 """TransMIL repeats patches until they fill a square, and each bag has a class token."""
@@ -51,6 +51,23 @@ def test_bags_filled_up_hold_zeros_behind_their_rows():
     assert nobody.mask().tolist() == [[False], [False]]
 
 
+def test_rows_of_bags_by_place_in_the_mean_and_joined():
+    made = rows(3, 0, 1)
+    a, _, c = made.each()
+    torch.testing.assert_close(made.means(), torch.stack([a.mean(0), torch.zeros(2), c[0]]))
+    at = made.at(torch.tensor([[2, 0], [0, 1], [0, 5]]))
+    assert torch.equal(at[0], a[[2, 0]])
+    assert torch.equal(at[2, 0], c[0])
+    assert at.isfinite().all()
+    both = made.and_then(rows(1, 2, 0))
+    assert both.lengths == (4, 2, 1)
+    assert torch.equal(both.rows_PD[:3], a)
+    assert torch.equal(both.rows_PD[-1:], c)
+    nobody = rows(0, 0).at(torch.zeros(2, 3, dtype=torch.int64))
+    assert nobody.shape == (2, 3, 2)
+    assert not nobody.any()
+
+
 def test_tokens_are_filled_up_when_they_are_asked_for():
     made = rows(3, 1)
     kept = Encoded.of_bags(made, torch.zeros(2, 2))
@@ -62,6 +79,19 @@ def test_tokens_are_filled_up_when_they_are_asked_for():
         assert torch.equal(encoded.bags().rows_PD, made.rows_PD)
     with pytest.raises(KeyError, match="maps"):
         kept["maps"]
+
+
+def test_tokens_that_all_samples_have_stand_behind_those_of_bags():
+    made, more = rows(3, 1), torch.full((2, 2, 2), 7.0)
+    known = torch.tensor([[True, False], [True, True]])
+    encoded = Encoded.of_bags(made, torch.zeros(2, 2), diagnostics={"gate": torch.ones(2)}, behind=(more, known))
+    tokens, mask = encoded["tokens_BLD"], encoded["mask_BL"]
+    assert mask.tolist() == [[True, True, True, True, False], [True, False, False, True, True]]
+    assert torch.equal(tokens[:, 3:], more)
+    assert encoded["diagnostics"]["gate"].tolist() == [1, 1]
+    together = encoded.bags()
+    assert together.lengths == (4, 3)
+    assert torch.equal(together.rows_PD, tokens[mask])
 
 
 def test_collated_bags_are_filled_up_in_every_field_and_know_their_length():
@@ -98,7 +128,7 @@ def tuned(name: str):
 
 @pytest.mark.parametrize("name", [n for n in SYSTEMS if issubclass(get_method(n), BagMethod)])
 def test_the_rows_that_are_counted_are_those_that_layers_see(name):
-    """Over a batch of very different bags: what linear layers and convolutions get, and without padding the real patches alone."""
+    """Over a batch of very different bags: no linear layer and no convolution gets a row of padding."""
     model, seen = tuned(name), {}
 
     def note(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
@@ -116,13 +146,14 @@ def test_the_rows_that_are_counted_are_those_that_layers_see(name):
     assert counted.computed <= max(seen.values()) <= MORE * counted.computed
 
 
-def test_a_batch_without_any_patch_has_gradients_for_all_parameters():
-    for name in sorted(WITHOUT):
-        model = tuned(name)
-        batch = slides.batch_of(slides.bags((2, 1)), target=[0, 1])
-        batch.present["patches"][:] = False
-        model(batch).total.backward()
-        assert [n for n, p in model.encoder.named_parameters() if p.grad is None] == [], name
+@pytest.mark.parametrize("name", sorted(WITHOUT))
+def test_a_batch_without_any_patch_has_gradients_for_all_parameters(name):
+    model = tuned(name)
+    batch = slides.batch_of(slides.bags((2, 1)), target=[0, 1])
+    batch.present["patches"][:] = False
+    model(batch).total.backward()
+    grads = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert [n for n, g in grads.items() if g is None or not g.isfinite().all()] == []
 
 
 def test_the_benchmarks_lengths_are_those_of_real_slides_and_cost_no_padding():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, HeadOutput, Options, Schema, TargetSpec
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled, weights
+from models.layers.bag_attention import BagAttention, pooled_rows, weights
 from models.losses.finetune import clamped_bce
 from models.methods.slides._bag import BagMethod
 from models.registry import register
@@ -57,10 +57,9 @@ class Abmil(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, M], pooled z = sum of a_i h_i [B, M]; zero where a slide has no patches."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BNM = self.drop(self.embed(x_BNF))
-        z_BM = pooled(h_BNM, self.attention(h_BNM), mask_BN)[:, 0]
-        return Encoded(h_BNM, mask_BN, z_BM)
+        bags = self.rows(batch)
+        h = bags.of(self.drop(self.embed(bags.rows_PD)))
+        return Encoded.of_bags(h, pooled_rows(h, self.attention(h.rows_PD))[:, 0])
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """a of eq. 8 or 9."""

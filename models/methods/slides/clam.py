@@ -64,9 +64,9 @@ class Clam(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D]; pooled is their mean over real patches, for heads other than the method's own."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND = self.embed(x_BNF) * mask_BN[..., None]
-        return Encoded(h_BND, mask_BN, h_BND.sum(1) / mask_BN.sum(1, keepdim=True).clamp_min(1))
+        bags = self.rows(batch)
+        h = bags.of(self.embed(bags.rows_PD))
+        return Encoded.of_bags(h, h.means())
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """Attention, the bag's classifiers and those of the instances."""
