@@ -22,10 +22,11 @@ from models.encoders.positions import fitted, sincos_2d
 from models.encoders.started import StartedOptions
 from models.init.grids import grids_in, note_grid
 from models.init.weights import load_strict, read_weights
-from models.layers.relative import LayerScale
-from models.layers.vit_block import EPS, RELATIVE, Block
+from models.layers.relative import LayerScale, fitted_table, table_size
+from models.layers.vit_block import EPS, RELATIVE, Block, SharedBias
 
 __all__ = ["RELATIVE", "Block", "ViT", "ViTOptions", "fit_positions", "pyramid_blocks"]
+SHARED = f"rel_pos_bias.{RELATIVE}"
 # What MAE and timm files hold beside the encoder: decoder, mask token, classification heads.
 NOT_ENCODER = ("decoder_", "mask_token", "head.", "fc_norm.", "bert_mlp.", "bert_encoder.")
 
@@ -70,7 +71,14 @@ class ViTOptions(StartedOptions):
         Raises:
             MethodError: sizes that do not divide, or a file that does not fit.
         """
-        vit = ViT(
+        vit = self.started()
+        if self.init == "file":
+            vit.load_file(str(self.init_file))
+        return vit
+
+    def started(self) -> ViT:
+        """With random weights."""
+        return ViT(
             self.image_size,
             self.patch,
             dim=self.dim,
@@ -81,9 +89,6 @@ class ViTOptions(StartedOptions):
             positions=self.positions,
             drop_path=self.drop_path,
         )
-        if self.init == "file":
-            vit.load_file(str(self.init_file))
-        return vit
 
 
 class PatchEmbed(nn.Module):
@@ -102,7 +107,7 @@ class ViT(nn.Module):
 
     Args:
         img_size: pixels of a side, or (height, width).
-        positions: fixed 2-D sine-cosine (a buffer; none for the class token) or learned; both saved as `pos_embed`.
+        positions: fixed 2-D sine-cosine (a buffer; none for the class token), learned, or none (zeros); all saved as `pos_embed`.
         drop_path: rate of the last block; it grows linearly from 0 at the first.
 
     Raises:
@@ -121,7 +126,7 @@ class ViT(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         cls_token: bool = True,
-        positions: Literal["sincos", "learned"] = "sincos",
+        positions: Literal["sincos", "learned", "none"] = "sincos",
         qkv_bias: bool = True,
         drop_path: float = 0.0,
         channels: int = 3,
@@ -135,6 +140,7 @@ class ViT(nn.Module):
         self.patch_embed = PatchEmbed(patch, channels, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if cls_token else None
         self.extra = 1 if cls_token else 0
+        self.rel_pos_bias: SharedBias | None = None
         self._make_positions(positions)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, qkv_bias, r) for r in rates)
@@ -146,6 +152,9 @@ class ViT(nn.Module):
         if kind == "learned":
             places = torch.randn(1, self.extra + self.patches, self.dim) * 0.02
             self.pos_embed = nn.Parameter(places)
+        elif kind == "none":
+            # Zeros, so that a fine-tune with learned positions goes on from them.
+            self.register_buffer("pos_embed", torch.zeros(1, self.extra + self.patches, self.dim))
         else:
             places = F.pad(sincos_2d(*self.grid, self.dim), (0, 0, self.extra, 0))
             self.register_buffer("pos_embed", places[None])
@@ -199,7 +208,7 @@ class ViT(nn.Module):
     def layers(self) -> list[tuple[str, ...]]:
         """What comes before the blocks, then block by block; the last norm goes with the last block."""
         blocks = [(f"blocks.{i}.",) for i in range(len(self.blocks))]
-        return [("patch_embed.", "cls_token", "pos_embed"), *blocks[:-1], (*blocks[-1], "norm.")]
+        return [("patch_embed.", "cls_token", "pos_embed", "rel_pos_bias."), *blocks[:-1], (*blocks[-1], "norm.")]
 
     def load_file(self, path: str | Path) -> Loaded:
         """A timm or MAE file of the same sizes: see `load_weights`."""
@@ -210,25 +219,37 @@ class ViT(nn.Module):
     ) -> None:
         """Weights for fine-tuning that pre-training has not, in every block (BEiT's; Bao et al. 2022); or without the last norm.
 
-        relative_positions: a bias of attention, 0 at first.
+        relative_positions: a bias of attention, 0 at first; where all blocks shared one (`share_bias`), each goes on with a copy of it.
         layer_scale: first value of a factor on both branches. With 1.0, or None for no such factor, the encoder's function is at
-            first exactly what it was.
+            first exactly what it was. A factor that was pre-trained stays as it is.
         last_norm: False leaves it out, weights and all.
         """
         if not last_norm:
             self.norm = nn.Identity()
         block: Any
+        shared, self.rel_pos_bias = self.rel_pos_bias, None if relative_positions else self.rel_pos_bias
         for block in self.blocks:
             if relative_positions:
                 block.attn.add_relative_positions(self.grid, self.extra)
-            if layer_scale is not None:
+            if relative_positions and shared is not None:
+                block.attn.relative_position_bias_table.data.copy_(shared.relative_position_bias_table.data)
+            if layer_scale is not None and isinstance(block.ls1, nn.Identity):
                 block.ls1, block.ls2 = (LayerScale(self.dim, layer_scale) for _ in range(2))
+
+    def share_bias(self) -> None:
+        """From now on one bias of attention for every offset of two patches, the same in all blocks; 0 at first."""
+        block: Any = self.blocks[0]
+        self.rel_pos_bias = SharedBias(self.grid, self.extra, block.attn.heads)
 
     @property
     def plain(self) -> bool:
         """Whether no parts were added."""
         block: Any = self.blocks[0]
-        return block.attn.relative_position_bias_table is None and isinstance(block.ls1, nn.Identity)
+        biases = (block.attn.relative_position_bias_table, self.rel_pos_bias)
+        return biases == (None, None) and isinstance(block.ls1, nn.Identity)
+
+    def _bias(self) -> Tensor | None:
+        return None if self.rel_pos_bias is None else self.rel_pos_bias()
 
     def embed(self, x_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
         """Tokens with their positions before the first block, [B, L, D].
@@ -249,32 +270,41 @@ class ViT(nn.Module):
         return [made[b] for b in blocks]
 
     def _tapped(self, x_BLD: Tensor, taps: tuple[int, ...]) -> tuple[Tensor, ...]:
-        made = []
+        made, bias = list[Tensor](), self._bias()
         for i, block in enumerate(self.blocks[: taps[-1]], 1):
-            x_BLD = block(x_BLD)
+            x_BLD = block(x_BLD, bias)
             if i in taps:
                 made.append(self.norm(x_BLD) if i == len(self.blocks) else x_BLD)
         return tuple(made)
 
     def forward(
-        self, x: Tensor, keep_BK: Tensor | None = None, embed_only: bool = False, taps: tuple[int, ...] = ()
+        self,
+        x: Tensor,
+        keep_BK: Tensor | None = None,
+        embed_only: bool = False,
+        taps: tuple[int, ...] = (),
+        unplaced: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them; `taps` is what `features` asks for.
+        """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them; `taps` is what `features` asks for. `unplaced`: tokens are
+        those of `patch_embed` [B, P, D], some of them replaced, say; positions and class token are still to come.
 
         All uses of the class token and the positions lie in this forward, where sharded weights are whole.
         """
-        x_BLD = self._tokens(x, keep_BK) if x.ndim == 4 else x
+        x_BLD = self._tokens(x, keep_BK) if x.ndim == 4 else self._placed(x, keep_BK) if unplaced else x
         if embed_only:
             return x_BLD
         if taps:
             return self._tapped(x_BLD, taps)
+        bias = self._bias()
         for block in self.blocks:
-            x_BLD = block(x_BLD)
+            x_BLD = block(x_BLD, bias)
         return self.norm(x_BLD)
 
     def _tokens(self, x_BCHW: Tensor, keep_BK: Tensor | None) -> Tensor:
         assert x_BCHW.shape[2:] == self.img_size, f"images of {tuple(x_BCHW.shape[2:])}, built for {self.img_size}"
-        x_BPD = self.patch_embed(x_BCHW)
+        return self._placed(self.patch_embed(x_BCHW), keep_BK)
+
+    def _placed(self, x_BPD: Tensor, keep_BK: Tensor | None) -> Tensor:
         x_BPD = x_BPD + self.pos_embed[:, self.extra :].to(x_BPD.dtype)
         if keep_BK is not None:
             assert self.plain, "relative positions are for whole images"
@@ -313,7 +343,7 @@ def pyramid_blocks(depth: int) -> tuple[int, int, int, int]:
 
 
 def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with the positions of a ViT in `model` that sees images of another size interpolated to its grid.
+    """`state` with the positions of a ViT in `model` that sees images of another size interpolated to its grid, a shared bias too.
 
     A decoder's positions are fixed, so those of `model` stand in for them.
     """
@@ -327,7 +357,20 @@ def fit_positions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
             changed[name] = module.fitted_positions(state[name], known, name)
         elif not isinstance(module, ViT) and state[name].shape != own.shape:
             changed[name] = own
+    for at, module in model.named_modules():
+        name = f"{at}.{SHARED}".lstrip(".")
+        if isinstance(module, ViT) and module.rel_pos_bias is not None and name in state:
+            changed[name] = _fitted_bias(module, state[name], grids.get(at))
     return changed
+
+
+def _fitted_bias(vit: ViT, table_TH: Tensor, known: tuple[int, int] | None) -> Tensor:
+    """A file that does not say its grid, and whose table is of another one, is of square images."""
+    own, extra = vit.grid, vit.extra
+    if known is None and len(table_TH) != table_size(own, extra):
+        side = (math.isqrt(len(table_TH) - 3 * extra) + 1) // 2
+        known = (side, side)
+    return table_TH if known in (None, own) else fitted_table(table_TH, known, own, extra)
 
 
 def _problems(img_size: tuple[int, int], patch: int, dim: int, heads: int, positions: str) -> list[str]:

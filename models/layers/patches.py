@@ -1,12 +1,15 @@
-"""Which patches a masked autoencoder hides, and what it has to restore.
+"""Which patches of an image are hidden, and what has to be restored of them.
 
 Shape letters: B images, N patches (row by row), P values of a patch, K kept and M masked patches, N = K + M.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def kept(patches: int, ratio: float) -> int:
@@ -20,6 +23,37 @@ def mask_order(noise_BN: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     order_BN = noise_BN.argsort(stable=True, dim=1)
     K = kept(N, ratio)
     return order_BN[:, :K], order_BN[:, K:]
+
+
+def blocks_hidden(blocks: int, ratio: float) -> int:
+    """How many of G blocks are hidden: G ratio, rounded up (SimMIM); a hundredfold 0.07 is a little more than 7, and seven are meant."""
+    return math.ceil(blocks * ratio - 1e-9)
+
+
+def drawn_blocks(grid: tuple[int, int], side: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Which patches of a grid are hidden, bool [N]: whole blocks of side x side patches, as many in every draw."""
+    rows, columns = grid[0] // side, grid[1] // side
+    hidden_G = np.zeros(rows * columns, bool)
+    hidden_G[rng.permutation(rows * columns)[: blocks_hidden(rows * columns, ratio)]] = True
+    return hidden_G.reshape(rows, columns).repeat(side, 0).repeat(side, 1).ravel()
+
+
+def places_of(hidden_BN: Tensor) -> Tensor:
+    """The patches that are hidden, as many in each image, in their order: [B, M]."""
+    M = int(hidden_BN[0].sum()) if len(hidden_BN) else 0
+    return (~hidden_BN.bool()).int().argsort(stable=True, dim=1)[:, :M]
+
+
+class MaskToken(nn.Module):
+    """Patch embeddings [B, N, D] with one learned vector in place of each that is hidden [B, N]."""
+
+    def __init__(self, dim: int, std: float = 0.02):
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        nn.init.trunc_normal_(self.mask_token, std=std, a=-std, b=std)
+
+    def forward(self, x_BND: Tensor, hidden_BN: Tensor) -> Tensor:
+        return torch.where(hidden_BN.bool()[..., None], self.mask_token.to(x_BND.dtype), x_BND)
 
 
 def take(x_BNP: Tensor, index_BM: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Shape letters: P patches (rows x columns), L tokens = P (+ 1 with a class token)
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,6 +32,15 @@ def relative_index(grid: tuple[int, int], extra: int) -> Tensor:
     index_LL[1:, 1:] = index_PP
     index_LL[0, :], index_LL[:, 0], index_LL[0, 0] = T - 3, T - 2, T - 1
     return index_LL
+
+
+def fitted_table(table_TH: Tensor, was: tuple[int, int], grid: tuple[int, int], extra: int) -> Tensor:
+    """A table for another grid, [T', H]: offsets of patches bicubically, the class token's three entries as they are."""
+    offsets = (2 * was[0] - 1) * (2 * was[1] - 1)
+    map_1HRC = table_TH[:offsets].float().T.reshape(1, -1, 2 * was[0] - 1, 2 * was[1] - 1)
+    map_1HRC = F.interpolate(map_1HRC, (2 * grid[0] - 1, 2 * grid[1] - 1), mode="bicubic", align_corners=False)
+    body_TH = map_1HRC.flatten(2)[0].T.to(table_TH.dtype)
+    return torch.cat([body_TH, table_TH[offsets:]]) if extra else body_TH
 
 
 class LayerScale(nn.Module):

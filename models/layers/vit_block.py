@@ -47,8 +47,25 @@ class Attention(nn.Module):
         q, k, v = (split_heads(x, self.heads) for x in self.qkv(x_BLD).chunk(3, -1))
         return q, k, v
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.proj(merge_heads(attention(*self.heads_of(x_BLD), self._bias())))
+    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
+        """bias: added to the logits, [1, heads, L, L], beside the own one: of all blocks together (`SharedBias`)."""
+        own = self._bias()
+        both = own if bias is None else bias if own is None else own + bias
+        return self.proj(merge_heads(attention(*self.heads_of(x_BLD), both)))
+
+
+class SharedBias(nn.Module):
+    """One table of relative positions for all blocks (BEiT's pre-training, SimMIM): its bias [1, heads, L, L], once a pass; 0 at first."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, grid: tuple[int, int], extra: int, heads: int):
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid, extra), heads))
+        self.register_buffer("relative_position_index", relative_index(grid, extra), persistent=False)
+
+    def forward(self) -> Tensor:
+        return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
 
 
 class Mlp(nn.Module):
@@ -88,9 +105,9 @@ class Block(nn.Module):
         self.ls2: nn.Module = nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        return checkpointed(self._forward, x_BLD)
+    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
+        return checkpointed(self._forward, x_BLD, bias)
 
-    def _forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.drop_path(self.ls1(self.attn(self.norm1(x_BLD))))
+    def _forward(self, x_BLD: Tensor, bias: Tensor | None) -> Tensor:
+        x_BLD = x_BLD + self.drop_path(self.ls1(self.attn(self.norm1(x_BLD), bias)))
         return x_BLD + self.drop_path(self.ls2(self.mlp(self.norm2(x_BLD))))

@@ -134,9 +134,14 @@ def small_options(name: str) -> dict[str, Any]:
     return yaml.safe_load((RECIPES / name / "demo.yaml").read_text()).get("method") or {}
 
 
+def image_options(name: str) -> object:
+    """Those of a system's image encoder; None where it has none. Lists of tests ask it of every system, and build none for it."""
+    return getattr(get_method(name).Options.parse(small_options(name)), "image", None)
+
+
 def has_vit(name: str) -> bool:
-    """Whether a system's image encoder at these options is a ViT. Read from the options, since lists of tests ask it of every system."""
-    return isinstance(getattr(get_method(name).Options.parse(small_options(name)), "image", None), ViTOptions)
+    """Whether a system's image encoder at these options is a ViT."""
+    return isinstance(image_options(name), ViTOptions)
 
 
 def build(name: str, seed: int = 0, still: bool = False, **options: Any) -> Method:

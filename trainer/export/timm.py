@@ -1,7 +1,7 @@
 """The image encoder of a method as a folder that plain timm loads: names and forms are timm's already, so this is arithmetic-free.
 
-One that was fine-tuned with relative positions becomes timm's BEiT. That has no bias of keys, which adds the same number to all logits
-of a query and so changes no softmax.
+One with relative positions, of each block or of all together, becomes timm's BEiT. That has no bias of keys, which adds the same
+number to all logits of a query and so changes no softmax.
 
 Shape letters: B images, H x W pixels, L tokens, D width.
 """
@@ -66,7 +66,7 @@ def model_args(vit: ViT, pool: str) -> dict[str, Any]:
 
 def is_beit(vit: ViT) -> bool:
     block: Any = vit.blocks[0]
-    return block.attn.relative_position_bias_table is not None
+    return vit.rel_pos_bias is not None or block.attn.relative_position_bias_table is not None
 
 
 def beit_args(vit: ViT, pool: str) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def beit_args(vit: ViT, pool: str) -> dict[str, Any]:
             f"timm has no transformer with relative positions and without {' or '.join(lacks)}; use --to safetensors"
         )
     del args["fc_norm"]
-    return args | {"init_values": 1.0, "use_abs_pos_emb": True, "use_rel_pos_bias": True, "use_fc_norm": False}
+    shared = vit.rel_pos_bias is not None
+    tables = {"use_rel_pos_bias": not shared, **({"use_shared_rel_pos_bias": True} if shared else {})}
+    return args | {"init_values": 1.0, "use_abs_pos_emb": True, **tables, "use_fc_norm": False}
 
 
 def beit_state(vit: ViT) -> dict[str, Tensor]:
