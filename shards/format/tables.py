@@ -60,11 +60,10 @@ class Names(Sequence[str]):
 
     def find(self, names: Iterable[str]) -> np.ndarray:
         """Positions of the names; -1 for a name that is not there."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.index_in(pa.array(list(names), pa.string()), value_set=self._column)
-        return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        found = pc.index_in(strings(names), value_set=self._column)
+        return _or_minus_one(found)
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,14 @@ def read_splits(path: Path, info: DatasetInfo) -> SplitTable:
         DataError: wrong columns or number of rows, a sample twice, no patient, an unknown split, a patient in two splits
             (unless dataset.json says that this was accepted).
     """
-    import pyarrow.compute as pc
 
     table = _read_csv(path, ["sample", "patient", "split"], info)
     patients = table["patient"].dictionary_encode()
-    codes = patients.indices.to_numpy().astype(np.int64)
+    codes = _numbers(patients.indices).astype(np.int64)
     codes, names = _one_code_each(codes, spelled := patients.dictionary)
     splits = _codes(table["split"], SPLITS)
     problems = [*_repeated(table["sample"], path), *_unknown_splits(table["split"], splits, path)]
-    if pc.index(names, "").as_py() >= 0:
+    if _is(names, "").any():
         problems.append(
             Problem("a sample without a patient", str(path), "patients are mandatory: splits and intervals go by them")
         )
@@ -156,13 +154,50 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def _codes(column: pa.Array, names: Sequence[str]) -> np.ndarray:
-    """Position of each value in `names`, -1 for others."""
+# Whatever pyarrow makes of an object of Python, a string or a number, and its `to_numpy` load pandas first: half a second of every process
+# that reads a data set. These do not.
+
+
+def strings(values: Iterable[str]) -> pa.StringArray:
     import pyarrow as pa
+
+    parts = [v.encode() for v in values]
+    starts = np.cumsum([0, *map(len, parts)])
+    if starts[-1] > np.iinfo(np.int32).max:
+        return pa.array([str(p, "utf-8") for p in parts], pa.string())  # which says that it is too much
+    return pa.StringArray.from_buffers(len(parts), pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(b"".join(parts)))
+
+
+def _is(column: pa.Array, value: str) -> np.ndarray:
     import pyarrow.compute as pc
 
-    codes = pc.index_in(column, value_set=pa.array(list(names), pa.string()))
-    return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return _numbers(pc.equal(column, strings([value])[0]))
+
+
+def _or_minus_one(found: pa.Array) -> np.ndarray:
+    """Positions (int32), -1 where there is none."""
+    import pyarrow as pa
+
+    none = pa.Array.from_buffers(found.type, 1, [None, pa.py_buffer(np.array([-1], np.int32))])
+    return _numbers(found.fill_null(none[0])).astype(np.int64)
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """Numbers or truths of a column without nulls; read-only."""
+    import pyarrow as pa
+
+    assert not column.null_count
+    if pa.types.is_boolean(column.type):  # packed in bits
+        return _numbers(column.cast(pa.uint8())).astype(bool)
+    values, dtype = column.buffers()[1], np.dtype(column.type.to_pandas_dtype())
+    return np.frombuffer(values or b"", dtype)[column.offset : column.offset + len(column)]
+
+
+def _codes(column: pa.Array, names: Sequence[str]) -> np.ndarray:
+    """Position of each value in `names`, -1 for others."""
+    import pyarrow.compute as pc
+
+    return _or_minus_one(pc.index_in(column, value_set=strings(names)))
 
 
 def _label(column: pa.Array, label: LabelInfo) -> tuple[np.ndarray, list[str]]:
@@ -170,29 +205,30 @@ def _label(column: pa.Array, label: LabelInfo) -> tuple[np.ndarray, list[str]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    empty = pc.equal(column, "").to_numpy(zero_copy_only=False)
+    empty = _is(column, "")
     if label.kind == "class":
         codes = _codes(column, label.classes)
         wrong = (codes < 0) & ~empty
         return codes, _first_values(column, wrong)
     try:
-        numbers = pc.cast(pc.if_else(pc.equal(column, ""), pa.scalar("nan"), column), pa.float64())
-        return numbers.to_numpy(zero_copy_only=False), []
+        numbers = pc.cast(pc.if_else(pc.equal(column, strings([""])[0]), strings(["nan"])[0], column), pa.float64())
+        return _numbers(numbers), []
     except pa.ArrowInvalid:
         return np.full(len(column), np.nan), [v for v in pc.unique(column).to_pylist() if v and number(v) is None][:5]
 
 
 def _first_values(column: pa.Array, wrong: np.ndarray) -> list[str]:
-    return sorted(set(column.take(np.flatnonzero(wrong)).to_pylist()))[:5]
+    # Without a look at nothing: `take` loads pandas too.
+    return sorted(set(column.take(np.flatnonzero(wrong)).to_pylist()))[:5] if wrong.any() else []
 
 
 def _repeated(samples: pa.Array, path: Path) -> Iterator[Problem]:
     import pyarrow.compute as pc
 
     counts = pc.value_counts(samples)
-    many = pc.greater(counts.field("counts"), 1)
-    names = counts.field("values").filter(many).to_pylist()
-    if names:
+    many = np.flatnonzero(_numbers(counts.field("counts")) > 1)
+    if len(many):
+        names = counts.field("values").take(many).to_pylist()
         yield Problem(
             f"{len(names)} samples stand twice ({', '.join(names[:5])})",
             str(path),
@@ -201,9 +237,8 @@ def _repeated(samples: pa.Array, path: Path) -> Iterator[Problem]:
 
 
 def _unknown_splits(column: pa.Array, codes: np.ndarray, path: Path) -> Iterator[Problem]:
-    import pyarrow.compute as pc
 
-    wrong = (codes < 0) & ~pc.equal(column, "").to_numpy(zero_copy_only=False)
+    wrong = (codes < 0) & ~_is(column, "")
     if wrong.any():
         yield Problem(
             f"unknown split {', '.join(map(repr, _first_values(column, wrong)))}",
@@ -217,7 +252,7 @@ def _one_code_each(codes: np.ndarray, names: pa.Array) -> tuple[np.ndarray, pa.A
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    plain = pc.match_substring_regex(names, f"^{PLAIN}$").to_numpy(zero_copy_only=False)
+    plain = _numbers(pc.match_substring_regex(names, f"^{PLAIN}$"))
     if plain.all():
         return codes, names
     first: dict[str, int] = {}
@@ -236,7 +271,8 @@ def _torn_patients(
     used = splits >= 0
     seen = np.zeros((len(names), len(SPLITS)), bool)
     seen[codes[used], splits[used]] = True
-    torn = names.take(np.flatnonzero(seen.sum(1) > 1)).to_pylist()
-    if torn:
+    several = np.flatnonzero(seen.sum(1) > 1)
+    if len(several):
+        torn = names.take(several).to_pylist()
         some = f"; {respelled} names are another spelling of one before, as 1000.0 is of 1000" if respelled else ""
         yield Problem(f"{len(torn)} patients stand in two splits ({', '.join(torn[:5])}){some}", str(path), _RESPLIT)

@@ -17,7 +17,7 @@ from shards.errors import DataError, Problem, bad
 from shards.format.images import Reading, reading_of
 from shards.format.indexes import broken, faults, open_index
 from shards.format.info import DatasetInfo, load_info, sha256_of
-from shards.format.tables import Names, SplitTable, read_labels, read_splits
+from shards.format.tables import Names, SplitTable, read_labels, read_splits, strings
 from shards.read.opened import OpenedSet, Stamp
 from shards.read.record import ShardRecord, absent
 from shards.read.remote import is_url
@@ -148,10 +148,7 @@ class Dataset:
     @cached_property
     def patients(self) -> Names:
         """Patient of every sample, in global order."""
-        import pyarrow as pa
-
-        names = self._splits.patient_names
-        return Names(pa.array(names.take(self.patient_codes), pa.string()))
+        return Names(strings(self._splits.patient_names.take(self.patient_codes)))
 
     def subset(self, split: str | None = None) -> Subset:
         """The samples of a split (None: all), as an order needs them.

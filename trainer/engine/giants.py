@@ -1,18 +1,29 @@
-"""Refuses a method that this machine cannot hold, before a byte of it is allocated: else the system ends the process without a word."""
+"""Refuses a method that this machine cannot hold, before it is allocated: else the system ends the process without a word."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 import torch
+from torch.overrides import TorchFunctionMode
 
 from models.contract import Method, Options, Schema
 from trainer.errors import UserError
 
 MOST_TOKENS = 1_000_000
 """Patches of an image; attention over more has never been tried, and tables of their positions alone take gigabytes."""
+
+SMALL = 4_000_000
+"""Numbers (16 MB) up to which a method is built as it is to be counted."""
+ENLARGING = ("new_empty", "new_full", "new_ones", "new_zeros", "pad", "repeat", "repeat_interleave", "resize_", "tile")
+"""What gives more numbers than it takes, by sizes that it is told."""
+OUTER = ("cartesian_prod", "cdist", "einsum", "ger", "kron", "meshgrid", "outer")
+"""What gives a number for each tuple of numbers."""
 
 
 def refuse_giants(cls: type[Method], options: Options, schema: Schema) -> None:
@@ -41,10 +52,60 @@ def _groups(options: Options, name: str) -> Iterator[tuple[str, Options]]:
 
 
 def _parameters(cls: type[Method], options: Options, schema: Schema) -> int:
-    """How many, counted on tensors without memory; 0 where the method cannot be built so (then it is built, and says why)."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        warnings.simplefilter("ignore")
-        try:
-            return sum(p.numel() for p in cls(options, schema).parameters())
-        except Exception:
-            return 0
+    """How many; 0 where the method cannot be built so (then it is built, and says why).
+
+    Counted on tensors without memory, unless it is small: what those compute loads torch's compiler, two seconds of every process.
+    """
+    for place in (_Small(), torch.device("meta")):
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), place:
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(Exception):
+                return sum(p.numel() for p in cls(options, schema).parameters())
+    return 0
+
+
+class _Small(TorchFunctionMode):
+    """Ends whatever is built in it before it holds more than `SMALL` numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        given = [*args, *kwargs.values()]
+        if self.held + _at_most(func, given) > SMALL:
+            raise MemoryError(f"more than {SMALL:,} numbers")
+        result = func(*args, **kwargs)
+        if isinstance(result, torch.Tensor) and not any(isinstance(a, torch.Tensor) for a in given):
+            self.held += result.numel()
+        return result
+
+
+def _at_most(func: Callable[..., object], given: Sequence[object]) -> int:
+    """As many numbers as a call with these arguments can give, or more."""
+    tensors, sizes = [a for a in given if isinstance(a, torch.Tensor)], _product(given)
+    if not tensors:
+        return sizes**2 if func is torch.eye else sizes
+    numel = math.prod(max(1, t.numel()) for t in tensors)
+    if getattr(func, "__name__", "") in ENLARGING:
+        return sizes * numel
+    if getattr(func, "__name__", "") in OUTER:
+        return numel
+    # At most what they are broadcast to; a matrix product has no more.
+    backwards = [t.shape[::-1] for t in tensors]
+    return math.prod(max(1, *side) for side in itertools.zip_longest(*backwards, fillvalue=1))
+
+
+def _product(given: Sequence[object]) -> int:
+    """Of all integers, in lists too, as if each were a size."""
+    factors = (
+        _product(a) if isinstance(a, (list, tuple)) else max(1, abs(a)) if isinstance(a, int) else 1 for a in given
+    )
+    return math.prod(factors)

@@ -10,6 +10,7 @@ import torch
 from models.contract import Group
 from trainer.config.schema import Config, Optim
 from trainer.engine.lookahead import RAdamLookahead
+from trainer.engine.uncompiled import uncompiled
 
 KINDS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -39,6 +40,7 @@ def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.o
     if optim.kind == "lars":
         return _lars(groups, optim)
     params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
+    uncompiled(KINDS[optim.kind])
     fused: dict[str, Any] = {"fused": True if cuda else None} if optim.kind in FUSED else {}
     return KINDS[optim.kind](params, lr=optim.lr, **fused, **constants(optim))
 
@@ -50,6 +52,7 @@ def _lars(groups: Sequence[Group], optim: Optim) -> torch.optim.Optimizer:
     """
     from timm.optim import Lars
 
+    uncompiled(Lars)
     params = [
         {"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale, "always_adapt": g.decay_scale > 0}
         for g in groups
