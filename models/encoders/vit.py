@@ -205,6 +205,17 @@ class ViT(nn.Module):
         features = self.features(x_BCHW, pyramid_blocks(len(self.blocks))[-n:])
         return features[-1], tuple(x[:, self.extra :].transpose(1, 2).unflatten(2, self.grid) for x in features)
 
+    def tokens_and_class_row(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised tokens [B, L, D], and what the class token gives to each patch in the last block, [B, P], without gradient."""
+        assert self.extra, "no class token"
+        x_BLD = self.embed(x_BCHW)
+        for block in self.blocks[:-1]:
+            x_BLD = block(x_BLD)
+        last: Any = self.blocks[-1]
+        with torch.no_grad():
+            row_BP = last.attn.class_row(last.norm1(x_BLD))[:, self.extra :]
+        return self.norm(last(x_BLD)), row_BP
+
     def layers(self) -> list[tuple[str, ...]]:
         """What comes before the blocks, then block by block; the last norm goes with the last block."""
         blocks = [(f"blocks.{i}.",) for i in range(len(self.blocks))]

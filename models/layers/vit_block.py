@@ -47,6 +47,13 @@ class Attention(nn.Module):
         q, k, v = (split_heads(x, self.heads) for x in self.qkv(x_BLD).chunk(3, -1))
         return q, k, v
 
+    @torch.no_grad()
+    def class_row(self, x_BLD: Tensor) -> Tensor:
+        """What the first token gives to each token, mean of heads, [B, L] float32, without gradient; not of relative positions."""
+        assert self.relative_position_bias_table is None
+        q, k, _ = self.heads_of(x_BLD)
+        return ((q[:, :, :1] @ k.mT).float() * q.shape[-1] ** -0.5).softmax(-1)[:, :, 0].mean(1)
+
     def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias: added to the logits, [1, heads, L, L], beside the own one: of all blocks together (`SharedBias`)."""
         own = self._bias()

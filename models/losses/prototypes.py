@@ -19,8 +19,12 @@ class Prototypes(nn.Module):
         super().__init__()
         self.weight_KC = nn.Parameter(torch.randn(prototypes, dim) * dim**-0.5)
 
-    def forward(self, x_BC: Tensor) -> Tensor:
-        return F.normalize(x_BC.float(), dim=-1) @ F.normalize(self.weight_KC.float(), dim=-1).T
+    def forward(self, x_BC: Tensor, still: bool = False) -> Tensor:
+        """`still`: the prototypes get a gradient of 0."""
+        unit_KC = F.normalize(self.weight_KC.float(), dim=-1)
+        # Not None: every rank's engine waits for a gradient of each parameter.
+        unit_KC = unit_KC.detach() + 0 * unit_KC if still else unit_KC
+        return F.normalize(x_BC.float(), dim=-1) @ unit_KC.T
 
 
 @torch.no_grad()
