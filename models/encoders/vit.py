@@ -208,6 +208,7 @@ class ViT(nn.Module):
     def tokens_and_class_row(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised tokens [B, L, D], and what the class token gives to each patch in the last block, [B, P], without gradient."""
         assert self.extra, "no class token"
+        assert self.plain, "relative positions are not looked at here"
         x_BLD = self.embed(x_BCHW)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD)
