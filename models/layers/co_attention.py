@@ -1,4 +1,7 @@
-"""Attention of one modality's tokens to another's, with one head. Shape letters: B samples, L queries, N keys, D width."""
+"""Attention of one modality's tokens to another's, with one head.
+
+Shape letters: B samples, L queries, N instances of a bag, P of all bags, D width.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from models.layers.attention import attention
 
 
 class CoAttention(nn.Module):
-    """Queries [B, L, D], instances [B, N, D] -> [B, L, D]: softmax(q k^T / sqrt(D)) v and a projection, all with biases; no residual.
+    """Queries [B, L, D], instances [P, D] -> [B, L, D]: softmax(q k^T / sqrt(D)) v and a projection, all with biases; no residual.
 
     It is ordinary attention with one head; first weights are those of PyTorch's own layer.
     """
@@ -23,15 +26,25 @@ class CoAttention(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, query_BLD: Tensor, h_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """`mask_BN`: real instances; a sample without any attends to the first, which must be finite."""
-        k_BND, v_BND = self.key_value(h_BND).chunk(2, -1)
-        y_B1LD = attention(self.query(query_BLD)[:, None], k_BND[:, None], v_BND[:, None], keys(mask_BN)[:, None, None])
-        return self.out(y_B1LD[:, 0])
+    def forward(self, query_BLD: Tensor, h_PD: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Instances of all bags, one bag after another, and how many each has; a bag without any gives its queries zeros to project."""
+        query_BLD, of_bag = self.query(query_BLD), self.key_value(h_PD).split(lengths)
+        found = [self._found(q_LD, *kv_NE.chunk(2, -1)) for q_LD, kv_NE in zip(query_BLD, of_bag, strict=True)]
+        return self.out(torch.stack(found))
+
+    @staticmethod
+    def _found(q_LD: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
+        if len(k_ND):
+            return attention(q_LD[None, None], k_ND[None, None], v_ND[None, None])[0, 0]
+        # A softmax over nothing has no value. Zeros that keep queries, keys and values in the graph, as ZeRO needs.
+        return q_LD * k_ND.sum(0) + v_ND.sum(0)
 
     @torch.no_grad()
     def weights(self, query_BLD: Tensor, h_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """Which instance each query attends to, [B, L, N], float32; rows sum to 1, padding has 0."""
+        """Which instance of its bag each query attends to, [B, L, N], float32; rows sum to 1, padding has 0.
+
+        `mask_BN`: real instances; a sample without any attends to the first.
+        """
         k_BND = self.key_value(h_BND).chunk(2, -1)[0]
         score_BLN = (self.query(query_BLD) @ k_BND.mT).float() * k_BND.shape[-1] ** -0.5
         return score_BLN.masked_fill(~keys(mask_BN)[:, None], -torch.inf).softmax(-1)

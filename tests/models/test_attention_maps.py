@@ -130,11 +130,13 @@ def test_mcats_sets_find_the_means_by_their_maps(tmp_path) -> None:
     batch = together(slides.bags())
     maps, encoder = model.attention_maps(batch), model.encoder
     assert tuple(maps) == ("growth", "repair"), "a map is named after its set"
-    x_BNF, mask_BN = encoder.bags(batch)
-    h_BND = encoder.embed(x_BNF)
+    h_BND = encoder.embed(encoder.bags(batch)[0])
     v_BND = encoder.co_attention.key_value(h_BND).chunk(2, -1)[1]
     found_BSD = encoder.co_attention.out(torch.einsum("sbn,bnd->bsd", torch.stack([*maps.values()]), v_BND))
-    torch.testing.assert_close(found_BSD, encoder.co_attention(encoder.sets(batch), h_BND, mask_BN))
+    bags = encoder.rows(batch)
+    torch.testing.assert_close(
+        found_BSD, encoder.co_attention(encoder.sets(batch), encoder.embed(bags.rows_PD), bags.lengths)
+    )
 
 
 @pytest.mark.parametrize("lengths", [(3, 3), (21, 9, 4, 1)], ids=["short", "ragged"])

@@ -5,7 +5,8 @@ Shape letters: B bags, N instances, F patch feature width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class BagMethod(Method):
     """
 
     inputs: tuple[str, ...] = ("patches",)
+    per_patch: ClassVar[tuple[str, ...]] = ("patches",)
+    """Arrays of a sample with one row a patch; where there are any, the patches are among them."""
     pairs = "slide bag, with a task's labels"
     features: int
     """F, from the data set."""
@@ -40,11 +43,15 @@ class BagMethod(Method):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks; bags of different length are padded at their ends and get `length`."""
-        return super().collate(filled(samples, ("patches",)))
+        return super().collate(filled(samples, [n for n in self.per_patch if n in samples[0].arrays]))
+
+    def answerable(self, batch: Batch) -> Tensor:
+        """Which samples have what an answer needs, [B]; nothing is computed of the others' patches."""
+        return batch.present["patches"]
 
     def rows(self, batch: Batch) -> Bags:
-        """Patch features of each slide without padding [P, F]; a slide that is missing has no patch."""
-        bags = real_rows(batch)
+        """Patch features of each slide without padding [P, F]; a sample that has no answer has no patch."""
+        bags = real_rows(batch, self.answerable(batch))
         # Cast behind the choice: padding costs not even that.
         return bags.of(bags.rows_PD.to(self.dtype))
 
@@ -53,13 +60,24 @@ class BagMethod(Method):
         return real_patches(batch, self.dtype)
 
 
-def real_rows(batch: Batch) -> Bags:
-    """Patch features of each slide as they are stored, without padding; none where a slide is missing."""
+def real_rows(batch: Batch, present_B: Tensor) -> Bags:
+    """Patch features of each slide as they are stored, without padding; none of a sample that is not present."""
     x_BNF = batch["patches"]
     length_B = batch.get("length", torch.full((len(x_BNF),), x_BNF.shape[1], device=x_BNF.device))
-    bags = Bags.of_padded(x_BNF, (length_B * batch.present["patches"]).tolist())
+    bags = Bags.of_padded(x_BNF, (length_B * present_B).tolist())
     computes(len(bags.rows_PD), sum(bags.lengths))
     return bags
+
+
+def one_by_one(bags: Bags, encoder: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Bags]:
+    """What an encoder [1, n, F] -> (vector [1, C], tokens [1, n, D]) that looks at a whole bag gives of each by itself: [B, C] and tokens.
+
+    So also where lengths are equal, and of a bag without patches as of one patch of zeros: under ZeRO-3 every rank must make the same
+    calls. The vector of such a bag is the caller's to silence; it has no tokens.
+    """
+    made = [encoder((x_NF if len(x_NF) else x_NF.new_zeros(1, x_NF.shape[1]))[None]) for x_NF in bags.each()]
+    tokens = [tokens_1ND[0, :n] for (_, tokens_1ND), n in zip(made, bags.lengths, strict=True)]
+    return torch.cat([vector_1C for vector_1C, _ in made]), bags.of(torch.cat(tokens))
 
 
 def real_patches(batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -84,7 +102,7 @@ def filled(samples: Sequence[Sample], names: Sequence[str]) -> Sequence[Sample]:
 
     The padding is memory that the system hands out as zeros and that nobody writes or reads.
     """
-    lengths = [len(s.arrays[names[0]]) for s in samples]
+    lengths = [len(s.arrays[names[0]]) for s in samples] if names else []
     if len(set(lengths)) <= 1:
         return samples
     more = Filled(samples)

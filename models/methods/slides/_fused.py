@@ -13,7 +13,7 @@ import torch
 from pydantic import Field as Bounded
 from torch import Tensor
 
-from models.contract import Batch, Encoded, MethodError, Options, Record, Sample, Schema
+from models.contract import Batch, MethodError, Options, Record, Sample, Schema
 from models.methods.slides._bag import BagMethod, width_problems
 from models.transforms.expression import ExpressionOptions, standardised
 
@@ -142,13 +142,13 @@ class FusedMethod(GeneBagMethod):
     gated: tuple[bool, bool] = (False, False)
     """Which sides of the fusion have a gate, slide and genes."""
 
-    def answered(
-        self, batch: Batch, tokens_BLD: Tensor, mask_BL: Tensor, pooled_BD: Tensor, open_B2: Tensor
-    ) -> Encoded:
-        """What `encode` returns: zero, and without a real token, where a modality is missing. The gates there are, are watched."""
-        both_B1 = (batch.present["patches"] & batch.present["rna"])[:, None]
-        mask_BL = mask_BL & both_B1
-        open_B2 = open_B2.masked_fill(~both_B1, torch.nan)
+    def answerable(self, batch: Batch) -> Tensor:
+        """Those with both: there is no answer from a part. (Genes that are not read at all are refused by `genes`.)"""
+        return batch.present["patches"] & batch.present.get("rna", batch.present["patches"])
+
+    def answers(self, batch: Batch, pooled_BD: Tensor, open_B2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The fused vectors, zero where a modality is missing, and by name how far the gates that there are stand open [B]."""
+        absent_B1 = ~self.answerable(batch)[:, None]
+        open_B2 = open_B2.masked_fill(absent_B1, torch.nan)
         gates = {n: open_B2[:, i] for i, n in enumerate(("gate_slide", "gate_genes")) if self.gated[i]}
-        tokens_BLD = tokens_BLD.masked_fill(~mask_BL[..., None], 0.0)
-        return Encoded(tokens_BLD, mask_BL, pooled_BD.masked_fill(~both_B1, 0.0), diagnostics=gates)
+        return pooled_BD.masked_fill(absent_B1, 0.0), gates

@@ -110,13 +110,12 @@ class Mcat(FusedMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens: what each set found, then the sets, [B, 2 S, D]; pooled [B, D]. Zero where slide or genes are missing."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND, sets_BSD = self.embed(x_BNF), self.sets(batch)
-        found_BSD = self.co_attention(sets_BSD, h_BND, mask_BN)
-        fused = self.fusion(self.path(found_BSD), self.omic(sets_BSD))
-        tokens_BLD = torch.cat([found_BSD, sets_BSD], 1)
-        real_BL = torch.ones(tokens_BLD.shape[:2], dtype=torch.bool, device=tokens_BLD.device)
-        return self.answered(batch, tokens_BLD, real_BL, *fused)
+        bags, sets_BSD = self.rows(batch), self.sets(batch)
+        found_BSD = self.co_attention(sets_BSD, self.embed(bags.rows_PD), bags.lengths)
+        fused_BD, gates = self.answers(batch, *self.fusion(self.path(found_BSD), self.omic(sets_BSD)))
+        real_BL = self.answerable(batch)[:, None].expand(-1, 2 * sets_BSD.shape[1])
+        tokens_BLD = torch.cat([found_BSD, sets_BSD], 1).masked_fill(~real_BL[..., None], 0.0)
+        return Encoded(tokens_BLD, real_BL, fused_BD, diagnostics=gates)
 
     def sets(self, batch: Batch) -> Tensor:
         """Each gene set's vector, [B, S, D]."""

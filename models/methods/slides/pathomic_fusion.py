@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.contract import Batch, Encoded, Head, MethodError, Schema, TargetSpec
 from models.encoders.snn import SNN
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled, weights
+from models.layers.bag_attention import BagAttention, pooled_rows, weights
 from models.layers.fusion import KroneckerFusion, Side, normal_by_fan_in
 from models.methods.slides._fused import FusedMethod, FusedOptions
 from models.registry import register
@@ -75,10 +75,11 @@ class PathomicFusion(FusedMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D], pooled the fused vector; zero where slide or genes are missing."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND = self.embed(x_BNF)
-        image_BV = self.image(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
-        return self.answered(batch, h_BND, mask_BN, *self.fusion(image_BV, self.gene(self.genes(batch))[0]))
+        bags = self.rows(batch)
+        h = bags.of(self.embed(bags.rows_PD))
+        image_BV = self.image(pooled_rows(h, self.attention(h.rows_PD))[:, 0])
+        fused_BD, gates = self.answers(batch, *self.fusion(image_BV, self.gene(self.genes(batch))[0]))
+        return Encoded.of_bags(h, fused_BD, diagnostics=gates)
 
     def fused(self, image_BV: Tensor, gene_BV: Tensor) -> Tensor:
         """The fused vector of an image's and a genome's."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.contract import Batch, Encoded, Head, Schema, TargetSpec
 from models.encoders.snn import SNN
 from models.heads.linear import LinearHead
-from models.layers.bag_attention import BagAttention, pooled, weights
+from models.layers.bag_attention import BagAttention, pooled_rows, weights
 from models.layers.fusion import JoinFusion, KroneckerFusion, Side
 from models.methods.slides._fused import FusedMethod, FusedOptions
 from models.registry import register
@@ -73,10 +73,11 @@ class Porpoise(FusedMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D], pooled the fused vector [B, V]; zero where slide or genes are missing."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND = self.embed(x_BNF)
-        path_BV = self.path(pooled(h_BND, self.attention(h_BND), mask_BN)[:, 0])
-        return self.answered(batch, h_BND, mask_BN, *self.fusion(path_BV, self.gene(self.genes(batch))[0]))
+        bags = self.rows(batch)
+        h = bags.of(self.embed(bags.rows_PD))
+        path_BV = self.path(pooled_rows(h, self.attention(h.rows_PD))[:, 0])
+        fused_BV, gates = self.answers(batch, *self.fusion(path_BV, self.gene(self.genes(batch))[0]))
+        return Encoded.of_bags(h, fused_BV, diagnostics=gates)
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Shares of the patches in the slide's vector, before it meets the genes."""

@@ -19,7 +19,7 @@ from models.contract import Batch, Encoded, Head, MethodError, Options, Schema, 
 from models.encoders.transmil import TransMilNetwork
 from models.heads.linear import LinearHead
 from models.layers.pooling import shared_out
-from models.methods.slides._bag import BagMethod
+from models.methods.slides._bag import BagMethod, one_by_one
 from models.registry import register
 
 
@@ -82,12 +82,8 @@ class TransMil(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens [B, N, C], pooled the class token [B, C]; zero where a slide has no patches."""
-        x_BNF, mask_BN = self.bags(batch)
-        # A slide without patches runs as one patch of zeros, so that every rank makes the same calls.
-        patches_B = None if mask_BN.all() else mask_BN.sum(1).clamp_min(1)
-        class_BC, tokens_BNC = self.network(x_BNF, patches_B)
-        tokens_BNC = tokens_BNC.masked_fill(~mask_BN[..., None], 0.0)
-        return Encoded(tokens_BNC, mask_BN, class_BC.masked_fill(~batch.present["patches"][:, None], 0.0))
+        class_BC, tokens = one_by_one(self.rows(batch), self.network)
+        return Encoded.of_bags(tokens, class_BC.masked_fill(~batch.present["patches"][:, None], 0.0))
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """What the class token gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
