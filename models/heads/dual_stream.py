@@ -1,6 +1,7 @@
 """DSMIL's two streams: the highest instance of each output, and attention of all instances to it (Li et al., CVPR 2021, section 3.2).
 
-Shape letters: B bags, N instances, F patch feature width, Q width of a query, V width of a value, K outputs, T numbers of a target.
+Shape letters: B bags, N instances of a bag, P of all bags, F patch feature width, Q width of a query, V width of a value, K outputs, T
+numbers of a target.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract import Encoded, Head, HeadOutput, TargetSpec
-from models.layers.pooling import bag_softmax
 from models.losses import finetune as losses
 
 
 class DualStreamHead(Head):
-    """Tokens [x ; q(x) ; v(x)] [B, N, F + Q + V] (V = 0: values are x) -> K outputs.
+    """Tokens [x ; q(x) ; v(x)] of bags, F + Q + V wide (V = 0: values are x) -> K outputs.
 
     Each output j is led by its critical instance, the one of highest c_j = Linear(x); the weights of instance i for it are the softmax of
     q_i . q_critical / sqrt(Q), and the K weighted means together make all K outputs. Gradients flow through the critical instance's query,
@@ -36,19 +36,26 @@ class DualStreamHead(Head):
 
     def streams(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Outputs of the bag [B, K], of the critical instances [B, K], attention [B, N, K] and critical instances [B, K]."""
-        x_BNF, q_BNQ, v_BNV = encoded["tokens_BLD"].split(self.widths, -1)
-        if not self.widths[2]:
-            v_BNV = x_BNF
-        mask_BN1 = encoded["mask_BL"][..., None]
-        c_BNK = self.instance(x_BNF).float()
-        # Padding must not become the critical instance.
-        critical_BK = c_BNK.detach().masked_fill(~mask_BN1, -torch.inf).argmax(1)
-        max_BK = c_BNK.gather(1, critical_BK[:, None])[:, 0]
-        led_BKQ = q_BNQ.gather(1, critical_BK[..., None].expand(-1, -1, q_BNQ.shape[-1]))
-        score_BNK = torch.einsum("bnq,bkq->bnk", q_BNQ.float(), led_BKQ.float()) / self.widths[1] ** 0.5
-        weight_BNK = bag_softmax(score_BNK, mask_BN1)
-        bag_BKV = torch.einsum("bnk,bnv->bkv", weight_BNK.to(v_BNV.dtype), v_BNV)
-        return self.bag(bag_BKV.flatten(1)), max_BK, weight_BNK, critical_BK
+        bags = encoded.bags()
+        x_PF, q_PQ, v_PV = bags.rows_PD.split(self.widths, -1)
+        parts = (self.instance(x_PF).float(), q_PQ, v_PV if self.widths[2] else x_PF)
+        each = zip(*(bags.of(part).each() for part in parts), strict=True)
+        bag, highest, weight, critical = zip(*(self._stream(*one) for one in each), strict=True)
+        weight_BNK = bags.of(torch.cat(weight)).padded()
+        return self.bag(torch.stack(bag).flatten(1)), torch.stack(highest), weight_BNK, torch.stack(critical)
+
+    def _stream(self, c_NK: Tensor, q_NQ: Tensor, v_NV: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of one bag: means [K, V], the critical instances' own outputs [K], attention [N, K] and critical instances [K]."""
+        if len(c_NK):
+            critical_K = c_NK.detach().argmax(0)
+            led_KQ, highest_K = q_NQ[critical_K], c_NK.gather(0, critical_K[None])[0]
+        else:
+            # Sums over nothing: zeros that keep every parameter in the graph, as ZeRO needs.
+            critical_K = torch.zeros(c_NK.shape[1], dtype=torch.int64, device=c_NK.device)
+            led_KQ, highest_K = q_NQ.sum(0, keepdim=True), c_NK.sum(0)
+        score_NK = (q_NQ.float() @ led_KQ.float().mT / self.widths[1] ** 0.5).expand_as(c_NK)
+        weight_NK = score_NK.softmax(0)
+        return weight_NK.to(v_NV.dtype).mT @ v_NV, highest_K, weight_NK, critical_K
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
         logits_BK, max_BK, weight_BNK, critical_BK = self.streams(encoded)

@@ -19,7 +19,7 @@ from models.registry import families, get_method
 
 SYSTEMS = families()["slides"]
 LENGTHS = (300, 12, 3, 1)
-FILLED = {"dsmil", "biovil_omic", "mgca_omic", "refers_omic", "tangle"}
+FILLED = {"biovil_omic", "mgca_omic", "refers_omic", "tangle"}
 """They still fill a batch up, and say so; the others compute whole slides without padding."""
 MORE = 1.12
 """TransMIL repeats patches until they fill a square, and each bag has a class token."""

@@ -59,11 +59,11 @@ class Dsmil(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens [x ; q(x) ; v(x)] [B, N, F + Q + V]; pooled is their mean over real patches, for heads other than the method's own."""
-        x_BNF, mask_BN = self.bags(batch)
-        parts = [x_BNF, self.query(x_BNF), *([] if self.value is None else [self.value(x_BNF)])]
-        tokens = torch.cat(parts, -1) * mask_BN[..., None]
-        count_B1 = mask_BN.sum(1, keepdim=True).clamp_min(1)
-        return Encoded(tokens, mask_BN, tokens.sum(1) / count_B1)
+        bags = self.rows(batch)
+        x_PF = bags.rows_PD
+        parts = [x_PF, self.query(x_PF), *([] if self.value is None else [self.value(x_PF)])]
+        tokens = bags.of(torch.cat(parts, -1))
+        return Encoded.of_bags(tokens, tokens.means())
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """Both streams of section 3.2."""
