@@ -6,11 +6,11 @@ import functools
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.disk import no_waiting
 from tests.trainer.forking import Forks
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,17 +18,8 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # Drawn examples are the same in every run, none of them is timed, and nothing is kept: a red test stays red, a slow machine turns none.
 settings.register_profile("medpair", deadline=None, derandomize=True, database=None)
 settings.load_profile("medpair")
+no_waiting()
 
-
-def fsync(fd: Any) -> None:
-    """Whether bytes outlive a loss of power is what no test can see, and the disk takes longer over it than the command that waits.
-
-    A descriptor that is none is refused as before; kills count the call as a step (tests/shards/kills.py).
-    """
-    os.fstat(fd if isinstance(fd, int) else fd.fileno())
-
-
-os.fsync = fsync
 
 ALONE = ("ranks", "slurm")
 """Markers that few files have, and whose tests run by themselves."""

@@ -104,8 +104,10 @@ class _Server:
 
 def load() -> None:
     """All that commands import, before they are forked: each would import it again."""
+    from tests.disk import no_waiting
     from trainer.runtime import choose_accelerator
 
+    no_waiting()
     choose_accelerator()
     import deepspeed  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
@@ -120,11 +122,12 @@ def load() -> None:
     import trainer.downstream.run  # noqa: F401
     import trainer.run  # noqa: F401
     from models.registry import get_method, method_names
+    from trainer.downstream.code import RUNNER, closure
     from trainer.state.run_folder import versions
 
     torch.set_num_threads(1)
-    for name in method_names():
-        get_method(name)
+    # Its walk through the code takes longer than a short fine-tune; a fork finds the files' imports known.
+    closure([RUNNER, *(get_method(name).__module__ for name in method_names())])
     versions()
     gc.freeze()  # a fork's collections look at what is its own, and share the pages of what is not
 

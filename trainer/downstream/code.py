@@ -39,18 +39,26 @@ def tree_hash() -> str:
 def closure(modules: Iterable[str]) -> list[Path]:
     """Files of this project that the modules import, at any depth and inside functions too, themselves included; sorted."""
     found: set[Path] = set()
-    waiting = [path for m in modules if (path := _file(m))]
+    waiting = list(modules)
+    asked = set(waiting) | MAKES_DATA
     while waiting:
-        path = waiting.pop()
-        if path not in found:
+        path = _file(waiting.pop())
+        if path is not None and path not in found:
             found.add(path)
-            waiting += [p for name in _imports(path) if name not in MAKES_DATA and (p := _file(name))]
+            named = set(_imports(path.read_bytes())) - asked
+            asked |= named
+            waiting += named
     return sorted(found)
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Names of modules, and of what is taken from them, which may be modules too."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+@cache
+def _imports(content: bytes) -> tuple[str, ...]:
+    """Names of modules, and of what is taken from them, which may be modules too. Reading them takes longer than all else here."""
+    return tuple(_named(ast.parse(content)))
+
+
+def _named(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
