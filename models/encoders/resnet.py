@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
@@ -152,6 +151,8 @@ class ConvNet(nn.Module):
         Raises:
             MethodError: that network has more behind its last map, of which this encoder knows nothing.
         """
+        import timm
+
         flat = {_flat(n): v for n, v in self.net.state_dict().items()}
         with torch.device("meta"):
             names = list(timm.create_model(self.name, pretrained=False, num_classes=0).state_dict())
@@ -166,6 +167,8 @@ class ConvNet(nn.Module):
 
     def load_file(self, path: str | Path) -> Loaded:
         """A file of the whole timm (or torchvision) network of this name; its classifier is left out."""
+        import timm
+
         state = read_weights(path)
         own = self.net.state_dict()
         # timm writes `stem_0` here for `stem.0` there: flat, the two are one name.
@@ -185,6 +188,8 @@ def _flat(name: str) -> str:
 
 
 def _created(name: str) -> nn.Module:
+    import timm
+
     known = timm.list_models()
     if name not in known:
         near = difflib.get_close_matches(name.partition(".")[0], known, n=1, cutoff=0.4)

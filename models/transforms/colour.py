@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
-from scipy.ndimage import gaussian_filter
 
 LEVELS = np.arange(256, dtype=np.float32)
 SAME = LEVELS.astype(np.uint8)
@@ -75,6 +74,8 @@ def jittered(picture: Image.Image, bounds: tuple[float, float, float, float], rn
 def window_blur(picture: Image.Image, sigma: float, share: float = 0.1) -> Image.Image:
     """A Gaussian in a window of `share` of the height (SimCLR, appendix A), made odd; edges are mirrored, where the published code pads
     with black."""
+    from scipy.ndimage import gaussian_filter
+
     radius = int(picture.height * share) // 2
     reach = min(radius, int(np.ceil(MASS * sigma)))
     if reach < 1:

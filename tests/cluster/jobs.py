@@ -20,7 +20,7 @@ import psutil
 from launch import slurm
 from tests.cluster.slurm_cluster import Cluster, kill, until
 from trainer.cluster.record import Record, newest
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent

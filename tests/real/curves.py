@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 PREFIX = "val/loss/"
 

@@ -14,8 +14,9 @@ from trainer.health.steps import BadSteps, collapse_readings, effective_rank, fe
 from trainer.plan import stage_lengths
 from trainer.runtime import Runtime
 from trainer.state import files
+from trainer.tracking.metrics_file import read_metrics
 from trainer.tracking.summary import improvement, report, yardstick
-from trainer.tracking.tracker import Tracker, loss_text, read_metrics
+from trainer.tracking.tracker import Tracker, loss_text
 
 ALONE = Runtime(rank=0, world=1, local_rank=0, device=torch.device("cpu"))
 

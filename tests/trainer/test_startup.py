@@ -12,7 +12,7 @@ import torch
 
 from tests.trainer.forking import ROOT, Forks
 from trainer.engine import giants
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 UNUSED = {
     "torch._dynamo": "nothing is compiled on a CPU; with what it brings, a third of the start",
@@ -35,6 +35,32 @@ WORDS = [
     "--method", "gimp", "steps=3", "global_batch=8", "epochs=null", "stages.gene.epochs=0", "log.tensorboard=false", "method.dim=16",
     "method.heads=2", "method.window=24", "method.landmarks=8", "method.genes.groups=4", "data.val_split=''",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rooms", "unused"),
+    [
+        (
+            "launch.slurm, trainer.cluster.status, trainer.cluster.logs, trainer.cluster.life",
+            ("torch", "models.contract", "deepspeed"),
+        ),
+        (
+            "launch.finetune, trainer.downstream.run, trainer.downstream.task",
+            ("torch._dynamo", "timm", "torchvision", "sklearn", "scipy"),
+        ),
+    ],
+    ids=["a look at a job", "a fine-tune"],
+)
+def test_rooms_load_what_they_use(rooms: str, unused: tuple[str, ...]) -> None:
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        f"import json, sys, {rooms}; print(json.dumps(sorted(sys.modules)))",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=True)
+    assert not set(unused) & set(json.loads(done.stdout))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 from trainer.cluster import client
 from trainer.cluster.record import Record, newest
 from trainer.errors import UserError
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 RECENT = 20  # steps that the speed is taken from
 

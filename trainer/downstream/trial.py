@@ -31,7 +31,7 @@ from trainer.plan import StagePlan
 from trainer.run import Job, Run, train_job
 from trainer.runtime import Runtime, StopFlag, barrier
 from trainer.state.files import write_atomic
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 
 @dataclass(frozen=True)

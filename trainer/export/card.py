@@ -17,7 +17,7 @@ from trainer.errors import UserError
 from trainer.export.opened import Exporting, To, shown_options
 from trainer.export.timm import exported
 from trainer.tracking.intervals import interval_text
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 LICENCE_NOTE = (
     "Weights inherit the terms of the data they were trained on: whoever passes them on answers for those terms, and for "

@@ -291,7 +291,7 @@ def table(sweep: Sweep, points: Sequence[Point]) -> str:
 
 def reached(folder: Path) -> str:
     """The primary metric of a fine-tune with its interval, or the last losses of a pre-training."""
-    from trainer.tracking.tracker import read_metrics
+    from trainer.tracking.metrics_file import read_metrics
 
     if (folder / "result.json").is_file():
         result = json.loads((folder / "result.json").read_bytes())

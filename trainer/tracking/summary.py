@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trainer.tracking.tracker import loss_text, read_metrics
+from trainer.tracking.metrics_file import read_metrics
+from trainer.tracking.tracker import loss_text
 
 
 def yardstick(row: dict[str, Any], term: str, part: str = "") -> float | None:

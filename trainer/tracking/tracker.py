@@ -14,24 +14,11 @@ from trainer.state import fence
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
 from trainer.tracking.board import Board
+from trainer.tracking.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.progress import Progress
-
-
-def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line that a crash cut short is left out."""
-    path = out / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = []
-    for i, line in enumerate(lines):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if i != len(lines) - 1:
-                raise
-    return rows
 
 
 def loss_text(value: float) -> str:

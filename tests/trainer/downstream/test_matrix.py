@@ -21,7 +21,7 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.task.schema import TASKS, Task, build_task
 from trainer.reporting.result import read_result
-from trainer.tracking.tracker import read_metrics
+from trainer.tracking.metrics_file import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEMO = sorted(p.stem for p in TASKS.glob("demo_*.yaml"))
