@@ -149,12 +149,10 @@ def linted(folder: Path) -> str:
 
 def commands(base: Path) -> list[Command]:
     """All commands that write, on small inputs made in `base`."""
-    from shards.demo import ensure
-
-    cohort = base / "demo"
-    ensure(cohort)
     import tests.shards.manifests as manifests
+    from tests.trainer.launching import small_cohort
 
+    cohort = small_cohort(base)
     sources = manifests.sources(base / "sources", 8)
     sources.pack(base / "packed")
     both = {linted(base / "packed")}
@@ -262,22 +260,11 @@ def reported(here: Path) -> Any:
 def campaign(kills: int, seed: int, only: str | None = None) -> dict[str, Outcomes]:
     """Kills spread evenly over the commands; a kill is a function of (seed, command, number)."""
     # Loaded once; every command is a forked copy that has it all.
-    import matplotlib.pyplot  # noqa: F401
-    import torch
-
-    from trainer.runtime import choose_accelerator
-
-    choose_accelerator()
-    import deepspeed  # noqa: F401
-
     import launch.compare  # noqa: F401
     import launch.export  # noqa: F401
-    import launch.finetune  # noqa: F401
-    import launch.pretrain  # noqa: F401
-    import trainer.downstream.run  # noqa: F401
-    import trainer.run  # noqa: F401
+    from tests.trainer.forking import load
 
-    torch.set_num_threads(1)
+    load()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     found: dict[str, Outcomes] = {}
     with tempfile.TemporaryDirectory(prefix="medpair-kills-") as t:
@@ -355,12 +342,12 @@ def table(found: dict[str, Outcomes]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--kills", type=int, default=200)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only", help="commands whose name holds this word")
-    args = p.parse_args()
+    args = p.parse_args(argv)
     began = time.monotonic()
     found = campaign(args.kills, args.seed, args.only)
     print(table(found))

@@ -52,9 +52,20 @@ class Forks:
 
         job = {
             "world": world, "words": [words, *(more or [])], "faults": faults or {}, "limit": limit, "port": free_port(),
-            "program": program, "env": {**os.environ, "OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(self.cache.parent)},
+            "program": program, "env": self._env(),
         }  # fmt: skip
         return Ended(**_server().ask(job))
+
+    def command(self, program: str, words: list[str], limit: float = 240) -> tuple[int, str]:
+        """Runs `main(words)` of `program` in a process that is no rank of anything: what a user types at a shell."""
+        job = {
+            "world": 1, "plain": True, "words": [words], "faults": {}, "limit": limit, "port": 0, "program": program, "env": self._env(),
+        }  # fmt: skip
+        answer = _server().ask(job)
+        return answer["codes"][0], answer["outputs"][0]
+
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(self.cache.parent)}
 
 
 @functools.cache
@@ -205,11 +216,12 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int, lacked: int)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
         world = str(job["world"])
         os.environ.clear()
-        os.environ.update(
-            job["env"],
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=world, LOCAL_WORLD_SIZE=world,
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job["port"]),
-        )  # fmt: skip
+        os.environ.update(job["env"])
+        if not job.get("plain"):
+            os.environ.update(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=world, LOCAL_WORLD_SIZE=world,
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job["port"]),
+            )  # fmt: skip
         from tests.trainer import driver
 
         driver.plant(job["faults"])
@@ -225,7 +237,9 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int, lacked: int)
         sys.stderr.flush()
     finally:
         if rank == 0:
-            os.write(lacked, "\n".join(sorted(set(sys.modules) - loaded)).encode())
+            # What a test brings along stays with its ranks: it may look for its neighbours in a folder of its own.
+            new = sorted(n for n in set(sys.modules) - loaded if not n.startswith("tests."))
+            os.write(lacked, "\n".join(new).encode())
         os._exit(status)
 
 

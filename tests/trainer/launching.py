@@ -1,17 +1,13 @@
-"""Starts real ranks for tests: free ports, one thread a rank, one process group, a time limit, nothing left behind."""
+"""What tests of real ranks share: a tiny run, how a launch ended, its rows. The ranks are forked (forking.py)."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.ports import free_port
+import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -47,38 +43,13 @@ def launch(
     return Forks(cache).launch(world, words, faults, limit)
 
 
-def run_ranks(world: int, command: list[str], cache: Path, limit: float = 240) -> Ended:
-    """Runs a Python command on `world` ranks and waits for all of them."""
-    env = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MEDPAIR_CACHE": str(cache.parent),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
-    }
-    ranks: list[subprocess.Popen[str]] = []
-    try:
-        for r in range(world):
-            ranks.append(
-                subprocess.Popen(
-                    [sys.executable, "-W", "ignore", *command],
-                    env={**env, "RANK": str(r), "LOCAL_RANK": str(r)},
-                    cwd=ROOT,
-                    text=True,
-                    process_group=ranks[0].pid if ranks else 0,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-        outputs = [p.communicate(timeout=limit)[0] for p in ranks]
-        return Ended([p.returncode for p in ranks], outputs)
-    finally:
-        for p in ranks:
-            if p.poll() is None:
-                p.send_signal(signal.SIGKILL)
-                p.wait()
+def small_cohort(folder: Path) -> Path:
+    """The demo cohort of an eighth of its patients: 36 to learn from, 12 to choose on, 12 to test on."""
+    from shards import demo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "PATIENTS", 60)
+        return demo.generate(folder / "demo")
 
 
 def rows(out: Path) -> list[dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +17,8 @@ WORDS = [
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]
 
 
-def main(folder: Path) -> None:
+def main(words: list[str]) -> int:
+    folder = Path(words[0])
     from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
@@ -64,10 +63,4 @@ def main(folder: Path) -> None:
         engine.close()
     (folder / f"rank{runtime.rank}.json").write_text(json.dumps(found))
     finish()
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
-    main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)
+    return 0

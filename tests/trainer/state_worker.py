@@ -1,19 +1,16 @@
 """On each rank: a method with a student, its moving average, a frozen layer and buffers of the rank's own, saved and loaded again.
 
-`python state_worker.py FOLDER`, run by test_tensors.py on two ranks; writes FOLDER/rank-R.json.
+`main([FOLDER])`, run by test_tensors.py on two ranks; writes FOLDER/rank-R.json.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
 from models.contract import Batch, Group, Method, Options, Output, Schema
 from trainer.config.schema import parse
 from trainer.engine.engine import Engine
@@ -73,8 +70,9 @@ def cycle(stage: int, folder: Path, runtime: Runtime) -> dict[str, object]:
     return out
 
 
-if __name__ == "__main__":
-    runtime = start()
-    found = {str(stage): cycle(stage, Path(sys.argv[1]), runtime) for stage in (0, 1, 2)}
-    (Path(sys.argv[1]) / f"rank-{runtime.rank}.json").write_text(json.dumps(found))
+def main(words: list[str]) -> int:
+    folder, runtime = Path(words[0]), start()
+    found = {str(stage): cycle(stage, folder, runtime) for stage in (0, 1, 2)}
+    (folder / f"rank-{runtime.rank}.json").write_text(json.dumps(found))
     finish()
+    return 0

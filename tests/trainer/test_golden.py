@@ -21,11 +21,11 @@ import torch
 from models.describe import options_of
 from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
-from tests.trainer.launching import rows
+from tests.trainer.launching import rows, small_cohort
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 STORED = Path(__file__).parent / "golden.json"
-PATIENTS, STEPS = 60, 4  # steps of each stage before the last, and of the last
+STEPS = 4  # steps of each stage before the last, and of the last
 # A kind of loss and of head each; a method that comes later has the first.
 TUNED = {
     "mgi": ["--task", "demo_lesions", "inputs=multimodal", "output.decoder=two_way", "output.width=16"],
@@ -42,14 +42,6 @@ def here() -> dict[str, str]:
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     vendor = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("vendor_id")), "unknown")
     return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), "vendor": vendor}
-
-
-def small_cohort(folder: Path) -> Path:
-    from shards import demo
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "PATIENTS", PATIENTS)
-        return demo.generate(folder / "demo")
 
 
 def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.launching import HERE, run_ranks
+from tests.trainer.forking import Forks
 from trainer.engine.memory import predict
 
 
@@ -21,8 +21,8 @@ def test_the_formula_by_hand() -> None:
 @pytest.mark.ranks
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_ranks_hold_what_the_dry_run_says(tmp_path: Path, demo_cohort: Path) -> None:
-    ended = run_ranks(2, [str(HERE / "memory_worker.py"), str(tmp_path)], demo_cohort)
+def test_two_ranks_hold_what_the_dry_run_says(tmp_path: Path, forks: Forks) -> None:
+    ended = forks.launch(2, [str(tmp_path)], program="tests.trainer.memory_worker")
     assert ended.codes == [0, 0], ended.text
     columns = ("weights", "gradients", "optimizer", "kept whole", "total", "predicted", "border")
     print(f"\n{'stage':<8}{'':<8}" + "".join(f"{c:>12}" for c in columns))

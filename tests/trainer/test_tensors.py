@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.launching import run_ranks
+from tests.trainer.forking import Forks
 from trainer.engine.teachers import put_shard
 from trainer.engine.tensors import differing, digest, untrained
 
@@ -65,9 +65,9 @@ def test_a_shard_takes_its_share_and_leaves_the_padding() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_rank_gets_its_own_buffers_back_and_names_what_is_not_what_was_saved(
-    tmp_path: Path, demo_cohort: Path
+    tmp_path: Path, forks: Forks
 ) -> None:
-    ended = run_ranks(2, [str(Path(__file__).parent / "state_worker.py"), str(tmp_path)], demo_cohort)
+    ended = forks.launch(2, [str(tmp_path)], program="tests.trainer.state_worker")
     assert ended.codes == [0, 0], ended.text
     ranks = [json.loads((tmp_path / f"rank-{r}.json").read_text()) for r in (0, 1)]
     for stage in ("0", "1", "2"):

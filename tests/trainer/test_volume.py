@@ -18,12 +18,11 @@ The bytes that the rank's sockets sent are measured besides: with two ranks half
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.trainer.launching import HERE, run_ranks
+from tests.trainer.forking import Forks
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(300)]
 WEIGHT = {"all_reduce": 2}
@@ -31,9 +30,9 @@ SCALARS = 8  # norm, overflow: at most so many elements a step
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory, demo_cohort: Path) -> list[dict[str, Any]]:
+def cases(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("volume")
-    ended = run_ranks(2, [str(HERE / "volume_worker.py"), str(folder)], demo_cohort)
+    ended = forks.launch(2, [str(folder)], program="tests.trainer.volume_worker")
     assert ended.codes == [0, 0], ended.text
     ranks = [json.loads((folder / f"rank{r}.json").read_text()) for r in (0, 1)]
     for one, other in zip(*ranks, strict=True):

@@ -93,7 +93,8 @@ def tcp_sockets() -> Iterator[int]:
             continue
 
 
-def main(folder: Path) -> None:
+def main(words: list[str]) -> int:
+    folder = Path(words[0])
     calls = Calls()
     calls.watch()
     from trainer.build import build_method
@@ -142,10 +143,4 @@ def main(folder: Path) -> None:
         engine.close()
     (folder / f"rank{runtime.rank}.json").write_text(json.dumps(found))
     finish()
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
-    main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)
+    return 0

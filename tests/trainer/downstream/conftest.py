@@ -9,19 +9,14 @@ from typing import Any
 import pytest
 
 from tests.trainer.forking import Forks
+from tests.trainer.launching import small_cohort
 
-PATIENTS = 60
 Finetune = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo cohort of an eighth of its patients: 36 to learn from, 12 to choose on, 12 to test on."""
-    from shards import demo
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "PATIENTS", PATIENTS)
-        return demo.generate(tmp_path_factory.mktemp("few") / "demo")
+    return small_cohort(tmp_path_factory.mktemp("few"))
 
 
 @pytest.fixture(scope="session")
