@@ -12,7 +12,6 @@ from PIL import Image
 
 from models.transforms.text import PAD, UNK, ReportTokenizer
 from shards.__main__ import main
-from shards.demo import ensure
 from shards.errors import DataError
 from shards.pack.tokenizer import SPECIALS, train_wordpiece
 from shards.read.dataset import Dataset
@@ -249,8 +248,8 @@ def test_vocabulary_refuses_what_it_cannot_learn():
         train_wordpiece(REPORTS, 10)
 
 
-def test_demo_reports_have_a_vocabulary_without_unknown_words(tmp_path):
-    with Dataset.open(ensure(tmp_path / "demo")) as data:
+def test_demo_reports_have_a_vocabulary_without_unknown_words(demo_cohort):
+    with Dataset.open(demo_cohort) as data:
         tokenizer = ReportTokenizer(data.vocabulary("report"), "demo")
         for i in range(0, len(data), 7):
             ids, count = tokenizer.encode(data[i].read("report"), 40)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,14 @@ from PIL import Image
 Labels = dict[str, str | float]
 
 
+@functools.cache
+def _drawn() -> Callable[[Any, int], Mapping[Any, bytes]]:
+    """Members of a sample, drawn once a process: they are most of what a small set costs, and the same in all sets."""
+    from shards import demo
+
+    return functools.cache(demo.members_of)
+
+
 def planted(
     folder: Path,
     labels: Callable[[int, str, Labels], Labels] = lambda i, split, given: given,
@@ -25,7 +34,7 @@ def planted(
     """The cohort's generator over `patients` patients. `labels(i, split, given)` and `members(i, given)` change sample i."""
     from shards import demo
 
-    samples, members_of = demo.samples, demo.members_of
+    samples, members_of = demo.samples, _drawn()
     number: dict[tuple[int, int], int] = {}
 
     def changed() -> Any:

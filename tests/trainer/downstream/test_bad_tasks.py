@@ -169,13 +169,18 @@ def test_grades_outside_their_range(refused: Refused, small: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- modalities and masks
 
 
-@pytest.mark.parametrize("method", method_names())
-def test_data_without_the_image_side(method: str, refused: Refused, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def genes_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gone = {("image", "png"), ("patches", "npy"), ("coords", "npy"), MASK}
-    data = planted(tmp_path / "set", members=lambda i, given: {k: v for k, v in given.items() if k not in gone})
-    said = refused(data=data, method=method)
+    folder = tmp_path_factory.mktemp("genes") / "set"
+    return planted(folder, members=lambda i, given: {k: v for k, v in given.items() if k not in gone})
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_data_without_the_image_side(method: str, refused: Refused, genes_alone: Path) -> None:
+    said = refused(data=genes_alone, method=method)
     assert "has no field 'image'" in said or "has no field 'patches'" in said
-    assert str(data) in said
+    assert str(genes_alone) in said
 
 
 def test_masks_of_another_size(refused: Refused, tmp_path: Path) -> None:
