@@ -1,12 +1,12 @@
 """Bags a second of fine-tune steps over slides of real lengths: without padding, and over batches filled up to their longest slide.
 
-python tests/benchmarks/bags.py [NAME ...] [slides=24] [batch=8] [width=192] [embed=192] [seed=0] [threads=1] [shortest=485]
-    [longest=148569]
+python tests/benchmarks/bags.py [NAME ...] [slides=24] [batch=8] [width=192] [embed=192] [genes=200] [seed=0] [threads=1]
+    [shortest=485] [longest=148569]
 
 Lengths are log-normal, three standard deviations to either side from the shortest to the longest. Both ways take the same batches with the
-same weights in turn: collate, forward, backward, AdamW, in float32. Filled up means that every place of the stacked batch is taken for a
-patch, so that its layers do what a padded batch costs (masking itself, which a padded batch needs besides, is not counted). Seconds are
-those of the processor, so that what else runs on the machine takes no part.
+same weights in turn: collate, forward, backward, AdamW, in float32; systems that read genes get them. Filled up means that every place of
+the stacked batch is taken for a patch, so that its layers do what a padded batch costs (masking itself, which a padded batch needs besides,
+is not counted). Seconds are those of the processor, so that what else runs on the machine takes no part.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.contract import Batch, Field, Head, Sample, Schema, TargetSpec  # noqa: E402
+from models.contract import Batch, Field, Label, Sample, Schema, TargetSpec  # noqa: E402
 from models.contract.bags import counting_rows  # noqa: E402
-from models.finetuned import Downstream, FinetuneSettings  # noqa: E402
-from models.methods.slides._bag import BagMethod  # noqa: E402
-from models.registry import get_method  # noqa: E402
+from models.finetuned import Downstream, FinetuneSettings, make_head  # noqa: E402
+from models.registry import families, get_method  # noqa: E402
 
 DEFAULTS = {
-    "slides": 24, "batch": 8, "width": 192, "embed": 192, "shortest": 485, "longest": 148_569, "seed": 0, "threads": 1,
+    "slides": 24, "batch": 8, "width": 192, "embed": 192, "genes": 200, "shortest": 485, "longest": 148_569, "seed": 0, "threads": 1,
 }  # fmt: skip
-NAMES = ("attention_baseline",)
+NAMES = families()["slides"]
 WIDTHS = ("embed", "dim")
 
 
@@ -46,26 +45,30 @@ def lengths(given: dict[str, int]) -> np.ndarray:
 
 
 def model(name: str, given: dict[str, int]) -> Downstream:
-    """The system with its recommended options but for widths, and its own head for two classes."""
+    """The system with its default options but for widths, and its own head for two classes."""
     torch.manual_seed(given["seed"])
-    cls = get_method(name)
+    cls, G = get_method(name), given["genes"]
     options = {k: given["embed"] for k in WIDTHS if k in cls.Options.model_fields}
-    method = cls(
-        cls.Options.parse(options), Schema({"patches": Field("patches", "array", "float16", (None, given["width"]))})
-    )
-    assert isinstance(method, BagMethod)
+    rna = Field("rna", "array", "float32", (G,), None, np.zeros(G), np.ones(G))
+    fields = {"patches": Field("patches", "array", "float16", (None, given["width"])), "rna": rna}
+    method = cls(cls.Options.parse(options), Schema(fields, {"subtype": Label("subtype", "class", ("a", "b"))}))
     with torch.no_grad():
         encoded = method.eval().encode(method.collate(samples(np.array([8, 8]), given)))
     asked = TargetSpec("multiclass", 2, ("a", "b"))
-    head = method.task_head(asked, encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2])
-    assert isinstance(head, Head)
+    widths = encoded["pooled_BD"].shape[1], encoded["tokens_BLD"].shape[2]
+    head = make_head(method, asked, *widths, head="auto", norm=False, hidden=128, dropout=0.0)
     return Downstream(method, head, asked, FinetuneSettings(method.inputs), lambda r: np.zeros(1, np.float32)).train()
 
 
 def samples(some: np.ndarray, given: dict[str, int]) -> list[Sample]:
     rng = np.random.default_rng(given["seed"])
     rows = rng.standard_normal((int(some.max()), given["width"]), dtype=np.float32).astype(np.float16)
-    return [Sample({"patches": rows[:n], "target": np.ones(1, np.float32)}, {"patches": True}) for n in some]
+    rna = rng.standard_normal((len(some), given["genes"]), dtype=np.float32)
+    target, present = np.ones(1, np.float32), {"patches": True, "rna": True}
+    return [
+        Sample({"patches": rows[:n], "rna": rna_G, "target": target}, present)
+        for n, rna_G in zip(some, rna, strict=True)
+    ]
 
 
 def filled_up(batch: Batch) -> Batch:
@@ -76,7 +79,7 @@ def filled_up(batch: Batch) -> Batch:
 def measured(name: str, given: dict[str, int]) -> dict[str, Any]:
     """Seconds of all steps each way, and the share of rows that were padding."""
     fit, all_lengths = model(name, given), lengths(given)
-    optimizer = torch.optim.AdamW(fit.parameters(), 1e-4)
+    optimizer = torch.optim.AdamW([p for p in fit.parameters() if p.requires_grad], 1e-4)
     seconds, rows, real = [0.0, 0.0], [0, 0], 0
     for some in np.split(all_lengths, range(given["batch"], len(all_lengths), given["batch"])):
         made = samples(some, given)

@@ -15,11 +15,12 @@ from torch import nn
 from models.contract import Encoded, Sample
 from models.contract.bags import Bags, computes, counting_rows
 from models.methods.slides._bag import BagMethod, filled
+from models.methods.slides._fused import FusedMethod
 from models.registry import families, get_method
 
 SYSTEMS = families()["slides"]
 LENGTHS = (300, 12, 3, 1)
-FILLED = {"biovil_omic", "mgca_omic", "refers_omic", "tangle"}
+FILLED = {"biovil_omic", "mgca_omic", "refers_omic"}
 """They still fill a batch up, and say so; the others compute whole slides without padding."""
 MORE = 1.12
 """TransMIL repeats patches until they fill a square, and each bag has a class token."""
@@ -144,6 +145,19 @@ def test_the_rows_that_are_counted_are_those_that_layers_see(name):
     assert counted.real == sum(LENGTHS)
     assert counted.computed == (len(LENGTHS) * max(LENGTHS) if name in FILLED else sum(LENGTHS))
     assert counted.computed <= max(seen.values()) <= MORE * counted.computed
+
+
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if issubclass(get_method(n), FusedMethod)])
+def test_nothing_is_computed_of_a_slide_whose_answer_lacks_its_genes(name):
+    method = tuned(name).encoder
+    batch = slides.batch_of(slides.bags(LENGTHS), float("nan"))
+    whole = method.encode(batch)["pooled_BD"]
+    batch.present["rna"][0] = False
+    with counting_rows() as counted:
+        encoded = method.encode(batch)
+    assert (counted.computed, counted.real) == (sum(LENGTHS[1:]), sum(LENGTHS[1:]))
+    assert not encoded["mask_BL"][0].any()
+    torch.testing.assert_close(encoded["pooled_BD"], torch.cat([torch.zeros_like(whole[:1]), whole[1:]]))
 
 
 @pytest.mark.parametrize("name", sorted({*SYSTEMS} - FILLED - {"gimp"}))

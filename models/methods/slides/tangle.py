@@ -10,7 +10,7 @@ Shape letters: B samples, N instances, F patch feature width, G genes, E width o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from models.encoders.gene_mlp import GeneMLP
 from models.layers.pooling import shared_out
 from models.losses.contrastive import SamePatient, all_pairs, chance, directed, retrieval
 from models.losses.spread import smooth_rank
+from models.methods.slides._bag import one_by_one
 from models.methods.slides._fused import BagGenes, GeneBagMethod, GeneBagOptions
 from models.parallel import gather, global_mean
 from models.pictures import alike, first, matrices
@@ -109,6 +110,7 @@ class Tangle(GeneBagMethod):
     paper = "Jaume et al., Transcriptomics-guided Slide Representation Learning in Computational Pathology, CVPR 2024"
     pairs = "slide bag + RNA-seq"
     outline: ClassVar = {"pretrain": "patches, rna"}
+    per_patch = ("patches", "keep")
     options: TangleOptions
 
     def __init__(self, options: TangleOptions, schema: Schema):
@@ -181,14 +183,6 @@ class Tangle(GeneBagMethod):
             return patches_NF[rng.integers(0, N, n)]
         return patches_NF if n >= N else patches_NF[np.sort(rng.choice(N, n, replace=False))]
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
-        longest = max(len(s.arrays["patches"]) for s in samples)
-        for s in samples:
-            short = longest - len(s.arrays["patches"])
-            if short and "keep" in s.arrays:
-                s.arrays["keep"] = np.pad(s.arrays["keep"], (0, short))
-        return super().collate(samples)
-
     # -------------------------------------------------------------------------------------------------------- forward
 
     def forward(self, batch: Batch) -> Output:
@@ -244,16 +238,18 @@ class Tangle(GeneBagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D] of all patches; pooled is the slide's vector, or [slide ; genes] where genes are read. Absent halves are 0."""
-        x_BNF, mask_BN = self.bags(batch)
-        h_BND, slide_BE = self.slide(x_BNF, mask_BN)
-        h_BND, pooled = h_BND.masked_fill(~mask_BN[..., None], 0.0), slide_BE * batch.present["patches"][:, None]
-        tokens: dict[str, tuple[Tensor, Tensor]] = {"slide": (h_BND, mask_BN)}
-        if self.genes is not None and "rna" in batch:
-            known_B1 = batch.present["rna"][:, None]
-            gene_BE = self.genes(self.expression(batch)) * known_B1
-            tokens["genes"] = gene_BE[:, None], known_B1
-            pooled = torch.cat([pooled, gene_BE], 1)
-        return Encoded(h_BND, mask_BN, pooled, tokens=tokens)
+        slide_BE, h = one_by_one(self.rows(batch), self._whole)
+        pooled = slide_BE * batch.present["patches"][:, None]
+        if self.genes is None or "rna" not in batch:
+            return Encoded.of_bags(h, pooled)
+        known_B1 = batch.present["rna"][:, None]
+        gene_BE = self.genes(self.expression(batch)) * known_B1
+        return Encoded.of_bags(h, torch.cat([pooled, gene_BE], 1), tokens={"genes": (gene_BE[:, None], known_B1)})
+
+    def _whole(self, x_BNF: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors [B, E] and embedded patches [B, N, D] of bags without padding."""
+        h_BND, slide_BE = self.slide(x_BNF, torch.ones_like(x_BNF[..., 0], dtype=torch.bool))
+        return slide_BE, h_BND
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Of each head, the weights as shares of their sum."""
