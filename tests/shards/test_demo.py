@@ -39,6 +39,7 @@ def test_clean_and_balanced(demo_cohort: Path) -> None:
             assert abs(part.labels["subtype"].mean() - 0.5) < 0.06
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process(demo_cohort: Path, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "shards", "demo", str(tmp_path / "again")], check=True, capture_output=True, timeout=120

@@ -41,6 +41,7 @@ def setting(method: str, data: Path, out: Path, *words: str) -> Setting:
 # ------------------------------------------------------------------------------------------------------- beside a result
 
 
+@pytest.mark.slow
 def test_maps_stand_beside_the_result(cohort: Path, finetune: Finetune, tmp_path: Path) -> None:
     """CLAM-MB from the command line: tables of real patches at their places, then more maps of the result that stands."""
     words = ("--task", "demo_subtype", "--method", "clam", "method.branches=multi")
