@@ -5,14 +5,15 @@ Shape letters: G samples of the global batch, K outputs.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from models.decoders.two_way import TwoWayDecoder
 from models.losses import finetune as losses
+from tests.trainer.forking import Forks
 
 G, K = 8, 3
 NAN = float("nan")
@@ -83,15 +84,18 @@ def averaged(grad: torch.Tensor, world: int) -> torch.Tensor:
     return grad
 
 
-def _worker(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def main(words: list[str]) -> int:
+    """`main([FOLDER])` on each rank; writes FOLDER/rankR.pt."""
+    folder, rank, world = Path(words[0]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     try:
-        torch.save(results(rank, world), Path(folder) / f"rank{rank}.pt")
+        torch.save(results(rank, world), folder / f"rank{rank}.pt")
     finally:
         dist.destroy_process_group()
+    return 0
 
 
 def run(folder: Path, world: int) -> list[dict]:
-    mp.spawn(_worker, (world, str(folder)), nprocs=world)
+    ended = Forks(folder).launch(world, [str(folder)], program="tests.models.downstream_ranks")
+    assert ended.codes == [0] * world, ended.text
     return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(world)]

@@ -227,7 +227,6 @@ def test_padding_does_not_enter_and_half_precision_is_summed_in_float(name):
 
 
 @pytest.mark.ranks
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("world", [2, 4])
 def test_several_ranks_equal_one(world, tmp_path):
     one = ranks.results(0, 1)

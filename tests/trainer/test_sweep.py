@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from launch.sweep import main
+from tests.trainer.forking import Forks
 from tests.trainer.launching import ROOT, TINY, launch, series
 from trainer.config.recipe import override
 from trainer.errors import UserError
@@ -186,6 +187,11 @@ def started(cache: Path, words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def swept(forks: Forks, file: Path, out: Path, *words: str) -> tuple[int, str]:
+    """Status and output of a sweep to its end, by a process that has loaded everything already; what it starts is as real as ever."""
+    return forks.command("sweep", command(file, out, *words)[4:], TIME)
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     said = process.communicate(timeout=TIME)[0]
     return process.returncode, said
@@ -221,7 +227,7 @@ def kill(process: subprocess.Popen[str], *runs: psutil.Process) -> None:
 @pytest.mark.ranks
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_cohort: Path) -> None:
+def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, forks: Forks) -> None:
     words = [w for w in TINY if not w.startswith("optim.lr")]
     points = [
         {"data.path": str(tmp_path / "nowhere")},
@@ -233,7 +239,7 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_co
         tmp_path / "out",
     )
     refused, nan, good = names = [p.name for p in read_sweep(file).points]
-    code, said = ended(started(demo_cohort, command(file, out, "--jobs", "2")))
+    code, said = swept(forks, file, out, "--jobs", "2")
     assert code == 1, said
     found = {n: status(out, n) for n in names}
     assert [found[n]["state"] for n in names] == ["failed", "failed", "done"], said
@@ -243,15 +249,15 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_co
     assert (out / good / "weights.safetensors").is_file()
     assert "1 done, 2 failed" in said
     assert "step 4, loss " in said
-    code, said = ended(started(demo_cohort, command(file, out)))
+    code, said = swept(forks, file, out)
     assert code == 1
     assert status(out, good) == found[good], "what is done is not run again"
     assert status(out, nan) == found[nan], "what failed too often is not run again"
     assert "failed 2 times; --retries 2 tries it again" in said
     assert status(out, refused)["attempts"] == 2
-    code, said = ended(started(demo_cohort, command(file, out, "--point", "0", "--retries", "2")))
+    code, said = swept(forks, file, out, "--point", "0", "--retries", "2")
     assert (code, status(out, refused)["attempts"]) == (2, 3), said
-    code, said = ended(started(demo_cohort, command(file, out, "--point", "2")))
+    code, said = swept(forks, file, out, "--point", "2")
     assert code == 0, said
 
 
@@ -259,12 +265,12 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, demo_co
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: Path) -> None:
-    words = [*TINY, "--recipe", "demo", "steps=400", "checkpoint.every=50", "log.every=10"]
+    words = [*TINY, "--recipe", "demo", "steps=200", "checkpoint.every=25", "log.every=10"]
     file, out = written(tmp_path / "s.yaml", words=words, grid={"seed": [0, 1]}), tmp_path / "out"
     log = out / "seed-0" / "log.txt"
 
     sweep = started(demo_cohort, command(file, out))
-    until(sweep, log, "step 10/400")
+    until(sweep, log, "step 10/200")
     sweep.send_signal(signal.SIGTERM)
     code, said = ended(sweep)
     assert code == 75, said
@@ -273,7 +279,7 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
     assert (out / "seed-0" / "checkpoints" / "latest").exists()
 
     sweep = started(demo_cohort, command(file, out))
-    until(sweep, log, "step 120/400")
+    until(sweep, log, "step 60/200")
     kill(sweep, *runs_of(sweep))
     assert status(out, "seed-0")["state"] == "running", "nobody was left to say otherwise"
 
@@ -304,13 +310,13 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
 @pytest.mark.ranks
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, demo_cohort: Path) -> None:
+def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, forks: Forks) -> None:
     """The same numbers to the last bit, each in a process that is gone afterwards; refused and dead ones are told as such."""
     points = [{"seed": 0}, {"seed": 1}, {"data.path": str(tmp_path / "nowhere")}]
     file = written(tmp_path / "s.yaml", words=[*TINY, "--recipe", "demo", "steps=6"], points=points)
     names = [p.name for p in read_sweep(file).points]
     for out, how in ((tmp_path / "forked", []), (tmp_path / "alone", ["--no-preload"])):
-        code, said = ended(started(demo_cohort, command(file, out, *how)))
+        code, said = swept(forks, file, out, *how)
         assert code == 1, said
         assert "loads everything itself" not in said
         assert [status(out, n)["exit"] for n in names] == [0, 0, 2], said

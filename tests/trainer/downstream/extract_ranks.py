@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from models.contract import Method
 from models.registry import get_method
 from shards.read.dataset import Dataset
+from tests.trainer.forking import Forks
 from trainer.data import schema_of
 from trainer.downstream.probes.features import Extracted, extract
 from trainer.runtime import Runtime
@@ -36,16 +37,16 @@ def features_of(folder: Path, split: str, runtime: Runtime, cache: Path | None) 
         return extract(encoder(data), data, split, runtime, batch=BATCH, workers=1, cache=cache)
 
 
-def _worker(rank: int, worlds: list[int], folder: str, splits: list[str], out: str) -> None:
-    torch.set_num_threads(1)
-    for world in worlds:
-        if rank < world:
-            there = Path(out) / str(world)
-            dist.init_process_group("gloo", init_method=f"file://{there}/rendezvous", rank=rank, world_size=world)
-            try:
-                _extract(Runtime(rank, world, rank, torch.device("cpu")), Path(folder), splits, there)
-            finally:
-                dist.destroy_process_group()
+def main(words: list[str]) -> int:
+    """`main([FOLDER, OUT, SPLIT, ...])` on each rank."""
+    (folder, out), splits = map(Path, words[:2]), words[2:]
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=world)
+    try:
+        _extract(Runtime(rank, world, rank, torch.device("cpu")), folder, splits, out)
+    finally:
+        dist.destroy_process_group()
+    return 0
 
 
 def _extract(runtime: Runtime, folder: Path, splits: list[str], out: Path) -> None:
@@ -59,7 +60,9 @@ def run(folder: Path, splits: list[str], out: Path, worlds: list[int]) -> list[t
     """(split, first or second time, arrays) of every rank of every world; the second time the cache is there."""
     for world in worlds:
         (out / str(world)).mkdir()
-    mp.spawn(_worker, (worlds, str(folder), splits, str(out)), nprocs=max(worlds))
+        words = [str(folder), str(out / str(world)), *splits]
+        ended = Forks(folder).launch(world, words, program="tests.trainer.downstream.extract_ranks")
+        assert ended.codes == [0] * world, ended.text
     made = []
     for world, split, again in product(worlds, splits, (0, 1)):
         for rank in range(world):
