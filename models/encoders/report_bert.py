@@ -102,12 +102,19 @@ class BertOptions(Options):
         return bert
 
 
+class WordTable(nn.Embedding):
+    """Words by their ids; or, of vectors [..., D], the product of each with every word [..., V]."""
+
+    def forward(self, input: Tensor) -> Tensor:  # the base class's name of it
+        return F.linear(input, self.weight) if input.is_floating_point() else super().forward(input)
+
+
 class BertEmbeddings(nn.Module):
     """Words, their places and segment 0, normalised; ids [B, L] -> [B, L, D]."""
 
     def __init__(self, vocabulary: int, places: int, dim: int, dropout: float, placed: bool):
         super().__init__()
-        self.word_embeddings = nn.Embedding(vocabulary, dim, padding_idx=0)
+        self.word_embeddings = WordTable(vocabulary, dim, padding_idx=0)
         self.position_embeddings = nn.Embedding(places, dim)
         self.token_type_embeddings = nn.Embedding(SEGMENTS, dim)
         self.LayerNorm = nn.LayerNorm(dim, eps=EPS)
@@ -247,6 +254,10 @@ class ReportBert(nn.Module):
             hidden = [*hidden, x_BLD][-last:]
         pooled_BD = None if self.pooler is None else self.pooler(hidden[-1])
         return {"hidden": hidden, "weights": share_BHLL, "pooled": pooled_BD}
+
+    @property
+    def words(self) -> WordTable:
+        return self.embeddings.word_embeddings
 
     def bottom(self, layers: int) -> list[nn.Parameter]:
         """Parameters of the embeddings and of so many layers above them: what a loaded encoder keeps."""

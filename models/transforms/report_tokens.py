@@ -66,6 +66,7 @@ class ReportTokens:
     rows      rows of its word table: the vocabulary's entries, and one for an end token that it lacks
     sha256    of the vocabulary and its rules
     pad, unk, cls, sep, mask   ids
+    continues_V                whether an entry goes on with the word before it
     """
 
     pad = PAD
@@ -81,7 +82,7 @@ class ReportTokens:
             self.unk, self.cls, self.mask = (SPECIALS.index(w) for w in ("[UNK]", "[CLS]", "[MASK]"))
             self.sep = len(words)
             self.rows += 1
-        self._continues_V = np.array([*(w.startswith(CONTINUES) for w in words), False])
+        self.continues_V = np.array([*(w.startswith(CONTINUES) for w in words), False])
 
     def encode(self, text: str, length: int) -> tuple[np.ndarray, int]:
         """Ids int32 [length]: [CLS], the text, the end token, [PAD]s; and how many tokens the whole text has, without these.
@@ -96,7 +97,7 @@ class ReportTokens:
 
     def word_of_token(self, ids_L: np.ndarray) -> np.ndarray:
         """The word of each token, int32 [L]: 0 for [CLS], then counted, the end token a word of its own; -1 for padding."""
-        word_L = np.cumsum(~self._continues_V[ids_L], dtype=np.int32) - 1
+        word_L = np.cumsum(~self.continues_V[ids_L], dtype=np.int32) - 1
         return np.where(ids_L == self.pad, np.int32(-1), word_L)
 
 

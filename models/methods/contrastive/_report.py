@@ -71,8 +71,8 @@ class ReportPairOptions(Options):
     """Share of images that are blurred (Gaussian, deviation 0.1 to 3 pixels)."""
     flip: bool | Literal["swap"] = False
     """Mirror half of the images: not at all, since reports name sides; with left and right exchanged in their texts; or as published."""
-    normalise: Literal["imagenet", "half"] = "imagenet"
-    """Pixels with ImageNet's mean and deviation taken out, or from -1 to 1."""
+    normalise: Literal["imagenet", "half", "none"] = "imagenet"
+    """Pixels with ImageNet's mean and deviation taken out, from -1 to 1, or from 0 to 1."""
     compared: Literal["all", "rank"] = "all"
     """Samples are compared with those of all ranks, or with those of their own rank alone (the published codes)."""
     same_text: SamePatient = "ignore"
@@ -138,7 +138,7 @@ class ReportPairMethod(Method):
         super().enter(stage)
         for name, p in self.named_parameters():
             p.requires_grad_(stage == "pretrain" or name.startswith("image."))
-        if stage and self.options.text.freeze_layers is not None:
+        if stage == "pretrain" and self.options.text.freeze_layers is not None:
             for p in self.text.bottom(self.options.text.freeze_layers):
                 p.requires_grad_(False)
 
@@ -189,7 +189,7 @@ class ReportPairMethod(Method):
         return ((image_BHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self.dtype)
 
     def _colours(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return (MEAN, STD) if self.options.normalise == "imagenet" else (HALF, HALF)
+        return {"imagenet": (MEAN, STD), "half": (HALF, HALF), "none": ((0.0,) * 3, (1.0,) * 3)}[self.options.normalise]
 
     def weight(self, batch: Batch) -> Tensor:
         """1 for a sample that counts and has both, [B]."""
