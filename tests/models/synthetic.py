@@ -94,7 +94,8 @@ def record(i: int, seed: int = 0) -> MemoryRecord:
         "image_2": image[::-1].copy(),
         "image_3": image[:, ::-1].copy(),
         "mask": mask,
-        "report": f"There is a {FINDINGS[0][code]} in the {FINDINGS[1][i // 2 % 2]}. No effusion.",
+        "report": f"FINDINGS: There is a {FINDINGS[0][code]} in the {FINDINGS[1][i // 2 % 2]}. No effusion.\n"
+        f"IMPRESSION: {FINDINGS[0][code].capitalize()}.",
     }
     labels = {"subtype": CLASSES[code], "grade": GRADES[i % 3], "site": SITES[i % 4], "severity": severity}
     return MemoryRecord(f"s{i:04d}", f"p{i:04d}", labels, fields)
