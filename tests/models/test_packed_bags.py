@@ -14,14 +14,12 @@ from torch import nn
 
 from models.contract import Encoded, Sample
 from models.contract.bags import Bags, computes, counting_rows
-from models.methods.slides._bag import BagMethod, filled
+from models.methods.slides._bag import filled
 from models.methods.slides._fused import FusedMethod
 from models.registry import families, get_method
 
 SYSTEMS = families()["slides"]
 LENGTHS = (300, 12, 3, 1)
-FILLED = {"biovil_omic", "mgca_omic", "refers_omic"}
-"""They still fill a batch up, and say so; the others compute whole slides without padding."""
 MORE = 1.12
 """TransMIL repeats patches until they fill a square, and each bag has a class token."""
 
@@ -127,7 +125,7 @@ def tuned(name: str):
     return slides.tuned(slides.build(name, **options), slides.BINARY)
 
 
-@pytest.mark.parametrize("name", [n for n in SYSTEMS if issubclass(get_method(n), BagMethod)])
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_the_rows_that_are_counted_are_those_that_layers_see(name):
     """Over a batch of very different bags: no linear layer and no convolution gets a row of padding."""
     model, seen = tuned(name), {}
@@ -143,7 +141,7 @@ def test_the_rows_that_are_counted_are_those_that_layers_see(name):
     with counting_rows() as counted:
         model(batch)
     assert counted.real == sum(LENGTHS)
-    assert counted.computed == (len(LENGTHS) * max(LENGTHS) if name in FILLED else sum(LENGTHS))
+    assert counted.computed == sum(LENGTHS)
     assert counted.computed <= max(seen.values()) <= MORE * counted.computed
 
 
@@ -160,7 +158,7 @@ def test_nothing_is_computed_of_a_slide_whose_answer_lacks_its_genes(name):
     torch.testing.assert_close(encoded["pooled_BD"], torch.cat([torch.zeros_like(whole[:1]), whole[1:]]))
 
 
-@pytest.mark.parametrize("name", sorted({*SYSTEMS} - FILLED - {"gimp"}))
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_a_batch_without_any_patch_has_gradients_for_all_parameters(name):
     model = tuned(name)
     batch = slides.batch_of(slides.bags((2, 1)), target=[0, 1])

@@ -8,7 +8,7 @@ Shape letters: B samples, L patches, F patch feature width, G genes, S segments,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,7 +21,6 @@ from models.contract import (
     Batch,
     Encoded,
     Head,
-    Method,
     MethodError,
     Options,
     Output,
@@ -38,7 +37,7 @@ from models.layers.nystrom import segment_means
 from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, retrieval, symmetric
-from models.methods.slides._bag import BagMethod, width_problems
+from models.methods.slides._bag import BagMethod, one_by_one, width_problems
 from models.pictures import alike, first, matrices
 from models.transforms.bags import tiled, window_start
 from models.transforms.expression import ExpressionOptions, standardised
@@ -232,9 +231,6 @@ class OmicMethod(BagMethod):
     def _hidden(self, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
-        return super().collate(samples) if "patches" in samples[0].arrays else Method.collate(self, samples)
-
     # -------------------------------------------------------------------------------------------------------- forward
 
     def expression(self, batch: Batch) -> Tensor:
@@ -297,15 +293,14 @@ class OmicMethod(BagMethod):
 
     def encode(self, batch: Batch) -> Encoded:
         """Patch tokens, then gene group tokens; pooled is [CLS_img ; CLS_ge], or CLS_img where no genes are read. Absent halves are 0."""
-        x_BLF, mask_BL = self.bags(batch)
-        slide_BC, tokens_BLC = self.slide(x_BLF, None, batch.get("length"))
+        slide_BC, tokens = one_by_one(self.rows(batch), self.slide)
         pooled = slide_BC * batch.present["patches"][:, None]
         if "rna" not in batch:
-            return Encoded(tokens_BLC, mask_BL, pooled)
+            return Encoded.of_bags(tokens, pooled)
         gene_BC, group_BNC = self.genes(self.expression(batch))
         known_B1 = batch.present["rna"][:, None]
-        mask_BL = torch.cat([mask_BL, known_B1.expand(group_BNC.shape[:2])], 1)
-        return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
+        groups = group_BNC, known_B1.expand(group_BNC.shape[:2])
+        return Encoded.of_bags(tokens, torch.cat([pooled, gene_BC * known_B1], 1), behind=groups)
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """What CLS_img gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""

@@ -40,7 +40,7 @@ from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
 from models.losses.triplet import Mining, triplet
-from models.methods.slides._bag import real_patches, width_problems
+from models.methods.slides._bag import filled, one_by_one, real_patches, real_rows, width_problems
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
@@ -231,15 +231,8 @@ class Gimp(Method):
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks; bags of different length are padded at their ends and get `length`."""
-        lengths = [len(s.arrays["patches"]) for s in samples] if "patches" in samples[0].arrays else []
-        if len(set(lengths)) <= 1:
-            return super().collate(samples)
-        for s in samples:
-            short = max(lengths) - len(s.arrays["patches"])
-            s.arrays["length"] = np.int64(len(s.arrays["patches"]))  # type: ignore[assignment]
-            s.arrays["patches"] = np.pad(s.arrays["patches"], ((0, short), (0, 0)))
-            s.arrays["masked"] = np.pad(s.arrays["masked"], (0, short))
-        return super().collate(samples)
+        names = [n for n in ("patches", "masked") if n in samples[0].arrays]
+        return super().collate(filled(samples, names))
 
     # -------------------------------------------------------------------------------------------------------- forward
 
@@ -329,15 +322,15 @@ class Gimp(Method):
 
         A half whose modality a sample lacks is zero, and its tokens are marked as not real.
         """
-        patches_BLF, mask_BL = real_patches(batch, self.dtype)
-        image_BC, tokens_BLC = self.aggregator(patches_BLF, None, batch.get("length"))
+        slides = real_rows(batch, batch.present["patches"])
+        image_BC, tokens = one_by_one(slides.of(slides.rows_PD.to(self.dtype)), self.aggregator)
         pooled = image_BC * batch.present["patches"][:, None]
         if self.genes is None or "rna" not in batch:
-            return Encoded(tokens_BLC, mask_BL, pooled)
+            return Encoded.of_bags(tokens, pooled)
         gene_BC, group_BNC = self._encode_genes(batch)
         known_B1 = batch.present["rna"][:, None]
-        mask_BL = torch.cat([mask_BL, known_B1.expand(group_BNC.shape[:2])], 1)
-        return Encoded(torch.cat([tokens_BLC, group_BNC], 1), mask_BL, torch.cat([pooled, gene_BC * known_B1], 1))
+        groups = group_BNC, known_B1.expand(group_BNC.shape[:2])
+        return Encoded.of_bags(tokens, torch.cat([pooled, gene_BC * known_B1], 1), behind=groups)
 
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """What CLS_img gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
