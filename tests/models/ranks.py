@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+
+sys.path.insert(0, str(Path(__file__).parent))  # as pytest does; a forked rank is no pytest
 from synthetic import batch, build, records, tuned
 
 from models.finetuned import STAGE
+from tests.trainer.forking import Forks
 
 GLOBAL_BATCH = 8
 
@@ -41,17 +45,23 @@ def result(method_name: str, stage: str, rank: int, world: int, **options) -> di
     return {"losses": detached, "diagnostics": dict(out.diagnostics), "grads": grads, "buffers": buffers}
 
 
-def _worker(rank: int, world: int, folder: str, jobs: list[tuple[str, str, dict]]) -> None:
-    torch.set_num_threads(1)
+def main(words: list[str]) -> int:
+    """`main([FOLDER])` on each rank: FOLDER/jobs.pt -> FOLDER/rankR.pt."""
+    folder, rank, world = Path(words[0]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     try:
-        made = [result(name, stage, rank, world, **options) for name, stage, options in jobs]
-        torch.save(made, Path(folder) / f"rank{rank}.pt")
+        jobs = torch.load(folder / "jobs.pt", weights_only=True)
+        torch.save(
+            [result(name, stage, rank, world, **options) for name, stage, options in jobs], folder / f"rank{rank}.pt"
+        )
     finally:
         dist.destroy_process_group()
+    return 0
 
 
 def run(folder: Path, jobs: list[tuple[str, str, dict]], world: int = 2) -> list[list[dict]]:
     """[rank][job] -> result; all jobs in one start of `world` processes."""
-    mp.spawn(_worker, (world, str(folder), jobs), nprocs=world)
+    torch.save(jobs, folder / "jobs.pt")
+    ended = Forks(folder).launch(world, [str(folder)], program="tests.models.ranks")
+    assert ended.codes == [0] * world, ended.text
     return [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in range(world)]
