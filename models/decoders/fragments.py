@@ -57,7 +57,7 @@ class FragmentDecoder(nn.Module):
 
 def fragment_l1(said_BTF: Tensor, z_BTF: Tensor, asked_BTF: Tensor, weight_B: Tensor) -> Tensor:
     """Mean L1 over the genes that are asked for, of the samples of all ranks that count and are asked for any."""
-    return _mean_of((said_BTF.float() - z_BTF.float()).abs(), asked_BTF, weight_B)
+    return asked_mean((said_BTF.float() - z_BTF.float()).abs(), asked_BTF, weight_B)
 
 
 def fragment_bins(logits_BTFK: Tensor, z_BTF: Tensor, asked_BTF: Tensor, weight_B: Tensor) -> Tensor:
@@ -66,10 +66,11 @@ def fragment_bins(logits_BTFK: Tensor, z_BTF: Tensor, asked_BTF: Tensor, weight_
     edges = torch.special.ndtri(torch.arange(1, K, dtype=torch.float64) / K).float().to(z_BTF.device)
     bin_BTF = torch.bucketize(z_BTF.float().contiguous(), edges)
     loss_BTF = nn.functional.cross_entropy(logits_BTFK.float().movedim(-1, 1), bin_BTF, reduction="none")
-    return _mean_of(loss_BTF, asked_BTF, weight_B)
+    return asked_mean(loss_BTF, asked_BTF, weight_B)
 
 
-def _mean_of(x_BTF: Tensor, asked_BTF: Tensor, weight_B: Tensor) -> Tensor:
+def asked_mean(x_BTF: Tensor, asked_BTF: Tensor, weight_B: Tensor) -> Tensor:
+    """Mean over what is asked of each sample, then over the samples of all ranks that count and are asked for anything; 0 without one."""
     count_B = asked_BTF.sum((1, 2))
     weight_B = weight_B.float() * (count_B > 0)
     value_B = (x_BTF * asked_BTF).sum((1, 2)) / count_B.clamp_min(1)

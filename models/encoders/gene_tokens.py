@@ -62,18 +62,20 @@ class MaskedBlock(Block):
 
 
 class FragmentTokens(nn.Module):
-    """{name: [B, F]} -> tokens [B, 1 + T, C], class token first.
+    """{name: [B, F]} -> tokens [B, 1 + T, C], class token first, or [B, T, C] without one.
 
     A vector is padded with zeros and cut into fragments; one SNN a modality makes a token of each; a learned position
     and the modality's embedding are added.
     """
 
-    def __init__(self, widths: Mapping[str, int], fragment: int, dim: int, hidden: int, dropout: float):
+    def __init__(
+        self, widths: Mapping[str, int], fragment: int, dim: int, hidden: int, dropout: float, cls_token: bool = True
+    ):
         super().__init__()
         self.fragment = fragment
         self.tokens = {name: math.ceil(width / fragment) for name, width in widths.items()}
         self.snn = nn.ModuleDict({name: SNN(fragment, dim, (hidden,), dropout) for name in widths})
-        self.cls_C = nn.Parameter(torch.randn(dim) * 0.02)
+        self.cls_C = nn.Parameter(torch.randn(dim) * 0.02) if cls_token else None
         self.position_TC = nn.Parameter(torch.randn(sum(self.tokens.values()), dim) * 0.02)
         self.modality_MC = nn.Parameter(torch.randn(len(self.tokens), dim) * 0.02)
 
@@ -85,6 +87,8 @@ class FragmentTokens(nn.Module):
             x_BTF = F.pad(x_BF, (0, count * self.fragment - x_BF.shape[1])).view(B * count, self.fragment)
             made.append(self.snn[name](x_BTF)[0].view(B, count, -1) + self.modality_MC[i])
         x_BTC = torch.cat(made, 1) + self.position_TC
+        if self.cls_C is None:
+            return x_BTC
         return torch.cat([self.cls_C.expand(B, 1, -1), x_BTC], 1)
 
 

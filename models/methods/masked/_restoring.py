@@ -25,14 +25,12 @@ from models.transforms.views import Views
 MILD = (0.5, 1.0)
 
 
-class RestoringMethod(ImageMethod):
-    """Base: a subclass draws what is hidden (`hides`), restores it (`_restored`), and says what a gap costs (`gap`)."""
+class HidingMethod(ImageMethod):
+    """Base of systems that hide parts of an image: one view of it, and an encoder, `image`, that sees all of it when deployed."""
 
     by_class = False
     official: ClassVar[tuple[float, float]]
     """Share of the image's area in the published crop."""
-    standardised: bool = False
-    """Patches are standardised one by one before they are compared."""
 
     def __init__(self, options: ImageMethodOptions, schema: Schema):
         super().__init__(options, schema)
@@ -40,18 +38,6 @@ class RestoringMethod(ImageMethod):
         crop = o.crop_scale or (self.official if o.views == "official" else MILD)
         turned = o.views == "paper"
         self.drawn = Views("paper" if turned else "crop", self._size, count=1, scale=None if turned else crop)
-
-    def hides(self, rng: np.random.Generator) -> np.ndarray:
-        """Numbers that say what is hidden, [N]."""
-        raise NotImplementedError
-
-    def _restored(self, pixels_BCHW: Tensor, draw_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of what is seen [B, L, D], what is made of the rest [B, M, P] in float32, and which that is [B, M]."""
-        raise NotImplementedError
-
-    def gap(self, made_BMP: Tensor, target_BMP: Tensor) -> Tensor:
-        """What each patch costs, [B, M]."""
-        raise NotImplementedError
 
     def stages(self) -> tuple[Stage, ...]:
         return (Stage("pretrain", self.inputs, epochs=200),)
@@ -65,6 +51,25 @@ class RestoringMethod(ImageMethod):
     def no_weight_decay(self) -> Iterable[str]:
         """Learned positions; class and mask token decay, as in MAE's published code."""
         return [n for n, _ in self.named_parameters() if n.endswith("pos_embed")]
+
+
+class RestoringMethod(HidingMethod):
+    """Base: a subclass draws what is hidden (`hides`), restores it (`_restored`), and says what a gap costs (`gap`)."""
+
+    standardised: bool = False
+    """Patches are standardised one by one before they are compared."""
+
+    def hides(self, rng: np.random.Generator) -> np.ndarray:
+        """Numbers that say what is hidden, [N]."""
+        raise NotImplementedError
+
+    def _restored(self, pixels_BCHW: Tensor, draw_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of what is seen [B, L, D], what is made of the rest [B, M, P] in float32, and which that is [B, M]."""
+        raise NotImplementedError
+
+    def gap(self, made_BMP: Tensor, target_BMP: Tensor) -> Tensor:
+        """What each patch costs, [B, M]."""
+        raise NotImplementedError
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
         """In pre-training also `noise` [N], which says what is hidden."""

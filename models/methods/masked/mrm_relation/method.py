@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.contract import Batch, Encoded, Group, Method, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Encoded, Group, MethodError, Output, Record, Sample, Schema, Stage
 from models.contract.image_view import ImageView
 from models.decoders.mae import FusionDecoder, norm_patches, patchify, unpatchify
 from models.encoders.gene_tokens import GeneTokens, GeneVector
@@ -27,18 +27,16 @@ from models.encoders.relation import MaskPlan, TwoPass
 from models.encoders.vit import ViT
 from models.layers.relation import Masking
 from models.losses.relation import Matching, colour_mean_baseline, cosines, squared_error
-from models.methods.masked.mrm_relation.options import COUNTS, MrmRelationOptions, problems_of
+from models.methods.masked._genetics import ReadsGenetics
+from models.methods.masked.mrm_relation.options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.pictures import first, matrices
 from models.registry import register
-from models.transforms.expression import standardised
 from models.transforms.image import MEAN, STD, augment, fitted, normalised, to_pixels
-
-SNP_CODES = (-1, 0, 1, 2)
 
 
 @register("mrm_relation")
-class MrmRelation(Method):
+class MrmRelation(ReadsGenetics):
     """ViT and gene encoder in two passes, two decoders; parameters lie in submodules only."""
 
     Options = MrmRelationOptions
@@ -67,7 +65,7 @@ class MrmRelation(Method):
         self.match_proj = (
             nn.Linear(self.gene_dim, o.image.dim) if genes is not None and self.gene_dim != o.image.dim else None
         )
-        self._build_statistics()
+        self._build_statistics(o.genes)
         self.enter("")
 
     def _build_decoders(self, vit: ViT, genes: GeneTokens | GeneVector | None) -> None:
@@ -93,15 +91,6 @@ class MrmRelation(Method):
             )
             # Starts near the training mean (0 after centring): thousands of features have nothing better at first.
             nn.init.normal_(self.gene_decoder.head.weight, std=0.02)
-
-    def _build_statistics(self) -> None:
-        """mean_NAME, std_NAME: the training split's, or 0 and 1; a feature that never varies becomes 0."""
-        for name, width in self.widths.items():
-            field = self.schema.fields[name]
-            mean = np.zeros(width) if field.mean is None else np.asarray(field.mean)
-            std = np.ones(width) if field.std is None else np.asarray(field.std)
-            self.register_buffer(f"mean_{name}", torch.from_numpy(mean.astype(np.float32)))
-            self.register_buffer(f"std_{name}", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
 
     # --------------------------------------------------------------------------------------------------------- stages
 
@@ -147,50 +136,10 @@ class MrmRelation(Method):
         if self.stage == "":
             return Sample({"image": image}, present)
         arrays = {"image": augment(image, rng, view.rotate, view.flip), "draw": rng.random(2, dtype=np.float32)}
-        for name, width in self.widths.items():
-            present[name] = record.has(name)
-            dtype = self.schema.fields[name].dtype or "float32"
-            values = record.read(name) if present[name] else np.zeros(width)
-            arrays[name] = self._checked(record, name, values, width).astype(dtype)
-        return Sample(arrays, present)
-
-    @staticmethod
-    def _checked(record: Record, name: str, values: np.ndarray, width: int) -> np.ndarray:
-        if values.shape != (width,):
-            raise MethodError(
-                [f"sample {record.key}: '{name}' has shape {values.shape}, not ({width},); pack it again"]
-            )
-        if name == "snp" and not np.isin(values[np.isfinite(values)], SNP_CODES).all():
-            odd = sorted({float(v) for v in values if v not in SNP_CODES})[:3]
-            raise MethodError(
-                [f"sample {record.key}: 'snp' holds {odd}; genotypes are 0, 1, 2, and -1 for a missing call"]
-            )
-        return values
+        vectors, has = self._read_genetics(record)
+        return Sample(arrays | vectors, present | has)
 
     # -------------------------------------------------------------------------------------------------------- forward
-
-    def _vectors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Genetic vectors as the encoder takes them and the decoder gives them back, and which values are known.
-
-        An unknown value (a missing call, NaN) enters as the likeliest one: the genotype that is the mode at the
-        training frequency under Hardy-Weinberg equilibrium, else the mean. It is no target.
-        """
-        values, known = {}, {}
-        for name in self.widths:
-            x_BF = batch[name].float()
-            known[name] = x_BF.isfinite() & ((x_BF >= 0) if name == "snp" else True)
-            mean_F, std_F = getattr(self, f"mean_{name}").float(), getattr(self, f"std_{name}").float()
-            if name == "snp":
-                # f = mean / 2; the mode of (1-f)^2, 2f(1-f), f^2 changes at f = 1/3 and 2/3.
-                likely_F = (mean_F > 2 / 3).float() + (mean_F > 4 / 3).float()
-            else:
-                likely_F = mean_F
-            x_BF = torch.where(known[name] & batch.present[name][:, None], x_BF, likely_F)
-            if self.options.genes.normalise == "stats":
-                counts, clip = name in COUNTS, self.options.genes.clip
-                x_BF = x_BF - mean_F if counts else standardised(x_BF, mean_F, std_F, clip)
-            values[name] = x_BF
-        return values, known
 
     def _weights(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """weight of every sample [B] with `missing: drop` applied, and whether it has any genetics [B]."""

@@ -13,10 +13,8 @@ from models.encoders.gene_tokens import GeneTokenOptions
 from models.encoders.relation import Cascade
 from models.encoders.vit import ViTOptions
 from models.losses.relation import MatchMode, Reduction
+from models.methods.masked._genetics import COUNTS, genetic_problems
 from models.transforms.view_options import TurnedOptions
-
-# Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
-COUNTS = ("snp", "burden", "mutation")
 
 
 class RelationView(TurnedOptions):
@@ -112,17 +110,7 @@ class MrmRelationOptions(Options):
 
 def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that the method cannot be built from."""
-    has = ", ".join(sorted(schema.fields)) or "none"
-    if "image" not in schema.fields:
-        yield f"{schema.source} has no field 'image', which mrm_relation reads; it has {has}"
-    for name in o.genetics:
-        field = schema.fields.get(name)
-        if field is None:
-            yield f"{schema.source} has no field '{name}' (method.genetics); it has {has}; set method.genetics to a list of them"
-        elif field.kind != "array" or not field.shape or len(field.shape) != 1 or field.shape[0] is None:
-            yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
-    if len(set(o.genetics)) < len(o.genetics):
-        yield f"method.genetics: {list(o.genetics)} names a field twice; name each once"
+    yield from genetic_problems("mrm_relation", o.genetics, schema)
     if o.genes.dim is not None and o.genes.dim % o.image.heads:
         yield f"method.genes.dim: {o.genes.dim} is not a multiple of method.image.heads ({o.image.heads})"
     for n in ("decoder", "gene_decoder"):
