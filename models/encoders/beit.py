@@ -12,6 +12,7 @@ import torch
 from pydantic import Field as Bounded
 from torch import nn
 
+from models.contract.start_files import StartFile
 from models.encoders.vit import ViT, ViTOptions
 
 STD = 0.02
@@ -19,6 +20,10 @@ STD = 0.02
 
 class BeitOptions(ViTOptions):
     """Of the image transformer. With `positions: sincos`, without relative positions and layer scale it is the ViT of other systems."""
+
+    init_file: StartFile = None
+    """The file for `init: file`, of the same sizes and parts: one of medpair's, or, with `positions: learned`, `relative_positions:
+    false` and `layer_scale: null`, timm's or MAE's (.safetensors or .pth, read without running code)."""
 
     positions: Literal["none", "sincos", "learned"] = "none"  # type: ignore[assignment]
     """Positions of patches: none beside relative ones, fixed 2-D sine-cosine, or learned."""

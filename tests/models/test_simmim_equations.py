@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from synthetic import batch, build, records
 
 from models.contract import MethodError
@@ -274,3 +275,17 @@ def test_options_that_make_no_system_are_told(given, said):
     with pytest.raises(MethodError) as raised:
         get_method("simmim").Options.parse(given)
     assert said in str(raised.value)
+
+
+def test_a_plain_file_starts_an_encoder_without_the_parts(tmp_path):
+    """timm's weights, as the option's words say; with the parts they are refused by name."""
+    plain = timm.models.vision_transformer.VisionTransformer(32, 8, embed_dim=16, depth=2, num_heads=2, num_classes=0)
+    save_file(plain.state_dict(), tmp_path / "vit.safetensors")
+    words = {"image_size": 32, "patch": 8, "dim": 16, "depth": 2, "heads": 2, "init": "file"}
+    words["init_file"] = str(tmp_path / "vit.safetensors")
+    without = {"positions": "learned", "relative_positions": False, "layer_scale": None}
+    ours = BeitOptions.parse(words | without).build()
+    x_BCHW = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours.tokens(x_BCHW), plain.eval().forward_features(x_BCHW))
+    with pytest.raises(MethodError, match=r"lacks 5 of .* tensors: blocks.0.ls1.gamma"):
+        BeitOptions.parse(words | {"positions": "learned"}).build()
