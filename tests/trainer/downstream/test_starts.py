@@ -141,7 +141,8 @@ def test_parts_of_beit(method: str, pretrained: Pretrained, finetune: Finetune, 
     assert len(new) == 3 * len(tables)
     options = demo_options(method)
     extra = 3 if options.image.cls_token else 0
-    assert all(len(w) == 31**2 + extra and w.any() for w in tables.values())
+    offsets = (2 * (96 // options.image.patch) - 1) ** 2
+    assert all(len(w) == offsets + extra and w.any() for w in tables.values())
     assert all((made[f"encoder.{n}"] != 1).any() for n in new if n.endswith("gamma"))
 
     ended = finetune(tmp_path / "without", *words, parts[2], "protocol.lr=1e-2")
