@@ -1,6 +1,6 @@
 """One optimisation step of each stage of a method at the paper's sizes; prints what it cost as JSON.
 
-python tests/models/paper_scale.py gimp|mgi BATCH [checkpointing] [method.OPTION=VALUE ...]
+python tests/models/paper_scale.py gimp|mgi BATCH [checkpointing] [genes=N] [method.OPTION=VALUE ...]
 
 gimp: 6,000 x 1024 patches and 60,480 genes (its recipe `paper`). mgi: a slice of 256 pixels and 60,484 genes; its `paper` has a token a
 gene, mgi (`recipe=recommended`) one for 64 genes.
@@ -78,5 +78,6 @@ if __name__ == "__main__":
     name, size, *words = sys.argv[1:]
     pairs = dict(w.split("=", 1) for w in words if "=" in w)
     recipe = pairs.pop("recipe", "paper")
+    GENES[name] = int(pairs.pop("genes", GENES[name]))
     options = {k.removeprefix("method."): yaml.safe_load(v) for k, v in pairs.items()}
     print(json.dumps(main(name, int(size), "checkpointing" in words, recipe, options)))

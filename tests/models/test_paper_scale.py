@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 
 
 def cost(*words: str) -> dict[str, float]:
-    env = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
+    # Two threads on cores that others use wait for each other by spinning: five times the time.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
     command = [sys.executable, str(HERE / "paper_scale.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -46,7 +47,9 @@ def test_one_step_of_mgi_by_chunks_fits_in_4_gb(depth):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_step_of_mgi_with_a_token_a_gene_fits_in_4_gb():
+@pytest.mark.parametrize(("genes", "gb"), [(7_560, 1.8), pytest.param(60_484, 4, marks=pytest.mark.grid)])
+def test_one_step_of_mgi_with_a_token_a_gene_fits(genes, gb):
     """One Mamba block of four and two image blocks of twelve: each is recomputed in the backward pass, so that memory is that
-    of one, and of the tokens between blocks (62 MB a block and sample)."""
-    assert cost("mgi", "2", "checkpointing", "method.genes.depth=1", "method.image.depth=2")["peak_gb"] < 4
+    of one, and of the tokens between blocks (62 MB a block and sample of 60,484 genes). Always run: an eighth of the genes."""
+    words = ["checkpointing", f"genes={genes}", "method.genes.depth=1", "method.image.depth=2"]
+    assert cost("mgi", "2", *words)["peak_gb"] < gb
