@@ -19,9 +19,9 @@ from tests.trainer.forking import Forks
 from tests.trainer.launching import rows
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
-# MGCA's heads divide by the small deviations of an untrained [CLS], which makes 4e-5 of float32 sums in another order. In double precision
-# its ranks are equal (tests/models/test_contract.py).
-NEAR = {"mgca": 2e-4}
+# MGCA's batch norms divide by the small deviations of an untrained [CLS]: float32 sums in another order become 2e-3 of a loss, bfloat16's a
+# tenth. With them its ranks are equal in double precision (tests/models/test_contract.py).
+STEADY = {"mgca": ["method.head_norm=none"]}
 BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
 
@@ -51,7 +51,8 @@ def words(name: str, demo_cohort: Path) -> list[str]:
     data = open_data(config)
     earlier = [f"stages.{s.name}.steps={BEFORE}" for s in build_method(config, data).stages()[:-1]]
     data.close()
-    return ["--method", name, f"steps={STEPS}", "global_batch=8", "optim.lr=1e-3", "checkpoint.every=100", *earlier]
+    first = ["--method", name, f"steps={STEPS}", "global_batch=8", "optim.lr=1e-3", "checkpoint.every=100"]
+    return [*first, *earlier, *STEADY.get(name, [])]
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +115,8 @@ def _without(names: tuple[str, ...], made: list[dict[str, Any]]) -> list[dict[st
 
 
 @asked_of("zero-3")
-def test_zero_3_computes_what_zero_0_does(name: str, run: Run, plain: list[dict[str, Any]]) -> None:
-    assert_same(plain, run(2, "zero.stage=3"), rel=NEAR.get(name, 1e-5))
+def test_zero_3_computes_what_zero_0_does(run: Run, plain: list[dict[str, Any]]) -> None:
+    assert_same(plain, run(2, "zero.stage=3"), rel=1e-5)
 
 
 @asked_of("bf16")
@@ -127,6 +128,6 @@ def test_bfloat16_stays_near_float32(run: Run, plain: list[dict[str, Any]]) -> N
 
 
 @asked_of("one rank")
-def test_one_rank_of_eight_equals_two_of_four(name: str, run: Run, plain: list[dict[str, Any]]) -> None:
+def test_one_rank_of_eight_equals_two_of_four(run: Run, plain: list[dict[str, Any]]) -> None:
     """Compared with ZeRO-0 on two ranks, this one under ZeRO-1."""
-    assert_same(plain, run(1, "zero.stage=1"), rel=NEAR.get(name, 1e-5))
+    assert_same(plain, run(1, "zero.stage=1"), rel=1e-5)
