@@ -16,12 +16,9 @@ from models.describe import options_of
 from models.registry import get_method, pretrained_names
 from tests.diagonal import cells
 from tests.trainer.forking import Forks
-from tests.trainer.launching import rows
+from tests.trainer.launching import STEADY, rows
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
-# MGCA's batch norms divide by the small deviations of an untrained [CLS]: float32 sums in another order become 2e-3 of a loss, bfloat16's a
-# tenth. With them its ranks are equal in double precision (tests/models/test_contract.py).
-STEADY = {"mgca": ["method.head_norm=none"]}
 BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
 
