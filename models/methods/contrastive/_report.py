@@ -109,6 +109,8 @@ class ReportPairMethod(Method):
     inputs = ("image",)
     pooled_text: ClassVar[bool] = False
     """Whether the text encoder has BERT's pooler."""
+    by_words: ClassVar[bool] = False
+    """Whether the parts of a text are compared, its words: samples say which word each token is of."""
     options: ReportPairOptions
 
     def __init__(self, options: ReportPairOptions, schema: Schema):
@@ -153,7 +155,8 @@ class ReportPairMethod(Method):
         return self.options.image.image_size
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        """`image` [H, W, 3]; in pre-training `report` (ids [L]), `text` and `patient` as numbers, `words` (tokens of the whole text)."""
+        """`image` [H, W, 3]; in pre-training `report` (ids [L]), `text` and `patient` as numbers, `words` (tokens of the whole text);
+        `by_words` also `word` [L], the word of each token."""
         present = {"image": record.has("image")}
         image_HWC = np.zeros((self.side, self.side, 3), np.uint8)
         mirrored = bool(self.stage and self.options.flip) and rng.random() < 0.5
@@ -170,7 +173,10 @@ class ReportPairMethod(Method):
         ids_L, count = self.tokens.encode(text, self.options.report_length)
         present["report"] = count > 0
         arrays = {"image": image_HWC, "report": ids_L, "text": text_number(ids_L), "words": np.array(count, np.int32)}
-        return Sample({**arrays, "patient": patient_number(record.patient)}, present)
+        arrays["patient"] = patient_number(record.patient)
+        if self.by_words:
+            arrays["word"] = self.tokens.word_of_token(ids_L)
+        return Sample(arrays, present)
 
     def text_of(self, report: str, mirrored: bool, rng: np.random.Generator) -> str:
         """What this visit reads of a report."""

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Output, Schema, Stage
 from models.contract.image_view import ImageView
 from models.layers.batch_norm import counted
 from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, compared, retrieval, symmetric
@@ -87,6 +87,7 @@ class Gloria(ReportPairMethod):
 
     Options = GloriaOptions
     paper = "Huang et al., GLoRIA: A Multimodal Global-Local Representation Learning Framework, ICCV 2021"
+    by_words = True
     options: GloriaOptions
 
     def __init__(self, options: GloriaOptions, schema: Schema):
@@ -118,13 +119,6 @@ class Gloria(ReportPairMethod):
         return {"global": 2 * math.log(max(2, batch_size))} if self.options.global_weight else {}
 
     # ----------------------------------------------------------------------------------------------------------- data
-
-    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        """And `word` [L], the word of each token."""
-        made = super().sample(record, rng)
-        if self.stage:
-            made.arrays["word"] = self.tokens.word_of_token(made.arrays["report"])
-        return made
 
     def tower_input(self, batch: Batch) -> Tensor:
         x_BCHW, size = self.pixels(batch["image"]), self.options.image.image_size

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Output, Schema, Stage
 from models.encoders.image import ImageOptions
 from models.encoders.report_bert import BertOptions
 from models.encoders.vit import ViTOptions
@@ -106,6 +106,7 @@ class Mgca(ReportPairMethod):
         "Wang et al., Multi-Granularity Cross-modal Alignment for Generalized Medical Visual Representation Learning, "
         "NeurIPS 2022"
     )
+    by_words = True
     options: MgcaOptions
 
     def __init__(self, options: MgcaOptions, schema: Schema):
@@ -145,15 +146,6 @@ class Mgca(ReportPairMethod):
         """All similarities equal: ln B in either direction, added; of prototypes ln of their number."""
         known = {"contrastive": 2 * math.log(max(2, batch_size))}
         return known | ({"prototype": math.log(self.options.prototypes)} if self.options.prototype_weight else {})
-
-    # ----------------------------------------------------------------------------------------------------------- data
-
-    def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        """And `word` [L], the word of each token."""
-        made = super().sample(record, rng)
-        if self.stage:
-            made.arrays["word"] = self.tokens.word_of_token(made.arrays["report"])
-        return made
 
     # -------------------------------------------------------------------------------------------------------- forward
 
