@@ -50,6 +50,11 @@ def schema(name: str) -> Schema:
     return Schema(fields, {"subtype": Label("subtype", "class", ("A", "B"))})
 
 
+def peak_gb() -> float:
+    # ru_maxrss is in kilobytes on Linux.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
 def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: dict[str, Any]) -> dict[str, float]:
     set_activation_checkpointing(checkpointing)
     torch.manual_seed(0)
@@ -58,6 +63,7 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
     method = cls(cls.Options.parse(cls.Options.over(given, nested(changes))), schema(name))
     made: dict[str, float] = {"parameters": sum(p.numel() for p in method.parameters())}
     records = [sample(name, i) for i in range(batch_size)]
+    before = peak_gb()
     for stage in [s.name for s in method.stages()]:
         method.enter(stage)
         method.train()
@@ -69,8 +75,8 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
         made[f"{stage}_lacking"] = sum(p.grad is None for g in method.param_groups() for p in g.params)
         optimizer.step()
         made[f"{stage}_s"], made[f"{stage}_loss"] = time.perf_counter() - start, loss.item()
-    # ru_maxrss is in kilobytes on Linux.
-    made["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    made["peak_gb"] = peak_gb()
+    made["grown_gb"] = made["peak_gb"] - before
     return made
 
 

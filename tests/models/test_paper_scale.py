@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+# glibc gives a freed block of this size back at once: by its own rules, which learn, the same step was seen to keep 0.5 GB more elsewhere.
+NOTHING_KEPT = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1"}
 
 
 def cost(*words: str) -> dict[str, float]:
     # Two threads on cores that others use wait for each other by spinning: five times the time.
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
+    env.update(NOTHING_KEPT)
     command = [sys.executable, str(HERE / "paper_scale.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -47,9 +50,10 @@ def test_one_step_of_mgi_by_chunks_fits_in_4_gb(depth):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("genes", "gb"), [(7_560, 1.8), pytest.param(60_484, 4, marks=pytest.mark.grid)])
+@pytest.mark.parametrize(("genes", "gb"), [(7_560, 0.8), pytest.param(60_484, 3.5, marks=pytest.mark.grid)])
 def test_one_step_of_mgi_with_a_token_a_gene_fits(genes, gb):
     """One Mamba block of four and two image blocks of twelve: each is recomputed in the backward pass, so that memory is that
-    of one, and of the tokens between blocks (62 MB a block and sample of 60,484 genes). Always run: an eighth of the genes."""
+    of one, and of the tokens between blocks (62 MB a block and sample of 60,484 genes). Always run: an eighth of the genes,
+    whose step takes 0.45 GB, and 1.2 where the scan holds the states of all genes at once."""
     words = ["checkpointing", f"genes={genes}", "method.genes.depth=1", "method.image.depth=2"]
-    assert cost("mgi", "2", *words)["peak_gb"] < gb
+    assert cost("mgi", "2", *words)["grown_gb"] < gb
