@@ -37,17 +37,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if marker in ALONE and " or " not in more and tests and not says(collection_path, marker) else None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For --dist loadgroup: a file's tests stay together, since they share what they set up, and so do all on the session's Slurm."""
     for item in items:
         for marker in ALONE:
             if item.get_closest_marker(marker) and not says(item.path, marker):
                 raise pytest.UsageError(f"{item.nodeid}: its file must say mark.{marker}, by which it is found")
-        shared = "cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(
-            pytest.mark.xdist_group("slurm" if shared else str(item.path.relative_to(item.config.rootpath)))
-        )
 
 
 @pytest.fixture(scope="session")
