@@ -6,7 +6,7 @@ Shape letters: B samples, V views, N = V x B, C channels, H x W pixels, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,8 @@ class ViewedMethod(ImageMethod):
 
     official: ClassVar[Kind]
     """What `views: official` means."""
+    count: ClassVar[int] = 2
+    """Views of an image."""
     by_class = True
     options: ViewedOptions
 
@@ -63,7 +65,8 @@ class ViewedMethod(ImageMethod):
         super().__init__(options, schema)
         o = self.options
         kind: Kind = self.official if o.views == "official" else o.views
-        self.drawn = Views(kind, o.image.image_size, strength=o.strength, scale=o.crop_scale, blur=o.blur)
+        adjusted: dict[str, Any] = {"strength": o.strength, "scale": o.crop_scale, "blur": o.blur}
+        self.drawn = Views(kind, o.image.image_size, count=self.count, **adjusted)
 
     def frozen(self, head_norm: bool) -> tuple[str, ...]:
         """Beginnings of the encoder's parameters that pre-training leaves as they are.

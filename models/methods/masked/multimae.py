@@ -26,8 +26,8 @@ from models.encoders.positions import sincos_2d
 from models.encoders.vit import ViTOptions
 from models.layers.budget import kept_in_budget
 from models.layers.patches import take
+from models.methods._genetics import COUNTS, ReadsGenetics, genetic_problems
 from models.methods._image import ImageMethodOptions
-from models.methods.masked._genetics import COUNTS, ReadsGenetics, genetic_problems
 from models.methods.masked._restoring import HidingMethod
 from models.pictures import first
 from models.registry import register

@@ -27,7 +27,7 @@ from models.encoders.relation import MaskPlan, TwoPass
 from models.encoders.vit import ViT
 from models.layers.relation import Masking
 from models.losses.relation import Matching, colour_mean_baseline, cosines, squared_error
-from models.methods.masked._genetics import ReadsGenetics
+from models.methods._genetics import ReadsGenetics
 from models.methods.masked.mrm_relation.options import MrmRelationOptions, problems_of
 from models.parallel import global_mean
 from models.pictures import first, matrices

@@ -13,7 +13,7 @@ from models.encoders.gene_tokens import GeneTokenOptions
 from models.encoders.relation import Cascade
 from models.encoders.vit import ViTOptions
 from models.losses.relation import MatchMode, Reduction
-from models.methods.masked._genetics import COUNTS, genetic_problems
+from models.methods._genetics import COUNTS, genetic_problems
 from models.transforms.view_options import TurnedOptions
 
 
