@@ -337,6 +337,8 @@ class Survey:
             return {}, []
         notes = []
         for name, profile in self.profiles.items():
+            if name not in done and (wrong := no_logarithm(name, profile, meanings.get(name, {}).get("transform", ""))):
+                self.problems.append(wrong)
             if name not in CODES and "transform" not in meanings.setdefault(name, {}):
                 meanings[name]["transform"] = "none"
                 notes += looks(name, profile, "none")
@@ -348,6 +350,15 @@ class Survey:
 # log2 of the largest count that a sequencing run can give a gene is under 30.
 LARGEST_LOG = 30.0
 EXPRESSION = ("rna", "mrna", "mirna", "expression")
+
+
+def no_logarithm(name: str, profile: VectorProfile, transform: str) -> Problem | None:
+    """Expression that is said to be logarithms (stated, or by what lies beside its table) and cannot be."""
+    if name.split("_")[0] not in EXPRESSION or not transform.startswith("log") or profile.high <= LARGEST_LOG:
+        return None
+    what = f"values are said to be {transform}, and reach {profile.high:.3g}: no count has such a logarithm"
+    fix = f"bring logarithms; for values before that --transform {name}=log2p1, and no other statement of it"
+    return Problem(what, f"field '{name}'", fix)
 
 
 def looks(name: str, profile: VectorProfile, transform: str) -> list[str]:

@@ -28,7 +28,8 @@ from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._barcode import by_case
-from shards.sources._expression import expression_of
+from shards.sources._expression import Expression, expression_of
+from shards.sources._expression import options as expression_options
 from shards.sources._masks import mask_of
 from shards.tables.cells import number
 from shards.tables.identity import barcode
@@ -61,7 +62,7 @@ class Slice:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="the kaggle_3m folder, or one with slices.csv")
-    parser.add_argument("--expression", type=Path, help="expression table (default: rnaseq.csv.gz in --images)")
+    expression_options(parser, required=False, default=" (default: rnaseq.csv.gz beside the images)")
     parser.add_argument("--labels", type=Path, help="patients' labels (default: data.csv or clinical.csv in --images)")
     parser.add_argument("--slices", choices=("all", "positive"), default="all", help="all slices, or those with tumour")
     parser.add_argument(
@@ -77,9 +78,6 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="patients without expression: left out and listed, or kept with the modality missing",
     )
     parser.add_argument(
-        "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
-    )
-    parser.add_argument(
         "--object", type=int, metavar="N", help="tumour is where a mask is at least N (default: above 0)"
     )
     parser.add_argument("--work", type=Path, help="folder for converted images while packing (default: OUT-work)")
@@ -91,7 +89,8 @@ def find(args: argparse.Namespace) -> Found:
     table = args.images / "slices.csv"
     slices = _listed(table) if table.is_file() else _kaggle(args.images)
     unmatched: list[tuple[str, str]] = []
-    expression, notes, strip = _genes(args, unmatched)
+    genes = _genes(args, unmatched)
+    expression, notes = genes.of_case, genes.notes
     labels, kinds = _labels(args, unmatched)
     notes += _joins(args, slices, expression, labels)
     work = args.work or Path(f"{args.out}-work")
@@ -129,8 +128,9 @@ def find(args: argparse.Namespace) -> Found:
     kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
     kinds |= {"case": "class"} if args.split_unit == "slice" else {}
     chosen: dict[str, Any] = {
-        "transforms": {"rna": args.expression_transform},
-        "strip_version": ["rna"] if strip else [],
+        "transforms": {"rna": args.expression_transform or "none"},
+        "strip_version": ["rna"] if genes.versioned else [],
+        "meanings": {"rna": genes.meaning},
     }
     return Found(
         Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
@@ -206,11 +206,11 @@ def _listed(table: Path) -> list[Slice]:
     return slices
 
 
-def _genes(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> tuple[dict[str, Reference], list[str], bool]:
+def _genes(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> Expression:
     path = args.expression or args.images / "rnaseq.csv.gz"
-    if not path.is_file():
+    if not path.exists():
         raise bad("no expression table", path, "give one with --expression (CSV, TSV or Parquet)")
-    return expression_of(path, unmatched)
+    return expression_of(path, args, unmatched)
 
 
 def _joins(

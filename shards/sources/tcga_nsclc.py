@@ -1,7 +1,7 @@
 """TCGA lung cancer (LUAD, LUSC): slide features, gene expression and labels, joined by TCGA barcode.
 
-Slide features: bags of TRIDENT, CLAM, STAMP or HIPT (`_bags.py`). Expression: a table with cases as rows or as columns. Labels: a
-table whose first column is the case. Barcode fields: https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
+Slide features: bags of TRIDENT, CLAM, STAMP or HIPT (`_bags.py`). Expression: a table with cases as rows or as columns, or GDC's
+folder of STAR counts (`_expression.py`). Labels: a table whose first column is the case. Barcode fields: https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 from shards.errors import DataError, bad
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
-from shards.pack.reference import COLUMN, Reference
+from shards.pack.reference import Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import by_case, first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
-from shards.sources._expression import expression_of
+from shards.sources._expression import Expression, expression_of
+from shards.sources._expression import options as expression_options
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
 from shards.tables.keyed import no_column, read_rows
@@ -31,12 +32,7 @@ SITE = "tss"  # tissue source site: the second field of a barcode
 
 def options(parser: argparse.ArgumentParser) -> None:
     bag_options(parser, required=True)
-    parser.add_argument(
-        "--expression",
-        type=Path,
-        required=True,
-        help="expression table: cases as rows or as columns (found out by barcode)",
-    )
+    expression_options(parser, required=True)
     parser.add_argument("--labels", type=Path, required=True, help="label table, first column the case")
     parser.add_argument("--label-columns", help="columns of the label table to keep, comma-separated (default: all)")
     parser.add_argument(
@@ -48,9 +44,6 @@ def options(parser: argparse.ArgumentParser) -> None:
         default="ask",
         help="of slides or expression samples of a patient that differ in their names alone: refuse, or the first by name",
     )
-    parser.add_argument(
-        "--expression-transform", choices=("none", "log2p1"), default="none", help="log2p1 for FPKM, TPM or counts"
-    )
 
 
 @register("tcga_nsclc", options)
@@ -58,7 +51,8 @@ def find(args: argparse.Namespace) -> Found:
     """TCGA LUAD/LUSC: slide features + expression + labels, joined by barcode."""
     bags = find_bags(args.features, args.member, no_tumour if args.frozen else no_diagnostic_slide)
     slides, unmatched = bags.bags, bags.unmatched
-    expression, notes, strip = expression_of(args.expression, unmatched, args.replicates)
+    found = expression_of(args.expression, args, unmatched, args.replicates)
+    expression, notes = found.of_case, found.notes
     labels, columns = _labels(args.labels, args.label_columns, unmatched)
     slides_of: dict[str, list[Bag]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: (slide_rank(s.name), s.name)):
@@ -89,16 +83,17 @@ def find(args: argparse.Namespace) -> Found:
         )
     patients = {e.patient for e in entries}
     notes.append(f"{len(patients)} patients joined ({len(entries)} slides); {len(unmatched)} slides or cases left out")
-    notes += left_out(unmatched) + _other_samples(entries)
+    notes += left_out(unmatched) + _other_samples(entries, found.samples)
     settled = settle(entries, columns, label_rule(args), asked=columns if args.label_columns else ())
     kinds = settled.kinds | {SITE: "class"}
     manifest = Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes)
-    pack = _pack_options(kinds, args.expression_transform, strip) | {"meanings": bags.meanings}
+    pack = _pack_options(kinds, args.expression_transform, found) | {"meanings": bags.meanings | {"rna": found.meaning}}
     return Found(manifest, bags.notes + notes, unmatched, pack)
 
 
-def _pack_options(kinds: dict[str, str], transform: str, strip: bool) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"transforms": {"rna": transform}, "strip_version": ["rna"] if strip else []}
+def _pack_options(kinds: dict[str, str], transform: str | None, expression: Expression) -> dict[str, Any]:
+    strip = ["rna"] if expression.versioned else []
+    chosen: dict[str, Any] = {"transforms": {"rna": transform or "none"}, "strip_version": strip}
     first = next((c for c in CLASS_COLUMNS if kinds.get(c) == "class"), None)
     return chosen | ({"stratify": first} if first else {})
 
@@ -117,12 +112,12 @@ def _one_each(
     return defaultdict(list, {c: [s for s in slides if s.name == best[c]] for c, slides in slides_of.items()})
 
 
-def _other_samples(entries: list[Entry]) -> list[str]:
+def _other_samples(entries: list[Entry], samples: dict[str, str]) -> list[str]:
     """A line on patients whose slide and expression are of different tumours, such as a primary and its metastasis."""
     differ = []
     for e in entries:
         slide = sample_type(e.where.removeprefix("slide "))
-        rna = sample_type((e.fields["rna"].member or "").removeprefix(COLUMN))
+        rna = sample_type(samples[e.patient])
         if slide and rna and slide != rna:
             differ.append(f"{e.patient} (slide {slide:02d}, expression {rna:02d})")
     shown = ", ".join(differ[:5]) + (", ..." if len(differ) > 5 else "")
