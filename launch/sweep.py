@@ -32,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--retries", type=int, default=1, help="how often a failed run is tried again")
     p.add_argument("--dry-run", action="store_true", help="check and print all command lines; run nothing")
     p.add_argument("--point", type=int, metavar="I", help="run this point alone, counted from 0 (for job arrays)")
+    p.add_argument("--row", action="append", metavar="ROW", help="of a table: this row alone; may be given again")
+    p.add_argument(
+        "--column", action="append", metavar="COLUMN", help="of a table: this column alone; may be given again"
+    )
     p.add_argument(
         "--no-preload", action="store_true", help="each point loads everything itself, instead of being forked"
     )
@@ -96,10 +100,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:
-    """All points, or the one asked for.
+    """All points, or those asked for.
 
     Raises:
-        UserError: numbers out of range.
+        UserError: numbers out of range, rows and columns that are not there.
     """
     from trainer.errors import UserError
 
@@ -110,9 +114,29 @@ def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:
         problems.append(f"--retries {args.retries}: at least 0")
     if args.point is not None and not 0 <= args.point < len(sweep.points):
         problems.append(f"--point {args.point}: {sweep.file} has the points 0 to {len(sweep.points) - 1}")
+    some = sweep.points if args.point is None or problems else (sweep.points[args.point],)
+    for what, asked, of in (("row", args.row, _row_of), ("column", args.column, _columns_of)):
+        known = dict.fromkeys(n for p in sweep.points for n in of(p)) if sweep.rows else {}
+        for name in (n for n in asked or () if n not in known):
+            problems.append(f"--{what} {name}: {sweep.file} has {_names(what, known)}")
+        some = tuple(p for p in some if asked is None or set(of(p)) & set(asked))
     if problems:
         raise UserError(problems)
-    return sweep.points if args.point is None else (sweep.points[args.point],)
+    if not some:
+        raise UserError(f"--point {args.point} is in another row or column; leave one of them out")
+    return some
+
+
+def _row_of(point: Point) -> Sequence[str]:
+    return (point.values["row"],)
+
+
+def _columns_of(point: Point) -> Sequence[str]:
+    return point.values.get("columns", ())
+
+
+def _names(what: str, known: Collection[str]) -> str:
+    return f"the {what}s {', '.join(known)}" if known else f"no {what}s"
 
 
 def started_from(sweep: Sweep, points: Sequence[Point]) -> list[Point]:

@@ -68,7 +68,7 @@ def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path:
 
 
 def test_tables_are_there() -> None:
-    assert {"gimp-table1", "gimp-table2"} <= {p.stem for p in TABLES}
+    assert {"gimp-table1", "gimp-table2", "mgi-table1"} <= {p.stem for p in TABLES}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_tables_are_there() -> None:
         ({"pretrain": {}}, r"rows\.GiMP\.start: there is no 'one step' in pretrain"),
         ({"pretrain": {**SMALL["pretrain"], "two": ["--method", "gimp"]}}, r"pretrain\.two: no row starts from it"),
         ({"grid": {"seeds": [0]}}, "rows stand beside grid or points"),
-        ({"rows": {}, "pretrain": {}, "grid": {"seeds": [0]}, "title": "x"}, "recipes, title: they belong to rows"),
+        ({"rows": {}, "pretrain": {}, "grid": {"seeds": [0]}, "title": "x"}, "columns, recipes, title: they belong to rows"),
         ({"rows": {"A": {"words": {"--method": "abmil"}, "published": {"value": 0.7737, "of": [189]}}}, "pretrain": {}},
          r"0\.7737 is no fraction of 189"),
         ({"rows": {"A": {"words": {"--init": "x"}, "start": "one step"}}}, "start and --init both say"),
@@ -177,3 +177,120 @@ def test_pre_training_comes_first_and_rows_without_theirs_are_left_out(tmp_path:
     assert "| lost | – | bad | no result |" in (out / "table.md").read_text()
     assert main([str(file), "--out", str(out), "--no-preload", "--recipe", "demo", "--point", "0"]) == 0, "a row alone"
     assert order.read_text().split()[4:] == [], "what is done is not run again"
+
+
+# ------------------------------------------------------------------------------------------------------------------- columns
+
+COLUMNS: dict[str, Any] = {
+    "words": [],
+    "columns": {
+        "subtype": {"words": {"--task": "demo_subtype"}, "metric": "auc", "scale": 100, "digits": 1},
+        "grade, 10 %": {
+            "words": {"--task": "demo_grade", "protocol.fraction": 0.1},
+            "metric": "kappa_quadratic",
+            "recipes": {"demo": {"--task": "demo_grade", "protocol.fraction": 0.5}},
+        },
+    },
+    "rows": {
+        "ABMIL": {"words": {"--method": "abmil"}, "printed": {"subtype": 77.4}},
+        "GiMP": {"words": {"--method": "gimp"}, "start": "one step", "printed": {"subtype": 99.5, "grade, 10 %": 0.5}},
+    },
+}
+
+
+def test_every_row_is_run_in_every_column(tmp_path: Path) -> None:
+    more = ("data.path=all", "grade, 10 %:data.path=grades", "pretrain:data.path=films", "pretrain:steps=2", "seeds=0")
+    sweep = read(tmp_path, more=more, recipe="demo", **COLUMNS)
+    assert [p.name for p in sweep.points] == [f"{r}_{c}" for r in ("ABMIL", "GiMP") for c in ("subtype", "grade-10")]
+    assert sweep.first is not None
+    assert sweep.first.points[0].words[-2:] == ("data.path=films", "steps=2")
+    assert sweep.points[0].words[-2:] == ("data.path=all", "seeds=0")
+    assert sweep.points[3].words[-2:] == ("data.path=grades", "seeds=0")
+    assert "protocol.fraction=0.5" in sweep.points[3].words
+    assert "protocol.fraction=0.1" in read(tmp_path, **COLUMNS).points[3].words
+    assert sweep.starts == {"GiMP_subtype": "one-step", "GiMP_grade-10": "one-step"}
+
+
+def test_columns_of_another_metric_alone_are_one_run(tmp_path: Path) -> None:
+    columns = COLUMNS["columns"]
+    both = {**columns, "subtype, right": {**columns["subtype"], "metric": "accuracy"}}
+    sweep = read(tmp_path, **COLUMNS | {"columns": both})
+    assert [p.name for p in sweep.points] == [f"{r}_{c}" for r in ("ABMIL", "GiMP") for c in ("subtype", "grade-10")]
+    assert sweep.points[0].values["columns"] == ("subtype", "subtype, right")
+    m = json.loads((write(sweep.folder(sweep.points[0])) / "result.json").read_bytes())["metrics"]
+    line = table_of(sweep).rows[0]
+    assert [line[3][:4], line[7][:4]] == [f"{100 * m[k]['value']:.1f}" for k in ("auc", "accuracy")]
+    told = read(tmp_path, more=("subtype, right:seeds=1",), **COLUMNS | {"columns": both})
+    assert [p.name for p in told.points[:3]] == ["ABMIL_subtype", "ABMIL_grade-10", "ABMIL_subtype-right"]
+
+
+def test_rows_and_columns_can_be_chosen(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, **COLUMNS}, sort_keys=False))
+    line = [str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*line, "--row", "ABMIL", "--column", "subtype"]) == 0
+    said = capsys.readouterr().out
+    assert "ABMIL_subtype" in said
+    assert not any(n in said for n in ("GiMP", "one-step", "grade-10"))
+    assert main([*line, "--row", "abmil", "--column", "sex"]) == 2
+    said = capsys.readouterr().err
+    assert "--row abmil" in said
+    assert "has the rows ABMIL, GiMP" in said
+    assert "has the columns subtype, grade, 10 %" in said
+    assert main([*line, "--point", "0", "--row", "GiMP"]) == 2
+    assert "another row or column" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"rows": {"A": {"words": {"--method": "abmil"}, "published": {"value": 0.5}}}}, "has columns; write printed"),
+        ({"rows": {**COLUMNS["rows"], "ABMIL": {"words": {"--method": "abmil"}, "printed": {"Subtype": 0.5}}}}, "no such column"),
+        ({"rows": {**COLUMNS["rows"], "ABMIL": {"words": {"--method": "abmil", "--task": "x"}}}}, r"stands in columns\.subtype too"),
+        ({"columns": {**COLUMNS["columns"], "pretrain": COLUMNS["columns"]["subtype"]}}, "rename it"),
+        ({"words": ["--task", "demo_site"]}, "--task stands among the words and among what differs"),
+    ],
+)  # fmt: skip
+def test_columns_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read(tmp_path, **COLUMNS | changed)
+
+
+def test_words_for_a_column_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sex: no column of .*there: subtype, grade, 10 %, pretrain"):
+        read(tmp_path, more=("sex:data.path=here",), **COLUMNS)
+
+
+def test_a_table_of_columns_has_pairs_of_numbers_in_the_printed_unit(tmp_path: Path) -> None:
+    sweep = read(tmp_path, **COLUMNS)
+    folder = write(sweep.folder(sweep.points[0]), **SCRATCH)
+    m = json.loads((folder / "result.json").read_bytes())["metrics"]["auc"]
+    write(sweep.folder(sweep.points[3]), "ordinal")
+    table = table_of(sweep)
+    assert table.head == (
+        "",
+        "reads",
+        "starts from",
+        "subtype",
+        "subtype, published",
+        "grade, 10 %",
+        "grade, 10 %, published",
+        "remark",
+    )
+    low, high = (100 * v for v in m["interval"])
+    assert table.rows[0] == (
+        "ABMIL", "–", "nothing", f"{100 * m['value']:.1f} ({low:.1f} to {high:.1f})", "77.4", "no result", "–", "",
+    )  # fmt: skip
+    assert table.rows[1][2:5] == ("one-step", "no result", "99.5")
+    assert table.rows[1][6] == "0.50"
+    assert table.rows[1][5].startswith("0.")
+    assert table.note.startswith("subtype: auc x 100; grade, 10 %: kappa_quadratic. ")
+    assert (tmp_path / "out").is_dir()
+    assert "subtype, published" in write_table(sweep)
+
+
+def test_a_column_without_its_metric_is_refused(tmp_path: Path) -> None:
+    sweep = read(tmp_path, **COLUMNS)
+    write(sweep.folder(sweep.points[1]))
+    with pytest.raises(UserError, match="has no kappa_quadratic, which this table is of"):
+        table_of(sweep)

@@ -6,15 +6,16 @@ the other resamples patients with all their cases. Neither knows that another se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.errors import UserError
 from trainer.reporting import cases, report, words
-from trainer.reporting.result import NAME, Result, read_result
+from trainer.reporting.result import NAME, Measured, Result, read_result
 from trainer.reporting.table import Table, markdown
 from trainer.state.files import write_atomic
 from trainer.sweep.file import Sweep
-from trainer.sweep.rows import Published, Row, wilson
+from trainer.sweep.rows import Column, Published, Row, wilson
 
 METRIC = "accuracy"
 HEAD = (
@@ -27,12 +28,18 @@ NOTE = (
     "protocols: a difference between here and published says little about the systems."
 )
 
+NOTE_OF_COLUMNS = (
+    "Here: mean over seeds, of the weights that validation chose, with the 95 % interval over patients. Other patients and protocols: a "
+    "difference between here and published says little about the systems; paired tests of the systems here are in report/."
+)
+
 
 def table_of(sweep: Sweep) -> Table:
     """Numbers are computed anew from the predictions, as in every report.
 
     Raises:
-        UserError: results that cannot be read, whose numbers differ, or that have no accuracy; all at once.
+        UserError: results that cannot be read, whose numbers differ, or that lack the metric of their column (accuracy, where
+            there are none); all at once.
     """
     found: dict[str, Result] = {}
     problems = []
@@ -45,15 +52,62 @@ def table_of(sweep: Sweep) -> Table:
         except UserError as e:
             problems += e.problems
             continue
-        if METRIC not in found[point.name].content.metrics:
+        wanted = [sweep.columns[at].metric for at in point.values["columns"]] if sweep.columns else [METRIC]
+        for metric in (m for m in wanted if m not in found[point.name].content.metrics):
             problems.append(
-                f"{path}: has no {METRIC}, which this table is of; add it to `metrics` of the sweep's words"
+                f"{path}: has no {metric}, which this table is of; add it to `metrics` of the sweep's words"
             )
     if problems:
         raise UserError(problems)
+    title = sweep.title or sweep.file.stem
+    if sweep.columns:
+        return _by_columns(sweep, found, title)
     names = {p.name: str(p.values["row"]) for p in sweep.points}
     rows = [_cells(names[at], row, found.get(at), sweep.starts.get(at)) for at, row in sweep.rows.items()]
-    return Table(sweep.title or sweep.file.stem, HEAD, tuple(rows), note=NOTE)
+    return Table(title, HEAD, tuple(rows), note=NOTE)
+
+
+def _by_columns(sweep: Sweep, found: Mapping[str, Result], title: str) -> Table:
+    """A line a row, two cells a column: our number with its interval over patients, and the printed one."""
+    head = ["", "reads", "starts from"]
+    for name in sweep.columns:
+        head += [name, f"{name}, published"]
+    rows: dict[str, dict[str, tuple[str, str]]] = {}
+    for point in sweep.points:
+        printed = sweep.rows[point.name].printed
+        pairs = {at: _pair(sweep.columns[at], found.get(point.name), printed.get(at)) for at in point.values["columns"]}
+        rows.setdefault(point.values["row"], {}).update(pairs)
+    of = {p.values["row"]: (sweep.rows[p.name], sweep.starts.get(p.name, "nothing")) for p in sweep.points}
+    lines = [
+        (
+            name,
+            of[name][0].group or words.NONE,
+            of[name][1],
+            *(c for at in sweep.columns for c in pairs[at]),
+            of[name][0].note,
+        )
+        for name, pairs in rows.items()
+    ]
+    units = "; ".join(
+        f"{name}: {c.metric}" + (f" x {c.scale:g}" if c.scale != 1 else "") for name, c in sweep.columns.items()
+    )
+    return Table(title, (*head, "remark"), tuple(lines), note=f"{units}. {NOTE_OF_COLUMNS}")
+
+
+def _pair(column: Column, result: Result | None, printed: float | None) -> tuple[str, str]:
+    def text(value: float) -> str:
+        return f"{value * column.scale:.{column.digits}f}"
+
+    published = words.NONE if printed is None else f"{printed:.{column.digits}f}"
+    if result is None:
+        return "no result", published
+    m = result.content.metrics[column.metric]
+    span = "" if m.interval is None else f" ({text(m.interval[0])} to {text(m.interval[1])})"
+    return f"{text(m.value)}{span}{_marks(m, result)}", published
+
+
+def _marks(m: Measured, result: Result) -> str:
+    return " [CONSTANT]" * m.never_left_one_answer + " [LEAK]" * (result.content.leak.tested_on > 0)
 
 
 def _cells(name: str, row: Row, result: Result | None, start: str | None) -> tuple[str, ...]:
@@ -65,8 +119,7 @@ def _here(result: Result | None) -> tuple[str, ...]:
         return ("no result", *[words.NONE] * 3)
     m = result.content.metrics[METRIC]
     low, high = wilson(m.value * m.n, m.n)
-    marks = " [CONSTANT]" * m.never_left_one_answer + " [LEAK]" * (result.content.leak.tested_on > 0)
-    return f"{m.value:.4f}{marks}", words.count(m), words.span((low, high)), words.sure(m)
+    return f"{m.value:.4f}{_marks(m, result)}", words.count(m), words.span((low, high)), words.sure(m)
 
 
 def _published(p: Published | None) -> tuple[str, ...]:

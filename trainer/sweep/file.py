@@ -36,7 +36,7 @@ from trainer.config import yaml_text
 from trainer.config.schema import explain_all
 from trainer.config.shared import Section
 from trainer.errors import UserError
-from trainer.sweep.rows import Row
+from trainer.sweep.rows import PRETRAIN, Column, Row
 from trainer.sweep.rows import problems_of as row_problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +59,8 @@ class SweepFile(Section):
     """Of the table that rows make."""
     rows: dict[str, Row] = Field(default_factory=dict)
     """In place of grid and points: the rows of a table by name (trainer/sweep/rows.py)."""
+    columns: dict[str, Column] = Field(default_factory=dict)
+    """Of a table of several tasks, by name: every row is run in each."""
     pretrain: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Words of launch/pretrain.py by name: runs that rows start from, made first."""
     recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -88,7 +90,9 @@ class Sweep:
     starts: Mapping[str, str] = field(default_factory=dict)
     """{point: the point of `first` that it starts from}."""
     rows: Mapping[str, Row] = field(default_factory=dict)
-    """{point: the row of a table that it is}, in the file's order."""
+    """{point: the row of a table that it belongs to}, in the file's order."""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """By name; the `values` of a point say which are read from its run."""
     title: str = ""
 
     def folder(self, point: Point) -> Path:
@@ -109,7 +113,8 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
 
     Args:
         recipe: given to every run that takes one, and the words of `recipes` that go with it.
-        more: words of all points; those of `data` go to the runs of `pretrain` as well.
+        more: words of all points; those of `data` go to the runs of `pretrain` as well. In a table `COLUMN:WORD` is for one
+            column, `pretrain:WORD` for the runs that rows start from.
 
     Raises:
         UserError: every problem of the file: unknown keys, empty lists, reserved words, doubled keys or points.
@@ -142,26 +147,60 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
 
 
 def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more: Sequence[str]) -> Sweep:
-    """Rows as points named after them, and what they start from as a sweep of its own."""
+    """Rows (in every column) as points named after them, and what they start from as a sweep of its own."""
     flag = () if recipe is None else ("--recipe", recipe)
     shared = given.words if recipe is None else given.recipes.get(recipe, given.words)
-    data = tuple(w for w in more if w.startswith("data."))
+    to = _addressed(file, given, more)
     first = [
-        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *data))
+        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *to[PRETRAIN]))
         for i, (name, words) in enumerate(given.pretrain.items())
     ]
     made = Sweep(file, "pretrain", out / "pretrain", tuple(first))
     folder = {p.values["pretrain"]: made.folder(p) for p in first}
-    points = []
-    for i, (name, row) in enumerate(given.rows.items()):
+    points: list[Point] = []
+    for name, row in given.rows.items():
         start = flag if row.start is None else ("--init", str(folder[row.start]))
-        own = (w for k, v in row.words.items() for w in words_of(k, v))
-        points.append(Point(i, _safe(name), {"row": name}, (*shared, *own, *start, *more)))
+        # Columns that differ in the metric alone are one run.
+        columns: dict[tuple[str, ...], list[str]] = {}
+        for at in given.columns or [""]:
+            column = given.columns[at].words_with(recipe) if at else {}
+            own = (w for k, v in {**column, **row.words}.items() for w in words_of(k, v))
+            columns.setdefault((*shared, *own, *start, *to[at]), []).append(at)
+        for words, named in columns.items():
+            called = "_".join(_safe(part) for part in (name, *(named[:1] if len(columns) > 1 else ())))
+            values = {"row": name, **({"columns": tuple(named)} if given.columns else {})}
+            points.append(Point(len(points), called, values, words))
     for some in (first, points):
         refuse_doubles(file, some, [p.name.lower() for p in some])
-    starts = {_safe(name): _safe(row.start) for name, row in given.rows.items() if row.start is not None}
-    rows = {_safe(name): row for name, row in given.rows.items()}
-    return Sweep(file, given.command, out, tuple(points), made if first else None, starts, rows, given.title)
+    row_of = {p.name: given.rows[p.values["row"]] for p in points}
+    starts = {at: _safe(row.start) for at, row in row_of.items() if row.start is not None}
+    return Sweep(
+        file, given.command, out, tuple(points), made if first else None, starts, row_of, given.columns, given.title
+    )
+
+
+def _addressed(file: Path, given: SweepFile, more: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Words of the command line by whom they are for: each column ("" where there is none) and the pre-training.
+
+    A word for one of them stands in place of the same key's word for all.
+    """
+    columns = list(given.columns) or [""]
+    known = [*given.columns, PRETRAIN]
+    told = {at: {w.partition("=")[0]: w for w in more if _address(w) == at} for at in ("", *known)}
+    if unknown := dict.fromkeys(_address(w) for w in more if _address(w) not in told):
+        raise UserError(
+            [f"{at}: no column of {file} (there: {', '.join(known)}); words for all have no colon" for at in unknown]
+        )
+    to = {}
+    for at in (*columns, PRETRAIN):
+        shared = {k: w for k, w in told[""].items() if at != PRETRAIN or k.startswith("data.")}
+        own = {k.removeprefix(f"{at}:"): w.removeprefix(f"{at}:") for k, w in told[at].items() if at}
+        to[at] = tuple((shared | own).values())
+    return to
+
+
+def _address(word: str) -> str:
+    return word.partition("=")[0].rpartition(":")[0]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -177,15 +216,16 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _problems(given: SweepFile) -> Iterator[str]:
     if given.rows or given.pretrain:
-        yield from row_problems(given.rows, given.pretrain, given.command)
+        yield from row_problems(given.rows, given.columns, given.pretrain, given.command)
         if given.grid or given.points:
             yield "rows stand beside grid or points; give rows alone, or leave them out"
-    elif given.recipes or given.title:
-        yield "recipes, title: they belong to rows; leave them out"
+    elif given.recipes or given.title or given.columns:
+        yield "columns, recipes, title: they belong to rows; leave them out"
     if not given.grid and not given.points and not given.rows:
         yield "neither grid nor points says what differs; for a single run give the command itself"
     yield from (f"grid.{k}: an empty list; give values or leave the key out" for k, v in given.grid.items() if not v)
     differing = [*given.grid, *(k for p in given.points for k in p), *(k for r in given.rows.values() for k in r.words)]
+    differing += [k for c in given.columns.values() for words in (c.words, *c.recipes.values()) for k in words]
     fixed = [w.partition("=")[0] for w in given.words]
     for i, point in enumerate(given.points):
         yield from (f"points[{i}].{k} stands in the grid too; keep one of them" for k in point if k in given.grid)

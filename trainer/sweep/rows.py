@@ -9,6 +9,13 @@
       demo: [--task, demo_subtype]
 
 `of` says of which sizes of a test set a published number is a fraction, which is checked: a number that is a fraction of none has [].
+
+A table of several tasks, or of several amounts of labels, has columns; every row is then a run in each of them:
+
+    columns:
+      APTOS: {words: {--task: aptos}, metric: kappa_quadratic, scale: 100, recipes: {demo: {--task: demo_grade}}}
+    rows:
+      MAE: {words: {--method: mae}, printed: {APTOS: 84.06}}
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from pydantic import Field
 
 from trainer.config.shared import Section
 
+PRETRAIN = "pretrain"
+"""Before a colon, as a column's name is: words of the command line for the runs that rows start from."""
 NORMAL = 1.959964
 """Half of a 95 % interval, in standard deviations."""
 
@@ -39,12 +48,33 @@ class Published(Section):
         return k if abs(k / n - self.value) <= 0.5 * 10**-self.digits * (1 + 1e-9) else None
 
 
+class Column(Section):
+    """A task, or an amount of labels, in which every row has a number."""
+
+    words: dict[str, Any]
+    """As of a point, for all rows."""
+    metric: str
+    """The entry of result.json that the table shows."""
+    scale: float = Field(1, gt=0)
+    """A printed number is ours times this: 100 where percent were printed."""
+    digits: int = Field(2, ge=0, le=6)
+    """Places behind the point that were printed."""
+    recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By the name of a recipe: in place of `words` when the sweep is given `--recipe NAME`."""
+
+    def words_with(self, recipe: str | None) -> Mapping[str, Any]:
+        return self.words if recipe is None else self.recipes.get(recipe, self.words)
+
+
 class Row(Section):
     words: dict[str, Any]
     """As of a point: `--flag` or `section.key`, and its value."""
     start: str | None = None
     """The entry of `pretrain` whose run it starts from."""
     published: Published | None = None
+    """Of a table without columns."""
+    printed: dict[str, float] = Field(default_factory=dict)
+    """By column: the published number, as printed."""
     group: str = ""
     """What rows of a table have in common, such as the modalities that they read."""
     note: str = ""
@@ -57,8 +87,11 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     return (middle - half) / (1 + zz), (middle + half) / (1 + zz)
 
 
-def problems_of(rows: Mapping[str, Row], pretrain: Mapping[str, Sequence[str]], command: str) -> Iterator[str]:
-    """What is wrong with rows and the runs that they start from."""
+def problems_of(
+    rows: Mapping[str, Row], columns: Mapping[str, Column], pretrain: Mapping[str, Sequence[str]], command: str
+) -> Iterator[str]:
+    """What is wrong with rows, columns and the runs that rows start from."""
+    yield from _problems_of_columns(rows, columns)
     if command != "finetune":
         yield f"rows, pretrain: they belong to command: finetune, not {command}; give points, or command: finetune"
     for name, row in rows.items():
@@ -72,3 +105,20 @@ def problems_of(rows: Mapping[str, Row], pretrain: Mapping[str, Sequence[str]], 
                 yield f"rows.{name}.published: {row.published.value} is no fraction of {n}; mend the value, or take {n} out of `of`"
     used = {row.start for row in rows.values()}
     yield from (f"pretrain.{name}: no row starts from it; leave it out" for name in pretrain if name not in used)
+
+
+def _problems_of_columns(rows: Mapping[str, Row], columns: Mapping[str, Column]) -> Iterator[str]:
+    known = ", ".join(columns)
+    for name, row in rows.items():
+        if columns and row.published is not None:
+            yield f"rows.{name}.published: this table has columns; write printed: {{COLUMN: number}} ({known})"
+        for at in row.printed:
+            if at not in columns:
+                yield f"rows.{name}.printed.{at}: there is no such column (there: {known or 'none'}); mend one of them"
+        for at, column in columns.items():
+            differing = {k for words in (column.words, *column.recipes.values()) for k in words}
+            for key in sorted(differing & set(row.words)):
+                yield f"rows.{name}.words.{key} stands in columns.{at} too; keep one of them"
+    for at in columns:
+        if at == PRETRAIN or ":" in at:
+            yield f"columns.{at}: words of the command line begin with it and a colon; rename it (no colon, not '{PRETRAIN}')"
