@@ -53,22 +53,11 @@ class HidingMethod(ImageMethod):
         return [n for n, _ in self.named_parameters() if n.endswith("pos_embed")]
 
 
-class RestoringMethod(HidingMethod):
-    """Base: a subclass draws what is hidden (`hides`), restores it (`_restored`), and says what a gap costs (`gap`)."""
-
-    standardised: bool = False
-    """Patches are standardised one by one before they are compared."""
+class DrawnMethod(HidingMethod):
+    """Base: a subclass draws, for each sample by itself, what is hidden (`hides`)."""
 
     def hides(self, rng: np.random.Generator) -> np.ndarray:
         """Numbers that say what is hidden, [N]."""
-        raise NotImplementedError
-
-    def _restored(self, pixels_BCHW: Tensor, draw_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of what is seen [B, L, D], what is made of the rest [B, M, P] in float32, and which that is [B, M]."""
-        raise NotImplementedError
-
-    def gap(self, made_BMP: Tensor, target_BMP: Tensor) -> Tensor:
-        """What each patch costs, [B, M]."""
         raise NotImplementedError
 
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
@@ -77,6 +66,21 @@ class RestoringMethod(HidingMethod):
         if self.stage:
             made.arrays["noise"] = self.hides(rng)
         return made
+
+
+class RestoringMethod(DrawnMethod):
+    """Base: a subclass draws what is hidden (`hides`), restores it (`_restored`), and says what a gap costs (`gap`)."""
+
+    standardised: bool = False
+    """Patches are standardised one by one before they are compared."""
+
+    def _restored(self, pixels_BCHW: Tensor, draw_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of what is seen [B, L, D], what is made of the rest [B, M, P] in float32, and which that is [B, M]."""
+        raise NotImplementedError
+
+    def gap(self, made_BMP: Tensor, target_BMP: Tensor) -> Tensor:
+        """What each patch costs, [B, M]."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Output:
         pixels_BCHW = self.pixels(batch["views"][:, 0])
