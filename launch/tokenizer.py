@@ -1,4 +1,4 @@
-"""A code book of a data set's images, for mc-BEiT: `python -m models tokenizer DATA [DATA ...] --out FILE` (docs/methods/mc_beit.md).
+"""A code book of a data set's images, for systems that name patches by codes: `python -m models tokenizer DATA [DATA ...] --out FILE`.
 
 Views of training images are cut into small cells; their principal components are clustered by k-means, and the softmax's temperature is
 found that leaves open as many codes as asked for. The same command on the same data gives the same code book.
@@ -76,15 +76,13 @@ def _problems(args: argparse.Namespace) -> list[str]:
     if args.out.suffix != ".safetensors":
         problems.append(f"--out {args.out}: a code book is a .safetensors file; name it so")
     if args.out.exists():
-        problems.append(f"--out {args.out} is there already, and runs may name it; give a new name")
+        problems.append(f"--out {args.out}: there already, and runs may name it; give a new name")
     elif not args.out.parent.is_dir():
         problems.append(f"--out {args.out}: there is no folder {args.out.parent}; make it")
     if args.image_size % args.patch:
-        problems.append(f"--image-size {args.image_size} is not a multiple of --patch {args.patch}; make it one")
+        problems.append(f"--image-size {args.image_size}: not a multiple of the patch, {args.patch}; make it one")
     if args.cell > args.patch:
-        problems.append(
-            f"--cell {args.cell} is larger than --patch {args.patch}, one of which becomes a cell; give less"
-        )
+        problems.append(f"--cell {args.cell}: larger than the patch, {args.patch}, which becomes a cell; give less")
     if not 0 < args.area[0] <= args.area[1] <= 1:
         problems.append(f"--area {args.area[0]:g} {args.area[1]:g}: give two shares within (0, 1], the smaller first")
     if args.seed < 0:
@@ -117,7 +115,7 @@ def _cells(args: argparse.Namespace) -> tuple[np.ndarray, int]:
             break
     if not found:
         raise UserError(
-            f"no sample of split '{args.split}' of {', '.join(args.data)} has an image; give another --split"
+            f"no sample of split '{args.split}' of {', '.join(args.data)} has an image; choose another split"
         )
     return np.concatenate(found), len(found)
 

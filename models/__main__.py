@@ -1,5 +1,5 @@
 """`python -m models list | describe NAME [--markdown] | docs [--check] | tokenizer DATA --out FILE`: the methods, and what each says about
-itself; and a code book of images for mc-BEiT.
+itself; and a code book of images.
 
 Exit status: 0 done, 1 `docs --check` found a page that is stale, 2 something to change in the input.
 """
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--markdown", action="store_true", help="as a page")
     docs = verbs.add_parser("docs", help="write the generated tables of README.md and docs/methods/ anew")
     docs.add_argument("--check", action="store_true", help="write nothing; say which pages are stale")
-    verbs.add_parser("tokenizer", help="a code book of a data set's images, for mc_beit", add_help=False)
+    verbs.add_parser("tokenizer", help="a code book of a data set's images, ", add_help=False)
     return p
 
 

@@ -134,7 +134,7 @@ def _unfit(cells_SP: np.ndarray, codes: int, components: int, choices: float) ->
         )
     elif (different := len(np.unique(cells_SP[: 20 * codes * HELD_BACK], axis=0))) < 2 * codes:
         problems.append(
-            f"{different} different cells of {S} for {codes} codes: give more or larger images, or fewer codes (--codes)"
+            f"{different} different cells of {S} for {codes} codes: give more or larger images, or ask for fewer codes"
         )
     return problems
 

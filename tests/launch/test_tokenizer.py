@@ -34,8 +34,8 @@ def test_a_code_book_of_a_data_set(cohort: Path, tmp_path: Path, capsys: pytest.
     [
         (["--out", "codes.txt"], "a code book is a .safetensors file"),
         (["--out", "nowhere/codes.safetensors"], "there is no folder"),
-        (["--cell", "7"], "--cell 7 is larger than --patch 6"),
-        (["--patch", "7"], "--image-size 48 is not a multiple of --patch 7"),
+        (["--cell", "7"], "--cell 7: larger than the patch, 6"),
+        (["--patch", "7"], "--image-size 48: not a multiple of the patch, 7"),
         (["--area", "0.8", "0.2"], "give two shares within"),
         (["--split", "holdout"], "no split 'holdout'"),
         (["--codes", "1"], "at least 2 codes"),
@@ -58,7 +58,7 @@ def test_a_file_that_is_there_is_not_overwritten(
     out = tmp_path / "codes.safetensors"
     out.write_bytes(b"kept")
     assert main(["tokenizer", str(cohort), "--out", str(out), *SMALL]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "there already" in capsys.readouterr().err
     assert out.read_bytes() == b"kept"
 
 
