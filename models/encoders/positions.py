@@ -26,10 +26,15 @@ def sincos_2d(rows: int, columns: int, dim: int) -> Tensor:
     Each half is sin then cos of place / 10000^(2i / (dim/2)), i = 0 .. dim/4 - 1 (Vaswani et al. 2017, section 3.5).
     """
     assert dim % 4 == 0, f"2-D sin-cos positions need a width that 4 divides, not {dim}"
-    rate = 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    halves = [place.flatten()[:, None] * rate for place in (column, row)]
-    return torch.cat([f(h) for h in halves for f in (torch.sin, torch.cos)], 1).float()
+    return torch.cat([sincos(place.flatten(), dim // 2) for place in (column, row)], 1)
+
+
+def sincos(place_L: Tensor, dim: int) -> Tensor:
+    """All sines, then all cosines, of place / 10000^(2i / dim), i = 0 .. dim/2 - 1, [L, dim]."""
+    assert dim % 2 == 0, f"sin-cos positions need an even width, not {dim}"
+    angle = place_L[:, None] * 10_000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+    return torch.cat([angle.sin(), angle.cos()], 1).float()
 
 
 def fitted(places_1LD: Tensor, own: Grid, extra: int, known: Grid | None = None, where: str = "the weights") -> Tensor:

@@ -296,9 +296,11 @@ class ViT(nn.Module):
         embed_only: bool = False,
         taps: tuple[int, ...] = (),
         unplaced: bool = False,
+        real_BL: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Takes images [B, C, H, W], or tokens [B, L, D] as `embed` made them; `taps` is what `features` asks for. `unplaced`: tokens are
-        those of `patch_embed` [B, P, D], some of them replaced, say; positions and class token are still to come.
+        those of `patch_embed` [B, P, D], some of them replaced, say; positions and class token are still to come. `real_BL`: True where
+        a token is real; the others are looked at by nobody.
 
         All uses of the class token and the positions lie in this forward, where sharded weights are whole.
         """
@@ -307,7 +309,8 @@ class ViT(nn.Module):
             return x_BLD
         if taps:
             return self._tapped(x_BLD, taps)
-        bias = self._bias()
+        assert real_BL is None or self.plain, "relative positions are for whole images"
+        bias = self._bias() if real_BL is None else real_BL[:, None, None]
         for block in self.blocks:
             x_BLD = block(x_BLD, bias)
         return self.norm(x_BLD)

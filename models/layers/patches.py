@@ -25,6 +25,21 @@ def mask_order(noise_BN: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     return order_BN[:, :K], order_BN[:, K:]
 
 
+def kept_words(noise_BT: Tensor, real_BT: Tensor, ratio: float, padding: bool = False) -> tuple[Tensor, Tensor]:
+    """Token places of a report that an encoder is given, [B, K] of T, and which of all it may look at, [B, T].
+
+    Those with the smallest noise are kept: as large a share of a report's real tokens, rounded down; or (`padding`) of all places. Tokens
+    of equal noise, those of one word, are kept together or hidden together. What fills K places up is not looked at.
+    """
+    K = kept(noise_BT.shape[1], ratio)
+    count_B = torch.full_like(real_BT[:, 0], K, dtype=torch.long)
+    if not padding:
+        noise_BT = torch.where(real_BT, noise_BT, torch.inf)
+        count_B = (real_BT.sum(1).double() * (1 - ratio) + 1e-9).long()
+    sorted_BT, order_BT = noise_BT.sort(stable=True, dim=1)
+    return order_BT[:, :K], real_BT & (noise_BT < sorted_BT.gather(1, count_B[:, None]))
+
+
 def blocks_hidden(blocks: int, ratio: float) -> int:
     """How many of G blocks are hidden: G ratio, rounded up (SimMIM); a hundredfold 0.07 is a little more than 7, and seven are meant."""
     return math.ceil(blocks * ratio - 1e-9)

@@ -5,6 +5,8 @@ Shape letters: B samples, L tokens, D width.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from models.layers.checkpointing import checkpointed
 from models.layers.relative import relative_index, table_size
 
 EPS = 1e-6
+Gelu = Literal["none", "tanh"]
 # The table of relative positions under timm's name; it takes no weight decay.
 RELATIVE = "relative_position_bias_table"
 
@@ -55,7 +58,8 @@ class Attention(nn.Module):
         return ((q[:, :, :1] @ k.mT).float() * q.shape[-1] ** -0.5).softmax(-1)[:, :, 0].mean(1)
 
     def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
-        """bias: added to the logits, [1, heads, L, L], beside the own one: of all blocks together (`SharedBias`)."""
+        """bias: added to the logits, [1, heads, L, L], beside the own one: of all blocks together (`SharedBias`). Where there are no
+        relative positions it may be bool, [B, 1, 1, L]: True where a token is looked at."""
         own = self._bias()
         both = own if bias is None else bias if own is None else own + bias
         return self.proj(merge_heads(attention(*self.heads_of(x_BLD), both)))
@@ -76,13 +80,16 @@ class SharedBias(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Linear, GELU, Linear; the GELU exact as PyTorch's, or `tanh`, the approximation that flax has by default."""
+
     def __init__(self, dim: int, ratio: float):
         super().__init__()
         self.fc1 = nn.Linear(dim, round(dim * ratio))
         self.fc2 = nn.Linear(round(dim * ratio), dim)
+        self.gelu: Gelu = "none"
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x_BLD)))
+        return self.fc2(F.gelu(self.fc1(x_BLD), approximate=self.gelu))
 
 
 class DropPath(nn.Module):

@@ -5,7 +5,7 @@ Shape letters: B samples, N images, C channels, H x W pixels, L tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -58,7 +58,7 @@ class ImageMethod(Method):
 
     def __init__(self, options: ImageMethodOptions, schema: Schema):
         super().__init__(options, schema)
-        if problems := list(_problems(schema, self.name)):
+        if problems := list(field_problems(schema, self.name, {"image": "image"})):
             raise MethodError(problems)
         self.image: Any = options.image.build()
 
@@ -118,11 +118,12 @@ class ImageMethod(Method):
         return Encoded(tokens_BLD, mask_BL, pooled_BD, maps, {"image": (tokens_BLD, mask_BL)})
 
 
-def _problems(schema: Schema, method: str) -> Iterable[str]:
-    """What is wrong with the field `image`."""
-    known = schema.fields.get("image")
-    if known is None:
-        has = ", ".join(sorted(schema.fields)) or "none"
-        yield f"{schema.source} has no field 'image', which {method} reads (it has: {has})"
-    elif known.kind != "image":
-        yield f"field 'image' of {schema.source} is {known.kind}, not image; pack it as an image"
+def field_problems(schema: Schema, method: str, wanted: Mapping[str, str]) -> Iterable[str]:
+    """What is wrong with the fields that a method reads: {field: kind}."""
+    has = ", ".join(sorted(schema.fields)) or "none"
+    for name, kind in wanted.items():
+        known = schema.fields.get(name)
+        if known is None:
+            yield f"{schema.source} has no field '{name}', which {method} reads (it has: {has})"
+        elif known.kind != kind:
+            yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"

@@ -5,6 +5,7 @@ Shape letters: B images, C colours, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from models.transforms.pixels import filtered
 
 # Mean and standard deviation of ImageNet's colours, as every published ViT expects them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Those of the grey radiographs of MIMIC-CXR, as Zhou et al. 2023 (mrm_record) state them.
+FILMS = ((0.4978,) * 3, (0.2449,) * 3)
 
 
 def fitted(image_HWC: np.ndarray, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
@@ -43,8 +46,8 @@ def augment(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, flip
     return np.ascontiguousarray(image_HWC[:, ::-1] if mirrored else image_HWC)
 
 
-def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(torch.tensor(c, device=device).view(3, 1, 1) for c in (MEAN, STD))  # type: ignore[return-value]
+def _constants(device: torch.device, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> tuple[Tensor, Tensor]:
+    return tuple(torch.tensor(c, device=device).view(3, 1, 1) for c in (mean, std))  # type: ignore[return-value]
 
 
 def normalised(image_BHWC: Tensor) -> Tensor:
@@ -53,8 +56,8 @@ def normalised(image_BHWC: Tensor) -> Tensor:
     return (image_BHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def to_pixels(image_BCHW: Tensor) -> np.ndarray:
+def to_pixels(image_BCHW: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> np.ndarray:
     """The inverse for people: uint8 [B, H, W, 3]."""
-    mean, std = _constants(image_BCHW.device)
-    scaled = ((image_BCHW.float() * std + mean) * 255).round().clamp(0, 255)
+    mean_C11, std_C11 = _constants(image_BCHW.device, mean, std)
+    scaled = ((image_BCHW.float() * std_C11 + mean_C11) * 255).round().clamp(0, 255)
     return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()

@@ -95,8 +95,16 @@ class ReportTokens:
         out_L[: len(kept)] = kept
         return out_L, len(ids)
 
+    def plain(self, text: str, length: int) -> tuple[np.ndarray, int]:
+        """The same without [CLS] and end token."""
+        ids = self._vocabulary.ids(text)
+        out_L = np.full(length, self.pad, np.int32)
+        out_L[: len(ids)] = ids[:length]
+        return out_L, len(ids)
+
     def word_of_token(self, ids_L: np.ndarray) -> np.ndarray:
-        """The word of each token, int32 [L]: 0 for [CLS], then counted, the end token a word of its own; -1 for padding."""
+        """The word of each token, int32 [L]: counted from 0, which is [CLS] where there is one, the end token a word of its own; -1 for
+        padding."""
         word_L = np.cumsum(~self.continues_V[ids_L], dtype=np.int32) - 1
         return np.where(ids_L == self.pad, np.int32(-1), word_L)
 

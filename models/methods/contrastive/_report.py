@@ -1,78 +1,30 @@
-"""What systems share that learn from pairs of an image and a report: options, drawing, both encoders' inputs, the deployed encoder.
+"""What systems share that compare images with reports: options, the text encoder, what makes two samples the same.
 
-Shape letters: B samples, H x W pixels, L token places, T image tokens, D image width, E text width.
+Shape letters: B samples, L token places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
-from pydantic import Field as Bounded
-from pydantic import model_validator
 from torch import Tensor
 
-from models.contract import Batch, Encoded, Method, MethodError, Options, Record, Sample, Schema
-from models.contract.image_encoder import ImageEncoder
-from models.contract.image_view import ImageView
-from models.encoders.image import ImageOptions
+from models.contract import Record, Sample, Schema
 from models.encoders.report_bert import BertOptions, ReportBert
-from models.encoders.resnet import ResNetOptions
-from models.layers.batch_norm import counted
 from models.losses.contrastive import SamePatient
+from models.methods._report import ReportMethod, ReportOptions
 from models.parallel import alone, global_mean
-from models.transforms.crops import centre_view, colours, eight_bit
-from models.transforms.image import MEAN, STD
 from models.transforms.patients import patient_number
-from models.transforms.report_text import Cleaning, Sections, Unit, chosen, cleaned, drawn_text, swapped_sides
-from models.transforms.report_tokens import text_number, tokens_of
-from models.transforms.text import same_tokenizer
-from models.transforms.views import ViewRule, drawn_view
-
-HALF = (0.5,) * 3
+from models.transforms.report_tokens import text_number
 
 
-class ReportPairOptions(Options):
+class ReportPairOptions(ReportOptions):
     """Options of a system that compares images with reports."""
 
-    published: ClassVar[Mapping[str, Any]] = {}
-    """What `conventions: published` means, by key."""
-
-    conventions: Literal["recommended", "published"] = "recommended"
-    """`published` sets what the published code does where we recommend otherwise (docs); a key that contradicts it is refused."""
-    image: ImageOptions = ResNetOptions()
-    """The image encoder."""
     text: BertOptions = BertOptions()
     """The text encoder."""
-    tokenizer: str | None = None
-    """WordPiece vocabulary of the reports: a file of `python -m shards tokenizer`, or the vocab.txt of the BERT that `text.init_file`
-    holds; null takes the one stored with the data set."""
-    cased: bool = False
-    """Of a BERT's vocab.txt: its words keep capitals and accents. (`clean: gloria` and `safe` lower all letters.)"""
-    report_length: int = Bounded(112, ge=3)
-    """Tokens of a text with [CLS] and its end; longer ones are cut (and counted in the diagnostics)."""
-    sections: Sections = "whole"
-    """Part of a report, by its headers. A report without that part has no text, and takes part in no comparison."""
-    clean: Cleaning = "safe"
-    """How a report is cut into sentences: as it stands, by GLoRIA's rule, or by that rule where it does no harm to numbers."""
-    text_unit: Unit = "sentence"
-    """A text is one sentence of the report, another one at every visit, or all of them."""
-    min_words: int = Bounded(1, ge=1)
-    """Reports of fewer words have no text."""
-    crop_scale: tuple[float, float] = (0.6, 1.0)
-    """Least and largest share of the image's area in a random crop."""
-    rotate: float = Bounded(0.0, ge=0, le=180)
-    """Rotation by up to so many degrees either way."""
-    brightness: float = Bounded(0.0, ge=0, le=1)
-    """Change of brightness and of contrast by up to this share either way."""
-    blur: float = Bounded(0.0, ge=0, le=1)
-    """Share of images that are blurred (Gaussian, deviation 0.1 to 3 pixels)."""
-    flip: bool | Literal["swap"] = False
-    """Mirror half of the images: not at all, since reports name sides; with left and right exchanged in their texts; or as published."""
-    normalise: Literal["imagenet", "half", "none"] = "imagenet"
-    """Pixels with ImageNet's mean and deviation taken out, from -1 to 1, or from 0 to 1."""
     compared: Literal["all", "rank"] = "all"
     """Samples are compared with those of all ranks, or with those of their own rank alone (the published codes)."""
     same_text: SamePatient = "ignore"
@@ -82,31 +34,10 @@ class ReportPairOptions(Options):
     order: Literal["patient_unique", "shuffle"] = "patient_unique"
     """Batches with at most one image of a patient, or of any images."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, given: object) -> object:
-        if not isinstance(given, Mapping) or given.get("conventions") != "published":
-            return given
-        against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in cls.published.items() if given.get(k, v) != v]
-        if against:
-            raise ValueError(f"method.conventions=published contradicts {', '.join(against)}; drop one or the other")
-        return {**cls.published, **given}
 
-    def problems(self, where: str) -> Iterable[str]:
-        yield from super().problems(where)
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            yield f"{where}.crop_scale: {self.crop_scale} is no range within (0, 1]"
+class ReportPairMethod(ReportMethod):
+    """Base of systems whose stage `pretrain` compares images with texts of their reports; the image encoder is what is kept."""
 
-
-class ReportPairMethod(Method):
-    """Base of systems whose stage `pretrain` compares images with texts of their reports; the image encoder is what is kept.
-
-    A report without words is a missing modality: it is in no statistic and no comparison (`report_empty` counts them).
-    """
-
-    pairs = "image + report"
-    outline: ClassVar = {"pretrain": "image, report"}
-    inputs = ("image",)
     pooled_text: ClassVar[bool] = False
     """Whether the text encoder has BERT's pooler."""
     by_words: ClassVar[bool] = False
@@ -115,91 +46,25 @@ class ReportPairMethod(Method):
 
     def __init__(self, options: ReportPairOptions, schema: Schema):
         super().__init__(options, schema)
-        if problems := list(_field_problems(schema, self.name)):
-            raise MethodError(problems)
         o = self.options
-        self.tokens = self.tokenizer = tokens_of(schema, "report", o.tokenizer, o.cased)
-        self.image: Any = o.image.build()
         self.text: ReportBert = o.text.build(self.tokens.rows, o.report_length, self.tokens.sha256, self.pooled_text)
-        self.rule = ViewRule(
-            o.crop_scale,
-            rotate=o.rotate,
-            flip=0.0,
-            jitter=(o.brightness, o.brightness, 0.0, 0.0),
-            jitter_p=1.0,
-            blur_p=o.blur,
-            sigma=(0.1, 3.0),
-        )
-        # Rows of the word table mean nothing under another vocabulary, so the weights carry its hash.
-        digest = np.frombuffer(bytes.fromhex(self.tokens.sha256), np.uint8)
-        self.register_buffer("tokenizer_sha256", torch.from_numpy(digest.copy()))
-        self.register_load_state_dict_pre_hook(same_tokenizer)
 
     def enter(self, stage: str) -> None:
         """`pretrain`, or "" for the deployed encoder: the whole image, no text."""
         super().enter(stage)
-        for name, p in self.named_parameters():
-            p.requires_grad_(stage == "pretrain" or name.startswith("image."))
         if stage == "pretrain" and self.options.text.freeze_layers is not None:
             for p in self.text.bottom(self.options.text.freeze_layers):
                 p.requires_grad_(False)
 
-    def no_weight_decay(self) -> Iterable[str]:
-        return [n for n, _ in self.named_parameters() if n.split(".")[-1] in ("pos_embed", "cls_token")]
-
-    # ----------------------------------------------------------------------------------------------------------- data
-
-    @property
-    def side(self) -> int:
-        """Pixels of a side of the images that `sample` makes."""
-        return self.options.image.image_size
-
     def sample(self, record: Record, rng: np.random.Generator) -> Sample:
-        """`image` [H, W, 3]; in pre-training `report` (ids [L]), `text` and `patient` as numbers, `words` (tokens of the whole text);
-        `by_words` also `word` [L], the word of each token."""
-        present = {"image": record.has("image")}
-        image_HWC = np.zeros((self.side, self.side, 3), np.uint8)
-        mirrored = bool(self.stage and self.options.flip) and rng.random() < 0.5
-        if present["image"]:
-            stored_HWC = colours(eight_bit(record.read("image")), grayscale=False)
-            if self.stage:
-                image_HWC = np.asarray(drawn_view(stored_HWC, self.side, self.rule, rng))
-                image_HWC = np.ascontiguousarray(image_HWC[:, ::-1]) if mirrored else image_HWC
-            else:
-                image_HWC = centre_view(stored_HWC, self.side)
-        if not self.stage:
-            return Sample({"image": image_HWC}, present)
-        text = self.text_of(record.read("report"), mirrored, rng) if record.has("report") else ""
-        ids_L, count = self.tokens.encode(text, self.options.report_length)
-        present["report"] = count > 0
-        arrays = {"image": image_HWC, "report": ids_L, "text": text_number(ids_L), "words": np.array(count, np.int32)}
-        arrays["patient"] = patient_number(record.patient)
-        if self.by_words:
-            arrays["word"] = self.tokens.word_of_token(ids_L)
-        return Sample(arrays, present)
-
-    def text_of(self, report: str, mirrored: bool, rng: np.random.Generator) -> str:
-        """What this visit reads of a report."""
-        o = self.options
-        sentences = cleaned(chosen(report, o.sections), o.clean)
-        if sum(len(s.split()) for s in sentences) < o.min_words:
-            sentences = []
-        text = drawn_text(sentences, o.text_unit, rng)
-        return swapped_sides(text) if mirrored and o.flip == "swap" else text
-
-    # -------------------------------------------------------------------------------------------------------- forward
-
-    def pixels(self, image_BHWC: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] -> [B, 3, H, W] as the encoder takes it."""
-        mean, std = (torch.tensor(c, device=image_BHWC.device).view(3, 1, 1) for c in self._colours())
-        return ((image_BHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self.dtype)
-
-    def _colours(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return {"imagenet": (MEAN, STD), "half": (HALF, HALF), "none": ((0.0,) * 3, (1.0,) * 3)}[self.options.normalise]
-
-    def weight(self, batch: Batch) -> Tensor:
-        """1 for a sample that counts and has both, [B]."""
-        return batch.weight_B * batch.present["image"] * batch.present["report"]
+        """And in pre-training `text` and `patient` as numbers; `by_words` also `word` [L], the word of each token."""
+        made = super().sample(record, rng)
+        if self.stage:
+            ids_L = made.arrays["report"]
+            made.arrays |= {"text": text_number(ids_L), "patient": patient_number(record.patient)}
+            if self.by_words:
+                made.arrays["word"] = self.tokens.word_of_token(ids_L)
+        return made
 
     def over(self, loss: Callable[[], Tensor], weight_B: Tensor) -> Tensor:
         """A loss over all ranks' samples, or of each rank's own ones: then the mean over ranks, each by its samples."""
@@ -209,58 +74,3 @@ class ReportPairMethod(Method):
             value = loss()
         count = weight_B.sum().to(value.dtype)
         return global_mean(value * count, count)
-
-    @torch.no_grad()
-    def report_diagnostics(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Shares of unknown tokens, of texts that are cut, of samples without a text; and of how many each is."""
-        ids_BL, weight_B = batch["report"], batch.weight_B * batch.present["report"]
-        words_BL = (ids_BL != self.tokens.pad) & (ids_BL != self.tokens.cls) & (ids_BL != self.tokens.sep)
-        shares = {
-            "report_unknown": (ids_BL == self.tokens.unk, words_BL * weight_B[:, None]),
-            "report_cut": (batch["words"] > self.options.report_length - 2, weight_B),
-            "report_empty": (~batch.present["report"], batch.weight_B),
-        }
-        counts = {name: of.sum() for name, (_, of) in shares.items()}
-        return {name: global_mean((yes * of).sum(), counts[name]) for name, (yes, of) in shares.items()}, counts
-
-    # --------------------------------------------------------------------------------------------------------- encode
-
-    def pooled(self, tokens_BTD: Tensor) -> Tensor:
-        return tokens_BTD[:, 0] if self._by_class else tokens_BTD.mean(1)
-
-    @property
-    def _by_class(self) -> bool:
-        return bool(getattr(self.image, "extra", 0))
-
-    def image_encoder(self) -> ImageEncoder:
-        assert isinstance(self.image, ImageEncoder)
-        return self.image
-
-    def tower_input(self, batch: Batch) -> Tensor:
-        return self.pixels(batch["image"])
-
-    def image_view(self) -> ImageView | None:
-        mean, std = self._colours()
-        pool, words = ("token", "the class token") if self._by_class else ("avg", "mean of the places")
-        return ImageView(self.side, "rgb", "crop", "bicubic", mean, std, pool, words)  # type: ignore[arg-type]
-
-    def encode(self, batch: Batch) -> Encoded:
-        """Tokens of the image encoder, without the head."""
-        with counted(batch.weight_B * batch.present["image"]):
-            tokens_BTD, maps = self.image.tokens_and_maps(self.tower_input(batch))
-        present_B1 = batch.present["image"][:, None]
-        mask_BT = present_B1.expand(tokens_BTD.shape[:2])
-        return Encoded(
-            tokens_BTD, mask_BT, self.pooled(tokens_BTD) * present_B1, maps, {"image": (tokens_BTD, mask_BT)}
-        )
-
-
-def _field_problems(schema: Schema, method: str) -> Iterable[str]:
-    """What is wrong with the fields `image` and `report`."""
-    has = ", ".join(sorted(schema.fields)) or "none"
-    for name, kind in (("image", "image"), ("report", "text")):
-        known = schema.fields.get(name)
-        if known is None:
-            yield f"{schema.source} has no field '{name}', which {method} reads (it has: {has})"
-        elif known.kind != kind:
-            yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"

@@ -5,7 +5,7 @@ Shape letters: B images, N patches, M hidden ones, P values of a patch (row, col
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -86,16 +86,7 @@ class RestoringMethod(DrawnMethod):
         pixels_BCHW = self.pixels(batch["views"][:, 0])
         tokens_BLD, made_BMP, masked_BM = self._restored(pixels_BCHW, batch["noise"])
         target_BMP = self.targets(pixels_BCHW, masked_BM)[0]
-        weight_B1 = self.weight(batch)[:, None]
-        count = weight_B1.sum() * masked_BM.shape[1]
-
-        def average(x_BM: Tensor) -> Tensor:
-            return global_mean((x_BM * weight_B1).sum(), count)
-
-        loss = average(self.gap(made_BMP, target_BMP))
-        with torch.no_grad():
-            # What the mean of all values costs as the answer to everything: what knowing nothing of the image costs.
-            baseline = average(self.gap(average(target_BMP.mean(-1)), target_BMP))
+        loss, baseline = costs(self.gap, made_BMP, target_BMP, self.weight(batch))
         features = {"image": tokens_BLD[:, self._extra :].mean(1).detach()}
         return Output({"image": loss}, loss, {"image_baseline": baseline}, features)
 
@@ -114,8 +105,29 @@ class RestoringMethod(DrawnMethod):
         pixels_BCHW = self.pixels(few["views"][:, 0])
         _, made_BMP, masked_BM = self._restored(pixels_BCHW, few["noise"])
         _, mean, std = self.targets(pixels_BCHW, masked_BM)
-        whole_BNP = patchify(pixels_BCHW, patch)
-        seen_BNP = pasted(whole_BNP, masked_BM, torch.zeros_like(made_BMP))
-        columns = (whole_BNP, seen_BNP, pasted(whole_BNP, masked_BM, made_BMP * std + mean))
-        rows_BCHW = torch.cat([unpatchify(x, patch, self.image.grid) for x in columns], 3)
+        rows_BCHW = beside(pixels_BCHW, made_BMP * std + mean, masked_BM, patch)
         return {"reconstruction": np.concatenate(list(to_pixels(rows_BCHW)), 0)}
+
+
+def costs(
+    gap: Callable[[Tensor, Tensor], Tensor], made_BMP: Tensor, target_BMP: Tensor, weight_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean of `gap` [B, M] over hidden patches of the images of all ranks that count; and, without gradient, what the mean of all values
+    costs as the answer to everything: what knowing nothing of the image costs."""
+    weight_B1 = weight_B[:, None]
+    count = weight_B1.sum() * target_BMP.shape[1]
+
+    def average(x_BM: Tensor) -> Tensor:
+        return global_mean((x_BM * weight_B1).sum(), count)
+
+    loss = average(gap(made_BMP, target_BMP))
+    with torch.no_grad():
+        return loss, average(gap(average(target_BMP.mean(-1)), target_BMP))
+
+
+def beside(pixels_BCHW: Tensor, made_BMP: Tensor, masked_BM: Tensor, patch: int) -> Tensor:
+    """Side by side in normalised pixels: the image, what the encoder saw of it, and that with what was made of the rest."""
+    whole_BNP, H, W = patchify(pixels_BCHW, patch), *pixels_BCHW.shape[2:]
+    seen_BNP = pasted(whole_BNP, masked_BM, torch.zeros_like(made_BMP))
+    columns = (whole_BNP, seen_BNP, pasted(whole_BNP, masked_BM, made_BMP))
+    return torch.cat([unpatchify(x, patch, (H // patch, W // patch)) for x in columns], 3)

@@ -26,6 +26,7 @@ from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
 from models.encoders.vit import ViT
 from models.layers.patches import mask_order, standardise, take
+from models.methods._image import field_problems
 from models.methods.masked.mrm_record import pictures
 from models.methods.masked.mrm_record.options import MrmRecordOptions
 from models.methods.masked.mrm_record.published import load_published
@@ -289,14 +290,8 @@ class MrmRecord(Method):
 
 def _problems(o: MrmRecordOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that an MrmRecord cannot be built from."""
-    wanted = [("image", "image")] + ([("report", "text")] if o.report_weight > 0 else [])
-    for name, kind in wanted:
-        known = schema.fields.get(name)
-        if known is None:
-            has = ", ".join(sorted(schema.fields)) or "none"
-            yield f"{schema.source} has no field '{name}', which mrm_record reads (it has: {has})"
-        elif known.kind != kind:
-            yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"
+    wanted = {"image": "image", **({"report": "text"} if o.report_weight > 0 else {})}
+    yield from field_problems(schema, "mrm_record", wanted)
     for what, width, heads in (("decoder", o.decoder_dim, o.decoder_heads), ("report", o.report_dim, o.report_heads)):
         if width % heads:
             yield f"method.{what}_dim: {width} is not a multiple of method.{what}_heads ({heads}); make it one"
