@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shards.format.bags import attributes, is_bag, told_by, told_by_name
+from shards.format.bags import BAGS, attributes, bag_shape, is_bag, told_by, told_by_name
 from shards.format.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.format.info import KINDS
 from shards.format.npy import (
@@ -56,12 +56,18 @@ COLUMN = "column:"
 
 @dataclass(frozen=True)
 class Reference:
-    """A parsed cell. `text` is what stood there (kept as provenance)."""
+    """A parsed cell. `text` is what stood there (kept as provenance). `more`: bags whose rows follow those of this one."""
 
     text: str
     path: Path
     member: str | None = None
     rows: tuple[int, int] | None = None
+    more: tuple[Reference, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Reference, ...]:
+        """Itself and what follows, each alone."""
+        return (replace(self, more=()), *self.more) if self.more else (self,)
 
     @property
     def is_table(self) -> bool:
@@ -159,6 +165,8 @@ class Reader:
         Raises:
             HeaderError: unreadable, unsafe, or rows that do not exist.
         """
+        if ref.more:
+            return _one_after_the_other(name, [self.header(name, part) for part in ref.parts])
         if ref.is_table:
             return Header("float32", self.vector(ref).shape)
         suffix = ref.path.suffix.lower()
@@ -178,6 +186,9 @@ class Reader:
 
     def array(self, ref: Reference) -> np.ndarray:
         """The array that the reference names, in this machine's byte order; only the rows asked for are read."""
+        if ref.more:
+            parts = [self.array(part) for part in ref.parts]
+            return np.concatenate([a.reshape(bag_shape(BAGS[0], a.shape)) for a in parts])
         if ref.is_table:
             return self.vector(ref)
         suffix = ref.path.suffix.lower()
@@ -195,6 +206,8 @@ class Reader:
 
     def told(self, name: str, ref: Reference) -> list[dict[str, str]]:
         """What a file of bags says of the numbers of field `name`, by the names of its folders and by its attributes."""
+        if ref.more:
+            return [said for part in ref.parts for said in self.told(name, part)]
         suffix = ref.path.suffix.lower()
         if not is_bag(name) or suffix not in (".h5", ".hdf5", ".pt"):
             return []
@@ -238,6 +251,15 @@ class Reader:
         if wrong := not_plain(_guarded(lambda: data.dtype)):
             raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
         return data
+
+
+def _one_after_the_other(name: str, heads: Sequence[Header]) -> Header:
+    """The form of bags whose rows follow one another."""
+    shapes = [bag_shape(name, h.shape or ()) for h in heads]
+    if len({(h.dtype, s[1:]) for h, s in zip(heads, shapes, strict=True)}) > 1 or not all(shapes):
+        told = ", ".join(f"{h.dtype} {s}" for h, s in zip(heads, shapes, strict=True))
+        raise HeaderError(f"bags that are to be one differ in form: {told}")
+    return Header(heads[0].dtype, (sum(s[0] for s in shapes), *shapes[0][1:]))
 
 
 def _sliced(head: Header, ref: Reference) -> Header:

@@ -194,9 +194,10 @@ class Survey:
     def _look(self, entry: Entry, name: str, ref: Reference, in_train: bool) -> None:
         """Looks at one cell; whatever is wrong with it becomes a problem."""
         try:
-            if not ref.path.is_file():
-                raise HeaderError("no such file", f"looked at {ref.path}; paths are relative to the manifest")
-            self.files.add(ref.path)
+            for part in ref.parts:
+                if not part.path.is_file():
+                    raise HeaderError("no such file", f"looked at {part.path}; paths are relative to the manifest")
+                self.files.add(part.path)
             if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
                 raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
             head = self._as_stored(name, self.reader.header(name, ref))

@@ -33,6 +33,7 @@ from shards.sources._barcode import slide_of
 SUFFIXES = (".h5", ".hdf5", ".pt")
 MEMBERS = ("features", "feats")
 COORDS = "coords"
+OF_SLIDE = "coords_slide"
 CLAM = ("h5_files", "pt_files")
 SHOWN = 3
 Shapes = Mapping[str, tuple[int, ...]]  # of the members that hold plain numbers
@@ -40,11 +41,12 @@ Shapes = Mapping[str, tuple[int, ...]]  # of the members that hold plain numbers
 
 @dataclass(frozen=True)
 class Bag:
-    """One slide's bag: its name, where its features and coordinates are."""
+    """One slide's bag: its name, where its features and coordinates are, and how many patches it has."""
 
     name: str
     features: Reference
     coords: Reference | None = None
+    patches: int = 0
 
 
 @dataclass
@@ -65,7 +67,7 @@ class _File:
     folder: Path
     member: str | None
     coords: bool
-    width: int
+    shape: tuple[int, ...]
     meaning: Mapping[str, str]
     unit: str | None = None
     chosen: bool = False  # the member is the only one with the form of a bag, under a name of its own
@@ -98,6 +100,24 @@ def find_bags(path: Path, member: str | None, unfit: Callable[[str], str | None]
     return _packed(path, member or MEMBERS[0], unfit)
 
 
+def together(slides: Sequence[Bag], name: str, work: Path) -> dict[str, Reference]:
+    """The fields of one bag made of several, in this order: `patches`, `coords` where all have them, and `coords_slide` [N, 1], which
+    says of each patch on which of the slides it lies, from 0 (`work` takes its file)."""
+    fields = {"patches": _joined([s.features for s in slides])}
+    if coords := [s.coords for s in slides if s.coords]:
+        fields |= {COORDS: _joined(coords)} if len(coords) == len(slides) else {}
+    work.mkdir(parents=True, exist_ok=True)
+    slide_N1 = np.repeat(np.arange(len(slides), dtype=np.int32), [s.patches for s in slides])[:, None]
+    np.save(work / f"{name}.npy", slide_N1, allow_pickle=False)
+    return fields | {OF_SLIDE: Reference(" + ".join(s.name for s in slides), work / f"{name}.npy")}
+
+
+def _joined(parts: Sequence[Reference]) -> Reference:
+    first = parts[0]
+    text = " + ".join(p.text for p in parts)
+    return Reference(text, first.path, first.member, first.rows, tuple(parts[1:]))
+
+
 # -------------------------------------------------------------------------------------------------------------------- an npz
 
 
@@ -125,7 +145,8 @@ def _packed(path: Path, member: str, unfit: Callable[[str], str | None]) -> Bags
         if why := unfit(name):
             found.unmatched.append((name, why))
         else:
-            found.bags.append(Bag(name, part(member, i), part(COORDS, i) if coords else None))
+            rows_of_it = int(offsets[i + 1] - offsets[i])
+            found.bags.append(Bag(name, part(member, i), part(COORDS, i) if coords else None, rows_of_it))
     return found
 
 
@@ -210,7 +231,7 @@ class _Folder:
         meaning, unit = told_by(told)
         named = name if name != BARE else None
         chosen = self.member is None and name not in (*MEMBERS, BARE)
-        return _File(path, _set_of(path), named, COORDS in shapes, shapes[name][-1], meaning, unit, chosen)
+        return _File(path, _set_of(path), named, COORDS in shapes, shapes[name], meaning, unit, chosen)
 
     def _twice(self, of: Mapping[str, Sequence[_File]]) -> list[Problem]:
         """Slides whose bag lies in several folders, grouped by these folders, or in several files of one."""
@@ -252,7 +273,7 @@ class _Folder:
             problems.append(Problem("; ".join(shown) + more, str(self.path), _one_of(sorted(by_folder))))
         first: dict[int, Path] = {}
         for folder, inside in sorted(by_folder.items()):
-            first.setdefault(inside[0].width, folder)
+            first.setdefault(inside[0].shape[-1], folder)
         if len(first) > 1:
             listed = ", ".join(f"{w} wide in {self._name(d)}" for w, d in first.items())
             problems.append(Problem(f"bags of differing width: {listed}", str(self.path), _one_of([*first.values()])))
@@ -281,7 +302,8 @@ class _Folder:
         name = self._name(file.path)
         text = f"{name}#{file.member}" if file.member else name
         features = Reference(text, file.path, file.member)
-        return Bag(file.path.stem, features, Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None)
+        coords = Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None
+        return Bag(file.path.stem, features, coords, file.shape[-2])
 
     def _name(self, path: Path) -> str:
         """A file or folder as seen from the one that was given."""

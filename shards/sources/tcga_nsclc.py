@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,39 @@ from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
 from shards.sources import Found, left_out, register
-from shards.sources._bags import Bag, find_bags
+from shards.sources._bags import Bag, find_bags, together
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import by_case, first_of, no_diagnostic_slide, no_tumour, sample_type, slide_rank
 from shards.sources._expression import Expression, expression_of
 from shards.sources._expression import options as expression_options
+from shards.sources._survival import options as survival_options
+from shards.sources._survival import survival_of
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
 from shards.tables.keyed import no_column, read_rows
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
+SLIDE, AND = "slide ", " and "  # how a sample's slides are named in messages
 SITE = "tss"  # tissue source site: the second field of a barcode
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     bag_options(parser, required=True)
     expression_options(parser, required=True)
-    parser.add_argument("--labels", type=Path, required=True, help="label table, first column the case")
+    parser.add_argument("--labels", type=Path, help="label table, first column the case (not needed with --survival)")
+    survival_options(parser)
     parser.add_argument("--label-columns", help="columns of the label table to keep, comma-separated (default: all)")
     parser.add_argument(
         "--slides", choices=("dx1", "all"), default="dx1", help="first diagnostic slide of a patient, or all"
+    )
+    parser.add_argument(
+        "--per",
+        choices=("slide", "patient"),
+        default="slide",
+        help="of several slides: each is a sample (default), or all of a patient are one bag",
+    )
+    parser.add_argument(
+        "--work", type=Path, help="with --per patient, folder for lists while packing (default: OUT-work)"
     )
     parser.add_argument(
         "--replicates",
@@ -53,42 +67,45 @@ def find(args: argparse.Namespace) -> Found:
     slides, unmatched = bags.bags, bags.unmatched
     found = expression_of(args.expression, args, unmatched, args.replicates)
     expression, notes = found.of_case, found.notes
-    labels, columns = _labels(args.labels, args.label_columns, unmatched)
+    labels, columns = _labels(args, unmatched)
     slides_of: dict[str, list[Bag]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: (slide_rank(s.name), s.name)):
         slides_of[barcode(slide.name) or ""].append(slide)
     if args.slides == "dx1":
         slides_of = _one_each(slides_of, args.replicates, str(args.features), unmatched)
     here, fix = Side.of("--features", slides_of), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
-    for flag, path, cases in (("--expression", args.expression, expression), ("--labels", args.labels, labels)):
-        notes += partners(f"{flag} {path.name}", here, Side.of(path.name, cases), fix)[1]
-    entries = []
-    for case in sorted({*slides_of, *expression, *labels}):
-        lacking = [
-            what
-            for what, have in (("slide", slides_of), ("expression", expression), ("labels", labels))
-            if case not in have
-        ]
-        if lacking:
+    given = {"expression": (args.expression, expression)} | ({"labels": (args.labels, labels)} if args.labels else {})
+    for name, (path, cases) in given.items():
+        notes += partners(f"--{name} {path.name}", here, Side.of(path.name, cases), fix)[1]
+    joined: dict[str, Mapping[str, object]] = {"slide": slides_of} | {n: of for n, (_, of) in given.items()}
+    entries: list[Entry] = []
+    for case in sorted({c for of in joined.values() for c in of}):
+        if lacking := [what for what, have in joined.items() if case not in have]:
             unmatched.append((case, f"no {' and no '.join(lacking)}"))
         else:
-            entries += [
-                _entry(s, case, labels[case], expression[case], many=len(slides_of[case]) > 1) for s in slides_of[case]
-            ]
+            entries += _entries(slides_of[case], case, labels.get(case, {}), expression[case], args)
     if not entries:
-        raise bad(
-            f"nothing joined: {len(slides)} slides, {len(expression)} cases with expression, {len(labels)} with labels",
-            "tcga_nsclc",
-            fix,
+        what = f"nothing joined: {len(slides)} slides, " + ", ".join(
+            f"{len(of)} with {n}" for n, (_, of) in given.items()
         )
-    patients = {e.patient for e in entries}
-    notes.append(f"{len(patients)} patients joined ({len(entries)} slides); {len(unmatched)} slides or cases left out")
+        raise bad(what, "tcga_nsclc", fix)
+    patients = list(dict.fromkeys(e.patient for e in entries))
+    survival = survival_of(args, patients, unmatched)
+    columns += survival.put(entries) if survival else []
+    notes += survival.notes if survival else []
+    notes.append(
+        f"{len(patients)} patients joined ({_slides(entries)} slides); {len(unmatched)} slides or cases left out"
+    )
     notes += left_out(unmatched) + _other_samples(entries, found.samples)
     settled = settle(entries, columns, label_rule(args), asked=columns if args.label_columns else ())
     kinds = settled.kinds | {SITE: "class"}
     manifest = Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes)
     pack = _pack_options(kinds, args.expression_transform, found) | {"meanings": bags.meanings | {"rna": found.meaning}}
     return Found(manifest, bags.notes + notes, unmatched, pack)
+
+
+def _slides(entries: Sequence[Entry]) -> int:
+    return sum(len(e.fields["patches"].parts) for e in entries)
 
 
 def _pack_options(kinds: dict[str, str], transform: str | None, expression: Expression) -> dict[str, Any]:
@@ -113,37 +130,46 @@ def _one_each(
 
 
 def _other_samples(entries: list[Entry], samples: dict[str, str]) -> list[str]:
-    """A line on patients whose slide and expression are of different tumours, such as a primary and its metastasis."""
+    """A line on patients whose slides and expression are of different tumours, such as a primary and its metastasis."""
     differ = []
     for e in entries:
-        slide = sample_type(e.where.removeprefix("slide "))
         rna = sample_type(samples[e.patient])
-        if slide and rna and slide != rna:
-            differ.append(f"{e.patient} (slide {slide:02d}, expression {rna:02d})")
+        slides = {sample_type(name) for name in e.where.removeprefix(SLIDE).split(AND)}
+        if odd := sorted(s for s in slides if s and rna and s != rna):
+            differ.append(f"{e.patient} (slide {', '.join(f'{s:02d}' for s in odd)}, expression {rna:02d})")
     shown = ", ".join(differ[:5]) + (", ..." if len(differ) > 5 else "")
-    return [f"{len(differ)} samples pair a slide with the expression of another tumour of the patient: {shown}"] * bool(
-        differ
-    )
+    what = f"{len(differ)} samples pair a slide with the expression of another tumour of the patient: {shown}"
+    return [what] * bool(differ)
 
 
-def _entry(slide: Bag, case: str, labels: dict[str, str], expression: Reference, many: bool) -> Entry:
-    """One sample; its key is the case, or the slide where a case has several."""
-    key = re.sub(r"[^A-Za-z0-9_-]", "_", slide.name) if many else case
-    entry = Entry(
-        f"slide {slide.name}", key, case, labels=dict(labels), fields={"patches": slide.features, "rna": expression}
-    )
-    if slide.coords:
-        entry.fields["coords"] = slide.coords
-    return entry
+def _entries(
+    slides: Sequence[Bag], case: str, labels: dict[str, str], expression: Reference, args: argparse.Namespace
+) -> list[Entry]:
+    """The samples of a patient: one for each slide, whose key is the slide where there are several, or one of them all."""
+    named = labels | {SITE: case[5:7]}
+    if args.per == "patient":
+        name = SLIDE + AND.join(s.name for s in slides)
+        work = (args.work or Path(f"{args.out}-work")) / "slides"
+        return [Entry(name, case, case, labels=dict(named), fields=together(slides, case, work) | {"rna": expression})]
+    entries = []
+    for slide in slides:
+        key = re.sub(r"[^A-Za-z0-9_-]", "_", slide.name) if len(slides) > 1 else case
+        fields = {"patches": slide.features, "rna": expression} | ({"coords": slide.coords} if slide.coords else {})
+        entries.append(Entry(SLIDE + slide.name, key, case, labels=dict(named), fields=fields))
+    return entries
 
 
-def _labels(
-    path: Path, columns: str | None, unmatched: list[tuple[str, str]]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Cells of each case, and the columns that are labels; the site is added from the barcode."""
+def _labels(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Cells of each case, and the columns that are labels."""
+    path, columns = args.labels, args.label_columns
+    if path is None:
+        if args.survival is None or columns:
+            raise bad(
+                "no table of labels", "tcga_nsclc", "give one by --labels FILE, or survival alone by --survival FILE"
+            )
+        return {}, []
     rows = read_rows(path)
     keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
     if unknown := sorted(set(keep) - set(rows.columns)):
         raise DataError(no_column(unknown, "--label-columns", path, rows.columns))
-    of_case = by_case(rows, "--labels", unmatched)
-    return {case: {c: row[c] for c in keep} | {SITE: case[5:7]} for case, row in of_case.items()}, keep
+    return {case: {c: row[c] for c in keep} for case, row in by_case(rows, "--labels", unmatched).items()}, keep

@@ -56,7 +56,6 @@ EXEMPT = {
     "(--tiles-per-case)": NO_REMEDY,
     "(--slices positive)": NO_REMEDY,
     "next: python -m shards tokenizer DIR": "the step after this one, which tests/shards/test_cxr_reports.py takes",
-    "#column:tpm_unstranded": "makes another command of it: tests/shards/test_features.py packs such a manifest",
     "pre-trains before it fine-tunes": SLURM,
     "has no rows; write --recipe among": "makes another file of the sweep: tests/trainer/test_table_sweeps.py",
     "needs statistics of 'rna'": "needs a data set that has none: tests/models/test_slide_systems.py",

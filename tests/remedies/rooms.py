@@ -13,6 +13,7 @@ from tests.remedies import (
     sources_slices,
     sources_slides,
     sources_studies,
+    sources_survival,
     sources_tables,
     training,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "sources_slices",
     "sources_slides",
     "sources_studies",
+    "sources_survival",
     "sources_tables",
     "training",
 ]

@@ -189,6 +189,21 @@ def test_slides_with_too_few_places_are_refused_by_name(tmp_path: Path) -> None:
     assert "sample 'demo-" in refused.value.problems[0].where
 
 
+def of_two(i: int, given: dict[Any, bytes]) -> dict[Any, bytes]:
+    """The first half of every other sample's patches lies on one slide, the rest on another."""
+    patches = len(np.load(BytesIO(given[COORDS])))
+    content = BytesIO()
+    np.save(content, (np.arange(patches) >= patches / 2).astype(np.int32)[:, None] * (i % 2))
+    return {**given, ("coords_slide", "npy"): content.getvalue()}
+
+
+def test_bags_of_several_slides_are_refused_by_name(tmp_path: Path) -> None:
+    data = planted(tmp_path / "two", members=of_two)
+    with pytest.raises(DataError, match=r"the bag has patches of 2 slides.*pack each slide as a sample") as refused:
+        setting("abmil", data, tmp_path / "run", "output.attention=9")
+    assert 0 < len(refused.value.problems) < 9, "those of one slide get a map"
+
+
 @pytest.mark.parametrize(
     ("method", "words", "why"),
     [

@@ -12,8 +12,8 @@ import pytest
 from shards.pack.pack import pack
 from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
+from shards.tables.sides import BINARY, SURVIVAL, understood
 from trainer.downstream.targets import said
-from trainer.downstream.targets.meaning import BINARY, SURVIVAL, understood
 from trainer.downstream.targets.read import Targets, read_targets
 from trainer.downstream.task.schema import TASKS, Task, build_task, parse_task
 from trainer.errors import UserError

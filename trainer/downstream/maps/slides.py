@@ -15,7 +15,7 @@ from shards.read.dataset import Dataset
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
-PATCHES, COORDS = "patches", "coords"
+PATCHES, COORDS, OF_SLIDE = "patches", "coords", "coords_slide"
 FIX = "pack the slides with a field `coords` (x and y of each row of `patches`; docs/data.md), or leave output.attention out"
 
 
@@ -63,6 +63,9 @@ def _problem(data: Dataset, index: int) -> Problem | None:
     where = f"{data.path}, sample '{record.key}'"
     if not record.has(COORDS):
         return Problem(f"output.attention: the slide has no '{COORDS}'", where, FIX)
+    if record.has(OF_SLIDE) and (n := int(record.read(OF_SLIDE).max()) + 1) > 1:
+        what = f"output.attention: the bag has patches of {n} slides, which a picture would lay over one another"
+        return Problem(what, where, "pack each slide as a sample (docs/data.md), or leave output.attention out")
     patches, coords = record.shape(PATCHES)[0], record.shape(COORDS)
     if coords != (patches, 2):
         return Problem(

@@ -11,18 +11,18 @@ import numpy as np
 
 from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
-from trainer.downstream.targets.findings import findings
-from trainer.downstream.targets.meaning import (
+from shards.tables.sides import (
     BINARY,
     SURVIVAL,
     TRUTH,
     Sides,
-    Understood,
     examples,
     one_of,
     quoted,
     understood,
 )
+from trainer.downstream.targets.findings import findings
+from trainer.downstream.targets.meaning import Understood
 from trainer.downstream.targets.values import SHOWN, coded, values_of
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError

@@ -9,18 +9,18 @@ import numpy as np
 
 from models.finetuned import TargetSpec
 from shards.read.dataset import Dataset
-from trainer.downstream.targets.meaning import (
+from shards.tables.sides import (
     BINARY,
     TRUTH,
     UNCERTAIN,
     Sides,
-    Understood,
     examples,
     one_of,
     plain,
     quoted,
     understood,
 )
+from trainer.downstream.targets.meaning import Understood
 from trainer.downstream.targets.values import coded, values_of, words_of
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
