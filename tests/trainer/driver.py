@@ -11,8 +11,10 @@ fine-tune is several runs):
     block    {step, rank, seconds}     the forward pass of that step waits for so long (for ever without seconds)
     slow     {rank, seconds, step}     every save and evaluation takes so long, and once the wait for data
     impatient {seconds}                DeepSpeed's own limit for a collective, in place of ten minutes
-    states   {to, of}                  no fault: writes down all that a rank holds, at every save and after every load; checkpoints of
-                                       other numbers of ranks are converted in this process, which has loaded what that takes
+    states   {to, at}                  no fault: writes down all that a rank holds, at the save of that step (of every one) and after
+                                       every load; `convert` too
+    convert  {}                        no fault: checkpoints of other numbers of ranks are converted in this process, which has loaded
+                                       what that takes
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
     Tracker.step, Engine.forward = step, poisoned  # type: ignore[method-assign]
     if "impatient" in faults:
         lose_patience(faults["impatient"]["seconds"])
+    if "convert" in faults:
+        convert_here()
     if "states" in faults:
         keep_states(faults["states"])
     if "features" in faults:
@@ -80,17 +84,16 @@ def lose_patience(seconds: float) -> None:
 
 
 def keep_states(fault: dict[str, Any]) -> None:
-    """`to`/saved-STEP-RANK.pt and `to`/loaded-STEP-RANK.pt."""
+    """`to`/saved-STEP-RANK.pt (of step `at`, if it is there) and `to`/loaded-STEP-RANK.pt."""
     import torch
-    from deepspeed.checkpoint import ds_to_universal
 
-    from trainer.state import checkpoint
     from trainer.state.checkpoint import Checkpoints
 
     save, restore = Checkpoints.save, Checkpoints.restore
 
     def saved(self: Any, engine: Any, step: int, *rest: Any) -> Any:
-        torch.save(whole_state(engine), f"{fault['to']}/saved-{step}-{this_rank()}.pt")
+        if step == fault.get("at", step):
+            torch.save(whole_state(engine), f"{fault['to']}/saved-{step}-{this_rank()}.pt")
         return save(self, engine, step, *rest)
 
     def restored(self: Any, engine: Any, path: Any, same_world: bool) -> None:
@@ -98,11 +101,19 @@ def keep_states(fault: dict[str, Any]) -> None:
         step = int(path.name.removeprefix("step-"))
         torch.save(whole_state(engine), f"{fault['to']}/loaded-{step}-{this_rank()}.pt")
 
+    Checkpoints.save, Checkpoints.restore = saved, restored  # type: ignore[method-assign]
+    convert_here()
+
+
+def convert_here() -> None:
+    from deepspeed.checkpoint import ds_to_universal
+
+    from trainer.state import checkpoint
+
     def convert(source: Any, target: Any, stage: int) -> None:
         sys.argv = ["ds_to_universal", *checkpoint.conversion(source, target, stage)]
         ds_to_universal.main(ds_to_universal.parse_arguments())
 
-    Checkpoints.save, Checkpoints.restore = saved, restored  # type: ignore[method-assign]
     checkpoint.to_universal = convert
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the fine-tune runner share: a small cohort, a process that forks ranks, a finished run of every method."""
+"""What the tests of the fine-tune runner share: a finished run of every method."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from tests.trainer.forking import Forks
-from tests.trainer.launching import small_cohort
 
 Finetune = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_cohort(tmp_path_factory.mktemp("few"))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def held(folder: Path, kind: str, step: int, rank: int) -> dict[str, torch.Tenso
 def moved(forks: Forks, words: list[str], folder: Path, program: str) -> None:
     """Runs it on 2, 1 and 4 ranks, each dying in mid-run, and compares what each load gave with what the save before had."""
     for world, dies in WORLDS:
-        faults: dict[str, Any] = {"states": {"to": str(folder)}}
+        faults: dict[str, Any] = {"states": {"to": str(folder), "at": dies - 1 if dies else None}}
         ended = forks.launch(world, words, faults | ({"die": {"step": dies}} if dies else {}), program=program)
         assert ended.codes == [-9 if dies else 0] * world, ended.text
     for (_, step), (world, _) in pairwise(WORLDS):

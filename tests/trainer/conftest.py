@@ -1,0 +1,14 @@
+"""What tests of training share besides the demo cohort and the process that forks ranks (tests/conftest.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.launching import small_cohort
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_cohort(tmp_path_factory.mktemp("few"))
