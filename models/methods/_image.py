@@ -55,6 +55,8 @@ class ImageMethod(Method):
     options: ImageMethodOptions
     drawn: Views
     """What draws its views in pre-training."""
+    grey: bool = False
+    """The encoder learned from luma: deployed it sees an image's luma too, repeated."""
 
     def __init__(self, options: ImageMethodOptions, schema: Schema):
         super().__init__(options, schema)
@@ -74,8 +76,8 @@ class ImageMethod(Method):
         else:
             arrays = {"image": np.zeros((self._size, self._size, 3), np.uint8)}
             if present:
-                image_HWC = colours(eight_bit(record.read("image")), grayscale=False)
-                arrays["image"] = centre_view(image_HWC, self._size)
+                image_HWC = colours(eight_bit(record.read("image")), grayscale=self.grey)
+                arrays["image"][:] = centre_view(image_HWC, self._size)
         return Sample(arrays, {"image": present})
 
     def pixels(self, image_NHWC: Tensor) -> Tensor:
@@ -100,9 +102,10 @@ class ImageMethod(Method):
 
     def image_view(self) -> ImageView:
         mean, std = self.statistics()
+        channels: Literal["rgb", "grey"] = "grey" if self.grey else "rgb"
         if self.by_class and self._extra:
-            return ImageView(self._size, "rgb", "crop", "bicubic", mean, std, "token", "the class token")
-        return ImageView(self._size, "rgb", "crop", "bicubic", mean, std, "avg", "mean of the patch tokens")
+            return ImageView(self._size, channels, "crop", "bicubic", mean, std, "token", "the class token")
+        return ImageView(self._size, channels, "crop", "bicubic", mean, std, "avg", "mean of the patch tokens")
 
     def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Mean and deviation that `pixels` takes out."""
