@@ -204,6 +204,20 @@ def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     info = commands.add_parser("info", help="what is in a data set")
     info.add_argument("folder", type=Path)
     info.add_argument("--json", action="store_true")
+    triplets = commands.add_parser("triplets", help="findings, places and negations of reports as matrices (MedKLIP)")
+    triplets.add_argument("folder", type=Path)
+    triplets.add_argument("--field", default="report", help="text field (default: report)")
+    triplets.add_argument(
+        "--table", type=Path, help="triplets of others in place of rules: a table of sample, entity, position, state"
+    )
+    triplets.add_argument("--out", type=Path, default=Path("triplets.npz"), help="file (default: triplets.npz)")
+    triplets.add_argument(
+        "--uncertain",
+        choices=("unknown", "absent", "present"),
+        default="unknown",
+        help="what a finding that is only thought possible counts as (default: unknown)",
+    )
+    triplets.add_argument("--overwrite", action="store_true", help="replace the file")
     preview = commands.add_parser("preview", help="draw a data set")
     preview.add_argument("folder", type=Path)
     preview.add_argument("--out", type=Path, default=Path("preview.png"))
@@ -362,6 +376,13 @@ def _tokenizer(args: argparse.Namespace) -> int:
     return 0
 
 
+def _triplets(args: argparse.Namespace) -> int:
+    from shards.pack.triplets import write_triplets
+
+    print(*write_triplets(args.folder, args.out, args.field, args.table, args.uncertain, args.overwrite), sep="\n")
+    return 0
+
+
 def _state(args: argparse.Namespace) -> int:
     from shards.format.meaning import parse_meanings, restate, shown
 
@@ -390,6 +411,7 @@ COMMANDS = {
     "info": _info,
     "preview": _preview,
     "tokenizer": _tokenizer,
+    "triplets": _triplets,
     "demo": _demo,
 }
 
