@@ -18,12 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from launch.export import main
 from models.contract import Batch, Method
+from models.encoders.vit import ViT
 from shards.read.dataset import Dataset
 from tests.trainer.launching import TINY, launch
 from trainer.errors import UserError
 from trainer.export.card import held_back, read_results
 from trainer.export.export import export
 from trainer.export.opened import built, load_exported, open_finished
+from trainer.export.timm import OTHER, beit_args, model_args
 from trainer.state.finished import open_run
 
 SHORT = ["steps=2", "epochs=null", "stages.pretrain.epochs=null", "log.tensorboard=false", "data.workers=1"]
@@ -141,6 +143,26 @@ def test_plain_timm_gives_the_same_features_from_the_same_image(
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_an_approximate_gelu_is_told_to_timm_and_refused_where_it_has_none() -> None:
+    vit = ViT(32, 8, dim=32, depth=2, heads=4).eval()
+    block: Any
+    for block in vit.blocks:
+        block.mlp.gelu = "tanh"
+        block.mlp.fc1.weight.mul_(8)
+    x_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    args = model_args(vit, "avg")
+    gaps = []
+    for given in (args, {k: v for k, v in args.items() if k != "act_layer"}):
+        model: Any = timm.create_model(OTHER, num_classes=0, **given).eval()
+        model.load_state_dict(vit.state_dict())
+        gaps.append(float((model.forward_features(x_BCHW) - vit(x_BCHW)).abs().max()))
+    assert gaps[0] < 1e-5 < gaps[1]
+    vit.add_parts(relative_positions=True)
+    with pytest.raises(UserError, match="an approximate GELU; use --to safetensors"):
+        beit_args(vit, "avg")
+
+
 @pytest.mark.parametrize("name", ["mgi", "relation", "record", "record_colour"])
 def test_the_cards_code_takes_single_channels_as_the_method_does(
     name: str, run: Callable[[str], Path], tmp_path: Path

@@ -61,6 +61,7 @@ def model_args(vit: ViT, pool: str) -> dict[str, Any]:
         "fc_norm": False,
         **({"init_values": 1.0} if isinstance(block.ls1, LayerScale) else {}),
         **({"final_norm": False} if isinstance(vit.norm, nn.Identity) else {}),
+        **({"act_layer": "gelu_tanh"} if block.mlp.gelu == "tanh" else {}),
     }
 
 
@@ -73,9 +74,11 @@ def beit_args(vit: ViT, pool: str) -> dict[str, Any]:
     """Arguments of timm's Beit, which pools by the mean, the class token or not at all.
 
     Raises:
-        UserError: Beit cannot be without class token or last norm.
+        UserError: Beit cannot be without class token or last norm, or approximate its GELU.
     """
     args = model_args(vit, pool)
+    if "act_layer" in args:
+        raise UserError("timm has no transformer with relative positions and an approximate GELU; use --to safetensors")
     lacks = ["class token"] if not args.pop("class_token") else []
     lacks += [] if args.pop("final_norm", True) else ["last norm"]
     if lacks:
