@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 BAGS = ("patches", "coords")
 JOB = re.compile(r"(\d+(?:\.\d+)?)x_(\d+)px_\d+px_overlap.*")
-ATTRIBUTES = ("target_magnification", "extractor", "patch_size", "tile_size_px", "tile_size_um", "unit")
+_OF_PATCHES = ("target_magnification", "extractor", "patch_size", "patch_level", "tile_size_px", "tile_size_um")
+ATTRIBUTES = (*_OF_PATCHES, "unit", "feat_type")
 FIX = "store it as [patches, features]: regions of patches (HIPT's [M, 256, 384]) reshaped, one vector a slide as a field of another name"
 
 
@@ -86,6 +87,7 @@ def told_by(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
         ("encoder", "extractor"),
         ("patch_size", "patch_size"),
         ("patch_size", "tile_size_px"),
+        ("patch_level", "patch_level"),
     ):
         if attribute in told:
             found[key] = canonical(key, _plain(told[attribute]))
@@ -94,8 +96,15 @@ def told_by(told: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
             found["mpp"] = canonical("mpp", f"{float(told['tile_size_um']) / float(told['tile_size_px']):.4f}")
         except (TypeError, ValueError, ZeroDivisionError):
             del found["patch_size"]
-    unit = _plain(told["unit"]) if "unit" in told else "px" if "patch_size" in told else None
-    return found, unit
+    # Coordinates of TRIDENT and CLAM are pixels of the finest level; STAMP's are micrometres, which it says since 2.0.
+    other = "px" if "patch_size" in told else "um" if "tile_size_um" in told else None
+    return found, _plain(told["unit"]) if "unit" in told else other
+
+
+def whole_slide(told: Mapping[str, Any]) -> str | None:
+    """`slide` or `patient` where STAMP says that its features are of that, and not of tiles."""
+    kind = _plain(told["feat_type"]) if "feat_type" in told else "tile"
+    return None if kind == "tile" else kind
 
 
 def attributes(*holders: h5py.HLObject | None) -> dict[str, Any]:

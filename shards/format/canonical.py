@@ -32,7 +32,7 @@ def canonical(key: str, value: str) -> str:
         return _LOGARITHMS[found[1]] if found else _TRANSFORMS.get(plain, plain)
     if key == "patch_size" and (square := _SQUARE.fullmatch(plain)):
         return square[1]
-    if key in ("magnification", "patch_size", "mpp", "bits") and (found := _NUMBER.fullmatch(text)):
+    if key in ("magnification", "patch_size", "patch_level", "mpp", "bits") and (found := _NUMBER.fullmatch(text)):
         return f"{float(found[1]):g}" + "x" * (key == "magnification")
     return text
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from shards.format.bags import BAGS, attributes, bag_shape, is_bag, told_by, told_by_name
+from shards.format.bags import BAGS, attributes, bag_shape, is_bag, told_by, told_by_name, whole_slide
 from shards.format.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.format.info import KINDS
 from shards.format.npy import (
@@ -56,13 +56,17 @@ COLUMN = "column:"
 
 @dataclass(frozen=True)
 class Reference:
-    """A parsed cell. `text` is what stood there (kept as provenance). `more`: bags whose rows follow those of this one."""
+    """A parsed cell. `text` is what stood there (kept as provenance). `more`: bags whose rows follow those of this one.
+
+    regions: [regions, patches, features] is read as the patches of all regions, [patches, features].
+    """
 
     text: str
     path: Path
     member: str | None = None
     rows: tuple[int, int] | None = None
     more: tuple[Reference, ...] = ()
+    regions: bool = False
 
     @property
     def parts(self) -> tuple[Reference, ...]:
@@ -167,6 +171,10 @@ class Reader:
         """
         if ref.more:
             return _one_after_the_other(name, [self.header(name, part) for part in ref.parts])
+        if ref.regions:
+            whole = self.header(name, replace(ref, regions=False))
+            M, P, D = whole.shape if whole.shape and len(whole.shape) == 3 else (1, *(whole.shape or (0, 0)))
+            return Header(whole.dtype, (M * P, D))
         if ref.is_table:
             return Header("float32", self.vector(ref).shape)
         suffix = ref.path.suffix.lower()
@@ -189,6 +197,9 @@ class Reader:
         if ref.more:
             parts = [self.array(part) for part in ref.parts]
             return np.concatenate([a.reshape(bag_shape(BAGS[0], a.shape)) for a in parts])
+        if ref.regions:
+            x_MPD = self.array(replace(ref, regions=False))
+            return x_MPD.reshape(-1, x_MPD.shape[-1])
         if ref.is_table:
             return self.vector(ref)
         suffix = ref.path.suffix.lower()
@@ -215,6 +226,11 @@ class Reader:
         if suffix != ".pt":
             data = self._h5_dataset(ref)
             told = _guarded(lambda: attributes(data.file, data, data.parent.get("coords")))
+        if kind := whole_slide(told):
+            raise HeaderError(
+                f"holds features of a whole {kind}, not of patches",
+                "name it by a field of your own, such as field:slide",
+            )
         meaning, unit = told_by(told)
         if name.startswith("coords"):
             return [{"unit": unit} if unit else {}]

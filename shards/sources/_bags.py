@@ -14,29 +14,26 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from shards.errors import DataError, Problem, bad, typed
 from shards.format.archive import no_twins
-from shards.format.bags import FIX, attributes, told_by, told_by_name
+from shards.format.bags import told_by, told_by_name, whole_slide
 from shards.format.describe import HeaderError
 from shards.format.meaning import Meanings, check_agreement
 from shards.format.npy import UNREADABLE_NPZ
 from shards.pack.reference import Reference
-from shards.pack.torch_file import BARE, tensors_of
+from shards.pack.torch_file import BARE
+from shards.sources._bag_files import COORDS, MEMBERS, BagFile, feature_member, members_of, with_coords
 from shards.sources._barcode import slide_of
 
 SUFFIXES = (".h5", ".hdf5", ".pt")
-MEMBERS = ("features", "feats")
-COORDS = "coords"
 OF_SLIDE = "coords_slide"
 CLAM = ("h5_files", "pt_files")
 SHOWN = 3
-Shapes = Mapping[str, tuple[int, ...]]  # of the members that hold plain numbers
 
 
 @dataclass(frozen=True)
@@ -59,20 +56,6 @@ class Bags:
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A bag's file looked into. `folder` is the set it belongs to; `meaning` what it says of its patches."""
-
-    path: Path
-    folder: Path
-    member: str | None
-    coords: bool
-    shape: tuple[int, ...]
-    meaning: Mapping[str, str]
-    unit: str | None = None
-    chosen: bool = False  # the member is the only one with the form of a bag, under a name of its own
-
-
 def options(parser: argparse.ArgumentParser, required: bool) -> None:
     """The options of a source that takes bags."""
     parser.add_argument(
@@ -82,17 +65,37 @@ def options(parser: argparse.ArgumentParser, required: bool) -> None:
         help="bags: a folder of TRIDENT, CLAM, STAMP or HIPT (.h5, .pt), or an .npz with features, offsets, slide",
     )
     parser.add_argument("--member", help="the data set or tensor that holds the features (default: features or feats)")
+    parser.add_argument(
+        "--coords",
+        type=Path,
+        help="folder of coordinates, an .h5 a slide (CLAM's and TRIDENT's patches), of bags that have none or say nothing of theirs",
+    )
+    parser.add_argument(
+        "--regions",
+        choices=("flatten",),
+        help="HIPT's [regions, patches, features]: the patches of all regions are one bag",
+    )
     parser.add_argument("--frozen", action="store_true", help="take frozen sections (TS, MS, BS) of the tumour too")
 
 
-def find_bags(path: Path, member: str | None, unfit: Callable[[str], str | None]) -> Bags:
+def find_bags(
+    path: Path,
+    member: str | None,
+    unfit: Callable[[str], str | None],
+    coords: Path | None = None,
+    regions: str | None = None,
+) -> Bags:
     """All bags whose slide is fit; `unfit` says why a slide's name is left out.
+
+    Args:
+        coords: a folder with the coordinates of slides, as CLAM and TRIDENT keep them beside their features.
+        regions: `flatten` takes [M, P, D] for the M x P patches of a slide.
 
     Raises:
         DataError: no bags, files without a bag in them, a slide with bags in two folders, or bags that mean different things.
     """
     if path.is_dir():
-        return _Folder(path, member, unfit).found()
+        return _Folder(path, member, unfit, coords, regions is not None).found()
     if path.suffix.lower() != ".npz" or not path.is_file():
         raise bad(
             "neither a folder of bags nor an .npz", path, "give --features a folder with .h5/.pt files, or an .npz"
@@ -113,9 +116,7 @@ def together(slides: Sequence[Bag], name: str, work: Path) -> dict[str, Referenc
 
 
 def _joined(parts: Sequence[Reference]) -> Reference:
-    first = parts[0]
-    text = " + ".join(p.text for p in parts)
-    return Reference(text, first.path, first.member, first.rows, tuple(parts[1:]))
+    return replace(parts[0], text=" + ".join(p.text for p in parts), more=tuple(parts[1:]))
 
 
 # -------------------------------------------------------------------------------------------------------------------- an npz
@@ -173,13 +174,16 @@ def _parts(path: Path, member: str) -> tuple[list[str], np.ndarray, int, bool]:
 class _Folder:
     """A folder of files, one a slide, at any depth."""
 
-    def __init__(self, path: Path, member: str | None, unfit: Callable[[str], str | None]):
+    def __init__(
+        self, path: Path, member: str | None, unfit: Callable[[str], str | None], coords: Path | None, flatten: bool
+    ):
         self.path, self.member, self.unfit = path, member, unfit
+        self.coords, self.flatten = coords, flatten
         self.out = Bags()
         self.wrong: dict[tuple[str, str], list[str]] = defaultdict(list)  # (what, fix) -> files
 
     def found(self) -> Bags:
-        of: dict[str, list[_File]] = defaultdict(list)
+        of: dict[str, list[BagFile]] = defaultdict(list)
         doubled = 0
         for paths in self._files():
             looked = (self._look(p) for p in paths)
@@ -191,6 +195,10 @@ class _Folder:
             self.out.notes.append(f"bags: {doubled} slides have a .h5 and a .pt; {which}")
         problems = [Problem(f"{len(f)} files: {what}", self._some(f), fix) for (what, fix), f in self.wrong.items()]
         problems += self._twice(of)
+        if self.coords and not problems:
+            of, wrong, notes = with_coords(of, self.coords)
+            problems += wrong
+            self.out.notes += notes
         everyone = [f for same in of.values() for f in same]
         if not problems:
             problems += self._disagreeing(everyone)
@@ -214,14 +222,17 @@ class _Folder:
                 of[path.stem, _set_of(path)].append(path)
         return [same for _, same in sorted(of.items())]
 
-    def _look(self, path: Path) -> _File | None:
+    def _look(self, path: Path) -> BagFile | None:
         """The file, or None where it holds no bag, which is then listed or a problem."""
         try:
-            shapes, told = _members_of(path)
+            shapes, told = members_of(path)
         except HeaderError as e:
             self.wrong[str(e), e.fix].append(self._name(path))
             return None
-        name, why = _feature_member(shapes, self.member)
+        name, why = feature_member(shapes, self.member)
+        if name is not None and (kind := whole_slide(told)):
+            self.out.unmatched.append((self._name(path), f"features of a whole {kind}, not a bag"))
+            return None
         if name is None:
             if why.left_out:
                 self.out.unmatched.append((self._name(path), why.what))
@@ -229,13 +240,22 @@ class _Folder:
                 self.wrong[why.what, why.fix].append(self._name(path))
             return None
         meaning, unit = told_by(told)
+        shape, coords = shapes[name], path if COORDS in shapes else None
+        if regions := len(shape) == 3 and shape[0] != 1:
+            if not self.flatten:
+                what = f"regions of patches, such as {shape}, no patches"
+                self.wrong[what, "--regions flatten takes the patches of all regions for one bag"].append(
+                    self._name(path)
+                )
+                return None
+            shape, coords = (shape[0] * shape[1], shape[2]), None  # those are the places of regions
         named = name if name != BARE else None
         chosen = self.member is None and name not in (*MEMBERS, BARE)
-        return _File(path, _set_of(path), named, COORDS in shapes, shapes[name], meaning, unit, chosen)
+        return BagFile(path, _set_of(path), named, coords, shape, meaning, unit, chosen, regions)
 
-    def _twice(self, of: Mapping[str, Sequence[_File]]) -> list[Problem]:
+    def _twice(self, of: Mapping[str, Sequence[BagFile]]) -> list[Problem]:
         """Slides whose bag lies in several folders, grouped by these folders, or in several files of one."""
-        places: dict[tuple[Path, ...], list[Sequence[_File]]] = defaultdict(list)
+        places: dict[tuple[Path, ...], list[Sequence[BagFile]]] = defaultdict(list)
         for same in of.values():
             if len(same) > 1:
                 places[tuple(sorted({f.folder for f in same}))].append(same)
@@ -255,10 +275,10 @@ class _Folder:
             problems.append(Problem(what, str(self.path), fix))
         return problems
 
-    def _disagreeing(self, files: Sequence[_File]) -> list[Problem]:
+    def _disagreeing(self, files: Sequence[BagFile]) -> list[Problem]:
         """Encoders, magnifications, patch sizes, units and widths that differ, by folder or by file."""
         problems: list[Problem] = []
-        by_folder: dict[Path, list[_File]] = defaultdict(list)
+        by_folder: dict[Path, list[BagFile]] = defaultdict(list)
         for f in files:
             by_folder[f.folder].append(f)
         sets: list[tuple[object, Meanings]] = [(self._name(d), {"patches": told_by_name(d)}) for d in sorted(by_folder)]
@@ -279,7 +299,7 @@ class _Folder:
             problems.append(Problem(f"bags of differing width: {listed}", str(self.path), _one_of([*first.values()])))
         return problems
 
-    def _describe(self, files: Sequence[_File]) -> None:
+    def _describe(self, files: Sequence[BagFile]) -> None:
         """What the bags say of themselves, and what was chosen."""
         patches: dict[str, str] = {}
         for f in files:
@@ -298,16 +318,17 @@ class _Folder:
                 f"bags: '{name}' is read of {count} files, the only member with two axes (--member names another)"
             )
 
-    def _bag(self, file: _File) -> Bag:
+    def _bag(self, file: BagFile) -> Bag:
         name = self._name(file.path)
         text = f"{name}#{file.member}" if file.member else name
-        features = Reference(text, file.path, file.member)
-        coords = Reference(f"{name}#{COORDS}", file.path, COORDS) if file.coords else None
+        features = Reference(text, file.path, file.member, regions=file.regions)
+        coords = Reference(f"{self._name(file.coords)}#{COORDS}", file.coords, COORDS) if file.coords else None
         return Bag(file.path.stem, features, coords, file.shape[-2])
 
     def _name(self, path: Path) -> str:
         """A file or folder as seen from the one that was given."""
-        inside = path.relative_to(self.path).as_posix() if path.is_relative_to(self.path) else "."
+        base = self.path if path.is_relative_to(self.path) else self.coords
+        inside = path.relative_to(base).as_posix() if base and path.is_relative_to(base) else "."
         return inside if inside != "." else self.path.name
 
     def _some(self, names: Sequence[str]) -> str:
@@ -329,59 +350,3 @@ def _one_of(folders: Sequence[Path]) -> str:
 def _set_of(path: Path) -> Path:
     """The folder that stands for a file's set of bags: CLAM's h5_files and pt_files are one."""
     return path.parent.parent if path.parent.name in CLAM else path.parent
-
-
-# -------------------------------------------------------------------------------------------------------------- a file's inside
-
-
-@dataclass(frozen=True)
-class _Why:
-    """Why no member holds a bag. left_out: the file is something else, which is listed and no problem."""
-
-    what: str = ""
-    fix: str = ""
-    left_out: bool = False
-
-
-def _members_of(path: Path) -> tuple[Shapes, dict[str, Any]]:
-    """Shapes of the members that hold numbers, and the attributes that a bag's file has (of the file and of its coordinates)."""
-    if path.suffix.lower() == ".pt":
-        return {n: tuple(t.shape) for n, t in tensors_of(path).items()}, {}
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            kept: dict[str, h5py.Dataset] = {}
-            file.visititems(lambda n, d: kept.update({n: d}) if isinstance(d, h5py.Dataset) else None)
-            told = attributes(file, kept.get(COORDS))
-            return {n: tuple(d.shape) for n, d in kept.items() if d.dtype.kind in "biuf"}, told
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as e:
-        raise HeaderError(
-            "cannot be read as HDF5", "write the file again; it may have been cut while it was written"
-        ) from e
-
-
-def _feature_member(shapes: Shapes, member: str | None) -> tuple[str | None, _Why]:
-    """The member that holds the features: the one asked for, `features` or `feats`, or the only one with two axes."""
-    has = ", ".join(n for n in shapes if n != BARE) or "nothing with numbers"
-    if member is not None and BARE not in shapes:
-        if shapes.get(member):
-            return member, _Why()
-        return None, _Why(f"no member '{member}'; they have {has}", "name another with --member")
-    named = [n for n in (BARE, *MEMBERS) if n in shapes]
-    flat = [
-        n for n, s in shapes.items() if n.rpartition("/")[2] != COORDS and (len(s) == 2 or (len(s) == 3 and s[0] == 1))
-    ]
-    chosen = named or flat
-    if len(chosen) == 1:
-        name = chosen[0]
-        if len(shapes[name]) > 1:
-            return name, _Why()
-        one = len(shapes[name]) == 1
-        return None, _Why(
-            "one vector of the whole slide, not a bag" if one else "a single number, not a bag", FIX, left_out=one
-        )
-    if not chosen and set(shapes) <= {COORDS}:
-        return None, _Why(what="coordinates without features", left_out=True)
-    what = f"which of {', '.join(chosen)} holds the features?" if chosen else f"no features in them; they have {has}"
-    return None, _Why(what, "say it with --member NAME")

@@ -88,7 +88,7 @@ def find(args: argparse.Namespace) -> Found:
     notes = [n for c in omics.chosen for n in c.notes] + notes
     unfit = no_tumour if args.frozen else no_diagnostic_slide
     pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
-    found = find_bags(args.features, args.member, unfit) if args.features else Bags()
+    found = find_bags(args.features, args.member, unfit, args.coords, args.regions) if args.features else Bags()
     bags = [
         (b.name, barcode(b.name) or "", {"patches": b.features} | ({"coords": b.coords} if b.coords else {}))
         for b in found.bags

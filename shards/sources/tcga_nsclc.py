@@ -63,7 +63,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 @register("tcga_nsclc", options)
 def find(args: argparse.Namespace) -> Found:
     """TCGA LUAD/LUSC: slide features + expression + labels, joined by barcode."""
-    bags = find_bags(args.features, args.member, no_tumour if args.frozen else no_diagnostic_slide)
+    bags = find_bags(
+        args.features, args.member, no_tumour if args.frozen else no_diagnostic_slide, args.coords, args.regions
+    )
     slides, unmatched = bags.bags, bags.unmatched
     found = expression_of(args.expression, args, unmatched, args.replicates)
     expression, notes = found.of_case, found.notes

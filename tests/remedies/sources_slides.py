@@ -171,6 +171,44 @@ def a_member_of_another_name(place: Place) -> Command:
     return members(place, z=(5, 6), y=(5,))
 
 
+@remedy("--regions flatten takes the patches of all regions", r"(--regions flatten) takes")
+def regions_of_patches(place: Place) -> Command:
+    return members(place, features=(3, 4, 6))
+
+
+def coordinates(place: Place, rows: int = 5) -> None:
+    write(place.folder / "p", member=None, coords=np.zeros((rows, 2), int), about={"patch_size": 256})
+
+
+def with_coords(place: Place) -> Command:
+    write(place.folder / "b")
+    return slides(place, "b", "--coords", str(place.folder / "p"))
+
+
+@remedy(
+    "give --coords the folder in which CLAM or",
+    r"give (--coords the folder in which)",
+    {"the folder in which": "{folder}/q"},
+)
+def coordinates_of_nobody(place: Place) -> Command:
+    write(place.folder / "q", member=None)
+    (place.folder / "p").mkdir()
+    return with_coords(place)
+
+
+@remedy("keep the one that the features were made with", r"(keep the one)", mend=removed(f"p/{SLIDES[0]}_b.h5"))
+def coordinates_twice(place: Place) -> Command:
+    coordinates(place)
+    write(place.folder / "p", [f"{SLIDES[0]}_b"], member=None)
+    return with_coords(place)
+
+
+@remedy("bring the coordinates that the features were", r"(bring the coordinates)", mend=coordinates)
+def coordinates_of_other_patches(place: Place) -> Command:
+    coordinates(place, rows=4)
+    return with_coords(place)
+
+
 # ---------------------------------------------------------------------------------------------------- what barcodes say
 
 

@@ -353,15 +353,103 @@ def test_a_batch_s_axis_in_data_sets_of_before(tmp_path: Path, monkeypatch: pyte
         Gimp(Gimp.Options(), schema_of(data))
 
 
-def test_regions_of_patches_are_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_regions_of_patches_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """HIPT's [regions, patches, features]: refused, and with --regions flatten the bag of all patches."""
     (tmp_path / "hipt").mkdir()
-    for slide in SLIDES:
-        torch.save(torch.ones(3, 4, 6), tmp_path / "hipt" / f"{slide}.pt")
-    status, _ = source(tmp_path, tmp_path / "hipt")
-    assert status == 2
+    for i, slide in enumerate([*SLIDES, f"{CASES[0]}-01Z-00-DX2.BB"]):
+        torch.save(torch.from_numpy(bag(i, rows=12).reshape(3, 4, 6)), tmp_path / "hipt" / f"{slide}.pt")
+    assert source(tmp_path, tmp_path / "hipt")[0] == 2
     said = capsys.readouterr().err
-    assert f"field 'patches': arrays of 3 axes (first in '{CASES[0]}', {SLIDES[0]}.pt): a bag has two" in said
-    assert "regions of patches (HIPT's [M, 256, 384]) reshaped" in said
+    assert "9 files: regions of patches, such as (3, 4, 6), no patches. Fix: --regions flatten" in said
+    status, out = source(tmp_path, tmp_path / "hipt", "--regions=flatten", "--slides=all", "--per=patient")
+    assert status == 0
+    with Dataset.open(out) as data:
+        np.testing.assert_allclose(data[3].read("patches"), bag(3, rows=12), atol=2e-3)
+        both = np.concatenate([bag(0, rows=12), bag(8, rows=12)])
+        np.testing.assert_allclose(data[0].read("patches"), both, atol=2e-3)
+        assert data[0].shape("coords_slide") == (24, 1)
+
+
+def alone(folder: Path, cell: str) -> int:
+    """Packs one sample whose patches a manifest names so."""
+    (folder / "one.csv").write_text(f"sample,patient,field:patches\ns0,p0,{cell}\n")
+    return main(["pack", str(folder / "one.csv"), "--out", str(folder / "one")])
+
+
+def test_regions_in_a_manifest_are_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    torch.save(torch.ones(3, 4, 6), tmp_path / "a.pt")
+    assert alone(tmp_path, "a.pt") == 2
+    assert "regions of patches (HIPT's [M, 256, 384]) reshaped" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- coordinates of a folder of their own
+
+CLAM_PATCHES = {"patch_size": 256, "patch_level": 1, "downsample": np.array([4.0, 4.0]), "level_dim": (9, 9)}
+
+
+def test_clam_s_patches_say_where_and_at_which_level(tmp_path: Path) -> None:
+    """Features of CLAM say nothing of their patches, and its .pt have no coordinates; its folder `patches` has both."""
+    write(tmp_path / "f" / "h5_files", SLIDES[:7])
+    (tmp_path / "f" / "pt_files").mkdir()
+    torch.save(torch.from_numpy(bag(7)), tmp_path / "f" / "pt_files" / f"{SLIDES[7]}.pt")
+    write(tmp_path / "patches", member=None, about=CLAM_PATCHES)
+    assert find(tmp_path / "f").meanings == {}
+    status, out = source(tmp_path, tmp_path / "f", f"--coords={tmp_path / 'patches'}")
+    assert status == 0
+    fields = load_info(out).fields
+    assert fields["patches"].meaning == {"patch_size": "256", "patch_level": "1"}
+    assert fields["coords"].meaning == {"unit": "px"}
+    with Dataset.open(out) as data:
+        assert data[7].read("coords").tolist() == (np.arange(10).reshape(5, 2) + 7).tolist()
+        assert data[7].read("meta")["provenance"]["coords"] == f"{SLIDES[7]}.h5#coords"
+
+
+def test_trident_s_patches_of_a_folder_without_attributes(tmp_path: Path) -> None:
+    write(tmp_path / "f")
+    about = {"patch_size": 512, "target_magnification": 20}
+    write(tmp_path / "p", [f"{s}_patches" for s in SLIDES[:6]], member=None, about=about)
+    found = find_bags(tmp_path / "f", None, no_diagnostic_slide, tmp_path / "p")
+    assert found.meanings == {"patches": {"magnification": "20x", "patch_size": "512"}, "coords": {"unit": "px"}}
+    assert "bags: coordinates of 6 of 8 slides are those in p" in found.notes
+    assert any(n.startswith("bags: no coordinates there of 2 slides") for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("slides", "about", "coords", "message"),
+    [
+        (SLIDES, {"patch_size": 512}, 5, "the coordinates say other things than"),
+        (SLIDES, {"patch_size": 256}, 4, "5 patches in"),
+        ([f"{s}_a" for s in SLIDES] + [f"{s}_b" for s in SLIDES], {}, 5, "a slide has 2 files"),
+        (["TCGA-99-9999-01Z-00-DX1"], {}, 5, "no coordinates of any of 8 slides"),
+    ],
+)
+def test_coordinates_that_are_not_those_of_the_features(
+    tmp_path: Path, slides: list[str], about: dict, coords: int, message: str
+) -> None:
+    write(tmp_path / "f", about={"patch_size": 256})
+    write(tmp_path / "p", slides, member=None, about=about, coords=np.zeros((coords, 2), int))
+    with pytest.raises(DataError, match=message):
+        find_bags(tmp_path / "f", None, no_diagnostic_slide, tmp_path / "p")
+
+
+def test_slides_cut_at_two_levels_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "f", SLIDES[:4], about=CLAM_PATCHES)
+    write(tmp_path / "f", SLIDES[4:], about=CLAM_PATCHES | {"patch_level": 0})
+    assert "patch_level is '1' in" in refused(tmp_path / "f")
+
+
+def test_stamp_s_features_of_whole_slides_are_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """[1, D] with feat_type slide has the form of a bag with one patch; files before 2.0 do not say their unit."""
+    tiles = {"extractor": "uni", "tile_size_um": 256.0, "feat_type": "tile"}
+    write(tmp_path / "s", SLIDES[:6], member="feats", of_file=tiles)
+    whole = {"extractor": "titan", "feat_type": "slide"}
+    write(tmp_path / "s", SLIDES[6:], member="feats", of_file=whole, features=bag(0, rows=1))
+    found = find(tmp_path / "s")
+    assert [b.name for b in found.bags] == SLIDES[:6]
+    assert {why for _, why in found.unmatched} == {"features of a whole slide, not a bag"}
+    assert found.meanings == {"patches": {"encoder": "uni"}, "coords": {"unit": "um"}}
+    assert alone(tmp_path, f"s/{SLIDES[7]}.h5#feats") == 2
+    assert "holds features of a whole slide, not of patches" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------- which slides count
