@@ -43,7 +43,7 @@ check: lint  ## the fast subset
 test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" $(SPREAD)
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" $(BY_FILE)
-	$(BIN)/python -m pytest -q -m "slurm"
+	$(BIN)/python -m pytest -q -m "slurm" $(BY_FILE)
 
 grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; its time was not measured)
 	$(BIN)/python -m pytest -q -m grid

@@ -1,4 +1,4 @@
-"""One real Slurm a session; the words that submit a small run to it; the runs that others are compared with."""
+"""One real Slurm a worker; the words that submit a small run to it; the runs that others are compared with."""
 
 from __future__ import annotations
 

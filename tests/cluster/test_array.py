@@ -14,7 +14,7 @@ from tests.cluster.jobs import Desk, begun
 from tests.cluster.slurm_cluster import kill
 from trainer.cluster.record import Record, newest
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 PART = "seed-0/lr-0.001"
 STEPS = 60
 WORDS = ["--task", "demo_subtype", "--method", "gimp", "protocol.seeds=[0]", "protocol.lr=[1e-3]", f"protocol.steps={STEPS}",

@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.jobs import RUN, STEPS, Desk, begun, main_log
 from trainer.errors import EXIT_USER
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def field(text: str, name: str) -> str:

@@ -10,7 +10,7 @@ from tests.cluster.jobs import RUN, STEPS, Desk, last_step, main_log, series, to
 from tests.cluster.slurm_cluster import until
 from trainer.cluster.record import Record
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_two_nodes_then_one_then_four_see_the_same_samples(

@@ -19,7 +19,7 @@ from tests.ports import free_port
 from tests.trainer.forking import Forks
 from trainer.cluster.record import Record
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 TASK = ["--task", "demo_subtype", "--method", "gimp", "protocol.seeds=[0]", "protocol.lr=[1e-3]", "protocol.steps=12",
         "protocol.batch=8", "protocol.evaluations=3", "log.tensorboard=false"]  # fmt: skip
 

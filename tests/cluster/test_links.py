@@ -17,7 +17,7 @@ from tests.cluster.slurm_cluster import until
 from trainer.cluster.record import Record
 from trainer.state import fence
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_a_cut_link_ends_in_recovery_and_the_orphan_writes_nothing(

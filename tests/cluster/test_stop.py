@@ -30,7 +30,7 @@ from tests.cluster.jobs import (
 from tests.cluster.slurm_cluster import kill, until
 from trainer.cluster.record import Record
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 AT_A_TIME = 3
 Ranks = dict[int, psutil.Process]
 

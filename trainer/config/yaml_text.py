@@ -7,6 +7,8 @@ which a typed key reads.
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -80,14 +82,21 @@ def parse(text: str) -> Json:
         yaml.YAMLError: not YAML, a key that stands twice, nested too deep, or aliases of aliases without end.
     """
     try:
-        content = yaml.load(text, Loader)
-        if _count(content, MOST) > MOST:
-            raise yaml.YAMLError(f"more than {MOST:,} values, with those that *aliases repeat")
+        content: Any = copy.deepcopy(_parsed(text))
         return content
     except RecursionError as e:
         raise yaml.YAMLError("nested too deep") from e
     except ValueError as e:  # a number of more digits than Python reads
         raise yaml.YAMLError(str(e)) from e
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> object:
+    """Kept: the many runs of a sweep read the same few files."""
+    content = yaml.load(text, Loader)
+    if _count(content, MOST) > MOST:
+        raise yaml.YAMLError(f"more than {MOST:,} values, with those that *aliases repeat")
+    return content
 
 
 def _count(value: Json, most: int) -> int:

@@ -62,7 +62,7 @@ class Column(Section):
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By the name of a recipe: in place of `words` when the sweep is given `--recipe NAME`."""
 
-    def words_with(self, recipe: str | None) -> Mapping[str, Any]:
+    def words_with(self, recipe: str | None) -> Mapping[str, object]:
         return self.words if recipe is None else self.recipes.get(recipe, self.words)
 
 
