@@ -88,17 +88,21 @@ def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]], rel: float) ->
 
 
 @asked_of("kill")
-def test_a_kill_changes_nothing(words: list[str], forks: Forks, tmp_path: Path) -> None:
-    """SIGKILL between two checkpoints: the same command gives losses, gradients, keys and weights bit for bit."""
-    words = [*words, "steps=8", "checkpoint.every=3", "data.workers=2"]
+def test_a_kill_changes_nothing(words: list[str], cohort: Path, forks: Forks, tmp_path: Path) -> None:
+    """SIGKILL between two checkpoints: the same command gives losses, gradients, keys and weights bit for bit.
+
+    Of an eighth of the patients, so that the last stage crosses an epoch. What is equal to rounding alone is asked on all of them:
+    so few bring single losses to the border of what rounding may do.
+    """
+    words = [*words, "--recipe", "demo", f"data.path={cohort}", "steps=5", "checkpoint.every=3", "data.workers=2"]
     whole = forks.launch(2, [*words, f"out={tmp_path / 'whole'}"])
     assert whole.codes == [0, 0], whole.text
     total = rows(tmp_path / "whole")[-1]["step"]
-    died = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"], {"die": {"step": total - 3}})
+    died = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"], {"die": {"step": total - 1}})
     assert died.codes == [-9, -9], died.text
     again = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"])
     assert again.codes == [0, 0], again.text
-    assert f"step-{total - 5:08d}" in again.outputs[0], "it goes on from the checkpoint before the kill"
+    assert f"step-{total - 2:08d}" in again.outputs[0], "it goes on from the checkpoint before the kill"
     timed = ("samples_per_s", "data_wait", "peak_memory")
     assert _without(timed, rows(tmp_path / "cut")) == _without(timed, rows(tmp_path / "whole"))
     names = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.safetensors"))

@@ -48,17 +48,16 @@ def test_accumulation_adds_up_to_the_batch(tmp_path: Path, demo_cohort: Path) ->
             assert [v for (v,) in series(tmp_path / name, what)] == pytest.approx(expected, rel=1e-4), (name, what)
 
 
-def test_both_stages_resume_with_the_best_weights(tmp_path: Path, demo_cohort: Path) -> None:
+def test_both_stages_resume_with_the_best_weights(tmp_path: Path, cohort: Path, demo_cohort: Path) -> None:
     """Killed in the stage that selects, after its best epoch, and again in the next: the same as undisturbed."""
     words = [
-        *TINY, "global_batch=16", "method.dropout=0.1", "stages.gene.epochs=2", "stages.gene.optim.lr=3e-3", "steps=6",
-        "checkpoint.every=7",
-        "data.val_split=val",
+        *TINY, f"data.path={cohort}", "method.dropout=0.1", "stages.gene.epochs=2", "stages.gene.optim.lr=3e-3", "steps=6",
+        "checkpoint.every=3", "data.val_split=val",
     ]  # fmt: skip
     whole = launch(2, [*words, f"out={tmp_path / 'whole'}"], demo_cohort)
     assert whole.codes == [0, 0], whole.text
     cut = [*words, f"out={tmp_path / 'cut'}"]
-    for step in (30, 44):
+    for step in (7, 13):  # four an epoch, eight of the first stage
         died = launch(2, cut, demo_cohort, {"die": {"step": step}})
         assert died.codes == [-9, -9], died.text
     done = launch(2, cut, demo_cohort)
