@@ -19,12 +19,13 @@ MAX_OPEN = 16  # each holds a temporary file, and a cohort may have a table a pa
 class FeatureTables:
     """Tables by path, and what was chosen of each: from its columns where rows are asked for, from its rows where columns are.
 
-    strip: tables whose Ensembl ids lose their version.
+    strip: tables whose Ensembl ids lose their version. asked: of tables that are asked for columns alone, which these are.
     """
 
     def __init__(self, rule: FeatureRule | None = None, unknown: Words | None = None):
         self.rule, self.unknown = rule or FeatureRule(), unknown or Words()
         self.strip: set[Path] = set()
+        self.asked: dict[Path, set[str]] = {}
         self._tables: dict[Path, Table | DataError] = {}
         self._chosen: dict[tuple[Path, bool], Chosen] = {}
         self._last: tuple[list[str], tuple[Any, ...], Chosen] | None = None
@@ -56,7 +57,7 @@ class FeatureTables:
 
     def _read(self, path: Path) -> Table | DataError:
         try:
-            table = Table(path, self.unknown)
+            table = Table(path, self.unknown, self.asked.get(path, ()))
         except DataError as e:
             return e
         if not table.problems:

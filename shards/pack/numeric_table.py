@@ -31,9 +31,10 @@ class Table:
     The values lie in an anonymous temporary file as float32 and are read through a memory map, so a table of 11,000 x 60,000 costs
     disk and no memory. Cells that hold no number are NaN; where they should have been numbers is asked by `odd_cells`, since a column
     of words beside the numbers (gene names, notes) does no harm to those who do not read it. `problems`: lines that could not be read.
+    only: the columns that will be asked for, if the table has them all, each once: no other is then read (GDC's files have nine).
     """
 
-    def __init__(self, path: Path, unknown: Words | None = None):
+    def __init__(self, path: Path, unknown: Words | None = None, only: Collection[str] = ()):
         self.path, self.problems, self.unknown = path, list[Problem](), unknown or Words()
         self._odd: dict[int, dict[int, str]] = defaultdict(dict)  # {column: {row: text}}
         self._odd_count = Counter[int]()
@@ -41,12 +42,15 @@ class Table:
         source = open_table(path)
         source.first_column()
         self._spool = tempfile.TemporaryFile(prefix="medpair-table-")  # noqa: SIM115 - lives as long as the table
-        self.columns = source.header[1:]
+        at = [i for i, c in enumerate(source.header) if i == 0 or c in only]
+        at = at if only and len(at) == 1 + len(set(only)) else list(range(len(source.header)))
+        picked = len(at) < len(source.header)
+        self.columns = [source.header[i] for i in at[1:]]
         self.rows: list[str] = []
         self.lines: list[int] = []
         self._place = source.place
         for line, cells in source:
-            self._take(line, cells, source.text)
+            self._take(line, [cells[i] for i in at] if picked else cells, source.text)
         self.problems += source.problems
         with _room():
             self._spool.flush()
@@ -68,8 +72,11 @@ class Table:
             values = self._careful(given)
         self.rows.append(text_of(cells[0]).strip())
         self.lines.append(line)
-        with _room():
+        try:
             self._spool.write(values.tobytes())
+        except OSError:
+            with _room():
+                raise
 
     def _careful(self, cells: list[str]) -> np.ndarray:
         texts = [text_of(c) for c in cells]

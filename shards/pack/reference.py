@@ -113,6 +113,17 @@ def parse(text: str, folder: Path) -> Reference:
     raise HeaderError(f"'{text}' is not a reference: {forms}")
 
 
+def columns_asked(refs: Sequence[Reference]) -> dict[Path, set[str]]:
+    """{table: its columns that are named}, of tables of which nothing but columns is."""
+    tables = [r for r in refs if r.is_table]
+    rows = {r.path for r in tables if not r.by_column}
+    asked: dict[Path, set[str]] = {}
+    for ref in tables:
+        if ref.path not in rows:
+            asked.setdefault(ref.path, set()).add((ref.member or "").removeprefix(COLUMN))
+    return asked
+
+
 class Reader:
     """Reads references; keeps the files it has open. Use as a context manager."""
 

@@ -17,7 +17,7 @@ from shards.format.seal import SampleRow, vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.pack.labels import LabelRule
 from shards.pack.manifest import Entry, Manifest
-from shards.pack.reference import Reader, Reference
+from shards.pack.reference import Reader, Reference, columns_asked
 from shards.pack.split import assign
 from shards.pack.write import MAX_NAME, SHARD_BYTES
 from shards.read.stats import CODES, MISSING_CODE, odd_codes
@@ -112,6 +112,7 @@ class Survey:
             self._read_vocab(name, path)
         strip = set(self.options.strip_version)
         self.reader.tables.strip = {r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip}
+        self.reader.tables.asked = columns_asked([r for e in self.manifest.entries for r in e.fields.values()])
         for entry in self.manifest.entries:
             for name, ref in entry.fields.items():
                 self._look(entry, name, ref, split_of.get(entry.sample) == "train")

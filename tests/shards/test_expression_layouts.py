@@ -13,6 +13,8 @@ import pytest
 from shards.__main__ import main
 from shards.errors import DataError
 from shards.format.info import load_info
+from shards.pack.numeric_table import Table
+from shards.pack.reference import Reference, columns_asked
 from shards.read.dataset import Dataset
 from shards.sources import Found, get_source
 from tests.shards.test_bags import CASES, write
@@ -257,3 +259,17 @@ def test_what_is_stated_must_agree_with_the_column(cohort: Path, capsys: pytest.
     more = (*SAID, "--meaning=rna.unit=FPKM", f"--out={cohort / 'out'}")
     assert main(["source", "tcga_nsclc", *words(cohort, cohort / "rna", *more)]) == 2
     assert "rna.unit is stated as 'FPKM' and is 'TPM'" in capsys.readouterr().err
+
+
+def test_only_the_columns_that_are_asked_for_are_read(cohort: Path) -> None:
+    """GDC's files have nine columns of one gene; a word in another one does no harm, and a table asked for rows is read whole."""
+    path = cohort / "rna" / "id0" / file_of(0)
+    asked = columns_asked([Reference("", path, f"column:{c}") for c in VALUES[:2]])
+    assert asked == {path: set(VALUES[:2])}
+    table = Table(path, only=asked[path])
+    assert (table.columns, table.has_odd_cells) == (list(VALUES[:2]), False)
+    whole = Table(path)
+    np.testing.assert_array_equal(table.line(1, True), whole.line(whole.find(VALUES[1], True), True))
+    assert Table(path, only={VALUES[0], "no such column"}).columns == whole.columns
+    rows = [Reference("", path, "column:a"), Reference("", path, "ENSG1")]
+    assert columns_asked(rows) == {}, "a row is asked for too"
