@@ -55,6 +55,11 @@ class FragmentDecoder(nn.Module):
         return self.out(self.norm(x_BTC)).unflatten(-1, (-1, self.numbers))
 
 
+def in_fragments(x_BF: Tensor, fragment: int) -> Tensor:
+    """Vectors [B, F] in pieces [B, T, fragment]; what fills the last one up is 0, and of a mask False."""
+    return nn.functional.pad(x_BF, (0, -x_BF.shape[1] % fragment)).unflatten(1, (-1, fragment))
+
+
 def fragment_l1(said_BTF: Tensor, z_BTF: Tensor, asked_BTF: Tensor, weight_B: Tensor) -> Tensor:
     """Mean L1 over the genes that are asked for, of the samples of all ranks that count and are asked for any."""
     return asked_mean((said_BTF.float() - z_BTF.float()).abs(), asked_BTF, weight_B)

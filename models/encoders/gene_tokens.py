@@ -65,11 +65,18 @@ class FragmentTokens(nn.Module):
     """{name: [B, F]} -> tokens [B, 1 + T, C], class token first, or [B, T, C] without one.
 
     A vector is padded with zeros and cut into fragments; one SNN a modality makes a token of each; a learned position
-    and the modality's embedding are added.
+    and the modality's embedding are added. With `mask_token` one learned vector may stand in for what the SNN made.
     """
 
     def __init__(
-        self, widths: Mapping[str, int], fragment: int, dim: int, hidden: int, dropout: float, cls_token: bool = True
+        self,
+        widths: Mapping[str, int],
+        fragment: int,
+        dim: int,
+        hidden: int,
+        dropout: float,
+        cls_token: bool = True,
+        mask_token: bool = False,
     ):
         super().__init__()
         self.fragment = fragment
@@ -78,14 +85,21 @@ class FragmentTokens(nn.Module):
         self.cls_C = nn.Parameter(torch.randn(dim) * 0.02) if cls_token else None
         self.position_TC = nn.Parameter(torch.randn(sum(self.tokens.values()), dim) * 0.02)
         self.modality_MC = nn.Parameter(torch.randn(len(self.tokens), dim) * 0.02)
+        self.mask_C = nn.Parameter(torch.randn(dim) * 0.02) if mask_token else None
 
-    def forward(self, values: dict[str, Tensor]) -> Tensor:
+    def forward(self, values: dict[str, Tensor], hidden_BT: Tensor | None = None) -> Tensor:
+        """hidden_BT: fragments of which nothing is seen, counted over all modalities."""
         B = len(next(iter(values.values())))
-        made = []
+        made, start = [], 0
         for i, (name, count) in enumerate(self.tokens.items()):
             x_BF = values[name]
             x_BTF = F.pad(x_BF, (0, count * self.fragment - x_BF.shape[1])).view(B * count, self.fragment)
-            made.append(self.snn[name](x_BTF)[0].view(B, count, -1) + self.modality_MC[i])
+            x_BTC = self.snn[name](x_BTF)[0].view(B, count, -1)
+            if hidden_BT is not None:
+                assert self.mask_C is not None
+                x_BTC = torch.where(hidden_BT[:, start : start + count, None], self.mask_C.to(x_BTC.dtype), x_BTC)
+            made.append(x_BTC + self.modality_MC[i])
+            start += count
         x_BTC = torch.cat(made, 1) + self.position_TC
         if self.cls_C is None:
             return x_BTC
@@ -106,16 +120,24 @@ class GeneTokens(nn.Module):
         fragment: int = 128,
         hidden: int = 256,
         dropout: float = 0.25,
+        mask_token: bool = False,
     ):
         super().__init__()
         self.widths, self.out = dict(widths), fragment
-        self.embed = FragmentTokens(widths, fragment, dim, hidden, dropout)
+        self.embed = FragmentTokens(widths, fragment, dim, hidden, dropout, mask_token=mask_token)
         self.blocks = nn.ModuleList(MaskedBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=EPS)
         for m in self.blocks.modules():
             if isinstance(m, nn.Linear):
                 nn.init.xavier_uniform_(m.weight)
                 nn.init.zeros_(m.bias)
+
+    def forward(self, values: dict[str, Tensor], real_BS: Tensor, hidden_BT: Tensor | None = None) -> Tensor:
+        """Normalised tokens [B, 1 + T, C] of vectors by name; `real_BS`: those that are looked at, `hidden_BT`: see `FragmentTokens`."""
+        x_BSC = self.embed(values, hidden_BT)
+        for block in self.blocks:
+            x_BSC = block(x_BSC, real_BS)
+        return self.norm(x_BSC)
 
     def real(self, present: Mapping[str, Tensor]) -> Tensor:
         """[B, 1 + T]: the tokens of the modalities a sample has; the class token where it has any."""

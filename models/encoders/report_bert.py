@@ -136,16 +136,22 @@ class BertSelf(nn.Module):
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
         self.heads, self.dropout = heads, dropout
 
-    def forward(self, x_BLD: Tensor, real_BL: Tensor, weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """What each token has gathered, [B, L, D]; if asked for, by which weights, [B, H, L, L] float32 before dropout."""
-        q, k, v = (split_heads(p(x_BLD), self.heads) for p in (self.query, self.key, self.value))
+    def forward(
+        self, x_BLD: Tensor, real_BS: Tensor, weights: bool = False, other_BSD: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What each token has gathered, [B, L, D]; if asked for, by which weights, [B, H, L, S] float32 before dropout.
+
+        other_BSD: tokens that are looked at in place of its own, of which `real_BS` are real.
+        """
+        seen_BSD = x_BLD if other_BSD is None else other_BSD
+        q, k, v = (split_heads(y, self.heads) for y in (self.query(x_BLD), self.key(seen_BSD), self.value(seen_BSD)))
         dropout = self.dropout if self.training else 0.0
         if not weights:
-            return merge_heads(attention(q, k, v, real_BL[:, None, None], dropout)), None
+            return merge_heads(attention(q, k, v, real_BS[:, None, None], dropout)), None
         # Only here does the matrix of weights exist: the kernels of `attention` never make it.
-        logits_BHLL = (q @ k.mT).float() / math.sqrt(q.shape[-1])
-        share_BHLL = logits_BHLL.masked_fill(~real_BL[:, None, None], torch.finfo(torch.float32).min).softmax(-1)
-        return merge_heads(F.dropout(share_BHLL, dropout).to(v.dtype) @ v), share_BHLL
+        logits_BHLS = (q @ k.mT).float() / math.sqrt(q.shape[-1])
+        share_BHLS = logits_BHLS.masked_fill(~real_BS[:, None, None], torch.finfo(torch.float32).min).softmax(-1)
+        return merge_heads(F.dropout(share_BHLS, dropout).to(v.dtype) @ v), share_BHLS
 
 
 class BertSum(nn.Module):

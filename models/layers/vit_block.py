@@ -16,7 +16,7 @@ from models.layers.checkpointing import checkpointed
 from models.layers.relative import relative_index, table_size
 
 EPS = 1e-6
-Gelu = Literal["none", "tanh"]
+Gelu = Literal["none", "tanh", "quick"]
 # The table of relative positions under timm's name; it takes no weight decay.
 RELATIVE = "relative_position_bias_table"
 
@@ -80,7 +80,7 @@ class SharedBias(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, Linear; the GELU exact as PyTorch's, or `tanh`, the approximation that flax has by default."""
+    """Linear, GELU, Linear; the GELU exact as PyTorch's, or `tanh`, the approximation that flax has by default, or CLIP's `quick` one."""
 
     def __init__(self, dim: int, ratio: float):
         super().__init__()
@@ -89,7 +89,22 @@ class Mlp(nn.Module):
         self.gelu: Gelu = "none"
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x_BLD), approximate=self.gelu))
+        x_BLI = self.fc1(x_BLD)
+        return self.fc2(quick_gelu(x_BLI) if self.gelu == "quick" else F.gelu(x_BLI, approximate=self.gelu))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x) (Radford et al. 2021)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def as_clips(module: nn.Module) -> None:
+    """From now on its blocks have CLIP's GELU, and its norms CLIP's epsilon."""
+    for m in module.modules():
+        if isinstance(m, Mlp):
+            m.gelu = "quick"
+        elif isinstance(m, nn.LayerNorm):
+            m.eps = 1e-5
 
 
 class DropPath(nn.Module):

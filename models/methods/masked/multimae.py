@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.contract import Batch, MethodError, Output, Record, Sample, Schema, Stage
 from models.decoders.cross import CrossDecoder
-from models.decoders.fragments import asked_mean
+from models.decoders.fragments import asked_mean, in_fragments
 from models.decoders.mae import norm_patches, patchify, unpatchify
 from models.encoders.gene_tokens import FragmentTokens
 from models.encoders.positions import sincos_2d
@@ -213,13 +213,9 @@ class MultiMae(ReadsGenetics, HidingMethod):
             target_BNP = norm_patches(target_BNP) if name == "norm_image" else target_BNP
             return target_BNP, hidden_BS[:, : self.sizes["image"], None].expand_as(target_BNP)
         parts = dict(zip(self.sizes, hidden_BS.split(list(self.sizes.values()), 1), strict=True))
-        target_BTF, known_BTF = self._cut(values[name], name), self._cut(known[name], name)
+        F = self.options.genes.fragment
+        target_BTF, known_BTF = in_fragments(values[name], F), in_fragments(known[name], F)
         return target_BTF, known_BTF & parts[name][..., None]
-
-    def _cut(self, x_BF: Tensor, name: str) -> Tensor:
-        """A vector in fragments [B, T, F]; what fills the last one up is 0, and unknown."""
-        T, F = self.sizes[name], self.options.genes.fragment
-        return nn.functional.pad(x_BF, (0, T * F - x_BF.shape[1])).unflatten(1, (T, F))
 
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
