@@ -225,7 +225,7 @@ def test_views_as_published_change_nothing():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"genetics": []}, "m3ae_chen needs a genetic modality; name a field, or use --method mae"),
+        ({"genetics": []}, "m3ae_chen needs a genetic modality; name a field (mae is for images alone)"),
         ({"image": {"cls_token": False}}, "image.cls_token: decoder and matching need a class token"),
         ({"fusion_heads": 5}, "fusion_dim: 768 is not a multiple of method.fusion_heads (5)"),
         ({"decoder_dim": 42}, "decoder_dim: 42 is not a multiple of 4"),

@@ -101,7 +101,7 @@ class M3aeChenOptions(ImageMethodOptions):
     def problems(self, where: str) -> Iterable[str]:
         yield from super().problems(where)
         if not self.genetics:
-            yield f"{where}.genetics: m3ae_chen needs a genetic modality; name a field, or use --method mae for images alone"
+            yield f"{where}.genetics: m3ae_chen needs a genetic modality; name a field (mae is for images alone)"
         if not self.image.cls_token:
             yield f"{where}.image.cls_token: decoder and matching need a class token; set it to true"
         for name, of in (("fusion_dim", "fusion_heads"), ("decoder_dim", "decoder_heads")):
