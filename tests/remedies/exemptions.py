@@ -25,7 +25,11 @@ LOOK = "names a command that looks, and mends nothing"
 
 CODES = "needs a code book: tests/launch/test_tokenizer.py makes one, tests/models/test_mc_beit_equations.py begins with one"
 
+WORDS = "needs a finished run: tests/launch/test_words.py finds words by one, tests/models/test_transvw_equations.py begins with them"
+
 EXEMPT = {
+    "python -m models words RUN DATA --out FILE": WORDS,
+    "fewer than --words": WORDS,
     "python -m models tokenizer DATA --out FILE": CODES,
     "needs a code book of your images": CODES,
     "make one with --cell": CODES,

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from trainer.downstream.init import Init, check_fields
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 from trainer.state.finished import Finished
+
+if TYPE_CHECKING:
+    from trainer.downstream.probes.features import Extracted
 
 PerPerson = Literal["mean", "first"]
 BATCH = 32
@@ -88,6 +91,20 @@ def embed(
     Raises:
         UserError: a method without an image side, data that it was not built for, features that are not finite.
     """
+    x_SD = features(source, data, split, cache, seed).x_ND.astype(np.float64)
+    if per_person == "first":
+        return x_SD[_first(people.person_S)]
+    sum_ND = np.zeros((len(people.names_N), x_SD.shape[1]))
+    np.add.at(sum_ND, people.person_S, x_SD)
+    return sum_ND / np.bincount(people.person_S)[:, None]
+
+
+def features(source: Init, data: Dataset, split: str, cache: Path | None, seed: int = 0) -> Extracted:
+    """Pooled features of the images of a split, by the encoder's image side.
+
+    Raises:
+        UserError: a method without an image side, data that it was not built for, features that are not finite.
+    """
     from models.finetuned import image_side
     from trainer.data import check_images, schema_of
     from trainer.downstream.probes.features import extract
@@ -101,12 +118,7 @@ def embed(
     method.inputs = fields
     runtime = _alone()
     method.to(runtime.device)
-    x_SD = extract(method, data, split, runtime, batch=BATCH, workers=_workers(), cache=cache).x_ND.astype(np.float64)
-    if per_person == "first":
-        return x_SD[_first(people.person_S)]
-    sum_ND = np.zeros((len(people.names_N), x_SD.shape[1]))
-    np.add.at(sum_ND, people.person_S, x_SD)
-    return sum_ND / np.bincount(people.person_S)[:, None]
+    return extract(method, data, split, runtime, batch=BATCH, workers=_workers(), cache=cache)
 
 
 def _first(person_S: Sequence[int] | np.ndarray) -> np.ndarray:
