@@ -202,7 +202,8 @@ COLUMNS: dict[str, Any] = {
 
 
 def test_every_row_is_run_in_every_column(tmp_path: Path) -> None:
-    more = ("data.path=all", "grade, 10 %:data.path=grades", "pretrain:data.path=films", "pretrain:steps=2", "seeds=0")
+    words = {"pretrain:data.path": "films", "pretrain:steps": 3, "pretrain.one step:steps": 2}
+    more = ("data.path=all", "grade, 10 %:data.path=grades", *(f"{k}={v}" for k, v in words.items()), "seeds=0")
     sweep = read(tmp_path, more=more, recipe="demo", **COLUMNS)
     assert [p.name for p in sweep.points] == [f"{r}_{c}" for r in ("ABMIL", "GiMP") for c in ("subtype", "grade-10")]
     assert sweep.first is not None
@@ -260,7 +261,9 @@ def test_columns_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, 
 
 
 def test_words_for_a_column_that_is_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sex: no column of .*there: subtype, grade, 10 %, pretrain"):
+    with pytest.raises(
+        UserError, match=r"sex: .* no such column or run \(there: subtype, grade, 10 %, pretrain, pretrain\.one step\)"
+    ):
         read(tmp_path, more=("sex:data.path=here",), **COLUMNS)
 
 

@@ -114,7 +114,7 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
     Args:
         recipe: given to every run that takes one, and the words of `recipes` that go with it.
         more: words of all points; those of `data` go to the runs of `pretrain` as well. In a table `COLUMN:WORD` is for one
-            column, `pretrain:WORD` for the runs that rows start from.
+            column, `pretrain:WORD` for all runs that rows start from, `pretrain.NAME:WORD` for one.
 
     Raises:
         UserError: every problem of the file: unknown keys, empty lists, reserved words, doubled keys or points.
@@ -152,7 +152,7 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
     shared = given.words if recipe is None else given.recipes.get(recipe, given.words)
     to = _addressed(file, given, more)
     first = [
-        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *to[PRETRAIN]))
+        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *to[f"{PRETRAIN}.{name}"]))
         for i, (name, words) in enumerate(given.pretrain.items())
     ]
     made = Sweep(file, "pretrain", out / "pretrain", tuple(first))
@@ -180,23 +180,23 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
 
 
 def _addressed(file: Path, given: SweepFile, more: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Words of the command line by whom they are for: each column ("" where there is none) and the pre-training.
+    """Words of the command line by whom they are for: each column ("" where there is none), and `pretrain.NAME` of each run that
+    rows start from.
 
-    A word for one of them stands in place of the same key's word for all.
+    A word for one of them stands in place of the same key's word for more.
     """
-    columns = list(given.columns) or [""]
-    known = [*given.columns, PRETRAIN]
-    told = {at: {w.partition("=")[0]: w for w in more if _address(w) == at} for at in ("", *known)}
+    first = [f"{PRETRAIN}.{name}" for name in given.pretrain]
+    known = [*given.columns, PRETRAIN, *first]
+    told: dict[str, dict[str, str]] = {at: {} for at in ("", *known)}
     if unknown := dict.fromkeys(_address(w) for w in more if _address(w) not in told):
-        raise UserError(
-            [f"{at}: no column of {file} (there: {', '.join(known)}); words for all have no colon" for at in unknown]
-        )
-    to = {}
-    for at in (*columns, PRETRAIN):
-        shared = {k: w for k, w in told[""].items() if at != PRETRAIN or k.startswith("data.")}
-        own = {k.removeprefix(f"{at}:"): w.removeprefix(f"{at}:") for k, w in told[at].items() if at}
-        to[at] = tuple((shared | own).values())
-    return to
+        raise UserError([f"{at}: {file} has no such column or run (there: {', '.join(known)})" for at in unknown])
+    for word in more:
+        own = word.removeprefix(f"{_address(word)}:")
+        told[_address(word)][own.partition("=")[0]] = own
+    data = {k: w for k, w in told[""].items() if k.startswith("data.")}
+    to = {at: (told[""] | told[at]) for at in given.columns or [""]}
+    to |= {at: data | told[PRETRAIN] | told[at] for at in first}
+    return {at: tuple(words.values()) for at, words in to.items()}
 
 
 def _address(word: str) -> str:
