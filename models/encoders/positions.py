@@ -9,6 +9,7 @@ Shape letters: P patches (grid rows x columns), L positions = P (+ 1 of a class 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +57,29 @@ def fitted(places_1LD: Tensor, own: Grid, extra: int, known: Grid | None = None,
         raise MethodError([f"{where}: {what}; the model is {has} a class token and has a grid of {own[0]} x {own[1]}"])
     head, body = places_1LD[:, :extra], places_1LD[:, spare:]
     if grid != own:
-        map_1DHW = body.transpose(1, 2).unflatten(2, grid).float()
-        map_1DHW = F.interpolate(map_1DHW, own, mode="bicubic", align_corners=False)
-        body = map_1DHW.flatten(2).transpose(1, 2)
+        body = regridded(body, grid, own)
     return torch.cat([head, body.to(head.dtype)], 1)
+
+
+def regridded(body_1PD: Tensor, grid: Grid, own: Grid, offset: float = 0.0) -> Tensor:
+    """Values on one grid, bicubic on another one, float32 [1, P, D].
+
+    offset: of DINO's code (Caron et al. 2021), which takes the share (own + offset) / grid for the scale, 0.1 to keep it from rounding
+        down: places are then a little off. 0: the grids cover the same image.
+    """
+    map_1DHW = body_1PD.transpose(1, 2).unflatten(2, grid).float()
+    to: dict[str, Any] = {"size": own}
+    if offset:
+        to = {"scale_factor": tuple((n + offset) / g for n, g in zip(own, grid, strict=True))}
+    return F.interpolate(map_1DHW, mode="bicubic", align_corners=False, **to).flatten(2).transpose(1, 2)
+
+
+def carried(places_1PD: Tensor, grid: Grid, own: Grid | None, offset: float = 0.0) -> Tensor:
+    """`regridded` with a gradient whose sums have one order, on a GPU too: interpolation as a matrix. None: the same grid."""
+    if own is None or grid == own:
+        return places_1PD
+    each_1PP = torch.eye(places_1PD.shape[1], device=places_1PD.device)[None]
+    return regridded(each_1PP, grid, own, offset) @ places_1PD.float()
 
 
 def _told(places_1LD: Tensor, own: Grid, extra: int, where: str) -> Grid:

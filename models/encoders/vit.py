@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.contract.loaded import Loaded
-from models.encoders.positions import fitted, sincos_2d
+from models.encoders.positions import carried, fitted, sincos_2d
 from models.encoders.started import StartedOptions
-from models.init.grids import grids_in, note_grid
+from models.init.grids import Grid, grids_in, note_grid
 from models.init.weights import load_strict, read_weights
 from models.layers.relative import LayerScale, fitted_table, table_size
 from models.layers.vit_block import EPS, RELATIVE, Block, SharedBias
@@ -141,6 +141,7 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if cls_token else None
         self.extra = 1 if cls_token else 0
         self.rel_pos_bias: SharedBias | None = None
+        self.other_sizes: float | None = None  # of images: refused, or taken, positions `carried` with this offset
         self._make_positions(positions)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, qkv_bias, r) for r in rates)
@@ -150,14 +151,12 @@ class ViT(nn.Module):
 
     def _make_positions(self, kind: str) -> None:
         if kind == "learned":
-            places = torch.randn(1, self.extra + self.patches, self.dim) * 0.02
-            self.pos_embed = nn.Parameter(places)
+            self.pos_embed = nn.Parameter(torch.randn(1, self.extra + self.patches, self.dim) * 0.02)
         elif kind == "none":
             # Zeros, so that a fine-tune with learned positions goes on from them.
             self.register_buffer("pos_embed", torch.zeros(1, self.extra + self.patches, self.dim))
         else:
-            places = F.pad(sincos_2d(*self.grid, self.dim), (0, 0, self.extra, 0))
-            self.register_buffer("pos_embed", places[None])
+            self.register_buffer("pos_embed", F.pad(sincos_2d(*self.grid, self.dim), (0, 0, self.extra, 0))[None])
 
     def _initialise(self) -> None:
         """As MAE: Xavier-uniform matrices (the patch convolution as one of them), zero biases, class token N(0, 0.02)."""
@@ -316,11 +315,12 @@ class ViT(nn.Module):
         return self.norm(x_BLD)
 
     def _tokens(self, x_BCHW: Tensor, keep_BK: Tensor | None) -> Tensor:
-        assert x_BCHW.shape[2:] == self.img_size, f"images of {tuple(x_BCHW.shape[2:])}, built for {self.img_size}"
-        return self._placed(self.patch_embed(x_BCHW), keep_BK)
+        H, W = x_BCHW.shape[2:]
+        assert self.img_size == (H, W) or self.other_sizes is not None, f"images of {H, W}, built for {self.img_size}"
+        return self._placed(self.patch_embed(x_BCHW), keep_BK, (H // self.patch, W // self.patch))
 
-    def _placed(self, x_BPD: Tensor, keep_BK: Tensor | None) -> Tensor:
-        x_BPD = x_BPD + self.pos_embed[:, self.extra :].to(x_BPD.dtype)
+    def _placed(self, x_BPD: Tensor, keep_BK: Tensor | None, grid: Grid | None = None) -> Tensor:
+        x_BPD = x_BPD + carried(self.pos_embed[:, self.extra :], self.grid, grid, self.other_sizes or 0).to(x_BPD.dtype)
         if keep_BK is not None:
             assert self.plain, "relative positions are for whole images"
             x_BPD = x_BPD.gather(1, keep_BK[..., None].expand(-1, -1, self.dim))

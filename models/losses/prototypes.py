@@ -13,15 +13,22 @@ from models.parallel import gather
 
 
 class Prototypes(nn.Module):
-    """Vectors [B, C] -> cosines with K learned prototypes, [B, K]."""
+    """Vectors [B, C] -> cosines with K learned prototypes, [B, K].
 
-    def __init__(self, dim: int, prototypes: int):
+    Args:
+        gain: a learned factor for each prototype, 1 at first: a linear layer with weight normalisation (Salimans and Kingma 2016).
+    """
+
+    def __init__(self, dim: int, prototypes: int, gain: bool = False):
         super().__init__()
         self.weight_KC = nn.Parameter(torch.randn(prototypes, dim) * dim**-0.5)
+        self.gain_K = nn.Parameter(torch.ones(prototypes)) if gain else None
 
     def forward(self, x_BC: Tensor, still: bool = False) -> Tensor:
         """`still`: the prototypes get a gradient of 0."""
         unit_KC = F.normalize(self.weight_KC.float(), dim=-1)
+        if self.gain_K is not None:
+            unit_KC = unit_KC * self.gain_K.float()[:, None]
         # Not None: every rank's engine waits for a gradient of each parameter.
         unit_KC = unit_KC.detach() + 0 * unit_KC if still else unit_KC
         return F.normalize(x_BC.float(), dim=-1) @ unit_KC.T

@@ -21,6 +21,7 @@ from models.encoders.vit import ViT
 from models.heads.projection import ProjectionHead
 from models.layers.batch_norm import counted
 from models.losses.contrastive import Pairs, all_pairs, chance, one_way, retrieval
+from models.methods._schedules import half_cosine
 from models.methods.contrastive._views import PairedOptions, ViewedMethod
 from models.registry import register
 
@@ -90,9 +91,8 @@ class MocoV3(ViewedMethod):
         return {"momentum_image": ("image", m), "momentum_projector": ("projector", m)}
 
     def _momentum(self, done: float) -> float:
-        """m_0 at the start, 1 at the end, along half a cosine."""
         m = self.options.momentum
-        return 1 - (1 - m) * (1 + math.cos(math.pi * done)) / 2 if self.options.momentum_schedule else m
+        return half_cosine(m, 1.0, done) if self.options.momentum_schedule else m
 
     def param_groups(self) -> list[Group]:
         if not self.options.decay_all:
