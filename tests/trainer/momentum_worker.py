@@ -1,10 +1,13 @@
 """On each rank: a student, its average whose momentum follows the progress, and a queue, through six steps of which the third is not
 finite. `main([FOLDER])` saves after the fourth, goes on, and does the last two again from the checkpoint; `main([FOLDER, OTHER])` does
 the last two from OTHER's checkpoint, whatever number of ranks saved it. Writes FOLDER/rank-R.pt.
+
+`main([FOLDER, "systems", NAME, ...])` does the same with registered systems, four steps each, saved after the second.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from trainer.state.checkpoint import Checkpoints
 
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]
 STEPS, BAD, SAVED, BATCH = 6, 2, 4, 4
+SYSTEM_CASES = [(1, "fp32"), (2, "fp32"), (3, "bf16")]
 
 
 class Momentum(Method):
@@ -66,18 +70,13 @@ def batch_of(step: int, runtime: Runtime) -> Batch:
     return Batch({"x": x_GF[here]}, weight_B=weight_G[here])
 
 
-def engine_of(stage: int, precision: str, runtime: Runtime, universal: bool = False) -> Engine:
+def engine_of(
+    stage: int, precision: str, runtime: Runtime, universal: bool = False, method: Method | None = None
+) -> Engine:
     torch.manual_seed(5)
-    config = parse(
-        {
-            "method_name": "momentum",
-            "global_batch": BATCH,
-            "precision": precision,
-            "zero": {"stage": stage},
-            "epochs": 1,
-        }
-    )
-    return Engine(Momentum(), config, "only", runtime, universal)
+    settings = {"global_batch": BATCH, "precision": precision, "zero": {"stage": stage}, "epochs": 1}
+    config = parse({"method_name": "momentum" if method is None else method.name, **settings})
+    return Engine(method or Momentum(), config, "only" if method is None else "pretrain", runtime, universal)
 
 
 def step(engine: Engine, number: int, updates: int, runtime: Runtime) -> bool:
@@ -130,12 +129,51 @@ def moved(stage: int, precision: str, other: Path, runtime: Runtime) -> dict[str
     return found
 
 
+def system(name: str, stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str, Any]:
+    """A registered system at the sizes of its demo recipe, nothing dropped at random: saved in mid-schedule, and gone on from there."""
+    from synthetic import batch, build, records
+
+    checkpoints = Checkpoints(folder / f"{name}-{stage}-{precision}", parse({"method_name": name}).checkpoint, runtime)
+    share = BATCH // runtime.world
+    here = records(BATCH)[runtime.rank * share : (runtime.rank + 1) * share]
+
+    def engine() -> Engine:
+        made = build(name, still=True)
+        made.enter("pretrain")
+        return engine_of(stage, precision, runtime, method=made)
+
+    def steps(engine: Engine, first: int) -> dict[str, Tensor]:
+        for number in range(first, first + 2):
+            engine.at(number / 3)
+            engine.accumulate(True)
+            output = engine.forward(batch(engine.method, here, epoch=number))
+            engine.backward(output.total)
+            assert engine.update(1e-2, enqueued([output]))
+        return state(engine)
+
+    running = engine()
+    found = {"saved": steps(running, 0)}
+    path = checkpoints.save(running, 2, {"world": runtime.world})
+    found["whole"] = steps(running, 2)
+    running.close()
+    running = engine()
+    checkpoints.restore(running, path, same_world=True)
+    found["again"] = steps(running, 2)
+    running.close()
+    return found
+
+
 def main(words: list[str]) -> int:
     folder, runtime = Path(words[0]), start()
     keep_states({"to": str(folder)})  # so that checkpoints are converted in this process
-    cases = {
-        f"{z}-{p}": moved(z, p, Path(words[1]), runtime) if words[1:] else run(z, p, folder, runtime) for z, p in CASES
-    }
+    if words[1:2] == ["systems"]:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # as pytest does for the tests of models
+        cases = {f"{n}-{z}-{p}": system(n, z, p, folder, runtime) for n in words[2:] for z, p in SYSTEM_CASES}
+    else:
+        cases = {
+            f"{z}-{p}": moved(z, p, Path(words[1]), runtime) if words[1:] else run(z, p, folder, runtime)
+            for z, p in CASES
+        }
     torch.save(cases, folder / f"rank-{runtime.rank}.pt")
     finish()
     return 0

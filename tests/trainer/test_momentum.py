@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from models.contract import Method
+from models.registry import get_method, pretrained_names
 from tests.trainer.forking import Forks
-from tests.trainer.momentum_worker import CASES
+from tests.trainer.momentum_worker import CASES, SYSTEM_CASES
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(300)]
 NAMES = [f"{z}-{p}" for z, p in CASES]
+SYSTEMS = [n for n in pretrained_names() if get_method(n).teachers is not Method.teachers]
+"""Those with a teacher: a new one is tested by being there."""
 Found = dict[str, list[dict[str, Any]]]
 
 
@@ -98,3 +102,20 @@ def test_the_average_has_float32_beside_weights_of_16_bits(case: str, found: Fou
         assert not torch.equal(exact, rounded.float())
     # What a run hands on is the exact one.
     assert torch.equal(found["two"][0][case]["weights"]["teacher.0.weight"], exact)
+
+
+@pytest.fixture(scope="module")
+def systems(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two ranks wrote."""
+    folder = tmp_path_factory.mktemp("systems")
+    ended = forks.launch(2, [str(folder), "systems", *SYSTEMS], program="tests.trainer.momentum_worker")
+    assert ended.codes == [0, 0], ended.text
+    return [_load(p) for p in sorted(folder.glob("rank-?.pt"))]
+
+
+@pytest.mark.parametrize("case", [f"{n}-{z}-{p}" for n in SYSTEMS for z, p in SYSTEM_CASES])
+def test_a_system_resumes_in_mid_schedule_bit_for_bit(case: str, systems: list[dict[str, Any]]) -> None:
+    for rank in systems:
+        assert not differing(rank[case]["whole"], rank[case]["again"])
+        moved = differing(rank[case]["saved"], rank[case]["whole"])
+        assert any(n.startswith("momentum_") for n in moved), "or no teacher followed"
