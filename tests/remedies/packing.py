@@ -234,3 +234,21 @@ def a_file_on_the_way(place: Place) -> Command:
     (place.folder / "set").write_text("mine")
     command = pack(place)
     return Command("shards", [*command.words, "--out", str(place.folder / "set" / "below")])
+
+
+# --------------------------------------------------------------------------------------------------------------- triplets
+
+
+@remedy(
+    "give --out a name that ends in .npz",
+    r"give (--out a name that ends in .npz)",
+    {"a name that ends in .npz": "{folder}/t.npz"},
+)
+def triplets_in_a_table(place: Place) -> Command:
+    return Command("shards", ["triplets", str(place.demo), "--out", str(place.folder / "t.csv")])
+
+
+@remedy("give --overwrite to replace it, or another --out", r"give (--overwrite) to replace it")
+def triplets_that_are_there(place: Place) -> Command:
+    (place.folder / "t.npz").touch()
+    return Command("shards", ["triplets", str(place.demo), "--out", str(place.folder / "t.npz")])
