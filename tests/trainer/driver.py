@@ -15,6 +15,7 @@ fine-tune is several runs):
                                        every load; `convert` too
     convert  {}                        no fault: checkpoints of other numbers of ranks are converted in this process, which has loaded
                                        what that takes
+    preloaded {}                       no fault: what forks a sweep's points is itself forked, from this process
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         lose_patience(faults["impatient"]["seconds"])
     if "convert" in faults:
         convert_here()
+    if "preloaded" in faults:
+        from tests.trainer.loaded import fork_the_forking_one
+
+        fork_the_forking_one()
     if "states" in faults:
         keep_states(faults["states"])
     if "features" in faults:

@@ -56,16 +56,52 @@ class Forks:
         }  # fmt: skip
         return Ended(**_server().ask(job))
 
-    def command(self, program: str, words: list[str], limit: float = 240) -> tuple[int, str]:
+    def command(
+        self, program: str, words: list[str], limit: float = 240, faults: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
         """Runs `main(words)` of `program` in a process that is no rank of anything: what a user types at a shell."""
-        job = {
-            "world": 1, "plain": True, "words": [words], "faults": {}, "limit": limit, "port": 0, "program": program, "env": self._env(),
-        }  # fmt: skip
-        answer = _server().ask(job)
+        answer = _server().ask(self._command(program, words, faults) | {"limit": limit})
         return answer["codes"][0], answer["outputs"][0]
+
+    def begin(self, program: str, words: list[str], faults: dict[str, Any] | None = None) -> Begun:
+        """As `command`, and returns while it runs."""
+        said = tempfile.NamedTemporaryFile("r", prefix="begun-")  # noqa: SIM115
+        pid = _server().ask(self._command(program, words, faults) | {"said": said.name})["pid"]
+        return Begun(pid, said)
+
+    def _command(self, program: str, words: list[str], faults: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "world": 1, "plain": True, "words": [words], "faults": faults or {}, "port": 0, "program": program, "env": self._env(),
+        }  # fmt: skip
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "OMP_NUM_THREADS": "1", "MEDPAIR_CACHE": str(self.cache.parent)}
+
+
+@dataclass
+class Begun:
+    """A command that runs, with what is used of `subprocess.Popen`; it ends with the process that forked it."""
+
+    pid: int
+    _said: IO[str]
+
+    @property
+    def log(self) -> Path:
+        return Path(self._said.name)
+
+    def said(self) -> str:
+        """Its output so far."""
+        self._said.seek(0)
+        return self._said.read()
+
+    def poll(self) -> int | None:
+        return _server().ask({"pid": self.pid, "limit": 0})["code"]
+
+    def ended(self, limit: float) -> tuple[int, str]:
+        """Status and output."""
+        code = _server().ask({"pid": self.pid, "limit": limit})["code"]
+        assert code is not None, f"not ended after {limit} s:\n{self.said()}"
+        return code, self.said()
 
 
 @functools.cache
@@ -150,9 +186,32 @@ def serve() -> None:
     load()
     # So that a wait below can be for "a child has ended, or this much time has passed".
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    begun: dict[int, int | None] = {}
     for line in sys.stdin:
-        answers.write(json.dumps(run(json.loads(line))) + "\n")
+        job = json.loads(line)
+        answer = begin(job, begun) if "said" in job else end(job, begun) if "pid" in job else run(job)
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def begin(job: dict[str, Any], begun: dict[int, int | None]) -> dict[str, Any]:
+    with open(job["said"], "w") as out, open(os.devnull, "w") as nothing:
+        pid = _fork(job, 0, out, 0, nothing.fileno())
+    begun[pid] = None
+    return {"pid": pid}
+
+
+def end(job: dict[str, Any], begun: dict[int, int | None]) -> dict[str, Any]:
+    """The status of one that has begun, None where it still runs when the limit is over."""
+    pid, deadline = job["pid"], time.monotonic() + job["limit"]
+    while begun[pid] is None:
+        if (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            begun[pid] = os.waitstatus_to_exitcode(ended[1])
+        elif (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+        else:
+            break
+    return {"code": begun[pid]}
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -212,8 +271,9 @@ def _fork(job: dict[str, Any], rank: int, out: IO[str], group: int, lacked: int)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-        # The forking process's standard output was the answers' pipe; the child's must not buffer into it.
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
+        # The forking process's standard output was the answers' pipe; the child's must not buffer into it. As the interpreter's
+        # own, they leave their numbers open where a further fork replaces them.
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         world = str(job["world"])
         os.environ.clear()
         os.environ.update(job["env"])

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from launch.sweep import main
-from tests.trainer.forking import Forks
+from tests.trainer.forking import Begun, Forks
 from tests.trainer.launching import ROOT, TINY, launch, series
 from trainer.config.recipe import override
 from trainer.errors import UserError
@@ -176,6 +176,7 @@ def test_folders_of_other_runs_are_not_touched(tmp_path: Path, capsys: pytest.Ca
 # ---------------------------------------------------------------------------------------------------------------- real runs
 
 TIME = 240
+LOADED: dict[str, Any] = {"preloaded": {}}
 
 
 def command(file: Path, out: Path, *words: str) -> list[str]:
@@ -187,12 +188,19 @@ def started(cache: Path, words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def swept(forks: Forks, file: Path, out: Path, *words: str) -> tuple[int, str]:
-    """Status and output of a sweep to its end, by a process that has loaded everything already; what it starts is as real as ever."""
-    return forks.command("sweep", command(file, out, *words)[4:], TIME)
+def swept(forks: Forks, file: Path, out: Path, *words: str, faults: dict[str, Any] | None = LOADED) -> tuple[int, str]:
+    """Status and output of a sweep to its end, by a process that has loaded everything already, and so has what forks its points."""
+    return forks.command("sweep", command(file, out, *words)[4:], TIME, faults)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def begun(forks: Forks, file: Path, out: Path, *words: str) -> Begun:
+    """As `swept`, while it runs."""
+    return forks.begin("sweep", command(file, out, *words)[4:], LOADED)
+
+
+def ended(process: subprocess.Popen[str] | Begun) -> tuple[int, str]:
+    if isinstance(process, Begun):
+        return process.ended(TIME)
     said = process.communicate(timeout=TIME)[0]
     return process.returncode, said
 
@@ -201,7 +209,7 @@ def status(out: Path, name: str) -> dict[str, Any]:
     return json.loads((out / name / "status.json").read_text())
 
 
-def until(process: subprocess.Popen[str], log: Path, words: str) -> None:
+def until(process: subprocess.Popen[str] | Begun, log: Path, words: str) -> None:
     """Returns once `words` stand in the log that a run writes meanwhile."""
     limit = time.monotonic() + TIME
     while not (log.exists() and words in log.read_text()):
@@ -210,17 +218,18 @@ def until(process: subprocess.Popen[str], log: Path, words: str) -> None:
         time.sleep(0.05)
 
 
-def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def runs_of(process: subprocess.Popen[str] | Begun) -> list[psutil.Process]:
     """Forked by the process that has loaded everything."""
     (forking,) = psutil.Process(process.pid).children()
     return forking.children()
 
 
-def kill(process: subprocess.Popen[str], *runs: psutil.Process) -> None:
+def kill(process: subprocess.Popen[str] | Begun, *runs: psutil.Process) -> None:
     """SIGKILL to a sweep, and to these of its runs."""
-    for p in (process, *runs):
+    os.kill(process.pid, signal.SIGKILL)
+    for p in runs:
         p.kill()
-    process.communicate(timeout=TIME)
+    assert ended(process)[0] == -signal.SIGKILL
     psutil.wait_procs(runs, timeout=TIME)
 
 
@@ -264,7 +273,8 @@ def test_failures_are_collected_and_everything_else_runs(tmp_path: Path, forks: 
 @pytest.mark.ranks
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: Path) -> None:
+def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: Path, forks: Forks) -> None:
+    """The one that is stopped and the one that its run outlives are started as a user does, the others forked."""
     words = [*TINY, "--recipe", "demo", "steps=200", "checkpoint.every=25", "log.every=10"]
     file, out = written(tmp_path / "s.yaml", words=words, grid={"seed": [0, 1]}), tmp_path / "out"
     log = out / "seed-0" / "log.txt"
@@ -278,9 +288,9 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
     assert status(out, "seed-1")["state"] == "waiting"
     assert (out / "seed-0" / "checkpoints" / "latest").exists()
 
-    sweep = started(demo_cohort, command(file, out))
-    until(sweep, log, "step 60/200")
-    kill(sweep, *runs_of(sweep))
+    second = begun(forks, file, out)
+    until(second, log, "step 60/200")
+    kill(second, *runs_of(second))
     assert status(out, "seed-0")["state"] == "running", "nobody was left to say otherwise"
 
     sweep = started(demo_cohort, command(file, out))
@@ -291,13 +301,13 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
     assert (status(out, "seed-0")["state"], status(out, "seed-0")["attempts"]) == ("done", 3)
     assert status(out, "seed-0")["failures"] == 0
 
-    sweep = started(demo_cohort, command(file, out, "--jobs", "2"))
-    assert sweep.stdout is not None
-    first = [sweep.stdout.readline(), sweep.stdout.readline()]
+    last = begun(forks, file, out, "--jobs", "2")
+    until(last, last.log, "waiting for it\n")
+    first = last.said().splitlines()
     left.resume()
     assert "seed-0: done already" in first[0]
     assert "seed-1: still running from an earlier start of this sweep; waiting for it" in first[1]
-    code, said = ended(sweep)
+    code, said = ended(last)
     assert code == 0, said
     assert "another process is training in it" not in (out / "seed-1" / "log.txt").read_text()
     assert "2 done" in said
@@ -316,7 +326,7 @@ def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, forks
     file = written(tmp_path / "s.yaml", words=[*TINY, "--recipe", "demo", "steps=6"], points=points)
     names = [p.name for p in read_sweep(file).points]
     for out, how in ((tmp_path / "forked", []), (tmp_path / "alone", ["--no-preload"])):
-        code, said = swept(forks, file, out, *how)
+        code, said = swept(forks, file, out, *how, faults=None)
         assert code == 1, said
         assert "loads everything itself" not in said
         assert [status(out, n)["exit"] for n in names] == [0, 0, 2], said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import yaml
 
 from tests.trainer.downstream.conftest import Finetune
-from tests.trainer.test_sweep import command, ended, kill, runs_of, started, status, until
+from tests.trainer.forking import Forks
+from tests.trainer.test_sweep import begun, ended, kill, runs_of, status, swept, until
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(900)]
 LONG = ["seeds=[0, 1]", "protocol.steps=60", "protocol.evaluations=2", "checkpoint.every=25", "log.every=10"]
@@ -25,7 +27,7 @@ def final(out: Path) -> dict[str, Any]:
 
 
 def test_a_sweep_of_fine_tunes_goes_on(
-    pretrained: Callable[[str], Path], finetune: Finetune, cohort: Path, demo_cohort: Path, tmp_path: Path
+    pretrained: Callable[[str], Path], finetune: Finetune, forks: Forks, cohort: Path, tmp_path: Path
 ) -> None:
     about = ["--task", "demo_severity", "--method", "gimp", "--init", str(pretrained("gimp"))]
     content = {
@@ -35,20 +37,20 @@ def test_a_sweep_of_fine_tunes_goes_on(
     file.write_text(yaml.safe_dump(content))
     half, whole = out / "fraction-0.5", out / "fraction-1.0"
 
-    sweep = started(demo_cohort, command(file, out))
+    sweep = begun(forks, file, out)
     until(sweep, half / "log.txt", "seed 1, lr 0.001")
     kill(sweep, *runs_of(sweep))
     assert not (half / "result.json").exists()
     assert (half / "seed-0" / "lr-0.001" / "point.json").exists()
 
-    sweep = started(demo_cohort, command(file, out))
+    sweep = begun(forks, file, out)
     until(sweep, whole / "log.txt", "step 10/60")
-    sweep.send_signal(signal.SIGTERM)
+    os.kill(sweep.pid, signal.SIGTERM)
     code, said = ended(sweep)
     assert code == 75, said
     assert (status(out, half.name)["state"], status(out, whole.name)["state"]) == ("done", "stopped")
 
-    code, said = ended(started(demo_cohort, command(file, out)))
+    code, said = swept(forks, file, out)
     assert code == 0, said
     assert "2 done" in said
     for folder, fraction in ((half, 0.5), (whole, 1.0)):
