@@ -135,10 +135,11 @@ def _cell(text: str) -> str:
 
 def listing() -> str:
     """One line a method, by family."""
-    lines = []
+    lines, known = [], {n: get_method(n) for names in families().values() for n in names}
+    wide, pairs = (max(map(len, column), default=0) for column in (known, [m.pairs for m in known.values()]))
     for family, names in families().items():
         lines += [f"{family}"] * bool(names)
-        lines += [f"  {n:<16} {get_method(n).pairs:<40} {get_method(n).paper}" for n in names]
+        lines += [f"  {n:<{wide}}  {known[n].pairs:<{pairs}}  {known[n].paper}" for n in names]
     return "\n".join(lines)
 
 
