@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 # Each of two workers has one half of the files, so that what a file sets up is set up once; who is done takes from the other.
 SPREAD := -n 2 --dist worksteal
 # A file's tests stay with one worker, since they share what costs most. By groups they do not: pytest 9.2 hides xdist 3.8's groups from it.
-BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
+# Files of many tests come first; Slurm's in the order of their names, by which the long ones are not the last.
+BY_FILE := -n 2 --dist loadfile
 
 # A worker that leaves no bytecode compiles the tests and the packages anew, and so does every process that it starts.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,7 +44,7 @@ check: lint  ## the fast subset
 test: lint  ## everything
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" $(SPREAD)
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" $(BY_FILE)
-	$(BIN)/python -m pytest -q -m "slurm" $(BY_FILE)
+	$(BIN)/python -m pytest -q -m "slurm" $(BY_FILE) --no-loadscope-reorder
 
 grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; its time was not measured)
 	$(BIN)/python -m pytest -q -m grid

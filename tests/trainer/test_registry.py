@@ -1,7 +1,7 @@
 """Every method that is pre-trained, through real DeepSpeed ranks at the sizes of its demo recipe: a new one is tested by being there.
 
-What is asked of each: a kill changes nothing, ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4. Of most systems
-two of these are asked always (tests/diagonal.py): a kill or bf16, ZeRO-3 or one rank.
+What is asked of each: ZeRO-3 computes what ZeRO-0 does, bf16 stays near fp32, 1 x 8 equals 2 x 4, and a kill changes nothing
+(test_registry_kills.py). Of most systems two of these are asked always (tests/diagonal.py): a kill or bf16, ZeRO-3 or one rank.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from typing import Any
 import pytest
 
 from models.describe import options_of
-from models.registry import get_method, pretrained_names
-from tests.diagonal import cells
+from models.registry import get_method
 from tests.trainer.forking import Forks
-from tests.trainer.launching import STEADY, rows
+from tests.trainer.launching import rows
+from tests.trainer.registry import STEPS, asked_of, words_of
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
-BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 Run = Callable[..., list[dict[str, Any]]]
-
-
-ASKED = list(cells(["kill", "zero-3", "bf16", "one rank"], pretrained_names()))
-
-
-def asked_of(question: str) -> pytest.MarkDecorator:
-    """Parametrises the module's fixture `name`: with each system, marked as its cell is."""
-    params = [pytest.param(p.values[0], marks=p.marks, id=p.values[0]) for p in ASKED if p.values[1] == question]
-    return pytest.mark.parametrize("name", params, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +29,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def words(name: str, demo_cohort: Path) -> list[str]:
-    """The command line of all runs of a method; few steps of every stage that it has, validation and pictures included."""
-    from trainer.build import build_method
-    from trainer.config.recipe import build_config
-    from trainer.data import open_data
-
-    config, _ = build_config(name, "demo", [f"data.path={demo_cohort}"])
-    data = open_data(config)
-    earlier = [f"stages.{s.name}.steps={BEFORE}" for s in build_method(config, data).stages()[:-1]]
-    data.close()
-    first = ["--method", name, f"steps={STEPS}", "global_batch=8", "optim.lr=1e-3", "checkpoint.every=100"]
-    return [*first, *earlier, *STEADY.get(name, [])]
+    return words_of(name, demo_cohort)
 
 
 @pytest.fixture(scope="module")
@@ -85,34 +65,6 @@ def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]], rel: float) ->
         assert [k for k in other if k in terms] == terms
         for term in terms:
             assert other[term] == pytest.approx(one[term], rel=rel, abs=rel), (one["step"], term)
-
-
-@asked_of("kill")
-def test_a_kill_changes_nothing(words: list[str], cohort: Path, forks: Forks, tmp_path: Path) -> None:
-    """SIGKILL between two checkpoints: the same command gives losses, gradients, keys and weights bit for bit.
-
-    Of an eighth of the patients, so that the last stage crosses an epoch. What is equal to rounding alone is asked on all of them:
-    so few bring single losses to the border of what rounding may do.
-    """
-    words = [*words, "--recipe", "demo", f"data.path={cohort}", "steps=5", "checkpoint.every=3", "data.workers=2"]
-    whole = forks.launch(2, [*words, f"out={tmp_path / 'whole'}"])
-    assert whole.codes == [0, 0], whole.text
-    total = rows(tmp_path / "whole")[-1]["step"]
-    died = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"], {"die": {"step": total - 1}})
-    assert died.codes == [-9, -9], died.text
-    again = forks.launch(2, [*words, f"out={tmp_path / 'cut'}"])
-    assert again.codes == [0, 0], again.text
-    assert f"step-{total - 2:08d}" in again.outputs[0], "it goes on from the checkpoint before the kill"
-    timed = ("samples_per_s", "data_wait", "peak_memory")
-    assert _without(timed, rows(tmp_path / "cut")) == _without(timed, rows(tmp_path / "whole"))
-    names = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.safetensors"))
-    assert Path("weights.safetensors") in names
-    for file in names:
-        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
-
-
-def _without(names: tuple[str, ...], made: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in names} for row in made]
 
 
 @asked_of("zero-3")
