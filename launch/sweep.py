@@ -204,7 +204,7 @@ def _pretraining(args: argparse.Namespace) -> dict[str, Any]:
 
 def _finetuning(args: argparse.Namespace, promised: Collection[str]) -> list[object]:
     from models.registry import get_method
-    from trainer.downstream.init import stated
+    from trainer.downstream.init import options_by_recipe, stated
     from trainer.downstream.task.schema import build_task
     from trainer.errors import UserError
 
@@ -214,7 +214,11 @@ def _finetuning(args: argparse.Namespace, promised: Collection[str]) -> list[obj
         raise UserError(f"--init {init}: not there; give a finished pre-training run, a file of weights, or `scratch`")
     words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
     task, _ = build_task(args.task, words, args.mode)
-    return [args.method, init, args.recipe, args.random, task.model_dump(mode="json")]
+    made = task.model_dump(mode="json")
+    # Which recipe it is without a name hangs on the data, which nobody has looked at yet.
+    if init == "scratch" and args.recipe is not None:
+        made["method"] = options_by_recipe(args.method, args.recipe, task)
+    return [args.method, init, args.recipe, args.random, made]
 
 
 if __name__ == "__main__":

@@ -67,6 +67,17 @@ def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path:
     assert len(table_of(sweep).rows) == len({p.values["row"] for p in sweep.points}), "a table without results says so"
 
 
+def test_rows_that_a_recipe_makes_equal_are_refused(tmp_path: Path, capsys) -> None:
+    """The demo recipe of CLAM is multi-branch itself: a row that does not say `single` is the other row once more."""
+    rows = {"SB": {"words": {"--method": "clam"}}, "MB": {"words": {"--method": "clam", "method.branches": "multi"}}}
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "rows": rows, "pretrain": {}}))
+    line = [str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*line, "--recipe", "recommended"]) == 0
+    assert main([*line, "--recipe", "demo"]) == 2
+    assert "points 0 and 1 are the same run (row=MB; row=SB)" in capsys.readouterr().err
+
+
 def test_tables_are_there() -> None:
     assert {f"mrm-relation-table{i}" for i in (1, 3, 5)} <= {p.stem for p in TABLES}
     assert {"gimp-table1", "gimp-table2", "mgi-table1", *(f"mrm-record-table{i}" for i in range(1, 6))} <= {

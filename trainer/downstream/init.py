@@ -20,7 +20,7 @@ from shards.tables.alleles import other_alleles
 from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section, todays_options
 from trainer.data import meanings_in
-from trainer.downstream.task.by_encoder import applied
+from trainer.downstream.task.by_encoder import Applied, applied
 from trainer.downstream.task.schema import Encoder, Task
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
@@ -151,9 +151,7 @@ def _of_recipe(
     method: str, init: str, path: Path, changes: dict[str, Any], task: Task, schema: Schema, random: bool
 ) -> Init:
     recipe, cls = yaml_text.read(path), get_method(method).Options
-    given = todays_options(method, section(recipe, "method", path))
-    said = applied(task, get_method(method), given, changes)
-    options = cls.over(given, said.method)
+    said, options = _options_of(method, recipe, path, changes, task)
     options = options if init == "scratch" else _started(method, options, Path(init))
     files = start_files(cls, options)
     for key, name in files.items():
@@ -169,6 +167,25 @@ def _of_recipe(
         )
     title = str(recipe.get("title", ""))
     return Init(method, options, schema, None, False, file, said.parts, said.method, said.left_out, title)
+
+
+def options_by_recipe(method: str, recipe: str, task: Task) -> dict[str, Any]:
+    """All options of a method that starts from nothing, defaults included: equal for equal runs, whatever was said of them.
+
+    Raises:
+        UserError, MethodError: no such recipe, options that are wrong.
+    """
+    path, cls = find_recipe(method, recipe, False), get_method(method).Options
+    _, options = _options_of(method, yaml_text.read(path), path, todays_options(method, task.method), task)
+    return cls.parse(options).model_dump(mode="json")
+
+
+def _options_of(
+    method: str, recipe: dict[str, Any], path: Path, changes: dict[str, Any], task: Task
+) -> tuple[Applied, dict[str, Any]]:
+    given = todays_options(method, section(recipe, "method", path))
+    said = applied(task, get_method(method), given, changes)
+    return said, get_method(method).Options.over(given, said.method)
 
 
 def _started(method: str, options: dict[str, Any], file: Path) -> dict[str, Any]:
