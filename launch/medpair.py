@@ -1,4 +1,4 @@
-"""One command for all: `medpair pretrain | finetune | compare | export | gwas | sweep | slurm | learn | doctor | shards | models ARGS...`.
+"""One command for all: `medpair COMMAND ARGS...`, with the commands below.
 
 Each is the script of the same name in launch/ (`shards`, `models`: `python -m shards`, `python -m models`), with its arguments and
 exit status, in this process alone.
@@ -21,6 +21,8 @@ COMMANDS = {
     "sweep": "many runs of one command",
     "slurm": "the same as Slurm jobs",
     "learn": "every method against its random start on the demo cohort",
+    "tokenizer": "a code book of a data set's images (mc_beit)",
+    "words": "visual words of a data set's images (transvw)",
     "doctor": "what is installed and which kernels will run",
     "shards": "pack, check, split and show data sets",
     "models": "list and describe the methods",
