@@ -128,7 +128,7 @@ def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:
 
 
 def _row_of(point: Point) -> Sequence[str]:
-    return (point.values["row"],)
+    return (point.values["row"],) if "row" in point.values else ()
 
 
 def _columns_of(point: Point) -> Sequence[str]:

@@ -278,6 +278,18 @@ def test_words_for_a_column_that_is_not_there_are_refused(tmp_path: Path) -> Non
         read(tmp_path, more=("sex:data.path=here",), **COLUMNS)
 
 
+def test_a_word_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pretrain:data\.path: given 2 times; keep one of them"):
+        read(tmp_path, more=("pretrain:data.path=a", "seeds=0", "pretrain:data.path=b"), **COLUMNS)
+
+
+def test_rows_of_a_sweep_that_has_none_are_refused(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({"command": "pretrain", "words": ["--method", "gimp"], "grid": {"seed": [0, 1]}}))
+    assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run", "--row", "a"]) == 2
+    assert "has no rows" in capsys.readouterr().err
+
+
 def test_a_table_of_columns_has_pairs_of_numbers_in_the_printed_unit(tmp_path: Path) -> None:
     sweep = read(tmp_path, **COLUMNS)
     folder = write(sweep.folder(sweep.points[0]), **SCRATCH)

@@ -190,6 +190,9 @@ def _addressed(file: Path, given: SweepFile, more: Sequence[str]) -> dict[str, t
     told: dict[str, dict[str, str]] = {at: {} for at in ("", *known)}
     if unknown := dict.fromkeys(_address(w) for w in more if _address(w) not in told):
         raise UserError([f"{at}: {file} has no such column or run (there: {', '.join(known)})" for at in unknown])
+    keys = [w.partition("=")[0] for w in more]
+    if twice := [k for k in dict.fromkeys(keys) if keys.count(k) > 1]:
+        raise UserError([f"{k}: given {keys.count(k)} times; keep one of them" for k in twice])
     for word in more:
         own = word.removeprefix(f"{_address(word)}:")
         told[_address(word)][own.partition("=")[0]] = own
