@@ -45,6 +45,11 @@ def shots_and_a_share(place: Place) -> Command:
     return finetune("protocol.shots=2", "protocol.fraction=0.5")
 
 
+@remedy("not which system is better", r"choose by (metric=auc)")
+def a_metric_that_ranks_nothing(place: Place) -> Command:
+    return finetune("metric=calibration_slope", "metrics=[auc,calibration_slope]")
+
+
 @remedy(
     "0 has no optimum where a plane parts the classes", r", (protocol.weight_decays): 0", {"decays": "decays=[0.1]"}
 )

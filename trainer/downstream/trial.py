@@ -266,6 +266,11 @@ def metric_names(task: Task) -> list[str]:
 
     names = [task.metric or DEFAULTS[task.kind][0], *(task.metrics or DEFAULTS[task.kind])]
     known = [m.name for m in task.masks] if task.kind == "segmentation" and len(task.masks) > 1 else []
+    if metric_of(names[0], task.kind).ideal is not None:
+        raise UserError(
+            f"metric={names[0]}: it says whether probabilities are right, not which system is better, and nothing is chosen by it; choose "
+            f"by metric={DEFAULTS[task.kind][0]}, and list it under `metrics`"
+        )
     for name in names:
         metric_of(name, task.kind)
         if (part := name.partition("/")[2]) and part not in known:

@@ -183,8 +183,7 @@ class Group:
         able = [e for e in able if e.metrics[name].value == e.metrics[name].value]
         if not able:
             return None
-        pick = max if able[0].metrics[name].higher_is_better else min
-        return pick(able, key=lambda e: e.metrics[name].value)
+        return max(able, key=lambda e: e.metrics[name].goodness)
 
 
 def group(results: Iterable[Result]) -> list[Group]:

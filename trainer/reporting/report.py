@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import bars, cases, curves, page, pictures, table, words
+from trainer.reporting import bars, cases, curves, page, pictures, reliability, table, words
 from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
@@ -71,6 +71,8 @@ def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
     if g.kind in ("binary", "multilabel"):
         curve = curves.roc(g, most, style)
         out += [curve] if curve else []
+    if g.kind in ("binary", "multiclass", "multilabel", "ordinal"):
+        out += reliability.reliability(g, most, style)
     if g.kind in ("binary", "multiclass", "ordinal"):
         out += curves.confusions(g, most)
     if g.kind == "survival":

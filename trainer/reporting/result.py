@@ -60,6 +60,8 @@ class Measured(Part):
 
     convention: str
     higher_is_better: bool
+    ideal: float | None = None
+    """The value that is best, where neither the highest nor the lowest is."""
     value: Value
     per_seed: tuple[Value, ...]
     spread: float | None
@@ -79,6 +81,13 @@ class Measured(Part):
     def never_left_one_answer(self) -> bool:
         """In every seed: such a value says what the cases are, and is neither ranked nor best."""
         return bool(self.constant) and all(self.constant or ())
+
+    @property
+    def goodness(self) -> float:
+        """More is better, whichever way the metric goes."""
+        if self.ideal is not None:
+            return -abs(self.value - self.ideal)
+        return self.value if self.higher_is_better else -self.value
 
 
 class Hashes(Part):

@@ -119,6 +119,8 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "Bold: the best value of a table; controls, results with a leak and systems that gave one answer for all cases in every seed "
         "([CONSTANT], not ranked) cannot be it.",
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
+        "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "
+        "extreme). ece takes noise for error: with few cases in a bin it is too high, and so is its interval.",
         "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
         f"of test patients ({draws} draws, seed {seed}). scratch is the same method, mode and inputs without pre-training. * marks "
         "p < 0.05 after Holm's correction over all pairs of the task. The best was picked on these same patients, which favours it.",

@@ -114,6 +114,46 @@ def kappa(p: Predictions) -> float:
     return 1 - seen / chance if chance else NAN
 
 
+def brier(p: Predictions) -> float:
+    parts = [
+        sum((s - t) ** 2 for t, s in zip(truth.tolist(), score.tolist(), strict=True)) for truth, score in questions(p)
+    ]
+    each = [v / len(q[0]) if len(q[0]) else NAN for v, q in zip(parts, questions(p), strict=True)]
+    return sum(each) if p.kind == "multiclass" else mean_known(each)
+
+
+def binned(p: Predictions) -> float:
+    asked = questions(p)
+    if p.kind == "multiclass":
+        d = decisions(p)
+        asked = [(np.array([t == y for t, y in d]), p.score[~np.isnan(p.target)].max(1))]
+    return mean_known([gaps(t.tolist(), s.tolist()) for t, s in asked])
+
+
+def gaps(truth: list[bool], score: list[float]) -> float:
+    bins: dict[int, list[tuple[bool, float]]] = defaultdict(list)
+    for t, s in zip(truth, score, strict=True):
+        bins[min(int(s * 10), 9)].append((t, s))
+    return sum(abs(sum(t - s for t, s in b)) for b in bins.values()) / len(truth) if truth else NAN
+
+
+def likeliest(truth: np.ndarray, score: np.ndarray, slope: bool) -> float:
+    """Roots of the likelihood's derivatives, by SciPy from a coarse search; NaN where there is no maximum."""
+    from scipy.optimize import minimize, root
+    from scipy.special import expit
+    from scipy.special import logit as log_odds
+
+    x, y = log_odds(score.clip(1e-7, 1 - 1e-7)), truth.astype(float)
+    if not truth.any() or truth.all():
+        return NAN
+    if not slope:
+        return float(root(lambda a: (y - expit(a[0] + x)).sum(), 0.0, tol=1e-14).x[0])
+    if x[truth].min() >= x[~truth].max() or x[~truth].min() >= x[truth].max():
+        return NAN
+    start = minimize(lambda t: np.logaddexp(0, -(2 * y - 1) * (t[0] + t[1] * x)).sum(), [0.0, 0.0]).x
+    return float(root(lambda t: [(r := y - expit(t[0] + t[1] * x)).sum(), r @ x], start, tol=1e-14).x[1])
+
+
 def over_targets(of: Callable[..., float]) -> Callable[[Predictions], float]:
     def value(p: Predictions) -> float:
         out = []
@@ -185,6 +225,10 @@ ORACLES: dict[str, Callable[[Predictions], float]] = {
     "spearman": over_targets(spearman),
     "pearson": over_targets(pearson),
     "c_index": harrell,
+    "brier": brier,
+    "ece": binned,
+    "calibration_intercept": over_questions(lambda t, s: likeliest(t, s, slope=False)),
+    "calibration_slope": over_questions(lambda t, s: likeliest(t, s, slope=True)),
     "dice_patient": lambda p: mean_known([2 * b / (t + y) if t + y else NAN for t, b, y in volumes(p)]),
     "iou_patient": lambda p: mean_known([b / (t + y - b) if t + y else NAN for t, b, y in volumes(p)]),
     "dice_positive": lambda p: mean_known([2 * b / (t + y) if t else NAN for _, t, b, y in slices(p)]),
@@ -255,6 +299,11 @@ def test_equals_the_definition_on_degenerate_sets(name: str, kind: Kind) -> None
         ("auc", "multiclass", NAN),
         ("auc_micro", "multiclass", 1.0),  # pooled, the classes that nobody has are the negatives
         ("kappa_quadratic", "ordinal", NAN),  # 0 / 0
+        ("brier", "binary", 0.09),
+        ("ece", "multilabel", 0.3),
+        ("brier", "multiclass", 0.0),
+        ("calibration_intercept", "binary", NAN),  # no shift is enough
+        ("calibration_slope", "binary", NAN),
         ("mae", "regression", 0.2),
         ("mse", "regression", 0.01),
         ("r2", "regression", NAN),

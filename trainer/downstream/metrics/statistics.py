@@ -174,6 +174,7 @@ def entry(
     return {
         "convention": metric.convention,
         "higher_is_better": metric.higher_is_better,
+        "ideal": metric.ideal,
         "value": _plain(i.value),
         "per_seed": [_plain(v) for v in i.per_seed],
         "spread": _plain(i.spread),

@@ -10,13 +10,13 @@ Shape letters: N cases, K classes, labels or targets, M cases known in one colum
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
 
-from trainer.downstream.metrics import exact, legacy, weighted
+from trainer.downstream.metrics import calibration, exact, legacy, weighted
 from trainer.downstream.metrics import segmentation as masks
+from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
 from trainer.downstream.metrics.weighted import Weighted
 from trainer.errors import UserError
@@ -26,38 +26,6 @@ __all__ = ["DEFAULTS", "KINDS", "METRICS", "Kind", "Metric", "Predictions", "met
 Column = Callable[[np.ndarray, np.ndarray], float]
 _PROBABILISTIC: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "ordinal")
 _CLASSES: tuple[Kind, ...] = ("binary", "multiclass", "ordinal")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number of a set of predictions.
-
-    point      its value on known cases
-    weighted   the same for many resamples at once (weighted.py); None: resamples are built and measured one by one
-    count      how many cases are right, where the metric is right / n
-    slack      how far from 1 (or 0) its value may be where no resample leaves that end (exact.py); None: nothing is known
-    decides    whether it looks at decided classes instead of scores
-    """
-
-    name: str
-    kinds: tuple[Kind, ...]
-    convention: str
-    higher_is_better: bool
-    point: Callable[[Predictions], float]
-    weighted: Callable[[Predictions], Weighted] | None = None
-    count: Callable[[Predictions], int] | None = None
-    slack: exact.Slack | None = None
-    decides: bool = False
-
-    def compute(self, p: Predictions) -> float:
-        """The value on the whole set; NaN where it has none."""
-        assert p.kind in self.kinds, f"{self.name} is no metric of {p.kind} predictions"
-        known = p.known()
-        return float(self.point(known)) if len(known) else float("nan")
-
-    def right(self, p: Predictions) -> int | None:
-        """k of k / n: the right ones among known cases; None where the metric is no such count."""
-        return self.count(p.known()) if self.count else None
 
 
 # --------------------------------------------------------------------------------------------------------- points by libraries
@@ -154,18 +122,6 @@ def _pearson(y_M: np.ndarray, s_M: np.ndarray) -> float:
 # --------------------------------------------------------------------------------------------------------------------- table
 
 
-def _alone(form: Callable[[Predictions], Weighted]) -> Callable[[Predictions], float]:
-    """A point by the weighted form itself, for what no library has."""
-    return lambda p: float(form(p)(np.ones((1, len(p))))[0])
-
-
-def _own(
-    name: str, kinds: tuple[Kind, ...], convention: str, form: Callable[[Predictions], Weighted], up: bool = True,
-    slack: exact.Slack | None = None,
-) -> Metric:  # fmt: skip
-    return Metric(name, kinds, convention, up, _alone(form), form, slack=slack)
-
-
 def _right(p: Predictions) -> int:
     return int((p.truth() == p.decided()).sum())
 
@@ -224,7 +180,7 @@ def _classification() -> list[Metric]:
 def _numbers() -> list[Metric]:
     kinds: tuple[Kind, ...] = ("regression",)
     return [
-        _own(
+        own(
             "mse", kinds,
             "mean squared error in units of the target's deviation over the training split, summed over targets: predicting the mean "
             "scores about the number of targets",
@@ -246,7 +202,7 @@ def _numbers() -> list[Metric]:
             "pearson", kinds, "correlation, mean over targets of which truth and prediction vary",
             True, _over_targets(_pearson), lambda p: weighted.correlation(p, ranks=False),
         ),
-        _own(
+        own(
             "c_index", ("survival",),
             "Harrell's C over comparable pairs, equal risks one half; of equal times a pair counts when just one is an event",
             weighted.c_index,
@@ -257,22 +213,22 @@ def _numbers() -> list[Metric]:
 def _segmentation() -> list[Metric]:
     kinds: tuple[Kind, ...] = ("segmentation",)
     return [
-        _own(
+        own(
             "dice_patient", kinds,
             "Dice of each patient's volume (pixels summed over its slices), mean over patients with any true or predicted pixel; a "
             "patient with neither is left out",
             masks.over_structures(lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p))), slack=exact.of_volumes,
         ),
-        _own(
+        own(
             "dice_positive", kinds, "Dice of each slice that has truth, mean over these slices",
             masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_positives(p))), slack=exact.of_positives,
         ),
-        _own(
+        own(
             "dice_all", kinds,
             "Dice of each slice, mean over all slices; no truth and no prediction is 1, no truth and any prediction is 0",
             masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_all(p))), slack=exact.of_cases,
         ),
-        _own(
+        own(
             "iou_patient", kinds,
             "intersection over union of each patient's volume, mean over patients with any true or predicted pixel",
             masks.over_structures(lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p))), slack=exact.of_volumes,
@@ -297,7 +253,7 @@ def _legacy() -> list[Metric]:
             "auc_contig", ("multilabel",), f"for comparison only, as ContIG's code has it: micro-averaged area under the ROC curve {where}",
             True, legacy.over_batches(legacy.auc_micro),
         ),
-        _own(
+        own(
             "dice_contig", ("segmentation",),
             "for comparison only, as ContIG's code has it: 2 sum p t / (sum p + sum t) over all pixels of all structures of the whole set "
             "at once, p probabilities that are not thresholded, on the encoder's grid",
@@ -322,25 +278,30 @@ class _Table(dict[str, Metric]):
         assert form is not None
         said, slack = f"of {part} alone: {base.convention}", base.slack
         alone: exact.Slack | None = None if slack is None else lambda p, level: slack(p.structure(part), level)
-        return _own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better, alone)
+        return own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better, alone)
 
     def __contains__(self, name: object) -> bool:
         whole, slash, part = str(name).partition("/")
         return super().__contains__(name) or bool(slash and part and whole in STRUCTURED)
 
 
-METRICS = _Table({m.name: m for m in (*_classification(), *_numbers(), *_segmentation(), *_legacy())})
+METRICS = _Table(
+    {m.name: m for m in (*_classification(), *calibration.metrics(), *_numbers(), *_segmentation(), *_legacy())}
+)
 
 # The metrics of a kind that a result holds; the first one is primary unless the task names another.
 DEFAULTS: dict[Kind, tuple[str, ...]] = {
-    "binary": ("auc", "accuracy", "balanced_accuracy", "average_precision", "f1_macro"),
-    "multiclass": ("auc", "accuracy", "balanced_accuracy", "auc_micro", "average_precision", "f1_macro"),
-    "multilabel": ("auc", "auc_micro", "average_precision", "f1_macro"),
-    "ordinal": ("kappa_quadratic", "accuracy", "balanced_accuracy", "auc", "auc_any", "f1_macro"),
+    "binary": (
+        "auc", "accuracy", "balanced_accuracy", "average_precision", "f1_macro", "brier", "ece", "calibration_intercept",
+        "calibration_slope",
+    ),
+    "multiclass": ("auc", "accuracy", "balanced_accuracy", "auc_micro", "average_precision", "f1_macro", "brier", "ece"),
+    "multilabel": ("auc", "auc_micro", "average_precision", "f1_macro", "brier", "ece"),
+    "ordinal": ("kappa_quadratic", "accuracy", "balanced_accuracy", "auc", "auc_any", "f1_macro", "brier", "ece"),
     "regression": ("mae", "mse", "r2", "spearman", "pearson"),
     "survival": ("c_index",),
     "segmentation": ("dice_patient", "dice_positive", "dice_all", "iou_patient", "image_auc"),
-}
+}  # fmt: skip
 
 
 def metric_of(name: str, kind: Kind) -> Metric:
