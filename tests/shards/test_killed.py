@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killing import CASES, fingerprint, overwrite, small_set, split, tokens
 from kills import run_until
-from manifests import sources, tar_of
+from manifests import tar_of
 from test_seals import as_before
 
 from shards.check.lint import lint
@@ -21,34 +24,10 @@ from shards.format import staging
 from shards.format.info import load_info, write_atomic
 from shards.pack.adopt import adopt
 from shards.pack.sealing import seal
-from shards.pack.split import resplit
-from shards.pack.survey import PackOptions
 from shards.pack.tokenizer import add_tokenizer
 from shards.read.dataset import Dataset
 
-HALVES = {"train": 0.5, "val": 0.25, "test": 0.25}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command, and the data set that it is given."""
-
-    command: Callable[[Path], object]
-    before: Callable[[Path], None] = lambda folder: None
-    exchange: bool = True
-    links: bool = True
-
-
-def split(folder: Path) -> None:
-    resplit(folder, HALVES, seed=5, stratify="subtype", label_fractions=[0.5])
-
-
-def overwrite(folder: Path) -> None:
-    sources(folder.parent / "in", count=9, seed=3).pack(folder, PackOptions(shard_samples=4, overwrite=True))
-
-
-def tokens(folder: Path) -> None:
-    add_tokenizer(folder, size=200, overwrite=True)
+HERE = Path(__file__).parent
 
 
 def another_tar(folder: Path) -> None:
@@ -58,96 +37,23 @@ def another_tar(folder: Path) -> None:
     (folder / "splits.csv").write_text(rows + "zz,zz,train\n")
 
 
-CASES = {
-    "split": Case(split),
-    "split without exchange": Case(split, exchange=False),
-    "split without hard links": Case(split, links=False),
-    "tokenizer": Case(tokens),
-    "seal": Case(seal, as_before),
-    "seal without exchange": Case(seal, as_before, exchange=False),
-    "tokenizer without exchange": Case(tokens, exchange=False),
-    "pack --overwrite": Case(overwrite),
-    "pack --overwrite without exchange": Case(overwrite, exchange=False),
-}
-
-
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    return sources(tmp_path / "in", count=8).pack(tmp_path / "set", PackOptions(shard_samples=3))
+    return small_set(tmp_path)
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Case], None]]:
-    """Makes the file system one that cannot do what the case says."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    def be(case: Case) -> None:
-        if not case.exchange:
-            monkeypatch.setattr(staging, "exchange", lambda a, b: False)
-        if not case.links:
-            monkeypatch.setattr(os, "link", refuse)
-
-    return be
-
-
-def fingerprint(folder: Path) -> str:
-    """Of a data set that is whole: every hash, count and byte."""
-    report = lint(folder)
-    assert not report.problems, report
-    with Dataset.open(folder) as data:
-        for record in data:
-            for name in record.fields:
-                record.read(name)
-        return data.fingerprint
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder: a set of the bytes of one that was found whole is whole."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def kill_at_every_step(case: Case, whole: Path, every: int) -> Counter[str]:
-    outcomes = Counter[str]()
-    case.before(whole)
-    copy = whole.parent / "copy"
-    shutil.copytree(whole, copy)
-    old, around = content(whole), {"in", "set", "copy"}
-    before = fingerprint(whole)
-    case.command(whole)
-    new, after = content(whole), sorted(p.relative_to(whole) for p in whole.rglob("*"))
-    assert fingerprint(whole) != before
-    step = 0
-    while True:
-        shutil.rmtree(whole)
-        shutil.copytree(copy, whole)
-        killed = run_until(lambda: case.command(whole), step)
-        if not killed:
-            break
-        place, found = whole, "at its place"
-        if not whole.exists():
-            assert not case.exchange
-            place, found = staging.beside(whole, "old"), "beside it"
-            with pytest.raises(
-                DataError, match=r"a command was killed while it replaced this data set, which is .*\.set\.old"
-            ):
-                Dataset.open(whole)
-        now = content(place)
-        assert now in (old, new), f"step {step}"
-        outcomes[f"{'old' if now == old else 'new'} set {found}"] += 1
-        case.command(whole)  # the same command again, whatever the other one left
-        assert content(whole) == new, f"step {step}"
-        assert {p.name for p in whole.parent.iterdir()} == around, f"step {step}"
-        assert sorted(p.relative_to(whole) for p in whole.rglob("*")) == after, f"step {step}"
-        step += every
-    return outcomes
+def killed(name: str, folder: Path, every: int = 1) -> Counter[str]:
+    """How often which set was found, after a kill before each `every`-th step."""
+    command = [sys.executable, "-W", "ignore", str(HERE / "killing.py"), name, str(folder), str(every)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1000)
+    assert done.returncode == 0, done.stderr
+    print(name, done.stdout)
+    return Counter(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("name", ["split", "pack --overwrite without exchange"])
-def test_some_steps(name: str, whole: Path, disk: Callable[[Case], None]) -> None:
-    disk(CASES[name])
-    assert sum(kill_at_every_step(CASES[name], whole, every=9).values()) >= 6
+def test_some_steps(name: str, tmp_path: Path) -> None:
+    assert sum(killed(name, tmp_path, every=9).values()) >= 6
 
 
 @pytest.mark.parametrize("command", [split, seal, tokens, adopt, overwrite])
@@ -175,10 +81,8 @@ def test_what_a_kill_left_is_removed_by_a_command_that_finds_its_work_done(whole
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_every_step(name: str, whole: Path, disk: Callable[[Case], None]) -> None:
-    disk(CASES[name])
-    outcomes = kill_at_every_step(CASES[name], whole, every=1)
-    print(name, dict(outcomes))
+def test_every_step(name: str, tmp_path: Path) -> None:
+    outcomes = killed(name, tmp_path)
     assert sum(outcomes.values()) > 30
     assert outcomes["old set at its place"] > 10
     assert outcomes["new set at its place"] > 3
@@ -187,24 +91,7 @@ def test_every_step(name: str, whole: Path, disk: Callable[[Case], None]) -> Non
 
 @pytest.mark.slow
 def test_index_killed_at_every_step_of_a_first_adoption(tmp_path: Path) -> None:
-    """Until its last step there is no data set; after it there is one."""
-    folder = tmp_path / "set"
-    tars = sources(tmp_path / "in", count=6).pack(tmp_path / "from", PackOptions(shard_samples=3))
-    step, killed = 0, True
-    while killed:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for tar in tars.glob("*.tar"):
-            shutil.copyfile(tar, folder / tar.name)
-        killed = run_until(lambda: adopt(folder), step)
-        if not (folder / "dataset.json").exists():
-            with pytest.raises(DataError, match=r"no dataset.json"):
-                load_info(folder)
-        adopt(folder)
-        fingerprint(folder)
-        assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], f"step {step}"
-        step += 1
-    assert step > 20
+    assert sum(killed("first adoption", tmp_path).values()) > 19
 
 
 def test_index_takes_changed_tars_over_in_one_step(whole: Path) -> None:
