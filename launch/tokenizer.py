@@ -1,4 +1,4 @@
-"""A code book of a data set's images, for systems that name patches by codes: `python -m models tokenizer DATA [DATA ...] --out FILE`.
+"""A code book of a data set's images, for systems that name patches by codes: `medpair tokenizer DATA [DATA ...] --out FILE`.
 
 Views of training images are cut into small cells; their principal components are clustered by k-means, and the softmax's temperature is
 found that leaves open as many codes as asked for. The same command on the same data gives the same code book.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     from shards.errors import add_all
 
-    p = argparse.ArgumentParser(prog="python -m models tokenizer", description="A code book of a data set's images.")
+    p = argparse.ArgumentParser(prog="medpair tokenizer", description="A code book of a data set's images.")
     p.add_argument("data", nargs="+", help="data sets with a field `image`; `demo` for the built-in cohort")
     p.add_argument("--out", type=Path, required=True, help="the code book: a new .safetensors file")
     p.add_argument("--split", default="train", help="whose images it is made of (train)")

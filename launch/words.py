@@ -1,4 +1,4 @@
-"""Visual words of a data set's images: `python -m models words RUN DATA --out FILE`, for systems that learn to name them.
+"""Visual words of a data set's images: `medpair words RUN DATA --out FILE`, for systems that learn to name them.
 
 A word is a place in one training image and in those that are most like it by a finished run's features, one image a patient. The same
 command on the same data gives the same words. Nothing but training images is looked at.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     from shards.errors import add_all
 
-    p = argparse.ArgumentParser(prog="python -m models words", description="Visual words of a data set's images.")
+    p = argparse.ArgumentParser(prog="medpair words", description="Visual words of a data set's images.")
     p.add_argument(
         "run", type=Path, help="the out=FOLDER of a finished run of pre-training: its features say what is alike"
     )

@@ -1,5 +1,4 @@
-"""`python -m models list | describe NAME [--markdown] | docs [--check] | tokenizer DATA --out FILE | words RUN DATA --out FILE`:
-the methods, and what each says about itself; a code book of images; visual words of images.
+"""`python -m models list | describe NAME [--markdown] | docs [--check]`: the methods, and what each says about itself.
 
 Exit status: 0 done, 1 `docs --check` found a page that is stale, 2 something to change in the input.
 """
@@ -7,7 +6,6 @@ Exit status: 0 done, 1 `docs --check` found a page that is stale, 2 something to
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import signal
 import sys
@@ -23,18 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--markdown", action="store_true", help="as a page")
     docs = verbs.add_parser("docs", help="write the generated tables of README.md and docs/methods/ anew")
     docs.add_argument("--check", action="store_true", help="write nothing; say which pages are stale")
-    verbs.add_parser("tokenizer", help="a code book of a data set's images", add_help=False)
-    verbs.add_parser("words", help="visual words of a data set's images", add_help=False)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args, rest = build_parser().parse_known_args(argv)
-    if args.verb in ("tokenizer", "words"):
-        # Both read data sets, which nothing in models/ knows of: a command of launch/ under the name that people look for.
-        return int(importlib.import_module(f"launch.{args.verb}").main(rest))
-    if rest:
-        build_parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    args = build_parser().parse_args(argv)
     from models.contract import MethodError
 
     try:

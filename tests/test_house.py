@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("launch", "trainer", "models", "shards")
 BELOW = {"launch": set(ROOMS), "trainer": {"trainer", "models", "shards"}, "models": {"models"}, "shards": {"shards"}}
 REASON = "Long because:"
+MODULE = re.compile(rf"({'|'.join(ROOMS)})\.[\w.]*$")
 
 
 def files() -> list[Path]:
@@ -36,11 +37,30 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield (node.module or "").split(".")[0]
 
 
+def named(tree: ast.AST) -> Iterator[str]:
+    """Rooms whose modules a file names in text, to import them by: "launch.finetune", or the beginning of such a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.match(node.value):
+            yield node.value.split(".")[0]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_go_down_only(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
-        up = set(imported(ast.parse(path.read_text()))) & (set(ROOMS) - BELOW[room])
+        tree = ast.parse(path.read_text())
+        up = {*imported(tree), *named(tree)} & (set(ROOMS) - BELOW[room])
         assert not up, f"{path.relative_to(ROOT)} imports {', '.join(up)}"
+
+
+@pytest.mark.parametrize(
+    ("code", "rooms"),
+    [
+        ("import_module(f'launch.{name}').main()", {"launch"}), ("for n in ('torch', 'launch.finetune'): import_module(n)", {"launch"}),
+        ("start('python launch/words.py')", set()), ("raise E('see launch.words of it')", set()), ("x = 'launch'", set()),
+    ],
+)  # fmt: skip
+def test_an_import_by_name_is_seen(code: str, rooms: set[str]) -> None:
+    assert set(named(ast.parse(code))) == rooms
 
 
 @pytest.mark.parametrize("package", FLOORS)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models.init.first import xavier_linears
 from models.layers.attention import attention, merge_heads, split_heads
 from models.layers.patches import take
 from models.layers.vit_block import EPS, Block, Mlp
@@ -56,10 +57,7 @@ class CrossDecoder(nn.Module):
         self.mlp = Mlp(width, 4.0)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.pred = nn.Linear(width, values)
-        for m in self.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.xavier_uniform_(m.weight)
-                nn.init.zeros_(m.bias)
+        xavier_linears(self)
 
     def forward(self, tokens_BLD: Tensor, keep_BK: Tensor) -> Tensor:
         x_BLW = self.embed(tokens_BLD)

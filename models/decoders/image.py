@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.encoders.positions import sincos_2d
 from models.encoders.vit import EPS, Block
+from models.init.first import xavier_linears
 
 
 class MaskedImageDecoder(nn.Module):
@@ -35,10 +36,7 @@ class MaskedImageDecoder(nn.Module):
 
     def _initialise(self) -> None:
         """As MAE: Xavier-uniform matrices, zero biases, mask token N(0, 0.02)."""
-        for m in self.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.xavier_uniform_(m.weight)
-                nn.init.zeros_(m.bias)
+        xavier_linears(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, tokens_BLD: Tensor, keep_BK: Tensor, masked_BM: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models.init.first import xavier_linears
 from models.layers.vit_block import EPS, Block, Gelu
 
 
@@ -43,10 +44,7 @@ class JointDecoder(nn.Module):
             block.mlp.gelu = gelu  # type: ignore[union-attr]
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.heads = nn.ModuleDict({n: nn.Linear(width, values[n]) for n in places})
-        for m in self.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.xavier_uniform_(m.weight)
-                nn.init.zeros_(m.bias)
+        xavier_linears(self)
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.encoders.snn import SNN
 from models.encoders.vit import Block
+from models.init.first import xavier_linears
 from models.layers.attention import attention, merge_heads
 from models.layers.checkpointing import checkpointed
 from models.transforms.expression import ExpressionOptions
@@ -127,10 +128,7 @@ class GeneTokens(nn.Module):
         self.embed = FragmentTokens(widths, fragment, dim, hidden, dropout, mask_token=mask_token)
         self.blocks = nn.ModuleList(MaskedBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=EPS)
-        for m in self.blocks.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.xavier_uniform_(m.weight)
-                nn.init.zeros_(m.bias)
+        xavier_linears(self.blocks)
 
     def forward(self, values: dict[str, Tensor], real_BS: Tensor, hidden_BT: Tensor | None = None) -> Tensor:
         """Normalised tokens [B, 1 + T, C] of vectors by name; `real_BS`: those that are looked at, `hidden_BT`: see `FragmentTokens`."""

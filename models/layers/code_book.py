@@ -101,7 +101,7 @@ class CodeBook:
         """
         from safetensors import SafetensorError, safe_open
 
-        remedy = "make one with `python -m models tokenizer`"
+        remedy = "make one with `medpair tokenizer`"
         try:
             with safe_open(str(path), "np") as f:
                 words, arrays = f.metadata() or {}, {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118

@@ -6,6 +6,7 @@ Shape letters: B images, N patches (row by row), P values of a patch, K kept and
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,6 +16,15 @@ from torch import Tensor, nn
 def kept(patches: int, ratio: float) -> int:
     """How many of N patches stay visible: N (1 - ratio), rounded down; 1 - 0.9 is a little less than a tenth, and ten of 100 are meant."""
     return int(patches * (1 - ratio) + 1e-9)
+
+
+def ratio_problems(where: str, ratio: float, places: int, what: str = "patches") -> Iterable[str]:
+    """Why a share of places cannot be hidden: all would be, or none."""
+    if not 0 < kept(places, ratio) < places:
+        good = (
+            f"give a share between {1 / places:.3g} and {1 - 1 / places:.3g}" if places > 1 else "give smaller patches"
+        )
+        yield f"{where}: {ratio} of {places} {what} hides all or none; {good}"
 
 
 def mask_order(noise_BN: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

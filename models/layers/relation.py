@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from models.init.first import xavier_linears
 from models.layers.attention import merge_heads, split_heads
 
 EPS = 1e-6
@@ -196,9 +197,7 @@ class CrossRelation(nn.Module):
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(other_dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
-        for linear in (self.q, self.kv, self.proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        xavier_linears(self)
 
     def forward(
         self,

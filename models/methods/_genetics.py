@@ -5,13 +5,14 @@ Shape letters: B samples, F features of a field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.contract import Batch, Method, MethodError, Record, Schema
+from models.contract import Batch, Method, MethodError, Options, Record, Schema
 from models.transforms.expression import ExpressionOptions, standardised
 
 # Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
@@ -19,8 +20,18 @@ COUNTS = ("snp", "burden", "mutation")
 SNP_CODES = (-1, 0, 1, 2)
 
 
-def genetic_problems(method: str, genetics: Sequence[str], schema: Schema) -> Iterable[str]:
-    """Why a data set has not the fields that `method.genetics` names, as vectors, and the image."""
+class GeneticOptions(Protocol):
+    """What `ReadsGenetics` asks of a system's options."""
+
+    @property
+    def genetics(self) -> tuple[str, ...]: ...
+    @property
+    def genes(self) -> ExpressionOptions: ...
+
+
+def genetic_problems(method: str, o: GeneticOptions, schema: Schema) -> Iterable[str]:
+    """Why a data set has not the fields that `method.genetics` names, as vectors, and the image; or they cannot be clipped."""
+    genetics = o.genetics
     has = ", ".join(sorted(schema.fields)) or "none"
     if "image" not in schema.fields:
         yield f"{schema.source} has no field 'image', which {method} reads; it has {has}"
@@ -32,18 +43,31 @@ def genetic_problems(method: str, genetics: Sequence[str], schema: Schema) -> It
             yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
     if len(set(genetics)) < len(genetics):
         yield f"method.genetics: {list(genetics)} names a field twice; name each once"
+    yield from o.genes.clip_problems("method.genes", (n for n in genetics if n not in COUNTS), schema)
 
 
 class ReadsGenetics(Method):
-    """Base; a subclass sets `widths` and calls `_build_statistics` with its options of genetics."""
+    """Base of systems whose options have `genetics`, names of fields, and `genes`, how their vectors are given to an encoder."""
 
+    pairs = "image + SNP, PGS, burden, expression"
+    outline: ClassVar = {
+        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
+    }
     widths: dict[str, int]
     """{field: features}."""
     scaling: ExpressionOptions
 
-    def _build_statistics(self, scaling: ExpressionOptions) -> None:
+    def __init__(self, options: Options, schema: Schema):
+        o = cast(GeneticOptions, options)
+        if problems := list(genetic_problems(self.name, o, schema)):
+            raise MethodError(problems)
+        super().__init__(options, schema)
+        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
+        self.scaling = o.genes
+        self._build_statistics()
+
+    def _build_statistics(self) -> None:
         """mean_NAME, std_NAME: the training split's, or 0 and 1; a feature that never varies becomes 0."""
-        self.scaling = scaling
         for name, width in self.widths.items():
             field = self.schema.fields[name]
             mean = np.zeros(width) if field.mean is None else np.asarray(field.mean)

@@ -1,4 +1,4 @@
-"""Visual words of images: places that look alike in many images, found by `python -m models words`, in a JSON file.
+"""Visual words of images: places that look alike in many images, found by `medpair words`, in a JSON file.
 
     {"format": "visual words 1", "split": "train", "words": 50, "data": ..., "encoder": ..., "images": {KEY: [[word, row, column], ...]}}
 
@@ -71,7 +71,7 @@ def drawn_places(count: int, margin: float, apart: float, rng: np.random.Generat
 
 
 def read_words(path: str | Path) -> VisualWords:
-    """What `python -m models words` wrote.
+    """What `medpair words` wrote.
 
     Raises:
         MethodError: no such file, everything in it that is wrong; words that were not found on training images, which is a leak.
@@ -80,10 +80,10 @@ def read_words(path: str | Path) -> VisualWords:
     try:
         given = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise MethodError([f"{where} is no file of visual words ({e}); make one with python -m models words"]) from e
+        raise MethodError([f"{where} is no file of visual words ({e}); make one with medpair words"]) from e
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         raise MethodError(
-            [f"{where} is no file of visual words ('format' is not '{FORMAT}'); make one with python -m models words"]
+            [f"{where} is no file of visual words ('format' is not '{FORMAT}'); make one with medpair words"]
         )
     if problems := list(_problems(given)):
         raise MethodError([f"{where}: {p}" for p in problems])

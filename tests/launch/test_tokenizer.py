@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.__main__ import main
+from launch.tokenizer import main
 from models.layers.code_book import CodeBook
 from tests.trainer.launching import small_cohort
 
@@ -21,7 +21,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_code_book_of_a_data_set(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         words = [str(cohort), "--out", str(tmp_path / f"{name}.safetensors"), *SMALL, "--cells", "900"]
-        assert main(["tokenizer", *words]) == 0
+        assert main(words) == 0
     assert "8 codes of cells of 6 pixels" in capsys.readouterr().out
     a, b = ((tmp_path / f"{n}.safetensors").read_bytes() for n in "ab")
     assert a == b
@@ -47,7 +47,7 @@ def test_what_makes_no_code_book_is_told(
 ) -> None:
     if "--out" in words:
         words = ["--out", str(tmp_path / words[1])]
-    assert main(["tokenizer", str(cohort), "--out", str(tmp_path / "codes.safetensors"), *SMALL, *words]) == 2
+    assert main([str(cohort), "--out", str(tmp_path / "codes.safetensors"), *SMALL, *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -57,11 +57,11 @@ def test_a_file_that_is_there_is_not_overwritten(
 ) -> None:
     out = tmp_path / "codes.safetensors"
     out.write_bytes(b"kept")
-    assert main(["tokenizer", str(cohort), "--out", str(out), *SMALL]) == 2
+    assert main([str(cohort), "--out", str(out), *SMALL]) == 2
     assert "there already" in capsys.readouterr().err
     assert out.read_bytes() == b"kept"
 
 
 def test_data_without_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tokenizer", str(tmp_path), "--out", str(tmp_path / "codes.safetensors")]) == 2
+    assert main([str(tmp_path), "--out", str(tmp_path / "codes.safetensors")]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch.words import _no_leak, neighbours
-from models.__main__ import main
+from launch.words import _no_leak, main, neighbours
 from models.transforms.visual_words import read_words
 from tests.trainer.forking import Forks
 from tests.trainer.launching import small_cohort
@@ -97,7 +96,7 @@ def test_what_finds_no_words_is_told(
 ) -> None:
     if "--out" in words:
         words = ["--out", str(tmp_path / words[1])]
-    assert main(["words", "RUN", "DIR", "--out", str(tmp_path / "words.json"), *words]) == 2
+    assert main(["RUN", "DIR", "--out", str(tmp_path / "words.json"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -113,14 +112,14 @@ def test_words_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert ended.codes == [0], ended.text
     files = [tmp_path / f"{n}.json" for n in "ab"]
     for file in files:
-        asks = ["words", str(tmp_path / "run"), str(cohort), "--out", str(file), "--words", "4", "--instances", "6"]
+        asks = [str(tmp_path / "run"), str(cohort), "--out", str(file), "--words", "4", "--instances", "6"]
         assert main(asks) == 0
     assert files[0].read_bytes() == files[1].read_bytes()
     assert "4 words in" in capsys.readouterr().out
     found = read_words(files[0])
     assert (found.words, json.loads(files[0].read_bytes())["split"]) == (4, "train")
     assert sum(len(v) for v in found.images.values()) == 24
-    assert main([*asks[:3], "--out", str(files[0])]) == 2
+    assert main([*asks[:2], "--out", str(files[0])]) == 2
     assert "there already" in capsys.readouterr().err
     words = ["method.words=file", f"method.words_file={files[0]}", "log.tensorboard=false", f"out={tmp_path / 'named'}"]
     ended = forks.launch(1, ["--method", "transvw", *short, *words])

@@ -20,6 +20,7 @@ from models.contract.start_files import with_start_file
 from models.describe import options_of
 from models.finetuned import STAGE, Downstream
 from models.registry import families, get_method, method_names
+from tests.models.steady import in_double
 
 NAMES = method_names()
 # Without building any of them: that it names the stages of `stages` is a test below.
@@ -274,8 +275,8 @@ def test_encode_follows_its_contract(name):
 
 
 # In float32 the rounding of another order of sums carries a value over the kink of one of many ReLUs behind batch norms, and with it
-# the gradients of a filter. MGCA's heads divide by the deviation of an untrained BERT's [CLS] over texts, which is next to nothing.
-DEEP = (*families()["segmentation"], "mgca")
+# the gradients of a filter.
+DEEP = {*families()["segmentation"], *filter(in_double, NAMES)}
 RANKED = [
     (n, s, {**o, "training": t, **({"double": True} if n in DEEP else {})}) for n, s, o in CASES for t in (False, True)
 ]

@@ -242,9 +242,9 @@ def test_a_picture_of_what_was_restored():
         ({"decoder_dim": 30}, "method.decoder_dim: 30 is not a multiple of 16"),
         (
             {"mask_ratio": 0.999},
-            "method.mask_ratio: 0.999 of 196 places hides all or none; give a share between 0.0051",
+            "method.mask_ratio: 0.999 of 196 patches hides all or none; give a share between 0.0051",
         ),
-        ({"report_length": 3}, "method.text_mask_ratio: 0.75 of 3 places hides all or none"),
+        ({"report_length": 3}, "method.text_mask_ratio: 0.75 of 3 tokens hides all or none"),
         ({"conventions": "published", "mask_shared": False}, "contradicts method.mask_shared=False (theirs: True)"),
     ],
 )

@@ -208,13 +208,13 @@ def bad_file(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["text", "lacks", "other", "shapes", "nan", "cold"])
 def test_a_file_that_is_no_code_book_is_refused(tmp_path, kind):
     path = bad_file(tmp_path, kind)
-    with pytest.raises(MethodError, match=r"codes\.safetensors: no code book.*python -m models tokenizer"):
+    with pytest.raises(MethodError, match=r"codes\.safetensors: no code book.*medpair tokenizer"):
         CodeBook.read(path)
 
 
 def test_a_tokenizer_must_be_given_and_fit(tmp_path):
     cls = get_method("mc_beit")
-    with pytest.raises(MethodError, match=r"needs a code book of your images; make one \(python -m models tokenizer"):
+    with pytest.raises(MethodError, match=r"needs a code book of your images; make one \(medpair tokenizer"):
         cls(cls.Options(), schema())
     with pytest.raises(MethodError, match=r"method\.tokenizer.*no such file"):
         cls.Options.parse({"tokenizer": "nowhere.safetensors"})

@@ -176,7 +176,7 @@ def test_bad_options_are_refused_by_name(options, message):
 
 
 def test_words_are_asked_for_by_the_command_that_finds_them(tmp_path):
-    with pytest.raises(MethodError, match="python -m models words RUN DATA --out FILE"):
+    with pytest.raises(MethodError, match="medpair words RUN DATA --out FILE"):
         build("transvw", words="file")
     file = str(written(tmp_path / "words.json"))
     with pytest.raises(MethodError, match=r"method.words=places reads no file"):

@@ -28,9 +28,9 @@ CODES = "needs a code book: tests/launch/test_tokenizer.py makes one, tests/mode
 WORDS = "needs a finished run: tests/launch/test_words.py finds words by one, tests/models/test_transvw_equations.py begins with them"
 
 EXEMPT = {
-    "python -m models words RUN DATA --out FILE": WORDS,
+    "medpair words RUN DATA --out FILE": WORDS,
     "fewer than --words": WORDS,
-    "python -m models tokenizer DATA --out FILE": CODES,
+    "medpair tokenizer DATA --out FILE": CODES,
     "needs a code book of your images": CODES,
     "make one with --cell": CODES,
     "medpair COMMAND --help": NO_REMEDY,

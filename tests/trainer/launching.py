@@ -43,11 +43,6 @@ def launch(
     return Forks(cache).launch(world, words, faults, limit)
 
 
-# MGCA's batch norms divide by the small deviations of an untrained [CLS]: float32 sums in another order become 2e-3 of a loss, bfloat16's a
-# tenth. With them its ranks are equal in double precision (tests/models/test_contract.py).
-STEADY = {"mgca": ["method.head_norm=none"]}
-
-
 def small_cohort(folder: Path) -> Path:
     """The demo cohort of an eighth of its patients: 36 to learn from, 12 to choose on, 12 to test on."""
     from shards import demo

@@ -8,7 +8,7 @@ import pytest
 
 from models.registry import pretrained_names
 from tests.diagonal import cells
-from tests.trainer.launching import STEADY
+from tests.models.steady import steady_words
 
 BEFORE, STEPS = 3, 4  # of each stage before the last, and of the last
 ASKED = list(cells(["kill", "zero-3", "bf16", "one rank"], pretrained_names()))
@@ -31,4 +31,4 @@ def words_of(name: str, demo_cohort: Path) -> list[str]:
     earlier = [f"stages.{s.name}.steps={BEFORE}" for s in build_method(config, data).stages()[:-1]]
     data.close()
     first = ["--method", name, f"steps={STEPS}", "global_batch=8", "optim.lr=1e-3", "checkpoint.every=100"]
-    return [*first, *earlier, *STEADY.get(name, [])]
+    return [*first, *earlier, *steady_words(name)]

@@ -20,8 +20,9 @@ import torch
 
 from models.describe import options_of
 from models.registry import get_method, pretrained_names
+from tests.models.steady import steady_words
 from tests.trainer.forking import Forks
-from tests.trainer.launching import STEADY, rows, small_cohort
+from tests.trainer.launching import rows, small_cohort
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow, pytest.mark.timeout(600)]
 STORED = Path(__file__).parent / "golden.json"
@@ -58,7 +59,7 @@ def pretrained_losses(name: str, cohort: Path, forks: Forks, out: Path) -> list[
     still = [f"method.{o}=0" for o in options if o.endswith(("dropout", "drop_path"))]
     words = ["--method", name, "--recipe", "demo", f"data.path={cohort}", f"steps={STEPS}", "global_batch=8"]
     ended = forks.launch(
-        1, [*words, "optim.lr=1e-3", "log.tensorboard=false", *earlier, *still, *STEADY.get(name, []), f"out={out}"]
+        1, [*words, "optim.lr=1e-3", "log.tensorboard=false", *earlier, *still, *steady_words(name), f"out={out}"]
     )
     assert ended.codes == [0], ended.text
     return terms(out)

@@ -166,8 +166,6 @@ def load(methods: Sequence[str]) -> None:
     choose_accelerator()
     for name in (
         "deepspeed",
-        "launch.finetune",
-        "launch.pretrain",
         "trainer.run",
         "trainer.downstream.run",
         "trainer.pretrain",

@@ -213,7 +213,7 @@ class Runner:
         if self.preload:
             try:
                 self.forking = self.forking or Preloaded(self.sweep.methods(), env)
-                return self.forking.start(f"launch.{self.sweep.command}", line[2:], log, lock)
+                return self.forking.start(_module(line[1]), line[2:], log, lock)
             except OSError as e:
                 self.preload = False
                 self.say(f"each point loads everything itself from here on: {e}")
@@ -252,6 +252,11 @@ def _state(code: int, stopping: bool) -> State:
     if code == EXIT_OK:
         return "done"
     return "stopped" if code == EXIT_STOPPED or (stopping and code in ENDED_BY_US) else "failed"
+
+
+def _module(script: str) -> str:
+    """The module that a script of a checkout is: folder.name."""
+    return f"{Path(script).parent.name}.{Path(script).stem}"
 
 
 def _lock(folder: Path) -> int | None:

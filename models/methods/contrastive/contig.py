@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Output, Record, Sample, Schema, Stage
 from models.encoders.gene_mlp import NormedLayers
 from models.heads.projection import ProjectionHead
 from models.layers.batch_norm import counted
 from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, directed, retrieval
-from models.methods._genetics import COUNTS, ReadsGenetics, genetic_problems
+from models.methods._genetics import ReadsGenetics
 from models.methods.contrastive._views import PairedOptions, ViewedMethod
 from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
@@ -81,26 +81,16 @@ class Contig(ReadsGenetics, ViewedMethod):
 
     Options = ContigOptions
     paper = "Taleb et al., ContIG: Self-supervised Multimodal Contrastive Learning for Medical Imaging with Genetics, CVPR 2022"
-    pairs = "image + SNP, PGS, burden, expression"
-    outline: ClassVar = {
-        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
-    }
     official = "paper"
     count = 1
     options: ContigOptions
 
     def __init__(self, options: ContigOptions, schema: Schema):
         o = options
-        problems = list(genetic_problems("contig", o.genetics, schema))
-        problems += o.genes.clip_problems("method.genes", (n for n in o.genetics if n not in COUNTS), schema)
-        if problems:
-            raise MethodError(problems)
         super().__init__(options, schema)
-        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         names = self.widths if o.heads == "per_modality" else (SHARED,)
         self.image_heads = nn.ModuleDict({n: self._head(self.image.width) for n in names})
         self.genes = nn.ModuleDict({n: self._branch(width) for n, width in self.widths.items()})
-        self._build_statistics(o.genes)
         self.enter("")
 
     def _head(self, width: int) -> ProjectionHead:

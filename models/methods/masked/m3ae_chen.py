@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, Group, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Group, Output, Record, Sample, Schema, Stage
 from models.decoders.fragments import asked_mean, in_fragments
 from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
@@ -29,10 +29,10 @@ from models.encoders.gene_tokens import GeneTokens
 from models.encoders.two_streams import TwoStreams, start_as_bert
 from models.encoders.vit import ViTOptions
 from models.heads.token_values import TokenValues
-from models.layers.patches import kept, mask_order, standardise, take
+from models.layers.patches import mask_order, ratio_problems, standardise, take
 from models.layers.vit_block import as_clips
 from models.losses.matching import matched, partners
-from models.methods._genetics import COUNTS, ReadsGenetics, genetic_problems
+from models.methods._genetics import ReadsGenetics
 from models.methods._image import ImageMethodOptions
 from models.methods.masked._restoring import DrawnMethod
 from models.parallel import gather, global_mean
@@ -114,9 +114,7 @@ class M3aeChenOptions(ImageMethodOptions):
         if self.mim_layer > self.fusion_depth:
             yield f"{where}.mim_layer: {self.mim_layer} of {self.fusion_depth} layers; give at most {where}.fusion_depth"
         N = (self.image.image_size // self.image.patch) ** 2
-        if not 0 < kept(N, self.mask_ratio) < N:
-            good = f"give a share between {1 / N:.3g} and {1 - 1 / N:.3g}"
-            yield f"{where}.mask_ratio: {self.mask_ratio} of {N} patches hides all or none; {good}"
+        yield from ratio_problems(f"{where}.mask_ratio", self.mask_ratio, N)
 
 
 @register("m3ae_chen")
@@ -125,23 +123,14 @@ class M3aeChen(ReadsGenetics, DrawnMethod):
 
     Options = M3aeChenOptions
     paper = "Chen et al., Multi-Modal Masked Autoencoders for Medical Vision-and-Language Pre-Training, MICCAI 2022"
-    pairs = "image + SNP, PGS, burden, expression"
-    outline: ClassVar = {
-        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
-    }
     official = (1.0, 1.0)
     options: M3aeChenOptions
 
     def __init__(self, options: M3aeChenOptions, schema: Schema):
         o, g = options, options.genes
-        problems = list(genetic_problems("m3ae_chen", o.genetics, schema))
-        problems += g.clip_problems("method.genes", (n for n in o.genetics if n not in COUNTS), schema)
-        if problems:
-            raise MethodError(problems)
         super().__init__(options, schema)
         if o.views == "official":
             self.drawn.rules = (ViewRule(None, flip=0.0),)  # the centre square, nothing drawn
-        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         width, D = g.dim or o.image.dim, o.fusion_dim
         self.genes = GeneTokens(
             self.widths, width, g.depth, o.image.heads, g.fragment, g.hidden, g.dropout, mask_token=True
@@ -154,7 +143,6 @@ class M3aeChen(ReadsGenetics, DrawnMethod):
             as_clips(self.decoder)
         self.gene_head, self.match_head = TokenValues(D, g.fragment), nn.Linear(2 * D, 2)
         start_as_bert(self.match_head)
-        self._build_statistics(g)
         self.enter("")
 
     def stages(self) -> tuple[Stage, ...]:

@@ -25,7 +25,7 @@ from models.decoders.mae import patchify
 from models.encoders.positions import sincos, sincos_2d
 from models.encoders.vit import ViTOptions
 from models.encoders.words import WordTokens
-from models.layers.patches import kept, kept_words, mask_order, standardise, take
+from models.layers.patches import kept, kept_words, mask_order, ratio_problems, standardise, take
 from models.layers.vit_block import Gelu
 from models.methods._report import Normalise, ReportMethod, ReportOptions
 from models.methods.masked._restoring import beside, costs
@@ -89,13 +89,8 @@ class M3aeGengOptions(ReportOptions):
             if self.decoder_dim % unit:
                 yield f"{where}.decoder_dim: {self.decoder_dim} is not a multiple of {unit} ({where}.decoder_heads, and 4); make it one"
         N = (self.image.image_size // self.image.patch) ** 2
-        for name, ratio, places in (
-            ("mask_ratio", self.mask_ratio, N),
-            ("text_mask_ratio", self.text_mask_ratio, self.report_length),
-        ):
-            if not 0 < kept(places, ratio) < places:
-                good = f"give a share between {1 / places:.3g} and {1 - 1 / places:.3g}"
-                yield f"{where}.{name}: {ratio} of {places} places hides all or none; {good}"
+        yield from ratio_problems(f"{where}.mask_ratio", self.mask_ratio, N)
+        yield from ratio_problems(f"{where}.text_mask_ratio", self.text_mask_ratio, self.report_length, "tokens")
 
 
 @register("m3ae_geng")

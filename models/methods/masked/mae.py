@@ -17,7 +17,7 @@ from torch import Tensor
 from models.contract import Schema
 from models.decoders.image import MaskedImageDecoder
 from models.encoders.vit import ViTOptions
-from models.layers.patches import kept, mask_order
+from models.layers.patches import mask_order, ratio_problems
 from models.methods._image import ImageMethodOptions
 from models.methods.masked._restoring import RestoringMethod
 from models.registry import register
@@ -46,9 +46,7 @@ class MaeOptions(ImageMethodOptions):
         if self.decoder_dim % 4:
             yield f"{where}.decoder_dim: {self.decoder_dim} is not a multiple of 4, which its positions need"
         N = (self.image.image_size // self.image.patch) ** 2
-        if not 0 < kept(N, self.mask_ratio) < N:
-            good = f"give a share between {1 / N:.3g} and {1 - 1 / N:.3g}"
-            yield f"{where}.mask_ratio: {self.mask_ratio} of {N} patches hides all or none; {good}"
+        yield from ratio_problems(f"{where}.mask_ratio", self.mask_ratio, N)
 
 
 @register("mae")

@@ -29,7 +29,7 @@ from models.parallel import global_mean, total
 from models.registry import register
 
 DEMO = Path(__file__).resolve().parents[3] / "configs" / "methods" / "mc_beit" / "demo.safetensors"
-MAKE = "python -m models tokenizer DATA --out FILE"
+MAKE = "medpair tokenizer DATA --out FILE"
 
 
 class McBeitOptions(BlockOptions):
@@ -40,7 +40,7 @@ class McBeitOptions(BlockOptions):
     codes: Literal["file", "demo"] = "file"
     """The tokenizer's code book: that of `tokenizer`, or the one of the built-in demo cohort, which means nothing for other images."""
     tokenizer: Asset = None
-    """File of the code book, made of the training images by `python -m models tokenizer`."""
+    """File of the code book, made of the training images by `medpair tokenizer`."""
     temperature: float | None = Bounded(None, gt=0)
     """Of the tokenizer's softmax (published: 4, for its own tokenizer); none given: the one that the file was calibrated to."""
     omega: float = Bounded(0.2, ge=0, le=1)

@@ -10,14 +10,14 @@ Shape letters: B samples, M modalities, N patches, T fragments, S = N + T places
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Bounded
 from torch import Tensor, nn
 
-from models.contract import Batch, MethodError, Output, Record, Sample, Schema, Stage
+from models.contract import Batch, Output, Record, Sample, Schema, Stage
 from models.decoders.cross import CrossDecoder
 from models.decoders.fragments import asked_mean, in_fragments
 from models.decoders.mae import norm_patches, patchify, unpatchify
@@ -26,7 +26,7 @@ from models.encoders.positions import sincos_2d
 from models.encoders.vit import ViTOptions
 from models.layers.budget import kept_in_budget
 from models.layers.patches import take
-from models.methods._genetics import COUNTS, ReadsGenetics, genetic_problems
+from models.methods._genetics import ReadsGenetics
 from models.methods._image import ImageMethodOptions
 from models.methods.masked._restoring import HidingMethod
 from models.pictures import first
@@ -86,29 +86,19 @@ class MultiMae(ReadsGenetics, HidingMethod):
 
     Options = MultiMaeOptions
     paper = "Bachmann et al., MultiMAE: Multi-modal Multi-task Masked Autoencoders, ECCV 2022"
-    pairs = "image + SNP, PGS, burden, expression"
-    outline: ClassVar = {
-        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
-    }
     official = (0.2, 1.0)
     options: MultiMaeOptions
 
     def __init__(self, options: MultiMaeOptions, schema: Schema):
         o = options
-        problems = list(genetic_problems("multimae", o.genetics, schema))
-        problems += o.genes.clip_problems("method.genes", (n for n in o.genetics if n not in COUNTS), schema)
-        if problems:
-            raise MethodError(problems)
         super().__init__(options, schema)
         self.image.add_parts(last_norm=False)
-        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         self.genes = None
         if self.widths:
             g = o.genes
             self.genes = FragmentTokens(self.widths, g.fragment, o.image.dim, g.hidden, g.dropout, cls_token=False)
         self.sizes = {"image": self.image.patches, **({} if self.genes is None else self.genes.tokens)}
         self.decoders = nn.ModuleDict({name: self._decoder(name) for name in (*self._pictured, *self.widths)})
-        self._build_statistics(options.genes)
         self.enter("")
 
     @property

@@ -40,7 +40,7 @@ class TransVwOptions(RestorationOptions):
     flip_p: float = 0.0
     """Rows or columns are reversed while a number falls below it, three times at most."""
     words: Literal["file", "places"] = "file"
-    """Words that `python -m models words` found, or places alone, drawn once for all images."""
+    """Words that `medpair words` found, or places alone, drawn once for all images."""
     words_file: Asset = None
     """The file of the words, found on training images."""
     places: int = Bounded(50, ge=2, le=10_000)
@@ -161,7 +161,7 @@ def _words(o: TransVwOptions) -> VisualWords | Places:
     if o.words_file is None:
         raise MethodError(
             [
-                "method.words_file: words are found on your training images, by `python -m models words RUN DATA --out FILE`; "
+                "method.words_file: words are found on your training images, by `medpair words RUN DATA --out FILE`; "
                 "give the file, or method.words=places"
             ]
         )

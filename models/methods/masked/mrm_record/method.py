@@ -25,7 +25,8 @@ from models.decoders.image import MaskedImageDecoder
 from models.decoders.mae import patchify
 from models.decoders.report import ReportDecoder
 from models.encoders.vit import ViT
-from models.layers.patches import mask_order, standardise, take
+from models.init.first import xavier_linears
+from models.layers.patches import kept, mask_order, ratio_problems, standardise, take
 from models.methods._image import field_problems
 from models.methods.masked.mrm_record import pictures
 from models.methods.masked.mrm_record.options import MrmRecordOptions
@@ -82,8 +83,7 @@ class MrmRecord(Method):
             tie=o.tie,
         )
         self.fuse = nn.Linear(o.image.dim, o.report_dim)
-        nn.init.xavier_uniform_(self.fuse.weight)
-        nn.init.zeros_(self.fuse.bias)
+        xavier_linears(self.fuse)
         if o.hybrid_image and self.decoder is not None:
             self.hybrid = nn.Linear(o.report_dim, o.image.dim)
         # Rows of the word matrix mean nothing under another vocabulary, so the weights carry its hash.
@@ -300,5 +300,5 @@ def _problems(o: MrmRecordOptions, schema: Schema) -> Iterable[str]:
     if o.image_weight == 0 and o.report_weight == 0:
         yield "method.image_weight and method.report_weight are both 0: nothing would be learned; set one of them"
     patches = (o.image.image_size // o.image.patch) ** 2
-    if int(patches * (1 - o.mask_ratio)) < 1:
-        yield f"method.mask_ratio: {o.mask_ratio} leaves no patch of {patches} visible"
+    if o.image_weight > 0 or not kept(patches, o.mask_ratio):  # a report alone may be completed from a whole image
+        yield from ratio_problems("method.mask_ratio", o.mask_ratio, patches)

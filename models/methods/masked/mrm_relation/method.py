@@ -12,7 +12,7 @@ Shape letters: B samples, H x W pixels, P patches, L image tokens, S gene tokens
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,19 +41,14 @@ class MrmRelation(ReadsGenetics):
 
     Options = MrmRelationOptions
     paper = "Yang et al., MRM: Masked Relation Modeling for Medical Image Pre-Training with Genetics, ICCV 2023"
-    pairs = "image + SNP, PGS, burden, expression"
-    outline: ClassVar = {
-        "pretrain": "image, and the fields that the option `genetics` names (snp, pgs, burden, rna, ...)"
-    }
     inputs = ("image",)
     options: MrmRelationOptions
 
     def __init__(self, options: MrmRelationOptions, schema: Schema):
+        if problems := list(problems_of(options, schema)):
+            raise MethodError(problems)
         super().__init__(options, schema)
         o = options
-        if problems := list(problems_of(o, schema)):
-            raise MethodError(problems)
-        self.widths = {n: int(schema.fields[n].shape[0]) for n in o.genetics}  # type: ignore[index,arg-type]
         self.gene_dim = o.genes.dim or o.image.dim
         vit = o.image.build()
         genes = o.genes.build(self.widths, o.image.dim, o.image.heads) if self.widths else None
@@ -65,7 +60,6 @@ class MrmRelation(ReadsGenetics):
         self.match_proj = (
             nn.Linear(self.gene_dim, o.image.dim) if genes is not None and self.gene_dim != o.image.dim else None
         )
-        self._build_statistics(o.genes)
         self.enter("")
 
     def _build_decoders(self, vit: ViT, genes: GeneTokens | GeneVector | None) -> None:

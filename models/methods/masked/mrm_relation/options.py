@@ -13,7 +13,7 @@ from models.encoders.gene_tokens import GeneTokenOptions
 from models.encoders.relation import Cascade
 from models.encoders.vit import ViTOptions
 from models.losses.relation import MatchMode, Reduction
-from models.methods._genetics import COUNTS, genetic_problems
+from models.methods._genetics import genetic_problems
 from models.transforms.view_options import TurnedOptions
 
 
@@ -110,7 +110,7 @@ class MrmRelationOptions(Options):
 
 def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that the method cannot be built from."""
-    yield from genetic_problems("mrm_relation", o.genetics, schema)
+    yield from genetic_problems("mrm_relation", o, schema)
     if o.genes.dim is not None and o.genes.dim % o.image.heads:
         yield f"method.genes.dim: {o.genes.dim} is not a multiple of method.image.heads ({o.image.heads})"
     for n in ("decoder", "gene_decoder"):
@@ -118,7 +118,6 @@ def problems_of(o: MrmRelationOptions, schema: Schema) -> Iterable[str]:
         if width % math.lcm(4, heads):
             yield f"method.{n}_dim: {width} is not a multiple of 4 and of method.{n}_heads ({heads})"
     yield from _block_problems(o)
-    yield from o.genes.clip_problems("method.genes", (n for n in o.genetics if n not in COUNTS), schema)
     if o.match == "cross" and not o.genetics:
         yield "method.match=cross needs method.genetics: an image alone has no cross relations; use self"
     if not o.image_weight and not (o.gene_weight and o.genetics) and not o.match_weight:
