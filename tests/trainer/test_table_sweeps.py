@@ -67,6 +67,38 @@ def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path:
     assert len(table_of(sweep).rows) == len({p.values["row"] for p in sweep.points}), "a table without results says so"
 
 
+def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
+    """Numbers of the demo cohort must not pass for the published ones' neighbours."""
+    other = {"demo": ["--task", "demo_site"]}
+    plain, demo = (table_of(read(tmp_path, recipes=other, recipe=r)) for r in (None, "demo"))
+    assert plain.head == HEAD
+    assert {"here, of demo_site", "published, of demo_subtype"} < set(demo.head)
+    assert "**" not in plain.note
+    assert "task demo_site in place of task demo_subtype" in demo.note
+    same = table_of(read(tmp_path, recipes={"demo": ["--task", "demo_subtype", "seeds=0"]}, recipe="demo"))
+    assert (same.head, "**" in same.note) == (HEAD, False), "the same task is said to be the same"
+    columns = {
+        "A 1 %": {
+            "words": {"--task": "nih14", "protocol.fraction": 0.01, "protocol.lr": 0.03},
+            "metric": "auc",
+            "recipes": {"demo": {"--task": "demo_findings", "protocol.fraction": 0.1}},
+        },
+        "B": {"words": {"--task": "aptos"}, "metric": "auc"},
+    }
+    rows = {"ABMIL": {"words": {"--method": "abmil"}, "printed": {"A 1 %": 0.7}}}
+    table = table_of(read(tmp_path, recipe="demo", words=[], pretrain={}, columns=columns, rows=rows))
+    assert table.head[3:7] == (
+        "task demo_findings, fraction 0.1 in place of A 1 %",
+        "A 1 %, published",
+        "B",
+        "B, published",
+    )
+    assert (
+        "say nothing beside them** (A 1 %: task demo_findings, fraction 0.1 in place of task nih14, fraction 0.01)"
+        in table.note
+    )
+
+
 def test_rows_that_a_recipe_makes_equal_are_refused(tmp_path: Path, capsys) -> None:
     """The demo recipe of CLAM is multi-branch itself: a row that does not say `single` is the other row once more."""
     rows = {"SB": {"words": {"--method": "clam"}}, "MB": {"words": {"--method": "clam", "method.branches": "multi"}}}

@@ -64,14 +64,39 @@ def table_of(sweep: Sweep) -> Table:
         return _by_columns(sweep, found, title)
     names = {p.name: str(p.values["row"]) for p in sweep.points}
     rows = [_cells(names[at], row, found.get(at), sweep.starts.get(at)) for at, row in sweep.rows.items()]
-    return Table(title, HEAD, tuple(rows), note=NOTE)
+    head: tuple[str, ...] = HEAD
+    if "" in sweep.instead:
+        published, here = sweep.instead[""].tasks
+        head = tuple(
+            {"here": f"here, of {here}", "published": f"published, of {published}"}.get(cell, cell) for cell in HEAD
+        )
+    return Table(title, head, tuple(rows), note=f"{_other(sweep)}{NOTE}")
+
+
+def _other(sweep: Sweep) -> str:
+    """What the published numbers are not, where a recipe runs another task or another amount of labels."""
+    said = [
+        f"{at + ': ' if at else ''}{_words(i.here)} in place of {_words(i.published)}"
+        for at, i in sweep.instead.items()
+    ]
+    if not said:
+        return ""
+    return (
+        f"**With the recipe `{sweep.recipe}` the numbers here are of other tasks or amounts of labels than the published ones and say "
+        f"nothing beside them** ({'; '.join(said)}). "
+    )
+
+
+def _words(some: Mapping[str, object]) -> str:
+    return ", ".join(f"{key.removeprefix('--').removeprefix('protocol.')} {value}" for key, value in some.items())
 
 
 def _by_columns(sweep: Sweep, found: Mapping[str, Result], title: str) -> Table:
     """A line a row, two cells a column: our number with its interval over patients, and the printed one."""
     head = ["", "reads", "starts from"]
     for name in sweep.columns:
-        head += [name, f"{name}, published"]
+        other = sweep.instead.get(name)
+        head += [f"{_words(other.here)} in place of {name}" if other else name, f"{name}, published"]
     rows: dict[str, dict[str, tuple[str, str]]] = {}
     for point in sweep.points:
         printed = sweep.rows[point.name].printed
@@ -91,7 +116,7 @@ def _by_columns(sweep: Sweep, found: Mapping[str, Result], title: str) -> Table:
     units = "; ".join(
         f"{name}: {c.metric}" + (f" x {c.scale:g}" if c.scale != 1 else "") for name, c in sweep.columns.items()
     )
-    return Table(title, (*head, "remark"), tuple(lines), note=f"{units}. {NOTE_OF_COLUMNS}")
+    return Table(title, (*head, "remark"), tuple(lines), note=f"{_other(sweep)}{units}. {NOTE_OF_COLUMNS}")
 
 
 def _pair(column: Column, result: Result | None, printed: float | None) -> tuple[str, str]:

@@ -41,6 +41,7 @@ from trainer.sweep.rows import problems_of as row_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = 120
+TASK = "--task"
 MOST_POINTS = 10_000
 # Set by the sweep itself, or no part of what a run is.
 RESERVED = ("out", "--out", "--dry-run", "--print-config", "--world", "--local_rank")
@@ -78,6 +79,19 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Instead:
+    """Words in whose place a recipe has others."""
+
+    published: Mapping[str, object]
+    here: Mapping[str, object]
+
+    @property
+    def tasks(self) -> tuple[str, str]:
+        """The task of the published numbers, and the one that is run."""
+        return str(self.published.get(TASK, "its task")), str(self.here.get(TASK, "another task"))
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Points in the file's order, each with a folder below `out`."""
 
@@ -94,6 +108,9 @@ class Sweep:
     columns: Mapping[str, Column] = field(default_factory=dict)
     """By name; the `values` of a point say which are read from its run."""
     title: str = ""
+    recipe: str | None = None
+    instead: Mapping[str, Instead] = field(default_factory=dict)
+    """By column, "" of a table without: where the recipe runs another task than the published numbers are of."""
 
     def folder(self, point: Point) -> Path:
         return self.out / point.name
@@ -175,8 +192,27 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
     row_of = {p.name: given.rows[p.values["row"]] for p in points}
     starts = {at: _safe(row.start) for at, row in row_of.items() if row.start is not None}
     return Sweep(
-        file, given.command, out, tuple(points), made if first else None, starts, row_of, given.columns, given.title
-    )
+        file, given.command, out, tuple(points), made if first else None, starts, row_of, given.columns, given.title,
+        recipe, _instead(given, recipe),
+    )  # fmt: skip
+
+
+def _instead(given: SweepFile, recipe: str | None) -> dict[str, Instead]:
+    """Of each column (of the whole table, where it has none) the words of a recipe that make it another task or amount of labels."""
+    if recipe is None:
+        return {}
+    pairs = {at: (c.words, c.words_with(recipe)) for at, c in given.columns.items()}
+    pairs = pairs or {"": (_task_of(given.words), _task_of(given.recipes.get(recipe, given.words)))}
+    differing = {at: [k for k in here if was.get(k) != here[k]] for at, (was, here) in pairs.items()}
+    return {
+        at: Instead({k: pairs[at][0].get(k, "none") for k in keys}, {k: pairs[at][1][k] for k in keys})
+        for at, keys in differing.items()
+        if keys
+    }
+
+
+def _task_of(words: Sequence[str]) -> dict[str, object]:
+    return {flag: w for flag, w in itertools.pairwise(words) if flag == TASK}
 
 
 def _addressed(file: Path, given: SweepFile, more: Sequence[str]) -> dict[str, tuple[str, ...]]:
