@@ -34,8 +34,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--mode",
-        choices=("finetune", "scratch", "linear", "knn"),
-        help="scratch: fine-tune RUN's architecture from random weights; linear, knn: probes of the frozen encoder",
+        choices=("finetune", "scratch", "linear", "knn", "zeroshot"),
+        help="scratch: fine-tune RUN's architecture from random weights; linear, knn: probes of the frozen encoder; zeroshot: prompts of "
+        "a system whose images and texts lie in one space (docs/zeroshot.md)",
     )
     p.add_argument("--recipe", help="with --init scratch or FILE: the recipe that gives the method's options")
     p.add_argument("--random", action="store_true", help="take RUN's architecture with random weights, in any mode")
@@ -116,13 +117,15 @@ def describe(setting: Setting) -> str:
     p = task.protocol
     share = f"{p.shots} patients a class" if p.shots else f"{100 * p.fraction:g} % of the training patients' labels"
     runs = len(p.seeds) * (len(p.lr) if setting.finetunes else 1)
+    zeroshot = setting.prompts is not None
     lines = [
         f"{task.name} ({task.kind}): {setting.source.method_name} from {setting.source.kind}, {task.mode}, "
         f"reads {', '.join(setting.fields)}",
         *([f"  masks are drawn by {setting.decoder}"] if setting.decoder else []),
         *(f"  {line}" for line in setting.meaning),
-        f"  {share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
-        f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}; metrics {', '.join(setting.metrics)}",
+        f"  {'no label is learned from' if zeroshot else share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
+        *([] if zeroshot else [f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}"]),
+        f"  metrics {', '.join(setting.metrics)}",
         *([f"  a training has {setting.steps(p.seeds[0])} steps"] if setting.finetunes else []),
         *([f"  {len(setting.new)} tensors of the encoder are new, in no file"] if setting.new else []),
         f"  leak check: {setting.leak.note}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from models.contract import Method, MethodError
+from models.contract.joint import JointSpace
 
 METHODS_DIR = Path(__file__).parent / "methods"
 MOVED = {
@@ -107,6 +108,11 @@ def method_names() -> list[str]:
 def pretrained_names() -> list[str]:
     """The methods that have something to pre-train; the others learn from a task's labels alone. Imports them all."""
     return [n for n in method_names() if get_method(n).outline]
+
+
+def joint_names() -> list[str]:
+    """The methods whose images and texts lie in one space (models/contract/joint.py). Imports them all."""
+    return [n for n in method_names() if issubclass(get_method(n), JointSpace)]
 
 
 def get_method(name: str) -> type[Method]:

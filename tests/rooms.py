@@ -45,6 +45,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("init", "maps", "targets"),
         ("predict",),
         ("probes", "results", "trial"),
+        ("joint",),
         ("setting",),
         ("build",),
         ("run",),

@@ -50,7 +50,7 @@ def chosen(text: str, which: Sections) -> str:
     return "\n".join(dict.fromkeys(p for p in parts if p))
 
 
-def cleaned(text: str, rule: Cleaning) -> list[str]:
+def cleaned(text: str, rule: Cleaning, shortest: int = 2) -> list[str]:
     """The sentences of a text.
 
     none    as they stand, split where a period is followed by white space or ends the text
@@ -58,6 +58,8 @@ def cleaned(text: str, rule: Cleaning) -> list[str]:
             period; lower case; words alone; sentences of one word and characters beyond ASCII are dropped
     safe    the same, but a number is split off only where it counts paragraphs ("2. Stable"), a period only where it ends a sentence;
             decimals stay whole and letters lose their accents instead of being dropped
+
+    shortest: fewest words of a sentence under the last two rules.
     """
     text = text.replace("\n", " ")
     if rule == "none":
@@ -68,7 +70,7 @@ def cleaned(text: str, rule: Cleaning) -> list[str]:
     pieces = _pieces(text, rule == "safe")
     pattern = r"\d+(?:\.\d+)+|\w+" if rule == "safe" else r"\w+"
     words = [re.findall(pattern, p.replace("\ufffd\ufffd", " ").lower()) for p in pieces]
-    plain = [[w.encode("ascii", "ignore").decode() for w in s] for s in words if len(s) > 1]
+    plain = [[w.encode("ascii", "ignore").decode() for w in s] for s in words if len(s) >= shortest]
     return [" ".join(w for w in s if w) for s in plain if any(s)]
 
 

@@ -114,12 +114,34 @@ def controls_without_genes(place: Place) -> Command:
     return finetune("controls=[shuffled]")
 
 
-@remedy("a linear probe has no third answer", r"use (ignore),", {"ignore": "uncertain=ignore"})
-@remedy("a linear probe has no third answer", r"ignore, (ones) or", {"ones": "uncertain=ones"})
-@remedy("a linear probe has no third answer", r"or (zeros),", {"zeros": "uncertain=zeros"})
-@remedy("a linear probe has no third answer", r"or (mode finetune)", {"mode": "--mode"})
+@remedy("has no third answer; use ignore", r"use (ignore),", {"ignore": "uncertain=ignore"})
+@remedy("has no third answer; use ignore", r"ignore, (ones) or", {"ones": "uncertain=ones"})
+@remedy("has no third answer; use ignore", r"or (zeros),", {"zeros": "uncertain=zeros"})
+@remedy("has no third answer; use ignore", r"or (mode finetune)", {"mode": "--mode"})
 def a_third_answer(place: Place) -> Command:
     return finetune("--mode", "linear", "uncertain=class", task="demo_findings")
+
+
+@remedy("needs words for the classes", r"set (prompts=FILE.yaml)", {"FILE.yaml": "demo_findings"})
+@remedy("needs words for the classes", r"or (prompts=NAME) of", {"NAME": "demo_findings"})
+def classes_without_words(place: Place) -> Command:
+    return finetune("--mode", "zeroshot", task="demo_findings", method="convirt")
+
+
+@remedy("compares images with texts, and", r"or use (--mode linear)")
+def words_for_a_system_without_texts(place: Place) -> Command:
+    return finetune("--mode", "zeroshot", "prompts=demo_subtype", method="simclr")
+
+
+@remedy("mode zeroshot learns from no label", r"(leave them out)", {"leave them out": "protocol.fraction=1"})
+def shares_of_no_labels(place: Place) -> Command:
+    return finetune("--mode", "zeroshot", "prompts=demo_subtype", "protocol.fraction=0.5", method="convirt")
+
+
+@remedy("zeroshot has no", r"use (--mode linear) or")
+@remedy("zeroshot has no", r"or (--mode finetune)")
+def words_for_numbers(place: Place) -> Command:
+    return finetune("--mode", "zeroshot", task="demo_severity")
 
 
 @remedy("with one mask field that is so anyway", r"(mask_missing=leave_out)", {"leave_out": "refuse"})

@@ -141,9 +141,10 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
     n = result["n"]
     share = f"{result['shots']} a class" if result["shots"] else f"{100 * result['fraction']:g} % of labels"
     control = f", control: {result['control']}" if result["control"] else ""
+    learned = f"{share}, trained on {n['train']}, chosen on {n['val']}" if n["train"] else "nothing trained or chosen"
     lines.append(
-        f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {share}, "
-        f"trained on {n['train']}, chosen on {n['val']}, tested once on {n['test']} cases of {n['test_patients']} patients"
+        f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {learned}, "
+        f"tested once on {n['test']} cases of {n['test_patients']} patients"
     )
     lines += _aligned(_table(result))
     level, draws = next((f"{100 * m['level']:g} %", m["draws"]) for m in result["metrics"].values())

@@ -26,6 +26,7 @@ from shards.read.dataset import Dataset
 from trainer.config.schema import by_todays_names
 from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
+from trainer.downstream.joint.run import Joint, joint_predictions
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
@@ -99,7 +100,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         runtime.say(f"{n} samples take no part: {why}")
     for note in setting.targets.notes:
         runtime.say(note)
-    measured = _by_training(setting, runtime, stop) if setting.finetunes else _frozen(setting, runtime, stop)
+    measure = _by_training if setting.finetunes else _zeroshot if not task.learns else _frozen
+    measured = measure(setting, runtime, stop)
     about = {
         "method": setting.source.method_name,
         "title": setting.source.title,
@@ -111,13 +113,14 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "first_line": setting.first_line,
         "meaning": setting.meaning,
         "standardise": task.standardise,
-        "seeds": list(task.protocol.seeds),
+        "seeds": [c["seed"] for c in measured.chosen],
         "n": _counts(setting, measured.train),
         "chosen": measured.chosen,
         "hashes": hashes,
         "code_tree": tree_hash(),
         "code_accepted": sorted(measured.code - {hashes["code"]}),
         "left_out": dict(setting.targets.left_out),
+        **({"prompts": setting.prompts.prompts.plain()} if setting.prompts else {}),
         "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
     }
     _keep_maps(setting, runtime, measured.chosen)
@@ -159,7 +162,7 @@ def _counts(setting: Setting, train: int) -> dict[str, int]:
     test = setting.splits[setting.task.data.test]
     return {
         "train": train,
-        "val": len(setting.splits[setting.task.data.val]),
+        "val": len(setting.splits[setting.task.data.val]) if setting.task.learns else 0,
         "test": len(test),
         "test_patients": len(set(setting.data.patients_of(test))),
     }
@@ -178,6 +181,16 @@ def _frozen(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
     )
     found = frozen_predictions(about, runtime, stop)
     return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
+
+
+def _zeroshot(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
+    assert setting.prompts is not None
+    test = setting.splits[setting.task.data.test]
+    about = Joint(
+        setting.task, setting.source, setting.data, setting.targets, setting.fields, test, prompts=setting.prompts
+    )
+    found = joint_predictions(about, runtime, stop)
+    return Measured(found.predictions, found.chosen, {}, [], 0, found.pooled_ND)
 
 
 def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:

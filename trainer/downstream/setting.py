@@ -16,13 +16,15 @@ from shards.read.dataset import Dataset
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
 from trainer.downstream.init import Init, check_fields
+from trainer.downstream.joint.prompts import ReadPrompts, read_prompts
+from trainer.downstream.joint.run import check_joint
 from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split
-from trainer.downstream.task.by_encoder import KINDS
+from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
 from trainer.downstream.task.schema import Encoder, Task
@@ -36,7 +38,12 @@ FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "ac
 
 @dataclass
 class Setting:
-    """A task and an encoder, checked against each other; nothing is trained yet. `new`: weights of the encoder that no file holds."""
+    """A task and an encoder, checked against each other; nothing is trained yet.
+
+    splits   {split: the samples that take part}; of mode zeroshot, which neither learns nor chooses, the test split alone
+    new      weights of the encoder that no file holds
+    prompts  mode zeroshot: what is said of an image of each class
+    """
 
     task: Task
     source: Init
@@ -49,6 +56,7 @@ class Setting:
     metrics: list[str]
     world: int
     new: tuple[str, ...] = ()
+    prompts: ReadPrompts | None = None
 
     def close(self) -> None:
         self.data.close()
@@ -102,6 +110,11 @@ class Setting:
         for key in ("image_size", *KINDS):
             del task[key]  # what came of them for this encoder stands in the sections that they speak of
         task["method"], task["encoder"] = dict(self.source.changes), self.source.parts.model_dump(mode="json")
+        task["prompts"] = self.prompts.prompts.plain() if self.prompts else None
+        if self.prompts is None:
+            del task[
+                "prompts"
+            ]  # what other modes do not look at, and what a task did not have before there was such a key
         del task["output"]["attention"]  # what is shown of a result decides none of it
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
@@ -165,15 +178,15 @@ def _splits(task: Task, data: Dataset, targets: Targets) -> dict[str, np.ndarray
         UserError: two splits that are one, or one without what the task needs.
     """
     splits, problems = {}, []
-    for which in (task.data.train, task.data.val, task.data.test):
+    for which in (*((task.data.train, task.data.val) if task.learns else ()), task.data.test):
         at = data.subset(which).indices
         splits[which] = at[targets.used_N[at]]
         problems += check_split(task, targets, splits[which], which)
-    if len(splits) < 3:
+    if task.learns and len(splits) < 3:
         problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
     if problems:
         raise UserError(problems)
-    for which in (task.data.val, task.data.test):
+    for which in (task.data.val, task.data.test) if task.learns else ():
         targets_of_split(task, targets, splits[which], which)
     return splits
 
@@ -204,8 +217,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
     cls = get_method(source.method_name)
-    if not cls.outline and (task.mode in ("linear", "knn") or task.protocol.freeze == "encoder"):
-        asked = f"mode: {task.mode}" if task.mode in ("linear", "knn") else "protocol.freeze=encoder"
+    if not cls.outline and (task.mode in FROZEN or task.protocol.freeze == "encoder"):
+        asked = f"mode: {task.mode}" if task.mode in FROZEN else "protocol.freeze=encoder"
         raise UserError(
             f"{asked}: {source.method_name} learns from a task's labels alone, its frozen encoder would be a random one; "
             "use mode=finetune without protocol.freeze"
@@ -215,6 +228,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     side = image_side(probe)
     if not side:
         raise UserError(f"{source.method_name} reads {', '.join(probe.inputs)}: it has no image side")
+    if not task.learns:
+        check_joint(source, probe)
     without = list[str]()
     if task.kind == "segmentation":
         side_of(probe)
@@ -227,14 +242,18 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     metrics = metric_names(task)
     targets = read_targets(task, data, fields if probe.needs else side)
     targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out, *without))
+    prompts = read_prompts(task, targets.question, probe) if not task.learns else None
+    if prompts:
+        targets = replace(targets, notes=(*targets.notes, *prompts.notes))
     splits = _splits(task, data, targets)
     if task.kind == "segmentation":
         check_masks(task, data, splits)
     if task.output.attention:
         check_maps(task, probe, targets.question, data, splits[task.data.test])
     leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")
-    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new)
-    _check_trainable(setting, probe)
+    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new, prompts)
+    if task.learns:
+        _check_trainable(setting, probe)
     return setting
 
 

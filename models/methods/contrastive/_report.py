@@ -12,11 +12,13 @@ import numpy as np
 from torch import Tensor
 
 from models.contract import Record, Sample, Schema
+from models.contract.joint import ReadText
 from models.encoders.report_bert import BertOptions, ReportBert
 from models.losses.contrastive import SamePatient
 from models.methods._report import ReportMethod, ReportOptions
 from models.parallel import alone, global_mean
 from models.transforms.patients import patient_number
+from models.transforms.report_text import chosen, cleaned
 from models.transforms.report_tokens import text_number
 
 
@@ -65,6 +67,25 @@ class ReportPairMethod(ReportMethod):
             if self.by_words:
                 made.arrays["word"] = self.tokens.word_of_token(ids_L)
         return made
+
+    # ---------------------------------------------------------------------------------------------------- the joint space
+
+    def read_text(self, text: str, prompt: bool = False) -> ReadText:
+        """A report's part that is read, all sentences of it, or a prompt; cleaned as in pre-training, `text_unit` aside."""
+        o = self.options
+        # A report's sentence of one word is an artefact of cutting it; a prompt of one word is what somebody wrote.
+        sentences = cleaned(text if prompt else chosen(text, o.sections), o.clean, shortest=1 if prompt else 2)
+        if not prompt and sum(len(s.split()) for s in sentences) < o.min_words:
+            sentences = []
+        ids_L, count = self.ids_of(" ".join(sentences))
+        arrays = {"report": ids_L}
+        if self.by_words:
+            arrays["word"] = self.tokens.word_of_token(ids_L)
+        unknown = int((ids_L == self.tokens.unk).sum())
+        return ReadText(Sample(arrays, {"report": count > 0}), count, unknown, self.options.report_length - self.ends)
+
+    def joint_problem(self) -> str:
+        return ""
 
     def over(self, loss: Callable[[], Tensor], weight_B: Tensor) -> Tensor:
         """A loss over all ranks' samples, or of each rank's own ones: then the mean over ranks, each by its samples."""

@@ -161,6 +161,15 @@ class Biovil(ReportPairMethod):
             diagnostics["sections_both"] = global_mean(weight_B.sum(), batch.weight_B.sum())
         return Output(losses, total, diagnostics, features, counts | {"masked": count, "masked_right": count})
 
+    def embed_images(self, batch: Batch) -> Tensor:
+        return self._cells(self.image.tokens(self.tower_input(batch)), batch.weight_B).mean(1)
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        return self._text(batch["report"])
+
+    def similarity_scale(self) -> float:
+        return 1 / self.options.temperature
+
     def _image(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean of an image's projected cells [B, C], and its pooled vector [B, D]."""
         with counted(batch.weight_B * batch.present["image"]):

@@ -116,6 +116,15 @@ class Convirt(ReportPairMethod):
             }
         return Output({"contrastive": loss}, loss, diagnostics, {"image": pooled_BD.detach()}, counts)
 
+    def embed_images(self, batch: Batch) -> Tensor:
+        return self.image_head(self.pooled(self.image.tokens(self.tower_input(batch))))
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        return self.text_head(self._text(batch))
+
+    def similarity_scale(self) -> float:
+        return 1 / self.options.temperature
+
     def _projected(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Compared vectors of images and of texts, [B, C], and the images' own [B, D]."""
         with counted(batch.weight_B * batch.present["image"]):

@@ -158,6 +158,21 @@ class Gloria(ReportPairMethod):
         total = torch.stack([weights[n] * v for n, v in losses.items()]).sum()
         return Output(losses, total, diagnostics, {"image": whole_BD.detach()}, counts)
 
+    def embed_images(self, batch: Batch) -> Tensor:
+        """Of wholes: the comparison word by word has no vector of a text."""
+        return self.global_proj(self._image_sides(batch)[0])
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        return self._words(batch)[0].mean(1)
+
+    def similarity_scale(self) -> float:
+        return self.options.logit_scale
+
+    def joint_problem(self) -> str:
+        if self.options.global_weight:
+            return ""
+        return "wholes were never compared in its training (method.global_weight: 0); give a run with a weight above 0"
+
     def _image_sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The image's vector [B, D], and its cells at the text's width [B, R, E]."""
         with counted(batch.weight_B * batch.present["image"]):

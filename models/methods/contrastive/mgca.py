@@ -173,6 +173,15 @@ class Mgca(ReportPairMethod):
         total = torch.stack([weights[n] * v for n, v in losses.items()]).sum()
         return Output(losses, total, diagnostics, {"image": s.image_BD.detach()}, counts)
 
+    def embed_images(self, batch: Batch) -> Tensor:
+        return self.image_head(self._image_side(batch)[0])
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        return self.text_head(self._text_side(batch)[0])
+
+    def similarity_scale(self) -> float:
+        return 1 / self.options.temperature
+
     def _sides(self, batch: Batch) -> Sides:
         return Sides(*self._image_side(batch), *self._text_side(batch))
 

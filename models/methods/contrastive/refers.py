@@ -207,6 +207,22 @@ class Refers(ReportPairMethod):
         counts |= dict.fromkeys(found, count)
         return Output(losses, total, diagnostics, {"image": pooled_BD.detach()}, counts)
 
+    def embed_images(self, batch: Batch) -> Tensor:
+        """Of a study's first image, which stands for the views that a deployed sample does not have, as in pre-training."""
+        pooled_BD = self.pooled(self.image.tokens(self.tower_input(batch)))
+        return pooled_BD.repeat(1, len(VIEWS))
+
+    def embed_texts(self, batch: Batch) -> Tensor:
+        return self._text(batch)
+
+    def similarity_scale(self) -> float:
+        return 1 / self.options.temperature
+
+    def joint_problem(self) -> str:
+        if self.options.contrast_weight:
+            return ""
+        return "studies and reports were never compared in its training (method.contrast_weight: 0); give a run with a weight above 0"
+
     def weight(self, batch: Batch) -> Tensor:
         """1 for a study that counts and has any image and a report, [B]."""
         return batch.weight_B * self._there(batch).any(1) * batch.present["report"]

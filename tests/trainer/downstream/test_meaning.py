@@ -313,7 +313,7 @@ def test_uncertain_as_a_third_answer(films: Dataset) -> None:
         ({"kind": "multiclass", "label": "x", "positive": "a"}, "positive: a multiclass task does not ask that"),
         ({"kind": "binary", "label": "x", "uncertain": "ones"}, "uncertain: a binary task does not ask that (multilabel do)"),
         ({"kind": "multilabel", "label": ["x", "y"], "uncertain": {"z": "ones"}}, "uncertain: z: no label of the task (x, y)"),
-        ({"kind": "multilabel", "label": ["x", "y"], "uncertain": "class", "mode": "linear"}, "a linear probe has no third answer"),
+        ({"kind": "multilabel", "label": ["x", "y"], "uncertain": "class", "mode": "linear"}, "mode linear has no third answer"),
         ({"kind": "multiclass", "label": "x", "metrics": ["kappa_quadratic"]}, "classes have no order by themselves"),
         ({"kind": "regression", "label": "x", "protocol": {"balance": True}}, "a regression task has no classes"),
         ({"kind": "multilabel", "label": ["x", "y"], "protocol": {"balance": True}}, "a multilabel task has no classes"),

@@ -97,7 +97,7 @@ def extract(
         return Extracted(x_ND.astype(np.float32, copy=False), keys_N, True)
     subset = data.subset(split)
     keys_N = np.array(data.keys_of(subset.indices))
-    x_ND = _rounded(_encoded(method, data, subset, runtime, batch, workers), keys_N, store)
+    x_ND = _rounded(encoded(method, data, subset, runtime, batch, workers, _pooled(method)), keys_N, store)
     if folder is not None:
         _on_main(runtime, lambda: _keep(folder, about, x_ND.astype(store, copy=False), keys_N))
     return Extracted(x_ND, keys_N, False)
@@ -106,9 +106,21 @@ def extract(
 # ----------------------------------------------------------------------------------------------------------------- encode
 
 
+def _pooled(method: Method) -> Callable[[Batch], Tensor]:
+    return lambda batch: method.encode(batch)["pooled_BD"]
+
+
 @torch.no_grad()
-def _encoded(method: Method, data: Dataset, subset: Subset, runtime: Runtime, batch: int, workers: int) -> np.ndarray:
-    """float32 [N, D], on every rank."""
+def encoded(
+    method: Method,
+    data: Dataset,
+    subset: Subset,
+    runtime: Runtime,
+    batch: int,
+    workers: int,
+    of: Callable[[Batch], Tensor],
+) -> np.ndarray:
+    """What `of` makes of the samples, float32 [N, D], in their order, on every rank."""
     method.enter("")
     method.eval()
     W = runtime.world
@@ -118,7 +130,7 @@ def _encoded(method: Method, data: Dataset, subset: Subset, runtime: Runtime, ba
         data, plan, sampler(method), method.collate, rank=runtime.rank, world=W, micro_batch=batch, workers=workers
     )
     try:
-        parts = [_gathered(method, b, W) for b in batches_on_device(loader.evaluate(), runtime.device)]
+        parts = [_gathered(of, b, W) for b in batches_on_device(loader.evaluate(), runtime.device)]
     finally:
         loader.close()
     x_ND = torch.cat(parts).numpy()
@@ -126,9 +138,9 @@ def _encoded(method: Method, data: Dataset, subset: Subset, runtime: Runtime, ba
     return x_ND
 
 
-def _gathered(method: Method, batch: Batch, world: int) -> Tensor:
+def _gathered(of: Callable[[Batch], Tensor], batch: Batch, world: int) -> Tensor:
     """Features of the samples that count, of all ranks in rank order: of consecutive blocks, so in the split's order."""
-    pooled_BD = method.encode(batch)["pooled_BD"].float().contiguous()
+    pooled_BD = of(batch).float().contiguous()
     weight_B = batch.weight_B.to(pooled_BD.device)
     if world > 1:
         pooled_BD, weight_B = gather(pooled_BD), gather(weight_B)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from trainer.downstream.task.schema import Encoder, Task
 
 KINDS: Mapping[str, type[StartedOptions]] = {"vit": ViTOptions, "resnet": ResNetOptions}
+FROZEN = ("linear", "knn", "zeroshot")
+"""Modes that look at the encoder as pre-training left it."""
 NEW = ("relative_positions", "layer_scale")
 STARTS = {KIND, "init", "init_file"}
 
@@ -51,7 +53,7 @@ def key_problems(task: Task) -> list[str]:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
                 hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
                 out.append(f"{kind}.{key}: unknown key; {hint}")
-    if task.mode in ("linear", "knn") and (given := [k for k in task.vit if k in parts]):
+    if task.mode in FROZEN and (given := [k for k in task.vit if k in parts]):
         out.append(f"vit.{given[0]}: mode {task.mode} looks at the encoder as pre-training left it; leave it out")
     elif task.protocol.freeze == "encoder" and (new := [k for k in NEW if task.vit.get(k)]):
         out.append(f"vit.{new[0]}: protocol.freeze=encoder would never train it; leave it out")

@@ -17,6 +17,7 @@ from trainer.errors import UserError
 from trainer.state.finished import Finished
 
 SHOWN = 10
+NOBODY = np.array([], np.int64)
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,16 @@ def check_task(
     task: Task, data: Dataset, splits: Mapping[str, np.ndarray], run: Finished | None, from_file: bool
 ) -> LeakReport:
     """The whole check of a task, before anything is trained: patients by name and images and bags by content, within the task and
-    against pre-training (`run`, None where there was none of ours).
+    against pre-training (`run`, None where there was none of ours). A mode that learns nothing has the test split alone.
 
     Raises:
         UserError: anything is shared, and `leak.accept` is not set; all of it is counted and named.
     """
     names, accept, problems = task.data, task.leak.accept, list[str]()
-    train, val, test = (data.patients_of(splits[s]) for s in (names.train, names.val, names.test))
+    if not task.learns:
+        splits = {names.train: NOBODY, names.val: NOBODY, names.test: splits[names.test]}
+    test = data.patients_of(splits[names.test])
+    train, val = (data.patients_of(splits[s] if task.learns else NOBODY) for s in (names.train, names.val))
     contents = contents_of(data)
     own: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
     report = LeakReport(False, (), (), "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
 from trainer.config.shared import sharding_problem
-from trainer.downstream.task.by_encoder import key_problems
+from trainer.downstream.task.by_encoder import FROZEN, key_problems
 
 if TYPE_CHECKING:
     from trainer.downstream.task.schema import Task
@@ -56,16 +56,17 @@ def problems_of(t: Task) -> Sequence[str]:
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     out += _decoding(t)
-    if t.encoder != type(t.encoder)() and t.mode in ("linear", "knn"):
+    if t.encoder != type(t.encoder)() and t.mode in FROZEN:
         out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
     elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
         out.append(
             "encoder.relative_positions, encoder.layer_scale: protocol.freeze=encoder would never train them; leave them out"
         )
-    if t.pad and t.mode in ("linear", "knn"):
+    if t.pad and t.mode in FROZEN:
         out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
+    out += _zeroshot(t) if t.mode == "zeroshot" else []
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
@@ -76,11 +77,23 @@ def problems_of(t: Task) -> Sequence[str]:
     return out
 
 
+ZEROSHOT = ("binary", "multiclass", "multilabel", "ordinal")
+"""Kinds whose answers can be said in words."""
+
+
+def _zeroshot(t: Task) -> Iterator[str]:
+    """Keys of labels that are learned from, and kinds without words."""
+    if t.kind not in ZEROSHOT:
+        yield f"mode: zeroshot has no {t.kind} form, only {', '.join(ZEROSHOT)}; use --mode linear or --mode finetune"
+    if t.protocol.shots or t.protocol.fraction != 1.0:
+        yield "protocol.fraction, protocol.shots: mode zeroshot learns from no label; leave them out"
+
+
 def _attention(t: Task) -> Sequence[str]:
     """Maps of patches, asked for where nothing weighs them."""
     if not t.output.attention:
         return []
-    if t.kind == "segmentation" or t.mode in ("linear", "knn"):
+    if t.kind == "segmentation" or t.mode in FROZEN:
         what = "a segmentation task" if t.kind == "segmentation" else f"mode {t.mode}"
         return [f"output.attention: {what} weighs no patches; leave it out"]
     if t.output.head == "bag":
@@ -138,11 +151,11 @@ def _meanings(t: Task) -> Sequence[str]:
         value = getattr(t, key)
         if isinstance(value, dict) and (strange := sorted(set(value) - set(t.labels))):
             out.append(f"{key}: {', '.join(strange)}: no label of the task ({', '.join(t.labels)})")
-    if t.mode == "linear" and "class" in (
+    if t.mode in FROZEN and "class" in (
         t.uncertain,
         *(t.uncertain.values() if isinstance(t.uncertain, dict) else ()),
     ):
-        out.append("uncertain=class: a linear probe has no third answer; use ignore, ones or zeros, or mode finetune")
+        out.append(f"uncertain=class: mode {t.mode} has no third answer; use ignore, ones or zeros, or mode finetune")
     if t.kind == "multiclass" and t.classes is None and "kappa_quadratic" in (t.metric, *t.metrics):
         out.append(
             "kappa_quadratic: classes have no order by themselves; list them in `classes` from the lowest, or take kind ordinal"
@@ -174,7 +187,7 @@ def _freezing(t: Task) -> Sequence[str]:
     p, out = t.protocol, []
     if not p.freeze_epochs:
         return ["protocol.thaw_lr: nothing thaws; set protocol.freeze_epochs too"] if p.thaw_lr != 1.0 else []
-    if t.mode in ("linear", "knn"):
+    if t.mode in FROZEN:
         out.append(f"protocol.freeze_epochs: mode {t.mode} never trains the encoder; leave it out")
     if p.freeze == "encoder":
         out.append("protocol.freeze_epochs, protocol.freeze=encoder: the encoder would stay frozen; give one of them")

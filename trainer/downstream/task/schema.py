@@ -20,7 +20,7 @@ from trainer.errors import UserError
 
 TASKS, PROTOCOLS = CONFIGS / "task", CONFIGS / "protocol"
 Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
-Mode = Literal["finetune", "scratch", "linear", "knn"]
+Mode = Literal["finetune", "scratch", "linear", "knn", "zeroshot"]
 Head = Literal["auto", "linear", "mlp", "bag"]
 Uncertain = Literal["ignore", "ones", "zeros", "class"]
 Decoder = Literal["auto", "two_way", "upernet", "setr_pup", "linear"]
@@ -229,6 +229,8 @@ class Task(Section):
     controls: tuple[Literal["shuffled", "missing"], ...] = ()
     """Multimodal: test again with another patient's genes, or without."""
     mode: Mode = "finetune"
+    prompts: str | None = None
+    """Mode zeroshot: what is said of an image of each class, a file or a name of configs/prompts (docs/zeroshot.md)."""
     metric: str | None = None
     """What is chosen on and reported first; the kind's usual one by default."""
     metrics: tuple[str, ...] = ()
@@ -286,6 +288,11 @@ class Task(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether the mode learns from the task's labels, or chooses by them; else they are there to measure by alone."""
+        return self.mode != "zeroshot"
 
     @property
     def masks(self) -> tuple[MaskField, ...]:
