@@ -39,7 +39,7 @@ def check_joint(source: Init, encoder: Method) -> None:
         raise UserError(f"mode: zeroshot compares images with texts, which this {name} cannot: {why}")
     if source.kind == "file":
         raise UserError(
-            f"mode: zeroshot and the weights of {source.file}, which hold an image encoder alone; give the folder of a run of {name} instead"
+            f"mode: zeroshot and the weights of {source.file}, an image encoder alone; give the folder of a run of {name} instead"
         )
 
 
