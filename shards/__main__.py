@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from shards.tables.cells import number
 from shards.terminal import ends_with_its_reader
 
 if TYPE_CHECKING:
+    from shards.pack.labels import LabelRule
     from shards.sources import Found
 
 KEEP_ORIENTATION = "read photographs as stored, without turning them by their EXIF orientation"
@@ -125,7 +127,8 @@ def _cells(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(layouts: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line. `layouts`: paths of layouts of one's own, which are sources too."""
     from shards.sources import get_source, source_names
 
     parser = argparse.ArgumentParser(
@@ -138,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(
         dest="name_of_source", required=True, metavar="SOURCE"
     )
-    for name in source_names():
+    for name in (*source_names(), *layouts):
         one = get_source(name)
         child = source.add_parser(name, help=one.help)
         one.options(child)
@@ -187,6 +190,9 @@ def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "meaning", nargs="+", metavar="FIELD.KEY=VALUE", help="such as patches.encoder=conch_v15; FIELD.KEY= forgets it"
     )
     meaning.add_argument("--overwrite", action="store_true", help="replace what is stored")
+    commands.add_parser(
+        "layouts", help="list the layouts of public sets (and write the list into docs/layouts.md of a checkout)"
+    )
     demo = commands.add_parser("demo", help="generate the demo cohort")
     demo.add_argument("folder", type=Path)
 
@@ -227,17 +233,26 @@ def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 def _pack(args: argparse.Namespace) -> int:
     from shards.pack.labels import label_rule
     from shards.pack.manifest import read_manifest
-    from shards.pack.pack import PackOptions, pack_entries
-    from shards.pack.split import parse_fractions
-    from shards.pack.split_lists import by_lists, parse_lists
     from shards.sources import Found, get_source
-    from shards.tables.features import feature_rule
 
     labels = label_rule(args)
     if args.command == "source":
         found = get_source(args.name_of_source).find(args)
     else:
         found = Found(read_manifest(args.manifest, labels))
+    try:
+        return _pack_found(args, found, labels)
+    finally:
+        if "scratch" in found.pack:
+            shutil.rmtree(found.pack["scratch"], ignore_errors=True)
+
+
+def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
+    from shards.pack.pack import PackOptions, pack_entries
+    from shards.pack.split import parse_fractions
+    from shards.pack.split_lists import by_lists, parse_lists
+    from shards.tables.features import feature_rule
+
     if args.split_list:
         lists = parse_lists(args.split_list)
         manifest, notes, left_out = by_lists(found.manifest, lists, args.accept_leaking_lists)
@@ -253,8 +268,8 @@ def _pack(args: argparse.Namespace) -> int:
         name=args.name,
         version=args.data_version,
         source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
-        licence=args.licence,
-        dtypes=pairs(args.dtype, "--dtype"),
+        licence=args.licence or found.pack.get("licence", ""),
+        dtypes={**found.pack.get("dtypes", {}), **pairs(args.dtype, "--dtype")},
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
         meanings=_meanings(found, args.meaning),
@@ -393,6 +408,14 @@ def _state(args: argparse.Namespace) -> int:
     return 0
 
 
+def _layouts_told(args: argparse.Namespace) -> int:
+    from shards.layout.describe import table, write
+
+    print(table())
+    write()
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from shards.demo import ensure
 
@@ -412,6 +435,7 @@ COMMANDS = {
     "preview": _preview,
     "tokenizer": _tokenizer,
     "triplets": _triplets,
+    "layouts": _layouts_told,
     "demo": _demo,
 }
 
@@ -420,12 +444,20 @@ ONE_STEP = ("split", "seal", "tokenizer", "meaning")
 """Commands that change a data set whole or not at all."""
 
 
+def _layouts(words: Sequence[str]) -> list[str]:
+    """The layout of one's own that `source PATH` names."""
+    from shards.sources import is_file
+
+    return [w for w in words[1:2] if words[0] == "source" and is_file(w)]
+
+
 @ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 2 the user's input (as argparse does for unknown options)."""
     show_every(False)
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
+        args = build_parser(_layouts(words)).parse_args(words)
         for name in ("folder", "out", "manifest"):
             if re.match(r"\w{2,}:/", str(getattr(args, name, None))):
                 what = f"`{args.command}` works on a folder, not on an address"

@@ -52,10 +52,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "shards": (
         ("errors", "untyped"),
-        ("tables", "terminal"),
+        ("tables", "terminal", "yaml_text"),
         ("format",),
         ("read",),
         ("order", "pack", "reader"),
+        ("layout",),
         ("check", "demo", "load", "sources"),
     ),
 }

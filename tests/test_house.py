@@ -86,7 +86,7 @@ def test_no_two_loose_test_files_share_a_name() -> None:
     assert not [str(p.relative_to(ROOT)) for p in loose if names.count(p.name) > 1], "rename one of them"
 
 
-UNCHECKED = {"launch": 0, "trainer": 16, "models": 2, "shards": 14}
+UNCHECKED = {"launch": 0, "trainer": 13, "models": 2, "shards": 17}
 """Seams of each package that only a look at the value tells the type of; fewer is better."""
 
 

@@ -1,4 +1,7 @@
-"""Sources: modules that turn a public layout of files into a manifest. A file here registers itself with `@register`; nothing lists it.
+"""Sources: what turns a public layout of files into a manifest; a layout in YAML (`shards.layout`), or a module for what YAML cannot say.
+
+A layout is found by its name in configs/layout, or by the path of a file of one's own. A module here registers itself with `@register`;
+nothing lists either.
 
 A source adds its own options to a parser and returns a `Manifest`; packing, checking and splitting are the same for all.
 """
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import bad
+from shards.layout import engine
+from shards.layout.schema import about, layout_names, load
 from shards.pack.manifest import Manifest
 
 
@@ -24,7 +29,8 @@ class Found:
 
     notes: lines for the person who runs it (how many joined, what was detected).
     unmatched: (identifier, reason) of everything that was left out; becomes `unmatched.csv` beside the data set.
-    pack: options for packing that the source knows best (transforms, stratify); what the user gives wins.
+    pack: options for packing that the source knows best (transforms, stratify, licence); what the user gives wins. `scratch` is a folder
+        that is removed when the data set is packed.
     """
 
     manifest: Manifest
@@ -64,16 +70,30 @@ def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> C
 
 
 def source_names() -> list[str]:
-    """All sources, by file name."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+    """All sources, by file name: modules and layouts."""
+    return sorted(
+        [*(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")), *layout_names()]
+    )
+
+
+def is_file(name: str) -> bool:
+    """Whether a source is given as the path of a layout."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def get_source(name: str) -> Layout:
-    """The source registered as `name`.
+    """The source registered as `name`, or the layout of that name or path.
 
     Raises:
-        DataError: unknown name; the nearest is named.
+        DataError: unknown name, and the nearest is named; a layout that says what means nothing.
     """
+    if is_file(name) or name in layout_names():
+
+        def find(args: argparse.Namespace) -> Found:
+            laid = engine.find(load(name), args)
+            return Found(laid.manifest, laid.notes, laid.unmatched, laid.pack)
+
+        return Layout(name, about(name), engine.options, find)
     if name not in source_names():
         near = difflib.get_close_matches(name, source_names(), n=1, cutoff=0.4)
         raise bad(

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shards.errors import Problem
-from shards.sources._cxr_layouts import columns_named, plain
-from shards.tables.cells import number
+from shards.sources._cxr_layouts import columns_named
+from shards.tables.cells import number, plain
 from shards.tables.keyed import Row
 
 WORDS = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}

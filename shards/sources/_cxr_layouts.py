@@ -16,6 +16,7 @@ from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
+from shards.tables.cells import plain
 from shards.tables.identity import person, study
 from shards.tables.joins import Side, partners
 from shards.tables.keyed import Row, Rows, read_rows
@@ -30,11 +31,6 @@ ROOT = re.compile(r"^(?:files|CheXpert-v1\.0[^/]*)/", re.IGNORECASE)
 PICTURE = re.compile(r"\.(?:jpe?g|png|dcm)$", re.IGNORECASE)
 NIH_FOLDERS = "images_*/images/*.png"
 SHOWN = 3
-
-
-def plain(name: str) -> str:
-    """A column's name or a finding in one spelling: `Image Index`, `image_index` and `Image.Index` are one."""
-    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
 
 
 @dataclass(frozen=True)

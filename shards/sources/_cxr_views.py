@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import DataError, bad
-from shards.sources._cxr_layouts import Film, columns_named, joined_lines, lists_reports, plain
+from shards.sources._cxr_layouts import Film, columns_named, joined_lines, lists_reports
+from shards.tables.cells import plain
 from shards.tables.identity import sample
 from shards.tables.keyed import Rows, keyed, no_column, read_rows
 from shards.tables.unknown import words_of

@@ -15,7 +15,6 @@ is a study with up to three images and one report (_cxr_studies.py).
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError, Problem, bad
+from shards.pack.keys import short_keys
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
@@ -36,11 +36,11 @@ from shards.sources._cxr_layouts import (
     films_of,
     joined_lines,
     located,
-    plain,
     read_list,
 )
 from shards.sources._cxr_studies import Line, check_flags, merged, studies_of, study_options
 from shards.sources._people import reconciled
+from shards.tables.cells import plain
 from shards.tables.identity import sample, study
 from shards.tables.keyed import Row, Rows, keyed, no_column, read_rows
 from shards.tables.table_file import read_text
@@ -51,7 +51,6 @@ TEXT_COLUMNS = ("text", "report", "report_content", "findings", "clinical_notes"
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject_id")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LONGEST = 20_000
-KEY_LENGTH = 64
 WITH = "with a report"
 UNITS = {"image": "images", "study": "studies"}
 NO_STUDY = "no study"
@@ -174,7 +173,7 @@ def find(args: argparse.Namespace) -> Found:
             lines.append((line, at))
     entries, unit, head, pack = [line.entry for line, _ in lines], "image", list[str](), dict[str, Any]()
     if studies is not None and entries:
-        one = merged(args, lines, studies, _short, WITH)
+        one = merged(args, lines, studies, short_keys, WITH)
         entries, counts, unit, head = one.entries, one.reports, "study", one.notes
         unmatched, problems = [*unmatched, *one.left_out], [*problems, *one.problems]
         pack["meanings"] = one.meanings
@@ -213,17 +212,7 @@ def _keys(films: Sequence[Film]) -> list[str]:
     paths = [f.path for f in films]
     ids = [re.sub(r"\.[A-Za-z0-9]+$", "", f.path.rsplit("/", 1)[-1] if f.image else f.path) for f in films]
     names = [i.rsplit("/", 1)[-1] for i in ids]
-    return _short(names if len(set(names)) == len(set(ids)) else ids, paths)
-
-
-def _short(names: Sequence[str], whole: Sequence[str]) -> list[str]:
-    """Keys of names, or of whole names where those repeat.
-
-    Long ones are cut and end in a hash of the whole name, because a tar's member names are short.
-    """
-    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", n).strip("_-") or "image" for n in names]
-    hashes = (hashlib.sha256(w.encode()).hexdigest()[:8] for w in whole)
-    return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
+    return short_keys(names if len(set(names)) == len(set(ids)) else ids, paths)
 
 
 def _reasons(counts: Counter[str]) -> tuple[str, str]:

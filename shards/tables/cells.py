@@ -43,3 +43,8 @@ def text_of(value: object) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def plain(name: str) -> str:
+    """A column's name or a finding in one spelling: `Image Index`, `image_index` and `Image.Index` are one."""
+    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")

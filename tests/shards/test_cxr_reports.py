@@ -13,10 +13,10 @@ from PIL import Image
 from models.transforms.text import PAD, UNK, ReportTokenizer
 from shards.__main__ import main
 from shards.errors import DataError
+from shards.pack.keys import KEY_LENGTH
 from shards.pack.tokenizer import SPECIALS, train_wordpiece
 from shards.read.dataset import Dataset
 from shards.sources import get_source
-from shards.sources.cxr_reports import KEY_LENGTH
 
 REAL = os.environ.get("MEDPAIR_REAL_DATA")
 REPORTS = ("The heart is enlarged.", "No acute disease, clear lungs.", "Small left effusion; heart normal.")

@@ -1,0 +1,267 @@
+"""DICOM films as PNG: what the standard says their pixels mean, and nothing else of their headers (extra `dicom`).
+
+Of stored values become, in this order (DICOM PS3.3, C.11.1, C.11.2 and C.7.6.3): values by the modality's table or rescaling; then, where
+every film of the set has one, those of its window or VOI table, spread over 8 bits (up to 8 stored) or 16; MONOCHROME1 turned over;
+padding black. Without windows the values stay as they are, and how many of the stored bits are used is found over all films of the
+set, as for any 16-bit grey (`shards.format.images`), never film by film.
+
+Refused by name, each with its count: several frames, colour, pixels that are not square, burned-in writing by the header, values that
+need more bits than the header says, negative or broken values without a window, files that cannot be decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shards.errors import Problem, bad
+from shards.format.image_tally import DEPTHS
+from shards.format.info import MAX_PIXELS
+from shards.layout.drawn import Drawing
+from shards.tables.identity import few
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+HEADER, NONE = "header", "none"
+SQUARE = 0.01
+"""Sides of a pixel may differ by this share."""
+PRIVATE = ("PN", "DA", "DT", "TM", "UI", "OB", "OW", "UN", "SQ")
+"""Kinds of header fields that never become labels: names, dates, times, numbers of examinations, whatever is unknown."""
+OF_PATIENTS = ("PatientSex", "PatientAge", "PatientPosition", "PatientOrientation")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--window",
+        choices=(HEADER, NONE),
+        default=HEADER,
+        help="DICOM: the window or VOI table of each film (default), or the values as they are",
+    )
+    parser.add_argument(
+        "--burned-in", action="store_true", help="DICOM: take films whose header says that writing is burned in"
+    )
+
+
+@dataclass
+class _Pixels:
+    """uint8 or uint16 [H, W]; `inverse`: dark is high, to be turned over when the bits of all films are known."""
+
+    values_HW: np.ndarray
+    windowed: bool
+    inverse: bool = False
+    padding_HW: np.ndarray | None = None
+
+
+@dataclass
+class Films:
+    """Develops the DICOM files of a set. `chosen`: keywords of header fields that become labels."""
+
+    chosen: Mapping[str, str]
+    args: argparse.Namespace
+    said: dict[str, dict[str, str]] = field(default_factory=dict)
+    windowed: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)
+    later: list[tuple[Path, np.ndarray | None]] = field(default_factory=list)
+    largest: int = 0
+
+    def develop(self, file: Path, png: Path, shown: str) -> None:
+        """Writes a film as PNG.
+
+        Raises:
+            Drawing: it cannot be taken; the reason.
+            DataError: pydicom is not installed; the layout chooses fields that no data set may hold.
+        """
+        _installed()
+        if not self.said:
+            _check_chosen(self.chosen)
+        data = _read(file)
+        _check(data, self.args.burned_in)
+        pixels = _pixels(data, self.args.window == HEADER)
+        self.said[shown] = {n: str(data.get(k)) for k, n in self.chosen.items() if data.get(k) not in (None, "")}
+        (self.windowed if pixels.windowed else self.plain).append(shown)
+        if pixels.values_HW.dtype == np.uint16 and not pixels.windowed:
+            known = pixels.values_HW if pixels.padding_HW is None else pixels.values_HW[~pixels.padding_HW]
+            self.largest = max(self.largest, int(known.max(initial=0)))
+        if pixels.inverse:
+            self.later.append((png, pixels.padding_HW))
+        elif pixels.padding_HW is not None:
+            pixels.values_HW[pixels.padding_HW] = 0
+        _save(pixels.values_HW, png)
+
+    def labels(self, shown: str) -> dict[str, str]:
+        return self.said.get(shown, {})
+
+    def settle(self, notes: list[str]) -> Iterator[Problem]:
+        """Turns those over that waited for the bits of all; what is wrong with all of them together."""
+        if self.windowed and self.plain:
+            what = (
+                f"{len(self.windowed)} films have a window or VOI table ({few(self.windowed)}), "
+                f"{len(self.plain)} have none ({few(self.plain)})"
+            )
+            yield Problem(
+                what, "DICOM", "what is as bright in both cannot be told: take the values as they are: --window none"
+            )
+        top = (1 << next(b for b in DEPTHS if self.largest < 1 << b)) - 1
+        for png, padding_HW in self.later:
+            _turn_over(png, top, padding_HW)
+        if self.windowed or self.plain:
+            kept = ", ".join(self.chosen) or "none"
+            how = "by the window of each" if self.windowed else "with their values as they are"
+            notes.append(f"{len(self.windowed) + len(self.plain)} DICOM films {how}; header fields kept: {kept}")
+
+
+def _installed() -> None:
+    try:
+        import pydicom  # noqa: F401
+    except ImportError as e:
+        raise bad("films are DICOM files, and pydicom is not installed", "DICOM", "pip install 'medpair[dicom]'") from e
+
+
+def _check_chosen(chosen: Mapping[str, str]) -> None:
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    for keyword in chosen:
+        tag = tag_for_keyword(keyword)
+        fix = "choose others, such as ViewPosition, Modality, PatientSex"
+        if tag is None:
+            raise bad(f"header field '{keyword}' is none of DICOM's", "header.labels", fix)
+        of_person = keyword.startswith("Patient") and keyword not in OF_PATIENTS
+        if dictionary_VR(tag) in PRIVATE or of_person:
+            raise bad(f"header field '{keyword}' names a person, a date or an examination", "header.labels", fix)
+
+
+def _read(file: Path) -> Dataset:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return pydicom.dcmread(file)
+    except InvalidDicomError as e:
+        raise Drawing("no DICOM file") from e
+    except Exception as e:  # whatever a parser of damaged files stumbles over
+        raise Drawing("a damaged DICOM file") from e
+
+
+def _check(data: Dataset, burned_in: bool) -> None:
+    """Refuses what is no single grey film with square pixels."""
+    if "PixelData" not in data:
+        raise Drawing("a DICOM file without pixels")
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise Drawing("several frames in one file (multi-frame)")
+    kind = str(data.get("PhotometricInterpretation", "?"))
+    if int(data.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise Drawing(f"a colour film ({kind})")
+    rows, columns = int(data.get("Rows", 0)), int(data.get("Columns", 0))
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise Drawing(f"a film of {rows} x {columns} pixels, none or over {MAX_PIXELS:,}")
+    for name in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+        sides = [float(v) for v in data.get(name) or ()]
+        if len(sides) == 2 and (min(sides) <= 0 or abs(sides[0] / sides[1] - 1) > SQUARE):
+            raise Drawing(f"pixels that are not square ({name})")
+    if str(data.get("BurnedInAnnotation", "")).upper() == "YES" and not burned_in:
+        raise Drawing("writing burned into the picture, as its header says (--burned-in takes such films)")
+
+
+def _pixels(data: Dataset, window: bool) -> _Pixels:
+    from pydicom.pixels import apply_modality_lut
+
+    stored_HW = _decoded(data)
+    values_HW = np.asarray(apply_modality_lut(stored_HW, data))
+    inverse = data.PhotometricInterpretation == "MONOCHROME1"
+    padding_HW = _padding(data, stored_HW)
+    if window and ("VOILUTSequence" in data or data.get("WindowWidth") is not None):
+        bright_HW = _windowed(data, values_HW)
+        top = 255 if int(data.BitsStored) <= 8 else 65535
+        bright_HW = np.round((1 - bright_HW if inverse else bright_HW) * top)
+        return _Pixels(bright_HW.astype(np.uint8 if top == 255 else np.uint16), True, padding_HW=padding_HW)
+    known = values_HW if padding_HW is None else values_HW[~padding_HW]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if low < 0 or high > 65535 or (known != np.round(known)).any():
+        raise Drawing("values below 0, over 65535 or with fractions, and no window in use")
+    dtype = np.uint8 if int(data.BitsStored) <= 8 and high <= 255 else np.uint16
+    kept_HW = values_HW if padding_HW is None else np.where(padding_HW, 0, values_HW)
+    return _Pixels(kept_HW.astype(dtype), False, inverse, padding_HW)
+
+
+def _decoded(data: Dataset) -> np.ndarray:
+    """Stored values [H, W], of the bits that the header says are stored."""
+    from pydicom.pixels import pixel_array
+
+    try:
+        pixels_HW = pixel_array(data)
+        if not data.file_meta.TransferSyntaxUID.is_compressed and int(data.BitsAllocated) > int(data.BitsStored):
+            whole_HW = pixel_array(data, correct_unused_bits=False)
+            overlay = any(e.tag.group & 0xFF00 == 0x6000 and e.tag.element == 0x0102 for e in data)
+            if not overlay and not np.array_equal(whole_HW, pixels_HW):
+                raise Drawing("values that need more bits than the header says are stored (BitsStored)")
+    except Drawing:
+        raise
+    except Exception as e:  # decoders of several packages, each with errors of its own
+        raise Drawing(f"pixels that cannot be decoded ({data.file_meta.TransferSyntaxUID.name})") from e
+    if pixels_HW.ndim != 2:
+        raise Drawing(f"pixels of shape {pixels_HW.shape}")
+    return np.array(pixels_HW)
+
+
+def _padding(data: Dataset, stored_HW: np.ndarray) -> np.ndarray | None:
+    """Where the film is padded (C.7.5.1.1.2), by stored values; None where it is not said."""
+    if (value := data.get("PixelPaddingValue")) is None:
+        return None
+    limit = data.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(value), int(value if limit is None else limit)))
+    padding_HW = (stored_HW >= low) & (stored_HW <= high)
+    return padding_HW if padding_HW.any() else None
+
+
+def _windowed(data: Dataset, values_HW: np.ndarray) -> np.ndarray:
+    """float [H, W] from 0 to 1: the VOI table, else the window (C.11.2.1.2), the first where the header offers several."""
+    from pydicom.pixels import apply_voi
+
+    if "VOILUTSequence" in data:
+        bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
+        return np.clip(
+            np.asarray(apply_voi(np.round(values_HW).astype(np.int64), data), np.float64) / ((1 << bits) - 1), 0, 1
+        )
+    centre, width = _first(data.get("WindowCenter")), _first(data.WindowWidth)
+    form = str(data.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is None or width is None or width <= 0 or (form == "LINEAR" and width < 1):
+        raise Drawing("a window without a centre or a width")
+    if form == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values_HW - centre) / width))
+    if form == "LINEAR":
+        centre, width = centre - 0.5, width - 1
+        if width == 0:
+            return (values_HW > centre).astype(np.float64)
+    elif form != "LINEAR_EXACT":
+        raise Drawing(f"a window of the unknown form {form}")
+    return np.clip((values_HW - centre) / width + 0.5, 0, 1)
+
+
+def _first(value: object) -> float | None:
+    values = list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]  # type: ignore[call-overload]
+    return float(str(values[0])) if values and values[0] is not None else None
+
+
+def _save(values_HW: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.ascontiguousarray(values_HW)).save(path, "PNG")
+
+
+def _turn_over(path: Path, top: int, padding_HW: np.ndarray | None) -> None:
+    """Dark becomes bright: of 8 bits by 255, of more by the bits that all films use."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        values_HW = np.asarray(image)
+    turned_HW = (255 if values_HW.dtype == np.uint8 else top) - values_HW
+    if padding_HW is not None:
+        turned_HW[padding_HW] = 0
+    _save(turned_HW.astype(values_HW.dtype), path)

@@ -1,0 +1,342 @@
+"""A layout and a folder become a manifest: rows, files, fields, labels and splits, with everything that is wrong told at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shards.errors import DataError, Problem, bad
+from shards.format.describe import HeaderError
+from shards.layout import dicom
+from shards.layout.answers import Answers
+from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
+from shards.layout.pictures import Pictures
+from shards.layout.places import Hit, Places
+from shards.layout.rows import Line, lines_of
+from shards.layout.schema import Cell, FieldOf, Layout
+from shards.pack.keys import short_keys
+from shards.pack.labels import label_rule, settle
+from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.reference import Reference, parse
+from shards.pack.split import assign
+from shards.tables.identity import few, sample
+from shards.tables.table_file import read_text
+from shards.tables.unknown import words_of
+
+PUBLISHED, BY_PATIENT = "published", "patient"
+MARK = ".medpair-work"
+OTHER_SPLITS = "split by patient: --splits patient"
+ENDING = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|dcm|dicom)$", re.IGNORECASE)
+
+
+@dataclass
+class Laid:
+    """What the engine made of a folder; the fields are those of `shards.sources.Found`."""
+
+    manifest: Manifest
+    notes: list[str] = field(default_factory=list)
+    unmatched: list[tuple[str, str]] = field(default_factory=list)
+    pack: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """The rows of one sample; its first is the one that files are looked up by."""
+
+    key: str
+    lines: list[Line]
+    hits: dict[str, Hit] = field(default_factory=dict)
+
+    @property
+    def line(self) -> Line:
+        return self.lines[0]
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What every layout asks."""
+    parser.add_argument("--root", type=Path, required=True, help="folder that the set was unpacked in")
+    parser.add_argument("--partial", action="store_true", help="leave rows out whose files are not there")
+    parser.add_argument(
+        "--splits",
+        choices=(PUBLISHED, BY_PATIENT),
+        default=PUBLISHED,
+        help="the published splits where the layout has them (default), or splits by patient",
+    )
+    parser.add_argument("--views", help="keep only these views, comma-separated (of layouts that tell views)")
+    parser.add_argument("--work", type=Path, help="folder for converted images while packing (default: OUT-work)")
+    dicom.options(parser)
+
+
+def find(layout: Layout, args: argparse.Namespace) -> Laid:
+    """The manifest of a set.
+
+    Raises:
+        DataError: everything that is wrong with tables and files, by kind.
+    """
+    work = _empty(args.work or Path(f"{args.out}-work"))
+    try:
+        return _Finder(layout, args, work).find()
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _empty(work: Path) -> Path:
+    """The folder of work, without what a run left there that was killed."""
+    if (work / MARK).is_file():
+        shutil.rmtree(work)
+    if work.exists() and (not work.is_dir() or any(work.iterdir())):
+        raise bad("the folder for converted images is not empty", work, "remove it, or give another one with --work")
+    work.mkdir(parents=True, exist_ok=True)
+    (work / MARK).touch()
+    return work
+
+
+class _Finder:
+    def __init__(self, layout: Layout, args: argparse.Namespace, work: Path):
+        self.layout, self.args, self.root, self.work = layout, args, args.root, work
+        self.notes = [*layout.notes, *([layout.patient.note] if layout.patient.note else [])]
+        self.unmatched: list[tuple[str, str]] = []
+        self.problems: list[Problem] = []
+        self.answers = Answers(layout, words_of(args))
+        self.films = dicom.Films(layout.header.labels, args)
+        self.pictures = Pictures(work, self.films.develop)
+
+    def find(self) -> Laid:
+        lines = lines_of(self.layout, self.root, self.notes)
+        total = len(lines)
+        lines = self._chosen(lines)
+        groups = self._groups(lines)
+        groups = self._placed(groups)
+        entries = [self._entry(g) for g in groups]
+        self.problems += self.answers.problems()
+        if self.problems:
+            raise DataError(self.problems)
+        for group, entry in zip(groups, entries, strict=True):
+            self._fill(group, entry)
+        self.problems += [*self.pictures.problems(self.root), *self.films.settle(self.notes)]
+        if self.problems:
+            raise DataError(self.problems)
+        return self._laid(entries, total)
+
+    # ----------------------------------------------------------------------------------------------------------------- rows
+
+    def _chosen(self, lines: list[Line]) -> list[Line]:
+        """Without the rows that the layout excludes and the views that are not wanted."""
+        views = [v.strip() for v in (self.args.views or "").split(",") if v.strip()]
+        if views and not self.layout.view:
+            raise bad("this layout tells no views", "--views", "leave it out")
+        kept, counts = [], Counter[str]()
+        for line in lines:
+            view = self.answers.view(line)
+            counts[view or "not known"] += 1
+            why = next((e.why for e in self.layout.exclude if _excluded(line.cells[e.column], e.keep, e.drop)), None)
+            if why is None and views and view not in views:
+                why = f"view {view or 'not known'} (--views)"
+            if why is None:
+                kept.append(line)
+            else:
+                self.unmatched.append((line.where, why))
+        if self.layout.view:
+            self.notes.append(f"views: {', '.join(f'{n} {v}' for v, n in counts.most_common())}")
+        if odd := [v for v in views if v not in counts]:
+            raise bad(f"no row has the view '{odd[0]}'", "--views", f"views are {', '.join(counts)}")
+        if not kept:
+            raise bad(f"none of {len(lines)} rows is left", self.root, "they are all excluded: bring the whole set")
+        return kept
+
+    def _groups(self, lines: list[Line]) -> list[Group]:
+        names = [_cell(self.layout.sample, line) for line in lines]
+        if lost := [line.where for line, n in zip(lines, names, strict=True) if not n]:
+            what = f"{len(lost)} rows name no sample ({few(lost)})"
+            self.problems.append(Problem(what, str(self.root), "fill the cells, or take the rows out"))
+        keys = short_keys([ENDING.sub("", n) for n in names], names)
+        if not self.layout.several:
+            return [Group(k, [line]) for k, line in zip(keys, lines, strict=True)]
+        of: dict[str, list[Line]] = defaultdict(list)
+        for key, line in zip(keys, lines, strict=True):
+            of[key].append(line)
+        self.notes.append(f"{len(lines)} rows of {len(of)} samples")
+        return [Group(k, mine) for k, mine in of.items()]
+
+    # ---------------------------------------------------------------------------------------------------------------- files
+
+    def _placed(self, groups: list[Group]) -> list[Group]:
+        """Finds the files of all fields; with --partial without the samples that lack one."""
+        lacking: dict[int, str] = {}
+        for name, one in self.layout.fields.items():
+            if not one.path:
+                continue
+            places = Places(self.root, name, one)
+            for group in groups:
+                if hit := places(group.line):
+                    group.hits[name] = hit
+            self.problems += places.problems(len(groups), self.args.partial)
+            lacking |= {id(line): file for line, file in places.lacking()}
+            unused = places.unused()
+            self.notes += (
+                [f"{len(unused)} files for '{name}' are in no table, such as {unused[0][0]}"] if unused else []
+            )
+            self.unmatched += unused
+        if lacking and self.args.partial:
+            self.notes.append(f"{len(lacking)} of {len(groups)} samples lack a file and are left out (--partial)")
+            self.unmatched += [(file, "no such file (--partial)") for file in lacking.values()]
+        return [g for g in groups if id(g.line) not in lacking]
+
+    def _entry(self, group: Group) -> Entry:
+        """Patient, labels and split, in which all rows of a sample must agree."""
+        line = group.line
+        entry = Entry(line.where, group.key, _cell(self.layout.patient, line), labels=self.answers(line))
+        entry.split = self._split(line)
+        for other in group.lines[1:]:
+            same = _cell(self.layout.patient, other), self.answers(other), self._split(other)
+            if same != (entry.patient, entry.labels, entry.split):
+                what = (
+                    f"sample '{group.key}' has rows that differ in patient, label or split: {line.where}, {other.where}"
+                )
+                self.problems.append(Problem(what, other.where, "mend the rows: they are of one image"))
+        return entry
+
+    def _split(self, line: Line) -> str | None:
+        splits = self.layout.splits
+        if splits is None or splits.column is None or not self._published():
+            return None
+        word = line.cells[splits.column]
+        return splits.words.get(word, word)
+
+    def _published(self) -> bool:
+        return self.layout.splits is not None and self.args.splits == PUBLISHED and not self.args.split_list
+
+    # --------------------------------------------------------------------------------------------------------------- fields
+
+    def _fill(self, group: Group, entry: Entry) -> None:
+        for name, one in self.layout.fields.items():
+            try:
+                if one.text:
+                    if text := "\n".join(t for template in one.text if (t := group.line.fill(template))):
+                        entry.texts[name] = text
+                elif (found := self._field(name, one, group)) is not None:
+                    entry.fields[name] = found
+            except (Drawing, HeaderError) as e:
+                where = f"{group.line.where}, field '{name}'"
+                self.problems.append(Problem(str(e), where, "mend the cells, or take the row out of the table"))
+        if "image" in group.hits:
+            entry.labels |= self.films.labels(group.hits["image"][1])
+
+    def _field(self, name: str, one: FieldOf, group: Group) -> Reference | None:
+        if one.path:
+            hit = group.hits.get(name)
+            return self.pictures.reference(name, group.key, *hit) if hit else None
+        if one.reference is not None:
+            text = group.line.fill(one.reference)
+            return parse(text, self.root) if text else None
+        file = self.work / name / group.key
+        if one.runs is not None:
+            cells = [line.cells[one.runs.column] for line in group.lines]
+            shown = f"{group.line.where}, {one.runs.column}"
+            return Reference(shown, save_mask(mask_of_runs(cells, one.runs), file.with_name(f"{group.key}.png")))
+        assert one.boxes is not None
+        rows = group.line.more.get(one.boxes.table, []) if one.boxes.table else [line.cells for line in group.lines]
+        array = boxes_of([[row[c] for c in one.boxes.columns] for row in rows], one.boxes)
+        shown = f"{group.line.where}, boxes"
+        return None if array is None else Reference(shown, save_array(array, file.with_name(f"{group.key}.npy")))
+
+    # -------------------------------------------------------------------------------------------------------------- as a whole
+
+    def _laid(self, entries: list[Entry], total: int) -> Laid:
+        layout = self.layout
+        kinds = self.answers.kinds | dict.fromkeys(layout.header.labels.values(), "class")
+        problems: list[Problem] = []
+        if self._published():
+            entries = self._split_as_published(entries, problems)
+        settled = settle(entries, list(kinds), label_rule(self.args), kinds=kinds)
+        problems += [*settled.problems, *entry_problems(entries)]
+        people = len({e.patient for e in entries})
+        self.notes.append(f"{len(entries)} samples of {people} patients from {total} rows")
+        self.notes += [f"  {n} x {why}" for why, n in Counter(w for _, w in self.unmatched).most_common()]
+        manifest = Manifest(entries, settled.kinds, problems, settled.notes)
+        meanings = {n: {**f.meaning, **_of_boxes(f)} for n, f in layout.fields.items()}
+        pack = {
+            "meanings": {n: m for n, m in meanings.items() if m},
+            "dtypes": {
+                n: "float32" for n, f in layout.fields.items() if f.boxes and any(n in e.fields for e in entries)
+            },
+            "licence": layout.licence,
+            "scratch": self.work,
+        }
+        return Laid(manifest, self.notes, self.unmatched, pack)
+
+    def _split_as_published(self, entries: list[Entry], problems: list[Problem]) -> list[Entry]:
+        """By the lists below the root where that is how they were published; validation from training's patients where they have none."""
+        splits = self.layout.splits
+        assert splits is not None
+        if splits.lists:
+            entries = self._listed(entries, splits.lists, problems)
+        if splits.validation and not problems:
+            _draw_validation(entries, splits.validation)
+            self.notes.append(
+                f"no validation list was published: {splits.validation:g} of training's patients are drawn for it"
+            )
+        self.notes.append(
+            f"splits: as published{f' ({splits.note})' if splits.note else ''}; --splits patient makes others"
+        )
+        return entries
+
+    def _listed(self, entries: list[Entry], lists: Mapping[str, str], problems: list[Problem]) -> list[Entry]:
+        """The entries that the lists name; patients of two lists are told by `entry_problems`."""
+        of: dict[str, str] = {}
+        for split, file in lists.items():
+            path = self.root / file
+            if not path.is_file():
+                problems.append(Problem(f"no list of splits {file}", str(self.root), f"bring it, or {OTHER_SPLITS}"))
+                continue
+            names = [sample(n.split()[0]) for n in read_text(path).splitlines() if n.strip()]
+            if twice := [n for n in names if n in of]:
+                what = f"{len(twice)} images are in two lists, or twice in {file} ({few(twice)})"
+                problems.append(Problem(what, str(path), f"bring the lists as published, or {OTHER_SPLITS}"))
+            of |= dict.fromkeys(names, split)
+        kept = []
+        for entry in entries:
+            entry.split = of.pop(sample(entry.fields["image"].text), None)
+            kept += [entry] if entry.split else []
+            self.unmatched += [] if entry.split else [(entry.sample, "in no published list of splits")]
+        if not kept and not problems:
+            problems.append(
+                Problem(
+                    "the lists of splits name none of the images",
+                    str(self.root),
+                    f"bring those of this set, or {OTHER_SPLITS}",
+                )
+            )
+        self.notes += [f"the lists name {len(of)} images more, such as {next(iter(of))}"] if of else []
+        return kept
+
+
+def _excluded(cell: str, keep: Sequence[str], drop: Sequence[str]) -> bool:
+    return cell in drop or bool(keep and cell not in keep)
+
+
+def _cell(cell: Cell, line: Line) -> str:
+    text = line.fill(cell.value)
+    if cell.pattern is None or not text:
+        return text
+    found = re.search(cell.pattern, text)
+    return "_".join(g for g in found.groups() if g) if found else ""
+
+
+def _of_boxes(one: FieldOf) -> dict[str, str]:
+    return {"box": one.boxes.form, "unit": "px"} if one.boxes else {}
+
+
+def _draw_validation(entries: Iterable[Entry], share: float) -> None:
+    """Moves a share of training's patients to validation; the draw is the same on every machine."""
+    training = [e for e in entries if e.split == "train"]
+    of = assign([e.patient for e in training], {"train": 1 - share, "val": share}, seed=0)
+    for entry in training:
+        entry.split = of[entry.patient]

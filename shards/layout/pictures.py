@@ -1,0 +1,56 @@
+"""Files of a field as references: what a shard holds as it is, and what becomes a PNG first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from shards.errors import Problem
+from shards.layout.drawn import STORED, Drawing, as_png
+from shards.pack.reference import Reference
+from shards.tables.identity import few
+
+DICOM = (".dcm", ".dicom")
+Developer = Callable[[Path, Path, str], None]
+"""Writes a film (its file, the PNG, its name below the root)."""
+
+
+class Pictures:
+    """Makes references; what cannot be read is gathered by the reason."""
+
+    def __init__(self, work: Path, develop: Developer):
+        self.work, self.develop = work, develop
+        self.refused: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.converted = 0
+
+    def reference(self, name: str, key: str, file: Path, shown: str) -> Reference | None:
+        """The file itself, or a PNG of it."""
+        suffix = file.suffix.lower()
+        if suffix in STORED:
+            return Reference(shown, file)
+        path = self.work / name / f"{key}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if suffix in DICOM:
+                self.develop(file, path, shown)
+            else:
+                as_png(file, path)
+        except Drawing as e:
+            self.refused[name, str(e)].append(shown)
+            return None
+        self.converted += 1
+        return Reference(shown, path)
+
+    def problems(self, root: Path) -> Iterator[Problem]:
+        for (name, why), files in self.refused.items():
+            what = f"{len(files)} files of '{name}' cannot be taken: {why} ({few(files)})"
+            yield Problem(
+                what,
+                str(root),
+                FIXES.get(why.partition(" (")[0], "bring these files again, or take their rows out of the table"),
+            )
+
+
+FIXES: dict[str, str] = {}
+"""What helps against a reason; `dicom` adds its own."""
