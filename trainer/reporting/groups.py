@@ -79,6 +79,13 @@ class Entry:
         """One answer for all test cases, in every seed, as far as the primary metric looks."""
         return self.measured.never_left_one_answer
 
+    @cached_property
+    def too_few(self) -> str:
+        """Why the test cases rank nothing; "" where there are enough of them."""
+        from trainer.downstream.metrics.floor import too_few
+
+        return too_few(cases.predictions(self.results)[0])
+
     @property
     def name(self) -> str:
         """The label, with what must not be overlooked."""
@@ -95,7 +102,7 @@ class Entry:
 
     @property
     def may_lead(self) -> bool:
-        return self.setting.control is None and not self.leaking
+        return self.setting.control is None and not self.leaking and not self.too_few
 
     @property
     def measured(self) -> Measured:

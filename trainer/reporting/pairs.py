@@ -30,6 +30,11 @@ class Pair:
     problem: str = ""
     degenerate: bool = False
     """No resample differs from any other: there is a difference, and nothing that says how sure it is."""
+    too_few: str = ""
+    """Why the test cases are too few for a test."""
+    seeds: tuple[int, int] = (1, 1)
+    needed: int | None = None
+    """Test patients with which this difference would be found with power 80 %."""
 
 
 def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
@@ -67,6 +72,7 @@ def _others(entry: Entry, entries: Sequence[Entry], best: Entry | None) -> Itera
 
 
 def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, seed: int) -> Pair:
+    from trainer.downstream.metrics.floor import patients_needed
     from trainer.downstream.metrics.statistics import paired
     from trainer.downstream.metrics.table import METRICS
 
@@ -76,7 +82,11 @@ def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, s
         )
     except UserError as e:  # other test cases: said in the table, no number
         return Pair(against, entry, other, problem=str(e))
-    return Pair(against, entry, other, found.difference, (found.low, found.high), found.p, degenerate=found.degenerate)
+    return Pair(
+        against, entry, other, found.difference, (found.low, found.high), float("nan") if entry.too_few else found.p,
+        degenerate=found.degenerate, too_few=entry.too_few, seeds=found.seeds,
+        needed=patients_needed(found.difference, found.error, found.patients),
+    )  # fmt: skip
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -82,6 +82,8 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
 def _against(e: Entry, best: Entry | None, t: Pair | None) -> str:
     if e.constant and not e.leaking:
         return "not ranked"
+    if e.too_few and not (t and t.problem):
+        return "not ranked: too few"
     return "not compared" if e.leaking else "best" if e is best else words.pair(t)
 
 

@@ -52,8 +52,13 @@ def pair(t: Pair | None) -> str:
         return "other test cases"
     if t.degenerate:
         return f"{number(t.difference, True)} ({DEGENERATE})"
+    if t.too_few:
+        return f"{number(t.difference, True)} ({span(t.interval, True)}), not tested: too few"
     star = " *" if t.p_holm < 0.05 else ""
-    return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}"
+    # What one seed gave is what that training gave: said where it would pass for the system.
+    once = " (one seed)" if star and 1 in t.seeds else ""
+    more = f"; {t.needed} patients would be needed" if not star and t.needed else ""
+    return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}{once}{more}"
 
 
 def cases(entry: Entry) -> str:
@@ -79,6 +84,8 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
                 if leak.shared > 0 and str(leak.shared) not in line:
                     line = f"{leak.shared} test patients were in the pre-training data. {line}".strip()
                 line = line or ("" if leak.checked else "It was not checked whether test patients were pre-trained on.")
+                if e.too_few:
+                    notes[f"{g.name}: not ranked, nothing tested: {e.too_few}."] += 1
                 for warning in r.content.warnings:
                     notes[f"{g.name}, {e.label}, {e.amount.name}: {warning}"] += 1
                 if line:
@@ -117,11 +124,14 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "would give other numbers. k/n: right cases of each seed. Where no resample differs from any other, an exact bound over patients "
         "stands in its place and is named (Clopper-Pearson of a share, Newcombe of an area), or it is marked as degenerate.",
         "Bold: the best value of a table; controls, results with a leak and systems that gave one answer for all cases in every seed "
-        "([CONSTANT], not ranked) cannot be it.",
+        "([CONSTANT], not ranked) cannot be it. With fewer than 20 test patients, or fewer than 10 with an event or with the rarer answer, "
+        "nothing is ranked or tested.",
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "
         "extreme). ece takes noise for error: with few cases in a bin it is too high, and so is its interval.",
         "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
-        f"of test patients ({draws} draws, seed {seed}). scratch is the same method, mode and inputs without pre-training. * marks "
+        f"of test patients ({draws} draws, seed {seed}) together with what other seeds would have given (Student's t by the seeds of "
+        "each; of one seed nothing is known, and a difference that is marked says so). Patients needed: to find a difference of this size "
+        "with power 80 %, the seeds as they are. scratch is the same method, mode and inputs without pre-training. * marks "
         "p < 0.05 after Holm's correction over all pairs of the task. The best was picked on these same patients, which favours it.",
     ]

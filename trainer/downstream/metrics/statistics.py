@@ -1,8 +1,13 @@
 """How sure a number is: intervals and paired tests by resampling test patients.
 
 A patient's cases are not independent, so patients are drawn with replacement, each with all of its cases (the cluster bootstrap).
-One draw is applied to all seeds, and in a paired test to both systems; the quantity is the mean over seeds. The seeds themselves
-are taken as they are: their spread is another number.
+One draw is applied to all seeds, and in a paired test to both systems; the quantity is the mean over seeds. In the interval of one
+system the seeds are taken as they are: their spread is another number.
+
+A paired test says which system is better, not which trainings of it were: other seeds would have given other numbers. Each resample
+therefore adds, for each system with several seeds, a draw of how far their mean may be from that of all seeds: Student's t with S - 1
+degrees of freedom times the standard error of the S values (the two-sample problem as Behrens and Fisher have it). Three seeds of which
+one is far off are then no evidence. Of one seed nothing is known, and nothing is added: `seeds` of the test says so.
 
 Intervals are percentiles, at levels widened for few patients (Hesterberg 2015, "What teachers should know about the bootstrap",
 section 5: the percentile interval is narrow by the factor sqrt((n-1)/n) and by normal instead of Student quantiles). With patients
@@ -74,8 +79,10 @@ class Paired:
     """System a against system b on the same test cases.
 
     difference    mean over seeds of a less the one of b
-    low, high     its interval over resampled patients; `degenerate` where no resample differs
+    low, high     its interval over resampled patients and other seeds; `degenerate` where no resample differs
     p             two-sided; below 1 - level exactly where the interval leaves out zero, but for ties; NaN without a value
+    seeds         of a and of b; what one seed does not tell is in neither interval nor p
+    error         standard deviation of the difference over resampled patients, the seeds as they are
     """
 
     metric: str
@@ -92,6 +99,8 @@ class Paired:
     n: int
     patients: int
     degenerate: bool = False
+    seeds: tuple[int, int] = (1, 1)
+    error: float = NAN
 
 
 def bootstrap(
@@ -150,15 +159,35 @@ def paired(
     known = both[0].known()
     patients = len(np.unique(known.patients_N))
     resampled_a, resampled_b = _resampled(systems, each, metric, draws, seed)
-    difference, difference_R = float(_exact(mean_a - mean_b)), _exact(resampled_a - resampled_b)
+    difference, by_patients_R = float(_exact(mean_a - mean_b)), _exact(resampled_a - resampled_b)
+    difference_R = by_patients_R
+    if by_patients_R.any() or sorted(each[0]) != sorted(
+        each[1]
+    ):  # else one system under two names, whatever its seeds' order
+        difference_R = by_patients_R + _other_seeds(each, draws, seed)
     low, high, p = NAN, NAN, NAN
     if difference == difference:
         low, high = _percentiles(difference_R, patients, level)
         p = _p_value(difference_R, patients)
     return Paired(
         metric.name, mean_a, mean_b, float(difference), low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),
-        len(known), patients, bool(high - low <= ROUNDING),
+        len(known), patients, bool(high - low <= ROUNDING), (len(a), len(b)), _deviation(by_patients_R),
     )  # fmt: skip
+
+
+def _other_seeds(each: Sequence[Sequence[float]], draws: int, seed: int) -> np.ndarray:
+    """[R] how far the difference of two systems' means may lie from that of all their seeds."""
+    rng, moved_R = np.random.default_rng([seed, 1]), np.zeros(draws)
+    # In an order of the values: a against b is b against a, turned round.
+    for sign, values in sorted(zip((1, -1), each, strict=True), key=lambda one: sorted(one[1])):
+        t_R = rng.standard_t(max(len(values) - 1, 1), draws)
+        moved_R += sign * t_R * (_spread(values) or 0.0) / np.sqrt(len(values))
+    return moved_R
+
+
+def _deviation(value_R: np.ndarray) -> float:
+    defined_R = value_R[~np.isnan(value_R)]
+    return float(defined_R.std(ddof=1)) if len(defined_R) > 1 else NAN
 
 
 def entry(
