@@ -125,6 +125,7 @@ def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: 
         classes=q.classes if q.kind in ("multiclass", "multilabel", "ordinal", "binary", "segmentation") else (),
         scale_K=None if scale is None else np.array(scale),
         soft_N3=soft_N3,
+        horizons_H=np.array(targets.horizons) if targets.horizons else None,
     )
 
 

@@ -23,7 +23,7 @@ from trainer.downstream.results import hash_of
 from trainer.downstream.samples import check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
-from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split
+from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
 from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
@@ -246,6 +246,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     if prompts:
         targets = replace(targets, notes=(*targets.notes, *prompts.notes))
     splits = _splits(task, data, targets)
+    targets = with_horizons(task, targets, splits[task.data.train])
     if task.kind == "segmentation":
         check_masks(task, data, splits)
     if task.output.attention:

@@ -25,7 +25,8 @@ def make(
     soft_N3 = None
     if kind == "segmentation":  # as if the probabilities were a little below one
         soft_N3 = np.stack([0.8 * score[:, 0], 0.9 * score[:, 1], np.nan_to_num(target)], 1)
-    return Predictions(kind, keys, patients, target, score, tuple(classes), scale, soft_N3)  # type: ignore[arg-type]
+    horizons = (3.0, 5.0, 8.0, 14.0) if kind == "survival" else None
+    return Predictions(kind, keys, patients, target, score, tuple(classes), scale, soft_N3, horizons)  # type: ignore[arg-type]
 
 
 def coarse(x: np.ndarray) -> np.ndarray:

@@ -198,6 +198,59 @@ def harrell(p: Predictions) -> float:
         return NAN
 
 
+def beyond(time: list[float], ended: list[bool], first: list[bool], at: float) -> float:
+    """Kaplan and Meier's estimate that `ended` is still to come beyond `at`; of equal times `first` leave before."""
+    value = 1.0
+    for t in sorted({t for t in time if t <= at}):
+        now = sum(x == t and e for x, e in zip(time, ended, strict=True))
+        risk = sum(x >= t for x in time) - sum(x == t and f for x, f in zip(time, first, strict=True))
+        value *= 1 - now / risk if now else 1
+    return value
+
+
+def followed(p: Predictions) -> tuple[list[float], list[bool], list[bool], list[float]]:
+    known = ~np.isnan(p.target).any(1)
+    event = (p.target[known, 1] == 1).tolist()
+    return p.target[known, 0].tolist(), event, [not e for e in event], p.score[known].tolist()
+
+
+def uno(p: Predictions) -> float:
+    time, event, censored, risk = followed(p)
+    right = pairs = 0.0
+    for t, e, r in zip(time, event, risk, strict=True):
+        if not e or t >= p.horizons_H[-1]:
+            continue
+        g = beyond(time, censored, event, t)
+        if g == 0:
+            return NAN
+        for u, f, s in zip(time, event, risk, strict=True):
+            if u > t or (u == t and not f):
+                right += (r > s) / g**2 + 0.5 * (r == s) / g**2
+                pairs += 1 / g**2
+    return right / pairs if pairs else NAN
+
+
+def over_time(p: Predictions) -> float:
+    time, event, censored, risk = followed(p)
+    at_all = [t for t, e in zip(time, event, strict=True) if e and t <= p.horizons_H[-1]]
+    if any(beyond(time, censored, event, t) == 0 for t in at_all):
+        return NAN
+    total = weights = before = 0.0
+    none = [False] * len(time)
+    for h in p.horizons_H:
+        cases = [
+            (r, 1 / beyond(time, censored, event, t)) for t, e, r in zip(time, event, risk, strict=True) if e and t <= h
+        ]
+        controls = [r for t, r in zip(time, risk, strict=True) if t > h]
+        gained = (1 - beyond(time, event, none, h)) - before
+        before += gained
+        if cases and controls:
+            wins = sum(w * ((r > c) + 0.5 * (r == c)) for r, w in cases for c in controls)
+            total += gained * wins / (sum(w for _, w in cases) * len(controls))
+            weights += gained
+    return total / weights if weights else NAN
+
+
 def slices(p: Predictions) -> list[tuple[str, float, float, float]]:
     rows = zip(p.patients_N.tolist(), p.target, *p.score.T, strict=True)
     return [(q, t, both, predicted) for q, t, both, predicted in rows if not np.isnan(t)]
@@ -225,6 +278,8 @@ ORACLES: dict[str, Callable[[Predictions], float]] = {
     "spearman": over_targets(spearman),
     "pearson": over_targets(pearson),
     "c_index": harrell,
+    "c_uno": uno,
+    "time_auc": over_time,
     "brier": brier,
     "ece": binned,
     "calibration_intercept": over_questions(lambda t, s: likeliest(t, s, slope=False)),
@@ -310,6 +365,8 @@ def test_equals_the_definition_on_degenerate_sets(name: str, kind: Kind) -> None
         ("spearman", "regression", NAN),
         ("pearson", "regression", NAN),
         ("c_index", "survival", NAN),  # no two times differ
+        ("c_uno", "survival", NAN),
+        ("time_auc", "survival", NAN),
         ("dice_patient", "segmentation", NAN),
         ("dice_positive", "segmentation", NAN),
         ("dice_all", "segmentation", 1.0),

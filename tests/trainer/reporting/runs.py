@@ -52,7 +52,8 @@ def predictions(kind: Any, skill: float, seed: int, cases: int = CASES, cohort: 
         target = truth.integers(0, 200, cases).astype(float) * (grade_N > 0)
         both_N = np.floor(target * noise.uniform(min(skill, 1) / 2, 1, cases))
         score = np.stack([both_N, both_N + noise.integers(0, 40, cases)], 1)
-    return Predictions(kind, keys_N, patients_N, target, score, classes, scale)
+    horizons = np.array([5.0, 12.0, 24.0, 40.0]) if kind == "survival" else None
+    return Predictions(kind, keys_N, patients_N, target, score, classes, scale, horizons_H=horizons)
 
 
 def write(

@@ -47,7 +47,8 @@ class Predictions:
     keys_N and patients_N are strings. `classes` names the columns of multiclass, multilabel and ordinal scores. `scale_K` is the
     standard deviation of each target of a regression over the training split (with `standardise: each_split` over this one); the
     metric `mse` needs it. `soft_N3`, of masks: sums over all pixels and structures of probability x truth, of probability, of
-    truth; the metric `dice_contig` needs it.
+    truth; the metric `dice_contig` needs it. `horizons_H`, of survival: rising times, of training events, at which `c_uno` and
+    `time_auc` look; one evaluation's cases have the same, whatever was drawn of them.
     """
 
     kind: Kind
@@ -58,6 +59,7 @@ class Predictions:
     classes: tuple[str, ...] = ()
     scale_K: np.ndarray | None = None
     soft_N3: np.ndarray | None = None
+    horizons_H: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -70,6 +72,8 @@ class Predictions:
             set_(self, "scale_K", np.atleast_1d(np.asarray(self.scale_K, dtype=np.float64)))
         if self.soft_N3 is not None:
             set_(self, "soft_N3", np.asarray(self.soft_N3, dtype=np.float64))
+        if self.horizons_H is not None:
+            set_(self, "horizons_H", np.atleast_1d(np.asarray(self.horizons_H, dtype=np.float64)))
         wrong = _shape_problems(self) or _value_problems(self)
         assert not wrong, f"{self.kind} predictions: " + "; ".join(wrong)
 
@@ -145,6 +149,8 @@ class Predictions:
             arrays["scale"] = self.scale_K
         if self.soft_N3 is not None:
             arrays["soft"] = self.soft_N3
+        if self.horizons_H is not None:
+            arrays["horizons"] = self.horizons_H
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -183,6 +189,7 @@ class Predictions:
                 tuple(arrays["classes"].reshape(-1).tolist()),
                 scale,
                 arrays.get("soft"),
+                arrays.get("horizons"),
             )
         except (AssertionError, ValueError, TypeError) as e:
             raise UserError(f"{path} does not hold predictions ({e}); {remedy}") from e
@@ -240,6 +247,10 @@ def _value_problems(p: Predictions) -> list[str]:
         wrong.append("events are 0 or 1, or NaN")
     if p.kind == "segmentation" and not _countable(p):
         wrong.append("pixels are counts, and the intersection is no larger than truth or prediction")
+    if p.horizons_H is not None and not (
+        p.horizons_H.size and np.isfinite(p.horizons_H).all() and (np.diff(p.horizons_H) > 0).all()
+    ):
+        wrong.append("horizons are one or more rising times")
     if p.scale_K is not None and not (p.scale_K.shape == (p.targets.shape[1],) and (p.scale_K > 0).all()):
         wrong.append("scale has one positive number a target")
     return wrong

@@ -284,6 +284,10 @@ def _differences(p: Predictions, q: Predictions) -> list[str]:
         problems.append(
             f"the targets are scaled by {p.scale_K} and by {q.scale_K}; use the same training split's deviations"
         )
+    if p.horizons_H is not None and q.horizons_H is not None and not np.array_equal(p.horizons_H, q.horizons_H):
+        problems.append(
+            f"the horizons differ, {_few(p.horizons_H)} and {_few(q.horizons_H)}; evaluate both on one data set with one training split"
+        )
     if (other_N := p.patients_N != q.patients_N).any():
         problems.append(
             f"case {p.keys_N[other_N][0]} belongs to patient {p.patients_N[other_N][0]} and to {q.patients_N[other_N][0]}"
@@ -291,6 +295,10 @@ def _differences(p: Predictions, q: Predictions) -> list[str]:
     if p.target.shape != q.target.shape or not np.array_equal(p.target, q.target, equal_nan=True):
         problems.append(f"the true targets differ{_where(p, q)}; {remedy}, with the same labels")
     return problems
+
+
+def _few(horizons_H: np.ndarray) -> str:
+    return ", ".join(f"{h:g}" for h in horizons_H[:3]) + ", ..." * (len(horizons_H) > 3)
 
 
 def _where(p: Predictions, q: Predictions) -> str:

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from trainer.downstream.metrics import calibration, exact, legacy, weighted
+from trainer.downstream.metrics import calibration, exact, legacy, survival, weighted
 from trainer.downstream.metrics import segmentation as masks
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
@@ -286,7 +286,17 @@ class _Table(dict[str, Metric]):
 
 
 METRICS = _Table(
-    {m.name: m for m in (*_classification(), *calibration.metrics(), *_numbers(), *_segmentation(), *_legacy())}
+    {
+        m.name: m
+        for m in (
+            *_classification(),
+            *calibration.metrics(),
+            *_numbers(),
+            *survival.metrics(),
+            *_segmentation(),
+            *_legacy(),
+        )
+    }
 )
 
 # The metrics of a kind that a result holds; the first one is primary unless the task names another.
@@ -299,7 +309,7 @@ DEFAULTS: dict[Kind, tuple[str, ...]] = {
     "multilabel": ("auc", "auc_micro", "average_precision", "f1_macro", "brier", "ece"),
     "ordinal": ("kappa_quadratic", "accuracy", "balanced_accuracy", "auc", "auc_any", "f1_macro", "brier", "ece"),
     "regression": ("mae", "mse", "r2", "spearman", "pearson"),
-    "survival": ("c_index",),
+    "survival": ("c_index", "c_uno", "time_auc"),
     "segmentation": ("dice_patient", "dice_positive", "dice_all", "iou_patient", "image_auc"),
 }  # fmt: skip
 

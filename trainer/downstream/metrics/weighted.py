@@ -61,14 +61,14 @@ def pooled(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------------------- ranking
 
 
-def _groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(order, starts): the sorting of x and where each group of equal values begins in it."""
     order = np.argsort(x_M, kind="stable")
     sorted_ = x_M[order]
     return order, np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
 
 
-def _sums(w_RM: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def sums(w_RM: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return w_RM if len(starts) == w_RM.shape[1] else np.add.reduceat(w_RM, starts, axis=1)
 
 
@@ -76,31 +76,34 @@ def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Wei
     """Mann-Whitney U over the pairs of a positive and a negative, ties one half (Hanley and McNeil 1982)."""
     if not len(case_M):
         return _nothing
-    order, starts = _groups(score_M)
+    order, starts = groups(score_M)
     case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
 
     def of(W_RN: np.ndarray) -> np.ndarray:
         w_RM = W_RN[:, case_M]
-        pos_RG = _sums(w_RM * truth_M, starts)
-        neg_RG = _sums(w_RM, starts) - pos_RG
-        half_RG = np.cumsum(neg_RG, axis=1) - neg_RG / 2
-        pairs_R = pos_RG.sum(1) * neg_RG.sum(1)
-        return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pairs_R)
+        pos_RG = sums(w_RM * truth_M, starts)
+        return area(pos_RG, sums(w_RM, starts) - pos_RG)
 
     return of
+
+
+def area(pos_RG: np.ndarray, neg_RG: np.ndarray) -> np.ndarray:
+    """[R] the area under the ROC curve, from what weighs for and against at each score, the lowest first."""
+    half_RG = np.cumsum(neg_RG, axis=1) - neg_RG / 2
+    return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pos_RG.sum(1) * neg_RG.sum(1))
 
 
 def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
     """Precision at each distinct score, weighted by the recall gained there; no interpolation."""
     if not len(case_M):
         return _nothing
-    order, starts = _groups(-score_M)
+    order, starts = groups(-score_M)
     case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
 
     def of(W_RN: np.ndarray) -> np.ndarray:
         w_RM = W_RN[:, case_M]
-        pos_RG = _sums(w_RM * truth_M, starts)
-        seen_RG = np.cumsum(_sums(w_RM, starts), axis=1)
+        pos_RG = sums(w_RM * truth_M, starts)
+        seen_RG = np.cumsum(sums(w_RM, starts), axis=1)
         precision_RG = np.cumsum(pos_RG, axis=1) / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
         return ratio(np.einsum("rg,rg->r", precision_RG, pos_RG), pos_RG.sum(1))
 
@@ -236,12 +239,12 @@ def _as_is(x_M: np.ndarray) -> Weighted:
 
 
 def _midranks(x_M: np.ndarray) -> Weighted:
-    order, starts = _groups(x_M)
+    order, starts = groups(x_M)
     group_M = np.empty(len(x_M), dtype=np.int64)
     group_M[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(x_M))))
 
     def of(w_RM: np.ndarray) -> np.ndarray:
-        w_RG = _sums(w_RM[:, order], starts)
+        w_RG = sums(w_RM[:, order], starts)
         return (np.cumsum(w_RG, axis=1) - (w_RG - 1) / 2)[:, group_M]
 
     return of
@@ -264,19 +267,25 @@ def c_index(p: Predictions) -> Weighted:
 
     A pair is comparable when the earlier time is an event, or when of two equal times just one is.
     """
+    first = np.flatnonzero(p.target[:, 1] == 1)
+    return lambda W_RN: concordance(p, first, W_RN)
+
+
+def concordance(p: Predictions, first: np.ndarray, W_RN: np.ndarray, factor_RI: np.ndarray | None = None) -> np.ndarray:
+    """[R] the share of comparable pairs in the right order, of those whose earlier event is one of the cases `first`.
+
+    Args:
+        factor_RI: what each of these cases' pairs weigh, beside how often both were drawn; 1 by default.
+    """
     time_N, event_N = p.target[:, 0], p.target[:, 1] == 1
-    first = np.flatnonzero(event_N)
-
-    def of(W_RN: np.ndarray) -> np.ndarray:
-        right_R, pairs_R = np.zeros(len(W_RN)), np.zeros(len(W_RN))
-        W32_NR = W_RN.T.astype(np.float32)  # sums of a row of pairs are whole or half, far below 2 ** 24: exact
-        for start in range(0, len(first), PAIR_ROWS):
-            i = first[start : start + PAIR_ROWS]
-            later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
-            higher_IN = (p.score < p.score[i, None]) + 0.5 * (p.score == p.score[i, None])
-            w_IR = W_RN[:, i].T
-            right_R += (w_IR * ((later_IN * higher_IN).astype(np.float32) @ W32_NR)).sum(0)
-            pairs_R += (w_IR * (later_IN.astype(np.float32) @ W32_NR)).sum(0)
-        return ratio(right_R, pairs_R)
-
-    return of
+    right_R, pairs_R = np.zeros(len(W_RN)), np.zeros(len(W_RN))
+    W32_NR = W_RN.T.astype(np.float32)  # sums of a row of pairs are whole or half, far below 2 ** 24: exact
+    w_IR = (W_RN[:, first] if factor_RI is None else W_RN[:, first] * factor_RI).T
+    for start in range(0, len(first), PAIR_ROWS):
+        i = first[start : start + PAIR_ROWS]
+        later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
+        higher_IN = (p.score < p.score[i, None]) + 0.5 * (p.score == p.score[i, None])
+        part_IR = w_IR[start : start + PAIR_ROWS]
+        right_R += (part_IR * ((later_IN * higher_IN).astype(np.float32) @ W32_NR)).sum(0)
+        pairs_R += (part_IR * (later_IN.astype(np.float32) @ W32_NR)).sum(0)
+    return ratio(right_R, pairs_R)

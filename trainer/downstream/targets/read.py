@@ -36,6 +36,8 @@ class Targets:
     """What else was decided about samples, for a person."""
     own: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and deviation of the split that is looked at, where it is standardised by itself."""
+    horizons: tuple[float, ...] = ()
+    """Survival: times at which metrics look, one or more, rising."""
     understood: Understood = field(default_factory=Understood)
     """Which words were taken for what."""
 
@@ -140,6 +142,15 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
     value_NT = _filled(task, targets.value_NT, train)
     question = replace(targets.question, mean_K=tuple(mean_K.tolist()), std_K=tuple(std_K.tolist()))
     return replace(targets, question=question, value_NT=value_NT)
+
+
+def with_horizons(task: Task, targets: Targets, train: np.ndarray) -> Targets:
+    """Survival: with the deciles of the times of events in the training split, whatever share of its labels is learned from."""
+    if task.kind != "survival":
+        return targets
+    value_M2 = targets.value_NT[train]
+    deciles = np.quantile(value_M2[value_M2[:, 1] == 1, 0], np.arange(1, 10) / 10)
+    return replace(targets, horizons=tuple(np.unique(deciles).tolist()))
 
 
 def _edges(task: Task, value_M2: np.ndarray) -> tuple[float, ...]:
