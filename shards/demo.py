@@ -1,4 +1,4 @@
-"""The built-in demo cohort: synthetic patients whose slide, genome, image and report share one planted latent factor.
+"""The built-in demo cohort: synthetic patients whose slide, genome, image, report and triplets share one planted latent factor.
 
 A patient is a class ('alpha' or 'beta') and a severity in [0, 1]. Every field is a noisy function of the two, so that a method
 which relates fields can be seen to learn, in minutes, without any download. Nothing in it is biology.
@@ -24,8 +24,10 @@ from shards.pack.pack import META, PackOptions, finish, meta_bytes
 from shards.pack.split import assign
 from shards.pack.tokenizer import train_wordpiece
 from shards.pack.write import DatasetWriter, Members, disk_errors, npy_bytes
+from shards.tables.report_triplets import UNKNOWN
+from shards.tables.report_words import ENTITIES, POSITIONS
 
-VERSION = "6"
+VERSION = "7"
 SEED = 20261122
 PATIENTS, SECOND_SLIDE = 480, 0.1
 CLASSES = ("alpha", "beta")
@@ -40,6 +42,8 @@ TOKENS = 200  # of the reports' vocabulary; enough for all of their words
 WIDTH = 64  # of a patch feature
 PHENOTYPES = 6  # kinds of tissue in a slide: 0-2 in every one, 3 and 4 tied to the class, 5 to the severity
 PIXELS = 96
+MILD, SEVERE = 0.33, 0.66  # severity from which a grade is no longer mild, and is severe
+LARGE = 8  # pixels of radius from which a lesion is large
 WAVE = 8.0  # height of the texture that tells the class
 LICENCE = "CC0-1.0"
 SOURCE = "synthetic: medpair's demo cohort, no real patient"
@@ -202,13 +206,37 @@ def report(who: Latent, number: int) -> str:
     """A sentence on what the image shows: number, size and place of the lesions, texture, grade."""
     found, rng = lesions(who, number), _rng("report", who.patient, number)
     side = "right" if np.mean([f[0] for f in found]) > PIXELS / 2 else "left"
-    size = "small" if max(f[2] for f in found) < 5 else "medium-sized" if max(f[2] for f in found) < 8 else "large"
+    size = "small" if max(f[2] for f in found) < 5 else "medium-sized" if max(f[2] for f in found) < LARGE else "large"
     many = {1: "a single", 2: "two", 3: "three"}.get(len(found), "multiple")
     texture = "steep" if who.beta else "shallow"
-    grade = "mild" if who.severity < 0.33 else "moderate" if who.severity < 0.66 else "severe"
+    grade = "mild" if who.severity < MILD else "moderate" if who.severity < SEVERE else "severe"
     lesion = "lesion" if len(found) == 1 else "lesions"
     rest = [f"{texture} striation, {grade}.", f"striation is {texture}, overall {grade}."]
     return f"{many.capitalize()} {size} {lesion} on the {side}, {rest[rng.integers(2)]}\n"
+
+
+def triplets(who: Latent, number: int) -> np.ndarray:
+    """What the image shows as int8 [51, 75] in MedKLIP's positions and entities: 1 present, 0 absent, -1 not mentioned.
+
+    Lesions are nodules, large ones masses, in the third of the side where they lie; a steep texture is a marking; grave and mild severity
+    are disease and none.
+    """
+    found_PE = np.full((len(POSITIONS), len(ENTITIES)), UNKNOWN, np.int8)
+
+    def say(entity: str, present: bool, position: str = "unspecified") -> None:
+        found_PE[list(POSITIONS).index(position), list(ENTITIES).index(entity)] = present
+
+    sizes = {"nodule": False, "mass": False}
+    for x, y, radius in lesions(who, number):
+        kind, side = "mass" if radius >= LARGE else "nodule", "right" if x > PIXELS / 2 else "left"
+        sizes[kind] = True
+        say(kind, True, f"{side}_{('upper', 'mid', 'lower')[3 * y // PIXELS]}_lung")
+    for kind in (k for k, there in sizes.items() if not there):
+        say(kind, False)
+    say("marking", who.beta, "interstitium")
+    if not MILD <= who.severity < SEVERE:
+        say("disease", who.severity >= SEVERE, "parenchymal")
+    return found_PE
 
 
 def png_bytes(pixels: np.ndarray, indexed: bool = False) -> bytes:
@@ -232,6 +260,7 @@ def members_of(who: Latent, number: int) -> Members:
     return {
         **_array("patches", "coords")(*slide(who, number)),
         **_array("rna", "snp", "pgs")(rna(who), snp(who), pgs(who)),
+        **_array("triplets")(triplets(who, number)),
         ("image", "png"): png_bytes(pixels),
         ("mask", "png"): png_bytes(mask, indexed=True),
         ("report", "txt"): report(who, number).encode(),
@@ -245,6 +274,7 @@ def vocabularies(reports: Sequence[str]) -> Mapping[str, list[str]]:
         "rna": [f"DEMOG{i:04d}" for i in range(GENES)],
         "snp": [f"demo_snp_{i:04d}" for i in range(SNPS)],
         "pgs": [f"demo_pgs_{i:02d}" for i in range(SCORES)],
+        "triplets": list(ENTITIES),
     }
 
 

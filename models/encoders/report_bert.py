@@ -28,6 +28,7 @@ from models.layers.checkpointing import checkpointed
 EPS = 1e-12
 SEGMENTS = 2
 PREFIX = "bert."
+OWN = "text."  # in the weights of a run whose text encoder it is
 # What files of a BERT hold beside the encoder: heads of language models, CXR-BERT's projection, and 0, 1, 2, ... as a buffer.
 BESIDE = ("cls.", "cls_projection_head.")
 COUNTERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -270,7 +271,8 @@ class ReportBert(nn.Module):
         return [p for m in (self.embeddings, *self._layers()[:layers]) for p in m.parameters()]
 
     def load_file(self, path: str | Path, sha256: str | None = None) -> Loaded:
-        """A BERT's file, its names with `bert.` in front or without; language models' heads and counters are left out.
+        """A BERT's file, its names with `bert.` in front or without, or the weights of a run whose text encoder it is; language models'
+        heads and counters are left out, and all else of a run.
 
         A pooler is left out where this encoder has none; one that is wanted must be there.
 
@@ -290,11 +292,14 @@ class ReportBert(nn.Module):
 
 def _own_names(found: Mapping[str, Tensor], pooler: bool) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The file's tensors by this encoder's names, and what in it is no part of an encoder."""
-    prefixed = any(n.startswith(f"{PREFIX}embeddings.") for n in found)
+    prefix = next((p for p in (PREFIX, OWN) if any(n.startswith(f"{p}embeddings.") for n in found)), "")
     state: dict[str, Tensor] = {}
     beside = []
     for name, value in found.items():
-        short = name.removeprefix(PREFIX) if prefixed else name
+        if prefix == OWN and not name.startswith(OWN):
+            beside.append(name)
+            continue
+        short = name.removeprefix(prefix)
         skipped = (*BESIDE, *COUNTERS, VOCABULARY, *(() if pooler else (POOLER,)))
         if short.startswith(skipped):
             beside.append(name)

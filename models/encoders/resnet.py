@@ -37,13 +37,16 @@ class ResNetOptions(StartedOptions):
     image_size: int = Bounded(224, ge=8)
     """Pixels of a side; other images are resized."""
 
-    def build(self) -> ConvNet:
+    def build(self, leave_out: int = 0) -> ConvNet:
         """The encoder, its weights loaded where a file is given.
+
+        Args:
+            leave_out: stages at its end that are left out, with their maps.
 
         Raises:
             MethodError: a name that timm does not know, a size that the network cannot take, or a file that does not fit.
         """
-        net = ConvNet(self.name, self.image_size)
+        net = ConvNet(self.name, self.image_size, leave_out)
         if self.init == "file":
             net.load_file(str(self.init_file))
         return net
@@ -55,16 +58,17 @@ class ConvNet(nn.Module):
     Args:
         name: as `timm.list_models()` has it, without a tag of weights.
         image_size: pixels of a side, or (height, width).
+        leave_out: stages at its end that are left out, with their maps.
 
     Raises:
         MethodError: a name that timm does not know (the nearest one is given), or no network whose maps shrink step by step.
     """
 
-    def __init__(self, name: str = "resnet50", image_size: int | tuple[int, int] = 224):
+    def __init__(self, name: str = "resnet50", image_size: int | tuple[int, int] = 224, leave_out: int = 0):
         super().__init__()
         self.name = name
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        net: Any = _created(name)
+        net: Any = _created(name, leave_out)
         self.strides: tuple[int, ...] = tuple(net.feature_info.reduction())
         self.channels: tuple[int, ...] = tuple(net.feature_info.channels())
         self._tops = tuple(net.feature_info.module_name())
@@ -187,7 +191,7 @@ def _flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _created(name: str) -> nn.Module:
+def _created(name: str, leave_out: int) -> nn.Module:
     import timm
 
     known = timm.list_models()
@@ -197,7 +201,12 @@ def _created(name: str) -> nn.Module:
         tag = "; weights are given as a file, not as a tag" if "." in name else ""
         raise MethodError([f"timm has no model '{name}'; {hint}{tag}"])
     try:
-        return timm.create_model(name, pretrained=False, features_only=True)
+        if not leave_out:
+            return timm.create_model(name, pretrained=False, features_only=True)
+        with torch.device("meta"):  # how many stages it has
+            whole: Any = timm.create_model(name, pretrained=False, features_only=True)
+        kept = tuple(range(len(whole.feature_info.reduction()) - leave_out))
+        return timm.create_model(name, pretrained=False, features_only=True, out_indices=kept)
     except Exception as e:  # a model without features: timm has no one error for it
         raise MethodError(
             [f"timm's {name} gives no maps ({type(e).__name__}: {e}); take another, for example resnet50"]

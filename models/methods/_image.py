@@ -62,7 +62,11 @@ class ImageMethod(Method):
         super().__init__(options, schema)
         if problems := list(field_problems(schema, self.name, {"image": "image"})):
             raise MethodError(problems)
-        self.image: Any = options.image.build()
+        self.image: Any = self.built()
+
+    def built(self) -> ImageEncoder:
+        """The image encoder, with its first weights."""
+        return self.options.image.build()
 
     @property
     def _size(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from shards.check.image_lint import image_problems
 from shards.check.view_lint import ViewTally
-from shards.check.witness import FIX_NAMES, MANY, is_witness, tells
+from shards.check.witness import FIX_NAMES, MANY, is_answers, is_witness, tells
 from shards.errors import DataError, Problem
 from shards.format.codecs import decode
 from shards.format.describe import MEND_FILE, FieldTally, HeaderError, header_of
@@ -132,8 +132,8 @@ class MemberCheck:
         if is_witness(name, info):
             if tells(np.asarray(value)):
                 self.witness[hashlib.sha256(data).digest()].append((key, name))
-        # Masks with nothing on them are all alike, so are vectors of nothing and the places of patches.
-        elif KINDS[ext] in ("array", "image") and name != "coords" and value.size and value.min() < value.max():
+        # Masks with nothing on them are all alike, so are vectors of nothing, the places of patches, and what reports say of findings.
+        elif self._may_tell(name, info) and value.size and value.min() < value.max():
             mark = (name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data))
             self.seen[mark].append(key)
             if value.ndim == 1:
@@ -143,6 +143,11 @@ class MemberCheck:
         if KINDS[ext] == "text" and not value.strip():
             return [Problem("empty text", where, "drop the member: a missing report is no member at all")]
         return list(self._meta(key, value, where)) if name == "meta" else []
+
+    @staticmethod
+    def _may_tell(name: str, info: FieldInfo) -> bool:
+        """Whether equal contents of a field that is no witness are worth a warning."""
+        return KINDS[info.ext] in ("array", "image") and name != "coords" and not is_answers(info)
 
     def _vector(self, mark: tuple[str, int, int], x_D: np.ndarray) -> None:
         likeness = self.likeness.setdefault(mark[0], Likeness(len(x_D)))

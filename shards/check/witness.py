@@ -5,6 +5,7 @@ the SHA-256 of the bytes decides. Images (no masks) and arrays of two axes or mo
 
     a content without variation, or of under 16 values: a black image is everybody's
     a content of over 10 people of one data set: a placeholder ("no image available"), a test pattern
+    a matrix of codes, int8 or bool: two reports often say the same of every finding
 
 Shape letters: M members (images and bags), N samples.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MANY = 10
 MIN_VALUES = 16
+CODES = ("int8", "bool")
 SIZES = np.uint64(2**32 - 1)  # larger contents count as of this size
 FIX_NAMES = (
     "is one patient known by two names? Give both the same patient and pack again; if an image was doubled, drop one"
@@ -37,7 +39,16 @@ def is_witness(name: str, info: FieldInfo) -> bool:
     """Whether a field's content tells whose it is: an image, or a bag."""
     if name.startswith("mask") or name == "coords":
         return False
-    return KINDS[info.ext] == "image" or (KINDS[info.ext] == "array" and info.shape is not None and len(info.shape) > 1)
+    return KINDS[info.ext] == "image" or (_is_matrix(info) and not is_answers(info))
+
+
+def is_answers(info: FieldInfo) -> bool:
+    """Whether an array holds answers to a table of questions (what a report says of each finding at each place): equal ones are common."""
+    return _is_matrix(info) and info.dtype in CODES
+
+
+def _is_matrix(info: FieldInfo) -> bool:
+    return KINDS[info.ext] == "array" and info.shape is not None and len(info.shape) > 1
 
 
 def tells(value: np.ndarray) -> bool:

@@ -27,11 +27,14 @@ from models.encoders.vit import ViTOptions
 from models.finetuned import Downstream, FinetuneSettings, make_head
 from models.registry import get_method
 from shards.pack.tokenizer import train_wordpiece
+from shards.tables import report_words
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 CLASSES, GRADES, SITES = ("LUAD", "LUSC"), ("II", "III", "IV"), ("05", "22", "33", "44")
 GENES, SNPS, SCORES, BURDENS, CNVS, MUTATIONS = 60, 300, 12, 200, 40, 30
 WIDTH, PIXELS = 24, 64
+ENTITIES, POSITIONS = list(report_words.ENTITIES), list(report_words.POSITIONS)
+LOBES = "upper_left_lobe", "lower_right_lobe"
 FINDINGS = ("small round opacity", "large irregular opacity"), ("left upper lobe", "right lower lobe")
 
 
@@ -74,6 +77,16 @@ def _image(rng: np.random.Generator, code: int, severity: float) -> tuple[np.nda
     return image.astype(np.uint8), (disc[..., None] * 255).astype(np.uint8)
 
 
+def _triplets(code: int, i: int) -> np.ndarray:
+    """What the report says: an opacity, which the class makes large or small, in a lobe; no effusion."""
+    found_PE = np.full((len(POSITIONS), len(ENTITIES)), -1, np.int8)
+    said = {"opacity": 1, "mass": code, "nodule": 1 - code}
+    for entity, present in said.items():
+        found_PE[POSITIONS.index(LOBES[i // 2 % 2]), ENTITIES.index(entity)] = present
+    found_PE[POSITIONS.index("pleural_unspec"), ENTITIES.index("effusion")] = 0
+    return found_PE
+
+
 def record(i: int, seed: int = 0) -> MemoryRecord:
     """Sample i: any two with the same number and seed are the same."""
     rng = np.random.default_rng([seed, i])
@@ -96,6 +109,7 @@ def record(i: int, seed: int = 0) -> MemoryRecord:
         "mask": mask,
         "report": f"FINDINGS: There is a {FINDINGS[0][code]} in the {FINDINGS[1][i // 2 % 2]}. No effusion.\n"
         f"IMPRESSION: {FINDINGS[0][code].capitalize()}.",
+        "triplets": _triplets(code, i),
     }
     labels = {"subtype": CLASSES[code], "grade": GRADES[i % 3], "site": SITES[i % 4], "severity": severity}
     return MemoryRecord(f"s{i:04d}", f"p{i:04d}", labels, fields)
@@ -119,6 +133,8 @@ def schema() -> Schema:
         if isinstance(value, str):
             words = train_wordpiece([r.fields[name] for r in made], 200)
             fields[name] = Field(name, "text", vocabulary=tuple(words))
+        elif name == "triplets":
+            fields[name] = Field(name, "array", str(value.dtype), value.shape, tuple(ENTITIES))
         elif name.startswith(("image", "mask")):
             fields[name] = Field(name, "image", "uint8", value.shape)
         else:

@@ -8,6 +8,7 @@ import pytest
 import reports
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from models.contract import MethodError
 from models.encoders.report_bert import BertOptions, ReportBert
@@ -143,8 +144,6 @@ def saved(path, **extra):
 
 
 def test_files_of_language_models_load_by_name(tmp_path):
-    from safetensors.torch import save_file
-
     model, beside = saved(tmp_path / "pytorch_model.bin")
     ours = bert(seed=1)
     loaded = ours.load_file(tmp_path / "pytorch_model.bin")
@@ -161,6 +160,20 @@ def test_files_of_language_models_load_by_name(tmp_path):
 def _first(model: ReportBert, path) -> torch.Tensor:
     model.load_file(path)
     return model.embeddings.LayerNorm.weight
+
+
+def test_the_weights_of_a_run_load_by_its_text_encoder(tmp_path):
+    theirs = bert(seed=1)
+    state = {f"text.{n}": v for n, v in theirs.state_dict().items()}
+    state |= {"image.pos_embed": torch.zeros(3), "text_head.0.weight": torch.zeros(2, 2)}
+    state["tokenizer_sha256"] = torch.tensor(list(bytes.fromhex("ab" * 32)), dtype=torch.uint8)
+    save_file(state, tmp_path / "model.safetensors")
+    ours = bert()
+    loaded = ours.load_file(tmp_path / "model.safetensors", "ab" * 32)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert set(loaded.skipped) == {"image.pos_embed", "text_head.0.weight", "tokenizer_sha256"}
+    with pytest.raises(MethodError, match="belongs to the vocabulary abababababab"):
+        bert().load_file(tmp_path / "model.safetensors", "cd" * 32)
 
 
 def test_a_file_that_does_not_match_is_refused_by_name(tmp_path):

@@ -27,8 +27,12 @@ CODES = "needs a code book: tests/launch/test_tokenizer.py makes one, tests/mode
 
 WORDS = "needs a finished run: tests/launch/test_words.py finds words by one, tests/models/test_transvw_equations.py begins with them"
 
+BERT = "needs a BERT's file: tests/models/test_medklip_equations.py makes one"
+
 EXEMPT = {
     "medpair words RUN DATA --out FILE": WORDS,
+    "are unknown to this vocabulary; give that of an English BERT": BERT,
+    "(positions, entities); make it by `python -m shards triplets DIR`": AGAIN,
     "fewer than --words": WORDS,
     "medpair tokenizer DATA --out FILE": CODES,
     "needs a code book of your images": CODES,

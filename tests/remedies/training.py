@@ -175,6 +175,11 @@ def reports(place: Place) -> str:
     return f"data.path={place.folder / 'set'}"
 
 
+@remedy("needs the BERT", r"without one, (method.text_vectors=learned)")
+def vectors_of_no_bert(place: Place) -> Command:
+    return pretrain("medklip", "method.text_vectors=bert")
+
+
 @remedy("goes with a BERT's vocab.txt", r"give that, or (drop it)", {"drop it": ""}, instead=["method.cased=true"])
 def capitals_of_a_vocabulary_without(place: Place) -> Command:
     return pretrain("convirt", "method.cased=true")

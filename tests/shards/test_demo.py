@@ -20,6 +20,7 @@ from shards import demo
 from shards.check.lint import lint
 from shards.errors import DataError
 from shards.read.dataset import Dataset
+from shards.tables.report_words import ENTITIES, POSITIONS
 
 
 def test_clean_and_balanced(demo_cohort: Path) -> None:
@@ -152,6 +153,28 @@ def test_report_says_what_the_image_shows(demo_cohort: Path) -> None:
             low, high = grades[text.split()[-1].rstrip(".")]
             assert low <= labels["severity"] + 1e-4
             assert labels["severity"] - 1e-4 <= high
+
+
+def test_triplets_say_what_image_and_report_show(demo_cohort: Path) -> None:
+    entities, positions = list(ENTITIES), list(POSITIONS)
+    with Dataset.open(demo_cohort) as data:
+        assert data.info.fields["triplets"].shape == (51, 75)
+        for i in range(0, len(data), 9):
+            found_PE, text, labels = data[i].read("triplets"), data[i].read("report"), data[i].labels
+            state = dict(zip(entities, found_PE.max(0).tolist(), strict=True))
+            assert (state["mass"] == 1) == ("large" in text)
+            assert state["marking"] == (labels["subtype"] == "beta")
+            grade = next(g for g in ("mild", "moderate", "severe") if g in text)
+            assert state["disease"] == {"mild": 0, "moderate": -1, "severe": 1}[grade]
+            sides = {
+                positions[p].split("_")[0]
+                for p, e in zip(*np.nonzero(found_PE == 1), strict=True)
+                if entities[e] in ("nodule", "mass")
+            }
+            assert sides <= {"left", "right"}
+            assert sides
+            if "single" in text:
+                assert sides == {"right" if "right" in text else "left"}
 
 
 def test_missing_genotypes_are_minus_one(demo_cohort: Path) -> None:

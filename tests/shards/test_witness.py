@@ -119,6 +119,9 @@ def test_what_is_a_witness() -> None:
     assert not is_witness("mask_a", info("png", (8, 8, 1)))
     assert not is_witness("snp", info("npy", (100,))), "few SNPs are equal in many people"
     assert not is_witness("report", info("txt", None))
+    triplets = FieldInfo(ext="npy", dtype="int8", shape=(51, 75), count=1)
+    assert not is_witness("triplets", triplets), "two reports often say the same"
+    assert is_witness("triplets", triplets.model_copy(update={"dtype": "float16"}))
     assert tells(np.arange(16))
     assert not tells(np.arange(15))
     assert not tells(np.full((40, 40), 7))
