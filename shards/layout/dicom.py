@@ -67,8 +67,10 @@ class Films:
     said: dict[str, dict[str, str]] = field(default_factory=dict)
     windowed: list[str] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
-    later: list[tuple[Path, np.ndarray | None]] = field(default_factory=list)
-    largest: int = 0
+    later: list[Path] = field(default_factory=list)
+    largest: int = -1
+    bits: int | None = None
+    """Of films over 8 bits, those that are used; known when all are settled."""
 
     def develop(self, file: Path, png: Path, shown: str) -> None:
         """Writes a film as PNG.
@@ -81,15 +83,24 @@ class Films:
         if not self.said:
             _check_chosen(self.chosen)
         data = _read(file)
-        _check(data, self.args.burned_in)
-        pixels = _pixels(data, self.args.window == HEADER)
+        try:
+            _check(data, self.args.burned_in)
+            pixels = _pixels(data, self.args.window == HEADER)
+        except Drawing:
+            raise
+        except Exception as e:  # elements of a damaged header are looked at when they are asked for
+            raise Drawing("a header with values that mean nothing") from e
         self.said[shown] = {n: str(data.get(k)) for k, n in self.chosen.items() if data.get(k) not in (None, "")}
         (self.windowed if pixels.windowed else self.plain).append(shown)
-        if pixels.values_HW.dtype == np.uint16 and not pixels.windowed:
+        if pixels.values_HW.dtype == np.uint16 and pixels.windowed:
+            self.bits = 16
+        elif pixels.values_HW.dtype == np.uint16:
             known = pixels.values_HW if pixels.padding_HW is None else pixels.values_HW[~pixels.padding_HW]
             self.largest = max(self.largest, int(known.max(initial=0)))
         if pixels.inverse:
-            self.later.append((png, pixels.padding_HW))
+            self.later.append(png)
+            if pixels.padding_HW is not None:
+                np.save(_padding_of(png), pixels.padding_HW)
         elif pixels.padding_HW is not None:
             pixels.values_HW[pixels.padding_HW] = 0
         _save(pixels.values_HW, png)
@@ -107,9 +118,10 @@ class Films:
             yield Problem(
                 what, "DICOM", "what is as bright in both cannot be told: take the values as they are: --window none"
             )
-        top = (1 << next(b for b in DEPTHS if self.largest < 1 << b)) - 1
-        for png, padding_HW in self.later:
-            _turn_over(png, top, padding_HW)
+        if self.largest >= 0:
+            self.bits = next(b for b in DEPTHS if self.largest < 1 << b)
+        for png in self.later:
+            _turn_over(png, (1 << (self.bits or 8)) - 1)
         if self.windowed or self.plain:
             kept = ", ".join(self.chosen) or "none"
             how = "by the window of each" if self.windowed else "with their values as they are"
@@ -255,13 +267,18 @@ def _save(values_HW: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(values_HW)).save(path, "PNG")
 
 
-def _turn_over(path: Path, top: int, padding_HW: np.ndarray | None) -> None:
+def _padding_of(png: Path) -> Path:
+    return png.with_suffix(".padding.npy")
+
+
+def _turn_over(path: Path, top: int) -> None:
     """Dark becomes bright: of 8 bits by 255, of more by the bits that all films use."""
     from PIL import Image
 
     with Image.open(path) as image:
         values_HW = np.asarray(image)
     turned_HW = (255 if values_HW.dtype == np.uint8 else top) - values_HW
-    if padding_HW is not None:
-        turned_HW[padding_HW] = 0
+    if (padding := _padding_of(path)).is_file():
+        turned_HW[np.load(padding)] = 0
+        padding.unlink()
     _save(turned_HW.astype(values_HW.dtype), path)

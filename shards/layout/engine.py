@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from shards.layout import dicom
 from shards.layout.answers import Answers
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
 from shards.layout.pictures import Pictures
-from shards.layout.places import Hit, Places
+from shards.layout.places import Hit, Places, leaves_root
 from shards.layout.rows import Line, lines_of
 from shards.layout.schema import Cell, FieldOf, Layout
 from shards.pack.keys import short_keys
@@ -159,11 +159,12 @@ class _Finder:
         keys = short_keys([ENDING.sub("", n) for n in names], names)
         if not self.layout.several:
             return [Group(k, [line]) for k, line in zip(keys, lines, strict=True)]
-        of: dict[str, list[Line]] = defaultdict(list)
-        for key, line in zip(keys, lines, strict=True):
-            of[key].append(line)
+        # By names, not by keys: two names that become one key are two samples, which is refused later.
+        of: dict[str, Group] = {}
+        for name, key, line in zip(names, keys, lines, strict=True):
+            of.setdefault(name, Group(key, [])).lines.append(line)
         self.notes.append(f"{len(lines)} rows of {len(of)} samples")
-        return [Group(k, mine) for k, mine in of.items()]
+        return list(of.values())
 
     # ---------------------------------------------------------------------------------------------------------------- files
 
@@ -187,7 +188,11 @@ class _Finder:
         if lacking and self.args.partial:
             self.notes.append(f"{len(lacking)} of {len(groups)} samples lack a file and are left out (--partial)")
             self.unmatched += [(file, "no such file (--partial)") for file in lacking.values()]
-        return [g for g in groups if id(g.line) not in lacking]
+        kept = [g for g in groups if id(g.line) not in lacking]
+        if not kept and not self.problems:
+            what = f"each of {len(groups)} samples lacks a file of one field or another"
+            raise bad(what, self.root, "finish the download")
+        return kept
 
     def _entry(self, group: Group) -> Entry:
         """Patient, labels and split, in which all rows of a sample must agree."""
@@ -235,6 +240,8 @@ class _Finder:
             return self.pictures.reference(name, group.key, *hit) if hit else None
         if one.reference is not None:
             text = group.line.fill(one.reference)
+            if leaves_root(text):
+                raise Drawing(f"'{text}' lies outside the root")
             return parse(text, self.root) if text else None
         file = self.work / name / group.key
         if one.runs is not None:
@@ -261,7 +268,8 @@ class _Finder:
         self.notes.append(f"{len(entries)} samples of {people} patients from {total} rows")
         self.notes += [f"  {n} x {why}" for why, n in Counter(w for _, w in self.unmatched).most_common()]
         manifest = Manifest(entries, settled.kinds, problems, settled.notes)
-        meanings = {n: {**f.meaning, **_of_boxes(f)} for n, f in layout.fields.items()}
+        bits = {n: {"bits": str(self.films.bits)} for n in self.pictures.of_films if self.films.bits}
+        meanings = {n: {**f.meaning, **_of_boxes(f), **bits.get(n, {})} for n, f in layout.fields.items()}
         pack = {
             "meanings": {n: m for n, m in meanings.items() if m},
             "dtypes": {

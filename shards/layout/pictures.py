@@ -22,7 +22,8 @@ class Pictures:
     def __init__(self, work: Path, develop: Developer):
         self.work, self.develop = work, develop
         self.refused: dict[tuple[str, str], list[str]] = defaultdict(list)
-        self.converted = 0
+        self.of_films: set[str] = set()
+        """Fields that have DICOM films."""
 
     def reference(self, name: str, key: str, file: Path, shown: str) -> Reference | None:
         """The file itself, or a PNG of it."""
@@ -32,25 +33,23 @@ class Pictures:
         path = self.work / name / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if suffix in DICOM:
+            if suffix in DICOM or _begins_as_film(file):
                 self.develop(file, path, shown)
+                self.of_films.add(name)
             else:
                 as_png(file, path)
         except Drawing as e:
             self.refused[name, str(e)].append(shown)
             return None
-        self.converted += 1
         return Reference(shown, path)
 
     def problems(self, root: Path) -> Iterator[Problem]:
         for (name, why), files in self.refused.items():
             what = f"{len(files)} files of '{name}' cannot be taken: {why} ({few(files)})"
-            yield Problem(
-                what,
-                str(root),
-                FIXES.get(why.partition(" (")[0], "bring these files again, or take their rows out of the table"),
-            )
+            yield Problem(what, str(root), "bring these files again, or take their rows out of the table")
 
 
-FIXES: dict[str, str] = {}
-"""What helps against a reason; `dicom` adds its own."""
+def _begins_as_film(file: Path) -> bool:
+    """DICOM files often have no ending."""
+    with open(file, "rb") as f:
+        return f.read(132)[128:] == b"DICM"

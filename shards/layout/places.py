@@ -19,6 +19,11 @@ MISSING = "no file"
 PARTIAL = "--partial"
 
 
+def leaves_root(name: str) -> bool:
+    """Whether a path that cells of a table make lies elsewhere (`../../somebody`): what a layout reads lies below its root."""
+    return name.startswith("/") or ".." in name.split("#")[0].split("/")
+
+
 class Places:
     """Files of one field below a root."""
 
@@ -50,8 +55,7 @@ class Places:
         name = line.fill(template)
         if not name:
             return None
-        # A cell of a table may say `../../somebody`: what a layout reads lies below its root.
-        if name.startswith("/") or ".." in name.split("/"):
+        if leaves_root(name):
             self._outside.append(f"'{name}' ({line.where})")
             return None
         if "*" not in template:

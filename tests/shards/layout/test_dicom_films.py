@@ -92,6 +92,23 @@ def test_values_stay_and_bits_are_those_of_all_films(tmp_path):
     assert any("2 DICOM films with their values as they are; header fields kept: none" in n for n in made.notes)
 
 
+def test_bits_are_stated_where_the_brightest_were_turned_over(tmp_path):
+    """All bright films become dark ones, of which one could think that they use fewer bits."""
+    film(tmp_path / "root" / "a.dcm", grey(0, 10) + 3000, kind="MONOCHROME1")
+    made = found(tmp_path)
+    assert made.pack["meanings"]["image"] == {"bits": "12"}
+    assert int(pixels(made).max()) == 1095
+    film(tmp_path / "root" / "a.dcm", grey(0), WindowCenter=6000, WindowWidth=9000)
+    assert found(tmp_path).pack["meanings"]["image"] == {"bits": "16"}
+
+
+def test_films_without_an_ending_are_known_by_their_beginning(tmp_path):
+    film(tmp_path / "root" / "a.dcm", grey(0)).rename(tmp_path / "root" / "a.film")
+    text = layout(tmp_path)
+    Path(text).write_text(Path(text).read_text().replace(".dcm", ".film"))
+    assert np.array_equal(pixels(find(text, tmp_path / "root")), grey(0))
+
+
 def test_eight_bits_are_turned_over_by_255(tmp_path):
     film(tmp_path / "root" / "a.dcm", grey(0, 8), bits=8, kind="MONOCHROME1")
     assert np.array_equal(pixels(found(tmp_path)), 255 - grey(0, 8))
@@ -192,6 +209,8 @@ def test_what_is_refused_is_named_by_kind_and_counted(tmp_path):
     film(root / "deeper.dcm", grey(0, 14), bits=12)
     film(root / "below.dcm", grey(0), RescaleSlope=1, RescaleIntercept=-1024)
     film(root / "none.dcm", grey(0), WindowCenter=5, WindowWidth=0)
+    odd = film(root / "odd.dcm", grey(0), NumberOfFrames=1234)
+    odd.write_bytes(odd.read_bytes().replace(b"1234", b"none"))
     (root / "text.dcm").write_text("no film")
     whole = film(root / "cut.dcm", grey(1, 8), bits=8, syntax=JPEG2000Lossless)
     whole.write_bytes(whole.read_bytes()[:-150])
@@ -204,7 +223,7 @@ def test_what_is_refused_is_named_by_kind_and_counted(tmp_path):
         "2 files of 'image' cannot be taken: a colour film (RGB)", "pixels that are not square (PixelSpacing) (flat.dcm)",
         "pixels that are not square (PixelAspectRatio) (wide.dcm)", "writing burned into the picture", "deeper.dcm", "(BitsStored)",
         "values below 0, over 65535 or with fractions, and no window in use (below.dcm)", "a window without a centre or a width (none.dcm)",
-        "no DICOM file (text.dcm)", "cut.dcm", "empty.dcm",
+        "no DICOM file (text.dcm)", "a header with values that mean nothing (odd.dcm)", "cut.dcm", "empty.dcm",
     ):  # fmt: skip
         assert words in said, words
 

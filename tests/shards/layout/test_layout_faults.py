@@ -222,6 +222,28 @@ def test_what_a_layout_cannot_say_is_refused(tmp_path, old, new, says):
     assert says in refused(str(layout), root)
 
 
+def test_a_reference_outside_the_root_is_not_read(tmp_path):
+    root, layout = own(tmp_path, OWN.replace("bags/{film}", "../bags/{film}"))
+    assert "'../bags/f0.npz#features' lies outside the root" in refused(str(layout), root)
+
+
+def test_names_that_become_one_key_stay_two_samples(tmp_path):
+    root, layout = own(tmp_path, OWN.replace('patient: "{person}"', 'patient: "p1"\nseveral: true'))
+    (root / "f0.png").rename(root / "f.7.png")
+    (root / "f1.png").rename(root / "f_7.png")
+    path = root / "films.csv"
+    path.write_text(path.read_text().replace("f0,p0,0", "f.7,p0,1").replace("f1,", "f_7,"))
+    assert "sample 'f_7' stands twice" in str(find(str(layout), root).manifest.problems[0])
+
+
+def test_rows_that_each_lack_something_are_not_an_empty_set(tmp_path):
+    root, layout = own(tmp_path, OWN.replace("  rna:", '  mask: {path: "{film}.gif"}\n  rna:'))
+    (root / "f0.gif").touch()
+    for i in range(0, 1):
+        (root / f"f{i}.png").unlink()
+    assert "each of 8 samples lacks a file" in refused(str(layout), root, "--partial")
+
+
 def test_a_layout_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         load(str(tmp_path / "no.yaml"))
