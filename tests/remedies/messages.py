@@ -23,7 +23,13 @@ TYPED = re.compile(
     r"|(?<![\w.\x00/])[a-z_]+(?:\.[a-z_]+)+=|(?<![\w.\x00\"' <-])(?:(?<=[ (`])|^)(?:[a-z_]{3,})=(?=[\w\[{'])"
 )
 # Whose problems are mended in files as often as by options, and which argument of a call is the remedy.
-FILES = ("shards/sources/", "shards/tables/joins.py", "shards/tables/keyed.py", "shards/tables/table_file.py")
+FILES = (
+    "shards/sources/",
+    "shards/layout/",
+    "shards/tables/joins.py",
+    "shards/tables/keyed.py",
+    "shards/tables/table_file.py",
+)
 REMEDY = {"bad": 2, "Problem": 2, "HeaderError": 1, "_Why": 1, "_refuse": 2, "partners": 3, "read_rows": 2}
 PAGES = ("export_card.py", "page.py")  # what they write is no message
 

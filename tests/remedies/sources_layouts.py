@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.remedies.files import replaced
+from tests.remedies.files import replace, replaced, without_line
 from tests.remedies.scenario import Command, Place, remedy
 from tests.shards.layout import miniatures as mini
 from tests.shards.layout.films import film, grey
@@ -120,3 +120,161 @@ def films_with_and_without_a_window(place: Place) -> Command:
     for i in range(10):
         film(place.folder / "root" / f"f{i}.dcm", grey(i), **({} if i else {"WindowCenter": 5, "WindowWidth": 9}))
     return source(place, layout(place.folder), place.folder / "root")
+
+
+# -------------------------------------------------------------------------------------------------------- tables and cells
+
+
+def edited(place: Place, old: str, new: str, name: str = "root/films.csv", *more: str) -> Command:
+    """A layout of one's own with other words in one of its files."""
+    command = mine(place, *more)
+    replace(place.folder / name, old, new)
+    return command
+
+
+@remedy(
+    "mend the cells; if another release says so",
+    r"(mend the cells); if",
+    mend=replaced("root/films.csv", "f3,p1,7", "f3,p1,0"),
+)
+def a_word_that_means_nothing(place: Place) -> Command:
+    command = edited(place, "kind: number}", 'words: {0: "0", 1: "1", 2: "2"}}', "mine.yaml")
+    replace(place.folder / "root/films.csv", "f3,p1,0", "f3,p1,7")
+    return command
+
+
+@remedy("fill the cells, or take the rows out", r"(take the rows out)", mend=without_line("root/films.csv", ",p1,0"))
+def a_row_without_a_name(place: Place) -> Command:
+    return edited(place, "f3,p1,0", ",p1,0")
+
+
+@remedy(
+    "mend the rows: they are of one image",
+    r"(mend the rows): they",
+    mend=replaced("root/films.csv", "f3,p3,0", "f3,p1,0"),
+)
+def two_rows_of_one_film(place: Place) -> Command:
+    edited(place, "rows: [films]", "rows: [films]\nseveral: true", "mine.yaml")
+    path = place.folder / "root/films.csv"
+    path.write_text(path.read_text() + "f3,p3,0\n")
+    return source(place, place.folder / "mine.yaml", place.folder / "root")
+
+
+@remedy(
+    "mend the cells, or take the row out of the table", r"(mend the cells), or", mend=replaced("root/films.csv", "../x", "f3"),
+)  # fmt: skip
+def a_bag_outside_the_root(place: Place) -> Command:
+    """The bag has a column of its own, which the film's path does not use."""
+    command = edited(place, "bags/{film}.npz", "bags/{bag}.npz", "mine.yaml")
+    path = place.folder / "root/films.csv"
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([lines[0] + ",bag", *(f"{line},{'../x' if line[:2] == 'f3' else line[:2]}" for line in lines[1:])])
+    )
+    return command
+
+
+@remedy(
+    "or take their rows out of the table",
+    r"(take their rows out of the table)",
+    mend=without_line("root/films.csv", "f3"),
+)
+def a_picture_that_is_none(place: Place) -> Command:
+    command = edited(place, "{film}.png", "{film}.*", "mine.yaml")
+    (place.folder / "root" / "f3.png").unlink()
+    (place.folder / "root" / "f3.tif").write_text("no picture")
+    return command
+
+
+@remedy(
+    "it is a table of another release: bring ",
+    r"(bring films.csv)",
+    mend=replaced("root/films.csv", "film,who", "film,person"),
+)
+def a_table_of_another_release(place: Place) -> Command:
+    return edited(place, "film,person", "film,who")
+
+
+@remedy("columns are ", r"columns are (film)", mend=replaced("mine.yaml", "grades", "grade"))
+def a_column_that_no_row_has(place: Place) -> Command:
+    return edited(place, "column: grade", "column: grades", "mine.yaml")
+
+
+@remedy(
+    "mend the layout (docs/layouts.md lists its keys)",
+    r"(mend the layout)",
+    mend=replaced("mine.yaml", "citaton", "citation"),
+)
+def a_key_that_is_none(place: Place) -> Command:
+    return edited(place, "citation", "citaton", "mine.yaml")
+
+
+@remedy(
+    "give a layout as docs/layouts.md describes it", r"(give a layout)", mend=replaced("mine.yaml", "[films", "[films]")
+)
+def a_layout_that_is_no_yaml(place: Place) -> Command:
+    return edited(place, "rows: [films]", "rows: [films", "mine.yaml")
+
+
+@remedy(
+    "they are all excluded: bring the whole set",
+    r"(bring the whole set)",
+    mend=replaced("mine.yaml", "keep: [9]", "keep: [0, 1, 2]"),
+)
+def nothing_but_what_is_excluded(place: Place) -> Command:
+    return edited(place, "labels:", "exclude: [{column: grade, keep: [9], why: another grade}]\nlabels:", "mine.yaml")
+
+
+@remedy("views are ", r"(views are PA)", mend=lambda place: None, instead=["--views"])
+def a_view_that_no_row_has(place: Place) -> Command:
+    return edited(
+        place,
+        "labels:",
+        "view: {columns: [grade], words: {0: PA, 1: AP, 2: LL}}\nlabels:",
+        "mine.yaml",
+        "--views",
+        "frontal",
+    )
+
+
+@remedy(
+    "bring the tables of one release", r"(bring the tables of one release)",
+    mend=lambda place: mini.rsna(place.folder / "root", films=False),
+)  # fmt: skip
+def a_table_that_joins_nobody(place: Place) -> Command:
+    root = place.folder / "root"
+    mini.rsna(root)
+    mini.table(root / "stage_2_detailed_class_info.csv", [{"patientId": "somebody", "class": "Normal"}])
+    return source(place, "rsna_pneumonia", root)
+
+
+def nih(place: Place) -> tuple[Path, Command]:
+    root = place.folder / "root"
+    mini.nih(root)
+    return root, source(place, "nih_chestxray14", root)
+
+
+@remedy("bring the lists as published, or ", r"split by patient: (--splits patient)")
+def an_image_in_two_lists(place: Place) -> Command:
+    root, command = nih(place)
+    (root / "train_val_list.txt").write_text((root / "train_val_list.txt").read_text() + "\n00000012_000.png")
+    return command
+
+
+@remedy("bring those of this set, or ", r"split by patient: (--splits patient)")
+def lists_of_another_set(place: Place) -> Command:
+    root, command = nih(place)
+    for name in ("train_val_list.txt", "test_list.txt"):
+        (root / name).write_text(f"somebody-{name}")
+    return command
+
+
+@remedy(
+    "choose others, such as ViewPosition", r"choose others, such as (ViewPosition)",
+    mend=replaced("clinic.yaml", "PatientName", "ViewPosition"),
+)  # fmt: skip
+def a_name_as_label(place: Place) -> Command:
+    for i in range(10):
+        film(place.folder / "root" / f"f{i}.dcm", grey(i))
+    chosen = "header: {labels: {PatientName: name}}\n"
+    return source(place, layout(place.folder, chosen), place.folder / "root")
