@@ -81,6 +81,7 @@ def _run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from trainer.data import schema_of
+    from trainer.downstream.external.tests import check_tests
     from trainer.downstream.init import find_source
     from trainer.downstream.run import run_setting
     from trainer.downstream.setting import open_task_data, prepare
@@ -101,9 +102,10 @@ def _run(args: argparse.Namespace) -> None:
     out = Path(task.out.format(task=task.name, method=args.method, mode=mode, fraction=share))
     setting = prepare(task, source, data, out, environment_world())
     try:
+        others = check_tests(setting)
         if args.dry_run:
             if environment_rank() == 0:
-                print(describe(setting))
+                print("\n  ".join([describe(setting), *others]))
             return
         run_setting(setting, start(args.local_rank, task.health), stop)
     finally:

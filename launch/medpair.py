@@ -15,6 +15,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "pretrain": "pre-train a method",
     "finetune": "fine-tune or probe a pre-trained method on a task",
+    "predict": "a fine-tuned run on new cases, or on another hospital's",
     "compare": "results side by side: tables, tests, plots",
     "export": "weights for others, with a model card",
     "gwas": "genome-wide association of a run's embeddings",

@@ -48,6 +48,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("joint",),
         ("setting",),
         ("build",),
+        ("external",),
         ("run",),
     ),
     "shards": (

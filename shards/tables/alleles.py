@@ -29,3 +29,13 @@ def other_alleles(mine: Sequence[str] | None, theirs: Sequence[str] | None) -> s
 def _snp(name: str) -> str:
     found = NAMED.fullmatch(name)
     return found["snp"] if found else name
+
+
+def turned_alleles(lacking: Sequence[str], theirs: Sequence[str]) -> str | None:
+    """What to say where SNPs that are lacking by name are there with another counted allele; None where it is not so."""
+    there = {_snp(name): name for name in theirs if _snp(name) != name}
+    found = [(name, there[_snp(name)]) for name in lacking if _snp(name) != name and _snp(name) in there]
+    if not found:
+        return None
+    shown = ", ".join(f"{a} and {b}" for a, b in found[:SHOWN])
+    return f"{len(found)} SNPs are there and count another allele ({shown}{', ...' if len(found) > SHOWN else ''}): {REMEDY}"

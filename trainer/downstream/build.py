@@ -16,6 +16,7 @@ from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng
 from shards.read.record import ShardRecord
 from trainer.downstream.metrics.table import METRICS
+from trainer.downstream.samples import Realigned
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.read import Targets
 
@@ -23,18 +24,20 @@ from trainer.downstream.targets.read import Targets
 def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:
     """Gives the method with its initial weights: equal on every rank, a function of the seed."""
     frozen: list[str] | None = None
+    first = int(setting.splits[setting.task.data.train][0])
 
     def build() -> Downstream:
         nonlocal frozen
         if frozen is None:
-            trial = _assemble(setting, targets, seed, ())
+            trial = assemble(setting, targets, seed, first, ())
             frozen = unreached(trial, _few(setting, trial, train))
-        return _assemble(setting, targets, seed, tuple(frozen))
+        return assemble(setting, targets, seed, first, tuple(frozen))
 
     return build
 
 
-def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[str, ...]) -> Downstream:
+def assemble(setting: Setting, targets: Targets, seed: int, first: int, unreached: tuple[str, ...]) -> Downstream:
+    """The method with its initial weights; `first` is a sample whose encoding says how wide everything is."""
     task, o = setting.task, setting.task.output
     encoder = setting.source.build(seed)
     encoder.inputs = setting.fields
@@ -56,7 +59,7 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         metric=setting.metrics[0],
         higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
     )
-    pooled, tokens, genes = _widths(setting, encoder)
+    pooled, tokens, genes = _widths(setting, encoder, first)
     head: Any
     if task.kind == "segmentation":
         head = make_decoder(
@@ -75,18 +78,18 @@ def _assemble(setting: Setting, targets: Targets, seed: int, unreached: tuple[st
         )
 
     def answer(record: Record) -> np.ndarray:
-        assert isinstance(record, ShardRecord), "a task's samples come from its data set"
+        assert isinstance(record, ShardRecord | Realigned), "a task's samples come from its data set"
         return targets.of(record.index)
 
     return Downstream(encoder, head, targets.question, fit, answer)
 
 
-def _widths(setting: Setting, encoder: Method) -> tuple[int, int, int]:
+def _widths(setting: Setting, encoder: Method, index: int) -> tuple[int, int, int]:
     """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
     encoder.enter("")
     encoder.eval()
-    index = int(setting.splits[setting.task.data.train][0])
-    sample = encoder.sample(RecordView(setting.data[index], setting.fields), sample_rng(0, 0, index, 0))
+    record = setting.data[index] if setting.view is None else setting.view(setting.data[index])
+    sample = encoder.sample(RecordView(record, setting.fields), sample_rng(0, 0, index, 0))
     batch = encoder.collate([sample])
     with torch.no_grad():
         encoded = encoder.encode(batch)

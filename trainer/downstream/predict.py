@@ -5,6 +5,7 @@ Shape letters: N cases, B samples of a batch, K outputs, D width of the encoder'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,18 @@ from models.finetuned import Downstream
 from models.transforms.crops import colours, eight_bit
 from models.view import shaped_mask
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
+from shards.read.subset import Subset
 from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.samples import Realigned, SplitLoader
 from trainer.downstream.targets.read import Targets
 from trainer.engine.feed import EvalLoader, batches_on_device
 from trainer.runtime import Runtime, gather_objects
 
 EXAMPLES = 6
+Drawn = Callable[[int, np.ndarray], None]
+"""What is done with a case's masks: its index in the data set, uint8 [K, H, W]."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,53 @@ class EvalOutput:
     loss: float
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a look at some samples reads: the data set, which samples, and how.
+
+    genes   `SplitLoader.genes`
+    view    `SplitLoader.view`
+    """
+
+    data: Dataset
+    subset: Subset
+    batch: int
+    workers: int
+    genes: Callable[[int], int | None] | None = None
+    view: Callable[[ShardRecord], Realigned] | None = None
+
+
+def look_at(
+    look: Look,
+    method: Downstream,
+    targets: Targets,
+    runtime: Runtime,
+    examples: bool = False,
+    drawn: Drawn | None = None,
+) -> EvalOutput:
+    """What a trained method says of each of these samples: the one way to a number that is reported, whatever the samples' origin."""
+    loader = SplitLoader(look.data, look.subset, method, runtime, look.batch, look.workers, look.genes, look.view)
+    try:
+        return predict(method, loader, look.data, targets, runtime, examples, drawn)
+    finally:
+        loader.close()
+
+
 @torch.no_grad()
 def predict(
-    method: Downstream, loader: EvalLoader, data: Dataset, targets: Targets, runtime: Runtime, examples: bool = False
+    method: Downstream,
+    loader: EvalLoader,
+    data: Dataset,
+    targets: Targets,
+    runtime: Runtime,
+    examples: bool = False,
+    drawn: Drawn | None = None,
 ) -> EvalOutput:
-    """What the method says of the cases of `loader`; with `examples`, also some masks."""
+    """What the method says of the cases of `loader`; with `examples`, also some masks.
+
+    Args:
+        drawn: called with the index of each case and its masks, uint8 [K, H, W] at the image's own size.
+    """
     was = method.training
     method.eval()
     index, score, pooled, pixels = [], [], [], []
@@ -65,10 +113,10 @@ def predict(
         if method.question.kind == "segmentation":
             K = method.question.outputs
             values = values.reshape(len(here), K, *values.shape[-2:])
-            found = [_mask_counts(data, method, int(i), p) for i, p in zip(here, values, strict=True)]
+            found = [_mask_counts(data, method, int(i), p, drawn) for i, p in zip(here, values, strict=True)]
             if examples and len(shown) < EXAMPLES:
-                drawn = zip(here.tolist(), values, found, strict=True)
-                shown += [(i, _example(data, method, i, p)) for i, p, c in drawn if any(c[2 * K :])]
+                cases = zip(here.tolist(), values, found, strict=True)
+                shown += [(i, _example(data, method, i, p)) for i, p, c in cases if any(c[2 * K :])]
             drawn_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(values.shape)
             pixels.append(np.array([cross_entropy_of_pixels(t, p) for t, p in zip(drawn_BKHW, values, strict=True)]))
             rows = np.array(found, np.float64).reshape(-1, 3 * K)
@@ -148,10 +196,12 @@ def _decided(p_KHW: np.ndarray, size: tuple[int, ...], pad: bool) -> np.ndarray:
     return (full[0, :, : size[0], : size[1]].numpy() > 0.5).astype(np.uint8)
 
 
-def _mask_counts(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray) -> list[int]:
+def _mask_counts(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarray, drawn: Drawn | None) -> list[int]:
     """Pixels in the intersection, predicted, true, of each structure: at the masks' own resolution."""
     truth_KHW = _truth(data, method, index)
     predicted_KHW = _decided(p_KHW, truth_KHW.shape[1:], method.fit.pad)
+    if drawn is not None:
+        drawn(index, predicted_KHW)
     return [int(n) for x in (truth_KHW & predicted_KHW, predicted_KHW, truth_KHW) for n in x.sum((1, 2))]
 
 

@@ -5,6 +5,7 @@ OUT/seed-S/lr-R/           a training (trial.py)
 OUT/predictions/seed-S.npz what was said of every test case
 OUT/features.npz           pooled vectors of test cases, of the first seed, to be drawn in two dimensions
 OUT/result.json            written last
+OUT/trained.json, ...      what launch/predict.py needs (external/trained.py)
 OUT/attention/             output.attention: tables and pictures of what patches count, of the first seed (maps/write.py)
 OUT/control-shuffled/      the same weights with another patient's genes; control-missing/: without
 """
@@ -26,21 +27,24 @@ from shards.read.dataset import Dataset
 from trainer.config.schema import by_todays_names
 from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
+from trainer.downstream.external.tests import look_at_tests
+from trainer.downstream.external.trained import keep, kept
 from trainer.downstream.joint.run import Joint, joint_predictions
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.predict import EvalOutput, Example, predict
+from trainer.downstream.predict import EvalOutput, Example, Look, look_at
 from trainer.downstream.probes.run import Frozen, frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
-from trainer.downstream.samples import SplitLoader, TaskSamples, part, with_answers
+from trainer.downstream.samples import TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
 from trainer.downstream.trial import Training, Trial
-from trainer.engine.choice import Look, chosen
+from trainer.engine.choice import Look as Chance
+from trainer.engine.choice import chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
 from trainer.state.run_folder import RunFolder, versions
@@ -66,11 +70,15 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
             code = "and code" if same else f"but by code {found['hashes']['code']} (resume.accept_code=true)"
             runtime.say(f"{setting.out}: measured already, from the same data, weights, configuration {code}")
             _keep_maps(setting, runtime, found["chosen"])
+            from_main(lambda: kept(setting, found["chosen"]))
             runtime.say(summary(found, setting.out))
+            look_at_tests(setting, runtime)
             return found
         # A result that stands stays as it is, configuration included: its hash is of the names that options had then.
         from_main(lambda: folder.record(_resolved(setting), versions()))
-        return _measure(setting, runtime, stop, hashes)
+        result = _measure(setting, runtime, stop, hashes)
+        look_at_tests(setting, runtime)
+        return result
     finally:
         folder.release()
 
@@ -134,6 +142,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
             write_result(setting.out / f"control-{control}", task, content, predictions, setting.metrics)
         content = {**about, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
+        keep(setting, measured.chosen)
         return write_result(setting.out, task, content, measured.predictions, setting.metrics, measured.examples)
 
     result = from_main(write)
@@ -222,7 +231,7 @@ def _by_training(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured
 
 def _best(points: Sequence[Trial], metric: str) -> Trial:
     """The best on validation; of equal ones the one with the smaller loss, of equal losses the first of the grid."""
-    at = chosen([Look(p.val, p.val_loss) for p in points], "max" if METRICS[metric].higher_is_better else "min")
+    at = chosen([Chance(p.val, p.val_loss) for p in points], "max" if METRICS[metric].higher_is_better else "min")
     assert at is not None, "a point has a value"
     return points[at]
 
@@ -264,11 +273,8 @@ def _test(
     targets = targets_of_split(task, targets, subset.indices, task.data.test)
 
     def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> EvalOutput:
-        loader = SplitLoader(data, subset, method, runtime, task.protocol.eval_batch, task.data.workers, genes)
-        try:
-            return predict(method, loader, data, targets, runtime, examples)
-        finally:
-            loader.close()
+        reads = Look(data, subset, task.protocol.eval_batch, task.data.workers, genes)
+        return look_at(reads, method, targets, runtime, examples)
 
     first = not done.predictions
     found = look(examples=first)

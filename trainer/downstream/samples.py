@@ -79,6 +79,7 @@ class SplitLoader:
 
     Args:
         genes: index of a sample -> index of the one whose genes it gets, or None for none; not given: its own.
+        view: how records are read, where features stand in another order than the method's.
     """
 
     def __init__(
@@ -90,11 +91,12 @@ class SplitLoader:
         batch: int,
         workers: int,
         genes: Callable[[int], int | None] | None = None,
+        view: Callable[[ShardRecord], Realigned] | None = None,
     ):
         def sample(record: ShardRecord, rng: np.random.Generator) -> Sample:
             try:
                 if genes is None:
-                    return method.eval_sample(record, rng)
+                    return method.eval_sample(record if view is None else view(record), rng)
                 other = genes(record.index)
                 return method.eval_sample(record, rng, genes=Nothing() if other is None else data[other])
             except MethodError as e:
@@ -118,6 +120,58 @@ class SplitLoader:
 
     def close(self) -> None:
         self.loader.close()
+
+
+class Realigned:
+    """A record whose last axis of some fields has other features, or these in another order.
+
+    Args:
+        columns: field -> for each feature wanted its place in the stored ones, -1 where there is none.
+        fill: field -> a value for each feature wanted, taken where there is none.
+    """
+
+    __slots__ = ("_columns", "_fill", "_record")
+
+    def __init__(self, record: ShardRecord, columns: Mapping[str, np.ndarray], fill: Mapping[str, np.ndarray]):
+        self._record, self._columns, self._fill = record, columns, fill
+
+    @property
+    def key(self) -> str:
+        return self._record.key
+
+    @property
+    def patient(self) -> str:
+        return self._record.patient
+
+    @property
+    def index(self) -> int:
+        return self._record.index
+
+    @property
+    def labels(self) -> Mapping[str, str | float | None]:
+        return self._record.labels
+
+    def has(self, name: str) -> bool:
+        return self._record.has(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        shape = self._record.shape(name)
+        return (*shape[:-1], len(self._columns[name])) if name in self._columns else shape
+
+    def read(self, name: str) -> object:
+        return self._chosen(name, self._record.read(name))
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self._chosen(name, self._record.rows(name, start, stop)))
+
+    def _chosen(self, name: str, value: object) -> object:
+        if name not in self._columns:
+            return value
+        at_F = self._columns[name]
+        chosen = np.ascontiguousarray(np.asarray(value)[..., at_F])
+        if (at_F < 0).any():
+            chosen[..., at_F < 0] = self._fill[name][at_F < 0].astype(chosen.dtype)
+        return chosen
 
 
 class Nothing:

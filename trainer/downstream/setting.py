@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from models.decoders.build import decoder_of, make_decoder
 from models.finetuned import image_side, side_of
 from models.registry import get_method
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
 from trainer.downstream.init import Init, check_fields
@@ -20,7 +22,7 @@ from trainer.downstream.joint.prompts import ReadPrompts, read_prompts
 from trainer.downstream.joint.run import check_joint
 from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
-from trainer.downstream.samples import check_batch
+from trainer.downstream.samples import Realigned, check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
@@ -33,7 +35,7 @@ from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError
 
 # What says how, not what: it may change without making another result.
-FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing")
+FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing", "tests")
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Setting:
     world: int
     new: tuple[str, ...] = ()
     prompts: ReadPrompts | None = None
+    view: Callable[[ShardRecord], Realigned] | None = None
+    """How a record of data of another origin is read: with the features that the encoder was trained on, in their order."""
 
     def close(self) -> None:
         self.data.close()

@@ -246,7 +246,7 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
         for name, m in r["metrics"].items():
             test = f"{r['n']['test']} samples of {r['n'].get('test_patients', '?')} patients, {len(r['seeds'])} seeds"
             lines.append(
-                f"| {r['task']} | {r['mode']} | {share} | {name}{' *' if name == r['primary'] else ''} | {_number(m['value'])} "
+                f"| {_asked(r)} | {r['mode']} | {share} | {name}{' *' if name == r['primary'] else ''} | {_number(m['value'])} "
                 f"| {interval_text(m)} | {test} | {r.get('first_line', '')} |"
             )
     note = "\n\n* the task's primary metric. Intervals: patients resampled, or an exact bound where one is named."
@@ -271,6 +271,11 @@ def _training(opened: Exporting) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------- results
+
+
+def _asked(r: dict[str, Any]) -> str:
+    """The task, and on whose cases where they are not the run's own test split."""
+    return str(r["task"]) + (f" on {r['external']['name']}" if r.get("external") else "")
 
 
 def read_results(paths: Sequence[Path], sha256: str) -> list[dict[str, Any]]:

@@ -157,6 +157,12 @@ class Group:
         return self.entries[0].first.content.primary
 
     @property
+    def external(self) -> str | None:
+        """What other data are called that were looked at with the weights of a run."""
+        there = self.entries[0].first.content.external
+        return there.name if there else None
+
+    @property
     def higher_is_better(self) -> bool:
         return self.entries[0].measured.higher_is_better
 
@@ -197,7 +203,7 @@ def group(results: Iterable[Result]) -> list[Group]:
     """Groups in the order of their tasks' names."""
     by_task: dict[str, dict[tuple[str | None, ...], list[Result]]] = defaultdict(lambda: defaultdict(list))
     for r in results:
-        by_task[r.content.task][_comparable(r)].append(r)
+        by_task[_asked(r)][_comparable(r)].append(r)
     out = []
     for task, parts in sorted(by_task.items()):
         for i, (key, members) in enumerate(parts.items()):
@@ -205,6 +211,11 @@ def group(results: Iterable[Result]) -> list[Group]:
             apart = "" if len(parts) == 1 else _difference(key, list(parts))
             out.append(Group(name, tuple(_entries(members)), apart))
     return labelled(out)
+
+
+def _asked(r: Result) -> str:
+    """The task, and on whose cases where they are not the run's own test split."""
+    return r.content.task + (f" on {r.content.external.name}" if r.content.external else "")
 
 
 def _comparable(r: Result) -> tuple[str | None, ...]:

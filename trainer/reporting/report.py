@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import bars, cases, curves, page, pictures, reliability, table, words
+from trainer.reporting import bars, cases, curves, external, page, pictures, reliability, table, words
 from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
@@ -30,6 +30,8 @@ class Report:
     seed: int
     tested: dict[str, list[Pair]] = field(default_factory=dict)
     plots: dict[str, list[Plot]] = field(default_factory=dict)
+    beside: dict[str, list[Table]] = field(default_factory=dict)
+    """By group, its numbers beside those of the same weights on other data."""
 
     @property
     def pairs(self) -> list[Pair]:
@@ -48,6 +50,7 @@ def build(paths: Sequence[Path], draws: int, seed: int) -> Report:
     for g in report.groups:
         report.tested[g.name] = pairs(g, draws, seed)
         report.plots[g.name] = draw(g, labels, seed)
+        report.beside[g.name] = external.tables(g, report.groups)
     return report
 
 
@@ -101,6 +104,7 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
     """Of one task, in the order of reading: the largest amount of labels first."""
     for amount in reversed(g.amounts):
         yield table.main_table(g, amount, report.tested[g.name])
+    yield from report.beside[g.name]
     reference = table.published(g)
     if reference:
         yield reference

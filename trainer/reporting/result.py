@@ -119,6 +119,16 @@ class Answers(Part):
     words: dict[str, Words] = {}
 
 
+class External(Part):
+    """Of a result on other data than the run's: what they are called, and the predictions of the result that it stands beside."""
+
+    name: str
+    split: str = ""
+    predictions_sha256: tuple[str, ...]
+    own: bool = False
+    """They are the run's own test cases."""
+
+
 class Content(Part):
     """What stands in the file."""
 
@@ -131,6 +141,7 @@ class Content(Part):
     init: Init
     inputs: tuple[str, ...]
     control: str | None = None
+    external: External | None = None
     leak: Leak
     first_line: str | None = None
     meaning: tuple[str, ...] = ()

@@ -175,7 +175,7 @@ COLUMNS = (
     "seeds", "metric", "primary", "convention", "higher_is_better", "value", "low", "high", "interval_by", "constant", "level",
     "spread", "per_seed", "k", "n", "train", "val", "test", "test_patients", "leak_checked", "leak_shared", "best",
     "best_difference", "best_low", "best_high", "best_p", "best_p_holm", "scratch_difference", "scratch_low", "scratch_high",
-    "scratch_p", "scratch_p_holm", "data_hash", "folders",
+    "scratch_p", "scratch_p_holm", "data_hash", "folders", "external",
 )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def _csv_row(g: Group, e: Entry, name: str) -> dict[str, object]:
         "per_seed": " ".join(map(str, m.per_seed)), "k": " ".join(map(str, m.k or ())), "n": m.n, "train": words.trained_on(e),
         "val": c.n.val, "test": c.n.test, "test_patients": c.n.test_patients, "leak_checked": int(c.leak.checked),
         "leak_shared": c.leak.shared, "best": int(g.best(e.amount, name) is e), "data_hash": c.hashes.data,
-        "folders": " ".join(str(r.folder) for r in e.results),
+        "folders": " ".join(str(r.folder) for r in e.results), "external": g.external,
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ out/contents.npz    size and CRC-32 of every image and bag of pre-training, by s
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -125,12 +126,20 @@ CONTENTS = "contents.npz"
 
 def contents_bytes(data: Data, config: Config) -> bytes:
     """The codes of `shards.check.witness`, ascending, of what was learned from (`train`) and of what was held back to choose by (`val`)."""
+    return codes_bytes(
+        (which, part, part.subset(split).indices)
+        for part in data.datasets
+        for which, split in (("train", config.data.split), ("val", config.data.val_split))
+        if split and part.info.splits.get(split)
+    )
+
+
+def codes_bytes(parts: Iterable[tuple[str, Dataset, np.ndarray]]) -> bytes:
+    """contents.npz of (`train` or `val`, data set, its samples)."""
     codes: dict[str, list[np.ndarray]] = {"train": [], "val": []}
-    for part in data.datasets:
-        found = contents_of(part)
-        for which, split in (("train", config.data.split), ("val", config.data.val_split)):
-            if split and part.info.splits.get(split):
-                codes[which].append(unique_codes(found, part.subset(split).indices))
+    found = functools.cache(contents_of)
+    for which, part, indices in parts:
+        codes[which].append(unique_codes(found(part), indices))
     file = BytesIO()
     train, val = (np.unique(np.concatenate([np.empty(0, np.uint64), *codes[n]])) for n in ("train", "val"))
     np.savez(file, train=train, val=val)
@@ -155,20 +164,76 @@ def digests(patient: str) -> list[str]:
 
 
 def patients_text(data: Data, config: Config) -> str:
+    parts = [
+        ("train" if split == config.data.split else "val", part, part.subset(split).indices)
+        for split in (config.data.val_split, config.data.split)
+        for part in data.datasets
+        if split and part.info.splits.get(split)
+    ]
+    return listed_patients(parts)
+
+
+def listed_patients(parts: Iterable[tuple[str, Dataset, np.ndarray]]) -> str:
+    """patients.txt of (`train` or `val`, data set, its samples); of a patient who is in several the last one counts."""
     lines: dict[str, str] = {}
-    for split in (config.data.val_split, config.data.split):
-        for part in data.datasets:
-            if split and part.info.splits.get(split):
-                names = part.patients_of(part.subset(split).indices)
-                which = "train" if split == config.data.split else "val"
-                forms = [digests(name) for name in dict.fromkeys(names)]
-                lines |= {d: f"{which} {OTHER}" for _, *others in forms for d in others}
-                lines |= {own: which for own, *_ in forms}
+    for which, part, indices in parts:
+        forms = [digests(name) for name in dict.fromkeys(part.patients_of(indices))]
+        lines |= {d: f"{which} {OTHER}" for _, *others in forms for d in others}
+        lines |= {own: which for own, *_ in forms}
     return "".join([f"{FORMS}\n", *(f"{d} {which}\n" for d, which in sorted(lines.items()))])
 
 
 @dataclass(frozen=True)
-class Finished:
+class Listed:
+    """patients.txt, read; see `Finished`."""
+
+    trained_on: frozenset[str]
+    held_back: frozenset[str]
+    by_form: bool
+    patients: int
+
+
+def read_patients(text: str) -> Listed:
+    """The inverse of `listed_patients`; an empty text is a list that is missing."""
+    rows = [line.split(" ") for line in text.removeprefix(f"{FORMS}\n").splitlines()]
+    by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
+    return Listed(by["train"], by["val"], text.startswith(f"{FORMS}\n"), sum(OTHER not in row for row in rows))
+
+
+class Seen:
+    """What a training learned from and what it chose by, as far as it kept a record: digests of patients, codes of images and bags."""
+
+    path: Path
+    trained_on: frozenset[str]
+    held_back: frozenset[str]
+    by_form: bool
+    patients: int
+    sources: tuple[tuple[str, str], ...]
+
+    def contents(self) -> dict[str, np.ndarray] | None:
+        """Codes of the images and bags that were learned from and held back; None for a run of before they were kept.
+
+        Raises:
+            UserError: damaged.
+        """
+        try:
+            with np.load(self.path / CONTENTS, allow_pickle=False) as arrays:
+                return {n: arrays[n] for n in ("train", "val")}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as e:
+            raise UserError(f"{self.path / CONTENTS}: damaged ({e}); give the run's own command again") from e
+
+    def overlap(self, patients: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Those of `patients` that were learned from, and those that were selected on."""
+        known = {p: {*digests(p), digest(p)} for p in sorted(set(patients))}
+        if not self.by_form:  # the spellings that were usual then
+            known = {p: d | {digest(f"{before}{person(p)}") for before in ("p", "P")} for p, d in known.items()}
+        return [p for p, d in known.items() if d & self.trained_on], [p for p, d in known.items() if d & self.held_back]
+
+
+@dataclass(frozen=True)
+class Finished(Seen):
     """A finished run, opened. `trained_on` and `held_back` hold digests of patients; both are empty where patients.txt is missing.
     `by_form`: the digests are of forms; runs of before have them of names as they were written."""
 
@@ -188,20 +253,6 @@ class Finished:
     def method_name(self) -> str:
         return self.config.method_name
 
-    def contents(self) -> dict[str, np.ndarray] | None:
-        """Codes of the images and bags that pre-training learned from and held back; None for a run of before they were kept.
-
-        Raises:
-            UserError: damaged.
-        """
-        try:
-            with np.load(self.path / CONTENTS, allow_pickle=False) as arrays:
-                return {n: arrays[n] for n in ("train", "val")}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError) as e:
-            raise UserError(f"{self.path / CONTENTS}: damaged ({e}); give the run's own command again") from e
-
     @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
@@ -213,13 +264,6 @@ class Finished:
         """The method with the weights of torch's current random state; `changes` to its options."""
         cls = get_method(self.method_name)
         return cls(cls.Options.parse(cls.Options.over(self.options, changes or {})), self.schema)
-
-    def overlap(self, patients: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Those of `patients` that pre-training learned from, and those that it selected on."""
-        known = {p: {*digests(p), digest(p)} for p in sorted(set(patients))}
-        if not self.by_form:  # the spellings that were usual then
-            known = {p: d | {digest(f"{before}{person(p)}") for before in ("p", "P")} for p, d in known.items()}
-        return [p for p, d in known.items() if d & self.trained_on], [p for p, d in known.items() if d & self.held_back]
 
 
 def open_run(path: Path) -> Finished:
@@ -240,10 +284,7 @@ def open_run(path: Path) -> Finished:
         card = json.loads((path / "method.json").read_bytes())
         stored = by_todays_names(json.loads((path / "config.json").read_bytes())["config"])
         listed = (path / "patients.txt").read_text() if (path / "patients.txt").is_file() else ""
-        by_form, lines = listed.startswith(f"{FORMS}\n"), listed.removeprefix(f"{FORMS}\n").splitlines()
-        rows = [line.split(" ") for line in lines]
-        by = {which: frozenset(d for d, w, *_ in rows if w == which) for which in ("train", "val")}
-        patients = sum(OTHER not in row for row in rows)
+        known = read_patients(listed)
         options, fingerprint = get_method(card["method"]).Options.stored(card["options"]), card["data"]["fingerprint"]
         if gone := list(asset_problems(get_method(card["method"]).Options, options, card.get("assets", {}), "the run")):
             raise MethodError(gone)
@@ -256,5 +297,5 @@ def open_run(path: Path) -> Finished:
         raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
     schema = read_schema(path / "schema.npz")
     return Finished(
-        path, parse(stored), options, schema, fingerprint, by["train"], by["val"], by_form, patients, sources
-    )
+        path, parse(stored), options, schema, fingerprint, known.trained_on, known.held_back, known.by_form, known.patients, sources
+    )  # fmt: skip

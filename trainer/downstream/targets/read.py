@@ -70,6 +70,24 @@ def read_targets(task: Task, data: Dataset, fields: tuple[str, ...]) -> Targets:
     return replace(_with_asked(task, data, question, value_NT, fields), understood=understood)
 
 
+def unasked(task: Task, data: Dataset, question: TargetSpec, fields: tuple[str, ...]) -> Targets:
+    """Targets of samples without answers: all unknown; those take part that have what the method reads."""
+    T = 2 if question.kind == "survival" else len(task.labels) or 1
+    value_NT = np.full((len(data), 1 if question.kind == "segmentation" else T), np.nan)
+    left_out: dict[str, int] = {}
+    return Targets(question, value_NT, _with_fields(data, fields, np.ones(len(data), bool), left_out), left_out)
+
+
+def _with_fields(data: Dataset, fields: tuple[str, ...], used_N: np.ndarray, left_out: dict[str, int]) -> np.ndarray:
+    """Those of the samples that have all of `fields`; of the others why, and how many."""
+    for name in fields:
+        has_N = np.array([_there(data[i], name) for i in range(len(data))])
+        if n := int((used_N & ~has_N).sum()):
+            left_out[f"no {name}"] = n
+        used_N = used_N & has_N
+    return used_N
+
+
 def _with_asked(
     task: Task, data: Dataset, question: TargetSpec, value_NT: np.ndarray, fields: tuple[str, ...]
 ) -> Targets:
@@ -82,10 +100,7 @@ def _with_asked(
         used_N &= known_N
     else:
         used_N &= _with_masks(task, data, left_out, notes)
-    for name in fields:
-        has_N = np.array([_there(data[i], name) for i in range(len(data))])
-        left_out[f"no {name}"] = int((used_N & ~has_N).sum())
-        used_N &= has_N
+    used_N = _with_fields(data, fields, used_N, left_out)
     return Targets(question, value_NT, used_N, {k: n for k, n in left_out.items() if n}, tuple(notes))
 
 

@@ -14,7 +14,7 @@ from shards.tables.identity import person
 from trainer.downstream.task.schema import Task
 from trainer.downstream.task.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError
-from trainer.state.finished import Finished
+from trainer.state.finished import Finished, Seen
 
 SHOWN = 10
 NOBODY = np.array([], np.int64)
@@ -162,6 +162,51 @@ def check_task(
         raise UserError(problems)
     tested, chosen = tuple(twins.tested), tuple(twins.chosen)
     return replace(report, in_training=own[0], in_choosing=own[1], images_in_training=tested, images_in_choosing=chosen)
+
+
+def check_external(
+    training: Seen, run: Finished | None, unchecked: str, data: Dataset, test: np.ndarray
+) -> tuple[LeakReport, list[str]]:
+    """The check of another data set's cases against what a fine-tune learned from or chose by, and its pre-training.
+
+    Args:
+        training: what the fine-tune learned from.
+        run: its pre-training; None where there was none of ours, or it is not there: then `unchecked` says why, if anything is open.
+
+    Returns:
+        the report, and what is shared, as problems with counts.
+    """
+    patients, contents, problems = data.patients_of(test), contents_of(data), list[str]()
+    shared = sorted({p for found in training.overlap(patients) for p in found})
+    if shared:
+        problems.append(
+            f"{len(shared)} of {len(set(patients))} patients of {data.path} were in the training or validation of {training.path}: "
+            f"{shown(shared)}"
+        )
+    seen = learned(training, data, contents, test, shared)
+    assert seen.keys is not None
+    if seen.keys:
+        problems.append(
+            f"{len(seen.keys)} of {seen.compared} samples of {data.path} hold an image or a bag of the training or validation of "
+            f"{training.path}, under another patient: {shown(seen.keys)}"
+        )
+    report = LeakReport(not unchecked, (), (), unchecked or "nothing was pre-trained")
+    if run is not None:
+        report = check_leak(run, False, patients, accept=True)
+        if report.ids:
+            problems.append(
+                f"{len(report.ids)} of {len(set(patients))} patients of {data.path} were in the pre-training of {run.path}: "
+                f"{shown(report.ids)}"
+            )
+        found = learned(run, data, contents, test, report.ids)
+        report, lines = _with_images(report, run, found, comparable(data))
+        problems += lines[:1]
+    if problems:
+        problems.append(
+            "leave them out (data.split=NAME looks at one split of a set), or accept it with leak.accept=true; the result then says so in "
+            "its first line"
+        )
+    return replace(report, in_training=tuple(shared), images_in_training=seen.keys), problems
 
 
 def _with_images(

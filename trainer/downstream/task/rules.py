@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def problems_of(t: Task) -> Sequence[str]:
     out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    out += _decoding(t)
+    out += [*_decoding(t), *_tests(t)]
     if t.encoder != type(t.encoder)() and t.mode in FROZEN:
         out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
     elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
@@ -87,6 +88,17 @@ def _zeroshot(t: Task) -> Iterator[str]:
         yield f"mode: zeroshot has no {t.kind} form, only {', '.join(ZEROSHOT)}; use --mode linear or --mode finetune"
     if t.protocol.shots or t.protocol.fraction != 1.0:
         yield "protocol.fraction, protocol.shots: mode zeroshot learns from no label; leave them out"
+
+
+def _tests(t: Task) -> Iterator[str]:
+    """Other data sets of a probe, which has no weights of its own; names that are no folder's."""
+    if t.tests and t.mode in FROZEN:
+        yield (
+            f"tests: mode {t.mode} keeps no weights to look at other data with; use mode=finetune (protocol.freeze=encoder trains the head "
+            "alone), or leave it out"
+        )
+    if strange := [n for n in t.tests if not re.fullmatch(r"\w[\w.-]*", n)]:
+        yield f"tests: {', '.join(map(repr, strange))}: a name has letters, digits, dots and dashes alone"
 
 
 def _attention(t: Task) -> Sequence[str]:

@@ -15,6 +15,7 @@ from trainer.config.files import CONFIGS, named_file
 from trainer.config.recipe import override, section
 from trainer.config.schema import explain_all
 from trainer.config.shared import Checkpoint, Health, Log, OptimKind, Precision, Resume, Section, Zero
+from trainer.downstream.task.other_data import OtherData
 from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
@@ -236,8 +237,7 @@ class Task(Section):
     metrics: tuple[str, ...] = ()
     """More of them; the kind's usual ones by default."""
     method: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the method's options that leave its weights their shape (drop path, learned positions), or the side of its images, to
-    whose patches positions are interpolated."""
+    """Changes to the method's options that keep its weights' shape (drop path, ...), or its images' side (positions are interpolated)."""
     image_size: int | None = Field(None, ge=8)
     """Pixels of a side of the method's images, whatever its encoder is (`method.image.image_size`)."""
     vit: dict[str, Any] = Field(default_factory=dict)
@@ -253,6 +253,8 @@ class Task(Section):
     output: Output = Output()
     bootstrap: Bootstrap = Bootstrap()
     leak: Leak = Leak()
+    tests: dict[str, OtherData] = Field(default_factory=dict)
+    """{name: folder}, or {name: {path, split, reads, ...}}: further data sets, looked at once, after the test split."""
     reference: tuple[Reference, ...] = ()
     precision: Precision = "fp32"
     activation_checkpointing: bool = False
@@ -276,6 +278,8 @@ class Task(Section):
             values[key] = _words(values[key]) if key in values else None
             if values[key] is None:
                 del values[key]
+        if isinstance(tests := values.get("tests"), Mapping):
+            values["tests"] = {str(k): {"path": v} if isinstance(v, str) else v for k, v in tests.items()}
         if isinstance(values.get("positive"), Mapping):
             values["positive"] = {str(k): _word(v) for k, v in values["positive"].items()}
         elif values.get("positive") is not None:

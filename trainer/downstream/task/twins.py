@@ -16,7 +16,7 @@ from shards.check.witness import FIX_NAMES, Contents, across, contents_of, is_wi
 from shards.errors import DataError
 from shards.read.dataset import Dataset
 from shards.read.remote import is_url
-from trainer.state.finished import Finished
+from trainer.state.finished import Seen
 
 SHOWN = 10
 REMEDY = f"{FIX_NAMES}, or accept it with leak.accept=true; the result then says so in its first line"
@@ -77,7 +77,7 @@ class Learned:
     confirmed: bool = True
 
 
-def learned(run: Finished, data: Dataset, found: Contents, test: np.ndarray, known: Collection[str]) -> Learned:
+def learned(run: Seen, data: Dataset, found: Contents, test: np.ndarray, known: Collection[str]) -> Learned:
     """Compares the test samples with what pre-training saw; samples of `known` patients, who are shared by name, are left out."""
     record = run.contents()
     if record is None:
@@ -95,7 +95,7 @@ def learned(run: Finished, data: Dataset, found: Contents, test: np.ndarray, kno
     return Learned(tuple(keys), len(np.unique(chosen.sample_M)), compared, confirmed)
 
 
-def _confirmed(run: Finished, data: Dataset, hits: Contents) -> tuple[Contents, bool]:
+def _confirmed(run: Seen, data: Dataset, hits: Contents) -> tuple[Contents, bool]:
     """Those of the contents whose bytes are those of pre-training, and whether all could be compared.
 
     A content that is not found in a data set of the run (moved, changed, or far away) counts by size and CRC-32.
@@ -113,7 +113,7 @@ def _confirmed(run: Finished, data: Dataset, hits: Contents) -> tuple[Contents, 
     return hits.keep(np.array(keep, bool)), all(int(c) in theirs for c in wanted)
 
 
-def _their_bytes(run: Finished, wanted: np.ndarray) -> Iterator[tuple[int, str]]:
+def _their_bytes(run: Seen, wanted: np.ndarray) -> Iterator[tuple[int, str]]:
     """(code, SHA-256) of the wanted contents in the data sets of the run, as far as they are where they were."""
     for path, fingerprint in run.sources:
         if is_url(path) or not Path(path).is_dir():
