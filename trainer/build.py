@@ -10,6 +10,7 @@ from models.layers.batch_norm import holds_batch_norm
 from models.registry import get_method
 from trainer.config.schema import Config
 from trainer.data import Data
+from trainer.errors import UserError
 from trainer.plan import StagePlan, stage_lengths
 from trainer.runtime import seed_everything
 
@@ -30,6 +31,17 @@ def build_method(config: Config, data: Data, seed_offset: int = 0) -> Method:
 
 
 def make_plans(config: Config, data: Data, method: Method) -> list[StagePlan]:
+    """The lengths of all stages.
+
+    Raises:
+        UserError: a loss that compares samples, and batches of one.
+    """
+    named = [s.name for s in method.stages() if s.compares]
+    if named and config.global_batch < 2:
+        raise UserError(
+            f"global_batch={config.global_batch}: stage {', '.join(named)} of {config.method_name} compares the samples of a batch with "
+            "each other, and one has no other; use global_batch=2 or more (losses of this kind need many)"
+        )
     stages = [_with_batch_norm(s, method) for s in method.stages()]
     return stage_lengths(config, stages, [data.plan(config, s).steps_per_epoch for s in stages])
 

@@ -54,7 +54,14 @@ class Survival:
     notes: list[str] = field(default_factory=list)
 
     def put(self, entries: Sequence[Entry]) -> list[str]:
-        """Gives each entry its labels; returns their names."""
+        """Gives each entry its labels; returns their names.
+
+        Raises:
+            DataError: an entry has a label of such a name already.
+        """
+        if there := sorted({self.time, self.event} & {label for e in entries for label in e.labels}):
+            fix = "leave --survival out, or rename these columns of the table of labels"
+            raise bad(f"{', '.join(there)}: a label of this name is there already", "--survival", fix)
         for entry in entries:
             if (known := self.of_case.get(entry.patient)) is not None:
                 entry.labels |= {self.time: f"{known[0]:.10g}", self.event: EVENT if known[1] else CENSORED}
@@ -74,6 +81,21 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--survival-event", metavar="COLUMN", help="the column that says whether a time ended with the event")
     add("--survival-unit", choices=tuple(CENTURY), help="unit of the times, where their column's name does not say it")
     add("--event-value", metavar="WORD", help="the cell that says that the event happened, where words do not tell")
+
+
+def put_survival(
+    args: argparse.Namespace, entries: Sequence[Entry], unmatched: Unmatched, notes: list[str]
+) -> list[str]:
+    """Gives entries what `--survival` says of their patients and adds to `notes` what is to be told; returns the labels' names.
+
+    Raises:
+        DataError: as `survival_of` and `Survival.put`.
+    """
+    found = survival_of(args, list(dict.fromkeys(e.patient for e in entries)), unmatched)
+    if found is None:
+        return []
+    notes += found.notes
+    return found.put(entries)
 
 
 def survival_of(args: argparse.Namespace, cases: Sequence[str], unmatched: Unmatched) -> Survival | None:

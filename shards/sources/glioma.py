@@ -26,6 +26,8 @@ from shards.sources import Found, left_out, register
 from shards.sources._bags import Bags, find_bags
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import no_diagnostic_slide, no_tumour
+from shards.sources._survival import options as survival_options
+from shards.sources._survival import put_survival
 from shards.tables.cells import number, text_of
 from shards.tables.features import Chosen, FeatureRule, choose, feature_rule, unused
 from shards.tables.identity import barcode
@@ -44,6 +46,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     bag_options(parser, required=False)
     parser.add_argument("--omics", type=Path, nargs="+", required=True, help="tables of omics, first column the case")
     parser.add_argument("--labels", type=Path, help="table of labels, first column the case (default: from --omics)")
+    survival_options(parser)
     parser.add_argument(
         "--tiles-per-case", type=int, help="keep that many tiles of a case, spread evenly (default: all)"
     )
@@ -109,11 +112,12 @@ def find(args: argparse.Namespace) -> Found:
         notes.append(f"{what}: give it with --omics too for them")
     have = {e.patient for e in entries}
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
+    survival = put_survival(args, entries, unmatched, notes) if entries else []
     notes.append(f"{len(have)} patients: {len(pictures)} tiles and {len(bags)} slides found, {len(entries)} joined")
     notes = found.notes + notes + left_out(unmatched)
     unmatched += [pair for c in omics.chosen for pair in c.left_out]
     columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
-    settled = settle(entries, [*columns], label_rule(args))
+    settled = settle(entries, [*columns, *survival], label_rule(args))
     pack = {"vocab": vocab, "meanings": found.meanings}
     pack |= {"stratify": "label"} if settled.kinds.get("label") == "class" else {}
     problems = settled.problems + entry_problems(entries)

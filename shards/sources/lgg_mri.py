@@ -31,6 +31,8 @@ from shards.sources._barcode import by_case
 from shards.sources._expression import Expression, expression_of
 from shards.sources._expression import options as expression_options
 from shards.sources._masks import mask_of
+from shards.sources._survival import options as survival_options
+from shards.sources._survival import put_survival
 from shards.tables.cells import number
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
@@ -64,6 +66,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="the kaggle_3m folder, or one with slices.csv")
     expression_options(parser, required=False, default=" (default: rnaseq.csv.gz beside the images)")
     parser.add_argument("--labels", type=Path, help="patients' labels (default: data.csv or clinical.csv in --images)")
+    survival_options(parser)
     parser.add_argument("--slices", choices=("all", "positive"), default="all", help="all slices, or those with tumour")
     parser.add_argument(
         "--split-unit",
@@ -119,12 +122,13 @@ def find(args: argparse.Namespace) -> Found:
     if args.unpaired == "drop":
         unmatched += [(c, "no expression of this patient") for c in sorted(without)]
     unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
+    survival = put_survival(args, entries, unmatched, notes)
     notes.append(f"{len(entries_of)} patients, {len(entries)} of {len(slices)} slices packed")
     if args.split_unit == "slice":
         notes.append(LEAKS)
         entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
     notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
-    settled = settle(entries, [*kinds], label_rule(args), kinds=kinds)
+    settled = settle(entries, [*kinds, *survival], label_rule(args), kinds=kinds)
     kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
     kinds |= {"case": "class"} if args.split_unit == "slice" else {}
     chosen: dict[str, Any] = {

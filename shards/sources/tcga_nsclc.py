@@ -24,7 +24,7 @@ from shards.sources._barcode import by_case, first_of, no_diagnostic_slide, no_t
 from shards.sources._expression import Expression, expression_of
 from shards.sources._expression import options as expression_options
 from shards.sources._survival import options as survival_options
-from shards.sources._survival import survival_of
+from shards.sources._survival import put_survival
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
 from shards.tables.keyed import no_column, read_rows
@@ -92,9 +92,7 @@ def find(args: argparse.Namespace) -> Found:
         )
         raise bad(what, "tcga_nsclc", fix)
     patients = list(dict.fromkeys(e.patient for e in entries))
-    survival = survival_of(args, patients, unmatched)
-    columns += survival.put(entries) if survival else []
-    notes += survival.notes if survival else []
+    columns += put_survival(args, entries, unmatched, notes)
     notes.append(
         f"{len(patients)} patients joined ({_slides(entries)} slides); {len(unmatched)} slides or cases left out"
     )

@@ -38,6 +38,10 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, *words: str, method: 
         (["global_batch=0"], "global_batch: Input should be greater than or equal to 1 (got 0)"),
         (["micro_batch=5"], "micro_batch=5 x 1 ranks does not divide global_batch=16: use one of [1, 2, 4, 8, 16]"),
         (["micro_batch=4"], "compares the samples of a batch with each other"),
+        (
+            ["global_batch=1"],
+            "stage pretrain of gimp compares the samples of a batch with each other, and one has no other",
+        ),
         (["stages.gen.epochs=1"], "stages.gen: gimp has no such stage; it has gene, pretrain"),
         (["global_batch=4000"], "a global batch of 4000 from "),
         (["data.path=nowhere"], "nowhere: no dataset.json"),

@@ -11,7 +11,10 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.check.lint import lint
+from shards.errors import DataError
+from shards.pack.manifest import Entry
 from shards.read.dataset import Dataset
+from shards.sources._survival import Survival
 
 CASES = [f"TCGA-{10 + i % 3}-{1000 + i}" for i in range(8)]
 HEADER = ["case_id", "oncotree_code", "AAA_rnaseq", "BBB_rnaseq", "AAA_cnv", "TP53_mut", "IDH1_mut"]
@@ -133,3 +136,18 @@ def test_the_real_sample(real_data, tmp_path):
     assert {n: f.shape for n, f in data.info.fields.items() if n in ("rna", "cnv", "mutation")} == {
         "rna": (1544,), "cnv": (30,), "mutation": (16,),
     }  # fmt: skip
+
+
+def test_survival_of_a_clinical_table_labels_tiles_and_bags(layout, tmp_path, capsys):
+    """As in the source of lung slides; a label of such a name that is there already is not written over."""
+    lines = [f"{c}\t{10 + i}\t{('0:LIVING', '1:DECEASED')[i % 2]}" for i, c in enumerate(CASES[:6])]
+    (tmp_path / "clinical.txt").write_text("PATIENT_ID\tOS_MONTHS\tOS_STATUS\n" + "\n".join(lines) + "\n")
+    assert run(layout, f"--survival={tmp_path / 'clinical.txt'}") == 0
+    assert "OS: known of 6 of 8 cases, 3 with the event" in capsys.readouterr().out
+    with Dataset.open(layout["out"]) as data:
+        told = {r.patient: (r.labels["os_months"], r.labels["os_event"]) for r in data}
+    assert told == {c: (10.0 + i, ("censored", "event")[i % 2]) if i < 6 else (None, None) for i, c in enumerate(CASES)}
+    there = [Entry("a", "a", CASES[0], labels={"os_event": "no"})]
+    with pytest.raises(DataError, match="os_event: a label of this name is there already"):
+        Survival({CASES[0]: (1.0, True)}, "os_days", "os_event").put(there)
+    assert there[0].labels == {"os_event": "no"}

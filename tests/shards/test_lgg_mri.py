@@ -116,6 +116,21 @@ def test_positive_slices_alone(layout):
     assert Counter(r for _, r in found.unmatched)["no tumour in the slice (--slices positive)"] == 7
 
 
+@pytest.mark.parametrize("unit", ["patient", "slice"])
+def test_survival_is_a_patients_on_all_of_their_slices(layout, unit):
+    (layout / "clinical").write_text(
+        f"sample\t_PATIENT\tOS\tOS.time\n{CASES[0]}-01\t{CASES[0]}\t1\t400\n{CASES[1]}-01\t{CASES[1]}\t0\t90\n"
+    )
+    found = find(layout, survival=layout / "clinical", survival_unit="days", split_unit=unit)
+    told = {
+        (e.labels.get("case", e.patient), e.labels.get("os_days"), e.labels.get("os_event"))
+        for e in found.manifest.entries
+    }
+    assert {(CASES[0], 400.0, "event"), (CASES[1], 90.0, "censored"), (CASES[3], None, None)} <= told
+    assert len({case for case, *_ in told}) == len(told), "one answer a patient"
+    assert (found.manifest.label_kinds["os_days"], found.manifest.label_kinds["os_event"]) == ("number", "class")
+
+
 def test_slices_as_patients_say_that_they_leak(layout):
     plain, found = find(layout), find(layout, split_unit="slice")
     assert len({e.patient for e in found.manifest.entries}) == len(found.manifest.entries) == 17

@@ -52,7 +52,7 @@ class TaskSamples(Data):
         return Plan(strategy, self.train, config.seed, config.global_batch, label=LABEL if self.balance else None)
 
     def check(self, config: Config, stage: Stage, world: int) -> None:
-        check_batch(config, stage.compares, world)
+        check_batch(config, NORMS if stage.compares else None, world)
 
     def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> SplitLoader:
         assert self.val_subset is not None
@@ -60,8 +60,15 @@ class TaskSamples(Data):
         return SplitLoader(self.dataset, self.val_subset, method, runtime, self.look_batch, config.data.workers)
 
 
-def check_batch(config: Config, compares: bool, world: int) -> None:
-    """Refuses a batch that the ranks cannot share, or parts of one whose samples are compared.
+COX = "Cox's likelihood ranks the samples of a batch"
+NORMS = "samples of a batch are compared with each other (by batch norms of the network, or by Cox's likelihood)"
+
+
+def check_batch(config: Config, compares: str | None, world: int) -> None:
+    """Refuses a batch that the ranks cannot share, parts of one whose samples are compared, or one sample for Cox's likelihood.
+
+    Args:
+        compares: why its samples are compared; None: they are not.
 
     Raises:
         UserError: with the sizes that would do.
@@ -69,8 +76,12 @@ def check_batch(config: Config, compares: bool, world: int) -> None:
     micro, accumulation = split_batch(config, world)
     if compares and accumulation > 1:
         raise UserError(
-            f"protocol.micro_batch={micro}: Cox's likelihood ranks the samples of a batch, so {accumulation} parts would be "
+            f"protocol.micro_batch={micro}: {compares}, so {accumulation} parts would be "
             f"another loss than one batch of {config.global_batch}: use protocol.micro_batch={config.global_batch // world}"
+        )
+    if compares == COX and config.global_batch < 2:
+        raise UserError(
+            f"protocol.batch={config.global_batch}: {COX}, and one has no other: use protocol.batch=2 or more, or output.survival=intervals"
         )
 
 

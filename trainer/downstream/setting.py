@@ -22,7 +22,7 @@ from trainer.downstream.joint.prompts import ReadPrompts, read_prompts
 from trainer.downstream.joint.run import check_joint
 from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
-from trainer.downstream.samples import Realigned, check_batch
+from trainer.downstream.samples import COX, Realigned, check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
@@ -281,7 +281,8 @@ def _check_trainable(setting: Setting, probe: Method) -> None:
                 1,
                 str(setting.data.path),
             )
-            check_batch(config, task.kind == "survival" and task.output.survival == "cox", setting.world)
+            cox = task.kind == "survival" and task.output.survival == "cox"
+            check_batch(config, COX if cox else None, setting.world)
             check_thaw(task, len(chosen) // batch, length(task, len(chosen), batch))
     if task.kind == "segmentation":
         make_decoder(

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests.trainer.downstream.planted import planted
+from trainer.config.schema import parse
 from trainer.data import schema_of
 from trainer.downstream.init import find_source
+from trainer.downstream.samples import COX, NORMS, check_batch
 from trainer.downstream.setting import Setting, open_task_data, prepare
 from trainer.downstream.targets.read import fitted
 from trainer.downstream.task.schema import build_task
@@ -70,3 +72,12 @@ def test_too_few_events_are_refused_with_what_would_do(data: Path, tmp_path: Pat
 def test_keys_that_do_not_go_together_are_refused(task: str, words: tuple[str, ...], why: str) -> None:
     with pytest.raises(UserError, match=why):
         build_task(task, list(words))
+
+
+def test_one_sample_is_no_risk_set() -> None:
+    """Cox's loss of a batch of one is 0 whatever is said of it; intervals and batch norms of maps bear one."""
+    config = parse({"method_name": "abmil", "data": {"path": "x"}, "steps": 1, "global_batch": 1, "out": "x"})
+    check_batch(config, None, 1)
+    check_batch(config, NORMS, 1)
+    with pytest.raises(UserError, match=r"protocol\.batch=1: Cox's likelihood ranks.*use protocol\.batch=2 or more"):
+        check_batch(config, COX, 1)
