@@ -98,6 +98,19 @@ def test_the_runs_own_test_cases_give_its_own_numbers(
     assert not theirs["external"]["drop"], "what would be compared with itself"
 
 
+@pytest.mark.parametrize("task", ["demo_survival", "demo_severity"])
+def test_so_do_times_and_numbers(task: str, cohort: Path, finetune: Finetune, forks: Forks, tmp_path: Path) -> None:
+    """What their metrics need of the training split (horizons, scale) is kept with the weights."""
+    run, out = tmp_path / "run", tmp_path / "own"
+    ended = finetune(run, "--task", task, "--method", "abmil")
+    assert ended.codes == [0], ended.text
+    words = [str(run), f"data.path={cohort}", "data.split=test", "--evaluate", "--out", str(out)]
+    code, text = forks.command("predict", words)
+    assert code == 0, text
+    mine, theirs = (json.loads((folder / "result.json").read_bytes())["metrics"] for folder in (run, out))
+    assert theirs == mine
+
+
 def test_another_hospital_is_measured_once(run: Path, hospital: Path, predict: Predict) -> None:
     code, text = predict(hospital, "--evaluate", "--name", "b")
     assert code == 0, text

@@ -55,8 +55,9 @@ class External:
         self.setting.close()
 
     def targets(self, seed: int) -> Targets:
-        """With what the training samples of a seed gave: mean and deviation of numbers, edges of intervals."""
-        targets = replace(self.setting.targets, question=self.trained.questions[seed])
+        """With what the training samples of a seed gave: mean and deviation of numbers, edges of intervals, horizons."""
+        known = self.trained
+        targets = replace(self.setting.targets, question=known.questions[seed], horizons=known.horizons)
         return targets_of_split(self.setting.task, targets, self.indices, self.split) if self.evaluate else targets
 
     def method(self, seed: int, runtime: Runtime) -> Downstream:

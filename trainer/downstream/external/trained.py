@@ -57,6 +57,7 @@ class Trained(Seen):
     questions  by seed what is asked: of numbers with the training samples' mean and deviation
     weights    by seed the file that validation chose; none before it is trained
     codes      of images and bags, as contents.npz has them
+    horizons   survival: times at which metrics look, of the training split
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Trained(Seen):
     sources: tuple[tuple[str, str], ...]
     codes: Mapping[str, np.ndarray]
     result: Mapping[str, Any] = field(default_factory=dict)
+    horizons: tuple[float, ...] = ()
 
     def contents(self) -> dict[str, np.ndarray]:
         """As one: a case that the weights were chosen by is no new case."""
@@ -90,6 +92,7 @@ def of_setting(setting: Setting) -> Trained:
     return Trained(
         setting.out, _task(setting), _without_weights(setting.source), setting.fields, setting.init(), _questions(setting), {},
         known.trained_on, known.held_back, known.by_form, known.patients, _sources(setting), codes,
+        horizons=setting.targets.horizons,
     )  # fmt: skip
 
 
@@ -118,6 +121,7 @@ def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]]) -> None:
         "init": setting.init(),
         "assets": asset_digests(cls.Options, source.options),
         "data": _sources(setting),
+        "horizons": list(setting.targets.horizons),
         "seeds": [{**s, "question": dataclasses.asdict(_questions(setting)[s["seed"]])} for s in seeds],
     }
     write_atomic(out / "schema.npz", schema_bytes(source.schema))
@@ -209,7 +213,7 @@ def open_trained(out: Path) -> Trained:
     sources = tuple((str(p), str(f)) for p, f in content["data"])
     return Trained(
         out, content["task"], source, tuple(content["fields"]), content["init"], questions, weights,
-        known.trained_on, known.held_back, known.by_form, known.patients, sources, codes, result,
+        known.trained_on, known.held_back, known.by_form, known.patients, sources, codes, result, tuple(content["horizons"]),
     )  # fmt: skip
 
 
