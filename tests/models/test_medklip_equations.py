@@ -231,6 +231,17 @@ def test_the_last_stage_of_a_convolutional_network_is_left_out():
     assert started(image=CNN, last_stage=True).image.strides[-1] == 32
 
 
+def test_a_file_of_the_whole_network_starts_what_is_kept_of_it(tmp_path):
+    torch.manual_seed(7)
+    whole = timm.create_model("resnet10t")
+    save_file(whole.state_dict(), tmp_path / "r.safetensors")
+    method = build("medklip", image={**CNN, "init": "file", "init_file": str(tmp_path / "r.safetensors")})
+    own = {n.removeprefix("image.net."): v for n, v in method.state_dict().items() if n.startswith("image.net.")}
+    assert torch.equal(own["layer3.0.conv1.weight"], whole.state_dict()["layer3.0.conv1.weight"])
+    with pytest.raises(MethodError, match=r"tensors behind its last map.*--to safetensors"):
+        method.image.timm_state()
+
+
 def test_operations_of_randaugment_by_hand():
     x = np.zeros((20, 40), np.uint8)
     x[8:12, 10:20] = 100
