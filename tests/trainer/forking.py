@@ -13,6 +13,7 @@ import ctypes
 import functools
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -176,6 +177,9 @@ def load() -> None:
     # Its walk through the code takes longer than a short fine-tune; a fork finds the files' imports known.
     closure([RUNNER, *(get_method(name).__module__ for name in method_names())])
     versions()
+    # torch asks at the start of each process group for backends that packages bring, and every installed package is read for it.
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
+    importlib.metadata.entry_points(group="torch.distributed.backends")
     gc.freeze()  # a fork's collections look at what is its own, and share the pages of what is not
 
 
