@@ -1,22 +1,19 @@
-"""What lies behind a number: ROC curves, confusion matrices, survival by predicted risk. All from predictions case by case.
+"""What lies behind a number: ROC curves and confusion matrices, from predictions case by case.
 
-Shape letters: N cases, K classes, P patients, G points of a grid.
+Shape letters: N cases, K classes, G points of a grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.reporting import cases
 from trainer.reporting.figures import INK, Plot, canvas, plain, svg
 from trainer.reporting.groups import Amount, Entry, Group
-from trainer.reporting.words import number, p_value
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from trainer.reporting.words import number
 
 if TYPE_CHECKING:
     from trainer.downstream.metrics.predictions import Predictions
@@ -114,83 +111,3 @@ def _confusion(e: Entry, amount: Amount) -> Plot:
         uri = svg(figure)
     caption = "Test cases (mean over seeds) and their share of the true class."
     return Plot(f"Confusion, {e.name}, {amount.name}", caption, uri)
-
-
-# ---------------------------------------------------------------------------------------------------------------- survival
-
-
-def risk_halves(predictions: Sequence[Predictions]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """time_P, event_P and whether a patient is in the half of higher predicted risk; None where cases of a patient differ in time.
-
-    The scale of a Cox model's risk is its own, so seeds are joined by the ranks they give; a patient's rank is the mean over the
-    patient's cases. The half of higher risk lies strictly above the median, so that equal risks never part.
-    """
-    from scipy.stats import rankdata
-
-    known = [p.known() for p in predictions]
-    rank_N = np.mean([rankdata(p.score) for p in known], 0)
-    patients_P, first_P, of_N = np.unique(known[0].patients_N, return_index=True, return_inverse=True)
-    rank_P = np.bincount(of_N, rank_N, len(patients_P)) / np.bincount(of_N, minlength=len(patients_P))
-    time_P, event_P = known[0].target[first_P].T
-    if not np.array_equal(known[0].target, known[0].target[first_P][of_N]):
-        return None  # cases of a patient with times of their own: no one of them is the patient's
-    return time_P, event_P, rank_P > np.median(rank_P)
-
-
-def survivals(group: Group, amount: Amount) -> list[Plot]:
-    plots = (_survival(e, amount) for e in chosen(group, amount, MOST_PANELS))
-    return [p for p in plots if p is not None]
-
-
-def _survival(e: Entry, amount: Amount) -> Plot | None:
-    """Kaplan and Meier's estimate in both halves; None where all patients have the same risk, or a patient several times."""
-    from scipy.stats import CensoredData, ecdf, logrank
-
-    found = risk_halves(cases.predictions(e.results))
-    if found is None:
-        return None
-    time_P, event_P, high_P = found
-    if high_P.all() or not high_P.any():
-        return None
-    halves = {
-        name: CensoredData(time_P[h & (event_P == 1)], right=time_P[h & (event_P == 0)])
-        for name, h in (("lower", ~high_P), ("higher", high_P))
-    }
-    with canvas(3.2) as figure:
-        axes = figure.add_subplot()
-        for (name, half), colour, line in zip(halves.items(), ("#0072B2", "#D55E00"), ("-", "--"), strict=True):
-            here = high_P == (name == "higher")
-            text = f"{name} risk: {int(here.sum())} patients, {int(event_P[here].sum())} events"
-            _steps(
-                axes,
-                ecdf(half).sf,
-                time_P[here].max(),
-                time_P[here & (event_P == 0)],
-                color=colour,
-                linestyle=line,
-                label=text,
-            )
-        axes.set(xlabel="time (in the label's unit)", ylabel="surviving", ylim=(-0.02, 1.02), xlim=(0, None))
-        axes.legend(fontsize=8, frameon=False, loc="best")
-        uri = svg(figure)
-    p = logrank(*halves.values()).pvalue if event_P.any() else float("nan")
-    caption = f"Test patients in halves of predicted risk; ticks: censored. Log-rank p {p_value(p)} (not corrected for other settings)."
-    return Plot(f"Survival, {e.name}, {amount.name}", caption, uri)
-
-
-class Steps(Protocol):
-    """A survival function that falls in steps, as SciPy gives it."""
-
-    @property
-    def quantiles(self) -> np.ndarray: ...
-
-    @property
-    def probabilities(self) -> np.ndarray: ...
-
-    def evaluate(self, x: np.ndarray) -> np.ndarray: ...
-
-
-def _steps(axes: Axes, sf: Steps, last: float, censored: np.ndarray, **style: Any) -> None:
-    x, y = np.r_[0, sf.quantiles, last], np.r_[1, sf.probabilities, sf.probabilities[-1]]
-    axes.step(x, y, where="post", **style)
-    axes.plot(censored, sf.evaluate(censored), "|", color=style["color"], markersize=6)

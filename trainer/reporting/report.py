@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import bars, cases, curves, external, page, pictures, reliability, table, words
+from trainer.reporting import bars, cases, curves, external, page, pictures, reliability, survival, table, words
 from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
@@ -79,7 +79,7 @@ def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
     if g.kind in ("binary", "multiclass", "ordinal"):
         out += curves.confusions(g, most)
     if g.kind == "survival":
-        out += curves.survivals(g, most)
+        out += survival.survivals(g, most)
     return out + pictures.examples(g, most) + pictures.features(g, most, seed)
 
 

@@ -128,7 +128,7 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "nothing is ranked or tested.",
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "
-        "extreme). ece takes noise for error: with few cases in a bin it is too high, and so is its interval.",
+        "extreme). ece takes noise for error: with few cases in a bin it is too high, in resamples more so, and it has no interval.",
         "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
         f"of test patients ({draws} draws, seed {seed}) together with what other seeds would have given (Student's t by the seeds of "
         "each; of one seed nothing is known, and a difference that is marked says so). Patients needed: to find a difference of this size "

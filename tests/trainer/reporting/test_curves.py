@@ -15,10 +15,11 @@ from tests.trainer.reporting.runs import features, predictions, write
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.errors import UserError
 from trainer.reporting.collect import collect
-from trainer.reporting.curves import GRID_G, mean_confusion, mean_roc, risk_halves
+from trainer.reporting.curves import GRID_G, mean_confusion, mean_roc
 from trainer.reporting.groups import Amount, Group, group
 from trainer.reporting.pictures import examples
 from trainer.reporting.pictures import features as tsne
+from trainer.reporting.survival import logrank, risk_thirds
 
 NAMES = np.array([f"k{i}" for i in range(6)])
 
@@ -55,20 +56,35 @@ def test_confusion_counts_each_known_case_once_a_seed() -> None:
     assert counts_KK.tolist() == [[0.5, 0.5, 1.0], [0, 0.5, 0.5], [0.5, 0, 1.5]]
 
 
-def test_risk_halves_join_seeds_by_rank_and_cases_by_patient() -> None:
+def test_risk_thirds_join_seeds_by_rank_and_cases_by_patient() -> None:
     patients_N = np.array(["a", "a", "b", "c", "d", "e"])
     target = np.array([[5, 1], [5, 1], [3, 0], [9, 1], [1, 1], [2, np.nan]])
     first = Predictions("survival", NAMES, patients_N, target, np.array([0.0, 1, 2, 3, 4, 9]))
     second = Predictions("survival", NAMES, patients_N, target, 1000 * first.score - 7)  # another scale, the same order
-    found = risk_halves([first, second])
+    found = risk_thirds([first, second])
     assert found is not None
-    time_P, event_P, high_P = found
+    time_P, event_P, third_P = found
     assert time_P.tolist() == [5, 3, 9, 1]  # a b c d; e's event is unknown
     assert event_P.tolist() == [1, 0, 1, 1]
-    assert high_P.tolist() == [False, False, True, True]
+    assert third_P.tolist() == [0, 0, 1, 2]
+    equal = Predictions("survival", NAMES, patients_N, target, np.zeros(6))
+    assert len(set(risk_thirds([equal])[2].tolist())) == 1, "equal risks never part"
     torn = target.copy()
     torn[1] = (6, 1)  # two cases of one patient, two times: neither is the patient's
-    assert risk_halves([Predictions("survival", NAMES, patients_N, torn, first.score)]) is None
+    assert risk_thirds([Predictions("survival", NAMES, patients_N, torn, first.score)]) is None
+
+
+def test_log_rank_of_three_is_lifelines() -> None:
+    from lifelines.statistics import multivariate_logrank_test
+
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        time_P = np.ceil(rng.exponential(8, 40))  # ties
+        event_P, group_P = (rng.random(40) < 0.6).astype(float), rng.integers(0, 2 + seed % 2, 40)
+        peer = multivariate_logrank_test(time_P, group_P, event_P).p_value
+        assert logrank(time_P, event_P, group_P) == pytest.approx(peer, rel=1e-8), seed
+    assert np.isnan(logrank(time_P, np.zeros(40), group_P))
+    assert np.isnan(logrank(time_P, event_P, np.zeros(40)))
 
 
 def picture(uri: str) -> np.ndarray:

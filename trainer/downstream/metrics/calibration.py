@@ -174,8 +174,8 @@ def metrics() -> list[Metric]:
             "ece", kinds,
             f"expected calibration error: {BINS} bins of equal width (closed below), mean over cases of |mean probability - share that "
             "happened| in their bin; of classes for the most probable one, else mean over labels or thresholds; too high where bins hold "
-            "few cases",
-            ece, up=False,
+            "few cases, and more so in resamples: no interval",
+            ece, up=False, resampled=False,
         ),
         own(
             "calibration_intercept", questions,

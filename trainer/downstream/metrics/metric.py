@@ -21,6 +21,7 @@ class Metric:
     count      how many cases are right, where the metric is right / n
     slack      how far from 1 (or 0) its value may be where no resample leaves that end (exact.py); None: nothing is known
     decides    whether it looks at decided classes instead of scores
+    resampled  whether resampling says how sure it is; false where a resample repeats noise that the metric takes for error
     ideal      the value that is best, where neither the highest nor the lowest is: such a metric ranks by its distance from there
     """
 
@@ -34,6 +35,7 @@ class Metric:
     slack: exact.Slack | None = None
     decides: bool = False
     ideal: float | None = None
+    resampled: bool = True
 
     def compute(self, p: Predictions) -> float:
         """The value on the whole set; NaN where it has none."""
@@ -53,6 +55,6 @@ def alone(form: Callable[[Predictions], Weighted]) -> Callable[[Predictions], fl
 
 def own(
     name: str, kinds: tuple[Kind, ...], convention: str, form: Callable[[Predictions], Weighted], up: bool = True,
-    slack: exact.Slack | None = None, ideal: float | None = None,
+    slack: exact.Slack | None = None, ideal: float | None = None, resampled: bool = True,
 ) -> Metric:  # fmt: skip
-    return Metric(name, kinds, convention, up, alone(form), form, slack=slack, ideal=ideal)
+    return Metric(name, kinds, convention, up, alone(form), form, slack=slack, ideal=ideal, resampled=resampled)

@@ -131,6 +131,8 @@ def _bounded(
 ) -> tuple[float, float, str]:
     """The interval, or an exact bound in the place of one without width; and what gave it."""
     low, high = interval
+    if not metric.resampled:
+        return NAN, NAN, "none"
     if low != low:
         return low, high, "none"
     if high - low > ROUNDING:
@@ -207,7 +209,7 @@ def entry(
         "value": _plain(i.value),
         "per_seed": [_plain(v) for v in i.per_seed],
         "spread": _plain(i.spread),
-        "interval": [_plain(i.low), _plain(i.high)],
+        "interval": [_plain(i.low), _plain(i.high)] if metric.resampled else None,
         "interval_by": i.by,
         "constant": list(i.constant),
         "level": i.level,
