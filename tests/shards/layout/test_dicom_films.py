@@ -171,6 +171,13 @@ def test_padding_is_black_and_counts_for_no_bits(tmp_path):
     assert np.array_equal(pixels(found(tmp_path)), right_HW)
 
 
+def test_padding_below_zero_is_no_value_of_the_film(tmp_path):
+    values_HW = grey(0).astype(np.int16)
+    values_HW[2:5] = -2000
+    film(tmp_path / "root" / "a.dcm", values_HW, bits=16, PixelPaddingValue=-2000)
+    assert np.array_equal(pixels(found(tmp_path)), np.maximum(values_HW, 0))
+
+
 def test_a_range_of_padding(tmp_path):
     values_HW = grey(0)
     film(
