@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -37,6 +38,8 @@ FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"
 # Waiting has no cost but for a test that fails: room for a machine that does other things.
 # With 27 processes at work on two cores a training of two ranks took 370 s and its launcher another 60.
 LIMIT = 700
+ASKED = 10
+"""Looks at a job's own books for each question to Slurm, which starts a process and keeps the controller busy."""
 
 
 class Desk:
@@ -96,9 +99,12 @@ class Desk:
             raise TimeoutError(f"{e}\n{self.cluster.job(record.job)}\n{self.log(record)}") from None
 
     def ended(self, record: Record) -> str:
-        """The state in which the job ended, once it has."""
+        """The state in which the job ended, once it has. Its own books say when it is time to ask; a job that Slurm ended has none."""
+        looks = itertools.count()
 
         def look() -> str:
+            if record.status.state not in ("done", "failed", "cancelled") and next(looks) % ASKED:
+                return ""
             state = self.cluster.state(record.job)
             return state if state in FINAL else ""
 
@@ -119,6 +125,8 @@ class Desk:
             ranks.update(self.cluster.tasks(record.job))
             return sorted(ranks) == list(range(world))
 
+        # All processes of the machine are looked through only once the ranks are sure to be there, or those of an earlier life were.
+        self.wait("the first step", record, lambda: at_least(record.run / part, 1), 0.1)
         self.wait(f"{world} ranks", record, here, 0.3)
         self.reached(record, step, part=part)
         for p in ranks.values():

@@ -157,7 +157,7 @@ class Cluster:
         self.daemon("slurmctld", "ctl", ["slurmctld"])
         for name in self.names:
             self.start_node(name)
-        until("idle nodes", lambda: set(self.names) <= set(self.idle()), 120)
+        until("idle nodes", lambda: set(self.names) <= set(self.idle()), 120, 0.25)
 
     def _configure(self) -> None:
         books = self.books(self) if self.books else "AccountingStorageType=accounting_storage/none\n"

@@ -49,7 +49,7 @@ def test_a_requeued_job_goes_on_with_other_nodes(
     with desk.held(record, 20, world=first) as ranks:
         desk.cluster.command("scontrol", "requeue", record.job)
         told(ranks)
-    until("the job waits", lambda: desk.cluster.state(record.job) == "PENDING")
+    until("the job waits", lambda: desk.cluster.state(record.job) == "PENDING", every=0.5)
     # Without NumTasks the old number of tasks would still ask for their nodes; a single number cannot rise above the old maximum.
     desk.cluster.command("scontrol", "update", f"JobId={record.job}", f"NumNodes={then}-{then}", f"NumTasks={then}")
     assert desk.ended(record) == "COMPLETED", desk.log(record)

@@ -43,7 +43,7 @@ def test_a_cut_link_ends_in_recovery_and_the_orphan_writes_nothing(
     assert "has taken over; this life writes no more" in main_log(lone)
     states = [linked.ended(record) for record in (pair, lone)]
     cluster.mend("n1")
-    until("the node is back", lambda: "n1" in cluster.idle(), 120)
+    until("the node is back", lambda: "n1" in cluster.idle(), 120, 0.5)
     assert states == ["COMPLETED", "COMPLETED"], linked.log(pair) + linked.log(lone)
     for record in (pair, lone):
         assert record.status.state == "done"

@@ -71,7 +71,7 @@ def out_of_time(desk: Desk, record: Record, ranks: Ranks) -> None:
 
 def more_time(desk: Desk, record: Record) -> None:
     """The next life gets the usual limit again, or it would be warned at once."""
-    until("requeued", lambda: desk.cluster.job(record.job)["Restarts"] == "1", 120)
+    until("requeued", lambda: desk.cluster.job(record.job)["Restarts"] == "1", 120, 0.5)
     desk.cluster.command("scontrol", "update", f"JobId={record.job}", "TimeLimit=10")
 
 
@@ -85,7 +85,7 @@ def node_dies(desk: Desk, record: Record, ranks: Ranks) -> None:
 
 
 def node_returns(desk: Desk, record: Record) -> None:
-    until("the node is down", lambda: "down" in desk.cluster.command("sinfo", "-h", "-n", "f2", "-o", "%T"), 120)
+    until("the node is down", lambda: "down" in desk.cluster.command("sinfo", "-h", "-n", "f2", "-o", "%T"), 120, 0.5)
     desk.cluster.start_node("f2")
 
 
