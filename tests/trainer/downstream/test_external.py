@@ -250,6 +250,32 @@ def test_a_folder_that_holds_no_weights_is_refused(
     assert "trained.json is missing" in refused(copy)
 
 
+def test_what_is_kept_comes_back_with_the_runs_own_command(
+    run: Path, finetune: Finetune, pretrained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As messages say; and a result whose weights were removed still stands."""
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    words = (
+        "--task",
+        "demo_subtype",
+        "--method",
+        "mgi",
+        "--init",
+        str(pretrained("mgi")),
+        "seeds=0,1",
+        "leak.accept=true",
+    )
+    (copy / "trained.json").write_text("{")
+    ended = finetune(copy, *words)
+    assert ended.codes == [0], ended.text
+    assert (copy / "trained.json").read_bytes() == (run / "trained.json").read_bytes()
+    (copy / "trained.json").unlink()
+    next(copy.rglob("finetune.safetensors")).unlink()
+    ended = finetune(copy, *words)
+    assert ended.codes == [0], ended.text
+    assert not (copy / "trained.json").exists()
+
+
 def test_masks_of_new_films_are_pictures(cohort: Path, finetune: Finetune, forks: Forks, tmp_path: Path) -> None:
     """A data set without masks, drawn by a network that was trained on some; the table counts what the pictures show."""
     out = tmp_path / "run"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -131,9 +132,22 @@ def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]]) -> None:
 
 
 def kept(setting: Setting, chosen: Sequence[Mapping[str, Any]]) -> None:
-    """The same for a result that stands, of a version that kept nothing."""
-    if not (setting.out / NAME).is_file():
+    """The same for a result that stands: of a version that kept nothing, or whose files are damaged. Weights that are gone are no error."""
+    out = setting.out
+    there = setting.finetunes and all((out / weights_name(c["seed"], c["lr"])).is_file() for c in chosen)
+    if there and not _readable(out):
         keep(setting, chosen)
+
+
+def _readable(out: Path) -> bool:
+    try:
+        content = json.loads((out / NAME).read_bytes())
+        read_schema(out / "schema.npz")
+        (out / "patients.txt").read_text()
+        with np.load(out / CONTENTS, allow_pickle=False) as arrays:
+            return bool(content["format"] == FORMAT and {"train", "val"} <= set(arrays.files))
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile):  # UserError is a ValueError
+        return False
 
 
 def weights_name(seed: int, lr: float) -> str:
@@ -141,7 +155,9 @@ def weights_name(seed: int, lr: float) -> str:
 
 
 def _task(setting: Setting) -> dict[str, Any]:
-    return setting.task.model_dump(mode="json", exclude_unset=True, exclude={"tests"}) | {"name": setting.task.name}
+    return setting.task.model_dump(mode="json", exclude_unset=True, exclude={"out", "tests"}) | {
+        "name": setting.task.name
+    }
 
 
 def _without_weights(source: Init) -> Init:
@@ -203,7 +219,7 @@ def open_trained(out: Path) -> Trained:
         raise
     except FileNotFoundError as e:
         raise UserError(f"{e.filename} is missing, which a fine-tune keeps of itself: {AGAIN}") from e
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as e:
         raise UserError(f"{out / NAME}, or a file beside it: damaged ({e!r}); {AGAIN}") from e
     if gone := list(asset_problems(cls.Options, source.options, content["assets"], "the run")):
         raise MethodError(gone)
