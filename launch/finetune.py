@@ -119,7 +119,7 @@ def describe(setting: Setting) -> str:
     p = task.protocol
     share = f"{p.shots} patients a class" if p.shots else f"{100 * p.fraction:g} % of the training patients' labels"
     runs = len(p.seeds) * (len(p.lr) if setting.finetunes else 1)
-    zeroshot = setting.prompts is not None
+    zeroshot = not task.learns
     lines = [
         f"{task.name} ({task.kind}): {setting.source.method_name} from {setting.source.kind}, {task.mode}, "
         f"reads {', '.join(setting.fields)}",

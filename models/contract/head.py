@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from models.contract.batch import Encoded
 
-Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+Kind = Literal[
+    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,11 @@ def shares_of_no_labels(place: Place) -> Command:
     return finetune("--mode", "zeroshot", "prompts=demo_subtype", "protocol.fraction=0.5", method="convirt")
 
 
+@remedy("has no retrieval form", r"use (--mode zeroshot)")
+def probes_of_reports(place: Place) -> Command:
+    return finetune("--mode", "linear", task="report_retrieval", method="convirt")
+
+
 @remedy("zeroshot has no", r"use (--mode linear) or")
 @remedy("zeroshot has no", r"or (--mode finetune)")
 def words_for_numbers(place: Place) -> Command:

@@ -29,6 +29,7 @@ from trainer.downstream.build import builder
 from trainer.downstream.code import tree_hash
 from trainer.downstream.external.tests import look_at_tests
 from trainer.downstream.external.trained import keep, kept
+from trainer.downstream.joint.retrieval import about_candidates, told
 from trainer.downstream.joint.run import Joint, joint_predictions
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import maps_of, told_of, write_maps
@@ -108,6 +109,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         runtime.say(f"{n} samples take no part: {why}")
     for note in setting.targets.notes:
         runtime.say(note)
+    for line in told(about_candidates(setting.reports, _tested(setting))) if setting.reports else ():
+        runtime.say(line)
     measure = _by_training if setting.finetunes else _zeroshot if not task.learns else _frozen
     measured = measure(setting, runtime, stop)
     about = {
@@ -129,6 +132,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         "code_accepted": sorted(measured.code - {hashes["code"]}),
         "left_out": dict(setting.targets.left_out),
         **({"prompts": setting.prompts.prompts.plain()} if setting.prompts else {}),
+        **({"candidates": about_candidates(setting.reports, _tested(setting))} if setting.reports else {}),
         "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
     }
     _keep_maps(setting, runtime, measured.chosen)
@@ -192,12 +196,15 @@ def _frozen(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
     return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
 
 
+def _tested(setting: Setting) -> np.ndarray:
+    return setting.splits[setting.task.data.test]
+
+
 def _zeroshot(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
-    assert setting.prompts is not None
+    words = setting.prompts or setting.reports
+    assert words is not None
     test = setting.splits[setting.task.data.test]
-    about = Joint(
-        setting.task, setting.source, setting.data, setting.targets, setting.fields, test, prompts=setting.prompts
-    )
+    about = Joint(setting.task, setting.source, setting.data, setting.targets, setting.fields, test, words)
     found = joint_predictions(about, runtime, stop)
     return Measured(found.predictions, found.chosen, {}, [], 0, found.pooled_ND)
 

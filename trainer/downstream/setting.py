@@ -19,7 +19,8 @@ from trainer.data import check_images, demo_folder, schema_of, shard_cache
 from trainer.downstream.code import code_hash
 from trainer.downstream.init import Init, check_fields
 from trainer.downstream.joint.prompts import ReadPrompts, read_prompts
-from trainer.downstream.joint.run import check_joint
+from trainer.downstream.joint.retrieval import Reports, read_reports
+from trainer.downstream.joint.run import check_joint, check_reports
 from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import COX, Realigned, check_batch
@@ -45,6 +46,7 @@ class Setting:
     splits   {split: the samples that take part}; of mode zeroshot, which neither learns nor chooses, the test split alone
     new      weights of the encoder that no file holds
     prompts  mode zeroshot: what is said of an image of each class
+    reports  retrieval: the reports to choose among
     """
 
     task: Task
@@ -59,6 +61,7 @@ class Setting:
     world: int
     new: tuple[str, ...] = ()
     prompts: ReadPrompts | None = None
+    reports: Reports | None = None
     view: Callable[[ShardRecord], Realigned] | None = None
     """How a record of data of another origin is read: with the features that the encoder was trained on, in their order."""
 
@@ -246,8 +249,12 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     metrics = metric_names(task)
     targets = read_targets(task, data, fields if probe.needs else side)
     targets = replace(targets, notes=(*targets.notes, *not_compared, *source.left_out, *without))
-    prompts = read_prompts(task, targets.question, probe) if not task.learns else None
-    if prompts:
+    prompts = reports = None
+    if task.kind == "retrieval":
+        check_reports(data)
+        reports, targets = read_reports(data, task.data.test, targets, probe)
+    elif not task.learns:
+        prompts = read_prompts(task, targets.question, probe)
         targets = replace(targets, notes=(*targets.notes, *prompts.notes))
     splits = _splits(task, data, targets)
     targets = with_horizons(task, targets, splits[task.data.train])
@@ -256,7 +263,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     if task.output.attention:
         check_maps(task, probe, targets.question, data, splits[task.data.test])
     leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")
-    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new, prompts)
+    setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new, prompts, reports)
     if task.learns:
         _check_trainable(setting, probe)
     return setting

@@ -52,6 +52,8 @@ def random_predictions(
     elif kind == "survival":
         target = np.stack([np.ceil(rng.exponential(10, n)), rng.integers(0, 2, n)], 1).astype(float)
         score = coarse(rng.normal(0, 1, n))
+    elif kind == "retrieval":
+        target, score = rng.integers(1, 4, n).astype(float), rng.integers(2, 40, (n, 2)) / 2
     else:
         target = rng.integers(0, 40, n) * rng.integers(0, 2, n) * 1.0
         predicted = rng.integers(0, 40, n) * rng.integers(0, 2, n)
@@ -72,5 +74,6 @@ def one_value(kind: Kind, n: int = 6) -> Predictions:
         "regression": (np.full(n, 3.3), np.full(n, 3.1)),
         "survival": (np.tile([5.0, 1.0], (n, 1)), np.zeros(n)),
         "segmentation": (np.zeros(n), np.zeros((n, 2))),
+        "retrieval": (np.ones(n), np.ones((n, 2))),
     }[kind]
     return make(kind, target, score, scale=[2.0] if kind == "regression" else None)

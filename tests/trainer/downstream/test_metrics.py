@@ -263,6 +263,20 @@ def volumes(p: Predictions) -> list[tuple[float, float, float]]:
     return [tuple(v) for v in sums.values()]  # type: ignore[misc]
 
 
+def ranked(column: int, k: int | None) -> Callable[[Predictions], float]:
+    """Share of ranks within the first k; the middle rank where k is None."""
+
+    def of(p: Predictions) -> float:
+        found = sorted(s for s, t in zip(p.score[:, column], p.target, strict=True) if not np.isnan(t))
+        if not found:
+            return NAN
+        if k is None:
+            return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
+        return sum(s <= k for s in found) / len(found)
+
+    return of
+
+
 ORACLES: dict[str, Callable[[Predictions], float]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced,
@@ -291,6 +305,11 @@ ORACLES: dict[str, Callable[[Predictions], float]] = {
     "image_auc": lambda p: pair_auc(
         np.array([t > 0 for _, t, _, _ in slices(p)], bool), np.array([s[3] for s in slices(p)])
     ),
+    **{
+        f"{side}_{f'r{k}' if k else 'median_rank'}": ranked(column, k)
+        for column, side in enumerate(("image_to_report", "report_to_image"))
+        for k in (1, 5, 10, None)
+    },
 }
 
 

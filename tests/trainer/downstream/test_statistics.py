@@ -252,7 +252,7 @@ def test_degenerate_sets_never_crash(kind: Kind) -> None:
                 assert (i.by, t.degenerate) == ("none", False)
                 continue
             assert (t.p, t.degenerate) == (1, True)
-            assert i.constant == (len(p) > 1,) * 2
+            assert i.constant == (len(p) > 1 and kind != "retrieval",) * 2, "equal ranks are no equal answers"
             if not METRICS[name].resampled:
                 assert i.by == "none"
             elif i.by == "degenerate":

@@ -12,6 +12,7 @@ from models.registry import joint_names
 from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
 from trainer.downstream.joint.prompts import ReadPrompts
+from trainer.downstream.joint.retrieval import FIELD, Reports, retrieval_predictions
 from trainer.downstream.joint.zeroshot import zeroshot_scores
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.probes.run import Probed, stop_if_asked
@@ -43,12 +44,21 @@ def check_joint(source: Init, encoder: Method) -> None:
         )
 
 
+def check_reports(data: Dataset) -> None:
+    """Raises UserError: a data set without reports."""
+    if FIELD not in data.info.fields:
+        has = ", ".join(sorted(data.info.fields))
+        raise UserError(
+            f"{data.path} has no field '{FIELD}' (it has: {has}): pack images with their reports, or take another data set"
+        )
+
+
 @dataclass(frozen=True)
 class Joint:
     """What is said without training: a task, and an encoder with a joint space.
 
     test     the samples that take part
-    prompts  what is said of an image of each class
+    words    what is said of an image of each class, or the reports to choose among
     """
 
     task: Task
@@ -57,7 +67,7 @@ class Joint:
     targets: Targets
     fields: tuple[str, ...]
     test: np.ndarray
-    prompts: ReadPrompts
+    words: ReadPrompts | Reports
 
 
 def joint_predictions(about: Joint, runtime: Runtime, stop: StopFlag) -> Probed:
@@ -77,8 +87,12 @@ def joint_predictions(about: Joint, runtime: Runtime, stop: StopFlag) -> Probed:
         method = about.source.build(seed)
         method.inputs = about.fields
         method.to(runtime.device)
-        score, image_NC = zeroshot_scores(task, method, data, subset, about.prompts, runtime)
-        out.predictions.append(as_predictions(about.targets, data, subset.indices, score))
+        if isinstance(about.words, Reports):
+            found, image_NC = retrieval_predictions(task, method, data, subset, about.words, runtime)
+        else:
+            score, image_NC = zeroshot_scores(task, method, data, subset, about.words, runtime)
+            found = as_predictions(about.targets, data, subset.indices, score)
+        out.predictions.append(found)
         out.chosen.append({"seed": seed})
         if out.pooled_ND is None:
             out.pooled_ND = image_NC

@@ -15,6 +15,8 @@ def is_constant(p: Predictions, decided: bool) -> bool:
     known = p.known()
     if len(known) < 2:
         return False
+    if p.kind == "retrieval":
+        return False  # ranks are no answers: one answer for all stands at the middle of the ranks
     if p.kind == "segmentation":
         return not known.score[:, known.score.shape[1] // 2 :].any()
     if np.ptp(known.scores, axis=0).max() == 0:

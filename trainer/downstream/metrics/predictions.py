@@ -15,7 +15,9 @@ import numpy as np
 
 from trainer.errors import UserError
 
-Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+Kind = Literal[
+    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PROBABILITIES = ("binary", "multiclass", "multilabel", "ordinal")
 AXES = {
@@ -24,6 +26,7 @@ AXES = {
     "multilabel": (2, 2),
     "ordinal": (1, 2),
     "survival": (2, 1),
+    "retrieval": (1, 2),
 }
 NAMED_COLUMNS = ("multiclass", "multilabel", "ordinal")
 # A softmax in half precision sums to one this closely; scores that are no probabilities do not.
@@ -43,6 +46,7 @@ class Predictions:
     survival             [N, 2] time and event (1 seen, 0 censored); [N] log risk, higher is earlier
     segmentation         [N] true pixels; [N, 2] pixels in the intersection, pixels predicted; a case is a slice or an image.
                          K structures: [N, K]; [N, 2 K], the K intersections first; `classes` names them
+    retrieval            [N] how many images are right for the case's report; [N, 2] ranks of its report and of its image, 1 at best
 
     keys_N and patients_N are strings. `classes` names the columns of multiclass, multilabel and ordinal scores. `scale_K` is the
     standard deviation of each target of a regression over the training split (with `standardise: each_split` over this one); the

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from trainer.downstream.metrics import calibration, exact, legacy, survival, weighted
+from trainer.downstream.metrics import calibration, exact, legacy, retrieval, survival, weighted
 from trainer.downstream.metrics import segmentation as masks
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
@@ -294,6 +294,7 @@ METRICS = _Table(
             *_numbers(),
             *survival.metrics(),
             *_segmentation(),
+            *retrieval.metrics(),
             *_legacy(),
         )
     }
@@ -311,6 +312,7 @@ DEFAULTS: dict[Kind, tuple[str, ...]] = {
     "regression": ("mae", "mse", "r2", "spearman", "pearson"),
     "survival": ("c_index", "c_uno", "time_auc"),
     "segmentation": ("dice_patient", "dice_positive", "dice_all", "iou_patient", "image_auc"),
+    "retrieval": retrieval.NAMES,
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def answers(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understo
     """
     if task.kind == "multilabel":
         return findings(task, data)
-    kinds = {"regression": _regression, "survival": _survival, "segmentation": _segmentation}
+    kinds = {"regression": _regression, "survival": _survival, "segmentation": _segmentation, "retrieval": _retrieval}
     return kinds.get(task.kind, _of_classes)(task, data)
 
 
@@ -202,3 +202,8 @@ def _segmentation(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Un
     names = tuple(m.name for m in task.masks)
     question = TargetSpec("segmentation", len(names), names if len(names) > 1 else ())
     return question, np.zeros((len(data), 1)), Understood()
+
+
+def _retrieval(task: Task, data: Dataset) -> tuple[TargetSpec, np.ndarray, Understood]:
+    """What is right follows from the reports themselves."""
+    return TargetSpec("retrieval", 2, ("report", "image")), np.zeros((len(data), 1)), Understood()

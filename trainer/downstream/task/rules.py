@@ -22,7 +22,7 @@ def problems_of(t: Task) -> Sequence[str]:
     out = address_problems([t.data.path] if t.data.path else [])
     if t.kind == "survival":
         out += [] if t.time and t.event else ["time, event: survival needs both labels"]
-    elif t.kind != "segmentation" and t.label is None:
+    elif t.kind not in ("segmentation", "retrieval") and t.label is None:
         out.append(f"label: a {t.kind} task needs one")
     if isinstance(t.label, tuple) and t.kind not in ("multilabel", "regression"):
         out.append(f"label: a {t.kind} task has one label, not {len(t.label)}")
@@ -68,6 +68,8 @@ def problems_of(t: Task) -> Sequence[str]:
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
     out += _zeroshot(t) if t.mode == "zeroshot" else []
+    if t.kind == "retrieval" and t.mode != "zeroshot":
+        out.append(f"mode: {t.mode} has no retrieval form, it is measured without training; use --mode zeroshot")
     if t.mode in ("linear", "knn") and t.kind == "segmentation":
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
@@ -78,7 +80,7 @@ def problems_of(t: Task) -> Sequence[str]:
     return out
 
 
-ZEROSHOT = ("binary", "multiclass", "multilabel", "ordinal")
+ZEROSHOT = ("binary", "multiclass", "multilabel", "ordinal", "retrieval")
 """Kinds whose answers can be said in words."""
 
 
@@ -86,6 +88,8 @@ def _zeroshot(t: Task) -> Iterator[str]:
     """Keys of labels that are learned from, and kinds without words."""
     if t.kind not in ZEROSHOT:
         yield f"mode: zeroshot has no {t.kind} form, only {', '.join(ZEROSHOT)}; use --mode linear or --mode finetune"
+    if t.kind == "retrieval" and t.prompts is not None:
+        yield "prompts: a retrieval task has no classes, reports are its words; leave it out"
     if t.protocol.shots or t.protocol.fraction != 1.0:
         yield "protocol.fraction, protocol.shots: mode zeroshot learns from no label; leave them out"
 

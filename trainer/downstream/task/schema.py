@@ -20,7 +20,9 @@ from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
 TASKS, PROTOCOLS = CONFIGS / "task", CONFIGS / "protocol"
-Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation"]
+Kind = Literal[
+    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
+]  # fmt: skip
 Mode = Literal["finetune", "scratch", "linear", "knn", "zeroshot"]
 Head = Literal["auto", "linear", "mlp", "bag"]
 Uncertain = Literal["ignore", "ones", "zeros", "class"]
