@@ -257,7 +257,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         prompts = read_prompts(task, targets.question, probe)
         targets = replace(targets, notes=(*targets.notes, *prompts.notes))
     splits = _splits(task, data, targets)
-    targets = with_horizons(task, targets, splits[task.data.train])
+    if task.learns:
+        targets = with_horizons(task, targets, splits[task.data.train])
     if task.kind == "segmentation":
         check_masks(task, data, splits)
     if task.output.attention:
