@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from models.contract.batch import Encoded
 
-Kind = Literal[
-    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
-]  # fmt: skip
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"]
 
 
 @dataclass(frozen=True)

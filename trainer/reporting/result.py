@@ -16,9 +16,7 @@ from trainer.errors import UserError
 
 NAME = "result.json"
 FORMAT = 1
-Kind = Literal[
-    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
-]  # fmt: skip
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"]
 # A metric that its convention leaves undefined on these cases is null or NaN in the file, NaN here.
 Value = Annotated[float, BeforeValidator(lambda v: float("nan") if v is None else v)]
 

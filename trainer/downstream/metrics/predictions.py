@@ -15,9 +15,7 @@ import numpy as np
 
 from trainer.errors import UserError
 
-Kind = Literal[
-    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
-]  # fmt: skip
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PROBABILITIES = ("binary", "multiclass", "multilabel", "ordinal")
 AXES = {

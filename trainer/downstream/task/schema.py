@@ -20,9 +20,7 @@ from trainer.downstream.task.rules import problems_of
 from trainer.errors import UserError
 
 TASKS, PROTOCOLS = CONFIGS / "task", CONFIGS / "protocol"
-Kind = Literal[
-    "binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"
-]  # fmt: skip
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"]
 Mode = Literal["finetune", "scratch", "linear", "knn", "zeroshot"]
 Head = Literal["auto", "linear", "mlp", "bag"]
 Uncertain = Literal["ignore", "ones", "zeros", "class"]
@@ -297,7 +295,7 @@ class Task(Section):
 
     @property
     def learns(self) -> bool:
-        """Whether the mode learns from the task's labels, or chooses by them; else they are there to measure by alone."""
+        """Whether the mode learns from the task's labels, or chooses by them; else they measure alone."""
         return self.mode != "zeroshot"
 
     @property
