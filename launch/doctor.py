@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def kernel(package: str, module: str, extra: str, instead: str, cuda: bool) -> s
     except Exception as e:
         return f"  {package:<14} {found} does not load ({type(e).__name__}: {str(e)[:80]}): {instead} runs"
     return f"  {package:<14} {found}: its kernel runs"
+
+
+def scan_on_cpu() -> str:
+    """What computes long selective scans on a CPU."""
+    try:
+        found = version("numba")
+    except PackageNotFoundError:
+        return (
+            f"  {'numba':<14} not installed (pip install -e '.[numba]', docs/install.md): the chunked PyTorch scan runs"
+        )
+    from models.layers.scan import numba_loads
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        loads = numba_loads()
+    return f"  {'numba':<14} {found}" + (
+        ": long selective scans on a CPU run in it" if loads else f": {said[0].message}"
+    )
 
 
 def machine(cuda: bool) -> list[str]:
@@ -89,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print("kernels")
     print(kernel("xformers", "xformers.ops", "cuda", "PyTorch's scaled_dot_product_attention", cuda))
-    print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "the chunked PyTorch scan", cuda))
+    print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "the chunked PyTorch scan or numba's", cuda))
+    print(scan_on_cpu())
     print("tools\n" + "\n".join(tools()))
     from models.registry import method_names
 

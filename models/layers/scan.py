@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import warnings
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from torch.autograd.function import once_differentiable
 
 # Elements of one [S, B, N, D] tensor that stay in a core's cache (4 bytes each), and, on a GPU, that fill it.
 CPU_SEGMENT, CUDA_SEGMENT = 1 << 17, 1 << 24
+# A scan of fewer states than this is done in PyTorch before numba has loaded its machine code.
+NUMBA_STATES = 1 << 22
 # A scan of more rows than this, each of at most so many elements (or on a GPU), joins its rows in pairs: see `scan_`.
 FEW_ROWS, SMALL_ROW = 8, 4096
 
@@ -30,15 +33,28 @@ def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor
         delta_BLD: step sizes, after the softplus.
         A_DN: negative decay rates.
     """
-    if backend(x_BLD.device) == "mamba_ssm":
+    runs = backend(x_BLD.device, x_BLD.dtype, x_BLD.numel() * A_DN.shape[1])
+    if runs == "mamba_ssm":
         return _kernel_scan(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D)
-    y_BLD = _ChunkedScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
+    if runs == "numba":
+        from models.layers.scan_numba import NumbaScan
+
+        y_BLD = NumbaScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
+    else:
+        y_BLD = _ChunkedScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
     return y_BLD + x_BLD * D_D.to(x_BLD.dtype)
 
 
-def backend(device: torch.device) -> str:
-    """Which implementation runs: "mamba_ssm" on CUDA when its kernel loads, else "chunked"."""
-    return "mamba_ssm" if device.type == "cuda" and mamba_ssm_loads(device.index or 0) else "chunked"
+def backend(device: torch.device, dtype: torch.dtype, states: int) -> str:
+    """Which implementation runs for a scan of so many states (B L D N in all).
+
+    "mamba_ssm" on CUDA when its kernel loads; "numba" on a CPU when it loads, for scans that are worth its start; else
+    "chunked", as for float64.
+    """
+    if device.type == "cuda":
+        return "mamba_ssm" if mamba_ssm_loads(device.index or 0) else "chunked"
+    fits = device.type == "cpu" and dtype != torch.float64 and states >= NUMBA_STATES
+    return "numba" if fits and numba_loads() else "chunked"
 
 
 @functools.lru_cache
@@ -51,6 +67,21 @@ def mamba_ssm_loads(device_index: int) -> bool:
         # Whatever keeps a compiled kernel from loading (missing package, other CUDA, no operator) has the same remedy.
         warnings.warn(
             f"the selective scan runs in PyTorch: mamba-ssm does not work here ({type(e).__name__}: {e})", stacklevel=2
+        )
+        return False
+    return True
+
+
+@functools.lru_cache
+def numba_loads() -> bool:
+    """Whether numba is installed and works with the other packages; why not is said once, unless it is simply not there."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("models.layers.scan_numba")
+    except Exception as e:
+        warnings.warn(
+            f"the selective scan runs in PyTorch: numba does not work here ({type(e).__name__}: {e})", stacklevel=2
         )
         return False
     return True

@@ -49,6 +49,21 @@ def assert_close(found, expected, tolerance=1e-5):
         assert gap < tolerance, f"{name}: {gap:.1e}"
 
 
+@pytest.fixture
+def numba(monkeypatch):
+    """Scans of any size by numba's machine code."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(scan, "NUMBA_STATES", 0)
+    assert scan.numba_loads()
+
+
+@pytest.fixture
+def threads():
+    """As many as a test says; one again afterwards."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("room", [1 << 17, 300, 1])
 @pytest.mark.parametrize("L", [1, 7, 8, 9, 250])
 def test_equals_the_sequential_reference(L, room, monkeypatch):
@@ -120,16 +135,111 @@ def test_segments_do_not_grow_with_the_length():
     assert segment_steps(50, 1, 64, 16, cpu) == 50
 
 
-def test_cpu_runs_in_pytorch():
-    assert backend(torch.device("cpu")) == "chunked"
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def test_the_kernel_runs_on_cuda_alone_and_only_where_it_loads(monkeypatch):
-    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: True)
-    assert backend(torch.device("cuda")) == "mamba_ssm"
-    assert backend(torch.device("cpu")) == "chunked"
-    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: False)
-    assert backend(torch.device("cuda")) == "chunked"
+@pytest.mark.parametrize(
+    ("device", "dtype", "states", "loads", "runs"),
+    [
+        (CPU, torch.float32, scan.NUMBA_STATES, True, "numba"),
+        (CPU, torch.bfloat16, scan.NUMBA_STATES, True, "numba"),
+        (CPU, torch.float32, scan.NUMBA_STATES - 1, True, "chunked"),
+        (CPU, torch.float64, scan.NUMBA_STATES, True, "chunked"),
+        (CPU, torch.float32, scan.NUMBA_STATES, False, "chunked"),
+        (CUDA, torch.float32, 1, True, "mamba_ssm"),
+        (CUDA, torch.float32, scan.NUMBA_STATES, False, "chunked"),
+    ],
+)
+def test_which_implementation_runs(device, dtype, states, loads, runs, monkeypatch):
+    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: loads)
+    monkeypatch.setattr(scan, "numba_loads", lambda: loads)
+    assert backend(device, dtype, states) == runs
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 63, 5), (1, 64, 64), (2, 65, 70), (1, 300, 130)])
+def test_numba_equals_the_sequential_reference(shape, numba, threads):
+    """Rests of segments and of blocks of channels, several samples, one thread and more than there are blocks."""
+    B, L, D = shape
+    given = inputs(L, B, D, N=16)
+    exact = run(sequential, given, exact=True)
+    alone = run(selective_scan, given)
+    assert_close(alone, exact, 2e-6)
+    threads(3)
+    together = run(selective_scan, given)
+    assert_close(together, exact, 2e-6)
+    assert all(torch.equal(a, b) for a, b in zip(together, run(selective_scan, given), strict=True))
+    assert torch.equal(alone[0], together[0]), "threads share no sum in the forward pass"
+
+
+def test_numba_reads_inputs_as_they_lie(numba):
+    """Channels before time, as a convolution leaves them, and one gradient for all outputs, which has no strides."""
+    given = inputs(70, D=5)
+    across = [t.detach().mT.contiguous().mT.requires_grad_() if t.dim() == 3 else t for t in given]
+    assert not across[0].is_contiguous()
+    found, expected = ([y := selective_scan(*g), *torch.autograd.grad(y.sum(), g)] for g in (across, given))
+    # D's own gradient is summed by PyTorch, in another order.
+    assert all(torch.equal(a, b) for a, b in zip(found[:-1], expected[:-1], strict=True))
+
+
+def test_numba_stays_accurate_over_long_memories(numba):
+    """Decays from almost none, over thousands of steps, to total: an exponential that is wrong on one side adds up."""
+    given = inputs(3000, B=1, D=2, N=16)
+    with torch.no_grad():
+        given[1][:, :, 0] *= 1e-3
+        given[1][:, :, 1] *= 1e3
+    assert_close(run(selective_scan, given), run(sequential, given, exact=True), 2e-6)
+
+
+def test_numba_keeps_float32_states_of_bfloat16(numba):
+    given = [t.detach().bfloat16().requires_grad_() for t in inputs(500, B=1)]
+    y = selective_scan(*given)
+    grads = torch.autograd.grad(y.sum(), given)
+    assert {y.dtype, *(g.dtype for g in grads)} == {torch.bfloat16}
+    exact = sequential(*(t.detach().double() for t in given))
+    assert (y - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_numba_hides_no_nan(which, numba):
+    """Of x, delta, A or B: whatever comes later in its channel is NaN, and nothing before."""
+    given = [t.detach().clone() for t in inputs(150, B=1, D=70)]
+    given[which].view(-1)[-1] = torch.nan
+    y = selective_scan(*given)
+    assert y[0, -1, -1].isnan()
+    assert not y[0, :, 0].isnan()[:-1].any()
+
+
+def test_powers_of_two(numba):
+    from models.layers.scan_numba import exp2
+
+    z = torch.cat([torch.linspace(-126, 0, 20_001), -torch.logspace(-30, 0, 2_001), torch.linspace(0, 127, 2_001)])
+    found = torch.tensor([exp2(float(v)) for v in z], dtype=torch.float64)
+    assert ((found / torch.exp2(z.double()) - 1).abs() < 8e-8).all()
+    assert [exp2(v) for v in (-127.0, -1e30, -float("inf"), 128.0, float("inf"))] == [0, 0, 0] + [float("inf")] * 2
+    assert exp2(0.0) == 1
+    assert exp2(float("nan")) != exp2(float("nan"))
+
+
+def test_machine_code_without_a_place_to_keep_it():
+    """A function of no file, which numba cannot cache: what it does where no folder can be written."""
+    pytest.importorskip("numba")
+    from models.layers.scan_numba import compiled
+
+    names: dict = {}
+    exec(compile("def twice(x):\n    return x + x", "<no file>", "exec"), names)
+    assert compiled("float32(float32)", set())(names["twice"])(1.5) == 3
+
+
+def test_numba_that_does_not_load_is_named_once(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setitem(sys.modules, "models.layers.scan_numba", None)
+    scan.numba_loads.cache_clear()
+    with pytest.warns(UserWarning, match="the selective scan runs in PyTorch: numba does not work here"):
+        assert not scan.numba_loads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not scan.numba_loads()
+    scan.numba_loads.cache_clear()
 
 
 def test_a_kernel_that_does_not_load_is_named_once(monkeypatch):
@@ -158,7 +268,7 @@ def test_the_kernel_is_given_what_it_asks_for(monkeypatch, dtype):
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", kernel)
     given = [t.detach().to(dtype) for t in inputs(20)]
     expected = selective_scan(*given)
-    monkeypatch.setattr(scan, "backend", lambda device: "mamba_ssm")
+    monkeypatch.setattr(scan, "backend", lambda *_: "mamba_ssm")
     found = selective_scan(*given)
     assert found.dtype == dtype
     near = {"rtol": 2e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
