@@ -18,6 +18,7 @@ from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
+from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
@@ -26,6 +27,7 @@ from trainer.state.run_folder import versions
 from trainer.tracking.intervals import interval_text
 
 FORMAT = 1
+GROUPS = "groups.npz"
 MOST_FEATURES = 2000  # more points than that, evenly chosen, are no clearer picture
 
 
@@ -72,6 +74,7 @@ def write_result(
     predictions: Sequence[Predictions],
     metrics: Sequence[str],
     examples: Sequence[Example] = (),
+    groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Keeps predictions and examples, measures, and writes result.json last.
 
@@ -79,6 +82,7 @@ def write_result(
         about: method, mode, init, inputs, control, leak, first_line, n, chosen, seeds, wall_s, hashes.
         predictions: one a seed, of the same test cases.
         metrics: names; the first is the primary one.
+        groups: of each label the word of every test case, by its key ("" where unknown); the primary metric is measured within them.
     """
     names = [f"predictions/seed-{s}.npz" for s in about["seeds"]]
     for name, p in zip(names, predictions, strict=True):
@@ -86,7 +90,7 @@ def write_result(
         p.save(out / name)
     b = task.bootstrap
     measured = {m: entry(predictions, m, b.draws, b.seed, b.level) for m in metrics}
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "task": task.name,
         "kind": task.kind,
@@ -108,6 +112,10 @@ def write_result(
             "positive": predictions[0].classes[1] if task.kind == "binary" and predictions[0].classes else None,
         },
     }
+    if groups:
+        write_groups(out / GROUPS, groups)
+        each = {n: by_group(predictions, words, metrics[0], b.draws, b.seed, b.level) for n, words in groups.items()}
+        content |= {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
 
@@ -152,6 +160,7 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
     if any(any(_constant(m)) for m in result["metrics"].values()):
         notes += ". = one answer for all cases"
     lines.append(notes)
+    lines += [f"  {line}" for name, found in result.get("groups", {}).items() for line in told_of(name, found)]
     if accepted := result.get("code_accepted"):
         lines.append(
             f"  trained in part by other versions of the code ({', '.join(accepted)}), as resume.accept_code=true allows"

@@ -143,11 +143,15 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     def write() -> dict[str, Any]:
         for control, predictions in measured.controls.items():
             content = {**about, "control": control, "wall_s": wall_s}
-            write_result(setting.out / f"control-{control}", task, content, predictions, setting.metrics)
+            write_result(
+                setting.out / f"control-{control}", task, content, predictions, setting.metrics, groups=setting.groups()
+            )
         content = {**about, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
         keep(setting, measured.chosen)
-        return write_result(setting.out, task, content, measured.predictions, setting.metrics, measured.examples)
+        return write_result(
+            setting.out, task, content, measured.predictions, setting.metrics, measured.examples, setting.groups()
+        )
 
     result = from_main(write)
     runtime.say(summary(result, setting.out))
@@ -266,7 +270,8 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
     # All that decides the result's hashes decides a training's: one that another version made is not taken for this one's.
     made_of = {k: v for k, v in setting.hashes().items() if k != "config"}
     about = {**setting.about(), **made_of, "train": hash_of(train.tolist())}
-    about["task"].pop("controls", None)
+    for measured_later in ("controls", "groups"):
+        about["task"].pop(measured_later, None)
     return Training(task, setting.source.method_name, samples, targets, build, about), targets
 
 

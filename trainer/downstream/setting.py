@@ -27,6 +27,7 @@ from trainer.downstream.samples import COX, Realigned, check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
+from trainer.downstream.targets.values import check_groups, words_of
 from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
@@ -110,6 +111,12 @@ class Setting:
         """Where the encoder's weights come from, and which come from nowhere."""
         return self.source.describe() | ({"new": list(self.new)} if self.new else {})
 
+    def groups(self) -> dict[str, dict[str, str]]:
+        """Of each label of `groups` what the test cases have, by their keys; "" where it is not known."""
+        test = self.splits[self.task.data.test]
+        keys = self.data.keys_of(test)
+        return {n: dict(zip(keys, words_of(self.data, n)[test].tolist(), strict=True)) for n in self.task.groups}
+
     def about(self) -> dict[str, Any]:
         """All that decides the result but data and weights, which have hashes of their own."""
         task = self.task.model_dump(mode="json", exclude=set(FREE))
@@ -123,6 +130,8 @@ class Setting:
                 "prompts"
             ]  # what other modes do not look at, and what a task did not have before there was such a key
         del task["output"]["attention"]  # what is shown of a result decides none of it
+        if not task["groups"]:
+            del task["groups"]  # a task without them is what it was before there was such a key
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
         # Of a task that draws nothing what stood there before there was `auto`, so that its results stay its own.
@@ -257,6 +266,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         prompts = read_prompts(task, targets.question, probe)
         targets = replace(targets, notes=(*targets.notes, *prompts.notes))
     splits = _splits(task, data, targets)
+    check_groups(task, data)
     if task.learns:
         targets = with_horizons(task, targets, splits[task.data.train])
     if task.kind == "segmentation":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +65,11 @@ def recomputed(result: Result) -> Result:
         found = {name: _entry(result, name) for name in result.content.metrics}
     except UserError as e:
         raise UserError([f"{result.folder}: {p}; {MEND}" for p in e.problems]) from e
-    problems = [*_counts(result), *(p for name in found for p in _unlike(result, name, found[name]))]
+    problems = [
+        *_counts(result),
+        *(p for name in found for p in _unlike(result, name, found[name])),
+        *_unlike_groups(result),
+    ]
     if problems:
         raise UserError(problems)
     stated = result.content.metrics
@@ -149,6 +153,43 @@ def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
                 f"{where}: the predictions give {name}.{key} {_text(found[key])}, {result.folder / 'result.json'} states {_text(value)}: "
                 f"they do not belong together; {MEND}"
             )
+
+
+def _unlike_groups(result: Result) -> Iterator[str]:
+    """What of the groups of test cases differs from what the result states."""
+    from trainer.downstream.metrics.subgroups import by_group, read_groups
+
+    c = result.content
+    if not c.groups or c.groups_file is None:
+        return
+    path, m = result.folder / c.groups_file, result.measured
+    try:
+        stored = read_groups(path)
+    except UserError as e:
+        yield from e.problems
+        return
+    if _digest(path) != c.groups_sha256 or stored.keys() != c.groups.keys():
+        yield f"{path}: another file has taken the place of the one that the result was made from; {MEND}"
+        return
+    seeds = predictions([result])
+    for name, words in stored.items():
+        again = by_group(seeds, words, c.primary, m.draws, m.bootstrap_seed, m.level)
+        stated, found = _leaves(json.loads(c.groups[name].model_dump_json()), name), _leaves(again, name)
+        for where in sorted({*stated, *found}):
+            a, b = stated.get(where), found.get(where)
+            if a is not b and not _same(a, b):
+                yield (
+                    f"{path}: the predictions give groups.{where} {_text(b)}, {result.folder / 'result.json'} states {_text(a)}: they do "
+                    f"not belong together; {MEND}"
+                )
+
+
+def _leaves(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Numbers and words of a tree of tables, each under its way there."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= _leaves(value, f"{where}.{key}") if isinstance(value, Mapping) else {f"{where}.{key}": value}
+    return out
 
 
 def _same(a: Json, b: Json) -> bool:

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import bars, cases, curves, external, page, pictures, reliability, survival, table, words
+from trainer.reporting import (
+    bars,
+    cases,
+    curves,
+    external,
+    page,
+    pictures,
+    reliability,
+    subgroups,
+    survival,
+    table,
+    words,
+)
 from trainer.reporting.collect import Running, collect
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
@@ -105,6 +117,7 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
     for amount in reversed(g.amounts):
         yield table.main_table(g, amount, report.tested[g.name])
     yield from report.beside[g.name]
+    yield from (t for a in reversed(g.amounts) for t in subgroups.tables(g, a))
     reference = table.published(g)
     if reference:
         yield reference

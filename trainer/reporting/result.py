@@ -129,6 +129,27 @@ class External(Part):
     """They are the run's own test cases."""
 
 
+class Subgroup(Part):
+    """The cases of one value of a label; without a value where they are too few, or the metric has none."""
+
+    n: int
+    patients: int
+    value: float | None
+    interval: tuple[Value, Value] | None
+    too_few: str = ""
+
+
+class Subgroups(Part):
+    """The primary metric within the values of one label."""
+
+    groups: dict[str, Subgroup]
+    unknown: int
+    worst: str | None
+    best: str | None
+    gap: float | None
+    gap_interval: tuple[Value, Value] | None
+
+
 class Content(Part):
     """What stands in the file."""
 
@@ -160,6 +181,9 @@ class Content(Part):
     predictions: tuple[str, ...]
     predictions_sha256: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    groups: dict[str, Subgroups] = {}
+    groups_file: str | None = None
+    groups_sha256: str | None = None
     reference: tuple[Reference, ...] = ()
 
     @model_validator(mode="after")
@@ -184,9 +208,11 @@ class Content(Part):
                 problems.append(f"metrics.{name}.k {list(m.k)} does not count right cases of n {m.n}, one a seed")
             if m.interval is not None and m.interval[0] > m.interval[1]:
                 problems.append(f"metrics.{name}.interval {list(m.interval)} is upside down")
-        for name in (*self.predictions, *self.examples):
+        for name in (*self.predictions, *self.examples, *filter(None, [self.groups_file])):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 problems.append(f"'{name}' leaves the result's folder")
+        if self.groups and not (self.groups_file and self.groups_sha256):
+            problems.append("groups without groups_file and groups_sha256")
         if problems:
             raise ValueError("; ".join(problems))
         return self

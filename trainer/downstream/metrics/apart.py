@@ -16,8 +16,8 @@ from trainer.downstream.metrics.statistics import (
     _exact,
     _metric,
     _p_value,
-    _percentiles,
     _resampled,
+    percentiles,
 )
 from trainer.downstream.metrics.table import Metric
 
@@ -46,7 +46,7 @@ def apart(
     difference, difference_R = float(_exact(mean_b - mean_a)), _exact(resampled[1] - resampled[0])
     low, high, p = NAN, NAN, NAN
     if difference == difference:
-        low, high = _percentiles(difference_R, patients, level)
+        low, high = percentiles(difference_R, patients, level)
         p = _p_value(difference_R, patients)
     return Paired(
         metric.name, mean_a, mean_b, difference, low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),

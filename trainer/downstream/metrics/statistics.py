@@ -117,7 +117,7 @@ def bootstrap(
     value, known = fmean(each), seeds[0].known()
     patients = len(np.unique(known.patients_N))
     resampled_R = _resampled([seeds], [each], metric, draws, seed)[0]
-    low, high = _percentiles(resampled_R, patients, level) if value == value else (NAN, NAN)
+    low, high = percentiles(resampled_R, patients, level) if value == value else (NAN, NAN)
     low, high, by = _bounded(metric, seeds, each, (low, high), level)
     return Interval(
         metric.name, value, tuple(each), _spread(each), low, high, level, draws, seed, int(np.isnan(resampled_R).sum()),
@@ -169,7 +169,7 @@ def paired(
         difference_R = by_patients_R + _other_seeds(each, draws, seed)
     low, high, p = NAN, NAN, NAN
     if difference == difference:
-        low, high = _percentiles(difference_R, patients, level)
+        low, high = percentiles(difference_R, patients, level)
         p = _p_value(difference_R, patients)
     return Paired(
         metric.name, mean_a, mean_b, float(difference), low, high, level, p, draws, seed, int(np.isnan(difference_R).sum()),
@@ -313,7 +313,7 @@ def _where(p: Predictions, q: Predictions) -> str:
 # ------------------------------------------------------------------------------------------------------------------ resamples
 
 
-def _draws(patients: int, cases: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+def patient_draws(patients: int, cases: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Chunks [r, P] of how often each patient is drawn."""
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // max(cases, 1))
@@ -338,7 +338,7 @@ def _resampled(
         whole = [float(form(np.ones((1, N)))[0]) for form in fs]
         assert np.allclose(whole, values, rtol=1e-6, atol=1e-6, equal_nan=True), (metric.name, whole, values)
     parts: list[list[np.ndarray]] = [[] for _ in systems]
-    for count_RP in _draws(len(names_P), N, draws, seed):
+    for count_RP in patient_draws(len(names_P), N, draws, seed):
         W_RN = count_RP[:, of_N].astype(np.float64)
         for part, fs in zip(parts, forms, strict=True):
             part.append(np.mean([form(W_RN) for form in fs], axis=0))
@@ -360,7 +360,7 @@ def _one_by_one(p: Predictions, metric: Metric, of_N: np.ndarray) -> Callable[[n
 # ----------------------------------------------------------------------------------------------------------------- percentiles
 
 
-def _percentiles(value_R: np.ndarray, patients: int, level: float) -> tuple[float, float]:
+def percentiles(value_R: np.ndarray, patients: int, level: float) -> tuple[float, float]:
     """The interval at tails widened for few patients; NaN for fewer than two."""
     from scipy.stats import norm, t
 

@@ -14,6 +14,7 @@ from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 SHOWN = 5
+MOST_GROUPS = 30
 
 
 def words_of(data: Dataset, name: str) -> np.ndarray:
@@ -37,6 +38,23 @@ def values_of(data: Dataset, name: str) -> tuple[str, ...]:
         return tuple(info.classes)
     known = data.label_values[name]
     return tuple(_word(v) for v in np.unique(known[~np.isnan(known)]).tolist())
+
+
+def check_groups(task: Task, data: Dataset) -> None:
+    """Raises: UserError: labels of `groups` that the data set lacks, or that have too many values to be groups."""
+    problems = []
+    for name in task.groups:
+        if name not in data.info.labels:
+            has = ", ".join(sorted(data.info.labels)) or "none"
+            problems.append(
+                f"groups: {data.path} has no label '{name}' (it has: {has}); mend `groups` in task {task.name}"
+            )
+        elif (n := len(values_of(data, name))) > MOST_GROUPS:
+            problems.append(
+                f"groups: label '{name}' has {n} values, groups are {MOST_GROUPS} at most; pack a label of bands (under 50, 50 to 64, ...)"
+            )
+    if problems:
+        raise UserError(problems)
 
 
 def coded(task: Task, data: Dataset, name: str, codes: Mapping[str, float]) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""A task as a typed claim: data, label, kind, metric, protocol. `configs/task/NAME.yaml`, or any file of a user's own."""
+"""A task as a typed claim: data, label, kind, metric, protocol. `configs/task/NAME.yaml`, or any file of a user's own.
+
+Long because: a task is one table of keys, read from top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -245,6 +248,8 @@ class Task(Section):
     alike; they lie below `method.image` and `encoder`, and are left out, and said to be, where the encoder is of another kind."""
     resnet: dict[str, Any] = Field(default_factory=dict)
     """The same for one that is a convolutional network."""
+    groups: tuple[str, ...] = ()
+    """Labels of the data set (sex, site, age_band): the primary metric within each of their values, with the worst one and its gap."""
     out: str = "runs/{task}/{method}-{mode}-{fraction}"
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
