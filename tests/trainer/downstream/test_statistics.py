@@ -286,7 +286,7 @@ def test_an_entry_of_a_result() -> None:
     p = make("binary", [0, 1] * 20, [0.1, 0.9] * 19 + [0.9, 0.1], per_patient=2)
     e = entry([p, p, p], "accuracy", draws=1000, seed=0)
     assert e | {"interval": 0, "convention": 0} == {
-        "convention": 0, "higher_is_better": True, "value": pytest.approx(0.95), "per_seed": [0.95] * 3, "spread": 0.0,
+        "convention": 0, "higher_is_better": True, "ideal": None, "value": pytest.approx(0.95), "per_seed": [0.95] * 3, "spread": 0.0,
         "interval": 0, "interval_by": "bootstrap", "constant": [False] * 3,
         "level": 0.95, "draws": 1000, "undefined_draws": 0, "bootstrap_seed": 0, "n": 40, "patients": 20,
         "k": [38, 38, 38],
