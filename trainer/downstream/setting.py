@@ -124,11 +124,10 @@ class Setting:
         for key in ("image_size", *KINDS):
             del task[key]  # what came of them for this encoder stands in the sections that they speak of
         task["method"], task["encoder"] = dict(self.source.changes), self.source.parts.model_dump(mode="json")
-        task["prompts"] = self.prompts.prompts.plain() if self.prompts else None
-        if self.prompts is None:
-            del task[
-                "prompts"
-            ]  # what other modes do not look at, and what a task did not have before there was such a key
+        if self.prompts:
+            task["prompts"] = self.prompts.prompts.plain()
+        else:
+            del task["prompts"]  # a task of other modes is what it was before there was such a key
         del task["output"]["attention"]  # what is shown of a result decides none of it
         if not task["groups"]:
             del task["groups"]  # a task without them is what it was before there was such a key
