@@ -257,8 +257,9 @@ class NumbaScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Kept, dy_BLD: Tensor) -> tuple[Tensor, ...]:
-        given = ctx.saved_tensors[:5]
-        x, delta, Bs, Cs, starts, dy = arrays(*given[:2], *given[3:], ctx.saved_tensors[5], dy_BLD)
+        # Asked for once: recomputed blocks give what they saved a single time.
+        *given, starts_BTND = ctx.saved_tensors
+        x, delta, Bs, Cs, starts, dy = arrays(*given[:2], *given[3:], starts_BTND, dy_BLD)
         rate = _rate(given[2])
         B, _, D = x.shape
         dx, ddelta = np.empty_like(x), np.empty_like(delta)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from functools import partial
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from models.layers import scan
 from models.layers.scan import backend, mamba_ssm_loads, reverse_scan_, scan_, segment_steps, selective_scan
@@ -179,6 +181,15 @@ def test_numba_reads_inputs_as_they_lie(numba):
     found, expected = ([y := selective_scan(*g), *torch.autograd.grad(y.sum(), g)] for g in (across, given))
     # D's own gradient is summed by PyTorch, in another order.
     assert all(torch.equal(a, b) for a, b in zip(found[:-1], expected[:-1], strict=True))
+
+
+def test_numba_in_a_block_that_is_recomputed(numba):
+    given = inputs(70)
+    plain, again = (
+        torch.autograd.grad(call(selective_scan, *given).sum(), given)
+        for call in (lambda f, *x: f(*x), partial(checkpoint, use_reentrant=False))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 def test_numba_stays_accurate_over_long_memories(numba):
