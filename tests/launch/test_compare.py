@@ -135,7 +135,7 @@ def test_one_best_a_table_and_never_a_leak_or_a_control(report: Path) -> None:
     primary = [r for r in rows(report) if r["primary"] == "1"]
     tables = {(r["group"], r["fraction"], r["shots"]) for r in primary}
     best = [r for r in primary if r["best"] == "1"]
-    assert len(best) == len(tables) == 11
+    assert len(best) == len(tables) == 12
     assert not [r for r in best if r["leak_shared"] != "0" or r["control"]]
 
 

@@ -22,6 +22,7 @@ from synthetic import MemoryRecord, nested
 
 from models.contract import Field, Label, Schema
 from models.layers.checkpointing import set_activation_checkpointing
+from models.layers.scan import numba_loads
 from models.registry import get_method
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
@@ -63,6 +64,8 @@ def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: 
     method = cls(cls.Options.parse(cls.Options.over(given, nested(changes))), schema(name))
     made: dict[str, float] = {"parameters": sum(p.numel() for p in method.parameters())}
     records = [sample(name, i) for i in range(batch_size)]
+    # numba's compiler takes up to 0.2 GB, the first time that it is asked on a machine.
+    numba_loads()
     before = peak_gb()
     for stage in [s.name for s in method.stages()]:
         method.enter(stage)

@@ -54,6 +54,6 @@ def test_one_step_of_mgi_by_chunks_fits_in_4_gb(depth):
 def test_one_step_of_mgi_with_a_token_a_gene_fits(genes, gb):
     """One Mamba block of four and two image blocks of twelve: each is recomputed in the backward pass, so that memory is that
     of one, and of the tokens between blocks (62 MB a block and sample of 60,484 genes). Always run: an eighth of the genes,
-    whose step takes 0.45 GB, and 1.2 where the scan holds the states of all genes at once."""
+    whose step takes 0.4 GB, and 1.2 where the scan holds the states of all genes at once."""
     words = ["checkpointing", f"genes={genes}", "method.genes.depth=1", "method.image.depth=2"]
     assert cost("mgi", "2", *words)["grown_gb"] < gb
