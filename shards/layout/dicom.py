@@ -12,6 +12,7 @@ need more bits than the header says, negative or broken values without a window,
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,17 @@ def _installed() -> None:
         import pydicom  # noqa: F401
     except ImportError as e:
         raise bad("films are DICOM files, and pydicom is not installed", "DICOM", "pip install 'medpair[dicom]'") from e
+    except Exception as e:
+        # GDCM's package looks for a module `dl` of older Pythons, and takes any folder of that name where modules are looked for.
+        spec = importlib.util.find_spec("dl")
+        taken = ", ".join(spec.submodule_search_locations or ()) if spec else ""
+        fix = (
+            f"GDCM takes the folder {taken} for a module: call the command in another folder than {Path(taken).parent}"
+        )
+        raise bad(
+            f"films are DICOM files, and pydicom does not load ({type(e).__name__}: {e})", "DICOM",
+            fix if taken else "pip install --force-reinstall 'medpair[dicom]'",
+        ) from e  # fmt: skip
 
 
 def _check_chosen(chosen: Mapping[str, str]) -> None:

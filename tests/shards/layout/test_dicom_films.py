@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -272,3 +274,23 @@ def test_the_public_sets_are_read_from_their_own_folders(tmp_path):
         film(siim / "dicom-images-train" / f"1.2.{i}" / f"1.3.{i}" / f"{mini.siim_name(i)}.dcm", grey(i, 8), bits=8)
     made = find("siim_acr", siim)
     assert np.array_equal(pixels(made, 3), grey(3, 8))
+
+
+def test_a_folder_that_a_decoder_takes_for_a_module_is_named(tmp_path):
+    """GDCM looks for a module `dl`; `python -m` looks for modules in the folder that it is called in."""
+    (tmp_path / "root").mkdir()
+    for i in range(10):
+        film(tmp_path / "root" / f"{i}.dcm", grey(i))
+    (tmp_path / "here" / "dl").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    command = [sys.executable, "-m", "shards", "source", layout(tmp_path), "--root", str(tmp_path / "root")]
+    command += ["--out", str(tmp_path / "out")]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    here, there = (
+        subprocess.run(command, cwd=tmp_path / n, env=env, capture_output=True, text=True, timeout=120, check=False)
+        for n in ("here", "there")
+    )
+    assert here.returncode == 2
+    assert f"GDCM takes the folder {tmp_path / 'here' / 'dl'} for a module" in here.stdout + here.stderr
+    assert f"call the command in another folder than {tmp_path / 'here'}" in here.stdout + here.stderr
+    assert there.returncode == 0, there.stderr
