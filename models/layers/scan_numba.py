@@ -271,7 +271,11 @@ class NumbaScan(torch.autograd.Function):
             backward_block(x[b], delta[b], rate, Bs[b], Cs[b], starts[b], dy[b], *into, first)
 
         each_block(work, B, D)
-        found = (dx, ddelta, drate.sum(0).T, dB.sum(0), dC.sum(0))
+        # In place: a copy would be the largest thing in memory after the gradients themselves.
+        for sums in (dB, dC):
+            for other in sums[1:]:
+                sums[0] += other
+        found = (dx, ddelta, drate.sum(0).T, dB[0], dC[0])
         return tuple(torch.from_numpy(g).to(t.dtype) for g, t in zip(found, given, strict=True))
 
 
