@@ -143,7 +143,7 @@ def _installed() -> None:
         )
         raise bad(
             f"films are DICOM files, and pydicom does not load ({type(e).__name__}: {e})", "DICOM",
-            fix if taken else "pip install --force-reinstall 'medpair[dicom]'",
+            fix if taken else "pip install 'medpair[dicom]'",
         ) from e  # fmt: skip
 
 
