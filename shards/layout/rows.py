@@ -85,8 +85,8 @@ def packed_fix(root: Path) -> str:
 
 
 def _table(table: Table, root: Path, notes: list[str], problems: list[Problem]) -> Rows | None:
-    """The first of its files; what is wrong goes to `problems`."""
-    found = [p for name in table.file for p in no_twins(root.glob(name)) if p.is_file()]
+    """Its one file; what is wrong, two of them too, goes to `problems`."""
+    found = sorted({p for name in table.file for p in no_twins(root.glob(name)) if p.is_file()})
     if not found:
         if table.optional:
             notes.append(f"{table.file[0]} is not there: what it says is not known")
@@ -94,6 +94,10 @@ def _table(table: Table, root: Path, notes: list[str], problems: list[Problem]) 
         what = f"no table {' or '.join(table.file)}"
         fix = packed_fix(root) or "give --root the folder that holds the set, with its tables"
         problems.append(Problem(what, str(root), fix))
+        return None
+    if len(found) > 1:
+        names = few([p.relative_to(root).as_posix() for p in found])
+        problems.append(Problem(f"{len(found)} files could be one table: {names}", str(root), "keep one of each"))
         return None
     others = "; ".join(n for n in table.file[:3])
     fix = f"it is a table of another release: bring {others}, or copy the layout and name its columns"

@@ -259,3 +259,19 @@ def test_a_folder_of_work_is_not_emptied_unless_it_is_ours(tmp_path):
     assert (work / "thesis.txt").read_text() == "mine"
     (work / ".medpair-work").touch()
     assert find(str(layout), root).manifest.entries, "what a run left that was killed"
+
+
+def test_two_files_for_one_table_are_not_chosen_from(tmp_path):
+    """The set unpacked twice: which of them is meant is not taken from an order of names."""
+    root = made("rfmid", tmp_path)
+    table = next(root.rglob("RFMiD_Training_Labels.csv"))
+    (root / "again").mkdir()
+    shutil.copy(table, root / "again")
+    said = refused("rfmid", root)
+    assert (
+        "2 files could be one table: Training_Set/Training_Set/RFMiD_Training_Labels.csv, again/RFMiD_Training_Labels.csv"
+        in said
+    )
+    assert "keep one of each" in said
+    shutil.rmtree(root / "again")
+    assert find("rfmid", root).manifest.entries
