@@ -21,6 +21,7 @@ from models.encoders.image import ImageOptions
 from models.encoders.resnet import ResNetOptions
 from models.layers.batch_norm import counted
 from models.methods._image import field_problems
+from models.methods._published import with_published
 from models.parallel import global_mean
 from models.transforms.crops import centre_view, colours, eight_bit
 from models.transforms.image import FILMS, MEAN, STD
@@ -74,12 +75,7 @@ class ReportOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _published(cls, given: object) -> object:
-        if not isinstance(given, Mapping) or given.get("conventions") != "published":
-            return given
-        against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in cls.published.items() if given.get(k, v) != v]
-        if against:
-            raise ValueError(f"method.conventions=published contradicts {', '.join(against)}; drop one or the other")
-        return {**cls.published, **given}
+        return with_published(cls.published, given)
 
     def problems(self, where: str) -> Iterable[str]:
         yield from super().problems(where)

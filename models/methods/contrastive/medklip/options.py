@@ -14,6 +14,7 @@ from models.encoders.report_bert import BertOptions
 from models.encoders.resnet import ResNetOptions
 from models.encoders.vit import ViTOptions
 from models.methods._image import ImageMethodOptions
+from models.methods._published import with_published
 from models.methods.contrastive.medklip.knowledge import ENTITIES, POSITIONS
 
 
@@ -75,12 +76,7 @@ class MedklipOptions(ImageMethodOptions):
     @model_validator(mode="before")
     @classmethod
     def _published(cls, given: object) -> object:
-        if not isinstance(given, Mapping) or given.get("conventions") != "published":
-            return given
-        against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in cls.published.items() if given.get(k, v) != v]
-        if against:
-            raise ValueError(f"method.conventions=published contradicts {', '.join(against)}; drop one or the other")
-        return {**cls.published, **given}
+        return with_published(cls.published, given)
 
     @property
     def entities(self) -> tuple[int, ...]:

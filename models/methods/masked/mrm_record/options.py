@@ -12,6 +12,7 @@ from models.contract import Options
 from models.contract.start_files import StartFile
 from models.decoders.report import InitText
 from models.encoders.vit import ViTOptions
+from models.methods._published import with_published
 from models.transforms.view_options import ViewOptions
 
 # What `conventions: published` sets: where the published code differs from the recommended form, or is easily mistaken.
@@ -136,9 +137,4 @@ class MrmRecordOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _published(cls, given: object) -> object:
-        if not isinstance(given, Mapping) or given.get("conventions") != "published":
-            return given
-        against = [f"method.{k}={given[k]} (theirs: {v})" for k, v in PUBLISHED.items() if given.get(k, v) != v]
-        if against:
-            raise ValueError(f"method.conventions=published contradicts {', '.join(against)}; drop one or the other")
-        return {**PUBLISHED, **given}
+        return with_published(PUBLISHED, given)
