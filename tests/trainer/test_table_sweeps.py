@@ -56,8 +56,27 @@ def test_a_row_is_a_point_and_what_it_starts_from_is_made_first(tmp_path: Path) 
     assert plain.points[0].words == ("--task", "demo_subtype", "--method", "abmil")
 
 
-@pytest.mark.parametrize("file", TABLES, ids=lambda p: p.stem)
-@pytest.mark.parametrize("words", [[], ["--recipe", "demo"]], ids=["whole", "demo"])
+def test_a_recipe_of_a_table_may_name_another_of_the_methods(tmp_path: Path) -> None:
+    """The sizes of the demo on real data: the published task, and no word of the table's own recipe reaches a run."""
+    small = {"small": ["--recipe", "demo", "--task", "nsclc_subtype"]}
+    sweep = read(tmp_path, recipes=small, words=["--task", "nsclc_subtype", "protocol.epochs=70"], recipe="small")
+    assert sweep.first is not None
+    assert sweep.first.points[0].words == ("--method", "gimp", "steps=1", "--recipe", "demo")
+    assert sweep.points[0].words == ("--task", "nsclc_subtype", "--method", "abmil", "--recipe", "demo")
+    table = table_of(sweep)
+    assert (table.head, "systems' recipe `demo`" in table.note, "**" in table.note) == (HEAD, True, False)
+    with pytest.raises(UserError, match=r"recipes.small: --recipe names no recipe of methods; write --recipe demo"):
+        read(tmp_path, recipes={"small": ["--task", "nsclc_subtype", "--recipe"]})
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        pytest.param(file, ["--recipe", name] if name else [], id=f"{file.stem}-{name or 'whole'}")
+        for file in TABLES
+        for name in ("", *yaml.safe_load(file.read_text())["recipes"])
+    ],
+)
 def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path: Path, capsys) -> None:
     """Systems, recipes, keys and published counts; nothing is run."""
     assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run", *words]) == 0
