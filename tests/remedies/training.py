@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.remedies import packing
@@ -86,6 +87,35 @@ def patients_in_two_splits(place: Place) -> Command:
     assert status == 0, said
     genes = ["method.genetics=[]", "method.match=self", "global_batch=2"]
     return pretrain("mrm_relation", f"data.path={place.folder / 'set'}", *genes)
+
+
+def packed_with(place: Place, **columns: Sequence[object]) -> None:
+    pixels = packing.RNG(0).integers(0, 255, (32, 32, 3), "uint8")
+    split = ("--split-fractions", "0.6,0.2,0.2")
+    status, said = run(packing.pack(place, "--overwrite", *split, field_image=packing.images(place, pixels), **columns))
+    assert status == 0, said
+
+
+def packed_with_genes(place: Place) -> None:
+    packed_with(
+        place, field_rna=packing.vectors(place, packing.RNG(0).normal(size=(packing.ROWS, 8)).astype("float32"))
+    )
+
+
+@remedy("from a manifest with a column", r"from a (manifest with a column field:rna), or", mend=packed_with_genes)
+def a_field_that_is_not_there(place: Place) -> Command:
+    packed_with(place)
+    return pretrain("mgi", f"data.path={place.folder / 'set'}", "global_batch=2")
+
+
+@remedy(
+    "or take a method that reads what is there",
+    r"take a (method that reads what is there) \(",
+    {"method that reads what is there": "--method mae"},
+    instead=["--method"],
+)
+def a_method_that_reads_something_else(place: Place) -> Command:
+    return a_field_that_is_not_there(place)
 
 
 @remedy("overrides are written section.key=value", r"for example (optim.lr=3e-4)", instead=["lr"])
