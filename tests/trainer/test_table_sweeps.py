@@ -16,6 +16,7 @@ from tests.trainer.reporting.runs import SCRATCH, write
 from tests.trainer.test_sweep import status
 from trainer.errors import UserError
 from trainer.reporting.rows import HEAD, table_of, write_table
+from trainer.reporting.table import markdown
 from trainer.sweep.file import Point, Sweep, read_sweep
 from trainer.sweep.rows import Published, wilson
 
@@ -94,6 +95,7 @@ def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
     assert {"here, of demo_site", "published, of demo_subtype"} < set(demo.head)
     assert "**" not in plain.note
     assert "task demo_site in place of task demo_subtype" in demo.note
+    assert "\n**With the recipe" in markdown(demo), "bold is no text"
     same = table_of(read(tmp_path, recipes={"demo": ["--task", "demo_subtype", "seeds=0"]}, recipe="demo"))
     assert (same.head, "**" in same.note) == (HEAD, False), "the same task is said to be the same"
     columns = {

@@ -82,9 +82,9 @@ def _other(sweep: Sweep) -> str:
     ]
     if not said:
         return sizes
-    return sizes + (
+    return (
         f"**With the recipe `{sweep.recipe}` the numbers here are of other tasks or amounts of labels than the published ones and say "
-        f"nothing beside them** ({'; '.join(said)}). "
+        f"nothing beside them** ({'; '.join(said)}). {sizes}"
     )
 
 
