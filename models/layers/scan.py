@@ -74,10 +74,7 @@ def triton_runs(device: torch.device) -> bool:
 
         with torch.inference_mode(False), torch.enable_grad():
             given = _short(device)
-            found, expected = (
-                [y := scan.apply(*given), *torch.autograd.grad(y.square().sum(), given)]
-                for scan in (TritonScan, ChunkedScan)
-            )
+            found, expected = (_tried(scan, given) for scan in (TritonScan, ChunkedScan))
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
     except Exception as e:
@@ -87,6 +84,12 @@ def triton_runs(device: torch.device) -> bool:
         )
         return False
     return True
+
+
+def _tried(scan: type[torch.autograd.Function], given: list[Tensor]) -> list[Tensor]:
+    """Output and gradients."""
+    y_BLD = scan.apply(*given)
+    return [y_BLD, *torch.autograd.grad(y_BLD.square().sum(), given)]
 
 
 def _short(device: torch.device, L: int = 70, D: int = 20, N: int = 4) -> list[Tensor]:
