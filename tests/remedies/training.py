@@ -10,6 +10,7 @@ from tests.remedies import packing
 from tests.remedies.scenario import Command, Place, remedy, run
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
+TABLES = Path(__file__).parents[2] / "configs" / "sweep"
 
 
 def pretrain(method: str, *words: str, recipe: str = "demo") -> Command:
@@ -236,3 +237,20 @@ def reports_without_a_vocabulary(place: Place) -> Command:
 def words_that_are_no_vocabulary(place: Place) -> Command:
     (place.folder / "words.txt").write_text("heart\nlung\n")
     return pretrain("mrm_record", reports(place), f"method.tokenizer={place.folder / 'words.txt'}", "global_batch=4")
+
+
+# ------------------------------------------------------------------------------------------------------------ tables of papers
+
+
+@remedy("which the demo cohort does not have: give", r"give (data.path=DIR)", {"DIR": "{demo}"})
+@remedy("which the demo cohort does not have: give", r"or (--recipe demo)")
+def a_table_without_data(place: Place) -> Command:
+    return Command("sweep", [str(TABLES / "gimp-table1.yaml"), "--dry-run", "--out", str(place.folder / "out")])
+
+
+@remedy("which would be made on the demo cohort", r"give (pretrain:data.path=DIR)", {"DIR": "{demo}"})
+def a_table_without_data_to_pre_train_on(place: Place) -> Command:
+    columns = (f"{name}:data.path={place.demo}" for name in ("COVID-19 or other", "viral or bacterial"))
+    return Command(
+        "sweep", [str(TABLES / "mrm-record-table3.yaml"), *columns, "--dry-run", "--out", str(place.folder / "out")]
+    )
