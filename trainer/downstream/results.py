@@ -16,6 +16,7 @@ import numpy as np
 from shards.format.info import sha256_of
 from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
+from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
@@ -100,7 +101,10 @@ def write_result(
         "draw": task.protocol.draw,
         "primary": metrics[0],
         "metrics": measured,
-        "warnings": doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
+        "warnings": [
+            *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
+            *narrow(predictions[0]),
+        ],
         "versions": versions(),
         "predictions": names,
         "predictions_sha256": [sha256_of(out / name) for name in names],
