@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    from shards.errors import add_all
+    from launch.frame import on_ranks
 
     p = argparse.ArgumentParser(
         prog="finetune.py",
@@ -44,17 +44,13 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="check everything and print what would be done; train nothing"
     )
     p.add_argument("--print-config", action="store_true", help="print the resolved task as YAML")
-    p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    p.add_argument("overrides", nargs="*", metavar="section.key=value", help="task keys, e.g. protocol.fraction=0.1")
-    add_all(p)
-    return p
+    return on_ranks(p, help="task keys, e.g. protocol.fraction=0.1")
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_intermixed_args(argv)
-    from trainer.errors import exit_status
+    from launch.frame import ended
 
-    return exit_status(lambda: _run(args))
+    return ended(parser(), _run, argv)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -140,10 +136,6 @@ def describe(setting: Setting) -> str:
 if __name__ == "__main__":
     # The code and the recipes of the checkout that this file stands in, whatever else is installed.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from shards.terminal import ends_with_its_reader
+    from shards.terminal import leave
 
-    status = ends_with_its_reader(main)()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Leaves without waiting for threads of libraries: a rank that has saved must not outlive its run.
-    os._exit(status)
+    leave(main)

@@ -19,7 +19,6 @@ COMMANDS = {
     "compare": "results side by side: tables, tests, plots",
     "export": "weights for others, with a model card",
     "gwas": "genome-wide association of a run's embeddings",
-    "runs": "runs in a folder: list, the best, what two differ in",
     "sweep": "many runs of one command",
     "slurm": "the same as Slurm jobs",
     "learn": "every method against its random start on the demo cohort",
@@ -59,13 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The console command: leaves without waiting for threads of libraries, as the scripts do."""
-    from shards.terminal import ends_with_its_reader
+    """The console command."""
+    from shards.terminal import leave
 
-    status = ends_with_its_reader(main)()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(main)
 
 
 if __name__ == "__main__":

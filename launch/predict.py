@@ -3,6 +3,7 @@
 Without --evaluate the data need no labels: a table with a line a case, masks as PNG, attention with output.attention=N.
 With --evaluate, the metrics and intervals of the runner on another hospital's labelled set, and what was lost from the run's own test
 cases; patients, images and bags that the run or its pre-training learned from are refused (docs/predict.md).
+Under `deepspeed` it runs on several ranks, with the same numbers.
 Exit status: 0 done, 2 something to change in the input, 1 anything else.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
-    from shards.errors import add_all
+    from launch.frame import on_ranks
 
     p = argparse.ArgumentParser(prog="predict.py", description="A fine-tuned run on cases that it has not seen.")
     p.add_argument("run", type=Path, help="the out=FOLDER of a finished fine-tune")
@@ -26,26 +27,23 @@ def parser() -> argparse.ArgumentParser:
         "--impute", choices=("none", "mean"), default="none",
         help="features (genes, SNPs) that the encoder was trained on and the data set lacks: refused, or the training mean",
     )  # fmt: skip
-    p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    p.add_argument(
-        "overrides", nargs="*", metavar="key=value",
+    return on_ranks(
+        p, metavar="key=value",
         help="data.path=FOLDER, data.split=NAME, and how its labels are read: label, classes, positive, event_value, ...",
     )  # fmt: skip
-    add_all(p)
-    return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_intermixed_args(argv)
-    from trainer.errors import exit_status
+    from launch.frame import ended
 
-    return exit_status(lambda: _run(args))
+    return ended(parser(), _run, argv)
 
 
 def _run(args: argparse.Namespace) -> None:
-    from trainer.runtime import choose_accelerator, finish, start
+    from trainer.runtime import choose_accelerator, find_ranks, finish, start
 
     choose_accelerator()
+    find_ranks()
     from trainer.downstream.external.look import look_once
     from trainer.downstream.external.opened import open_external
     from trainer.downstream.external.reading import name_of, words_of
@@ -66,10 +64,6 @@ def _run(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     # The code and the recipes of the checkout that this file stands in, whatever else is installed.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from shards.terminal import ends_with_its_reader
+    from shards.terminal import leave
 
-    status = ends_with_its_reader(main)()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Leaves without waiting for threads of libraries, as the other commands do.
-    os._exit(status)
+    leave(main)

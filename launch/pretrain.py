@@ -12,7 +12,7 @@ import sys
 
 
 def parser() -> argparse.ArgumentParser:
-    from shards.errors import add_all
+    from launch.frame import on_ranks
 
     p = argparse.ArgumentParser(
         prog="pretrain.py",
@@ -28,17 +28,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--print-config", action="store_true", help="print the resolved configuration as YAML")
     p.add_argument("--world", type=int, default=None, help="ranks to plan for in --dry-run")
-    p.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
-    p.add_argument("overrides", nargs="*", metavar="section.key=value", help="configuration, for example optim.lr=3e-4")
-    add_all(p)
-    return p
+    return on_ranks(p, help="configuration, for example optim.lr=3e-4")
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_intermixed_args(argv)
-    from trainer.errors import exit_status
+    from launch.frame import ended
 
-    return exit_status(lambda: _run(args))
+    return ended(parser(), _run, argv)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -80,10 +76,6 @@ def _run(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     # The code and the recipes of the checkout that this file stands in, whatever else is installed.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from shards.terminal import ends_with_its_reader
+    from shards.terminal import leave
 
-    status = ends_with_its_reader(main)()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Leaves without waiting for threads of libraries: a rank that has saved must not outlive its run.
-    os._exit(status)
+    leave(main)

@@ -72,6 +72,33 @@ def test_one_two_and_four_ranks_measure_the_same(
                 assert all((a[n] == b[n]).all() for n in a.files), name
 
 
+@pytest.mark.parametrize(("task", "method"), [("demo_lesions", "unet"), ("demo_grade", "abmil")])
+def test_two_ranks_predict_as_one_does(
+    task: str, method: str, finetune: Finetune, forks: Any, cohort: Path, tmp_path: Path
+) -> None:
+    """New cases, bit for bit: table, masks, features' shift; and a result on them."""
+    ended = finetune(tmp_path / "run", "--task", task, "--method", method, "--recipe", "demo", "protocol.eval_batch=5")
+    assert ended.codes == [0], ended.text
+    words = [str(tmp_path / "run"), f"data.path={cohort}", "data.split=test"]
+    for world in (1, 2):
+        more = [*words, "--evaluate", "--out", str(tmp_path / f"{world}-measured")]
+        said = forks.launch(world, [*words, "--out", str(tmp_path / f"{world}-said")], program="predict", more=[more])
+        assert said.codes == [0] * world, said.text
+    for name in ("said", "measured"):
+        mine, theirs = (tmp_path / f"{world}-{name}" for world in (1, 2))
+        files = sorted(p.relative_to(mine) for p in mine.rglob("*") if p.is_file())
+        assert files == sorted(p.relative_to(theirs) for p in theirs.rglob("*") if p.is_file())
+        assert sum(p.suffix == ".png" for p in files) > (10 if task == "demo_lesions" else 0)
+        for path in files:
+            if path.name == "result.json":
+                assert final(mine) == final(theirs)
+            elif path.suffix == ".npz":
+                with np.load(mine / path) as a, np.load(theirs / path) as b:
+                    assert all((a[n] == b[n]).all() or np.isnan(a[n]).all() for n in a.files), path
+            else:
+                assert (mine / path).read_bytes() == (theirs / path).read_bytes(), path
+
+
 def test_two_ranks_train_as_one_does(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
     """Losses and looks agree to rounding, the Cox loss with its risk set over ranks among them."""
     words = [
