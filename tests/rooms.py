@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("export", "loop", "probe", "sweep"),
         ("run",),
         ("downstream", "pretrain"),
-        ("cluster", "embedding", "reporting", "runs"),
+        ("cluster", "reporting"),
         ("gwas",),
     ),
     "trainer.downstream": (
@@ -45,7 +45,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("init", "maps", "targets"),
         ("predict",),
         ("probes", "results", "trial"),
-        ("joint",),
+        ("joint", "sites"),
         ("setting",),
         ("build",),
         ("external",),

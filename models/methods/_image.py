@@ -127,9 +127,10 @@ class ImageMethod(Method):
 
 def field_problems(schema: Schema, method: str, wanted: Mapping[str, str]) -> Iterable[str]:
     """What is wrong with the fields that a method reads: {field: kind}."""
+    has = ", ".join(sorted(schema.fields)) or "none"
     for name, kind in wanted.items():
         known = schema.fields.get(name)
         if known is None:
-            yield schema.lacks(name, method)
+            yield f"{schema.source} has no field '{name}', which {method} reads (it has: {has})"
         elif known.kind != kind:
             yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.remedies.scenario import Command, Place, remedy
+from tests.trainer.downstream.planted import other_scanner, planted
 
 
 def finetune(*words: str, task: str = "demo_subtype", method: str = "mgi", init: str = "scratch") -> Command:
@@ -43,6 +44,17 @@ def shots_of_numbers(place: Place) -> Command:
 @remedy("give one of them, not both", r"protocol.fraction, (protocol.shots):", {"shots": "shots=null"})
 def shots_and_a_share(place: Place) -> Command:
     return finetune("protocol.shots=2", "protocol.fraction=0.5")
+
+
+@remedy("learns from one data set, these are", r"another with (data.path=\S+ tests.NAME=\S+),", {"NAME": "other"})
+def two_hospitals(place: Place) -> Command:
+    other = planted(place.folder / "other", members=other_scanner, rename=lambda name: f"other-{name}")
+    return finetune(f"data.path=[{place.demo},{other}]")
+
+
+@remedy("of which label is it a value", r"Give (site=LABEL) too", {"LABEL": "site"})
+def a_site_of_no_label(place: Place) -> Command:
+    return finetune("hold_out=site0")
 
 
 @remedy("not which system is better", r"choose by (metric=auc)")

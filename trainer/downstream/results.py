@@ -16,7 +16,6 @@ import numpy as np
 from shards.format.info import sha256_of
 from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
-from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
@@ -103,7 +102,7 @@ def write_result(
         "metrics": measured,
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
-            *narrow(predictions[0]),
+            *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),
         "predictions": names,
@@ -165,6 +164,7 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
         notes += ". = one answer for all cases"
     lines.append(notes)
     lines += [f"  {line}" for name, found in result.get("groups", {}).items() for line in told_of(name, found)]
+    lines += [f"  {line}" for line in result.get("sites", {}).get("lines", ())]
     if accepted := result.get("code_accepted"):
         lines.append(
             f"  trained in part by other versions of the code ({', '.join(accepted)}), as resume.accept_code=true allows"

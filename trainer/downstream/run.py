@@ -13,7 +13,7 @@ OUT/control-shuffled/      the same weights with another patient's genes; contro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from models.finetuned import STAGE, Downstream
+from shards.check.near import Signatures
 from shards.read.dataset import Dataset
 from trainer.config.schema import by_todays_names
 from trainer.downstream.build import builder
@@ -40,9 +41,12 @@ from trainer.downstream.probes.run import Frozen, frozen_predictions
 from trainer.downstream.results import hash_of, keep_features, reusable, summary, write_result
 from trainer.downstream.samples import TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
+from trainer.downstream.sites.analysis import Asked, site_report
+from trainer.downstream.sites.folds import FOLDS
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
+from trainer.downstream.task.near import looked_for, unlooked, within
 from trainer.downstream.trial import Training, Trial
 from trainer.engine.choice import Look as Chance
 from trainer.engine.choice import chosen
@@ -77,8 +81,7 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
             return found
         # A result that stands stays as it is, configuration included: its hash is of the names that options had then.
         from_main(lambda: folder.record(_resolved(setting), versions()))
-        with folder.note_of_its_end():
-            result = _measure(setting, runtime, stop, hashes)
+        result = _measure(setting, runtime, stop, hashes)
         look_at_tests(setting, runtime)
         return result
     finally:
@@ -102,15 +105,8 @@ def _claim(folder: RunFolder, setting: Setting) -> str | None:
 def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     task = setting.task
-    for line in filter(None, (setting.first_line, *setting.meaning)):
-        runtime.say(line)
-    if setting.new:
-        runtime.say(f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ...")
-    for why, n in setting.targets.left_out.items():
-        runtime.say(f"{n} samples take no part: {why}")
-    for note in setting.targets.notes:
-        runtime.say(note)
-    for line in told(about_candidates(setting.reports, _tested(setting))) if setting.reports else ():
+    near, looks = from_main(partial(_near, setting))
+    for line in _first_lines(setting, near):
         runtime.say(line)
     measure = _by_training if setting.finetunes else _zeroshot if not task.learns else _frozen
     measured = measure(setting, runtime, stop)
@@ -138,6 +134,7 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     }
     _keep_maps(setting, runtime, measured.chosen)
     result: dict[str, Any] = {}
+    sites = from_main(lambda: _sites(setting, measured))
     # Trainings tell their own time, whichever processes spent it; the rest was spent in this one.
     wall_s = measured.trained_s + time.monotonic() - began - measured.here_s
 
@@ -147,9 +144,9 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
             write_result(
                 setting.out / f"control-{control}", task, content, predictions, setting.metrics, groups=setting.groups()
             )
-        content = {**about, "control": None, "wall_s": wall_s}
+        content = {**about, **sites, "near": near, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
-        keep(setting, measured.chosen)
+        keep(setting, measured.chosen, looks)
         return write_result(
             setting.out, task, content, measured.predictions, setting.metrics, measured.examples, setting.groups()
         )
@@ -157,6 +154,48 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     result = from_main(write)
     runtime.say(summary(result, setting.out))
     return result
+
+
+def _first_lines(setting: Setting, near: Mapping[str, Any]) -> Iterator[str]:
+    """Before anything is trained: what a reader must not overlook."""
+    yield from filter(None, (setting.first_line, *setting.meaning))
+    if setting.new:
+        yield f"{len(setting.new)} tensors of the encoder are new, in no file: {', '.join(setting.new[:3])}, ..."
+    for why, n in setting.targets.left_out.items():
+        yield f"{n} samples take no part: {why}"
+    yield from setting.targets.notes
+    if setting.reports:
+        yield from told(about_candidates(setting.reports, _tested(setting)))
+    yield from filter(None, (near["note"], *near["warnings"]))
+
+
+def _near(setting: Setting) -> tuple[dict[str, Any], Signatures | None]:
+    """What test cases look like, against those that are learned from; and what those look like, to be kept."""
+    task, splits = setting.task, setting.splits
+    learned = np.concatenate(
+        [splits[s] for s in (task.data.train, task.data.val) if task.learns] or [_tested(setting)[:0]]
+    )
+    test = _tested(setting)
+    found, why = looked_for(setting.data, np.concatenate([learned, test]), task.leak.near)
+    if found is None:
+        return unlooked(why), None
+    return within(setting.data, found, learned, test), found.of(learned)
+
+
+def _sites(setting: Setting, measured: Measured) -> dict[str, Any]:
+    """What of result.json speaks of sites; nothing where the task names no label of them."""
+    task = setting.task
+    if task.site is None:
+        return {}
+    if task.hold_out is not None:
+        return {"hold_out": task.hold_out}
+    if measured.pooled_ND is None:
+        return {}
+    cases, b = measured.predictions[0], task.bootstrap
+    site_of = setting.words_of_test(task.site)
+    site_N = np.array([site_of[k] for k in cases.keys_N.tolist()], dtype=object)
+    asked = Asked(measured.pooled_ND, cases, site_N, setting.metrics[0], b.draws, b.seed, b.level)
+    return {"sites": site_report(task.site, asked, setting.in_one_split(FOLDS))}
 
 
 @dataclass
@@ -271,7 +310,7 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
     # All that decides the result's hashes decides a training's: one that another version made is not taken for this one's.
     made_of = {k: v for k, v in setting.hashes().items() if k != "config"}
     about = {**setting.about(), **made_of, "train": hash_of(train.tolist())}
-    for measured_later in ("controls", "groups"):
+    for measured_later in ("controls", "groups", "site"):
         about["task"].pop(measured_later, None)
     return Training(task, setting.source.method_name, samples, targets, build, about), targets
 

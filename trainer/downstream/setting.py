@@ -27,7 +27,7 @@ from trainer.downstream.samples import COX, Realigned, check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
-from trainer.downstream.targets.values import check_groups, words_of
+from trainer.downstream.targets.values import check_groups, check_site, words_of
 from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
@@ -113,9 +113,25 @@ class Setting:
 
     def groups(self) -> dict[str, dict[str, str]]:
         """Of each label of `groups` what the test cases have, by their keys; "" where it is not known."""
+        return {n: self.words_of_test(n) for n in self.task.groups}
+
+    def words_of_test(self, label: str) -> dict[str, str]:
+        """What the test cases have of a label, by their keys; "" where it is not known."""
         test = self.splits[self.task.data.test]
-        keys = self.data.keys_of(test)
-        return {n: dict(zip(keys, words_of(self.data, n)[test].tolist(), strict=True)) for n in self.task.groups}
+        return dict(zip(self.data.keys_of(test), words_of(self.data, label)[test].tolist(), strict=True))
+
+    def in_one_split(self, least: int) -> dict[str, str]:
+        """Sites of so many patients or more that lie in one split alone, and in which."""
+        if self.task.site is None or self.task.hold_out is not None:
+            return {}
+        word_N = words_of(self.data, self.task.site)
+        found: dict[str, list[str]] = {}
+        for split, at in self.splits.items():
+            for word in sorted(set(word_N[at].tolist()) - {""}):
+                if len(set(self.data.patients_of(at[word_N[at] == word]))) >= least:
+                    found.setdefault(word, []).append(split)
+        there = {w: [s for s, at in self.splits.items() if w in word_N[at]] for w in found}
+        return {w: splits[0] for w, splits in there.items() if len(splits) == 1 and len(self.splits) > 1}
 
     def about(self) -> dict[str, Any]:
         """All that decides the result but data and weights, which have hashes of their own."""
@@ -129,8 +145,9 @@ class Setting:
         else:
             del task["prompts"]  # a task of other modes is what it was before there was such a key
         del task["output"]["attention"]  # what is shown of a result decides none of it
-        if not task["groups"]:
-            del task["groups"]  # a task without them is what it was before there was such a key
+        for key in ("groups", "site", "hold_out"):
+            if not task[key]:
+                del task[key]  # a task without it is what it was before there was such a key
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
         # Of a task that draws nothing what stood there before there was `auto`, so that its results stay its own.
@@ -195,7 +212,8 @@ def _splits(task: Task, data: Dataset, targets: Targets) -> dict[str, np.ndarray
     splits, problems = {}, []
     for which in (*((task.data.train, task.data.val) if task.learns else ()), task.data.test):
         at = data.subset(which).indices
-        splits[which] = at[targets.used_N[at]]
+        at = at[targets.used_N[at]]
+        splits[which] = at if task.hold_out is None else _held_out(task, data, at, which)
         problems += check_split(task, targets, splits[which], which)
     if task.learns and len(splits) < 3:
         problems.append(f"data.train, data.val, data.test: {', '.join(splits)}: three different splits are needed")
@@ -204,6 +222,13 @@ def _splits(task: Task, data: Dataset, targets: Targets) -> dict[str, np.ndarray
     for which in (task.data.val, task.data.test) if task.learns else ():
         targets_of_split(task, targets, splits[which], which)
     return splits
+
+
+def _held_out(task: Task, data: Dataset, at: np.ndarray, which: str) -> np.ndarray:
+    """Of the test split the cases of the site that is held out, of the others all other cases."""
+    assert task.site is not None
+    there_N = words_of(data, task.site)[at] == task.hold_out
+    return at[there_N if which == task.data.test else ~there_N]
 
 
 def _check_own_decoder(task: Task, encoder: Method) -> list[str]:
@@ -264,8 +289,9 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     elif not task.learns:
         prompts = read_prompts(task, targets.question, probe)
         targets = replace(targets, notes=(*targets.notes, *prompts.notes))
-    splits = _splits(task, data, targets)
     check_groups(task, data)
+    check_site(task, data)
+    splits = _splits(task, data, targets)
     if task.learns:
         targets = with_horizons(task, targets, splits[task.data.train])
     if task.kind == "segmentation":

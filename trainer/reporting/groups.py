@@ -163,6 +163,15 @@ class Group:
         return there.name if there else None
 
     @property
+    def task(self) -> str:
+        return self.entries[0].first.content.task
+
+    @property
+    def held_out(self) -> str | None:
+        """The site that nothing was learned from, where there is one."""
+        return self.entries[0].first.content.hold_out
+
+    @property
     def higher_is_better(self) -> bool:
         return self.entries[0].measured.higher_is_better
 
@@ -215,7 +224,9 @@ def group(results: Iterable[Result]) -> list[Group]:
 
 def _asked(r: Result) -> str:
     """The task, and on whose cases where they are not the run's own test split."""
-    return r.content.task + (f" on {r.content.external.name}" if r.content.external else "")
+    c = r.content
+    held_out = f" at {c.hold_out}, held out" if c.hold_out else ""
+    return c.task + held_out + (f" on {c.external.name}" if c.external else "")
 
 
 def _comparable(r: Result) -> tuple[str | None, ...]:

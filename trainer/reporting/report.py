@@ -15,6 +15,7 @@ from trainer.reporting import (
     page,
     pictures,
     reliability,
+    sites,
     subgroups,
     survival,
     table,
@@ -118,6 +119,7 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
         yield table.main_table(g, amount, report.tested[g.name])
     yield from report.beside[g.name]
     yield from (t for a in reversed(g.amounts) for t in subgroups.tables(g, a))
+    yield from (t for a in reversed(g.amounts) for t in sites.tables(g, a, report.groups))
     reference = table.published(g)
     if reference:
         yield reference

@@ -67,7 +67,7 @@ class Measured(Part):
     spread: float | None
     interval: tuple[Value, Value] | None
     interval_by: str | None = None
-    """bootstrap-se, an exact bound's name, degenerate, none; bootstrap or None in results of earlier versions."""
+    """bootstrap, an exact bound's name, degenerate, none; None in results of earlier versions."""
     constant: tuple[bool, ...] | None = None
     """For each seed whether all test cases got one answer."""
     level: float = Field(0.95, gt=0, lt=1)
@@ -148,8 +148,41 @@ class Subgroups(Part):
     best: str | None
     gap: float | None
     gap_interval: tuple[Value, Value] | None
-    interval_by: str | None = None
-    """None in results of earlier versions, whose intervals were percentiles."""
+
+
+Interval = tuple[Value, Value]
+
+
+class Read(Part):
+    auc: float | None
+    interval: Interval | None
+
+
+class Robustness(Part):
+    index: float
+    interval: Interval | None
+    chance: float | None
+    k: int
+
+
+class Held(Part):
+    """The primary metric of a probe by folds of patients and by folds of sites."""
+
+    random: float | None
+    by_site: float | None
+    difference: float | None
+    interval: Interval | None
+
+
+class Sites(Part):
+    """What the features say of the site that a case comes from (trainer/downstream/sites)."""
+
+    label: str
+    not_judged: str = ""
+    read: Read | None = None
+    read_from_answer: float | None = None
+    robustness: Robustness | None = None
+    score: Held | None = None
 
 
 class Content(Part):
@@ -165,6 +198,9 @@ class Content(Part):
     inputs: tuple[str, ...]
     control: str | None = None
     external: External | None = None
+    sites: Sites | None = None
+    hold_out: str | None = None
+    """The site that nothing was learned from or chosen by, whose cases alone are tested."""
     leak: Leak
     first_line: str | None = None
     meaning: tuple[str, ...] = ()

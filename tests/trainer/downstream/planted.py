@@ -74,3 +74,16 @@ def png(pixels: np.ndarray) -> bytes:
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(content)))
+
+
+def other_scanner(i: int, given: dict[Any, bytes]) -> dict[Any, bytes]:
+    """Brighter films and other bags: nobody's content is that of the first hospital."""
+    out = dict(given)
+    for key, content in given.items():
+        if key[1] == "png" and not key[0].startswith("mask"):
+            out[key] = png(np.clip(pixels(content).astype(int) + 20 + i % 3, 0, 255))
+        elif key[0] == "patches":
+            file = BytesIO()
+            np.save(file, np.load(BytesIO(content)) + np.float16(0.5))
+            out[key] = file.getvalue()
+    return out

@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.downstream.conftest import Finetune
-from tests.trainer.downstream.planted import pixels, planted, png
+from tests.trainer.downstream.planted import other_scanner, planted
 from tests.trainer.forking import Forks
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.task.schema import parse_task
@@ -23,19 +22,6 @@ from trainer.errors import UserError
 
 pytestmark = pytest.mark.slow
 Predict = Callable[..., tuple[int, str]]
-
-
-def other_scanner(i: int, given: dict[Any, bytes]) -> dict[Any, bytes]:
-    """Brighter films and other bags: nobody's content is that of the first hospital."""
-    out = dict(given)
-    for key, content in given.items():
-        if key[1] == "png" and not key[0].startswith("mask"):
-            out[key] = png(np.clip(pixels(content).astype(int) + 20 + i % 3, 0, 255))
-        elif key[0] == "patches":
-            file = BytesIO()
-            np.save(file, np.load(BytesIO(content)) + np.float16(0.5))
-            out[key] = file.getvalue()
-    return out
 
 
 def elsewhere(folder: Path, **more: Any) -> Path:
@@ -124,6 +110,10 @@ def test_another_hospital_is_measured_once(run: Path, hospital: Path, predict: P
     assert f"auc: {own:.4f} on the run's own test cases, {drop['external']:.4f} here" in text
     assert result["leak"]["checked"]
     assert not result["first_line"]
+    known = [r for r in table(hospital / "splits.csv") if r["split"] in ("train", "val")]
+    count = result["near"]["count"]
+    assert 0.9 * len(known) <= count <= len(known), "the same films, brighter: said, not refused"
+    assert f"NEAR-EQUAL: {count} test cases have a film that looks like one of another patient" in text
     shift = json.loads((run / "external/b/shift.json").read_bytes())
     mean = shift["contents"]["image"]["mean"]
     assert mean["here"][2] - mean["run"][2] > 10, "the brighter films are seen"

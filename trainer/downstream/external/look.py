@@ -34,8 +34,9 @@ from trainer.downstream.predict import EvalOutput, Look, look_at
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
 from trainer.downstream.targets import said
+from trainer.downstream.task.near import against
 from trainer.errors import UserError
-from trainer.runtime import Runtime, barrier, from_main
+from trainer.runtime import Runtime, agree_on_data, barrier, from_main
 from trainer.state.files import write_atomic
 
 ABOUT = "about.json"
@@ -52,6 +53,7 @@ def look_once(found: External, name: str, runtime: Runtime, accept_code: bool = 
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
+    agree_on_data(found.setting.data.fingerprint)
     out, identity = found.setting.out, _identity(found, name)
     kept = from_main(lambda: _kept(out, identity, accept_code))
     if kept is not None:
@@ -59,13 +61,16 @@ def look_once(found: External, name: str, runtime: Runtime, accept_code: bool = 
         runtime.say(told(found, kept, out))
         return kept
     began = time.monotonic()
-    for line in first_lines(found):
+    near = from_main(
+        lambda: against(found.setting.data, found.indices, found.trained.path, found.setting.task.leak.near)
+    )
+    for line in (*first_lines(found), *filter(None, (near["note"], *near["warnings"]))):
         runtime.say(line)
     making = from_main(lambda: begin(out))
     try:
         outputs = _outputs(found, runtime, making)
         maps = _maps(found, runtime)
-        content = from_main(lambda: _write(found, identity, outputs, maps, making, time.monotonic() - began))
+        content = from_main(lambda: _write(found, identity, outputs, maps, making, time.monotonic() - began, near))
         from_main(lambda: finish(making, out))
     finally:
         if runtime.main:
@@ -142,6 +147,7 @@ def _write(
     maps: list[SlideMaps],
     out: Path,
     wall_s: float,
+    near: Mapping[str, Any],
 ) -> dict[str, Any]:
     setting, seeds = found.setting, list(found.trained.weights)
     predictions = [o.predictions for o in outputs]
@@ -158,6 +164,7 @@ def _write(
         "left_out": dict(setting.targets.left_out),
         "notes": list(found.notes),
         "seen": found.leaks[:-1],
+        "near": dict(near),
     }
     write_atomic(out / ABOUT, json.dumps(about, indent=1).encode())
     if not found.evaluate:
@@ -167,6 +174,7 @@ def _write(
     keep_features(out, predictions[0], outputs[0].pooled_ND)
     content = {
         **_result(found, identity),
+        "near": dict(near),
         "wall_s": wall_s,
         "external": _external(found, str(identity["name"]), predictions),
     }

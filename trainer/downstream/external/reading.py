@@ -22,7 +22,7 @@ LOOKS = ("data", "output", "leak", "bootstrap")
 WITHIN = {
     "data": ("path", "split", "workers", "cache", "cache_gb"),
     "output": ("attention",),
-    "leak": ("accept",),
+    "leak": ("accept", "near"),
     "bootstrap": ("draws", "seed", "level"),
 }
 """Sections of a task that a look may change, and what of them."""

@@ -4,6 +4,7 @@ OUT/trained.json   task, method, options, what is asked (of each seed), which we
 OUT/schema.npz     the fields that the encoder was built for: shapes, vocabularies, statistics
 OUT/patients.txt   digests of the patients that it learned from and chose by, as pre-training keeps them (trainer/state/finished.py)
 OUT/contents.npz   size and CRC-32 of their images and bags
+OUT/near.npz       what they look like (shards/check/near.py), where it was looked for
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from models.contract.assets import asset_digests, asset_problems
 from models.contract.start_files import without_start_files
 from models.finetuned import STAGE
 from models.registry import get_method
+from shards.check.near import Signatures
 from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import fitted
+from trainer.downstream.task import near
 from trainer.downstream.task.schema import Encoder
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
@@ -97,11 +100,12 @@ def of_setting(setting: Setting) -> Trained:
     )  # fmt: skip
 
 
-def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]]) -> None:
+def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]], looks: Signatures | None = None) -> None:
     """Writes the files of the module's head; nothing for probes, which have no weights of their own.
 
     Args:
         chosen: of each seed, as result.json has it.
+        looks: what its training and validation cases look like.
     """
     if not setting.finetunes:
         return
@@ -128,6 +132,8 @@ def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]]) -> None:
     write_atomic(out / "schema.npz", schema_bytes(source.schema))
     write_atomic(out / "patients.txt", listed_patients(_parts(setting)).encode())
     write_atomic(out / CONTENTS, codes_bytes(_parts(setting)))
+    if looks is not None:
+        write_atomic(out / near.NAME, near.to_bytes(looks))
     write_atomic(out / NAME, json.dumps(content, indent=1).encode())
 
 

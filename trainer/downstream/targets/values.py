@@ -57,6 +57,28 @@ def check_groups(task: Task, data: Dataset) -> None:
         raise UserError(problems)
 
 
+def check_site(task: Task, data: Dataset) -> None:
+    """Raises: UserError: a label of `site` that the data set lacks or that is one and the same everywhere; a site that is none of its."""
+    if task.site is None:
+        return
+    if task.site not in data.info.labels:
+        has = ", ".join(sorted(data.info.labels)) or "none"
+        raise UserError(
+            f"site: {data.path} has no label '{task.site}' (it has: {has}); mend `site` in task {task.name}"
+        )
+    there = sorted(set(words_of(data, task.site).tolist()) - {""})
+    if len(there) < 2:
+        raise UserError(
+            f"site: label '{task.site}' of {data.path} is {there[0] if there else 'empty'} everywhere: one hospital alone has nothing "
+            "to be told apart from; leave `site` out, and look at another hospital's set with tests.NAME=FOLDER"
+        )
+    if task.hold_out is not None and task.hold_out not in there:
+        raise UserError(
+            f"hold_out: no sample of {data.path} has {task.site} '{task.hold_out}' (there are: {', '.join(there[:SHOWN])}"
+            f"{', ...' if len(there) > SHOWN else ''}); give one of them"
+        )
+
+
 def coded(task: Task, data: Dataset, name: str, codes: Mapping[str, float]) -> np.ndarray:
     """Codes of the values [N] as float, NaN for missing or left out.
 

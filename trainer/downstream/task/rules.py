@@ -56,7 +56,7 @@ def problems_of(t: Task) -> Sequence[str]:
     out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    out += [*_decoding(t), *_tests(t)]
+    out += [*_decoding(t), *_tests(t), *_sites(t)]
     if t.encoder != type(t.encoder)() and t.mode in FROZEN:
         out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
     elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
@@ -103,6 +103,15 @@ def _tests(t: Task) -> Iterator[str]:
         )
     if strange := [n for n in t.tests if not re.fullmatch(r"\w[\w.-]*", n)]:
         yield f"tests: {', '.join(map(repr, strange))}: a name has letters, digits, dots and dashes alone"
+
+
+def _sites(t: Task) -> Iterator[str]:
+    if t.hold_out is not None and t.site is None:
+        yield "hold_out: of which label is it a value? Give site=LABEL too"
+    if t.site is not None and t.site in t.labels:
+        yield f"site: {t.site} is the answer that is asked for; give the label of the hospital, or leave it out"
+    if t.hold_out is not None and not t.learns:
+        yield "hold_out: mode zeroshot learns from no site; leave it out"
 
 
 def _attention(t: Task) -> Sequence[str]:

@@ -181,6 +181,8 @@ class Bootstrap(Section):
 class Leak(Section):
     accept: bool = False
     """Go on although test patients were in pre-training; the result says so in its first line."""
+    near: bool | None = None
+    """Look for films and bags of other patients that look alike (docs/evaluation.md); null: up to 20,000 films and 4 GB of bags."""
 
 
 class Task(Section):
@@ -250,6 +252,11 @@ class Task(Section):
     """The same for one that is a convolutional network."""
     groups: tuple[str, ...] = ()
     """Labels of the data set (sex, site, age_band): the primary metric within each of their values, with the worst one and its gap."""
+    site: str | None = None
+    """Label of the data set that says which hospital a sample comes from: how well it is read from the features, and what is left of
+    the score at a site never seen (docs/sites.md)."""
+    hold_out: str | None = None
+    """A value of `site` that nothing is learned from or chosen by; the test split's cases of it alone are tested."""
     out: str = "runs/{task}/{method}-{mode}-{fraction}"
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
@@ -277,6 +284,8 @@ class Task(Section):
         if not isinstance(values, Mapping):
             return values
         values = dict(several(cls, values))
+        if isinstance(data := values.get("data"), Mapping) and isinstance(paths := data.get("path"), list | tuple):
+            raise ValueError(_one_data_set([str(p) for p in paths]))
         if isinstance(by_name := values.get("mask_values"), Mapping):
             values["mask_values"] = {k: [v] if isinstance(v, int) else v for k, v in by_name.items()}
         for key in ("classes", "leave_out", "event_value"):
@@ -329,6 +338,15 @@ class Task(Section):
         if self.kind == "segmentation" or self.label is None:
             return ()
         return (self.label,) if isinstance(self.label, str) else self.label
+
+
+def _one_data_set(paths: Sequence[str]) -> str:
+    """What to do instead of naming several: splits are made within one, so that no patient is in two."""
+    first, second = (paths[0] if paths else "FOLDER"), (paths[1] if len(paths) > 1 else "FOLDER")
+    return (
+        f"data.path: a fine-tune learns from one data set, these are {len(paths)}: train on one and test on another with "
+        f"data.path={first} tests.NAME={second}, or pack all of them as one with a label of the hospital (docs/sites.md)"
+    )
 
 
 def _words(value: object) -> object:
