@@ -96,6 +96,7 @@ def _cells(args: argparse.Namespace) -> tuple[np.ndarray, int]:
     import torch
 
     from models.transforms.cells import cells_of
+    from models.transforms.crops import picture_of
     from models.transforms.views import Views
     from trainer.errors import UserError
 
@@ -108,7 +109,7 @@ def _cells(args: argparse.Namespace) -> tuple[np.ndarray, int]:
         data, index = samples[at]
         record = data[index]
         if record.has("image"):
-            view_1HWC = torch.from_numpy(views.draw(record.read("image"), rng)["views"])
+            view_1HWC = torch.from_numpy(views.draw(picture_of(record, "image", grayscale=False), rng)["views"])
             cells_NP = cells_of(view_1HWC, (side, side), args.cell)[0].numpy()
             found.append(cells_NP[rng.permutation(side**2)[:each]])
         if len(found) * each >= args.cells:

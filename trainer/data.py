@@ -242,6 +242,8 @@ def open_data(config: Config, here: bool = True) -> Data:
     parts = open_parts(paths if len(paths) > 1 else paths[0], cache)
     several = isinstance(parts, Mix)
     each = parts.parts if isinstance(parts, Mix) else (parts,)
+    for part in each:
+        part.exact_decode = config.data.exact_decode
     if leaking := [str(d.path) for d in each if d.info.leaking_splits]:
         raise UserError(
             f"data.path={', '.join(leaking)}: patients stand in two splits (packed with --accept-leaking-lists, to compare fine-tunes "

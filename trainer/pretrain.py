@@ -22,6 +22,7 @@ from trainer.runtime import environment_rank, environment_world
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
 from trainer.state.finished import write_card
+from trainer.state.run_folder import as_begun
 from trainer.tracking.showing import reason
 from trainer.tracking.summary import report
 from trainer.tracking.tracker import Tracker
@@ -33,6 +34,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     Raises:
         UserError, DataError, MethodError: something the user has to change.
     """
+    config = as_begun(config)
     split_batch(config, world)
     if here and config.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
@@ -95,7 +97,7 @@ def _shown(resolved: dict[str, Any]) -> str:
 
 def dry_run(config: Config, recipe: Path, plan: bool, world: int | None) -> None:
     """Prints the resolved configuration; with `plan` also stages, steps, parameters and memory of a rank."""
-    _, _, resolved = resolve(config)
+    _, _, resolved = resolve(as_begun(config))
     if environment_rank():
         return
     if plan:

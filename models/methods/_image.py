@@ -16,7 +16,7 @@ from models.contract.image_encoder import ImageEncoder
 from models.contract.image_view import ImageView
 from models.encoders.image import ImageOptions
 from models.layers.batch_norm import counted
-from models.transforms.crops import centre_view, colours, eight_bit
+from models.transforms.crops import centre_view, picture_of
 from models.transforms.image import MEAN, STD, normalised
 from models.transforms.views import Views
 
@@ -76,12 +76,12 @@ class ImageMethod(Method):
         """`views` [V, H, W, 3] in pre-training, else `image` [H, W, 3]."""
         present = record.has("image")
         if self.stage:
-            arrays = self.drawn.draw(record.read("image"), rng) if present else self.drawn.absent()
+            drawn = self.drawn
+            arrays = drawn.draw(picture_of(record, "image", drawn.channels == 1), rng) if present else drawn.absent()
         else:
             arrays = {"image": np.zeros((self._size, self._size, 3), np.uint8)}
             if present:
-                image_HWC = colours(eight_bit(record.read("image")), grayscale=self.grey)
-                arrays["image"][:] = centre_view(image_HWC, self._size)
+                arrays["image"][:] = centre_view(picture_of(record, "image", self.grey), self._size)
         return Sample(arrays, {"image": present})
 
     def pixels(self, image_NHWC: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from models.layers.batch_norm import counted
 from models.methods._image import field_problems
 from models.methods._published import with_published
 from models.parallel import global_mean
-from models.transforms.crops import centre_view, colours, eight_bit
+from models.transforms.crops import centre_view, picture_of
 from models.transforms.image import FILMS, MEAN, STD
 from models.transforms.report_text import Cleaning, Sections, Unit, chosen, cleaned, drawn_text, swapped_sides
 from models.transforms.report_tokens import tokens_of
@@ -141,12 +141,12 @@ class ReportMethod(Method):
         image_HWC = np.zeros((self.side, self.side, 3), np.uint8)
         mirrored = bool(self.stage and self.options.flip) and rng.random() < 0.5
         if present["image"]:
-            stored_HWC = colours(eight_bit(record.read("image")), grayscale=False)
+            picture = picture_of(record, "image", grayscale=False)
             if self.stage:
-                image_HWC = np.asarray(drawn_view(stored_HWC, self.side, self.rule, rng))
+                image_HWC = np.asarray(drawn_view(picture, self.side, self.rule, rng))
                 image_HWC = np.ascontiguousarray(image_HWC[:, ::-1]) if mirrored else image_HWC
             else:
-                image_HWC = centre_view(stored_HWC, self.side)
+                image_HWC = centre_view(picture, self.side)
         if not self.stage:
             return Sample({"image": image_HWC}, present)
         text = self.text_of(record.read("report"), mirrored, rng) if record.has("report") else ""

@@ -1,17 +1,28 @@
 """Views of an image, drawn in the loader: random resized crop, flip, and the fixed view of an evaluation.
 
-Images go in and come out uint8 [H, W, C]; Pillow resizes (bicubic, with antialiasing).
+    picture = picture_of(record, "image", grayscale=True)
+    view_HWC = random_view(picture, 448, (0.2, 1.0), flip=0.5, rng=rng)
+
+An image is decoded when its crop is drawn, and then no finer than the view needs; the crop is drawn in pixels of the whole image,
+however that is decoded. Where all of it is decoded, a view of a grey image is to the last bit that of three equal channels: filters
+work on each channel by itself, and the luma of equal channels is their value.
+
+Images go in as pictures or uint8 [H, W, C], views come out as uint8 [H, W, C]; Pillow resizes (bicubic, with antialiasing).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from models.contract import MethodError
+from models.contract import MethodError, Record
+from models.contract.stored_image import StoredImage, StoresImages
 from models.transforms.pixels import filtered
+
+Box = tuple[int, int, int, int]
 
 ASPECT = (3 / 4, 4 / 3)
 
@@ -45,9 +56,7 @@ def eight_bit(image_HWC: np.ndarray) -> np.ndarray:
     return image_HWC
 
 
-def draw_box(
-    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
+def draw_box(height: int, width: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
     """(left, top, right, bottom) of a crop: area uniform in `scale` of the image, aspect log-uniform in 3/4 .. 4/3.
 
     The rule of Inception training (Szegedy et al. 2015) as torchvision has it: ten tries, then the largest centred box
@@ -65,26 +74,83 @@ def draw_box(
     return left, top, left + w, top + h
 
 
-def resized(image_HWC: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+class Picture:
+    """An image of 8 bits, stored or as an array [H, W, C], of which views are cut.
+
+    Args:
+        channels: of the views: 1 (luma), 3, or None for those of the image.
+    """
+
+    def __init__(self, image: StoredImage | np.ndarray, channels: Literal[1, 3] | None = None):
+        self._stored, self._channels = (None if isinstance(image, np.ndarray) else image), channels
+        self._divisor, self._pixels_HWC = 1, (image if isinstance(image, np.ndarray) else None)
+        if isinstance(image, np.ndarray):
+            self._pixels_HWC = self._narrowed(image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the whole image."""
+        if self._stored is not None:
+            return self._stored.size
+        assert self._pixels_HWC is not None
+        H, W, _ = self._pixels_HWC.shape
+        return H, W
+
+    def decoded(self, shrink: float) -> tuple[np.ndarray, int]:
+        """Pixels [h, w, C] for views that shrink the whole image by at least `shrink`, and by what its sides are divided."""
+        divisor = 1 if self._stored is None else self._stored.divisor(shrink)
+        # What was decoded more finely, for a view that needed it, serves as well.
+        if self._pixels_HWC is None or divisor < self._divisor:
+            assert self._stored is not None
+            self._divisor, self._pixels_HWC = divisor, self._narrowed(self._stored.pixels(divisor))
+        return self._pixels_HWC, self._divisor
+
+    def view(self, box: Box, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+        """A box (left, top, right, bottom) of the whole image at (height, width) `size`, [h, w, C]."""
+        left, top, right, bottom = box
+        pixels_HWC, d = self.decoded(min((bottom - top) / size[0], (right - left) / size[1]))
+        # Cut first: Pillow's own box would let the filter look at pixels outside it.
+        x, y = left // d, top // d
+        part_HWC = np.ascontiguousarray(pixels_HWC[y : -(-bottom // d), x : -(-right // d)])
+        inner = None if d == 1 else (left / d - x, top / d - y, right / d - x, bottom / d - y)
+        view_HWC = filtered(part_HWC, lambda p: p.resize(size[::-1], how, inner))
+        return np.repeat(view_HWC, 3, -1) if self._channels == 3 and view_HWC.shape[-1] == 1 else view_HWC
+
+    def _narrowed(self, image_HWC: np.ndarray) -> np.ndarray:
+        """One channel where the views have one; for views of three, three, or the one that will be repeated."""
+        if self._channels is None or (self._channels == 3 and image_HWC.shape[-1] < 3):
+            return image_HWC if self._channels is None else image_HWC[..., :1]
+        return colours(image_HWC, grayscale=self._channels == 1)
+
+
+def picture_of(record: Record, name: str, grayscale: bool) -> Picture:
+    """A record's image, for views of one channel or of three."""
+    image = record.image(name) if isinstance(record, StoresImages) else eight_bit(record.read(name))
+    return Picture(image, 1 if grayscale else 3)
+
+
+def as_picture(image: Picture | np.ndarray) -> Picture:
+    return image if isinstance(image, Picture) else Picture(image)
+
+
+def resized(image: Picture | np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     """The box of the image at (height, width) `size`, [h, w, C]."""
-    left, top, right, bottom = box
-    # Cut first: Pillow's own box would let the filter look at pixels outside it.
-    part = np.ascontiguousarray(image_HWC[top:bottom, left:right])
-    return filtered(part, lambda p: p.resize(size[::-1], Image.Resampling.BICUBIC))
+    return as_picture(image).view(box, size)
 
 
 def random_view(
-    image_HWC: np.ndarray, size: int, scale: tuple[float, float], flip: float, rng: np.random.Generator
+    image: Picture | np.ndarray, size: int, scale: tuple[float, float], flip: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Random resized crop, mirrored with probability `flip`, [size, size, C]."""
-    H, W = image_HWC.shape[:2]
-    view = resized(image_HWC, draw_box(H, W, scale, rng), (size, size))
+    picture = as_picture(image)
+    view = picture.view(draw_box(*picture.size, scale, rng), (size, size))
     return np.ascontiguousarray(view[:, ::-1]) if rng.random() < flip else view
 
 
-def centre_view(image_HWC: np.ndarray, size: int) -> np.ndarray:
+def centre_view(image: Picture | np.ndarray, size: int) -> np.ndarray:
     """The shorter side at `size`, then the centre square, [size, size, C]."""
-    H, W = image_HWC.shape[:2]
+    picture = as_picture(image)
+    H, W = picture.size
     side = min(H, W)
     left, top = (W - side) // 2, (H - side) // 2
-    return resized(image_HWC, (left, top, left + side, top + side), (size, size))
+    return picture.view((left, top, left + side, top + side), (size, size))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.transforms.crops import colours, eight_bit
+from models.transforms.crops import Picture, colours, eight_bit
 from models.transforms.pixels import filtered
 
 # Mean and standard deviation of ImageNet's colours, as every published ViT expects them.
@@ -22,20 +22,23 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILMS = ((0.4978,) * 3, (0.2449,) * 3)
 
 
-def fitted(image_HWC: np.ndarray, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
+def fitted(image: Picture | np.ndarray, size: int, fit: Literal["crop", "stretch"] = "crop") -> np.ndarray:
     """[H, W] or [H, W, C] -> uint8 [size, size, 3]; grey becomes three equal colours, opacity is left out.
 
     "crop" scales the shorter side to `size` and cuts the centre out; "stretch" scales each side by itself.
     """
-    image_HWC = np.ascontiguousarray(colours(eight_bit(image_HWC), grayscale=False))
-    picture, (H, W) = Image.fromarray(image_HWC), image_HWC.shape[:2]
+    picture = image if isinstance(image, Picture) else Picture(eight_bit(image))
+    H, W = picture.size
     side = min(H, W)
     left, top = ((W - side) / 2, (H - side) / 2) if fit == "crop" else (0.0, 0.0)
     box = (left, top, left + side, top + side) if fit == "crop" else (0, 0, W, H)
+    pixels_HWC, divisor = picture.decoded(side / size)
+    image_HWC = np.ascontiguousarray(colours(pixels_HWC, grayscale=False))
     if image_HWC.shape == (size, size, 3):
-        return np.ascontiguousarray(image_HWC)
+        return image_HWC
     # Pillow's bilinear resize widens its kernel when it shrinks, so fine structure does not alias.
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+    inner = tuple(edge / divisor for edge in box)
+    return np.asarray(Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BILINEAR, inner))
 
 
 def augment(image_HWC: np.ndarray, rng: np.random.Generator, rotate: float, flip: float) -> np.ndarray:

@@ -11,6 +11,7 @@ Shape letters: V views, H x W pixels, C channels (1 or 3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -20,7 +21,7 @@ from PIL import Image
 
 from models.contract import MethodError
 from models.transforms import colour
-from models.transforms.crops import centre_view, colours, draw_box, eight_bit
+from models.transforms.crops import ASPECT, Picture, as_picture, centre_view, draw_box, eight_bit
 
 Kind = Literal["simclr", "moco_v3", "multi_crop", "c2l", "films", "mild", "paper", "crop"]
 LOCAL_SIZE = 96
@@ -123,31 +124,38 @@ class Views:
         self.rules = tuple(_adjusted(r, strength, blur, scale) for r in rules.views[:count])
         self.local_rules = (_adjusted(rules.local, strength, blur, None),) * local if rules.local else ()
 
-    def draw(self, image_HWC: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """`views` [V, H, W, C], and `local` [N, h, w, C] where there are small ones; uint8."""
-        image_HWC = colours(eight_bit(image_HWC), grayscale=self.channels == 1)
-        drawn = {"views": self._stacked(image_HWC, self.rules, self.size, rng)}
+    def draw(self, image: Picture | np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """`views` [V, H, W, C], and `local` [N, h, w, C] where there are small ones; uint8. A picture has the channels of the views."""
+        picture = image if isinstance(image, Picture) else Picture(eight_bit(image), self.channels)
+        if len(self.rules) + len(self.local_rules) > 1:
+            picture.decoded(self._shrink(*picture.size))
+        drawn = {"views": self._stacked(picture, self.rules, self.size, rng)}
         if self.local_rules:
-            drawn["local"] = self._stacked(image_HWC, self.local_rules, self.local_size, rng)
+            drawn["local"] = self._stacked(picture, self.local_rules, self.local_size, rng)
         return drawn
+
+    def _shrink(self, height: int, width: int) -> float:
+        """By how much all views shrink the image at least, whatever is drawn: decoded once, it serves all of them."""
+        sides = [(r.scale, self.size) for r in self.rules] + [(r.scale, self.local_size) for r in self.local_rules]
+        whole = min(height, width)
+        # The shorter side of a box of area A and aspect a is at least sqrt(A a), a < 1; rounding may take half a pixel off it.
+        return min((whole if s is None else math.sqrt(s[0] * height * width * ASPECT[0]) - 0.5) / n for s, n in sides)
 
     def absent(self) -> dict[str, np.ndarray]:
         """Black views of the same shapes, for a sample without an image."""
         shapes = {"views": (len(self.rules), self.size), "local": (len(self.local_rules), self.local_size)}
         return {k: np.zeros((n, s, s, self.channels), np.uint8) for k, (n, s) in shapes.items() if n}
 
-    def _stacked(
-        self, image_HWC: np.ndarray, rules: Sequence[ViewRule], size: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _stacked(self, picture: Picture, rules: Sequence[ViewRule], size: int, rng: np.random.Generator) -> np.ndarray:
         out = np.empty((len(rules), size, size, self.channels), np.uint8)
         for view_HWC, rule in zip(out, rules, strict=True):
-            view_HWC[:] = np.asarray(drawn_view(image_HWC, size, rule, rng)).reshape(view_HWC.shape)
+            view_HWC[:] = np.asarray(drawn_view(picture, size, rule, rng)).reshape(view_HWC.shape)
         return out
 
 
-def drawn_view(image_HWC: np.ndarray, size: int, rule: ViewRule, rng: np.random.Generator) -> Image.Image:
+def drawn_view(image: Picture | np.ndarray, size: int, rule: ViewRule, rng: np.random.Generator) -> Image.Image:
     """One view [size, size] of an image of 8 bits with one or three channels."""
-    picture = _cut(image_HWC, size, rule, rng)
+    picture = _cut(as_picture(image), size, rule, rng)
     if rule.rotate:
         picture = picture.rotate(rng.uniform(-rule.rotate, rule.rotate), Image.Resampling.BILINEAR)
     if rng.random() < rule.flip:
@@ -164,14 +172,11 @@ def drawn_view(image_HWC: np.ndarray, size: int, rule: ViewRule, rng: np.random.
     return picture
 
 
-def _cut(image_HWC: np.ndarray, size: int, rule: ViewRule, rng: np.random.Generator) -> Image.Image:
+def _cut(image: Picture, size: int, rule: ViewRule, rng: np.random.Generator) -> Image.Image:
     if rule.scale is None:
-        return _picture(centre_view(image_HWC, size))
-    H, W, _ = image_HWC.shape
-    left, top, right, bottom = draw_box(H, W, rule.scale, rng)
-    # Cut first: Pillow's own box would let the filter look at pixels outside it.
-    part = _picture(image_HWC[top:bottom, left:right])
-    return part.resize((size, size), Image.Resampling.BICUBIC if rule.bicubic else Image.Resampling.BILINEAR)
+        return _picture(centre_view(image, size))
+    how = Image.Resampling.BICUBIC if rule.bicubic else Image.Resampling.BILINEAR
+    return _picture(image.view(draw_box(*image.size, rule.scale, rng), (size, size), how))
 
 
 def _picture(x_HWC: np.ndarray) -> Image.Image:

@@ -73,6 +73,39 @@ def decode_jpeg_as(data: bytes, home: np.ndarray) -> np.ndarray | None:
     return home if image.shape == home.shape else None
 
 
+class Jpeg:
+    """A JPEG whose header is read, and whose pixels are not decoded yet.
+
+    Raises:
+        DataError: no such file, or more than `format.MAX_PIXELS` pixels.
+    """
+
+    def __init__(self, data: bytes, where: object = "member"):
+        self._data, self._where = data, where
+        try:
+            self.height, self.width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            _pixels_allowed(self.height, self.width)
+        except ValueError as e:
+            raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+        self._space = "GRAY" if colours == "Gray" else "RGB"
+
+    def decode(self, divisor: int = 1) -> np.ndarray:
+        """uint8 [ceil(H / divisor), ceil(W / divisor), 1 of a grey file, else 3], divisor 1, 2, 4 or 8.
+
+        Raises:
+            DataError: cannot be decoded.
+        """
+        height, width = -(-self.height // divisor), -(-self.width // divisor)
+        try:
+            image = simplejpeg.decode_jpeg(
+                self._data, self._space, min_height=height, min_width=width, min_factor=divisor
+            )
+        except ValueError as e:
+            raise bad(f"cannot be decoded as jpg: {e}", self._where, _MEND) from e
+        assert image.shape[:2] == (height, width), f"divided by {divisor}, the decoder made {image.shape}"
+        return image
+
+
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
     """[H, W, C] that `decode` would give, from the header.
 

@@ -47,6 +47,8 @@ class Dataset:
         self.path = path
         self.info = info
         self.bytes_read = 0
+        # Whether large JPEGs are decoded whole where less would do (shards/read/picture.py).
+        self.exact_decode = True
         self._readings: dict[str, Reading] = {}
         self._shelf = Shelf(open_shards)
         self._opened = OpenedSet(path, info, began)

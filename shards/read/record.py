@@ -12,6 +12,7 @@ import numpy as np
 from shards.errors import DataError, bad
 from shards.format import codecs, images, npy
 from shards.format.info import KINDS
+from shards.read.picture import StoredImage
 from shards.read.store import FieldTable, Shard, crc32_ok
 from shards.untyped import Decoded
 
@@ -100,6 +101,19 @@ class ShardRecord:
             image = codecs.decode_jpeg(data, _Place(self, name), partial(canvas.take, name))
         canvas.seen(name, image)
         return image
+
+    def image(self, name: str) -> StoredImage:
+        """An image that is decoded when it is known how finely, and smaller where the data set may (`Dataset.exact_decode`).
+
+        Raises:
+            DataError: the sample lacks the field, or its bytes do not match their checksum or are no image.
+        """
+        table = self._table(name)
+        ext, where, reading = table.ext_of(self._row), _Place(self, name), self._data.reading(name)
+        if ext not in ("jpg", "jpeg") or not reading.plain:
+            return StoredImage(None, lambda: self.read(name), exact=True)
+        jpeg = codecs.Jpeg(self._bytes(table, name), where)
+        return StoredImage(jpeg, lambda: self.read(name), self._data.exact_decode)
 
     def stored(self, name: str) -> tuple[str, bytes]:
         """(extension, bytes) of a whole field as it lies in its shard, not decoded.

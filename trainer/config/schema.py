@@ -70,6 +70,9 @@ class Data(Section):
     """Steps read ahead."""
     max_bad_samples: int = Field(0, ge=0)
     """Unreadable samples of a rank that are replaced by rule before the run ends."""
+    exact_decode: bool = False
+    """Decode large JPEGs whole, also where a view is at most half as fine (docs/performance.md says what that changes). A run that comes
+    back without this key goes on as it began: whole, if it began before the key was there."""
     cache: str | None = None
     """A folder on a local disk for whole shards: of addresses (s3://, gs://, https://) always, of folders if it is given."""
     cache_gb: float = Field(50.0, gt=0)
@@ -203,7 +206,8 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 
 def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration, of a run or of a fine-tune, whose method options, and only these, are called as they are today.
+    """A stored configuration, of a run or of a fine-tune, whose method options are called as they are today, and that says how
+    images were decoded; nothing else is changed.
 
     Raises:
         MethodError: no such method any more, or an option under two names.
@@ -211,6 +215,11 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
     from models.registry import get_method
 
     found = dict(stored)
+    if isinstance(stored.get("data"), Mapping):
+        found["data"] = {
+            "exact_decode": True,
+            **stored["data"],
+        }  # how all images were decoded before there was a choice
     if stored.get("method"):
         found["method"] = get_method(stored["method_name"]).Options.stored(stored["method"])
     about = stored.get("about")

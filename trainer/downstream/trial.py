@@ -84,6 +84,7 @@ def engine_config(
             workers=task.data.workers,
             prefetch=task.data.prefetch,
             max_bad_samples=task.data.max_bad_samples,
+            exact_decode=True,  # what is compared with other tools is what any of them decodes
         ),
         stages={STAGE: StageConfig(optim={"lr": lr * p.thaw_lr})} if p.freeze_epochs else {},
         **settings_of(task),

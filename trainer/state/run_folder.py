@@ -22,7 +22,7 @@ from typing import Any
 
 from models.contract.assets import asset_digests, asset_problems
 from models.registry import get_method
-from trainer.config.schema import by_todays_names, differences
+from trainer.config.schema import Config, by_todays_names, differences, out_folder
 from trainer.config.shared import Resume
 from trainer.errors import UserError
 from trainer.state import fence
@@ -38,6 +38,19 @@ def _keep_code(stored: dict[str, Any], resolved: dict[str, Any]) -> None:
         before = {*old.get("code_before", ()), old["code"]} - {new["code"]}
         if before:
             new["code_before"] = sorted(before)
+
+
+def as_begun(config: Config) -> Config:
+    """`config`, whose images are decoded as the run in its folder has it, where the command does not say how.
+
+    Raises:
+        UserError: a damaged folder.
+    """
+    stored = RunFolder(out_folder(config)).stored()
+    if stored is None or "exact_decode" in config.data.model_fields_set:
+        return config
+    exact = by_todays_names({"data": stored.get("data", {})})["data"]["exact_decode"]
+    return config.model_copy(update={"data": config.data.model_copy(update={"exact_decode": exact})})
 
 
 class RunFolder:

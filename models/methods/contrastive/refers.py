@@ -28,7 +28,7 @@ from models.methods.contrastive._report import ReportPairMethod, ReportPairOptio
 from models.parallel import global_mean
 from models.pictures import alike, first, matrices, row_of_images
 from models.registry import register
-from models.transforms.crops import colours, eight_bit
+from models.transforms.crops import picture_of
 from models.transforms.patients import patient_number
 from models.transforms.report_text import Cleaning, Unit
 from models.transforms.report_tokens import text_number
@@ -178,8 +178,8 @@ class Refers(ReportPairMethod):
         """A random crop of an image, uint8 [H, W, 3]; zeros for none."""
         if name is None:
             return np.zeros((self.side, self.side, 3), np.uint8)
-        stored_HWC = colours(eight_bit(record.read(name)), grayscale=False)
-        view_HWC = np.asarray(drawn_view(stored_HWC, self.side, self.rule, rng))
+        picture = picture_of(record, name, grayscale=False)
+        view_HWC = np.asarray(drawn_view(picture, self.side, self.rule, rng))
         return np.ascontiguousarray(view_HWC[:, ::-1]) if mirrored else view_HWC
 
     # -------------------------------------------------------------------------------------------------------- forward

@@ -22,7 +22,7 @@ from models.methods.masked._restoring import MILD, HidingMethod
 from models.parallel import global_mean
 from models.pictures import first
 from models.transforms.corrupt import SMALLEST, Corruption, Perturbation, flipped
-from models.transforms.crops import centre_view, colours, eight_bit
+from models.transforms.crops import Picture, centre_view, picture_of
 from models.transforms.image import normalised
 from models.transforms.views import Views
 
@@ -81,7 +81,8 @@ class RestorationMethod(HidingMethod):
         """In pre-training `target` [H, W, C] and what became of it, `corrupted` [H, W, C] in [0, 1]; else `image` [H, W, 3]."""
         if not self.stage:
             return super().sample(record, rng)
-        return self.corrupted(self.view(record.read("image"), rng) if record.has("image") else None, rng)
+        picture = picture_of(record, "image", self.options.grayscale) if record.has("image") else None
+        return self.corrupted(None if picture is None else self.view(picture, rng), rng)
 
     def corrupted(self, target_HWC: np.ndarray | None, rng: np.random.Generator) -> Sample:
         """The arrays of what is to be restored; None: there is no image."""
@@ -93,13 +94,12 @@ class RestorationMethod(HidingMethod):
         made_HWC = self.corruption(target_HWC, rng).astype(np.float16)
         return Sample({"corrupted": made_HWC, "target": target_HWC}, {"image": True})
 
-    def view(self, image_HWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def view(self, picture: Picture, rng: np.random.Generator) -> np.ndarray:
         """What is to be restored: uint8 [H, W, C]."""
         o = self.options
         if o.views != "official":
-            return self.drawn.draw(image_HWC, rng)["views"][0]
-        whole_HWC = centre_view(colours(eight_bit(image_HWC), o.grayscale), self._size)
-        return flipped(whole_HWC, o.flip_p, self.flip_axes, rng)
+            return self.drawn.draw(picture, rng)["views"][0]
+        return flipped(centre_view(picture, self._size), o.flip_p, self.flip_axes, rng)
 
     def restored(self, corrupted_BHWC: Tensor, weight_B: Tensor) -> Restored:
         """A pass through encoder and decoder."""

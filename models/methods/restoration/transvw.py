@@ -27,7 +27,7 @@ from models.methods.restoration._restore import RestorationMethod, RestorationOp
 from models.parallel import global_mean
 from models.registry import register
 from models.transforms.corrupt import Perturbation, flipped
-from models.transforms.crops import colours, eight_bit, resized
+from models.transforms.crops import Picture, picture_of, resized
 from models.transforms.visual_words import Places, VisualWords, drawn_places, read_words
 
 APART = 0.01  # of a side, between two words
@@ -104,24 +104,21 @@ class TransVw(RestorationMethod):
             made, found = self.corrupted(None, rng), None
         else:
             found = self.words.draw(record.key, rng)
-            made = self.corrupted(self.around(record.read("image"), found, rng), rng)
+            made = self.corrupted(self.around(picture_of(record, "image", self.options.grayscale), found, rng), rng)
         made.arrays["word"] = np.array(NOWHERE if found is None else found[0], np.int64)
         return made
 
-    def around(
-        self, image_HWC: np.ndarray, found: tuple[int, float, float] | None, rng: np.random.Generator
-    ) -> np.ndarray:
+    def around(self, picture: Picture, found: tuple[int, float, float] | None, rng: np.random.Generator) -> np.ndarray:
         """The neighbourhood of a word in the centre square of an image, uint8 [H, W, C]; of none a place anywhere."""
         o = self.options
-        x_HWC = colours(eight_bit(image_HWC), o.grayscale)
-        whole = min(x_HWC.shape[:2])
+        whole = min(picture.size)
         side = min(whole, max(1, round(whole * o.neighbourhood * rng.uniform(*o.zoom))))
         centre = rng.random(2) if found is None else np.array(found[1:])
         moved = centre + rng.uniform(-o.jitter, o.jitter, 2)
         # Held within the square: near the border a neighbourhood has its word beside its centre.
         corner = np.clip(np.rint(moved * whole - side / 2).astype(int), 0, whole - side)
-        top, left = (int(c) + (n - whole) // 2 for c, n in zip(corner, x_HWC.shape[:2], strict=True))
-        cut_HWC = resized(x_HWC, (left, top, left + side, top + side), (self._size, self._size))
+        top, left = (int(c) + (n - whole) // 2 for c, n in zip(corner, picture.size, strict=True))
+        cut_HWC = resized(picture, (left, top, left + side, top + side), (self._size, self._size))
         return flipped(cut_HWC, o.flip_p, 2, rng)
 
     def forward(self, batch: Batch) -> Output:

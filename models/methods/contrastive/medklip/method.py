@@ -42,7 +42,7 @@ from models.methods.contrastive.medklip.options import MedklipOptions
 from models.parallel import alone, global_mean
 from models.pictures import first, row_of_images
 from models.registry import register
-from models.transforms.crops import colours, eight_bit
+from models.transforms.crops import Picture, picture_of
 from models.transforms.randaugment import augmented
 from models.transforms.report_tokens import tokens_of
 from models.transforms.views import KINDS, ViewRule, drawn_view
@@ -159,7 +159,7 @@ class Medklip(ImageMethod):
             mirrored = not (found_PE[self.sided_P] != UNKNOWN).any()
             found_PE = found_PE[self.mirror_P] if mirrored else found_PE
         if present["image"]:
-            view_HWC = self.view(record.read("image"), rng)
+            view_HWC = self.view(picture_of(record, "image", grayscale=False), rng)
             arrays["image"][:] = view_HWC[:, ::-1] if mirrored else view_HWC
         arrays["states"][:] = found_PE.max(0)
         for e in np.flatnonzero(arrays["states"] == PRESENT):
@@ -177,10 +177,10 @@ class Medklip(ImageMethod):
             raise MethodError([f"field 'triplets' holds {', '.join(map(str, odd[:4]))}: it is 1, 0 or -1"])
         return whole[:, self.columns_E]
 
-    def view(self, image_HWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def view(self, image: Picture, rng: np.random.Generator) -> np.ndarray:
         """A random view of an image, uint8 [H, W, 3]."""
         o = self.options
-        picture = drawn_view(colours(eight_bit(image_HWC), grayscale=False), self._size, self.rule, rng)
+        picture = drawn_view(image, self._size, self.rule, rng)
         return np.asarray(augmented(picture, o.augmentations, o.magnitude, rng) if o.views == "official" else picture)
 
     # -------------------------------------------------------------------------------------------------------- forward

@@ -34,7 +34,7 @@ from models.methods.masked.mrm_record.published import load_published
 from models.parallel import global_mean
 from models.pictures import first
 from models.registry import register
-from models.transforms.crops import centre_view, colours, eight_bit, random_view
+from models.transforms.crops import centre_view, picture_of, random_view
 from models.transforms.text import CLS, PAD, UNK, draw_report_mask, same_tokenizer, tokenizer_of
 
 
@@ -122,11 +122,11 @@ class MrmRecord(Method):
         present = {"image": record.has("image")}
         arrays: dict[str, np.ndarray] = {"image": np.zeros((side, side, 1 if o.view.grayscale else 3), np.uint8)}
         if present["image"]:
-            image_HWC = colours(eight_bit(record.read("image")), o.view.grayscale)
+            picture = picture_of(record, "image", o.view.grayscale)
             if self.stage:
-                arrays["image"] = random_view(image_HWC, side, o.view.crop_scale, o.view.flip, rng)
+                arrays["image"] = random_view(picture, side, o.view.crop_scale, o.view.flip, rng)
             else:
-                arrays["image"] = centre_view(image_HWC, side)
+                arrays["image"] = centre_view(picture, side)
         if self.stage:
             arrays["noise"] = rng.random(self.encoder.patches, np.float32)
             if self.report is not None:

@@ -32,6 +32,7 @@ from models.methods.masked.mrm_relation.options import MrmRelationOptions, probl
 from models.parallel import global_mean
 from models.pictures import first, matrices
 from models.registry import register
+from models.transforms.crops import picture_of
 from models.transforms.image import MEAN, STD, augment, fitted, normalised, to_pixels
 
 
@@ -125,7 +126,9 @@ class MrmRelation(ReadsGenetics):
         view, size = self.options.view, self.options.image.image_size
         present = {"image": record.has("image")}
         image = (
-            fitted(record.read("image"), size, view.fit) if present["image"] else np.zeros((size, size, 3), np.uint8)
+            fitted(picture_of(record, "image", grayscale=False), size, view.fit)
+            if present["image"]
+            else np.zeros((size, size, 3), np.uint8)
         )
         if self.stage == "":
             return Sample({"image": image}, present)

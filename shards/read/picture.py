@@ -1,0 +1,56 @@
+"""An image of a record that is decoded once it is known how finely: whole, or with its sides divided by 2, 4 or 8.
+
+A JPEG is decoded to a smaller size by leaving out frequencies (the scaled inverse transform of its 8 x 8 blocks), which costs less
+than decoding all of it, and so do the crop and the filter that follow. The sides are divided by powers of two alone: these have fast
+paths in libjpeg-turbo, others (such as 5/8) are slower than the whole image. A grey JPEG is decoded to its one channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from shards.format.codecs import Jpeg
+
+DIVISORS = (8, 4, 2)
+LARGE = 1 << 20
+"""Pixels from which on an image may be decoded smaller: below, there is next to nothing to save."""
+
+
+class StoredImage:
+    """An image as it lies in a shard (models' `Image`).
+
+    Args:
+        jpeg: its bytes, where they may be decoded in part; None for images that only `whole` can read.
+        whole: reads it as `ShardRecord.read` does.
+        exact: never decode it smaller.
+    """
+
+    def __init__(self, jpeg: Jpeg | None, whole: Callable[[], np.ndarray], exact: bool):
+        self._jpeg, self._whole, self._exact = jpeg, whole, exact
+
+    @cached_property
+    def _read(self) -> np.ndarray:
+        return self._whole()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels of the whole image."""
+        return self._read.shape[:2] if self._jpeg is None else (self._jpeg.height, self._jpeg.width)
+
+    def divisor(self, shrink: float) -> int:
+        """By how much its sides are divided where they may be, by up to `shrink`: 1, 2, 4 or 8."""
+        H, W = self.size
+        if self._exact or self._jpeg is None or H * W < LARGE:
+            return 1
+        return next((d for d in DIVISORS if d <= shrink), 1)
+
+    def pixels(self, divisor: int = 1) -> np.ndarray:
+        """uint8 [ceil(H / divisor), ceil(W / divisor), C]; C is 1 where all channels are equal, else 3.
+
+        Raises:
+            DataError: cannot be decoded.
+        """
+        return self._read if self._jpeg is None else self._jpeg.decode(divisor)
