@@ -31,6 +31,7 @@ class ClassBalanced:
         self.K = _per_class(self.P, len(names), global_batch, str(label))
         labelled = int((codes >= 0).sum())
         self.steps = max(labelled // global_batch, 1)
+        self._walked: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
         self.notes = []
         if labelled < len(codes):
             self.notes.append(f"{len(codes) - labelled} samples have no label '{label}' and are never drawn")
@@ -65,7 +66,12 @@ class ClassBalanced:
         return walk[:K], first + np.arange(K) // n
 
     def _pass(self, epoch: int, c: int, number: int) -> np.ndarray:
-        return stream(self.seed, epoch, Purpose.WINDOW, c, number).permutation(self._members[c])
+        """A class in the order of a pass; kept until the next one begins, as permuting a large class takes seconds."""
+        known = self._walked.get(c)
+        if known is None or known[0] != (epoch, number):
+            order = stream(self.seed, epoch, Purpose.WINDOW, c, number).permutation(self._members[c])
+            known = self._walked[c] = ((epoch, number), order)
+        return known[1]
 
 
 def _class_names(subset: Subset, label: str | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ next (error diffusion), so the shares follow the weights from the first batch on
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -172,19 +173,23 @@ _NONE = np.empty(0, np.int64)
 
 def diffuse(weights: np.ndarray, global_batch: int, steps: int) -> np.ndarray:
     """Samples from each part in each batch: int64 [steps, parts], rows summing to G, sums following the weights."""
-    counts, owed = np.zeros((steps, len(weights)), np.int64), np.zeros(len(weights))
-    for row in counts:
-        owed += weights * global_batch
-        row[:] = np.maximum(np.floor(owed), 0)
-        order = np.argsort(row - owed, kind="stable")  # most is owed to the first
-        rest = global_batch - int(row.sum())
-        if rest > 0:
-            row[order[:rest]] += 1
-        for k in order[::-1]:
-            if rest < 0 and row[k] > 0:
-                row[k] -= 1
-                rest += 1
-        owed -= row
+    # Plain numbers: arrays of a few parts cost ten times as much a step, and there are as many steps as an epoch has.
+    due, parts = [float(w) for w in weights * global_batch], range(len(weights))
+    counts, owed = np.empty((steps, len(weights)), np.int64), [0.0] * len(weights)
+    for step in range(steps):
+        owed = [o + d for o, d in zip(owed, due, strict=True)]
+        row = [max(math.floor(o), 0) for o in owed]
+        rest = global_batch - sum(row)
+        if rest:
+            order = sorted(parts, key=lambda k: row[k] - owed[k])  # most is owed to the first
+            for k in order[: max(rest, 0)]:
+                row[k] += 1
+            for k in reversed(order):
+                if rest < 0 and row[k] > 0:
+                    row[k] -= 1
+                    rest += 1
+        owed = [o - r for o, r in zip(owed, row, strict=True)]
+        counts[step] = row
     return counts
 
 

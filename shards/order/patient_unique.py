@@ -21,13 +21,15 @@ class PatientUnique:
 
     def __init__(self, subset: Subset, seed: int, global_batch: int):
         self.seed, self.global_batch = seed, global_batch
-        names, self._patient = np.unique(subset.patients, return_inverse=True)
-        counts = np.bincount(self._patient)
-        if len(names) < global_batch:
+        counts = np.bincount(subset.patients)
+        # Patients of the subset alone, numbered from 0; counted, as sorting them would grow faster than the samples.
+        self._patient = _small(np.cumsum(counts > 0) - 1)[subset.patients]
+        counts = counts[counts > 0]
+        if len(counts) < global_batch:
             raise bad(
-                f"order patient_unique: a global batch of {global_batch} needs as many patients, there are {len(names)}",
+                f"order patient_unique: a global batch of {global_batch} needs as many patients, there are {len(counts)}",
                 subset.source,
-                f"set global_batch to at most {len(names)}, or use order shuffle",
+                f"set global_batch to at most {len(counts)}, or use order shuffle",
             )
         self.steps = most_batches(counts, global_batch)
         surplus = int(np.maximum(counts - self.steps, 0).sum())
@@ -46,15 +48,37 @@ class PatientUnique:
         """Positions in the subset [B, G]."""
         rng, B, G = stream(self.seed, epoch, Purpose.ORDER), self.steps, self.global_batch
         # Random order of patients, random order of samples within each: sort by (random rank of patient, random number).
-        shuffled = rng.permutation(len(self._patient))
-        rank = rng.permutation(int(self._patient.max()) + 1)[self._patient[shuffled]]
-        runs = shuffled[np.argsort(rank, kind="stable")]
+        shuffled = _permutation(rng, len(self._patient))
+        rank = _permutation(rng, int(self._patient.max()) + 1)[self._patient[shuffled]]
+        runs = shuffled[_sorted_by(rank)]
+        del shuffled, rank
         nth = _position_in_run(self._patient[runs])
         runs = runs[nth < B]
         # Fewer than G are too many now (else one more batch would fit); which ones is a matter of chance.
-        kept = np.sort(rng.permutation(len(runs))[: B * G])
+        kept = np.zeros(len(runs), bool)
+        kept[_permutation(rng, len(runs))[: B * G]] = True
         batches = runs[kept].reshape(G, B).T
         return rng.permuted(batches[rng.permutation(B)], axis=1)
+
+
+def _small(numbers: np.ndarray) -> np.ndarray:
+    """In half the memory where they fit."""
+    return numbers.astype(np.int32) if len(numbers) < 2**31 else numbers
+
+
+def _permutation(rng: np.random.Generator, n: int) -> np.ndarray:
+    """`rng.permutation(n)`, in half its memory."""
+    numbers = _small(np.arange(n))
+    rng.shuffle(numbers)
+    return numbers
+
+
+def _sorted_by(rank: np.ndarray) -> np.ndarray:
+    """The stable order of numbers below 2^32, 16 bits at a time: NumPy sorts those by counting, others by comparing."""
+    order = np.argsort((rank & 0xFFFF).astype(np.uint16), kind="stable")
+    if rank.max(initial=0) > 0xFFFF:
+        order = order[np.argsort((rank >> 16)[order].astype(np.uint16), kind="stable")]
+    return order
 
 
 def most_batches(counts: np.ndarray, global_batch: int) -> int:
