@@ -49,6 +49,8 @@ def written(name: object) -> str:
 # Names that are their own form, by far most of them: whole numbers, and words that begin with no prefix or barcode.
 PLAIN = r"(?:[1-9][0-9]*|[abd-fh-oqru-z_][a-z0-9_-]*)"
 _PLAIN = re.compile(PLAIN)
+APART = (PLAIN, r"p[1-9][0-9]*", r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}")
+"""Patterns of which each makes people of one spelling alone: names that all match the same one are as many people."""
 
 
 def person(name: str) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from manifests import sources
 
 from shards.check.lint import lint
@@ -19,6 +21,7 @@ from shards.pack.split import leaks, resplit
 from shards.read.dataset import Dataset
 from shards.sources._people import reconciled
 from shards.tables.identity import (
+    APART,
     PLAIN,
     barcode,
     chromosome,
@@ -223,3 +226,14 @@ def test_column_and_folder(tmp_path: Path) -> None:
         reconciled(["anna", "ben", "cy", ""], folders, "who", lines, tmp_path)
     with pytest.raises(DataError, match="1 lines without a patient"):
         reconciled(["anna", "", "", ""], folders, "who", lines, tmp_path)
+
+
+@pytest.mark.parametrize("pattern", APART)
+def test_names_of_one_form_are_as_many_people(pattern: str) -> None:
+    """So that a table of them need not be looked at name by name."""
+
+    @given(st.sets(st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii")), max_size=40))
+    def distinct(names: set[str]) -> None:
+        assert len({person(n) for n in names}) == len(names)
+
+    distinct()
