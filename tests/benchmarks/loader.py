@@ -106,7 +106,9 @@ def many_shards(folder: Path, shards: int, samples: int) -> Dataset:
         own = [f"s{s:05d}x{i:04d}" for i in range(samples)]
         index["key"] = [k.encode() for k in own]
         np.save(path.with_suffix(".idx.npy"), index)
-        infos.append(ShardInfo(name=path.name, samples=samples, bytes=size, sha256=digest))
+        # Sealed, else the names in the tar's headers would be compared with it.
+        sealed = sha256_of(path.with_suffix(".idx.npy"))
+        infos.append(ShardInfo(name=path.name, samples=samples, bytes=size, sha256=digest, index_sha256=sealed))
         keys += own
     return seal(folder, infos, keys, {"rna": FieldInfo(ext="npy", count=len(keys))})
 
