@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def kernel(package: str, module: str, extra: str, instead: str, cuda: bool) -> s
     return f"  {package:<14} {found}: its kernel runs"
 
 
+def scan_on_gpu(cuda: bool) -> str:
+    """What computes selective scans on a GPU where mamba-ssm does not."""
+    try:
+        found = version("triton")
+    except PackageNotFoundError:
+        return f"  {'triton':<14} not installed (a CUDA build of PyTorch brings it): the chunked PyTorch scan runs on a GPU"
+    if not cuda:
+        return f"  {'triton':<14} {found}, CUDA only"
+    import torch
+
+    from models.layers.scan import triton_runs
+
+    why = unless(lambda: triton_runs(torch.device("cuda", torch.cuda.current_device())))
+    return f"  {'triton':<14} {found}: {why or 'selective scans on a GPU run in it where mamba-ssm is not'}"
+
+
 def scan_on_cpu() -> str:
     """What computes long selective scans on a CPU."""
     try:
@@ -55,12 +72,14 @@ def scan_on_cpu() -> str:
         )
     from models.layers.scan import numba_loads
 
+    return f"  {'numba':<14} {found}: {unless(numba_loads) or 'long selective scans on a CPU run in it'}"
+
+
+def unless(works: Callable[[], bool]) -> str:
+    """What `works` warns of when it is false; nothing when it is true."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        loads = numba_loads()
-    return f"  {'numba':<14} {found}" + (
-        ": long selective scans on a CPU run in it" if loads else f": {said[0].message}"
-    )
+        return "" if works() else str(said[-1].message)
 
 
 def machine(cuda: bool) -> list[str]:
@@ -108,7 +127,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print("kernels")
     print(kernel("xformers", "xformers.ops", "cuda", "PyTorch's scaled_dot_product_attention", cuda))
-    print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "the chunked PyTorch scan or numba's", cuda))
+    print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "what comes next or the chunked PyTorch scan", cuda))
+    print(scan_on_gpu(cuda))
     print(scan_on_cpu())
     print("tools\n" + "\n".join(tools()))
     from models.registry import method_names

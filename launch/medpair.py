@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "results side by side: tables, tests, plots",
     "export": "weights for others, with a model card",
     "gwas": "genome-wide association of a run's embeddings",
+    "runs": "runs in a folder: list, the best, what two differ in",
     "sweep": "many runs of one command",
     "slurm": "the same as Slurm jobs",
     "learn": "every method against its random start on the demo cohort",

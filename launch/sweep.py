@@ -7,6 +7,7 @@ or was killed. Exit status: 0 all points are done, 75 stopped and resumable, 1 s
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import sys
@@ -66,6 +67,8 @@ def _run(args: argparse.Namespace) -> int:
     if sweep.first is not None:
         check(sweep.first)
     check(sweep)
+    if sweep.rows:
+        refuse_missing_data(sweep, points)
     if args.dry_run:
         for one, some in ((sweep.first, started_from(sweep, points)), (sweep, points)):
             for p in some:
@@ -171,8 +174,40 @@ def check(sweep: Sweep) -> None:
     refuse_doubles(sweep.file, sweep.points, runs)
 
 
+def refuse_missing_data(sweep: Sweep, points: Sequence[Point]) -> None:
+    """A run without data takes the demo cohort: of a table of published tasks that is hours of pre-training before a row is refused.
+
+    Raises:
+        UserError: rows of tasks that the demo cohort has not, and what they start from, where no word says which data they read.
+    """
+    from trainer.errors import UserError
+
+    tasks = {p.name: Path(task).stem for p in points for flag, task in itertools.pairwise(p.words) if flag == "--task"}
+    real = [p for p in points if not tasks.get(p.name, "demo_").startswith("demo_")]
+    rows = [p.name for p in real if not _has_data(p)]
+    starts = [p.name for p in started_from(sweep, real) if not _has_data(p)]
+    problems = []
+    if rows:
+        named = ", ".join(dict.fromkeys(tasks[name] for name in rows))
+        problems.append(
+            f"{sweep.file}: no data for the rows of {named}, which the demo cohort does not have: give data.path=DIR "
+            "(COLUMN:data.path=DIR where columns differ), or --recipe demo where the table has one"
+        )
+    if starts:
+        problems.append(
+            f"{sweep.file}: no data for the pre-training ({_some(starts)}), which would be made on the demo "
+            "cohort: give pretrain:data.path=DIR"
+        )
+    if problems:
+        raise UserError(problems)
+
+
+def _has_data(point: Point) -> bool:
+    return any(w.startswith("data.") for w in point.words)
+
+
 def _some(where: list[str]) -> str:
-    return where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more points"
+    return where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more"
 
 
 def resolved(sweep: Sweep, point: Point) -> object:

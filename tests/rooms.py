@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("export", "loop", "probe", "sweep"),
         ("run",),
         ("downstream", "pretrain"),
-        ("cluster", "reporting"),
+        ("cluster", "embedding", "reporting", "runs"),
         ("gwas",),
     ),
     "trainer.downstream": (

@@ -111,7 +111,8 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
             run.progress = _progress_of(run, *found)
         if found is None:
             from_main(run.record)
-        _train_all(run, found)
+        with folder.note_of_its_end():
+            _train_all(run, found)
     finally:
         if watchdog is not None:
             watchdog.close()

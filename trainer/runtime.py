@@ -93,6 +93,22 @@ def start(local_rank: int = 0, health: Health | None = None) -> Runtime:
     return Runtime(dist.get_rank(), dist.get_world_size(), local_rank, device)
 
 
+def alone(device: str | None = None) -> Runtime:
+    """One process without a process group, on the device named, or the first GPU if there is one.
+
+    Raises:
+        UserError: no such device.
+    """
+    try:
+        named = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=named)
+    except (RuntimeError, AssertionError) as e:
+        raise UserError(
+            f"device={device!r}: torch has no such device here ({str(e).splitlines()[0]}); leave it out"
+        ) from e
+    return Runtime(0, 1, 0, named)
+
+
 def device_index(local_rank: int, visible: int) -> int:
     """The device of a rank: the only one where each task sees its own (--gpus-per-task=1), else that of its number on the node.
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from models.contract.errors import MethodError
 
+TEXTS = ("report",)  # fields that methods read as words
+
 
 @dataclass(frozen=True)
 class Field:
@@ -64,6 +66,15 @@ class Schema:
                 [f"{self.source} has no field '{name}' (it has: {', '.join(sorted(self.fields)) or 'none'})"]
             )
         return self.fields[name]
+
+    def lacks(self, name: str, method: str) -> str:
+        """What to say of a field that a method reads and the data set has not."""
+        column = f"{'text' if name in TEXTS else 'field'}:{name}"
+        has = ", ".join(sorted(self.fields)) or "none"
+        return (
+            f"{self.source} has no field '{name}', which {method} reads (it has: {has}); pack it from a manifest with a column {column}, "
+            "or take a method that reads what is there (python -m models list)"
+        )
 
     def need_label(self, name: str) -> Label:
         if name not in self.labels:

@@ -2,8 +2,7 @@
 
     h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t        y_t = C_t h_t + D x_t
 
-Shape letters: B batch, L time, D channels, N states of a channel; S steps of a segment, T = S + 1 rows,
-M = B x N x D.
+Shape letters: B batch, L time, D channels, N states of a channel.
 """
 
 from __future__ import annotations
@@ -12,18 +11,14 @@ import functools
 import importlib
 import importlib.util
 import warnings
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-# Elements of one [S, B, N, D] tensor that stay in a core's cache (4 bytes each), and, on a GPU, that fill it.
-CPU_SEGMENT, CUDA_SEGMENT = 1 << 17, 1 << 24
+from models.layers.scan_chunked import ChunkedScan
+
 # A scan of fewer states than this is done in PyTorch before numba has loaded its machine code.
 NUMBA_STATES = 1 << 22
-# A scan of more rows than this, each of at most so many elements (or on a GPU), joins its rows in pairs: see `scan_`.
-FEW_ROWS, SMALL_ROW = 8, 4096
 
 
 def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, D_D: Tensor) -> Tensor:
@@ -36,23 +31,20 @@ def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor
     runs = backend(x_BLD.device, x_BLD.dtype, x_BLD.numel() * A_DN.shape[1])
     if runs == "mamba_ssm":
         return _kernel_scan(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D)
-    if runs == "numba":
-        from models.layers.scan_numba import NumbaScan
-
-        y_BLD = NumbaScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
-    else:
-        y_BLD = _ChunkedScan.apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
+    y_BLD = _implementation(runs).apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
     return y_BLD + x_BLD * D_D.to(x_BLD.dtype)
 
 
 def backend(device: torch.device, dtype: torch.dtype, states: int) -> str:
     """Which implementation runs for a scan of so many states (B L D N in all).
 
-    "mamba_ssm" on CUDA when its kernel loads; "numba" on a CPU when it loads, for scans that are worth its start; else
-    "chunked", as for float64.
+    "mamba_ssm" on CUDA when its kernel loads, else "triton" when it computes what it must; "numba" on a CPU when it loads,
+    for scans that are worth its start; else "chunked", as for float64.
     """
     if device.type == "cuda":
-        return "mamba_ssm" if mamba_ssm_loads(device.index or 0) else "chunked"
+        if mamba_ssm_loads(device.index or 0):
+            return "mamba_ssm"
+        return "triton" if dtype != torch.float64 and triton_runs(device) else "chunked"
     fits = device.type == "cpu" and dtype != torch.float64 and states >= NUMBA_STATES
     return "numba" if fits and numba_loads() else "chunked"
 
@@ -61,15 +53,50 @@ def backend(device: torch.device, dtype: torch.dtype, states: int) -> str:
 def mamba_ssm_loads(device_index: int) -> bool:
     """Whether mamba-ssm's kernel runs on this GPU: tried once, on a tiny input."""
     try:
-        x = torch.zeros(1, 8, 8, device=f"cuda:{device_index}", requires_grad=True)
-        _kernel_scan(x, x + 1, -torch.ones_like(x[0]), x, x, torch.ones_like(x[0, 0])).sum().backward()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.zeros(1, 8, 8, device=f"cuda:{device_index}", requires_grad=True)
+            _kernel_scan(x, x + 1, -torch.ones_like(x[0]), x, x, torch.ones_like(x[0, 0])).sum().backward()
     except Exception as e:
         # Whatever keeps a compiled kernel from loading (missing package, other CUDA, no operator) has the same remedy.
         warnings.warn(
-            f"the selective scan runs in PyTorch: mamba-ssm does not work here ({type(e).__name__}: {e})", stacklevel=2
+            f"the selective scan runs without mamba-ssm, which does not work here ({type(e).__name__}: {e})",
+            stacklevel=2,
         )
         return False
     return True
+
+
+@functools.lru_cache
+def triton_runs(device: torch.device) -> bool:
+    """Whether the Triton kernels run on this GPU and give what PyTorch gives: tried once, on a short input, with gradients."""
+    try:
+        from models.layers.scan_triton import TritonScan
+
+        with torch.inference_mode(False), torch.enable_grad():
+            given = _short(device)
+            found, expected = (_tried(scan, given) for scan in (TritonScan, ChunkedScan))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+    except Exception as e:
+        # A missing package, another driver, a compiler that fails, or a result that differs: PyTorch computes it right.
+        warnings.warn(
+            f"the selective scan runs in PyTorch: Triton does not work here ({type(e).__name__}: {e})", stacklevel=2
+        )
+        return False
+    return True
+
+
+def _tried(scan: type[torch.autograd.Function], given: list[Tensor]) -> list[Tensor]:
+    """Output and gradients."""
+    y_BLD = scan.apply(*given)
+    return [y_BLD, *torch.autograd.grad(y_BLD.square().sum(), given)]
+
+
+def _short(device: torch.device, L: int = 70, D: int = 20, N: int = 4) -> list[Tensor]:
+    """x, delta, A, B, C of one sample: steps and channels beyond a segment and a block of the kernels."""
+    g = torch.Generator().manual_seed(0)
+    x, delta, A, Bs, Cs = (torch.rand(s, generator=g) for s in ((1, L, D), (1, L, D), (D, N), (1, L, N), (1, L, N)))
+    return [t.to(device).requires_grad_() for t in (x, delta, -4 * A, Bs, Cs)]
 
 
 @functools.lru_cache
@@ -94,151 +121,14 @@ def _kernel_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, 
     return y_BDL.transpose(1, 2)
 
 
-# ------------------------------------------------------------------------------------------------- the scan in PyTorch
+def _implementation(name: str) -> type[torch.autograd.Function]:
+    """Imported when first asked for: compilers take their time."""
+    if name == "numba":
+        from models.layers.scan_numba import NumbaScan
 
+        return NumbaScan
+    if name == "triton":
+        from models.layers.scan_triton import TritonScan
 
-def segment_steps(length: int, batch: int, channels: int, states: int, device: torch.device) -> int:
-    """Steps whose states are held at once: as many as the cache (or a GPU's appetite) takes, whatever the length."""
-    room = CUDA_SEGMENT if device.type == "cuda" else CPU_SEGMENT
-    return max(8, min(length, room // max(1, batch * channels * states)))
-
-
-def scan_(h_TM: Tensor, a_SM: Tensor) -> Tensor:
-    """In place h[t + 1] += a[t] * h[t] from the first row to the last, for S + 1 rows; returns h.
-
-    Where a step is cheaper than its call, rows are first joined in pairs (h[t + 2] from h[t] by a[t] a[t + 1]), so that
-    the recursion takes log2 S rounds of three calls for 1.5 more operations an element.
-    """
-    if not _pairwise(h_TM):
-        rows = h_TM.unbind(0)
-        for before, now, a_M in zip(rows, rows[1:], a_SM.unbind(0), strict=False):
-            now.addcmul_(a_M, before)
-        return h_TM
-    odd_TM = h_TM[1::2]
-    odd_TM.addcmul_(a_SM[::2], h_TM[: 2 * len(odd_TM) : 2])
-    scan_(odd_TM, a_SM[1 : 2 * len(odd_TM) - 2 : 2] * a_SM[2 : 2 * len(odd_TM) - 1 : 2])
-    h_TM[2::2].addcmul_(a_SM[1::2], odd_TM[: (len(h_TM) - 1) // 2])
-    return h_TM
-
-
-def reverse_scan_(g_TM: Tensor, a_SM: Tensor) -> Tensor:
-    """In place g[t] += a[t] * g[t + 1] from the last row to the first, for S + 1 rows; returns g."""
-    if not _pairwise(g_TM):
-        rows, decays = g_TM.unbind(0), a_SM.unbind(0)
-        for t in range(len(rows) - 2, -1, -1):
-            rows[t].addcmul_(decays[t], rows[t + 1])
-        return g_TM
-    even_TM, odd_TM = g_TM[::2], g_TM[1::2]
-    even_TM[: len(odd_TM)].addcmul_(a_SM[::2], odd_TM)
-    joined = len(even_TM) - 1
-    reverse_scan_(even_TM, a_SM[: 2 * joined : 2] * a_SM[1 : 2 * joined : 2])
-    odd_TM[:joined].addcmul_(a_SM[1 : 2 * joined : 2], even_TM[1:])
-    return g_TM
-
-
-def _pairwise(rows_TM: Tensor) -> bool:
-    return len(rows_TM) > FEW_ROWS and (rows_TM.device.type == "cuda" or rows_TM[0].numel() <= SMALL_ROW)
-
-
-class _Steps(Protocol):
-    """What `_ChunkedScan` keeps for its backward: tensors, and the steps of a segment."""
-
-    steps: int
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor, ...]: ...
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
-
-
-class _ChunkedScan(torch.autograd.Function):
-    """The scan segment by segment. Forward keeps the state at each segment's start; backward recomputes the rest.
-
-    Inside, time comes first and channels last ([S, B, N, D]): a step is then one contiguous block.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: _Steps,
-        x_BLD: Tensor,
-        delta_BLD: Tensor,
-        A_DN: Tensor,
-        B_BLN: Tensor,
-        C_BLN: Tensor,
-        steps: int | None = None,
-    ) -> Tensor:
-        B, L, D = x_BLD.shape
-        work = torch.promote_types(x_BLD.dtype, torch.float32)
-        ctx.steps = steps or segment_steps(L, B, D, A_DN.shape[1], x_BLD.device)
-        A_ND = A_DN.to(work).T.contiguous()
-        y_LBD = x_BLD.new_empty(L, B, D)
-        state_BND = torch.zeros(B, *A_ND.shape, dtype=work, device=x_BLD.device)
-        starts = []
-        for s in range(0, L, ctx.steps):
-            starts.append(state_BND)
-            x, delta, Bs, Cs = _segment(s, ctx.steps, work, x_BLD, delta_BLD, B_BLN, C_BLN)
-            h, _ = _states(state_BND, x * delta, delta, A_ND, Bs)
-            y_LBD[s : s + len(x)] = (Cs[:, :, None] @ h[1:])[:, :, 0]
-            state_BND = h[-1].clone()
-        ctx.save_for_backward(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, torch.stack(starts))
-        return y_LBD.transpose(0, 1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: _Steps, dy_BLD: Tensor) -> tuple[Tensor | None, ...]:
-        x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, starts = ctx.saved_tensors
-        work = starts.dtype
-        A_ND = A_DN.to(work).T.contiguous()
-        grads = [
-            torch.empty_like(t.transpose(0, 1), memory_format=torch.contiguous_format)
-            for t in (x_BLD, delta_BLD, B_BLN, C_BLN)
-        ]
-        dA_ND = torch.zeros_like(A_ND)
-        later_BND = torch.zeros_like(starts[0])
-        for i in reversed(range(len(starts))):
-            s = i * ctx.steps
-            parts = _segment(s, ctx.steps, work, x_BLD, delta_BLD, B_BLN, C_BLN, dy_BLD)
-            *each, dA, later_BND = _segment_backward(starts[i], later_BND, A_ND, *parts)
-            dA_ND += dA
-            for whole, part in zip(grads, each, strict=True):
-                whole[s : s + len(part)] = part
-        dx, ddelta, dB, dC = (g.transpose(0, 1) for g in grads)
-        return dx, ddelta, dA_ND.T.to(A_DN.dtype), dB, dC, None
-
-
-def _segment(start: int, steps: int, work: torch.dtype, *tensors_BL: Tensor) -> list[Tensor]:
-    """Steps start .. start + steps of each tensor [B, L, ...] as [S, B, ...], contiguous, in the working dtype."""
-    return [t[:, start : start + steps].transpose(0, 1).to(work).contiguous() for t in tensors_BL]
-
-
-def _states(before: Tensor, u_SBD: Tensor, delta_SBD: Tensor, A_ND: Tensor, B_SBN: Tensor) -> tuple[Tensor, Tensor]:
-    """The states before and after every step, [S + 1, B, N, D], and the decays exp(delta A), [S, B, N, D]."""
-    a_SBND = (delta_SBD[:, :, None] * A_ND).exp_()
-    h_TBND = a_SBND.new_empty(len(a_SBND) + 1, *before.shape)
-    h_TBND[0] = before
-    torch.mul(u_SBD[:, :, None], B_SBN[..., None], out=h_TBND[1:])
-    return scan_(h_TBND, a_SBND), a_SBND
-
-
-def _segment_backward(
-    before: Tensor, later: Tensor, A_ND: Tensor, x: Tensor, delta: Tensor, Bs: Tensor, Cs: Tensor, dy: Tensor
-) -> tuple[Tensor, ...]:
-    """Gradients (x, delta, B, C, A) of one segment, and what flows back into the state before it.
-
-    With g_t = dLoss / dh_t = C_t dy_t + a_{t+1} g_{t+1} and a_t = exp(delta_t A):
-    dC_t = dy_t h_t,  dB_t = g_t u_t,  du_t = g_t B_t for u = delta x,  d(delta_t A) = g_t a_t h_{t-1}.
-    """
-    u = x * delta
-    h, a = _states(before, u, delta, A_ND, Bs)
-    dC = (h[1:] @ dy[..., None])[..., 0]
-    g = torch.empty_like(a)
-    torch.mul(dy[:, :, None], Cs[..., None], out=g)
-    g[-1] += later
-    reverse_scan_(g, a[1:])
-    dB = (g @ u[..., None])[..., 0]
-    du = (Bs[:, :, None] @ g)[:, :, 0]
-    earlier = g[0] * a[0]
-    q = g.mul_(a).mul_(h[:-1])
-    ddelta = torch.mul(q, A_ND, out=a).sum(2).addcmul_(du, x)
-    dA = q.mul_(delta[:, :, None]).sum((0, 1))
-    return du * delta, ddelta, dB, dC, dA, earlier
+        return TritonScan
+    return ChunkedScan

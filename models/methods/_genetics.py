@@ -34,7 +34,7 @@ def genetic_problems(method: str, o: GeneticOptions, schema: Schema) -> Iterable
     genetics = o.genetics
     has = ", ".join(sorted(schema.fields)) or "none"
     if "image" not in schema.fields:
-        yield f"{schema.source} has no field 'image', which {method} reads; it has {has}"
+        yield schema.lacks("image", method)
     for name in genetics:
         field = schema.fields.get(name)
         if field is None:

@@ -127,10 +127,9 @@ class ImageMethod(Method):
 
 def field_problems(schema: Schema, method: str, wanted: Mapping[str, str]) -> Iterable[str]:
     """What is wrong with the fields that a method reads: {field: kind}."""
-    has = ", ".join(sorted(schema.fields)) or "none"
     for name, kind in wanted.items():
         known = schema.fields.get(name)
         if known is None:
-            yield f"{schema.source} has no field '{name}', which {method} reads (it has: {has})"
+            yield schema.lacks(name, method)
         elif known.kind != kind:
             yield f"field '{name}' of {schema.source} is {known.kind}, not {kind}; pack it as {kind}"

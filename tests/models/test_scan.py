@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from models.layers import scan
-from models.layers.scan import backend, mamba_ssm_loads, reverse_scan_, scan_, segment_steps, selective_scan
+from models.layers import scan, scan_chunked
+from models.layers.scan import backend, mamba_ssm_loads, selective_scan
+from models.layers.scan_chunked import reverse_scan_, scan_, segment_steps
 
 
 def inputs(L, B=2, D=3, N=4, dtype=torch.float32, seed=0):
@@ -70,7 +71,7 @@ def threads():
 @pytest.mark.parametrize("L", [1, 7, 8, 9, 250])
 def test_equals_the_sequential_reference(L, room, monkeypatch):
     """Whole, in several segments with a rest, and in the shortest segments."""
-    monkeypatch.setattr(scan, "CPU_SEGMENT", room)
+    monkeypatch.setattr(scan_chunked, "CPU_SEGMENT", room)
     given = inputs(L)
     assert_close(run(selective_scan, given), run(sequential, given, exact=True))
 
@@ -78,7 +79,7 @@ def test_equals_the_sequential_reference(L, room, monkeypatch):
 @pytest.mark.parametrize("L", [1, 24, 65])
 def test_plain_loop_equals_the_sequential_reference(L, monkeypatch):
     """The path of wide rows, which are not joined in pairs."""
-    monkeypatch.setattr(scan, "SMALL_ROW", 0)
+    monkeypatch.setattr(scan_chunked, "SMALL_ROW", 0)
     given = inputs(L)
     assert_close(run(selective_scan, given), run(sequential, given, exact=True))
 
@@ -86,7 +87,7 @@ def test_plain_loop_equals_the_sequential_reference(L, monkeypatch):
 @pytest.mark.parametrize("few", [1, 8, 100])
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 13, 16, 17, 31])
 def test_scans_in_pairs(rows, few, monkeypatch):
-    monkeypatch.setattr(scan, "FEW_ROWS", few)
+    monkeypatch.setattr(scan_chunked, "FEW_ROWS", few)
     g = torch.Generator().manual_seed(0)
     h, a = torch.randn(rows, 5, generator=g), torch.rand(rows - 1, 5, generator=g)
     there, back, kept = [h[0]], [h[-1]], a.clone()
@@ -133,11 +134,13 @@ def test_states_are_not_kept():
 
 def test_segments_do_not_grow_with_the_length():
     cpu = torch.device("cpu")
-    assert segment_steps(10**6, 1, 64, 16, cpu) == segment_steps(10**5, 1, 64, 16, cpu) == scan.CPU_SEGMENT // 1024
+    assert (
+        segment_steps(10**6, 1, 64, 16, cpu) == segment_steps(10**5, 1, 64, 16, cpu) == scan_chunked.CPU_SEGMENT // 1024
+    )
     assert segment_steps(50, 1, 64, 16, cpu) == 50
 
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +151,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         (CPU, torch.float32, scan.NUMBA_STATES - 1, True, "chunked"),
         (CPU, torch.float64, scan.NUMBA_STATES, True, "chunked"),
         (CPU, torch.float32, scan.NUMBA_STATES, False, "chunked"),
-        (CUDA, torch.float32, 1, True, "mamba_ssm"),
-        (CUDA, torch.float32, scan.NUMBA_STATES, False, "chunked"),
     ],
 )
 def test_which_implementation_runs(device, dtype, states, loads, runs, monkeypatch):
-    monkeypatch.setattr(scan, "mamba_ssm_loads", lambda *_: loads)
     monkeypatch.setattr(scan, "numba_loads", lambda: loads)
     assert backend(device, dtype, states) == runs
 
@@ -256,7 +256,7 @@ def test_numba_that_does_not_load_is_named_once(monkeypatch):
 def test_a_kernel_that_does_not_load_is_named_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", None)
     mamba_ssm_loads.cache_clear()
-    with pytest.warns(UserWarning, match="the selective scan runs in PyTorch: mamba-ssm does not work here"):
+    with pytest.warns(UserWarning, match="runs without mamba-ssm, which does not work here"):
         assert not mamba_ssm_loads(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.remedies import packing
 from tests.remedies.scenario import Command, Place, remedy, run
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
+TABLES = Path(__file__).parents[2] / "configs" / "sweep"
 
 
 def pretrain(method: str, *words: str, recipe: str = "demo") -> Command:
@@ -86,6 +88,35 @@ def patients_in_two_splits(place: Place) -> Command:
     assert status == 0, said
     genes = ["method.genetics=[]", "method.match=self", "global_batch=2"]
     return pretrain("mrm_relation", f"data.path={place.folder / 'set'}", *genes)
+
+
+def packed_with(place: Place, **columns: Sequence[object]) -> None:
+    pixels = packing.RNG(0).integers(0, 255, (32, 32, 3), "uint8")
+    split = ("--split-fractions", "0.6,0.2,0.2")
+    status, said = run(packing.pack(place, "--overwrite", *split, field_image=packing.images(place, pixels), **columns))
+    assert status == 0, said
+
+
+def packed_with_genes(place: Place) -> None:
+    packed_with(
+        place, field_rna=packing.vectors(place, packing.RNG(0).normal(size=(packing.ROWS, 8)).astype("float32"))
+    )
+
+
+@remedy("from a manifest with a column", r"from a (manifest with a column field:rna), or", mend=packed_with_genes)
+def a_field_that_is_not_there(place: Place) -> Command:
+    packed_with(place)
+    return pretrain("mgi", f"data.path={place.folder / 'set'}", "global_batch=2")
+
+
+@remedy(
+    "or take a method that reads what is there",
+    r"take a (method that reads what is there) \(",
+    {"method that reads what is there": "--method mae"},
+    instead=["--method"],
+)
+def a_method_that_reads_something_else(place: Place) -> Command:
+    return a_field_that_is_not_there(place)
 
 
 @remedy("overrides are written section.key=value", r"for example (optim.lr=3e-4)", instead=["lr"])
@@ -206,3 +237,20 @@ def reports_without_a_vocabulary(place: Place) -> Command:
 def words_that_are_no_vocabulary(place: Place) -> Command:
     (place.folder / "words.txt").write_text("heart\nlung\n")
     return pretrain("mrm_record", reports(place), f"method.tokenizer={place.folder / 'words.txt'}", "global_batch=4")
+
+
+# ------------------------------------------------------------------------------------------------------------ tables of papers
+
+
+@remedy("which the demo cohort does not have: give", r"give (data.path=DIR)", {"DIR": "{demo}"})
+@remedy("which the demo cohort does not have: give", r"or (--recipe demo)")
+def a_table_without_data(place: Place) -> Command:
+    return Command("sweep", [str(TABLES / "gimp-table1.yaml"), "--dry-run", "--out", str(place.folder / "out")])
+
+
+@remedy("which would be made on the demo cohort", r"give (pretrain:data.path=DIR)", {"DIR": "{demo}"})
+def a_table_without_data_to_pre_train_on(place: Place) -> Command:
+    columns = (f"{name}:data.path={place.demo}" for name in ("COVID-19 or other", "viral or bacterial"))
+    return Command(
+        "sweep", [str(TABLES / "mrm-record-table3.yaml"), *columns, "--dry-run", "--out", str(place.folder / "out")]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -36,8 +37,10 @@ def test_every_signal_stops_all_ranks_with_one_checkpoint(tmp_path: Path, demo_c
         saved = fault["step"] + 1
         assert (out / "checkpoints" / "latest").read_text().strip() == f"step-{saved:08d}"
         assert rows(out)[-1]["step"] == saved
+        assert json.loads((out / "ended.json").read_bytes())["state"] == "stopped"
     done = launch(2, [*RUN, f"out={out}"], demo_cohort)
     assert done.codes == [0, 0], done.text
+    assert not (out / "ended.json").exists()
     assert series(out, "step", "loss", "keys") == series(tmp_path / "whole", "step", "loss", "keys")
 
 

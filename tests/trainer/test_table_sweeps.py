@@ -16,6 +16,7 @@ from tests.trainer.reporting.runs import SCRATCH, write
 from tests.trainer.test_sweep import status
 from trainer.errors import UserError
 from trainer.reporting.rows import HEAD, table_of, write_table
+from trainer.reporting.table import markdown
 from trainer.sweep.file import Point, Sweep, read_sweep
 from trainer.sweep.rows import Published, wilson
 
@@ -56,15 +57,51 @@ def test_a_row_is_a_point_and_what_it_starts_from_is_made_first(tmp_path: Path) 
     assert plain.points[0].words == ("--task", "demo_subtype", "--method", "abmil")
 
 
-@pytest.mark.parametrize("file", TABLES, ids=lambda p: p.stem)
-@pytest.mark.parametrize("words", [[], ["--recipe", "demo"]], ids=["whole", "demo"])
+def test_a_recipe_of_a_table_may_name_another_of_the_methods(tmp_path: Path) -> None:
+    """The sizes of the demo on real data: the published task, and no word of the table's own recipe reaches a run."""
+    small = {"small": ["--recipe", "demo", "--task", "nsclc_subtype"]}
+    sweep = read(tmp_path, recipes=small, words=["--task", "nsclc_subtype", "protocol.epochs=70"], recipe="small")
+    assert sweep.first is not None
+    assert sweep.first.points[0].words == ("--method", "gimp", "steps=1", "--recipe", "demo")
+    assert sweep.points[0].words == ("--task", "nsclc_subtype", "--method", "abmil", "--recipe", "demo")
+    table = table_of(sweep)
+    assert (table.head, "systems' recipe `demo`" in table.note, "**" in table.note) == (HEAD, True, False)
+    with pytest.raises(UserError, match=r"recipes.small: --recipe names no recipe of methods; write --recipe demo"):
+        read(tmp_path, recipes={"small": ["--task", "nsclc_subtype", "--recipe"]})
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        pytest.param(file, ["--recipe", name] if name else [], id=f"{file.stem}-{name or 'whole'}")
+        for file in TABLES
+        for name in ("", *yaml.safe_load(file.read_text())["recipes"])
+    ],
+)
 def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path: Path, capsys) -> None:
     """Systems, recipes, keys and published counts; nothing is run."""
-    assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run", *words]) == 0
+    data = [] if words[-1:] == ["demo"] else [f"data.path={tmp_path}"]
+    assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run", *words, *data]) == 0
     said = capsys.readouterr().out
     sweep = read_sweep(file, tmp_path / "out", *words[1:])
     assert all(f"  {p.name}\n" in said for p in sweep.points)
     assert len(table_of(sweep).rows) == len({p.values["row"] for p in sweep.points}), "a table without results says so"
+
+
+def test_a_table_of_published_tasks_is_refused_without_data(tmp_path: Path, capsys) -> None:
+    """Its pre-training would be of the demo cohort, without a word of it in the table."""
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "words": ["--task", "nsclc_subtype"]}, sort_keys=False))
+    line = [str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(line) == 2
+    said = capsys.readouterr().err
+    assert "no data for the rows of nsclc_subtype" in said
+    assert "no data for the pre-training (one-step)" in said
+    assert main([*line, "--row", "ABMIL"]) == 2
+    assert "pre-training" not in capsys.readouterr().err
+    assert main([*line, "data.path=somewhere"]) == 0
+    assert main([*line, "pretrain:data.path=somewhere"]) == 2
+    assert "pre-training" not in capsys.readouterr().err
 
 
 def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
@@ -75,6 +112,7 @@ def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
     assert {"here, of demo_site", "published, of demo_subtype"} < set(demo.head)
     assert "**" not in plain.note
     assert "task demo_site in place of task demo_subtype" in demo.note
+    assert "\n**With the recipe" in markdown(demo), "bold is no text"
     same = table_of(read(tmp_path, recipes={"demo": ["--task", "demo_subtype", "seeds=0"]}, recipe="demo"))
     assert (same.head, "**" in same.note) == (HEAD, False), "the same task is said to be the same"
     columns = {
@@ -200,7 +238,7 @@ def test_numbers_that_are_not_those_of_the_predictions_are_refused(tmp_path: Pat
 
 def test_pre_training_comes_first_and_rows_without_theirs_are_left_out(tmp_path: Path, monkeypatch, capsys) -> None:
     """Processes of the runner with another program in place of the trainings: one pre-training ends well, one is refused."""
-    program = "import sys; print(sys.argv[1], file=open(sys.argv[2], 'a')); sys.exit(2 * (sys.argv[1] == 'bad'))"
+    program = "import sys; print(sys.argv[1], file=open(sys.argv[2], 'a')); sys.argv[1] == 'bad' and sys.exit(print('error: no film') or 2)"
     order = tmp_path / "order.txt"
 
     def instead(sweep: Sweep, point: Point) -> list[str]:
@@ -217,6 +255,7 @@ def test_pre_training_comes_first_and_rows_without_theirs_are_left_out(tmp_path:
     assert main([str(file), "--out", str(out), "--no-preload", "--recipe", "demo"]) == 1
     assert order.read_text().split() == ["one-step", "bad", "ABMIL", "GiMP"]
     said = capsys.readouterr().out
+    assert "bad: failed, status 2 after 0 s\n    error: no film\n" in said
     assert "lost: left out, since what it starts from failed" in said
     assert [status(out / "pretrain", n)["exit"] for n in ("one-step", "bad")] == [0, 2]
     assert not (out / "lost").exists()

@@ -214,8 +214,7 @@ def check_fields(source: Init, fields: tuple[str, ...], schema: Schema) -> list[
         mine, theirs = source.schema.fields.get(name), schema.fields.get(name)
         assert mine is not None, f"{source.method_name} reads '{name}', which its own schema lacks"
         if theirs is None:
-            has = ", ".join(sorted(schema.fields))
-            problems.append(f"{schema.source} has no field '{name}', which {source.method_name} reads (it has: {has})")
+            problems.append(schema.lacks(name, source.method_name))
         elif mine.kind != theirs.kind:
             problems.append(
                 f"field '{name}' of {schema.source} is {theirs.kind}, the encoder was trained on {mine.kind}"

@@ -16,6 +16,7 @@ import numpy as np
 from shards.format.info import sha256_of
 from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
+from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
@@ -102,6 +103,7 @@ def write_result(
         "metrics": measured,
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
+            *narrow(predictions[0]),
             *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),

@@ -81,7 +81,8 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
             return found
         # A result that stands stays as it is, configuration included: its hash is of the names that options had then.
         from_main(lambda: folder.record(_resolved(setting), versions()))
-        result = _measure(setting, runtime, stop, hashes)
+        with folder.note_of_its_end():
+            result = _measure(setting, runtime, stop, hashes)
         look_at_tests(setting, runtime)
         return result
     finally:

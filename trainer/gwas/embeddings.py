@@ -20,7 +20,7 @@ from shards.read.dataset import Dataset
 from shards.tables.identity import few, one_spelling, person
 from trainer.downstream.init import Init, check_fields
 from trainer.errors import UserError
-from trainer.runtime import Runtime
+from trainer.runtime import alone
 from trainer.state.finished import Finished
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def features(source: Init, data: Dataset, split: str, cache: Path | None, seed: 
     check_images([data], fields)
     check_fields(source, fields, schema_of(data))
     method.inputs = fields
-    runtime = _alone()
+    runtime = alone()
     method.to(runtime.device)
     return extract(method, data, split, runtime, batch=BATCH, workers=_workers(), cache=cache)
 
@@ -127,10 +127,3 @@ def _first(person_S: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _workers() -> int:
     return min(4, len(os.sched_getaffinity(0)))
-
-
-def _alone() -> Runtime:
-    """One process without a process group."""
-    import torch
-
-    return Runtime(0, 1, 0, torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from shards.untyped import Json
 from trainer.errors import UserError
-from trainer.reporting.result import Measured, Result
+from trainer.reporting.result import Measured, Result, Subgroups
+from trainer.tracking.intervals import PERCENTILES
 
 if TYPE_CHECKING:
     from trainer.downstream.metrics.predictions import Predictions
@@ -76,7 +77,8 @@ def recomputed(result: Result) -> Result:
     measured = {
         n: Measured.model_validate_json(json.dumps({**m, "convention": stated[n].convention})) for n, m in found.items()
     }
-    return replace(result, content=result.content.model_copy(update={"metrics": measured}))
+    groups = {n: Subgroups.model_validate_json(json.dumps(g)) for n, g in _groups(result).items()}
+    return replace(result, content=result.content.model_copy(update={"metrics": measured, "groups": groups}))
 
 
 def _unlike_files(result: Result) -> Iterator[str]:
@@ -140,10 +142,9 @@ def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
         stated["k"] = m.k
     if m.patients is not None:
         stated["patients"] = m.patients
-    by = found["interval_by"]
-    # An earlier version named no bounds: what it wrote in their place is not compared.
-    if m.interval is not None and (m.interval_by is not None or by == "bootstrap"):
-        stated |= {"interval": m.interval} | ({"interval_by": m.interval_by} if m.interval_by else {})
+    # Percentiles of an earlier version, and what it wrote where no bound was known, are replaced, not compared.
+    if m.interval is not None and m.interval_by not in (None, PERCENTILES):
+        stated |= {"interval": m.interval, "interval_by": m.interval_by}
     if m.constant is not None:
         stated["constant"] = m.constant
     for key, value in stated.items():
@@ -155,29 +156,44 @@ def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _unlike_groups(result: Result) -> Iterator[str]:
-    """What of the groups of test cases differs from what the result states."""
+def _groups(result: Result) -> dict[str, dict[str, Any]]:
+    """The groups of test cases, measured anew; none where the result has none.
+
+    Raises:
+        UserError: their file cannot be read.
+    """
     from trainer.downstream.metrics.subgroups import by_group, read_groups
 
+    c, m = result.content, result.measured
+    if not c.groups or c.groups_file is None:
+        return {}
+    stored, seeds = read_groups(result.folder / c.groups_file), predictions([result])
+    return {
+        name: by_group(seeds, words, c.primary, m.draws, m.bootstrap_seed, m.level) for name, words in stored.items()
+    }
+
+
+def _unlike_groups(result: Result) -> Iterator[str]:
+    """What of the groups of test cases differs from what the result states."""
     c = result.content
     if not c.groups or c.groups_file is None:
         return
-    path, m = result.folder / c.groups_file, result.measured
+    path = result.folder / c.groups_file
     try:
-        stored = read_groups(path)
+        found = _groups(result)
     except UserError as e:
         yield from e.problems
         return
-    if _digest(path) != c.groups_sha256 or stored.keys() != c.groups.keys():
+    if _digest(path) != c.groups_sha256 or found.keys() != c.groups.keys():
         yield f"{path}: another file has taken the place of the one that the result was made from; {MEND}"
         return
-    seeds = predictions([result])
-    for name, words in stored.items():
-        again = by_group(seeds, words, c.primary, m.draws, m.bootstrap_seed, m.level)
-        stated, found = _leaves(json.loads(c.groups[name].model_dump_json()), name), _leaves(again, name)
-        for where in sorted({*stated, *found}):
-            a, b = stated.get(where), found.get(where)
-            if a is not b and not _same(a, b):
+    for name, again in found.items():
+        stated, now = _leaves(json.loads(c.groups[name].model_dump_json()), name), _leaves(again, name)
+        # Percentiles of an earlier version, which named nothing, are replaced, not compared.
+        old = ("interval", "gap_interval", "interval_by") if c.groups[name].interval_by is None else ()
+        for where in sorted({*stated, *now}):
+            a, b = stated.get(where), now.get(where)
+            if where.rpartition(".")[2] not in old and a is not b and not _same(a, b):
                 yield (
                     f"{path}: the predictions give groups.{where} {_text(b)}, {result.folder / 'result.json'} states {_text(a)}: they do "
                     f"not belong together; {MEND}"

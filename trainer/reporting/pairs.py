@@ -1,4 +1,4 @@
-"""Paired bootstrap of entries against the best one, against their own scratch, and of controls against what they control.
+"""Paired tests of entries against the best one, against their own scratch, and of controls against what they control.
 
 Always on the same test patients; a result with a leak is compared with nothing. The best entry was found on these patients, and
 many pairs are tested: p values are therefore also given after Holm's correction over a group (Holm 1979, Scand. J. Statist. 6, 65).
@@ -35,6 +35,10 @@ class Pair:
     seeds: tuple[int, int] = (1, 1)
     needed: int | None = None
     """Test patients with which this difference would be found with power 80 %."""
+    false_claim: float = float("nan")
+    """Probability that the one with the better number is not the better one."""
+    by: str = ""
+    """What gave interval and p: bootstrap, or of areas DeLong-Obuchowski."""
 
 
 def pairs(group: Group, draws: int, seed: int) -> list[Pair]:
@@ -86,6 +90,7 @@ def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, s
         against, entry, other, found.difference, (found.low, found.high), float("nan") if entry.too_few else found.p,
         degenerate=found.degenerate, too_few=entry.too_few, seeds=found.seeds,
         needed=patients_needed(found.difference, found.error, found.patients),
+        false_claim=float("nan") if entry.too_few else found.false_claim, by=found.by,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class Measured(Part):
     spread: float | None
     interval: tuple[Value, Value] | None
     interval_by: str | None = None
-    """bootstrap, an exact bound's name, degenerate, none; None in results of earlier versions."""
+    """bootstrap-se, an exact bound's name, degenerate, none; bootstrap or None in results of earlier versions."""
     constant: tuple[bool, ...] | None = None
     """For each seed whether all test cases got one answer."""
     level: float = Field(0.95, gt=0, lt=1)
@@ -148,6 +148,8 @@ class Subgroups(Part):
     best: str | None
     gap: float | None
     gap_interval: tuple[Value, Value] | None
+    interval_by: str | None = None
+    """None in results of earlier versions, whose intervals were percentiles."""
 
 
 Interval = tuple[Value, Value]

@@ -74,16 +74,17 @@ def table_of(sweep: Sweep) -> Table:
 
 
 def _other(sweep: Sweep) -> str:
-    """What the published numbers are not, where a recipe runs another task or another amount of labels."""
+    """Which recipe was run, and what the published numbers are not where it runs another task or another amount of labels."""
+    sizes = f"Networks and pre-training are of the systems' recipe `{sweep.of_methods}`. " if sweep.of_methods else ""
     said = [
         f"{at + ': ' if at else ''}{_words(i.here)} in place of {_words(i.published)}"
         for at, i in sweep.instead.items()
     ]
     if not said:
-        return ""
+        return sizes
     return (
         f"**With the recipe `{sweep.recipe}` the numbers here are of other tasks or amounts of labels than the published ones and say "
-        f"nothing beside them** ({'; '.join(said)}). "
+        f"nothing beside them** ({'; '.join(said)}). {sizes}"
     )
 
 

@@ -175,7 +175,8 @@ COLUMNS = (
     "seeds", "metric", "primary", "convention", "higher_is_better", "value", "low", "high", "interval_by", "constant", "level",
     "spread", "per_seed", "k", "n", "train", "val", "test", "test_patients", "leak_checked", "leak_shared", "best",
     "best_difference", "best_low", "best_high", "best_p", "best_p_holm", "scratch_difference", "scratch_low", "scratch_high",
-    "scratch_p", "scratch_p_holm", "data_hash", "folders", "external",
+    "scratch_p", "scratch_p_holm", "data_hash", "folders", "external", "best_false_claim", "best_by", "scratch_false_claim",
+    "scratch_by",
 )  # fmt: skip
 
 
@@ -217,5 +218,6 @@ def _csv_pair(against: str, t: Pair | None) -> dict[str, object]:
     if t is None or t.problem:
         return {}
     low, high = t.interval
-    values = (t.difference, low, high, t.p, t.p_holm)
-    return {f"{against}_{k}": v for k, v in zip(("difference", "low", "high", "p", "p_holm"), values, strict=True)}
+    names = ("difference", "low", "high", "p", "p_holm", "false_claim", "by")
+    values = (t.difference, low, high, t.p, t.p_holm, t.false_claim, t.by)
+    return {f"{against}_{k}": v for k, v in zip(names, values, strict=True)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from trainer.reporting.groups import Entry, Group
 from trainer.reporting.pairs import Pair
 from trainer.reporting.result import Measured
-from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE
+from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE, PERCENTILES
 from trainer.tracking.intervals import NONE as UNKNOWN
 
 NONE = "–"
@@ -32,7 +32,9 @@ def sure(m: Measured) -> str:
     """A metric's interval, with the name of what gave it where that is no bootstrap."""
     if m.interval_by == DEGENERATE:
         return DEGENERATE
-    return span(m.interval) + ("" if m.interval_by in (None, BOOTSTRAP, UNKNOWN) else f" ({m.interval_by})")
+    return span(m.interval) + (
+        "" if m.interval_by in (None, BOOTSTRAP, PERCENTILES, UNKNOWN) else f" ({m.interval_by})"
+    )
 
 
 def count(m: Measured) -> str:
@@ -52,13 +54,14 @@ def pair(t: Pair | None) -> str:
         return "other test cases"
     if t.degenerate:
         return f"{number(t.difference, True)} ({DEGENERATE})"
+    more = f"; {t.needed} patients would be needed" if t.needed else ""
     if t.too_few:
-        return f"{number(t.difference, True)} ({span(t.interval, True)}), not tested: too few"
+        return f"{number(t.difference, True)} ({span(t.interval, True)}), not tested: too few{more}"
     star = " *" if t.p_holm < 0.05 else ""
     # What one seed gave is what that training gave: said where it would pass for the system.
     once = " (one seed)" if star and 1 in t.seeds else ""
-    more = f"; {t.needed} patients would be needed" if not star and t.needed else ""
-    return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}{once}{more}"
+    false = "" if math.isnan(t.false_claim) else f", claim false {p_value(t.false_claim)}"
+    return f"{number(t.difference, True)} ({span(t.interval, True)}), p {p_value(t.p)}{star}{once}{false}{more * (not star)}"
 
 
 def cases(entry: Entry) -> str:
@@ -85,7 +88,9 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
                     line = f"{leak.shared} test patients were in the pre-training data. {line}".strip()
                 line = line or ("" if leak.checked else "It was not checked whether test patients were pre-trained on.")
                 if e.too_few:
-                    notes[f"{g.name}: not ranked, nothing tested: {e.too_few}."] += 1
+                    notes[
+                        f"{g.name}: not ranked, nothing tested: {e.too_few}. Intervals of so few may be too narrow."
+                    ] += 1
                 for warning in r.content.warnings:
                     notes[f"{g.name}, {e.label}, {e.amount.name}: {warning}"] += 1
                 if line:
@@ -129,9 +134,12 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "
         "extreme). ece takes noise for error: with few cases in a bin it is too high, in resamples more so, and it has no interval.",
-        "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p from a paired bootstrap "
-        f"of test patients ({draws} draws, seed {seed}) together with what other seeds would have given (Student's t by the seeds of "
-        "each; of one seed nothing is known, and a difference that is marked says so). Patients needed: to find a difference of this size "
+        "against: difference in the primary metric (row minus opponent), its 95 % interval and two-sided p. Of areas under ROC curves "
+        "they are DeLong's with patients as clusters (Obuchowski 1997), of other metrics a paired bootstrap's "
+        f"of test patients ({draws} draws, seed {seed}); both together with what other seeds would have given (Student's t by the seeds "
+        "of each; of one seed nothing is known, and a difference that is marked says so). claim false: probability that the one with "
+        "the better number is not the better one (arXiv 2505.04720 where each patient has one case and each system one seed, else half "
+        "of p). Patients needed: to find a difference of this size "
         "with power 80 %, the seeds as they are. scratch is the same method, mode and inputs without pre-training. * marks "
         "p < 0.05 after Holm's correction over all pairs of the task. The best was picked on these same patients, which favours it.",
     ]

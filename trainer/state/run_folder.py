@@ -4,6 +4,7 @@ out/config.json         resolved configuration, recipe, versions
 out/metrics.jsonl       one object a step
 out/tensorboard/
 out/checkpoints/        see trainer/state/checkpoint.py
+out/ended.json          how a run without a product was left (trainer/state/ended.py)
 out/hang/               stacks of a life that hung (trainer/health/hang.py)
 out/stages/NAME.safetensors   weights at the end of a stage
 out/weights.safetensors       weights at the end of the run, with method.json beside it
@@ -11,12 +12,13 @@ out/weights.safetensors       weights at the end of the run, with method.json be
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from models.registry import get_method
 from trainer.config.schema import Config, by_todays_names, differences, out_folder
 from trainer.config.shared import Resume
 from trainer.errors import UserError
-from trainer.state import fence
+from trainer.state import ended, fence
 from trainer.state.files import write_atomic
 
 CODE = ("about.code",)
@@ -136,6 +138,7 @@ class RunFolder:
         try:
             (self.path / "stages").mkdir(exist_ok=True)
             write_atomic(self.path / "config.json", json.dumps(content, indent=1, default=str).encode())
+            ended.forget(self.path)
         except OSError as e:
             raise UserError(
                 f"out={self.path}: cannot be written ({e.strerror}); free space or give another out=FOLDER"
@@ -161,6 +164,16 @@ class RunFolder:
             return json.loads(path.read_bytes())["config"]
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{path}: not JSON of a run ({e}); restore it or give another out=FOLDER") from e
+
+    @contextlib.contextmanager
+    def note_of_its_end(self) -> Iterator[None]:
+        """Leaves ended.json where what is inside ends by an error or a stop; a no-op where this process does not hold the folder."""
+        try:
+            yield
+        except BaseException as e:
+            if self._lock is not None:
+                ended.note(self.path, e)
+            raise
 
     def release(self) -> None:
         fence.leave(self.path)

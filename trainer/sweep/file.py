@@ -42,6 +42,7 @@ from trainer.sweep.rows import problems_of as row_problems
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_NAME = 120
 TASK = "--task"
+RECIPE = "--recipe"
 MOST_POINTS = 10_000
 # Set by the sweep itself, or no part of what a run is.
 RESERVED = ("out", "--out", "--dry-run", "--print-config", "--world", "--local_rank")
@@ -65,7 +66,8 @@ class SweepFile(Section):
     pretrain: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Words of launch/pretrain.py by name: runs that rows start from, made first."""
     recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """By the name of a recipe: words in place of `words` when the sweep is given `--recipe NAME`."""
+    """By the name of a recipe: words in place of `words` when the sweep is given `--recipe NAME`. `--recipe OTHER` among them: the
+    methods' recipe has that name."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Sweep:
     """By name; the `values` of a point say which are read from its run."""
     title: str = ""
     recipe: str | None = None
+    of_methods: str | None = None
+    """The recipe of its runs: of the same name, or the one that the words of `recipe` name."""
     instead: Mapping[str, Instead] = field(default_factory=dict)
     """By column, "" of a table without: where the recipe runs another task than the published numbers are of."""
 
@@ -165,8 +169,7 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
 
 def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more: Sequence[str]) -> Sweep:
     """Rows (in every column) as points named after them, and what they start from as a sweep of its own."""
-    flag = () if recipe is None else ("--recipe", recipe)
-    shared = given.words if recipe is None else given.recipes.get(recipe, given.words)
+    shared, flag = _with_recipe(given, recipe)
     to = _addressed(file, given, more)
     first = [
         Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *to[f"{PRETRAIN}.{name}"]))
@@ -193,8 +196,19 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
     starts = {at: _safe(row.start) for at, row in row_of.items() if row.start is not None}
     return Sweep(
         file, given.command, out, tuple(points), made if first else None, starts, row_of, given.columns, given.title,
-        recipe, _instead(given, recipe),
+        recipe, flag[-1] if flag else None, _instead(given, recipe),
     )  # fmt: skip
+
+
+def _with_recipe(given: SweepFile, recipe: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words of all rows, and those that give each run its method's recipe: of the same name, or the one that the words name."""
+    if recipe is None:
+        return given.words, ()
+    words = given.recipes.get(recipe, given.words)
+    if RECIPE not in words:
+        return words, (RECIPE, recipe)
+    at = words.index(RECIPE)
+    return (*words[:at], *words[at + 2 :]), words[at : at + 2]
 
 
 def _instead(given: SweepFile, recipe: str | None) -> dict[str, Instead]:
@@ -258,6 +272,11 @@ def _problems(given: SweepFile) -> Iterator[str]:
         yield from row_problems(given.rows, given.columns, given.pretrain, given.command)
         if given.grid or given.points:
             yield "rows stand beside grid or points; give rows alone, or leave them out"
+        yield from (
+            f"recipes.{name}: {RECIPE} names no recipe of methods; write {RECIPE} demo, or leave it out"
+            for name, words in given.recipes.items()
+            if words[-1:] == (RECIPE,)
+        )
     elif given.recipes or given.title or given.columns:
         yield "columns, recipes, title: they belong to rows; leave them out"
     if not given.grid and not given.points and not given.rows:

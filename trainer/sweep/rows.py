@@ -7,6 +7,7 @@
       GiMP:  {words: {--method: gimp, inputs: multimodal}, start: whole, published: {value: 0.9947, of: [189, 190]}}
     recipes:                                        # `--recipe demo`: these in place of `words`
       demo: [--task, demo_subtype]
+      small: [--recipe, demo, --task, nsclc_subtype]  # `--recipe small`: the methods' recipe `demo` on real data
 
 `of` says of which sizes of a test set a published number is a fraction, which is checked: a number that is a fraction of none has [].
 

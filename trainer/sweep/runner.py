@@ -31,6 +31,7 @@ from trainer.sweep.preloaded import Forked, Preloaded
 from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
+MOST_LINES = 8  # of a log, in what the sweep says of a failure
 LOOK_EVERY = 0.1  # seconds between looks at the processes
 ENDED_BY_US = (EXIT_STOPPED, -signal.SIGTERM, 128 + signal.SIGTERM)
 
@@ -238,7 +239,15 @@ class Runner:
             if again and not self.stopping:
                 pending.append(job.point)
             told = status.state if code in (0, EXIT_STOPPED) else f"{status.state}, status {code}"
-            self.say(f"{job.point.name}: {told} after {status.seconds:.0f} s{'; tried again' * again}")
+            why = last_words(self.sweep.folder(job.point)) if status.state == "failed" else ""
+            self.say(f"{job.point.name}: {told} after {status.seconds:.0f} s{'; tried again' * again}{why}")
+
+
+def last_words(folder: Path) -> str:
+    """What the log of a run that failed ends with: its errors, or else its last line."""
+    lines = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
+    at = max((i for i, line in enumerate(lines) if line.startswith("error: ")), default=len(lines) - 1)
+    return "".join(f"\n    {line}" for line in lines[at:][:MOST_LINES] if line)
 
 
 def _terminate(job: _Job) -> None:

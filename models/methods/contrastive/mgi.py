@@ -317,7 +317,7 @@ def _problems(o: MgiOptions, schema: Schema) -> Iterable[str]:
     """Everything in the options and the data that an Mgi cannot be built from."""
     for name in ("image", "rna"):
         if name not in schema.fields:
-            yield f"{schema.source} has no field '{name}', which mgi reads; it has {', '.join(sorted(schema.fields))}"
+            yield schema.lacks(name, "mgi")
     if (field := schema.fields.get("rna")) is not None:
         if not field.shape or field.shape[-1] is None:
             yield f"field 'rna' of {schema.source} has no fixed width (shape {field.shape}); pack it with one vocabulary"

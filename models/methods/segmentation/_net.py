@@ -49,8 +49,7 @@ class NetMethod(Method):
         super().__init__(options, schema)
         size, problems = options.image_size, []
         if (field := schema.fields.get("image")) is None:
-            has = ", ".join(sorted(schema.fields))
-            problems.append(f"{schema.source} has no field 'image', which {self.name} reads; it has {has}")
+            problems.append(schema.lacks("image", self.name))
         elif field.kind != "image":
             problems.append(f"field 'image' of {schema.source} is {field.kind}; pack it as PNG or JPEG")
         if size % stride:

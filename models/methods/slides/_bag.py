@@ -122,7 +122,7 @@ def width_problems(schema: Schema, name: str, axes: int, method: str) -> Iterato
     """What is wrong with an array field that a method takes its width from."""
     shape = schema.fields[name].shape if name in schema.fields else None
     if name not in schema.fields:
-        yield f"{schema.source} has no field '{name}', which {method} reads; it has {', '.join(sorted(schema.fields))}"
+        yield schema.lacks(name, method)
     elif not shape or shape[-1] is None:
         yield f"field '{name}' of {schema.source} has no fixed width (shape {shape}); pack it with one width"
     elif len(shape) != axes:

@@ -90,7 +90,7 @@ def test_what_has_no_bound_is_marked() -> None:
 
 def test_an_interval_with_width_is_the_bootstraps() -> None:
     i = bootstrap([random_predictions("binary", np.random.default_rng(0))], "auc", draws=200)
-    assert (i.by, i.constant) == ("bootstrap", (False,))
+    assert (i.by, i.constant) == ("bootstrap-se", (False,))
     assert i.low < i.value < i.high
 
 

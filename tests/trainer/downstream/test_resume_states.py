@@ -4,7 +4,7 @@ frozen and buffers, what stands behind it in float32, and Adam's moments. Every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.registry import pretrained_names
 from tests.trainer.downstream.conftest import pretraining, tuning
 from tests.trainer.forking import Forks
 
@@ -32,11 +33,11 @@ WORLDS = ((2, 3), (1, 4), (4, None))
 """Ranks, and the step at whose end they die: every step before it is saved."""
 
 
-def cells(every: int) -> list[Any]:
-    """Method and ZeRO stage; those that are not on the moved diagonal only in the full grid."""
+def cells(every: int, more: Sequence[str] = ()) -> list[Any]:
+    """Method and ZeRO stage; those that are not on the moved diagonal only in the full grid, as are all of `more` methods."""
     return [
-        pytest.param(m, z, marks=[] if (i + z) % 4 == every else [pytest.mark.grid], id=f"{m}-{z}")
-        for i, m in enumerate(METHODS)
+        pytest.param(m, z, marks=[] if m in METHODS and (i + z) % 4 == every else [pytest.mark.grid], id=f"{m}-{z}")
+        for i, m in enumerate([*METHODS, *more])
         for z in STAGES
     ]
 
@@ -63,7 +64,7 @@ def moved(
             assert not wrong, (world, rank, wrong)
 
 
-@pytest.mark.parametrize(("method", "stage"), cells(0))
+@pytest.mark.parametrize(("method", "stage"), cells(0, [m for m in pretrained_names() if m not in METHODS]))
 def test_pretraining(method: str, stage: int, cohort: Path, forks: Forks, tmp_path: Path) -> None:
     words = pretraining(method, cohort, tmp_path / "run", "steps=4", "checkpoint.every=1", f"zero.stage={stage}")
     moved(forks, [*words, *SHALLOW.get(method, [])], tmp_path, "pretrain")

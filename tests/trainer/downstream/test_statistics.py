@@ -57,7 +57,7 @@ def test_patients_are_drawn_whole() -> None:
 def test_a_chunk_of_draws_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     p = random_predictions("survival", np.random.default_rng(0))
     whole = bootstrap([p], "c_index", draws=100)
-    monkeypatch.setattr("trainer.downstream.metrics.statistics.CHUNK", 7 * len(p))
+    monkeypatch.setattr("trainer.downstream.metrics.resampling.CHUNK", 7 * len(p))
     monkeypatch.setattr("trainer.downstream.metrics.weighted.PAIR_ROWS", 5)
     parts = bootstrap([p], "c_index", draws=100)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
@@ -287,7 +287,7 @@ def test_an_entry_of_a_result() -> None:
     e = entry([p, p, p], "accuracy", draws=1000, seed=0)
     assert e | {"interval": 0, "convention": 0} == {
         "convention": 0, "higher_is_better": True, "ideal": None, "value": pytest.approx(0.95), "per_seed": [0.95] * 3, "spread": 0.0,
-        "interval": 0, "interval_by": "bootstrap", "constant": [False] * 3,
+        "interval": 0, "interval_by": "bootstrap-se", "constant": [False] * 3,
         "level": 0.95, "draws": 1000, "undefined_draws": 0, "bootstrap_seed": 0, "n": 40, "patients": 20,
         "k": [38, 38, 38],
     }  # fmt: skip

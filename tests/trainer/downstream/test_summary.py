@@ -97,7 +97,9 @@ def test_a_constant_answer_is_marked(tmp_path) -> None:
     assert [("one and the same answer" in w, "chose nothing" in w) for w in found["warnings"]] == [
         (True, False),
         (False, True),
+        (False, False),
     ]
+    assert "12 test patients, 20 are needed to rank; intervals of so few may be too narrow" in found["warnings"][-1]
     said = summary(found, tmp_path)
     assert "kappa_quadratic *  0.0000  degenerate" in said
     assert "0.0000=" in said

@@ -61,7 +61,7 @@ def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], object]:
         (_set("metrics", "auc", "n", to=6_000), "auc.n 60, "),
         (_set("metrics", "auc", "patients", to=60), "auc.patients 30"),
         (_set("metrics", "auc", "higher_is_better", to=False), "auc.higher_is_better"),
-        (_set("metrics", "auc", "interval_by", to="Newcombe"), "auc.interval_by bootstrap"),
+        (_set("metrics", "auc", "interval_by", to="Newcombe"), "auc.interval_by bootstrap-se"),
         (_set("metrics", "auc", "constant", to=[True] * 3), "auc.constant"),
         (_set("metrics", "accuracy", "value", to=1.0), "accuracy.value"),
         (_set("metrics", "accuracy", "k", 0, to=60), "accuracy.k ["),
@@ -160,6 +160,21 @@ def test_an_earlier_result_gets_what_its_predictions_say_now(tmp_path: Path) -> 
     assert "(Newcombe)" in said
     assert "1.000 (degenerate)" in said, "what has no bound is not shown as certain"
     assert "1.000 to 1.000" not in said
+
+
+def test_percentiles_of_an_earlier_version_are_replaced(tmp_path: Path) -> None:
+    """Results whose intervals were percentiles of resamples are no forgeries: values are compared, intervals computed anew."""
+    folder = write(tmp_path / "a")
+    content = json.loads((folder / "result.json").read_text())
+    now = content["metrics"]["auc"]["interval"]
+    content["metrics"]["auc"] |= {"interval": [0.1, 0.2], "interval_by": "bootstrap"}
+    (folder / "result.json").write_text(json.dumps(content))
+    found = cases.recomputed(read_result(folder / "result.json")).measured
+    assert (list(found.interval or ()), found.interval_by) == (pytest.approx(now), "bootstrap-se")
+    content["metrics"]["auc"]["interval_by"] = "bootstrap-se"
+    (folder / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"auc\.interval"):
+        cases.recomputed(read_result(folder / "result.json"))
 
 
 def _names(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -168,7 +168,7 @@ def metrics() -> list[Metric]:
             "brier", kinds,
             "mean squared distance of probabilities from what happened (Brier 1950); summed over classes, mean over labels or thresholds "
             "of a grade",
-            brier, up=False,
+            brier, up=False, scale="error",
         ),
         own(
             "ece", kinds,
@@ -181,12 +181,12 @@ def metrics() -> list[Metric]:
             "calibration_intercept", questions,
             "calibration in the large: the shift of the log odds that makes their mean probability the share that happened; 0 is best, "
             "above 0 the probabilities are too low; mean over labels or thresholds",
-            intercept, up=False, ideal=0.0,
+            intercept, up=False, ideal=0.0, scale="real",
         ),
         own(
             "calibration_slope", questions,
             "coefficient of the log odds in a logistic regression of what happened on them (Cox 1958); 1 is best, below 1 the "
             "probabilities are too extreme; no value where a threshold parts both classes; mean over labels or thresholds",
-            slope, up=False, ideal=1.0,
+            slope, up=False, ideal=1.0, scale="real",
         ),
     ]  # fmt: skip

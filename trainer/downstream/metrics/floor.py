@@ -38,6 +38,14 @@ def too_few(p: Predictions) -> str:
     return ""
 
 
+def narrow(p: Predictions) -> list[str]:
+    """What to say of intervals over so few patients: in simulation they held the true value too seldom (docs/results/coverage.md)."""
+    few = too_few(p)
+    return [f"{few}; intervals of so few may be too narrow: in simulation they held the true value too seldom"] * bool(
+        few
+    )
+
+
 def _smaller_side(p: Predictions, case_M: np.ndarray, truth_M: np.ndarray) -> int:
     of_M = p.patients_N[case_M]
     return min(len(np.unique(of_M[truth_M])), len(np.unique(of_M[~truth_M])))

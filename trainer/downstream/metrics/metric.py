@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.downstream.metrics import exact
+from trainer.downstream.metrics import delong, exact
 from trainer.downstream.metrics.predictions import Kind, Predictions
+from trainer.downstream.metrics.tails import Scale
 from trainer.downstream.metrics.weighted import Weighted
 
 
@@ -22,6 +23,9 @@ class Metric:
     slack      how far from 1 (or 0) its value may be where no resample leaves that end (exact.py); None: nothing is known
     decides    whether it looks at decided classes instead of scores
     resampled  whether resampling says how sure it is; false where a resample repeats noise that the metric takes for error
+    parts      the numbers, one a case or a patient, that it is the mean of; None: it is no such mean
+    scale      where its values lie, on whose scale without ends its interval is symmetric (tails.py)
+    areas      the yes-or-no questions whose areas under ROC curves it is the mean of; None: it is none
     ideal      the value that is best, where neither the highest nor the lowest is: such a metric ranks by its distance from there
     """
 
@@ -36,6 +40,9 @@ class Metric:
     decides: bool = False
     ideal: float | None = None
     resampled: bool = True
+    areas: delong.Questions | None = None
+    parts: Callable[[Predictions], np.ndarray] | None = None
+    scale: Scale = "share"
 
     def compute(self, p: Predictions) -> float:
         """The value on the whole set; NaN where it has none."""
@@ -56,5 +63,18 @@ def alone(form: Callable[[Predictions], Weighted]) -> Callable[[Predictions], fl
 def own(
     name: str, kinds: tuple[Kind, ...], convention: str, form: Callable[[Predictions], Weighted], up: bool = True,
     slack: exact.Slack | None = None, ideal: float | None = None, resampled: bool = True,
+    parts: Callable[[Predictions], np.ndarray] | None = None, scale: Scale = "share",
 ) -> Metric:  # fmt: skip
-    return Metric(name, kinds, convention, up, alone(form), form, slack=slack, ideal=ideal, resampled=resampled)
+    return Metric(
+        name,
+        kinds,
+        convention,
+        up,
+        alone(form),
+        form,
+        slack=slack,
+        ideal=ideal,
+        resampled=resampled,
+        parts=parts,
+        scale=scale,
+    )

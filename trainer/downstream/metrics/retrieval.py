@@ -38,7 +38,7 @@ def metrics() -> list[Metric]:
                 )
             )  # fmt: skip
         said = f"median over {of}s of the rank of the nearest right {among}, 1 is best; reports of equal words are one"
-        made.append(own(f"{side}_median_rank", kinds, said, partial(_median, column), up=False))
+        made.append(own(f"{side}_median_rank", kinds, said, partial(_median, column), up=False, scale="error"))
     return made
 
 

@@ -78,3 +78,8 @@ def mean_over_patients(p: Predictions, value_P: np.ndarray) -> Weighted:
     first_P = _volumes(p)[0]
     of_patients = mean_over_cases(value_P)
     return lambda W_RN: of_patients(W_RN[:, first_P])
+
+
+def of_one(value: Callable[[Predictions], np.ndarray]) -> Callable[[Predictions], np.ndarray]:
+    """The numbers of cases or patients of one structure; none of several, whose mean is over structures."""
+    return lambda p: np.empty(0) if p.classes else value(p)

@@ -20,9 +20,11 @@ import numpy as np
 from trainer.downstream.metrics.floor import too_few
 from trainer.downstream.metrics.metric import Metric
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.statistics import patient_draws, percentiles
+from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.metrics.table import metric_of
+from trainer.downstream.metrics.tails import Scale, error_of, interval
 from trainer.errors import UserError
+from trainer.tracking.intervals import BOOTSTRAP
 
 
 def by_group(
@@ -51,8 +53,16 @@ def by_group(
         each = [metric.compute(p) for p in parts]
         if not found[word]["too_few"] and fmean(each) == fmean(each) and metric.weighted is not None:
             judged[word] = _resampled(known[0], parts, inside_N, metric, draws, seed)
-            found[word] |= {"value": fmean(each), "interval": _interval(judged[word], found[word]["patients"], level)}
-    return {"groups": found, "unknown": int((word_N == "").sum()), **_gap(found, judged, metric, level)}
+            found[word] |= {
+                "value": fmean(each),
+                "interval": _interval(fmean(each), judged[word], found[word]["patients"], level, metric.scale),
+            }
+    return {
+        "groups": found,
+        "unknown": int((word_N == "").sum()),
+        "interval_by": BOOTSTRAP,
+        **_gap(found, judged, metric, level),
+    }
 
 
 def _resampled(
@@ -77,14 +87,13 @@ def _gap(
     ranked = sorted(judged, key=lambda w: found[w]["value"] * (1 if metric.higher_is_better else -1))
     worst, best = ranked[0], ranked[-1]
     patients = min(found[w]["patients"] for w in (worst, best))
-    return {
-        "worst": worst, "best": best, "gap": found[worst]["value"] - found[best]["value"],
-        "gap_interval": _interval(judged[worst] - judged[best], patients, level),
-    }  # fmt: skip
+    gap = found[worst]["value"] - found[best]["value"]
+    gap_interval = _interval(gap, judged[worst] - judged[best], patients, level, "real")
+    return {"worst": worst, "best": best, "gap": gap, "gap_interval": gap_interval}
 
 
-def _interval(value_R: np.ndarray, patients: int, level: float) -> list[float] | None:
-    low, high = percentiles(value_R, patients, level)
+def _interval(value: float, value_R: np.ndarray, patients: int, level: float, scale: Scale) -> list[float] | None:
+    low, high = interval(value, error_of(value_R, patients), patients - 1, level, scale)
     return None if low != low else [low, high]
 
 

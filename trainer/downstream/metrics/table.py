@@ -138,6 +138,7 @@ def _classification() -> list[Metric]:
             "right cases / cases (k/n); decided by P(1) > 0.5, by the largest probability, or for grades by the number of "
             "P(at least grade) over 0.5",
             True, _accuracy, lambda p: w.confusion(p, w.accuracy), _right, exact.of_cases, decides=True,
+            parts=lambda p: (p.truth() == p.decided()).astype(np.float64),
         ),
         Metric(
             "balanced_accuracy", _CLASSES, "mean recall of the classes that have a true case",
@@ -148,15 +149,18 @@ def _classification() -> list[Metric]:
             "area under the ROC curve, ties one half; mean over classes against the rest, over labels (unknown ones left out), or "
             "over thresholds of a grade, of those that have positives and negatives",
             True, _macro(_roc), lambda p: w.macro([w.roc_auc(*c) for c in w.columns(p)]), slack=exact.of_columns,
+            areas=w.columns,
         ),
         Metric(
             "auc_micro", ("multiclass", "multilabel"),
             "area under one ROC curve of all (case, class) pairs, unknown ones left out",
             True, lambda p: _roc(*w.pooled(p)[1:]), lambda p: w.roc_auc(*w.pooled(p)), slack=exact.of_pooled,
+            areas=lambda p: [w.pooled(p)],
         ),
         Metric(
             "auc_any", ("ordinal",), "area under the ROC curve of grade 1 or more against grade 0, scored by P(at least grade 1)",
             True, lambda p: _roc(*w.columns(p)[0][1:]), lambda p: w.roc_auc(*w.columns(p)[0]), slack=exact.of_first_column,
+            areas=lambda p: w.columns(p)[:1],
         ),
         Metric(
             "average_precision", _PROBABILISTIC,
@@ -172,7 +176,7 @@ def _classification() -> list[Metric]:
         Metric(
             "kappa_quadratic", ("ordinal", "multiclass"),
             "Cohen's kappa with squared distances of the classes' numbers, one confusion matrix of the whole set",
-            True, _kappa, lambda p: w.confusion(p, w.kappa_quadratic), decides=True,
+            True, _kappa, lambda p: w.confusion(p, w.kappa_quadratic), decides=True, scale="correlation",
         ),
     ]  # fmt: skip
 
@@ -184,23 +188,23 @@ def _numbers() -> list[Metric]:
             "mse", kinds,
             "mean squared error in units of the target's deviation over the training split, summed over targets: predicting the mean "
             "scores about the number of targets",
-            weighted.mse, up=False,
+            weighted.mse, up=False, scale="error",
         ),
         Metric(
             "mae", kinds, "mean absolute error in the label's own units, mean over targets",
-            False, _over_targets(_mae, varying=False), weighted.mae,
+            False, _over_targets(_mae, varying=False), weighted.mae, scale="error",
         ),
         Metric(
             "r2", kinds, "1 - squared error / squared deviation from the test cases' mean, mean over targets that vary",
-            True, _over_targets(_r2), weighted.r2,
+            True, _over_targets(_r2), weighted.r2, scale="below_one",
         ),
         Metric(
             "spearman", kinds, "rank correlation, ties at their mean rank, mean over targets of which truth and prediction vary",
-            True, _over_targets(_spearman), lambda p: weighted.correlation(p, ranks=True),
+            True, _over_targets(_spearman), lambda p: weighted.correlation(p, ranks=True), scale="correlation",
         ),
         Metric(
             "pearson", kinds, "correlation, mean over targets of which truth and prediction vary",
-            True, _over_targets(_pearson), lambda p: weighted.correlation(p, ranks=False),
+            True, _over_targets(_pearson), lambda p: weighted.correlation(p, ranks=False), scale="correlation",
         ),
         own(
             "c_index", ("survival",),
@@ -218,25 +222,29 @@ def _segmentation() -> list[Metric]:
             "Dice of each patient's volume (pixels summed over its slices), mean over patients with any true or predicted pixel; a "
             "patient with neither is left out",
             masks.over_structures(lambda p: masks.mean_over_patients(p, masks.dice_of_patients(p))), slack=exact.of_volumes,
+            parts=masks.of_one(masks.dice_of_patients),
         ),
         own(
             "dice_positive", kinds, "Dice of each slice that has truth, mean over these slices",
             masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_positives(p))), slack=exact.of_positives,
+            parts=masks.of_one(masks.dice_of_positives),
         ),
         own(
             "dice_all", kinds,
             "Dice of each slice, mean over all slices; no truth and no prediction is 1, no truth and any prediction is 0",
             masks.over_structures(lambda p: masks.mean_over_cases(masks.dice_of_all(p))), slack=exact.of_cases,
+            parts=masks.of_one(masks.dice_of_all),
         ),
         own(
             "iou_patient", kinds,
             "intersection over union of each patient's volume, mean over patients with any true or predicted pixel",
             masks.over_structures(lambda p: masks.mean_over_patients(p, masks.iou_of_patients(p))), slack=exact.of_volumes,
+            parts=masks.of_one(masks.iou_of_patients),
         ),
         Metric(
             "image_auc", kinds, "area under the ROC curve of slices with truth against slices without, scored by the pixels predicted",
             True, _macro(_roc), lambda p: weighted.macro([weighted.roc_auc(*c) for c in weighted.columns(p)]),
-            slack=exact.of_columns,
+            slack=exact.of_columns, areas=weighted.columns,
         ),
     ]  # fmt: skip
 
@@ -247,7 +255,7 @@ def _legacy() -> list[Metric]:
         Metric(
             "kappa_contig", ("ordinal",),
             f"for comparison only, as ContIG's code has it: quadratic kappa {where}; grades by logits above 0.5, -1 without any",
-            True, legacy.over_batches(legacy.kappa), decides=True,
+            True, legacy.over_batches(legacy.kappa), decides=True, scale="correlation",
         ),
         Metric(
             "auc_contig", ("multilabel",), f"for comparison only, as ContIG's code has it: micro-averaged area under the ROC curve {where}",

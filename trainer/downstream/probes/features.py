@@ -97,7 +97,7 @@ def extract(
         return Extracted(x_ND.astype(np.float32, copy=False), keys_N, True)
     subset = data.subset(split)
     keys_N = np.array(data.keys_of(subset.indices))
-    x_ND = _rounded(encoded(method, data, subset, runtime, batch, workers, _pooled(method)), keys_N, store)
+    x_ND = finite(encoded(method, data, subset, runtime, batch, workers, _pooled(method)), keys_N, store)
     if folder is not None:
         _on_main(runtime, lambda: _keep(folder, about, x_ND.astype(store, copy=False), keys_N))
     return Extracted(x_ND, keys_N, False)
@@ -147,8 +147,8 @@ def _gathered(of: Callable[[Batch], Tensor], batch: Batch, world: int) -> Tensor
     return pooled_BD[weight_B > 0].cpu()
 
 
-def _rounded(x_ND: np.ndarray, keys_N: np.ndarray, store: str) -> np.ndarray:
-    """What the cache would give back.
+def finite(x_ND: np.ndarray, keys_N: np.ndarray, store: str) -> np.ndarray:
+    """What the cache would give back, features in the type `store`; all of them finite.
 
     Raises:
         UserError: features that are not finite, or not any more in float16.

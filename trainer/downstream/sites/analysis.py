@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.statistics import patient_draws, percentiles
+from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.metrics.table import metric_of
+from trainer.downstream.metrics.tails import Scale, error_of, interval
 from trainer.downstream.metrics.weighted import ratio
 from trainer.downstream.sites.folds import DECAY, FOLDS, Folded, answered, by_patient, by_site, folded
 from trainer.downstream.sites.robustness import robustness
@@ -107,7 +108,7 @@ def _read(asked: Asked, x_ND: np.ndarray) -> dict[str, Any]:
     fold_N = by_patient(sites, FOLDS, code_N)
     said, has_N = answered(x_ND, sites, fold_N)
     found = folded(said.take(has_N), fold_N[has_N], metric_of("auc", sites.kind), asked.draws, asked.seed)
-    return {"auc": _plain(found.value), "interval": _interval(found.value_R, asked)}
+    return {"auc": _plain(found.value), "interval": _interval(found.value, found.value_R, asked, "share")}
 
 
 def _robustness(asked: Asked) -> dict[str, Any] | None:
@@ -120,7 +121,7 @@ def _robustness(asked: Asked) -> dict[str, Any] | None:
     drawn = patient_draws(len(names_P), len(asked.cases), asked.draws, asked.seed)
     value_R = np.concatenate([ratio(count_RP @ so_P, count_RP @ (so_P + os_P)) for count_RP in drawn])
     return {
-        "index": found.index, "interval": _interval(value_R, asked), "chance": _plain(found.chance), "k": found.k,
+        "index": found.index, "interval": _interval(found.index, value_R, asked, "share"), "chance": _plain(found.chance), "k": found.k,
         "balanced_accuracy": found.balanced_accuracy, "so": int(found.so_N.sum()), "os": int(found.os_N.sum()),
     }  # fmt: skip
 
@@ -146,7 +147,8 @@ def _score(asked: Asked) -> dict[str, Any]:
     if random is None or held_out is None or not np.isfinite(held_out.value - random.value):
         return out | {"difference": None, "interval": None}
     lost_R = held_out.value_R - random.value_R if len(held_out.value_R) == len(random.value_R) else np.array([np.nan])
-    lost = {"difference": held_out.value - random.value, "interval": _interval(lost_R, asked)}
+    difference = held_out.value - random.value
+    lost = {"difference": difference, "interval": _interval(difference, lost_R, asked, "real")}
     return out | lost | {"each": _each(asked, site_fold_N, held_out)}
 
 
@@ -167,9 +169,11 @@ def cramers_v(a_N: np.ndarray, b_N: np.ndarray) -> float:
     return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / (min(table.shape) - 1)))
 
 
-def _interval(value_R: np.ndarray, asked: Asked) -> list[float] | None:
-    low, high = percentiles(value_R, len(np.unique(asked.cases.patients_N)), asked.level)
-    return None if low != low else [low, high]
+def _interval(value: float, value_R: np.ndarray, asked: Asked, scale: Scale) -> list[float] | None:
+    """Of a number from its resamples over patients; None where it has none, or no resample differs (at an end of its scale)."""
+    patients = len(np.unique(asked.cases.patients_N))
+    low, high = interval(value, error_of(value_R, patients), patients - 1, asked.level, scale)
+    return None if low != low or low == high else [low, high]
 
 
 def _plain(x: float) -> float | None:

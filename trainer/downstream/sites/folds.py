@@ -18,7 +18,7 @@ import numpy as np
 
 from trainer.downstream.metrics.metric import Metric
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.statistics import patient_draws
+from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.probes.converged import fit_converged
 from trainer.errors import UserError
 
