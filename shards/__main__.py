@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shards import jobs
 from shards.errors import DataError, add_all, bad, show_every, told
 from shards.tables import features
 from shards.tables.cells import number
@@ -111,6 +112,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         "--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)"
     )
     parser.add_argument("--shard-samples", type=int, help="most samples of a shard")
+    jobs.option(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that stands in --out")
 
 
@@ -285,6 +287,8 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
         labels=labels,
         keep_orientation=args.keep_orientation,
         features=feature_rule(args),
+        jobs=args.jobs,
+        scratch=found.pack.get("scratch"),
     )
     info, notes = pack_entries(found.manifest, args.out, options, found.unmatched)
     print(*notes, sep="\n")

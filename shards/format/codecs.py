@@ -83,8 +83,7 @@ class Jpeg:
     def __init__(self, data: bytes, where: object = "member"):
         self._data, self._where = data, where
         try:
-            self.height, self.width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            _pixels_allowed(self.height, self.width)
+            self.height, self.width, colours = _jpeg_header(data)
         except ValueError as e:
             raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
         self._space = "GRAY" if colours == "Gray" else "RGB"
@@ -104,6 +103,22 @@ class Jpeg:
             raise bad(f"cannot be decoded as jpg: {e}", self._where, _MEND) from e
         assert image.shape[:2] == (height, width), f"divided by {divisor}, the decoder made {image.shape}"
         return image
+
+
+def eighth(data: bytes, where: object = "member") -> np.ndarray:
+    """uint8 [ceil(H/8), ceil(W/8), 1]: a JPEG's mean brightness, block by block; of rare kinds of JPEG what `decode` gives.
+
+    Every coded coefficient is read, so what `decode` refuses is refused; the transforms and colours, which cannot fail, are spared.
+
+    Raises:
+        DataError: as `decode` does.
+    """
+    try:
+        plain = _jpeg_header(data)[2] in ("YCbCr", "Gray")
+        small = {"min_height": 1, "min_width": 1} if plain else {}
+        return simplejpeg.decode_jpeg(data, "GRAY" if plain else "RGB", **small)
+    except ValueError as e:
+        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
 
 
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
@@ -128,9 +143,18 @@ def _pixels_allowed(height: int, width: int) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    _pixels_allowed(height, width)
+    height, width, _ = _jpeg_header(data)
     return height, width
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, str]:
+    """(height, width, colours as the file has them)"""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except KeyError as e:  # a number that simplejpeg has no name for
+        raise ValueError(f"a kind of colours or of their sampling that is not known ({e})") from e
+    _pixels_allowed(height, width)
+    return height, width, colours
 
 
 def _jpeg(data: bytes | memoryview) -> np.ndarray:

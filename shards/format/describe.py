@@ -128,6 +128,44 @@ class FieldTally:
                 (h, w), (H, W) = sizes[mask], image
                 self._uneven.setdefault(mask, []).append(f"'{key}' {h} x {w} on {H} x {W}")
 
+    def merge(self, later: FieldTally) -> None:
+        """Takes note of all that another tally saw, of samples that come after those of this one."""
+        for name, theirs in later._seen.items():
+            mine = self._seen.setdefault(name, _Seen())
+            mine.count += theirs.count
+            mine.exts += theirs.exts
+            mine.dtypes |= {v: k for v, k in theirs.dtypes.items() if v not in mine.dtypes}
+            mine.ranks |= {v: k for v, k in theirs.ranks.items() if v not in mine.ranks}
+            mine.widths |= {v: k for v, k in theirs.widths.items() if v not in mine.widths}
+            both = zip(mine.sizes, theirs.sizes, strict=False)
+            mine.sizes = [a | b for a, b in both] if mine.sizes and theirs.sizes else mine.sizes or theirs.sizes
+        for name, keys in later._uneven.items():
+            self._uneven.setdefault(name, []).extend(keys)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for `load`."""
+        return {
+            "seen": {
+                n: {
+                    **vars(s),
+                    "ranks": [*s.ranks.items()],
+                    "widths": [*s.widths.items()],
+                    "sizes": [[*a] for a in s.sizes],
+                }
+                for n, s in self._seen.items()
+            },
+            "uneven": self._uneven,
+        }
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> FieldTally:
+        tally = cls()
+        for name, s in dumped["seen"].items():
+            seen = {"exts": Counter(s["exts"]), "ranks": dict(s["ranks"]), "widths": dict(s["widths"])}
+            tally._seen[name] = _Seen(**{**s, **seen, "sizes": [{*a} for a in s["sizes"]]})
+        tally._uneven = {n: [*k] for n, k in dumped["uneven"].items()}
+        return tally
+
     @property
     def names(self) -> set[str]:
         """Fields that were seen."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from shards.errors import DataError, Problem
-from shards.format.codecs import check_whole, decode, png_form
+from shards.format.codecs import check_whole, decode, eighth, png_form
 from shards.format.describe import HeaderError
 from shards.format.images import Reading, eight_bit, is_mask, mask_values, opaque, reading_of
 from shards.format.orientation import orientation
@@ -48,6 +49,31 @@ class Seen:
     def values(self) -> np.ndarray:
         return np.flatnonzero(self.histogram)
 
+    def merge(self, later: Seen) -> None:
+        """Adds the counts over files that come after these."""
+        for name in ("files", "deep", "opaque", "grounded", "narrow", "indexed"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.turned += later.turned
+        self.lossy += later.lossy
+        self.largest = max(self.largest, later.largest)
+        self.histogram += later.histogram
+        self.tops |= {v: k for v, k in later.tops.items() if v not in self.tops}
+        self.pairs |= later.pairs
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for `load`; of the histogram the values that occur."""
+        counted = self.values
+        histogram = [counted.tolist(), self.histogram[counted].tolist()]
+        return {**vars(self), "histogram": histogram, "tops": [*self.tops.items()], "pairs": sorted(self.pairs)}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Seen:
+        seen = cls(**{**dumped, "tops": dict(dumped["tops"]), "pairs": {(a, b) for a, b in dumped["pairs"]}})
+        values, counts = dumped["histogram"]
+        seen.histogram = np.zeros(1 << 16, np.int64)
+        seen.histogram[np.array(values, np.int64)] = counts
+        return seen
+
 
 @dataclass
 class Settled:
@@ -75,8 +101,27 @@ class ImageTally:
         """Whether this field's photographs are turned as their EXIF says."""
         return not self.keep and self.stated.get(name, {}).get("orientation") != "stored"
 
+    def merge(self, later: ImageTally) -> None:
+        """Takes in what another tally saw, of files that come after those of this one."""
+        for name, seen in later.seen.items():
+            self.seen.setdefault(name, Seen()).merge(seen)
+
+    def dump(self) -> dict[str, Any]:
+        """What was seen, as JSON."""
+        return {name: seen.dump() for name, seen in self.seen.items()}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> ImageTally:
+        """A tally of what another one saw, to be merged."""
+        tally = cls()
+        tally.seen = {name: Seen.load(seen) for name, seen in dumped.items()}
+        return tally
+
     def add(self, key: str, name: str, ext: str, data: bytes, skim: bool = False) -> np.ndarray | None:
         """Looks at one file; its pixels before any scaling, or None where `skim` found no need to decode it.
+
+        Of a JPEG whose field has shown that it is bright enough these are those of an eighth of its size, in grey: all of its bytes are
+        decoded, and nothing but damage is to be found in them.
 
         Raises:
             HeaderError: what is wrong with this file alone.
@@ -92,6 +137,8 @@ class ImageTally:
         try:
             if skim and not _worth_decoding(name, ext, data):
                 return None
+            if not self._asks_for_values(seen, ext, reading):
+                return eighth(data)
             pixels = decode(ext, data, indexed=reading.mask)
             check_whole(ext, data)
         except DataError as e:
@@ -100,6 +147,11 @@ class ImageTally:
             return self._mask(key, ext, data, pixels, reading) if reading.mask else self._image(seen, pixels, reading)
         except DataError as e:
             raise HeaderError(e.problems[0].what, e.problems[0].fix) from e
+
+    @staticmethod
+    def _asks_for_values(seen: Seen, ext: str, reading: Reading) -> bool:
+        """Whether what is told of a field depends on the values of one file more."""
+        return ext == "png" or reading.mask or seen.largest < FEW_LEVELS or reading.bits is not None
 
     def _image(self, seen: Seen, pixels: np.ndarray, reading: Reading) -> np.ndarray:
         plain = opaque(pixels, reading)

@@ -11,6 +11,8 @@ import struct
 
 import numpy as np
 
+from shards.format.jpeg import pixels_begin
+
 TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # height and width change places
 # What an EXIF block begins with, in a JPEG and in the two places of a PNG; a file without any needs no look inside.
@@ -19,7 +21,9 @@ _MARKS = {"jpg": (b"Exif\0",), "png": (b"eXIf", b"Raw profile type exif", b"Raw 
 
 def orientation(ext: str, data: bytes) -> int:
     """1 to 8 as EXIF has it; 1 (as stored) where there is none, or one that is broken."""
-    if not any(mark in data for mark in _MARKS.get(ext.replace("jpeg", "jpg"), ())):
+    kind = ext.replace("jpeg", "jpg")
+    end = (kind == "jpg" and pixels_begin(data)) or len(data)
+    if all(data.find(mark, 0, end) < 0 for mark in _MARKS.get(kind, ())):
         return 1
     from PIL import Image
 

@@ -1,7 +1,7 @@
 """Changes of a whole data set as one step: made in a folder beside it, which takes its place in one exchange of names.
 
     .NAME.lock      held by the command that changes NAME; the lock goes with its process
-    .NAME.packing   the new data set, as far as it has come
+    .NAME.packing   the new data set, as far as it has come; of `pack` its whole shards are kept (format/journal.py)
     .NAME.old       the old one, on its way out
 
 Under the final name stand the old data set or the new one, whole, at every moment in which a command may be killed. Where a file system
@@ -63,8 +63,11 @@ def beside(out: Path, what: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path, keep: bool = False) -> Iterator[None]:
     """The only command that changes `out`; what killed ones left is put right first.
+
+    Args:
+        keep: leave a folder `.NAME.packing` as it is: the command looks whether it can go on there.
 
     Raises:
         DataError: another process changes it.
@@ -72,7 +75,7 @@ def locked(out: Path) -> Iterator[None]:
     path = beside(out, "lock")
     fd = _lock(path, out)
     try:
-        put_right(out)
+        put_right(out, keep)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -99,12 +102,12 @@ def _lock(path: Path, out: Path) -> int:
         os.close(fd)
 
 
-def put_right(out: Path) -> None:
-    """Ends what a killed command began; under its lock."""
+def put_right(out: Path, keep: bool = False) -> None:
+    """Ends what a killed command began; under its lock. `keep`: but for the folder `.NAME.packing`."""
     old = beside(out, "old")
     if old.is_dir() and not out.exists():
         os.replace(old, out)
-    for left in (old, beside(out, "packing")):
+    for left in (old, *([] if keep else [beside(out, "packing")])):
         if left.exists():
             shutil.rmtree(left)
 

@@ -6,29 +6,28 @@ content of bags and images is checked while it streams into the staging folder; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from shards.errors import DataError, Problem
-from shards.format.bags import bag_shape
-from shards.format.codecs import decode
-from shards.format.describe import FieldTally, HeaderError, header_of
+from shards.format.describe import FieldTally
 from shards.format.image_tally import ImageTally
-from shards.format.info import KINDS, DatasetInfo, write_atomic
+from shards.format.info import DatasetInfo, write_atomic
+from shards.format.journal import Journal
 from shards.format.seal import SampleRow, csv_bytes, describe, label_infos, write_rows, write_vocab
 from shards.format.staging import disk_errors
-from shards.pack.dtypes import TOLERANCE, TRANSFORMS, convert, rounding_loss
+from shards.jobs import in_order, usable, waiting
+from shards.pack.chunks import Packer, Slots, cut
 from shards.pack.manifest import Entry, Manifest, one_name_each, read_manifest
-from shards.pack.reference import Reader, Reference
-from shards.pack.survey import PackOptions, PackPlan, Survey, cell_place
-from shards.pack.write import DatasetWriter, npy_bytes, refuse_used
+from shards.pack.reference import Reader
+from shards.pack.resume import digests
+from shards.pack.survey import PackOptions, PackPlan, Survey
+from shards.pack.write import DatasetWriter, refuse_used, staging_of
 from shards.read.stats import write_stats
+from shards.terminal import Progress
 
-META = ("meta", "json")
 SMALL = (
     1 << 30
 )  # bytes of sources that are read to the end although something is wrong already, to tell all of it at once
@@ -72,18 +71,16 @@ def _write(
     images: ImageTally,
 ) -> DatasetInfo:
     """Second pass: content. After a first problem nothing more is written, but everything is still looked at."""
-    problems = list(plan.problems)
-    tally = FieldTally()
-    with DatasetWriter(
-        out, shard_bytes=options.shard_bytes, shard_samples=options.shard_samples, overwrite=options.overwrite
-    ) as writer:
-        for entry in manifest.entries:
-            members = _members(entry, reader, plan, options, problems, images)
-            if problems:
-                continue
-            for (name, ext), data in members.items():
-                tally.add(entry.sample, name, ext, header_of(name, ext, data, images.turned(name)))
-            writer.add(entry.sample, members)
+    entries = manifest.entries
+    writer = DatasetWriter(
+        out,
+        shard_bytes=options.shard_bytes,
+        shard_samples=options.shard_samples,
+        overwrite=options.overwrite,
+        journal=Journal(staging_of(out), digests(entries, options, plan)),
+    )
+    with writer:
+        tally, problems = _content(entries, writer, options, reader, plan, images)
         settled = images.settle()
         problems += settled.problems
         if problems:
@@ -96,6 +93,53 @@ def _write(
                 write_atomic(writer.staging / "unmatched.csv", csv_bytes(("id", "reason"), rows))
                 plan.notes.append(f"what did not join or is no feature is listed in {out / 'unmatched.csv'}")
         return finish(writer, tally, plan.rows, manifest.label_kinds, plan.vocab, options)
+
+
+def _content(
+    entries: Sequence[Entry],
+    writer: DatasetWriter,
+    options: PackOptions,
+    reader: Reader,
+    plan: PackPlan,
+    images: ImageTally,
+) -> tuple[FieldTally, list[Problem]]:
+    """All samples in order, made by `options.jobs` processes and written by this one."""
+    jobs, done = usable(options.jobs, len(entries)), writer.done
+    tally, problems = done.fields, list(plan.problems)
+    images.merge(done.images)
+    writer.keys += [e.sample for e in entries[: done.samples]]
+    reader.let_go()
+    slots = Slots(waiting(jobs)) if jobs > 1 else None
+    packer = Packer(entries, reader, plan, options, slots)
+    chunks = [*cut(plan.sizes, done.tallied, waiting(jobs))]
+    with (
+        Progress("packed", len(entries), "samples", done.samples) as progress,
+        closing(in_order(packer, chunks, jobs)) as packed,
+    ):
+        progress.say(_gone_on(writer))
+        for part in packed:
+            problems += part.problems
+            tally.merge(part.fields)
+            images.merge(part.images)
+            if not problems:
+                for laid in part.samples[max(0, done.samples - part.chunk.first) :]:
+                    writer.put(laid if slots is None else slots.give(part.chunk.slot, laid))
+                writer.counted(part.chunk.stop, part.fields, part.images)
+            progress.reached(part.chunk.stop)
+    return tally, problems
+
+
+def _gone_on(writer: DatasetWriter) -> str:
+    """What is said of a command that was killed before this one."""
+    if writer.anew:
+        what = " and ".join(writer.anew)
+        return f"what a killed command had packed is left: its {what} differed; packing begins anew"
+    done = writer.done
+    return (
+        f"goes on after {done.samples} samples in {len(done.shards)} whole shards of a killed command"
+        if done.shards
+        else ""
+    )
 
 
 def finish(
@@ -128,73 +172,3 @@ def finish(
         write_stats(folder, info, rows)
         info = describe(info, folder, rows)
     return writer.finish(info)
-
-
-def meta_bytes(patient: str, labels: Mapping[str, str | float], provenance: Mapping[str, str]) -> bytes:
-    """meta.json of a sample."""
-    meta = {"patient": patient, "labels": dict(labels), "provenance": dict(provenance)}
-    return json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()
-
-
-def _members(
-    entry: Entry, reader: Reader, plan: PackPlan, options: PackOptions, problems: list[Problem], images: ImageTally
-) -> dict[tuple[str, str], bytes]:
-    provenance = {n: r.text for n, r in entry.fields.items()} | dict.fromkeys(entry.texts, "manifest")
-    members = {META: meta_bytes(entry.patient, entry.labels, provenance)}
-    members |= {(n, "txt"): text.encode() for n, text in entry.texts.items()}
-    for name, ref in entry.fields.items():
-        if (entry.sample, name) in plan.refused:
-            continue
-        try:
-            if KINDS[ref.ext] == "image":
-                members[name, ref.ext] = data = reader.raw(ref)
-                images.add(entry.sample, name, ref.ext, data)
-            else:
-                members[name, ref.ext] = _content(name, ref, reader, plan, options)
-        except HeaderError as e:
-            problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
-    bag, coords = (members.get((n, "npy")) for n in ("patches", "coords"))
-    if (
-        bag
-        and coords
-        and (a := header_of("patches", "npy", bag).shape)
-        and (b := header_of("coords", "npy", coords).shape)
-        and a[0] != b[0]
-    ):
-        problems.append(
-            Problem(
-                f"{a[0]} patches but {b[0]} coordinates",
-                f"{entry.where} ('{entry.sample}')",
-                "both must come from the same slide",
-            )
-        )
-    return members
-
-
-def _content(name: str, ref: Reference, reader: Reader, plan: PackPlan, options: PackOptions) -> bytes:
-    """Bytes of one member, checked."""
-    if KINDS[ref.ext] != "array":
-        data = reader.raw(ref)
-        try:
-            value = decode(ref.ext, data)
-        except DataError as e:
-            raise HeaderError(e.problems[0].what) from e
-        if not value.strip():
-            raise HeaderError("is empty")
-        return data
-    array, dtype = reader.array(ref), plan.dtypes.get(name, "float32")
-    array = array.reshape(bag_shape(name, array.shape))
-    kind = options.transforms.get(name, "none")
-    if kind != "none":
-        array = TRANSFORMS[kind](array.astype(np.float32))
-    if array.ndim == 1 and name in plan.fills:
-        array = np.where(np.isfinite(array), array, plan.fills[name])
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise HeaderError(f"{int((~np.isfinite(array)).sum())} values are NaN or infinite")
-    try:
-        cast = convert(array, dtype)
-    except HeaderError as e:
-        raise HeaderError(str(e), f"choose another dtype, such as --dtype {name}=float32") from e
-    if array.ndim > 1 and dtype == "float16" and (loss := rounding_loss(array, cast)) > TOLERANCE:
-        raise HeaderError(f"float16 would cost {loss:.1%} of its standard deviation", f"--dtype {name}=float32")
-    return npy_bytes(cast)

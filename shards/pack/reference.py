@@ -25,6 +25,7 @@ import numpy as np
 from shards.format.bags import BAGS, attributes, bag_shape, is_bag, told_by, told_by_name, whole_slide
 from shards.format.describe import HEADER_BYTES, Header, HeaderError, header_of
 from shards.format.info import KINDS
+from shards.format.jpeg import pixels_begin
 from shards.format.npy import (
     UNREADABLE_NPZ,
     NpyError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+JPEG_HEAD = 16 << 10
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
 # FILE#MEMBER of any other file is a row or a column of a table, whatever its name.
@@ -146,6 +148,10 @@ class Reader:
         self._close()
         self.tables.close()
 
+    def let_go(self) -> None:
+        """Closes the files that are read by their position, so that forked processes share none of them; they are opened again."""
+        self._close()
+
     def _close(self) -> None:
         for opened in [*(m[0] for m in self._members.values()), *self._zips.values(), *self._h5.values()]:
             opened.close()
@@ -200,7 +206,8 @@ class Reader:
         if suffix == ".npy":
             head = _guarded(lambda: _npy_header(_file_bytes(ref.path, HEADER_BYTES)))
             return Header(head.dtype.name, head.shape)
-        data = _file_bytes(ref.path, None if KINDS[ref.ext] == "image" else HEADER_BYTES)
+        whole = KINDS[ref.ext] == "image"
+        data = _jpeg_head(ref.path) if ref.ext == "jpg" else _file_bytes(ref.path, None if whole else HEADER_BYTES)
         return header_of(name, ref.ext, data, self._turned(name))
 
     def array(self, ref: Reference) -> np.ndarray:
@@ -308,6 +315,12 @@ def _file_bytes(path: Path, limit: int | None) -> bytes:
             return f.read() if limit is None else f.read(limit)
 
     return _guarded(read)
+
+
+def _jpeg_head(path: Path) -> bytes:
+    """A JPEG up to its pixels where they begin early, or all of it."""
+    data = _file_bytes(path, JPEG_HEAD)
+    return data if len(data) < JPEG_HEAD or pixels_begin(data) else _file_bytes(path, None)
 
 
 def _guarded(read: Callable[[], T]) -> T:

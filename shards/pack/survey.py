@@ -45,6 +45,8 @@ class PackOptions:
     labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
     features: what is a feature of a table (`--not-features`, `--keep-features`, `--duplicates`, `--par-y`).
     keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
+    jobs: processes that read, check and convert samples (None: one a core); shards are the same for any number.
+    scratch: a folder of files that were made for this packing alone.
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
     """
 
@@ -68,6 +70,8 @@ class PackOptions:
     labels: LabelRule = field(default_factory=LabelRule)
     keep_orientation: bool = False
     features: FeatureRule = field(default_factory=FeatureRule)
+    jobs: int | None = 1
+    scratch: Path | None = None
 
 
 @dataclass
@@ -81,9 +85,14 @@ class PackPlan:
     notes: list[str]
     problems: list[Problem]
     refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
-    source_bytes: int
+    files: dict[Path, tuple[int, int]]  # every file that is read: its bytes and when it was changed (ns)
+    sizes: list[int]  # bytes that are expected of each sample
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
     not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(size for size, _ in self.files.values())
 
 
 class Survey:
@@ -98,7 +107,8 @@ class Survey:
         self.vocab: dict[str, list[str]] = {}
         self.missing: dict[str, int] = {}  # samples with NaN
         self.echoes = Echoes()
-        self.files: set[Path] = set()
+        self.files: dict[Path, tuple[int, int]] = {}
+        self.sizes: list[int] = []
         self.refused: set[tuple[str, str]] = set()
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
         self.told = Told()
@@ -114,6 +124,7 @@ class Survey:
         self.reader.tables.strip = {r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip}
         self.reader.tables.asked = columns_asked([r for e in self.manifest.entries for r in e.fields.values()])
         for entry in self.manifest.entries:
+            self.sizes.append(sum(map(len, entry.texts.values())))
             for name, ref in entry.fields.items():
                 self._look(entry, name, ref, split_of.get(entry.sample) == "train")
             for name in entry.texts:
@@ -125,11 +136,20 @@ class Survey:
         fills = self._fills()
         dtypes, notes = self._dtypes()
         notes = [*self.manifest.notes, *self.told.notes(), *self.reader.tables.notes(), *notes]
-        seen = sum(p.stat().st_size for p in self.files)
         meanings, said = self._meanings()
         left_out = self.reader.tables.left_out()
         return PackPlan(
-            rows, dtypes, fills, self.vocab, notes + said, self.problems, self.refused, seen, meanings, left_out
+            rows,
+            dtypes,
+            fills,
+            self.vocab,
+            notes + said,
+            self.problems,
+            self.refused,
+            self.files,
+            self.sizes,
+            meanings,
+            left_out,
         )
 
     def _check_options(self, names: Sequence[str]) -> None:
@@ -196,13 +216,12 @@ class Survey:
         """Looks at one cell; whatever is wrong with it becomes a problem."""
         try:
             for part in ref.parts:
-                if not part.path.is_file():
-                    raise HeaderError("no such file", f"looked at {part.path}; paths are relative to the manifest")
-                self.files.add(part.path)
+                self._note_file(part.path)
             if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
                 raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
             head = self._as_stored(name, self.reader.header(name, ref))
             self.tally.add(entry.sample, name, ref.ext, head, source=ref.text)
+            self.sizes[-1] += self._expected(name, ref, head)
             for said in self.reader.told(name, ref):
                 self.told.add(name, said, ref.text)
             if ref.is_table:
@@ -215,6 +234,20 @@ class Survey:
         except DataError as e:  # an unreadable table, said once
             self.refused.add((entry.sample, name))
             self.problems += [p for p in e.problems if p not in self.problems]
+
+    def _note_file(self, path: Path) -> None:
+        if path in self.files:
+            return
+        if not path.is_file():
+            raise HeaderError("no such file", f"looked at {path}; paths are relative to the manifest")
+        stat = path.stat()
+        self.files[path] = stat.st_size, stat.st_mtime_ns
+
+    def _expected(self, name: str, ref: Reference, head: Header) -> int:
+        """Bytes that the member will have, more or less."""
+        if KINDS[ref.ext] != "array" or head.shape is None:
+            return self.files[ref.path][0]
+        return int(np.prod(head.shape)) * np.dtype(head.dtype or "float32").itemsize
 
     def _as_stored(self, name: str, head: Header) -> Header:
         """The form in which an array is stored: bags without a batch's axis of one, any dtype where one was asked for."""

@@ -13,17 +13,21 @@ import io
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
+from isal import isal_zlib
 
 from shards.errors import bad
+from shards.format.describe import FieldTally
+from shards.format.image_tally import ImageTally
 from shards.format.index import to_bytes
 from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
+from shards.format.journal import Done, Journal
 from shards.format.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
 
 SHARD_BYTES = 256 << 20
@@ -40,6 +44,46 @@ def tar_header(name: str, size: int) -> bytes:
     return member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
 
 
+@dataclass(frozen=True)
+class Laid:
+    """A sample as it stands in a tar.
+
+    places: (field, ext, offset from the sample's begin, size, CRC-32) of each member. parts: its bytes, `size` in all, one after the
+    other; none where they lie at byte `at` of memory that the processes share.
+    """
+
+    key: str
+    places: tuple[tuple[str, str, int, int, int], ...]
+    size: int
+    parts: tuple[bytes | memoryview, ...]
+    at: int | None = None
+
+
+def lay(key: str, members: Members) -> Laid:
+    """Lays a sample out: its members sorted, each with its header before it and zeros behind it up to a whole block.
+
+    Raises:
+        DataError: names and sizes that a tar, or this format, does not take.
+    """
+    parts: list[bytes] = []
+    places, at = [], 0
+    for field, ext in sorted(members):
+        data, name = members[field, ext], f"{key}.{field}.{ext}"
+        _check_member(name, len(data), f"sample '{key}'")
+        places.append((field, ext, at + BLOCK, len(data), isal_zlib.crc32(data)))
+        parts += [tar_header(name, len(data)), data, bytes(-len(data) % BLOCK)]
+        at += BLOCK + len(data) + len(parts[-1])
+    return Laid(key, tuple(places), at, tuple(parts))
+
+
+def _check_member(name: str, size: int, where: str) -> None:
+    if split_member(name) is None or len(name) > MAX_NAME:
+        fix = f"KEY.FIELD.EXT of at most {MAX_NAME} characters, the extension one of {', '.join(KINDS)}"
+        raise bad(f"'{name}' cannot be a member's name", where, fix)
+    if size >= MAX_MEMBER:
+        raise bad(f"'{name}' has {size:,} bytes", where, "a member may have at most 8 GiB: split the sample")
+
+
 class _Shard:
     """One tar being written: hashes its bytes and notes where each member lies."""
 
@@ -49,19 +93,17 @@ class _Shard:
         self.offset, self.samples = 0, 0
         self.rows: list[tuple[int, bytes, bytes, bytes, int, int, int]] = []
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | memoryview) -> None:
         self.file.write(data)
         self.sha.update(data)
         self.offset += len(data)
 
-    def add(self, key: str, members: Members) -> None:
-        for field, ext in sorted(members):
-            data = members[field, ext]
-            self._put(tar_header(f"{key}.{field}.{ext}", len(data)))
-            row = (self.samples, key.encode(), field.encode(), ext.encode(), self.offset, len(data), zlib.crc32(data))
-            self.rows.append(row)
-            self._put(data)
-            self._put(bytes(-len(data) % BLOCK))
+    def add(self, laid: Laid) -> None:
+        for field, ext, at, size, crc in laid.places:
+            place = self.offset + at
+            self.rows.append((self.samples, laid.key.encode(), field.encode(), ext.encode(), place, size, crc))
+        for part in laid.parts:
+            self._put(part)
         self.samples += 1
 
     def close(self) -> ShardInfo:
@@ -98,9 +140,9 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def padded_size(members: Members) -> int:
-    """Bytes that a sample takes in a tar."""
-    return sum(BLOCK + len(data) + -len(data) % BLOCK for data in members.values())
+def staging_of(out: Path) -> Path:
+    """Where a data set stands while it is written."""
+    return beside(Path(os.path.realpath(out)), "packing")
 
 
 class DatasetWriter:
@@ -114,29 +156,39 @@ class DatasetWriter:
         shard_bytes: a shard is closed before it grows over this (a single larger sample gets a shard of its own).
         shard_samples: a shard is closed after so many samples.
         overwrite: the old folder stays in place, untouched, until the new one is complete.
+        journal: with it a shard that is whole outlives a kill or an interrupt, and the next writer of the same content goes on after
+            it: `done` says what it found, `anew` what had changed where nothing of the content could be used.
 
     Raises:
         DataError: `out` is in use, another process writes it, the disk is full or read-only.
     """
 
     def __init__(
-        self, out: Path, *, shard_bytes: int = SHARD_BYTES, shard_samples: int | None = None, overwrite: bool = False
+        self,
+        out: Path,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+        shard_samples: int | None = None,
+        overwrite: bool = False,
+        journal: Journal | None = None,
     ):
         self.out = Path(os.path.realpath(out))  # a link to a folder elsewhere stays a link
-        self.staging = beside(self.out, "packing")
+        self.staging = staging_of(out)
         self.shard_bytes, self.shard_samples, self.overwrite = shard_bytes, shard_samples or 2**63, overwrite
         self.shards: list[ShardInfo] = []
         self.keys: list[str] = []
         self._shard: _Shard | None = None
+        self._journal, self.done = journal, Done()
+        self.anew: list[str] = []
 
     def __enter__(self) -> DatasetWriter:
         with contextlib.ExitStack() as opened, disk_errors(self.out):
             if self.out.parent.exists() and not self.out.parent.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(locked(self.out))
+            opened.enter_context(locked(self.out, keep=self._journal is not None))
             refuse_used(self.out, self.overwrite)
-            self.staging.mkdir()
+            self._begin()
             self._opened = opened.pop_all()
         return self
 
@@ -146,23 +198,38 @@ class DatasetWriter:
         if self._shard is not None:
             with contextlib.suppress(OSError):
                 self._shard.file.close()
-        shutil.rmtree(self.staging, ignore_errors=True)
+        if not (kind is KeyboardInterrupt and self._journal and self.shards):
+            shutil.rmtree(self.staging, ignore_errors=True)
         self._opened.close()
+
+    def _begin(self) -> None:
+        """The staging folder, new, or with the whole shards of a writer of the same content that was killed."""
+        changed = self._journal.changed() if self._journal else None
+        if self._journal and changed == []:
+            self.done = self._journal.found()
+            self.shards = [*self.done.shards]
+            return
+        self.anew = changed or []
+        if self.staging.exists():
+            shutil.rmtree(self.staging)
+        self.staging.mkdir()
+        if self._journal:
+            self._journal.begin()
 
     def add(self, key: str, members: Members) -> None:
         """Appends one sample: its members by (field, ext)."""
-        for (field, ext), data in members.items():
-            name = f"{key}.{field}.{ext}"
-            if split_member(name) is None or len(name) > MAX_NAME:
-                fix = f"KEY.FIELD.EXT of at most {MAX_NAME} characters, the extension one of {', '.join(KINDS)}"
-                raise bad(f"'{name}' cannot be a member's name", self.out, fix)
-            if len(data) >= MAX_MEMBER:
-                raise bad(
-                    f"'{name}' has {len(data):,} bytes", self.out, "a member may have at most 8 GiB: split the sample"
-                )
+        self.put(lay(key, members))
+
+    def put(self, laid: Laid) -> None:
+        """Appends one sample that was laid out."""
         with disk_errors(self.out):
-            self._room_for(padded_size(members)).add(key, members)
-        self.keys.append(key)
+            self._room_for(laid.size).add(laid)
+        self.keys.append(laid.key)
+
+    def counted(self, stop: int, fields: FieldTally, images: ImageTally) -> None:
+        """All samples before `stop` were appended, and this was seen of those since the last call: for the journal."""
+        if self._journal:
+            self._journal.counted(stop, fields, images)
 
     def _room_for(self, size: int) -> _Shard:
         shard = self._shard
@@ -177,6 +244,8 @@ class DatasetWriter:
         assert self._shard is not None
         self.shards.append(self._shard.close())
         self._shard = None
+        if self._journal:
+            self._journal.shard(self.shards[-1], sum(s.samples for s in self.shards))
 
     def close_shards(self) -> list[ShardInfo]:
         """Ends the last shard; from here on the staging folder's shards can be read."""
@@ -189,6 +258,8 @@ class DatasetWriter:
         """Writes dataset.json, then moves the staging folder to its final name; returns the sealed description."""
         assert self._shard is None, "close_shards() comes first"
         with disk_errors(self.out):
+            if self._journal:
+                self._journal.end()
             sealed = save_info(self.staging, info)
             sync_tree(self.staging)
             swap_in(self.staging, self.out)

@@ -1,0 +1,136 @@
+"""Measures `python -m shards pack` and `lint` beside `webdataset.ShardWriter` copying the same JPEGs, in one run.
+
+    python tests/benchmarks/packing.py [--count 4000] [--side 704] [--jobs 1 2] [--rounds 3]
+
+Each contender is a process of its own, timed by the seconds of processor time of it and its workers and by the clock, starting included.
+Rounds alternate between the contenders, and medians are printed. ShardWriter checks nothing: it reads files and writes tars, and flushes
+nothing to disk. `floor` is what the checks themselves cost in one process, without reading, writing or any tally. Data are generated
+in a temporary folder and removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from tests.benchmarks.loader import photo
+
+KINDS_OF_PHOTO = 64
+COPY = """
+import sys, csv, webdataset
+folder, out = sys.argv[1:]
+with webdataset.ShardWriter(f"{out}/shard-%06d.tar", maxsize=256 << 20, verbose=0) as writer:
+    for row in csv.DictReader(open(f"{folder}/manifest.csv")):
+        with open(f"{folder}/{row['field:image']}", "rb") as f:
+            writer.write({"__key__": row["sample"], "image.jpg": f.read()})
+"""
+
+
+def generate(folder: Path, count: int, side: int) -> int:
+    """`count` JPEGs of which no two are equal, with a manifest; their bytes."""
+    rng, total = np.random.default_rng(0), 0
+    photos = [photo(rng, side) for _ in range(KINDS_OF_PHOTO)]
+    with open(folder / "manifest.csv", "w", newline="") as f:
+        table = csv.writer(f)
+        table.writerow(["sample", "patient", "field:image"])
+        for i in range(count):
+            name = f"i{i:06d}"
+            comment = b"\xff\xfe" + (2 + len(name)).to_bytes(2, "big") + name.encode()
+            data = photos[i % KINDS_OF_PHOTO]
+            (folder / f"{name}.jpg").write_bytes(data[:2] + comment + data[2:])
+            total += len(data)
+            table.writerow([name, f"p{i:06d}", f"{name}.jpg"])
+    return total
+
+
+def timed(words: list[str]) -> tuple[float, float]:
+    """(processor seconds, seconds) of a command that must succeed."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def shards(*words: str) -> list[str]:
+    return [sys.executable, "-m", "shards", *words]
+
+
+def contenders(folder: Path, jobs: list[int | None]) -> dict[str, Callable[[], tuple[float, float]]]:
+    """Name -> what measures it once. A lint of n jobs looks at what the packing of n jobs wrote."""
+    out = folder.parent / "out"
+
+    def fresh(words: list[str]) -> tuple[float, float]:
+        shutil.rmtree(out, ignore_errors=True)
+        return timed(words)
+
+    def copied() -> tuple[float, float]:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        return timed([sys.executable, "-c", COPY, str(folder), str(out)])
+
+    found: dict[str, Callable[[], tuple[float, float]]] = {"webdataset.ShardWriter": copied}
+    for n in jobs:
+        flag = [] if n is None else ["--jobs", str(n)]
+        named = "" if n is None else f" --jobs {n}"
+        pack = shards("pack", str(folder / "manifest.csv"), "--out", str(out), *flag)
+        found[f"pack{named}"] = lambda pack=pack: fresh(pack)
+        found[f"lint{named}"] = lambda flag=flag: timed(shards("lint", str(out), *flag))
+    return found
+
+
+def floor(folder: Path, decode: Callable[[bytes], object]) -> tuple[float, float]:
+    """The checks alone: a whole decoding, a checksum and a hash of each file."""
+    files = [p.read_bytes() for p in sorted(folder.glob("*.jpg"))[:500]]
+    began, wall = time.process_time(), time.perf_counter()
+    for data in files:
+        decode(data)
+        zlib.crc32(data)
+        hashlib.sha256(data).digest()
+    times = len(list(folder.glob("*.jpg"))) / len(files)
+    return (time.process_time() - began) * times, (time.perf_counter() - wall) * times
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--count", type=int, default=4000)
+    p.add_argument("--side", type=int, default=704, help="704 pixels are JPEGs of 150 kB")
+    p.add_argument("--jobs", type=int, nargs="*", default=[1, 2], help="none: without the option")
+    p.add_argument("--rounds", type=int, default=3)
+    args = p.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="medpair-packing-") as t:
+        folder = Path(t) / "in"
+        folder.mkdir()
+        size = generate(folder, args.count, args.side)
+        print(f"{args.count} JPEGs of {size / args.count / 1e3:.0f} kB, {len(os.sched_getaffinity(0))} cores")
+        found = contenders(folder, args.jobs or [None])
+        found["floor: decoded to RGB"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "RGB"))
+        small = {"min_height": 1, "min_width": 1}
+        found["floor: decoded at 1/8"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "GRAY", **small))
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+        for _ in range(args.rounds):
+            for name, measure in found.items():
+                times[name].append(measure())
+        print("| | CPU s | s | samples/s |\n|---|---|---|---|")
+        for name, all_ in times.items():
+            cpu, wall = (statistics.median(x) for x in zip(*all_, strict=True))
+            print(f"| {name} | {cpu:.2f} | {wall:.2f} | {args.count / wall:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
