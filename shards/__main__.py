@@ -107,6 +107,18 @@ def _packing(parser: argparse.ArgumentParser) -> None:
         help="go on although the lists put an image or a patient into two splits (published ones do): for comparison only",
     )
     parser.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
+    parser.add_argument(
+        "--image-side",
+        type=jobs.count,
+        metavar="PIXELS",
+        help="make images smaller whose shorter side is longer than that",
+    )
+    parser.add_argument(
+        "--image-format",
+        choices=("keep", "jpeg", "png"),
+        default="keep",
+        help="coding of images: as they are (default), JPEG (quality 95, 4:4:4), or PNG",
+    )
     parser.add_argument("--stratify", metavar="LABEL", help="give every split its share of each class")
     parser.add_argument(
         "--shard-size", type=byte_count, default=byte_count("256M"), help="largest shard (default 256M)"
@@ -209,6 +221,7 @@ def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
         metavar="FIELD=FILE",
         help="known feature names, one a line; others are reported",
     )
+    jobs.option(lint)
     info = commands.add_parser("info", help="what is in a data set")
     info.add_argument("folder", type=Path)
     info.add_argument("--json", action="store_true")
@@ -251,6 +264,7 @@ def _pack(args: argparse.Namespace) -> int:
 
 def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
     from shards.pack.pack import PackOptions, pack_entries
+    from shards.pack.pictures import PictureOptions
     from shards.pack.split import parse_fractions
     from shards.pack.split_lists import by_lists, parse_lists
     from shards.tables.features import feature_rule
@@ -287,6 +301,7 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
         labels=labels,
         keep_orientation=args.keep_orientation,
         features=feature_rule(args),
+        pictures=PictureOptions(args.image_side, args.image_format),
         jobs=args.jobs,
         scratch=found.pack.get("scratch"),
     )
@@ -367,7 +382,7 @@ def _seal(args: argparse.Namespace) -> int:
 def _lint(args: argparse.Namespace) -> int:
     from shards.check.lint import lint
 
-    report = lint(args.folder, {f: Path(p) for f, p in pairs(args.reference, "--reference").items()})
+    report = lint(args.folder, {f: Path(p) for f, p in pairs(args.reference, "--reference").items()}, args.jobs)
     print(report)
     return 2 if report.problems else 0
 
@@ -448,6 +463,18 @@ ONE_STEP = ("split", "seal", "tokenizer", "meaning")
 """Commands that change a data set whole or not at all."""
 
 
+def _left(args: argparse.Namespace) -> str:
+    """How things stand after an interrupt."""
+    if args.command in ONE_STEP:
+        return f": {args.folder} is what it was, or what it was to be"
+    if args.command in ("pack", "source"):
+        from shards.pack.write import staging_of
+
+        if staging_of(args.out).is_dir():
+            return ": whole shards are kept, and the same command goes on after them"
+    return ""
+
+
 def _layouts(words: Sequence[str]) -> list[str]:
     """The layout of one's own that `source PATH` names."""
     from shards.sources import is_file
@@ -473,8 +500,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {told(e)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        what = f": {args.folder} is what it was, or what it was to be" if args.command in ONE_STEP else ""
-        print(f"interrupted{what}", file=sys.stderr)
+        print(f"interrupted{_left(args)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

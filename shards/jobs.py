@@ -37,7 +37,7 @@ def option(parser: argparse.ArgumentParser) -> None:
 
 def count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of processes: give 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
     return int(text)
 
 

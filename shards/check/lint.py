@@ -10,19 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from shards.check.lint_counts import counts, forms, statistics
 from shards.check.lint_members import MemberCheck
+from shards.check.lint_shards import look_at_shards
 from shards.check.lint_words import not_features, unknown_classes
 from shards.errors import DataError, Problem, lines_of
 from shards.format import index
 from shards.format.archive import no_twins
-from shards.format.indexes import FIX_SEAL, faults, open_index
-from shards.format.info import SPLITS, DatasetInfo, LabelInfo, ShardInfo, index_path, load_info, sha256_of
+from shards.format.info import SPLITS, DatasetInfo, LabelInfo, index_path, load_info, sha256_of
 from shards.format.meaning import not_stored
 from shards.format.members import Rule, rule_of
 from shards.format.seal import SampleRow, read_table, vocab_problems
+from shards.jobs import usable
 from shards.pack.split import leaks
 from shards.tables.cells import number
 from shards.tables.identity import merged_note, one_spelling
@@ -54,11 +53,12 @@ def _named(word: str, problems: Sequence[Problem]) -> list[str]:
     return [line if line.startswith(" ") else f"{word}: {line}" for line in lines_of(problems)]
 
 
-def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
+def lint(folder: Path, reference: Mapping[str, Path] | None = None, jobs: int | None = 1) -> Report:
     """Checks a data set; never raises for what it finds in it.
 
     Args:
         reference: text files of known feature names by field; names outside them are problems.
+        jobs: processes that read and decode (None: one a core); the report is the same for any number.
     """
     folder = Path(folder)
     report = Report(folder)
@@ -81,8 +81,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None) -> Report:
         rule = rule_of(info.adopted)
     except DataError as e:
         rule, report.problems = Rule(), report.problems + e.problems
-    for shard in info.shards:
-        report.problems += _shard(folder, shard, check, rule)
+    report.problems += look_at_shards(folder, info, check, rule, usable(jobs, info.samples))
     report.problems += _strangers(folder, info) + check.finish(rows)
     report.problems += forms(info, check.tally)
     if rows and not problems and not check.unread:
@@ -271,49 +270,6 @@ def _meanings(info: DatasetInfo) -> Iterator[Problem]:
 def _respelled(rows: Sequence[SampleRow]) -> list[Problem]:
     lines = merged_note(one_spelling(r.patient for r in rows))
     return [Problem(line, "splits.csv", f"if they are one each, write them alike; {FIX_SPLIT}") for line in lines]
-
-
-def _shard(folder: Path, shard: ShardInfo, check: MemberCheck, rule: Rule) -> list[Problem]:
-    """Problems of one shard. Members are looked up in the saved index, so that one bad member does not hide the others."""
-    path, problems = folder / shard.name, list[Problem]()
-    if not path.is_file():
-        check.unread += 1
-        return [Problem("missing", str(path), FIX_COPY)]
-    size = path.stat().st_size
-    saved = _saved_index(path, shard, problems)
-    if size < shard.bytes:
-        problems.append(Problem(f"truncated: {size} of {shard.bytes} bytes", str(path), FIX_COPY))
-    elif size > shard.bytes:
-        problems.append(Problem(f"{size - shard.bytes} bytes more than were sealed", str(path), FIX_COPY))
-    changed = sha256_of(path) != shard.sha256
-    try:
-        built = index.build(path, rule)
-    except DataError as e:
-        built, problems = None, problems + e.problems
-    named = []
-    if saved is not None and built is not None:
-        # Where the tar is the sealed one, a checksum that differs is the index's fault.
-        named = list(check.differences(shard.name, saved, built, checksums=not changed))
-    use = saved if saved is not None and not (named and not changed) else built
-    named += check.shard(path, use) if use is not None else []
-    check.unread += use is None
-    if changed and size == shard.bytes and not named and built is not None:
-        problems.append(
-            Problem("bytes changed since it was sealed (sha256), outside of all members", str(path), FIX_COPY)
-        )
-    return problems + named
-
-
-def _saved_index(path: Path, shard: ShardInfo, problems: list[Problem]) -> np.ndarray | None:
-    """The index beside a shard, or None where it cannot be used; why goes to `problems`."""
-    try:
-        saved = open_index(path, shard.index_sha256)
-    except DataError as e:
-        problems += e.problems
-        return None
-    found = list(faults(saved, shard.samples, shard.bytes))
-    problems += [Problem(f"the index does not describe the shard: {f}", str(index_path(path)), FIX_SEAL) for f in found]
-    return None if found else saved
 
 
 def _strangers(folder: Path, info: DatasetInfo) -> list[Problem]:

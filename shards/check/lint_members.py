@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 
 from shards.check.image_lint import image_problems
 from shards.check.view_lint import ViewTally
@@ -30,6 +31,7 @@ FIX = "store the member again from its source and pack again"
 FIX_COPY = "copy the shard again from its source, or pack again"
 FIX_INDEX = "run `python -m shards index` on the folder"
 MAX_SIZE = 8 << 30
+JPEG = ("jpg", "jpeg")  # of which the tally may give an eighth, whose few values may be alike where the whole's are not
 NARROW = 4096
 """Columns up to which equal vectors may be chance; wider ones that are equal are one person's."""
 
@@ -59,32 +61,39 @@ class MemberCheck:
         self.witness: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
         """(key, field) of each image and bag that tells whose it is, by the SHA-256 of its bytes."""
 
-    def differences(
-        self, shard: str, saved: np.ndarray, built: np.ndarray, checksums: bool = False
-    ) -> Iterator[Problem]:
-        """What an index says against what its tar holds, column by column: members missing, extra, moved, of another sample.
+    def __getstate__(self) -> dict[str, object]:
+        """Without what every process has."""
+        return {n: v for n, v in vars(self).items() if n not in ("info", "rows")}
 
-        `checksums`: the tar is the sealed one, so another checksum is the index's fault; else changed bytes are found when read.
-        """
-        old, new = _places(saved), _places(built)
-        for name in old.keys() - new.keys():
-            yield Problem("missing member: in the index but not in the tar", f"{shard}: {name}", FIX_COPY)
-        for name in new.keys() - old.keys():
-            yield Problem(
-                "extra member: in the tar but not in the index", f"{shard}: {name}", f"if it belongs there: {FIX_INDEX}"
-            )
-        moved = [n for n in old.keys() & new.keys() if old[n] != new[n]]
-        if moved:
-            yield Problem(
-                f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX
-            )
-        if old.keys() != new.keys() or moved:
-            return
-        for column, what in (("sample", "samples"), ("crc32", "checksums"))[: 1 + checksums]:
-            wrong = np.flatnonzero(saved[column] != built[column])
-            if wrong.size:
-                first = list(new)[int(wrong[0])]
-                yield Problem(f"the index gives {wrong.size} members other {what}, such as {first}", shard, FIX_INDEX)
+    def merge(self, later: MemberCheck) -> None:
+        """Takes in what another check has seen, of members that come after those of this one."""
+        self.members, self.bytes, self.unread = (
+            self.members + later.members,
+            self.bytes + later.bytes,
+            self.unread + later.unread,
+        )
+        self.keys += later.keys
+        self.counts += later.counts
+        self.warnings += later.warnings
+        self.spoilt |= later.spoilt
+        self.tally.merge(later.tally)
+        self.images.merge(later.images)
+        self.views.merge(later.views)
+        for name, moments in later.moments.items():
+            self._merge_moments(name, moments)
+        for name, likeness in later.likeness.items():
+            if (mine := self.likeness.setdefault(name, Likeness(likeness.width))).width == likeness.width:
+                mine.merge(likeness)
+        self.codes = later.codes | self.codes
+        for mark, keys in later.seen.items():
+            self.seen[mark] += keys
+        for sha, members in later.witness.items():
+            self.witness[sha] += members
+
+    def _merge_moments(self, name: str, moments: Moments) -> None:
+        mine = self.moments.setdefault(name, Moments(len(moments.mean_D)))
+        if len(mine.mean_D) == len(moments.mean_D):  # another width is told as a problem
+            mine.merge(moments)
 
     def shard(self, path: Path, members: np.ndarray) -> list[Problem]:
         """Problems of every member of a shard."""
@@ -106,7 +115,7 @@ class MemberCheck:
                 self.counts[name] += 1
                 if len(data) != size:
                     found = [Problem(f"cut short: {len(data)} of {size} bytes", where, FIX_COPY)]
-                elif zlib.crc32(data) != int(row["crc32"]):
+                elif isal_zlib.crc32(data) != int(row["crc32"]):
                     found = [Problem("bytes changed since packing (crc32)", where, FIX_COPY)]
                 else:
                     found = self._member(key, name, ext, data, where)
@@ -130,7 +139,7 @@ class MemberCheck:
         self.tally.add(key, name, ext, head)
         self.views.add(key, name)
         if is_witness(name, info):
-            if tells(np.asarray(value)):
+            if tells(np.asarray(value)) or (ext in JPEG and tells(decode(ext, data, where))):
                 self.witness[hashlib.sha256(data).digest()].append((key, name))
         # Masks with nothing on them are all alike, so are vectors of nothing, the places of patches, and what reports say of findings.
         elif self._may_tell(name, info) and value.size and value.min() < value.max():
@@ -286,3 +295,27 @@ class MemberCheck:
 def _places(members: np.ndarray) -> dict[str, tuple[int, int]]:
     names = (f"{r['key'].decode()}.{r['field'].decode()}.{r['ext'].decode()}" for r in members)
     return {n: (int(r["offset"]), int(r["size"])) for n, r in zip(names, members, strict=True)}
+
+
+def differences(shard: str, saved: np.ndarray, built: np.ndarray, checksums: bool = False) -> Iterator[Problem]:
+    """What an index says against what its tar holds, column by column: members missing, extra, moved, of another sample.
+
+    `checksums`: the tar is the sealed one, so another checksum is the index's fault; else changed bytes are found when read.
+    """
+    old, new = _places(saved), _places(built)
+    for name in old.keys() - new.keys():
+        yield Problem("missing member: in the index but not in the tar", f"{shard}: {name}", FIX_COPY)
+    for name in new.keys() - old.keys():
+        yield Problem(
+            "extra member: in the tar but not in the index", f"{shard}: {name}", f"if it belongs there: {FIX_INDEX}"
+        )
+    moved = [n for n in old.keys() & new.keys() if old[n] != new[n]]
+    if moved:
+        yield Problem(f"{len(moved)} members lie elsewhere than the index says, such as {min(moved)}", shard, FIX_INDEX)
+    if old.keys() != new.keys() or moved:
+        return
+    for column, what in (("sample", "samples"), ("crc32", "checksums"))[: 1 + checksums]:
+        wrong = np.flatnonzero(saved[column] != built[column])
+        if wrong.size:
+            first = list(new)[int(wrong[0])]
+            yield Problem(f"the index gives {wrong.size} members other {what}, such as {first}", shard, FIX_INDEX)

@@ -28,6 +28,10 @@ class ViewTally:
         if name in self.wanted:
             self.have[name].add(key)
 
+    def merge(self, later: ViewTally) -> None:
+        for name, keys in later.have.items():
+            self.have[name] |= keys
+
     def warnings(self, twins: Iterable[Sequence[tuple[str, str]]]) -> Iterator[Problem]:
         """After all members.
 

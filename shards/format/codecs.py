@@ -121,6 +121,19 @@ def eighth(data: bytes, where: object = "member") -> np.ndarray:
         raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
 
 
+def decode_jpeg_small(data: bytes, height: int, width: int) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] of a JPEG at the least of the decoder's scales that is at least `height` x `width`; grey is one channel.
+
+    Raises:
+        DataError: as `decode` does.
+    """
+    try:
+        kind = "GRAY" if _jpeg_header(data)[2] == "Gray" else "RGB"
+        return simplejpeg.decode_jpeg(data, kind, min_height=height, min_width=width)
+    except ValueError as e:
+        raise bad(f"cannot be decoded as jpg: {e}", "member", _MEND) from e
+
+
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
     """[H, W, C] that `decode` would give, from the header.
 

@@ -5,7 +5,7 @@ Nothing is decided by one file: the bits that are used, the values of masks and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,10 @@ class Seen:
         counted = self.values
         histogram = [counted.tolist(), self.histogram[counted].tolist()]
         return {**vars(self), "histogram": histogram, "tops": [*self.tops.items()], "pairs": sorted(self.pairs)}
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Seen], tuple[dict[str, Any]]]:
+        """A process hands over few values of the histogram's 65,536."""
+        return Seen.load, (self.dump(),)
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any]) -> Seen:
@@ -147,6 +151,10 @@ class ImageTally:
             return self._mask(key, ext, data, pixels, reading) if reading.mask else self._image(seen, pixels, reading)
         except DataError as e:
             raise HeaderError(e.problems[0].what, e.problems[0].fix) from e
+
+    def saw(self, name: str, pixels: np.ndarray) -> None:
+        """Counts the values of an 8-bit image that was skimmed, and decoded elsewhere."""
+        self._image(self.seen[name], pixels, Reading(name))
 
     @staticmethod
     def _asks_for_values(seen: Seen, ext: str, reading: Reading) -> bool:

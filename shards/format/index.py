@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from isal import isal_zlib
 
 from shards.errors import DataError, Problem
 from shards.format.archive import walk
@@ -179,6 +179,6 @@ def _crc32(fd: int, offset: int, size: int) -> int:
         data = os.pread(fd, min(_CHUNK, end - offset), offset)
         if not data:
             break
-        crc = zlib.crc32(data, crc)
+        crc = isal_zlib.crc32(data, crc)
         offset += len(data)
     return crc

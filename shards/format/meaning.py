@@ -41,10 +41,11 @@ KEYS = {
     "opacity": "what lies under transparent pixels of an image: black, white, or ignore (colours as stored)",
     "object": "of a mask: the least value of the object, or any",
     "values": "the values that occur in a mask",
+    "scaled": "size and coding that larger images were given when packed (--image-side, --image-format)",
     "study_view": "which of the images of a study, and by what order: 1 of 3, position (docs/data.md) or listed",
 }
 # How the files of one data set become pixels (shards/format/images.py): what is read is the same in all, so these need not agree.
-OF_FILES = ("orientation", "opacity", "object", "values")
+OF_FILES = ("orientation", "opacity", "object", "values", "scaled")
 # What a reader of a field cannot do without. `lint` and `info` name those that a data set does not hold.
 WANTED = {
     "patches": ("encoder", "magnification", "patch_size"),

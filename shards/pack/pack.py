@@ -14,7 +14,7 @@ from pathlib import Path
 from shards.errors import DataError, Problem
 from shards.format.describe import FieldTally
 from shards.format.image_tally import ImageTally
-from shards.format.info import DatasetInfo, write_atomic
+from shards.format.info import KINDS, DatasetInfo, write_atomic
 from shards.format.journal import Journal
 from shards.format.seal import SampleRow, csv_bytes, describe, label_infos, write_rows, write_vocab
 from shards.format.staging import disk_errors
@@ -52,6 +52,7 @@ def pack_entries(
     """
     refuse_used(out, options.overwrite)
     manifest, merged = one_name_each(manifest)
+    options = replace(options, meanings=_with_pictures(manifest, options))
     images = ImageTally(options.meanings, options.keep_orientation)
     with Reader(images.turned, options.features, options.labels.words) as reader:
         plan = Survey(manifest, options, reader).plan()
@@ -60,6 +61,13 @@ def pack_entries(
         options = replace(options, meanings=plan.meanings)
         plan.not_features += unmatched
         return _write(manifest, out, options, reader, plan, images), merged + plan.notes
+
+
+def _with_pictures(manifest: Manifest, options: PackOptions) -> dict[str, Mapping[str, str]]:
+    """The meanings, with what is done to the images of each field."""
+    names = {n for e in manifest.entries for n, r in e.fields.items() if KINDS.get(r.ext) == "image"}
+    done = {n: options.pictures.meaning(n) for n in sorted(names)}
+    return {**options.meanings, **{n: {**options.meanings.get(n, {}), **said} for n, said in done.items() if said}}
 
 
 def _write(

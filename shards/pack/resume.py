@@ -49,6 +49,6 @@ def _stamp(path: Path, found: tuple[int, int], scratch: Path | None) -> list[obj
 
 def _settings(options: PackOptions, plan: PackPlan) -> Iterator[object]:
     """Everything but what dataset.json alone depends on."""
-    yield options.shard_bytes, options.shard_samples, options.keep_orientation
+    yield options.shard_bytes, options.shard_samples, options.keep_orientation, repr(options.pictures)
     yield options.transforms, plan.meanings, plan.dtypes, plan.vocab
     yield {n: hashlib.sha256(fill.tobytes()).hexdigest() for n, fill in plan.fills.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from shards.format.image_tally import ImageTally
 from shards.format.info import KINDS
 from shards.pack.dtypes import TOLERANCE, TRANSFORMS, convert, rounding_loss
 from shards.pack.manifest import Entry
+from shards.pack.pictures import Pictures, holds_boxes, scaled_boxes
 from shards.pack.reference import Reader, Reference
 from shards.pack.survey import PackOptions, PackPlan, cell_place
 from shards.pack.write import npy_bytes
@@ -35,15 +37,19 @@ def members_of(
     provenance = {n: r.text for n, r in entry.fields.items()} | dict.fromkeys(entry.texts, "manifest")
     members = {META: meta_bytes(entry.patient, entry.labels, provenance)}
     members |= {(n, "txt"): text.encode() for n, text in entry.texts.items()}
+    pictures = Pictures(options.pictures, images)
+    if not options.pictures.untouched and "image" in entry.fields:
+        with suppress(HeaderError):  # which is told below
+            pictures.begin((entry.fields["image"].ext, reader.raw(entry.fields["image"])))
     for name, ref in entry.fields.items():
         if (entry.sample, name) in plan.refused:
             continue
         try:
             if KINDS[ref.ext] == "image":
-                members[name, ref.ext] = data = reader.raw(ref)
-                images.add(entry.sample, name, ref.ext, data)
+                ext, data = pictures.stored(entry.sample, name, ref.ext, reader.raw(ref))
+                members[name, ext] = data
             else:
-                members[name, ref.ext] = _content(name, ref, reader, plan, options)
+                members[name, ref.ext] = _content(name, ref, reader, plan, options, pictures.scale)
         except HeaderError as e:
             problems.append(Problem(str(e), cell_place(entry, name, ref), e.fix))
     problems += _uneven(entry, members)
@@ -62,7 +68,9 @@ def _uneven(entry: Entry, members: Mapping[tuple[str, str], bytes]) -> list[Prob
     return [Problem(what, f"{entry.where} ('{entry.sample}')", "both must come from the same slide")]
 
 
-def _content(name: str, ref: Reference, reader: Reader, plan: PackPlan, options: PackOptions) -> bytes:
+def _content(
+    name: str, ref: Reference, reader: Reader, plan: PackPlan, options: PackOptions, scale: tuple[float, float]
+) -> bytes:
     """Bytes of one member, checked."""
     if KINDS[ref.ext] != "array":
         data = reader.raw(ref)
@@ -75,6 +83,10 @@ def _content(name: str, ref: Reference, reader: Reader, plan: PackPlan, options:
         return data
     array, dtype = reader.array(ref), plan.dtypes.get(name, "float32")
     array = array.reshape(bag_shape(name, array.shape))
+    if options.pictures.side and holds_boxes(name, options.meanings):
+        if array.ndim != 2 or array.shape[1] != 4:
+            raise HeaderError(f"has shape {array.shape}: boxes are rows of four numbers")
+        array = scaled_boxes(array, scale)
     kind = options.transforms.get(name, "none")
     if kind != "none":
         array = TRANSFORMS[kind](array.astype(np.float32))

@@ -17,6 +17,7 @@ from shards.format.seal import SampleRow, vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
 from shards.pack.labels import LabelRule
 from shards.pack.manifest import Entry, Manifest
+from shards.pack.pictures import BOX, PictureOptions, holds_boxes
 from shards.pack.reference import Reader, Reference, columns_asked
 from shards.pack.split import assign
 from shards.pack.write import MAX_NAME, SHARD_BYTES
@@ -45,6 +46,7 @@ class PackOptions:
     labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
     features: what is a feature of a table (`--not-features`, `--keep-features`, `--duplicates`, `--par-y`).
     keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
+    pictures: what images become (`--image-side`, `--image-format`).
     jobs: processes that read, check and convert samples (None: one a core); shards are the same for any number.
     scratch: a folder of files that were made for this packing alone.
     strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
@@ -70,6 +72,7 @@ class PackOptions:
     labels: LabelRule = field(default_factory=LabelRule)
     keep_orientation: bool = False
     features: FeatureRule = field(default_factory=FeatureRule)
+    pictures: PictureOptions = field(default_factory=PictureOptions)
     jobs: int | None = 1
     scratch: Path | None = None
 
@@ -170,6 +173,10 @@ class Survey:
             ("--dtype", options.dtypes, DTYPES),
             ("--transform", options.transforms, [*TRANSFORMS]),
         ]
+        if options.pictures.side:
+            for name in (n for n in names if n.startswith("box") and not holds_boxes(n, options.meanings)):
+                what = f"images become smaller, and nothing says how '{name}' lies on them"
+                wrong.append(Problem(what, "--image-side", f"state it: {FLAG} '{name}.{BOX}=x y width height'"))
         for flag, given_to, known in checks:
             for name, value in given_to.items():
                 if value not in known:
@@ -339,7 +346,9 @@ class Survey:
         micrometres = [
             n for n, s in self.sources.items() if s.startswith("float") and told.get(n, {}).get("unit") == "um"
         ]
-        dtypes |= {n: "float32" for n in micrometres if n not in self.options.dtypes}  # these have fractions
+        # These have fractions, or get them.
+        boxes = [n for n in self.sources if self.options.pictures.side and holds_boxes(n, self.options.meanings)]
+        dtypes |= {n: "float32" for n in (*micrometres, *boxes) if n not in self.options.dtypes}
         notes = []
         for name, profile in self.profiles.items():
             best, why = profile.dtype()

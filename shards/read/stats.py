@@ -67,6 +67,14 @@ class Moments:
         self.mean_D += delta_D / np.maximum(self.count_D, 1)
         self.m2_D += delta_D * np.where(known_D, x_D - self.mean_D, 0.0)
 
+    def merge(self, other: Moments) -> None:
+        """Takes in the moments of other samples (Chan, Golub and LeVeque 1983, eq. 2.1)."""
+        count_D = self.count_D + other.count_D
+        delta_D, share_D = other.mean_D - self.mean_D, other.count_D / np.maximum(count_D, 1)
+        self.mean_D += delta_D * share_D
+        self.m2_D += other.m2_D + delta_D**2 * self.count_D * share_D
+        self.count_D = count_D
+
     @property
     def std_D(self) -> np.ndarray:  # noqa: N802
         """Population standard deviation; 0 for a constant feature."""

@@ -26,6 +26,10 @@ class Likeness:
         self.samples += 1
         self._counts_DK[self._columns_D, codes(x_D)] += 1
 
+    def merge(self, other: Likeness) -> None:
+        self.samples += other.samples
+        self._counts_DK += other._counts_DK
+
     def by_chance(self, codes_D: np.ndarray) -> float:
         """Pairs of samples with this vector that are to be expected if columns were independent."""
         count_D = np.where(codes_D == CODES, 1, self._counts_DK[self._columns_D, codes_D])
