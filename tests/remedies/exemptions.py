@@ -57,6 +57,8 @@ EXEMPT = {
     "make one with --cell": CODES,
     "protocol.batch=2 or more": "needs a training for survival: tests/trainer/downstream/test_intervals.py",
     "leave --survival out": "needs a table of labels with survival's names: tests/shards/test_glioma.py",
+    "with fewer processes if the memory is short: --jobs 1": "needs a killed process: tests/shards/test_pack_jobs.py",
+    "that larger images were given when packed (--image-side, --image-format)": NO_REMEDY,
     "medpair COMMAND --help": NO_REMEDY,
     "logs --follow": NO_REMEDY,
     "(mask_missing=empty)": NO_REMEDY,

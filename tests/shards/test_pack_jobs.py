@@ -120,7 +120,7 @@ def test_a_killed_worker_ends_the_command_by_name(
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     code = (
         "import os, signal; from shards.jobs import in_order\n"
-        "def work(n):\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
+        "def work(n):\n    os.write(1, b'%d\\n' % os.getpid())\n    signal.pause()\n"
         "list(in_order(work, [1, 2], 2))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
