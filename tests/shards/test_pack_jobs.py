@@ -117,7 +117,8 @@ def test_a_killed_worker_ends_the_command_by_name(
     assert main([*words, "--jobs", "1"]) == 0, "the remedy works"
 
 
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.timeout(60)
+def test_workers_end_with_a_killed_parent() -> None:
     code = (
         "import os, signal; from shards.jobs import in_order\n"
         "def work(n):\n    os.write(1, b'%d\\n' % os.getpid())\n    signal.pause()\n"
@@ -125,15 +126,10 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    assert len({parent.stdout.readline() for _ in range(2)}) == 2
     parent.kill()
     parent.wait()
     assert parent.stdout.read() == "", "the pipe closes when the last of them has ended"
-    assert not [
-        pid
-        for pid in workers
-        if Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    ]
     parent.stdout.close()
 
 
