@@ -1,4 +1,5 @@
-"""A finished run, or a fine-tune of one, for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]`.
+"""A finished run, or a fine-tune of one, for others: `python launch/export.py RUN --to timm|safetensors [--out DIR] [--results PATH ...]
+[--licence TERMS] [--commercial yes|no|unknown] [--citation TEXT]`.
 
 `timm`: the image encoder, as a folder that `timm.create_model("local-dir:DIR", pretrained=True)` loads. `safetensors`: all of the
 method, as a folder that medpair builds again without the data set. Both come with a model card (docs/finetune.md).
@@ -26,6 +27,11 @@ def parser() -> argparse.ArgumentParser:
         "--results", type=Path, nargs="+", default=[], metavar="PATH",
         help="fine-tuning results of this run for the card: result.json files, or folders of them",
     )  # fmt: skip
+    of = "of every part that states none, or NAME=%s of a data set or a file of first weights; may be given again"
+    p.add_argument("--licence", action="append", default=[], metavar="[NAME=]TERMS", help=f"licence {of % 'TERMS'}")
+    p.add_argument("--commercial", action="append", default=[], metavar="[NAME=]yes|no|unknown",
+                   help=f"whether commercial use is allowed {of % 'WORD'}")  # fmt: skip
+    p.add_argument("--citation", action="append", default=[], metavar="[NAME=]TEXT", help=f"citation {of % 'TEXT'}")
     add_all(p)
     return p
 
@@ -36,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from shards.errors import told
     from trainer.errors import EXIT_OK, EXIT_USER, UserError
     from trainer.export.export import export
+    from trainer.export.terms import Stated
 
+    stated = Stated(args.licence, args.commercial, args.citation)
     try:
-        folder, said = export(args.run, args.to, args.out, args.results)
+        folder, said = export(args.run, args.to, args.out, args.results, stated)
     except (UserError, MethodError) as e:
         print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from shards import jobs
 from shards.errors import DataError, add_all, bad, show_every, told
+from shards.format import terms
 from shards.tables import features
 from shards.tables.cells import number
 from shards.terminal import ends_with_its_reader
@@ -61,7 +62,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the data set (default: that of the folder)")
     parser.add_argument("--data-version", default="1", help="version of the data set")
     parser.add_argument("--source", default=None, help="where the data come from; stored")
-    parser.add_argument("--licence", default="", help="under which terms; stored")
+    terms.add_terms(parser, "")
     parser.add_argument(
         "--dtype",
         action="append",
@@ -178,8 +179,9 @@ def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     index.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
     mapping_options(index)
     _cells(index)
-    for flag in ("--name", "--source", "--licence"):
+    for flag in ("--name", "--source"):
         index.add_argument(flag)
+    terms.add_terms(index)
     index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
     seal = commands.add_parser(
         "seal", help="seal a data set of an earlier version; build damaged indexes from their tars"
@@ -204,6 +206,9 @@ def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "meaning", nargs="+", metavar="FIELD.KEY=VALUE", help="such as patches.encoder=conch_v15; FIELD.KEY= forgets it"
     )
     meaning.add_argument("--overwrite", action="store_true", help="replace what is stored")
+    state = commands.add_parser("terms", help="state licence, commercial use and citation of a packed data set")
+    state.add_argument("folder", type=Path)
+    terms.add_terms(state)
     commands.add_parser(
         "layouts", help="list the layouts of public sets (and write the list into docs/layouts.md of a checkout)"
     )
@@ -284,7 +289,7 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
         name=args.name,
         version=args.data_version,
         source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
-        licence=args.licence or found.pack.get("licence", ""),
+        **{n: getattr(args, n) or found.pack.get(n, "") for n in ("licence", "commercial", "citation")},
         dtypes={**found.pack.get("dtypes", {}), **pairs(args.dtype, "--dtype")},
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
@@ -345,7 +350,7 @@ def _index(args: argparse.Namespace) -> int:
         folder,
         how=adopted_of(args),
         labels=label_rule(args),
-        titles=Titles(args.name, args.source, args.licence),
+        titles=Titles(args.name, args.source, args.licence, args.commercial, args.citation),
         meanings=parse_meanings(args.meaning, forget=True),
         keep_orientation=args.keep_orientation,
         notes=notes,
@@ -427,6 +432,13 @@ def _state(args: argparse.Namespace) -> int:
     return 0
 
 
+def _state_terms(args: argparse.Namespace) -> int:
+    info = terms.restate_terms(args.folder, args.licence, args.commercial, args.citation)
+    words = (("licence", info.licence), ("commercial", info.commercial), ("citation", info.citation))
+    print(*(f"{name}: {word or 'not stated'}" for name, word in words), sep="\n")
+    return 0
+
+
 def _layouts_told(args: argparse.Namespace) -> int:
     from shards.layout.describe import table, write
 
@@ -449,6 +461,7 @@ COMMANDS = {
     "split": _split,
     "seal": _seal,
     "meaning": _state,
+    "terms": _state_terms,
     "lint": _lint,
     "info": _info,
     "preview": _preview,
@@ -459,7 +472,7 @@ COMMANDS = {
 }
 
 
-ONE_STEP = ("split", "seal", "tokenizer", "meaning")
+ONE_STEP = ("split", "seal", "tokenizer", "meaning", "terms")
 """Commands that change a data set whole or not at all."""
 
 

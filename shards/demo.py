@@ -46,6 +46,7 @@ MILD, SEVERE = 0.33, 0.66  # severity from which a grade is no longer mild, and 
 LARGE = 8  # pixels of radius from which a lesion is large
 WAVE = 8.0  # height of the texture that tells the class
 LICENCE = "CC0-1.0"
+CITATION = "medpair's demo cohort, generated: nothing to cite"
 SOURCE = "synthetic: medpair's demo cohort, no real patient"
 
 
@@ -313,7 +314,8 @@ def generate(folder: Path, overwrite: bool = False) -> Path:
         reports = [report(who, number) for row, who, number in everyone if row.split == "train"]
         kinds = dict.fromkeys(("severity", "grade", "months", "event"), "number")
         kinds |= {"subtype": "class", "site": "class"}
-        options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE, meanings=MEANINGS)
+        options = PackOptions(name="demo", version=VERSION, source=SOURCE, licence=LICENCE, commercial="yes",
+                              citation=CITATION, meanings=MEANINGS)  # fmt: skip
         finish(writer, tally, [r for r, _, _ in everyone], kinds, vocabularies(reports), options)
     return folder
 
@@ -349,4 +351,7 @@ def _is_demo(folder: Path) -> bool:
 
 
 def _is_current(folder: Path) -> bool:
-    return _is_demo(folder) and load_info(folder).version == VERSION
+    if not _is_demo(folder):
+        return False
+    info = load_info(folder)
+    return (info.version, info.citation) == (VERSION, CITATION)

@@ -37,6 +37,8 @@ def collect(folder: Path) -> dict[str, Any]:
         "version": info.version,
         "source": info.source,
         "licence": info.licence,
+        "commercial": info.commercial,
+        "citation": info.citation,
         "adopted": _adopted(info.adopted),
         "fingerprint": info.fingerprint,
         "samples": info.samples,
@@ -136,7 +138,8 @@ def text(facts: dict[str, Any]) -> str:
     head = [
         f"{facts['name']} (version {facts['version']})",
         f"  source       {facts['source'] or 'not stated'}",
-        f"  licence      {facts['licence'] or 'not stated'}",
+        f"  licence      {facts['licence'] or 'not stated'}; commercial use: {facts['commercial'] or 'not stated'}",
+        f"  citation     {facts['citation'] or 'not stated'}",
         f"  samples      {facts['samples']:,} of {facts['patients']:,} patients; {facts['shards']} shards, {size(facts['bytes'])}",
         f"  fingerprint  {facts['fingerprint']}",
     ]

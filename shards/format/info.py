@@ -106,6 +106,9 @@ class DatasetInfo(_Frozen):
     version: str = "1"
     source: str = ""
     licence: str = ""
+    commercial: Literal["yes", "no", "unknown", ""] = ""
+    citation: str = ""
+    """Terms (shards/format/terms.py); empty where they were never stated."""
     fields: dict[str, FieldInfo]
     labels: dict[str, LabelInfo] = {}
     samples: Count
@@ -129,7 +132,7 @@ class DatasetInfo(_Frozen):
 def fingerprint_of(info: DatasetInfo) -> str:
     """SHA-256 of fields, labels, shards (with their indexes) and side files (splits and statistics among them).
 
-    Seal 2 covers the other counts too: patients, splits, `leaking_splits`. Name, version, source and licence do not count.
+    Seal 2 covers the other counts too: patients, splits, `leaking_splits`. Name, version, source and terms do not count.
     """
     content = info.model_dump(mode="json") if info.seal > 1 else {}
     content = {k: content[k] for k in ("seal", "patients", "splits", "leaking_splits") if k in content}
@@ -141,6 +144,7 @@ def fingerprint_of(info: DatasetInfo) -> str:
 def _plain(info: DatasetInfo) -> dict[str, Any]:
     """As JSON; what was added to the format later stands there only where it says something, so older sets keep their fingerprint."""
     later = {"leaking_splits": info.leaking_splits, "seal": info.seal > 1, "adopted": info.adopted is not None}
+    later |= {"commercial": bool(info.commercial), "citation": bool(info.citation)}
     content = info.model_dump(mode="json", exclude={k for k, said in later.items() if not said})
     for shard in content["shards"]:
         if shard["index_sha256"] is None:

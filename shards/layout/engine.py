@@ -275,7 +275,7 @@ class _Finder:
             "dtypes": {
                 n: "float32" for n, f in layout.fields.items() if f.boxes and any(n in e.fields for e in entries)
             },
-            "licence": layout.licence,
+            **{n: getattr(layout, n) for n in ("licence", "commercial", "citation")},
             "scratch": self.work,
         }
         return Laid(manifest, self.notes, self.unmatched, pack)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from shards.errors import DataError, Problem, bad
 from shards.format.info import FIELD, SPLITS
+from shards.format.terms import Commercial
 from shards.yaml_text import MOST_BYTES, parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "layout"
@@ -236,6 +237,8 @@ class Layout(_Part):
 
     about: str
     licence: str
+    commercial: Commercial = "unknown"
+    """Whether its terms allow commercial use."""
     citation: str
     address: str = ""
     notes: list[str] = []

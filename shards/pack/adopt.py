@@ -56,6 +56,8 @@ class Titles(NamedTuple):
     name: str | None = None
     source: str | None = None
     licence: str | None = None
+    commercial: str | None = None
+    citation: str | None = None
 
 
 def adopt(
@@ -267,11 +269,11 @@ def _old(folder: Path) -> DatasetInfo | None:
 
 
 def _titles(folder: Path, old: DatasetInfo | None, new: Titles) -> dict[str, str]:
+    known = {n: getattr(old, n) if old else "" for n in ("source", "licence", "commercial", "citation")}
     return {
         "name": new.name or (old.name if old else folder.resolve().name),
         "version": old.version if old else "1",
-        "source": (old.source if old else "") if new.source is None else new.source,
-        "licence": (old.licence if old else "") if new.licence is None else new.licence,
+        **{n: word if (stated := getattr(new, n)) is None else stated for n, word in known.items()},
     }
 
 

@@ -170,6 +170,8 @@ def finish(
             version=options.version,
             source=options.source,
             licence=options.licence,
+            commercial=options.commercial,
+            citation=options.citation,
             fields=tally.infos(hashes, options.meanings),
             labels=labels,
             samples=len(rows),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class PackOptions:
     version: str = "1"
     source: str = ""
     licence: str = ""
+    commercial: Literal["yes", "no", "unknown", ""] = ""
+    citation: str = ""
     dtypes: Mapping[str, str] = field(default_factory=dict)
     impute: Mapping[str, str] = field(default_factory=dict)
     transforms: Mapping[str, str] = field(default_factory=dict)

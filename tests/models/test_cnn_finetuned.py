@@ -155,7 +155,7 @@ def opened(method: Method) -> Any:
     run = SimpleNamespace(fingerprint="f", config=SimpleNamespace(data=SimpleNamespace(split="train")))
     return SimpleNamespace(
         name="toy", method=method, options=method.options.model_dump(mode="json"), tuned=None, run=run, sets=[],
-        licences=["CC0-1.0"], sha256="0" * 64, card={"versions": {}},
+        licences=["CC0-1.0"], parts=(), sha256="0" * 64, card={"versions": {}},
     )  # fmt: skip
 
 

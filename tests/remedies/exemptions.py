@@ -18,6 +18,7 @@ NO_REMEDY = "says what is wrong, what was done or where it stands: nothing to ty
 SLURM = "needs a Slurm: tests/cluster and tests/trainer/cluster"
 RUN = "needs a run that trained: tests/launch, tests/trainer and tests/trainer/downstream go on with it"
 EXPORT = "needs a trained run: tests/trainer/test_export.py gives the same words"
+TERMS = "needs a finished run: tests/trainer/test_export_terms.py types what the message gives"
 OUTSIDE = "words of another program, which is not ours to run here"
 FAR = "needs a store, a full disk or a damaged copy: tests/shards/test_cache.py, test_no_room.py, test_seals.py"
 AGAIN = "speaks of packing again, from sources that a data set does not hold"
@@ -42,6 +43,7 @@ EXEMPT = {
     "give folders that hold runs (out=FOLDER)": LISTED,
     "leak.near=true looks all the same": MANY_FILMS,
     "medpair words RUN DATA --out FILE": WORDS,
+    " (of later runs: python -m shards terms DIR)": TERMS,
     "are unknown to this vocabulary; give that of an English BERT": BERT,
     "(positions, entities); make it by `python -m shards triplets DIR`": AGAIN,
     "with --impute mean": PREDICT,

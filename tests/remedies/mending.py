@@ -398,3 +398,8 @@ def a_column_that_is_gone(place: Place) -> Command:
 def previewing_a_patient_in_two_splits(place: Place) -> Command:
     folder = Path(a_patient_in_two_splits(place).words[1])
     return Command("shards", ["preview", str(folder), "--out", str(place.folder / "p.png")])
+
+
+@remedy("give --licence TERMS, --commercial yes", r"give (--licence TERMS)", {"TERMS": "CC-BY-4.0"})
+def no_terms(place: Place) -> Command:
+    return Command("shards", ["terms", str(made(place))])

@@ -30,7 +30,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 @pytest.fixture(scope="module")
 def folder(made: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = PackOptions(source="a hospital", licence="CC-BY-4.0", shard_samples=6)
+    options = PackOptions(
+        source="a hospital", licence="CC-BY-4.0", commercial="no", citation="A et al.", shard_samples=6
+    )
     return made.pack(tmp_path_factory.mktemp("out") / "cohort", options)
 
 
@@ -61,6 +63,7 @@ def test_counts_are_those_of_the_data(folder: Path) -> None:
     assert sum(s["samples"] for s in facts["splits"].values()) == 20
     assert sum(s["classes"]["subtype"]["LUAD"] for s in facts["splits"].values()) == 10
     assert (facts["source"], facts["licence"], facts["shards"]) == ("a hospital", "CC-BY-4.0", 4)
+    assert (facts["commercial"], facts["citation"]) == ("no", "A et al.")
     assert facts["bytes"] == sum(p.stat().st_size for p in folder.glob("*.tar"))
 
 
@@ -72,7 +75,8 @@ def test_text_names_what_matters(folder: Path) -> None:
     shown = text(collect(folder))
     for part in (
         "cohort (version 1)",
-        "CC-BY-4.0",
+        "CC-BY-4.0; commercial use: no",
+        "citation     A et al.",
         "20 of 20 patients",
         "float16 [N, 8]",
         "median",

@@ -52,6 +52,7 @@ from trainer.engine.choice import Look as Chance
 from trainer.engine.choice import chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, agree_on_data, barrier, from_main
+from trainer.state.finished import about as terms_of
 from trainer.state.run_folder import RunFolder, versions
 
 # ------------------------------------------------------------------------------------------------------------------- a run
@@ -90,7 +91,11 @@ def run_setting(setting: Setting, runtime: Runtime, stop: StopFlag) -> dict[str,
 
 
 def _resolved(setting: Setting) -> dict[str, Any]:
-    return {"about": setting.about(), "init": setting.init(), "data": {"path": str(setting.data.path)}}
+    return {
+        "about": setting.about(),
+        "init": setting.init(),
+        "data": {"path": str(setting.data.path), "set": terms_of(setting.data)},
+    }
 
 
 def _claim(folder: RunFolder, setting: Setting) -> str | None:

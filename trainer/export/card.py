@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.contract.image_view import ImageView
 from models.encoders.resnet import ConvNet
 from models.encoders.vit import ViT
+from shards.format.info import SPLITS
 from shards.format.meaning import shown
 from shards.untyped import Json
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, To, shown_options
+from trainer.export.terms import commercial_use
 from trainer.export.timm import exported
 from trainer.tracking.intervals import interval_text
 from trainer.tracking.metrics_file import read_metrics
@@ -58,7 +60,9 @@ def model_card(opened: Exporting, to: To, said: str, results: Sequence[dict[str,
 
 def _front(opened: Exporting, to: To) -> str:
     library = "timm" if to == "timm" else "medpair"
-    lines = ["license: other", f"library_name: {library}", f"tags: [medical, {opened.name}, medpair]"]
+    said = json.dumps("; ".join(opened.licences))
+    lines = ["license: other", f"license_name: {said}", f"library_name: {library}"]
+    lines.append(f"tags: [medical, image-feature-extraction, {opened.name}, medpair]")
     return "---\n" + "\n".join(lines) + "\n---"
 
 
@@ -74,7 +78,7 @@ def _intro(opened: Exporting, to: To, said: str) -> str:
 def _data(opened: Exporting) -> str:
     lines = [
         f"- {d['name']} (version {d['version']}): {d['samples']} samples of {d['patients']} patients; "
-        f"source: {d['source'] or 'not stated'}; licence: {d['licence'] or 'not stated'}; fingerprint `{d['fingerprint']}`"
+        f"{_splits(d)}source: {d['source'] or 'not stated'}; fingerprint `{d['fingerprint']}`"
         for d in opened.sets
     ] or ["- not recorded by this run"]
     split = opened.run.config.data.split
@@ -87,10 +91,25 @@ def _data(opened: Exporting) -> str:
     )
 
 
+def _splits(about: Mapping[str, Any]) -> str:
+    """Samples by split; nothing of a run of earlier versions, which did not keep it."""
+    shown = ", ".join(f"{n} {name}" for name in SPLITS if (n := about.get("splits", {}).get(name)))
+    return f"splits by sample: {shown}; " if shown else ""
+
+
 def _licence(opened: Exporting) -> str:
-    unstated = " The data set states none: ask its owner before passing anything on."
-    missing = any(name.startswith("not ") for name in opened.licences)
-    return f"## Licence\n\nOf the data: {', '.join(opened.licences)}.{unstated if missing else ''}\n\n{LICENCE_NOTE}"
+    rows = [
+        f"| {p.kind} {p.name} | {p.terms.licence} | {p.terms.commercial} | {p.terms.citation} |" for p in opened.parts
+    ]
+    table = ["| made from | licence | commercial use | citation |", "|---|---|---|---|", *rows]
+    patches = opened.run.schema.fields.get("patches")
+    by = (patches.meaning if patches else {}).get("encoder")
+    note = f" Patches were made by the encoder {by}, whose terms are not in this table." if by else ""
+    return (
+        "## Licence\n\n"
+        + "\n".join(table)
+        + f"\n\nCommercial use of these weights: **{commercial_use(opened.parts)}**. {LICENCE_NOTE}{note}"
+    )
 
 
 def _preprocessing(view: ImageView) -> str:

@@ -1,7 +1,7 @@
 """A finished run, or what a fine-tune made of it, as a folder for others: its image encoder for plain timm, or the whole method with
 what it takes to build it.
 
---to timm          config.json  model.safetensors  README.md                        timm.create_model("local-dir:DIR", pretrained=True)
+--to timm         config.json  preprocessor_config.json  model.safetensors  README.md  timm.create_model("local-dir:DIR", pretrained=True)
 --to safetensors   method.json  schema.npz  model.safetensors  README.md    trainer.export.load_exported("DIR")
 """
 
@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.contract.assets import asset_digests, copy_assets, with_assets
 from models.init.grids import grid_text
@@ -21,19 +21,27 @@ from models.init.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.card import model_card, read_results
 from trainer.export.opened import CARD, WEIGHTS, Exporting, To, load_exported, open_finished, provenance
+from trainer.export.terms import Stated, settled
 from trainer.export.timm import exported, write_timm
 from trainer.state.files import digest, sync, write_atomic
 from trainer.state.finished import schema_bytes
 
+A, B = TypeVar("A"), TypeVar("B")
+NOTHING = Stated()
 
-def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] = ()) -> tuple[Path, str]:
+
+def export(
+    run: Path, to: To, out: Path | None = None, results: Sequence[Path] = (), stated: Stated = NOTHING
+) -> tuple[Path, str]:
     """Writes the export of a finished run; its folder (RUN/export/TO by default) and what was checked, in a sentence.
 
     The folder is complete or not there. An export of the same weights that stands there already stays, and gets the model card of
-    today. results: result files (or folders of them) of fine-tunes that started from this run.
+    today. results: result files (or folders of them) of fine-tunes that started from this run. stated: terms of what went into the weights,
+    in addition to what the run knows of them.
 
     Raises:
-        UserError: not a finished run; a method whose encoder timm lacks; a folder with anything else in it; foreign results.
+        UserError: not a finished run; a method whose encoder timm lacks; a folder with anything else in it; foreign results; a part
+            of which licence, commercial use or citation is not known.
     """
     folder = out or run / "export" / to
     stands = folder.exists()
@@ -47,7 +55,9 @@ def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] =
         )
     # A fine-tune's own result is measured on these very weights; others started from the same run.
     own = [run / "result.json"] if opened.tuned else []
-    found = read_results([*own, *results], opened.run.sha256())
+    opened.parts, found = _both(
+        lambda: settled(opened, stated), lambda: read_results([*own, *results], opened.run.sha256())
+    )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tmp = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -62,6 +72,19 @@ def export(run: Path, to: To, out: Path | None = None, results: Sequence[Path] =
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return folder, said
+
+
+def _both(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """What both give; what is wrong with either is told together."""
+    try:
+        a = first()
+    except UserError as e:
+        try:
+            second()
+        except UserError as other:
+            raise UserError([*e.problems, *other.problems]) from e
+        raise
+    return a, second()
 
 
 def _write(opened: Exporting, to: To, tmp: Path, results: Sequence[dict[str, Any]]) -> str:

@@ -25,6 +25,8 @@ class Tuned:
     options: dict[str, Any]
     parts: dict[str, Any] | None
     weights: Path
+    data: dict[str, Any]
+    """The data set that it was tuned on: name, version, source, terms, fingerprint; of an older result its folder's name alone."""
 
     @property
     def sha256(self) -> str:
@@ -56,6 +58,11 @@ def open_tuned(out: Path) -> Tuned:
         result, stored = (json.loads((out / n).read_bytes()) for n in ("result.json", "config.json"))
         about = stored["config"]["about"]
         options, parts = about["options"], about["task"].get("encoder")
+        place = stored["config"].get("data", {})
+        data = place.get("set") or {
+            "name": Path(place.get("path", "data")).name,
+            "fingerprint": result["hashes"]["data"],
+        }
         missing = [n for n in NEEDED if n not in result]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(f"{out} holds no whole fine-tuned result ({e!r}); give its own command again") from e
@@ -77,4 +84,4 @@ def open_tuned(out: Path) -> Tuned:
     weights = out / f"seed-{chosen['seed']}" / f"lr-{chosen['lr']:g}" / "stages" / f"{STAGE}.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights} is gone: remove {out} and fine-tune again")
-    return Tuned(run, result, options, parts, weights)
+    return Tuned(run, result, options, parts, weights, data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from models.registry import get_method
 from shards.untyped import Json
 from trainer.errors import UserError
 from trainer.export.finetuned import Tuned, open_tuned
+from trainer.export.terms import Part, commercial_use
 from trainer.state.finished import Finished, open_run, read_schema
 
 To = Literal["timm", "safetensors"]
@@ -36,6 +37,8 @@ class Exporting:
     card: dict[str, Any]
     sha256: str
     tuned: Tuned | None = None
+    parts: Sequence[Part] = ()
+    """What went into the weights, with its terms; settled before anything is written (trainer/export/terms.py)."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -47,9 +50,8 @@ class Exporting:
 
     @property
     def licences(self) -> list[str]:
-        """Of the data sets, each once; `not stated` where one says nothing."""
-        found = sorted({d["licence"] or "not stated" for d in self.sets}) or ["not recorded"]
-        return [*found, "not recorded for the fine-tune's data"] if self.tuned else found
+        """Of all that went into the weights, each once."""
+        return sorted({p.terms.licence for p in self.parts})
 
     @property
     def sets(self) -> list[dict[str, Any]]:
@@ -127,6 +129,10 @@ def provenance(opened: Exporting) -> dict[str, Any]:
         **({"finetuned": opened.tuned.plain(), "encoder": opened.tuned.parts} if opened.tuned else {}),
         "data": {"fingerprint": opened.run.fingerprint, "split": opened.run.config.data.split, "sets": opened.sets},
         "weights_sha256": opened.sha256,
+        "terms": {
+            "commercial": commercial_use(opened.parts),
+            "parts": [{"kind": p.kind, "name": p.name, **asdict(p.terms)} for p in opened.parts],
+        },
         "versions": opened.card["versions"],
     }
 

@@ -26,6 +26,7 @@ from models.init.weights import weights_bytes
 from models.layers.relative import LayerScale
 from trainer.errors import UserError
 from trainer.export.opened import Exporting, provenance
+from trainer.export.preprocessor import preprocessor
 from trainer.state.files import write_atomic
 
 TOLERANCE = 1e-5
@@ -212,6 +213,7 @@ def write_timm(opened: Exporting, folder: Path) -> str:
     grid = grid_text(image) if isinstance(image, ViT) else {}
     write_atomic(folder / "model.safetensors", weights_bytes(whole, {"format": "pt", **grid}))
     write_atomic(folder / "config.json", json.dumps(content, indent=1).encode())
+    write_atomic(folder / "preprocessor_config.json", json.dumps(preprocessor(view), indent=1).encode())
     return f"loaded back with plain timm: token features differ by {checked(image, folder):.1e} at most"
 
 

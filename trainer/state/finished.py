@@ -58,7 +58,11 @@ def about(data: Dataset) -> dict[str, Any]:
     """Where a data set comes from and under which terms."""
     info = data.info
     return {
-        **{n: getattr(info, n) for n in ("name", "version", "source", "licence", "samples", "patients")},
+        **{
+            n: getattr(info, n)
+            for n in ("name", "version", "source", "licence", "commercial", "citation", "samples", "patients")
+        },
+        "splits": dict(info.splits),
         "fingerprint": data.fingerprint,
     }
 

@@ -43,11 +43,19 @@ def test_each_packs_its_miniature_and_leaves_nothing_behind(name, tmp_path, caps
     assert main(["lint", str(out)]) == 0, capsys.readouterr().out
     with Dataset.open(out) as data:
         assert data.info.source == name
-        assert data.info.licence == load(name).licence
+        terms = [(i.licence, i.commercial, i.citation) for i in (data.info, load(name))]
+        assert terms[0] == terms[1]
+        assert all(terms[0])
         assert set(data.info.fields) - {"meta"} == set(load(name).fields)
         assert set(data.info.splits) == {"train", "val", "test"}
         assert data[0].read("image").dtype == np.uint8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set"]
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_each_states_its_terms(name):
+    """Said in the file, not left to the default of a layout that somebody writes for themselves."""
+    assert {"licence", "commercial", "citation"} <= load(name).model_fields_set
 
 
 def test_each_has_a_miniature_and_a_line_about_it():
