@@ -64,10 +64,17 @@ def test_timm_gives_what_was_fine_tuned(
     )
     result = json.loads((out / "result.json").read_bytes())
     assert f"Then fine-tuned on the task demo_subtype ({result['kind']}): seed 0, learning rate 0.01" in card
-    assert "not recorded for the fine-tune's data" in card
+    assert card.count("| data set demo | CC0-1.0 | yes |") == 1, "tuned on the data set of the run"
     assert f"| demo_subtype | finetune | 100 % | {result['primary']} * |" in card
     assert config["medpair"]["finetuned"]["pretrained_sha256"] == result["init"]["sha256"]
     assert str(tmp_path) not in card + json.dumps(config)
+    stored = json.loads((out / "config.json").read_text())
+    stored["config"]["data"]["set"] |= {"name": "ours", "fingerprint": "another", "commercial": "no", "licence": ""}
+    (out / "config.json").write_text(json.dumps(stored))
+    words = [str(out), "--to", "timm", "--out", str(tmp_path / "other")]
+    assert main(words) == 2, "the data of the fine-tune have terms of their own"
+    assert main([*words, "--licence", "ours=internal"]) == 0
+    assert "| data set ours | internal | no |" in (tmp_path / "other/README.md").read_text()
 
 
 def test_a_fine_tuned_method_comes_back(pretrained: Pretrained, finetune: Finetune, tmp_path: Path) -> None:
