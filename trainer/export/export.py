@@ -26,7 +26,8 @@ from trainer.export.timm import exported, write_timm
 from trainer.state.files import digest, sync, write_atomic
 from trainer.state.finished import schema_bytes
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 NOTHING = Stated()
 
 
