@@ -57,7 +57,9 @@ class Told:
             first, where = self._first[name, key]
             more = f" and {len(places) - 1} more" if len(places) > 1 else ""
             what = f"{key} is '{first}' in {where} and '{value}' in {places[0]}{more}"
-            found.append(Problem(what, f"field '{name}'", "bring bags of one encoder, magnification and patch size"))
+            alike = "bring bags of one encoder, magnification and patch size"
+            fix = {"slices": "cut all volumes across one axis", "window": "bring volumes of one dtype"}.get(key, alike)
+            found.append(Problem(what, f"field '{name}'", fix))
         return found
 
     def notes(self) -> list[str]:

@@ -41,6 +41,8 @@ KEYS = {
     "opacity": "what lies under transparent pixels of an image: black, white, or ignore (colours as stored)",
     "object": "of a mask: the least value of the object, or any",
     "values": "the values that occur in a mask",
+    "slices": "of volumes, across which axis they were cut: axial, coronal, sagittal",
+    "window": "which values of a volume become black and white",
     "scaled": "size and coding that larger images were given when packed (--image-side, --image-format)",
     "study_view": "which of the images of a study, and by what order: 1 of 3, position (docs/data.md) or listed",
 }

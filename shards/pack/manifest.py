@@ -1,7 +1,8 @@
 """The manifest: one line a sample, naming its patient, its labels and where each of its fields is.
 
 Columns: `sample`, `patient`, optional `split`; `label:NAME` (or `label:NAME:class`, `label:NAME:number`); `field:NAME` holding a
-reference (see shards/pack/reference.py); `text:NAME` holding the text itself. Any other column is refused, so that a typo is not lost data.
+reference (see shards/pack/reference.py); `text:NAME` holding the text itself; `slices`, an axis across which a line's volumes are cut,
+each slice a sample. Any other column is refused, so that a typo is not lost data.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from shards.format.describe import HeaderError
 from shards.format.info import FIELD, KEY, SPLITS
 from shards.pack.labels import LabelRule, settle
 from shards.pack.reference import Reference, parse
+from shards.pack.volumes import Volumes, slices_of
 from shards.tables.cells import text_of, unwritable
 from shards.tables.identity import CUT, damage, merged_note, one_spelling, person
 from shards.tables.table_file import TableFile, open_table
@@ -49,7 +51,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Column:
-    role: str  # sample, patient, split, label, field, text
+    role: str  # sample, patient, split, slices, label, field, text
     name: str = ""
     kind: str | None = None
 
@@ -67,14 +69,14 @@ def read_manifest(path: Path, rule: LabelRule | None = None) -> Manifest:
     table, rule = open_table(path), rule or LabelRule()
     manifest = Manifest([], {})
     columns = _columns(table, manifest.problems)
-    roles = {c.role for c in columns if c}
+    roles, volumes = {c.role for c in columns if c}, Volumes()
     for line, cells in table:
         values = {c: text_of(v).strip() for c, v in zip(columns, cells, strict=True) if c}
         entry = _entry(values, table.place(line), path.parent, rule.words, manifest.problems)
         # Without these columns, which is told, one name a line stands in, so that it is not told again for every line.
         entry.sample = entry.sample if "sample" in roles else f"line-{line}"
         entry.patient = entry.patient if "patient" in roles else f"line-{line}"
-        manifest.entries.append(entry)
+        manifest.entries += _cut(entry, values.get(_Column("slices"), ""), rule.words, volumes, manifest.problems)
     manifest.problems += table.problems
     if not manifest.entries and not manifest.problems:
         raise bad("no samples", path, "one line a sample below the header")
@@ -109,8 +111,8 @@ def _kind_of_name(column: _Column) -> str:
 
 
 def _meaningless(text: str, table: TableFile) -> Problem:
-    known = ["sample", "patient", "split", f"label:{text}", f"field:{text}", f"text:{text}"]
-    near = difflib.get_close_matches(text, known[:3], n=1, cutoff=0.6)
+    known = ["sample", "patient", "split", "slices", f"label:{text}", f"field:{text}", f"text:{text}"]
+    near = difflib.get_close_matches(text, known[:4], n=1, cutoff=0.6)
     fix = f"columns are {', '.join(known)}; NAME is lower case a-z, 0-9 and _ for fields (the table is {table.form})"
     return Problem(f"column '{text}' means nothing", str(table.path), f"did you mean '{near[0]}'?" if near else fix)
 
@@ -125,7 +127,7 @@ def _lacking(roles: set[str], path: Path) -> Iterator[Problem]:
 
 def _column(text: str) -> _Column | None:
     role, *rest = text.split(":")
-    if role in ("sample", "patient", "split"):
+    if role in ("sample", "patient", "split", "slices"):
         return _Column(role) if not rest else None
     if role == "label" and len(rest) in (1, 2) and rest[0] and (len(rest) == 1 or rest[1] in ("class", "number")):
         return _Column(role, rest[0], rest[1] if len(rest) == 2 else None)
@@ -143,7 +145,7 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, unknown: Wor
             entry.sample = text
         elif column.role == "split":
             entry.split = "" if unknown(text) else text
-        elif unknown(text):
+        elif unknown(text) or column.role == "slices":
             continue
         elif column.role == "patient":
             entry.patient = text
@@ -156,6 +158,17 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, unknown: Wor
                 fix = "mend the cell (docs/data.md lists the forms)"
                 problems.append(Problem(str(e), f"{where}, field '{column.name}'", fix))
     return entry
+
+
+def _cut(entry: Entry, axis: str, unknown: Words, volumes: Volumes, problems: list[Problem]) -> list[Entry]:
+    """The samples of a line: itself, or a slice of its volumes each."""
+    if unknown(axis):
+        return [entry]
+    try:
+        return slices_of(entry, axis, volumes)
+    except HeaderError as e:
+        problems.append(Problem(str(e), f"{entry.where} ('{entry.sample}'), column 'slices'", e.fix))
+        return []
 
 
 def one_name_each(manifest: Manifest) -> tuple[Manifest, list[str]]:

@@ -7,6 +7,7 @@ slides.npz#features              a member of an .npz, or of an .h5
 slides.npz#features[120:180]     some of its rows: bags packed one after the other
 rna.csv.gz#TCGA-05-4396          a row of a table, found by the first column; the header names the features
 rna.tsv.gz#column:TCGA-05-4396   a column of a table that has features as rows
+scan.nii.gz#axial[77]            a slice of a NIfTI volume (`shards.pack.volumes`)
 
 What is a feature of a table, and what stands beside them, is told by `shards.tables.features`.
 """
@@ -39,6 +40,7 @@ from shards.format.npy import (
 )
 from shards.pack.feature_tables import FeatureTables
 from shards.pack.torch_file import tensor_array, tensor_header
+from shards.pack.volumes import AXES, Volumes, is_volume
 from shards.tables.features import FeatureRule
 from shards.tables.unknown import Words
 
@@ -53,6 +55,7 @@ PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
 # FILE#MEMBER of any other file is a row or a column of a table, whatever its name.
 ARRAYS = (".npz", ".h5", ".hdf5", ".pt", ".npy")
 ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
+SLICE = re.compile(r"([a-z]+)\[(\d{1,6})\]")
 COLUMN = "column:"
 
 
@@ -77,7 +80,7 @@ class Reference:
 
     @property
     def is_table(self) -> bool:
-        return self.member is not None and self.path.suffix.lower() not in ARRAYS
+        return self.member is not None and self.path.suffix.lower() not in ARRAYS and not is_volume(self.path)
 
     @property
     def by_column(self) -> bool:
@@ -87,6 +90,8 @@ class Reference:
     @property
     def ext(self) -> str:
         """Extension of the member it becomes in a shard."""
+        if is_volume(self.path):
+            return "png"
         suffix = self.path.suffix.lower()
         return "npy" if self.member is not None or suffix == ".pt" else suffix[1:].replace("jpeg", "jpg")
 
@@ -99,6 +104,8 @@ def parse(text: str, folder: Path) -> Reference:
     """
     name, mark, member = text.partition("#")
     path, lower = folder / name, name.lower()
+    if is_volume(path):
+        return _slice(text, path, member, bool(mark))
     if mark and member and path.suffix.lower() not in ARRAYS:
         return Reference(text, path, member)
     if mark and lower.endswith((".npz", ".h5", ".hdf5", ".pt")) and member:
@@ -111,8 +118,19 @@ def parse(text: str, folder: Path) -> Reference:
         return Reference(text, path, sliced[1], (start, stop))
     if not mark and path.suffix.lower() in PLAIN | {".pt"}:
         return Reference(text, path)
-    forms = f"a file {' '.join(sorted(PLAIN))} .pt, FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME"
-    raise HeaderError(f"'{text}' is not a reference: {forms}")
+    files = f"a file {' '.join(sorted(PLAIN))} .pt"
+    forms = "FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME, FILE.nii.gz#axial[N]"
+    raise HeaderError(f"'{text}' is not a reference: {files}, {forms}")
+
+
+def _slice(text: str, path: Path, member: str, mark: bool) -> Reference:
+    """A slice, or a whole volume, which the manifest's column `slices` cuts."""
+    found = SLICE.fullmatch(member)
+    if not mark:
+        return Reference(text, path)
+    if not found or found[1] not in AXES:
+        raise HeaderError(f"'{text}' names no slice: FILE.nii.gz#axial[77], the axis one of {', '.join(AXES)}")
+    return Reference(text, path, found[1], (int(found[2]), int(found[2]) + 1))
 
 
 def columns_asked(refs: Sequence[Reference]) -> dict[Path, set[str]]:
@@ -136,7 +154,7 @@ class Reader:
         unknown: Words | None = None,
     ) -> None:
         self._turned = turned  # whether a field's photographs are turned by their EXIF orientation
-        self.tables = FeatureTables(features, unknown)
+        self.tables, self.volumes = FeatureTables(features, unknown), Volumes()
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._members: dict[tuple[Path, str], tuple[IO[bytes], NpyHeader]] = {}
         self._h5: dict[Path, h5py.File] = {}
@@ -194,6 +212,9 @@ class Reader:
             return Header(whole.dtype, (M * P, D))
         if ref.is_table:
             return Header("float32", self.vector(ref).shape)
+        if is_volume(ref.path):
+            _cut_by_slices(ref)
+            return self.volumes.header(ref)
         suffix = ref.path.suffix.lower()
         if suffix == ".npz":
             head = self._npz(ref)[1]
@@ -237,6 +258,8 @@ class Reader:
         """What a file of bags says of the numbers of field `name`, by the names of its folders and by its attributes."""
         if ref.more:
             return [said for part in ref.parts for said in self.told(name, part)]
+        if is_volume(ref.path):
+            return [self.volumes.told(name, ref)]
         suffix = ref.path.suffix.lower()
         if not is_bag(name) or suffix not in (".h5", ".hdf5", ".pt"):
             return []
@@ -254,9 +277,9 @@ class Reader:
             return [{"unit": unit} if unit else {}]
         return [told_by_name(ref.path.parent), meaning]
 
-    def raw(self, ref: Reference) -> bytes:
-        """The bytes of a plain file."""
-        return _file_bytes(ref.path, None)
+    def raw(self, name: str, ref: Reference) -> bytes:
+        """The bytes of field `name` in a plain file, or of a slice as PNG."""
+        return self.volumes.png(name, ref) if is_volume(ref.path) else _file_bytes(ref.path, None)
 
     def _npz(self, ref: Reference) -> tuple[IO[bytes], NpyHeader]:
         key = ref.path, ref.member or ""
@@ -315,6 +338,12 @@ def _file_bytes(path: Path, limit: int | None) -> bytes:
             return f.read() if limit is None else f.read(limit)
 
     return _guarded(read)
+
+
+def _cut_by_slices(ref: Reference) -> None:
+    if ref.member is None:
+        fix = "add a column 'slices' with the word axial, coronal or sagittal, or name one slice: FILE.nii.gz#axial[77]"
+        raise HeaderError("is a volume, and a sample takes a slice", fix)
 
 
 def _jpeg_head(path: Path) -> bytes:

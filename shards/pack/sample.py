@@ -40,13 +40,13 @@ def members_of(
     pictures = Pictures(options.pictures, images)
     if not options.pictures.untouched and "image" in entry.fields:
         with suppress(HeaderError):  # which is told below
-            pictures.begin((entry.fields["image"].ext, reader.raw(entry.fields["image"])))
+            pictures.begin((entry.fields["image"].ext, reader.raw("image", entry.fields["image"])))
     for name, ref in entry.fields.items():
         if (entry.sample, name) in plan.refused:
             continue
         try:
             if KINDS[ref.ext] == "image":
-                ext, data = pictures.stored(entry.sample, name, ref.ext, reader.raw(ref))
+                ext, data = pictures.stored(entry.sample, name, ref.ext, reader.raw(name, ref))
                 members[name, ext] = data
             else:
                 members[name, ref.ext] = _content(name, ref, reader, plan, options, pictures.scale)
@@ -73,7 +73,7 @@ def _content(
 ) -> bytes:
     """Bytes of one member, checked."""
     if KINDS[ref.ext] != "array":
-        data = reader.raw(ref)
+        data = reader.raw(name, ref)
         try:
             value = decode(ref.ext, data)
         except DataError as e:

@@ -256,7 +256,7 @@ class Survey:
 
     def _expected(self, name: str, ref: Reference, head: Header) -> int:
         """Bytes that the member will have, more or less."""
-        if KINDS[ref.ext] != "array" or head.shape is None:
+        if head.shape is None or (KINDS[ref.ext] != "array" and ref.rows is None):
             return self.files[ref.path][0]
         return int(np.prod(head.shape)) * np.dtype(head.dtype or "float32").itemsize
 
