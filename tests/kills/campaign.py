@@ -227,6 +227,10 @@ def commands(base: Path) -> list[Command]:
     return [
         Command("pack", SHARDS, ["pack", manifest, "--out", "set", "--name", "set"], lambda here: None, of_set, set_or_nothing),
         Command(
+            "pack --jobs 2", SHARDS, ["pack", manifest, "--out", "set", "--name", "set", "--jobs", "2", "--shard-samples", "3"],
+            lambda here: None, of_set, set_or_nothing,
+        ),
+        Command(
             "pack --overwrite", SHARDS, ["pack", manifest, "--out", "set", "--name", "set", "--overwrite", "--split-seed", "5"],
             copied, of_set, set_or_nothing,
         ),

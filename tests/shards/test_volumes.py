@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import nibabel
@@ -168,3 +169,12 @@ def test_cells_that_ask_for_nothing_that_is_there(
     save(tmp_path / "a.nii.gz", head_scan())
     assert pack(tmp_path, [row]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_without_nibabel_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "a.nii.gz", head_scan())
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    assert pack(tmp_path, [LINE]) == 2
+    assert "pip install 'medpair[nifti]'" in capsys.readouterr().err
