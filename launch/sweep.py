@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainer.sweep.baselines import Side
     from trainer.sweep.file import Point, Sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +71,8 @@ def _run(args: argparse.Namespace) -> int:
     if sweep.rows:
         refuse_missing_data(sweep, points)
     if args.dry_run:
-        for one, some in ((sweep.first, started_from(sweep, points)), (sweep, points)):
+        beside = beside_all(sweep, args)
+        for one, some in ((sweep.first, started_from(sweep, points)), (sweep, points), (beside, beside.points)):
             for p in some:
                 print(f"{p.index:>4}  {p.name}\n      {shlex.join((one or sweep).command_line(p))}")
         return EXIT_OK
@@ -93,13 +95,45 @@ def _run(args: argparse.Namespace) -> int:
             )
         points = tuple(p for p in points if p.name not in left)
     code = max(before, run(sweep, points)) if points else before
+    beside = beside_all(sweep, args)
+    if beside.points and code != EXIT_STOPPED:
+        print("baselines (baselines: false in the sweep's file leaves them out)", flush=True)
+        # One that the data do not fit, or that failed, is told in the table and ends nothing.
+        if run(beside, beside.points) == EXIT_STOPPED:
+            return EXIT_STOPPED
     if sweep.rows:
         from trainer.reporting.rows import write_table
 
-        print(write_table(sweep), flush=True)
+        print(write_table(sweep, [beside.folder(p) for p in beside.points]), flush=True)
     if args.point is not None and points and code == 1 and statuses(sweep, points)[0].exit == EXIT_USER:
         return EXIT_USER
     return code
+
+
+def beside_all(sweep: Sweep, args: argparse.Namespace) -> Sweep:
+    """The baselines of a sweep that is run as a whole; a part of it (a job of an array) has none."""
+    from dataclasses import replace
+
+    from trainer.sweep.baselines import baselines_of
+
+    if sweep.baselines is None or args.point is not None or args.row or args.column:
+        return replace(sweep, points=())
+    measured = tuple(p for p in sweep.points if _kind_of(p) not in ("segmentation", "retrieval"))
+    return baselines_of(replace(sweep, points=measured), sweep.baselines, {m: _side(m) for m in sweep.methods()})
+
+
+def _side(method: str) -> Side:
+    """What a baseline beside the method reads."""
+    from models.registry import places
+
+    place = places().get(method)
+    return "patches" if place is not None and place.family == "slides" else "image"
+
+
+def _kind_of(point: Point) -> str:
+    from trainer.downstream.task.schema import build_task
+
+    return next((build_task(w, [])[0].kind for f, w in itertools.pairwise(point.words) if f == "--task"), "")
 
 
 def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:

@@ -1,4 +1,5 @@
 """Methods by name. A file in models/methods/FAMILY/ registers its class with `@register("name")`; nothing else lists it.
+So does a file in models/baselines/, which is found by name and listed with no methods.
 
 A method is NAME.py, or a folder NAME/ whose class stands in method.py. Files and folders that begin with _ are no methods.
 """
@@ -16,6 +17,7 @@ from models.contract import Method, MethodError
 from models.contract.joint import JointSpace
 
 METHODS_DIR = Path(__file__).parent / "methods"
+BASELINES_DIR = Path(__file__).parent / "baselines"
 MOVED = {
     "tower": "image_encoder",
     "start_file": "the group of the encoder's options, StartedOptions",
@@ -115,16 +117,21 @@ def joint_names() -> list[str]:
     return [n for n in method_names() if issubclass(get_method(n), JointSpace)]
 
 
+def baseline_names() -> list[str]:
+    """What stands beside systems in tables and is none: no weights, no pre-training, no page of its own. `method_names` leaves it out."""
+    return sorted(p.stem for p in BASELINES_DIR.glob("*.py") if not p.stem.startswith("_"))
+
+
 def get_method(name: str) -> type[Method]:
-    """The class registered as `name`; only its own module is imported.
+    """The class registered as `name`, a method or a baseline; only its own module is imported.
 
     Raises:
         MethodError: unknown name; the nearest one is named. Or a file that registers another name.
     """
-    known = places()
+    known = places() | {n: Place("baselines", f"models.baselines.{n}") for n in baseline_names()}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(places())}"
         raise MethodError([f"no method '{name}'; {hint}"])
     importlib.import_module(known[name].module)
     if name not in _registered:

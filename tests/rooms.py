@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("describe", "layers", "view"),
         ("encoders", "heads"),
         ("decoders",),
-        ("finetuned", "methods"),
+        ("baselines", "finetuned", "methods"),
     ),
     "trainer": (
         ("errors",),

@@ -36,7 +36,11 @@ MANY_FILMS = "needs 20,000 films: tests/shards/test_near.py looks with that key 
 
 LISTED = "needs a folder of runs: tests/trainer/runs/test_runs.py gives the same words"
 
+BASELINE = "of a baseline's options: tests/trainer/downstream/test_baselines.py gives the same words"
+
 EXEMPT = {
+    "method.columns=[age, sex]": BASELINE,
+    "has no weights to train; give --mode linear": BASELINE,
     "give --task NAME: ": LISTED,
     "whether a difference is more than chance": NO_REMEDY,
     "give the folder that runs were written below (out=FOLDER": LISTED,

@@ -24,6 +24,7 @@ TABLES = sorted((ROOT / "configs" / "sweep").glob("*-table*.yaml"))
 SMALL: dict[str, Any] = {
     "command": "finetune",
     "words": ["--task", "demo_subtype"],
+    "baselines": False,
     "pretrain": {"one step": ["--method", "gimp", "steps=1"]},
     "rows": {
         "ABMIL": {"words": {"--method": "abmil"}, "published": {"value": 0.7737, "of": [190]}, "group": "slide"},

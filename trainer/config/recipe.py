@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from models.registry import get_method, method_names
+from models.registry import baseline_names, get_method, method_names
 from shards.untyped import Json
 from trainer.config import yaml_text
 from trainer.config.files import CONFIGS, given_file, nearest
@@ -44,7 +44,7 @@ def find_recipe(method: str, name: str | None, demo: bool) -> Path:
 
 def _recipes(method: str) -> dict[str, Path]:
     """A method's recipes by name."""
-    if method not in method_names():
+    if method not in (*method_names(), *baseline_names()):
         get_method(method)  # which says what is near
     return {p.stem: p for p in sorted((RECIPES / method).glob("*.yaml"))}
 

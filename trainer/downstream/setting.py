@@ -12,7 +12,7 @@ import numpy as np
 from models.contract import Method
 from models.decoders.build import decoder_of, make_decoder
 from models.finetuned import image_side, side_of
-from models.registry import get_method
+from models.registry import baseline_names, get_method
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from trainer.data import check_images, demo_folder, schema_of, shard_cache
@@ -28,6 +28,7 @@ from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
 from trainer.downstream.targets.values import check_groups, check_site, words_of
+from trainer.downstream.task.baselines import check_baseline
 from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
@@ -257,7 +258,12 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
     cls = get_method(source.method_name)
-    if not cls.outline and (task.mode in FROZEN or task.protocol.freeze == "encoder"):
+    check_baseline(task, source.method_name, source.options)
+    if (
+        not cls.outline
+        and source.method_name not in baseline_names()
+        and (task.mode in FROZEN or task.protocol.freeze == "encoder")
+    ):
         asked = f"mode: {task.mode}" if task.mode in FROZEN else "protocol.freeze=encoder"
         raise UserError(
             f"{asked}: {source.method_name} learns from a task's labels alone, its frozen encoder would be a random one; "

@@ -6,7 +6,7 @@ the other resamples patients with all their cases. Neither knows that another se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -156,12 +156,15 @@ def _published(p: Published | None) -> tuple[str, ...]:
     return f"{p.value:.{p.digits}f}", counts or "no fraction of the sizes stated", spans or words.NONE
 
 
-def write_table(sweep: Sweep) -> str:
-    """Writes OUT/table.md, and OUT/report with paired tests and plots where there are results; returns the table for the terminal."""
+def write_table(sweep: Sweep, beside: Sequence[Path] = ()) -> str:
+    """Writes OUT/table.md, and OUT/report with paired tests and plots where there are results; returns the table for the terminal.
+
+    beside: folders of further results for the report, as of baselines.
+    """
     table = table_of(sweep)
     text = f"# {table.title}\n\n{markdown(table)}\n"
     write_atomic(sweep.out / "table.md", text.encode())
-    done = [sweep.folder(p) for p in sweep.points if (sweep.folder(p) / NAME).is_file()]
+    done = [f for f in (*(sweep.folder(p) for p in sweep.points), *beside) if (f / NAME).is_file()]
     files: list[Path] = [sweep.out / "table.md"]
     if done:
         files += report.write(report.build(done, 1000, 0), sweep.out / "report")

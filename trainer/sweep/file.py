@@ -36,6 +36,7 @@ from trainer.config import yaml_text
 from trainer.config.schema import explain_all
 from trainer.config.shared import Section
 from trainer.errors import UserError
+from trainer.sweep.baselines import Baselines
 from trainer.sweep.rows import PRETRAIN, Column, Row
 from trainer.sweep.rows import problems_of as row_problems
 
@@ -68,6 +69,8 @@ class SweepFile(Section):
     recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By the name of a recipe: words in place of `words` when the sweep is given `--recipe NAME`. `--recipe OTHER` among them: the
     methods' recipe has that name."""
+    baselines: bool | Baselines = True
+    """Runs beside the points that cost little (trainer/sweep/baselines.py); false: none."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Sweep:
     """The recipe of its runs: of the same name, or the one that the words of `recipe` name."""
     instead: Mapping[str, Instead] = field(default_factory=dict)
     """By column, "" of a table without: where the recipe runs another task than the published numbers are of."""
+    baselines: Baselines | None = None
+    """What its file says of baselines; None: it has none."""
 
     def folder(self, point: Point) -> Path:
         return self.out / point.name
@@ -164,7 +169,7 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
     names = names_of(values)
     points = tuple(Point(i, n, v, w) for i, (n, v, w) in enumerate(zip(names, values, words, strict=True)))
     refuse_doubles(file, points, [tuple(sorted(p.words)) for p in points])
-    return Sweep(file, given.command, out, points)
+    return Sweep(file, given.command, out, points, baselines=_baselines(given))
 
 
 def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more: Sequence[str]) -> Sweep:
@@ -172,7 +177,7 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
     shared, flag = _with_recipe(given, recipe)
     to = _addressed(file, given, more)
     first = [
-        Point(i, _safe(name), {"pretrain": name}, (*words, *flag, *to[f"{PRETRAIN}.{name}"]))
+        Point(i, safe_name(name), {"pretrain": name}, (*words, *flag, *to[f"{PRETRAIN}.{name}"]))
         for i, (name, words) in enumerate(given.pretrain.items())
     ]
     made = Sweep(file, "pretrain", out / "pretrain", tuple(first))
@@ -187,16 +192,16 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
             own = (w for k, v in {**column, **row.words}.items() for w in words_of(k, v))
             columns.setdefault((*shared, *own, *start, *to[at]), []).append(at)
         for words, named in columns.items():
-            called = "_".join(_safe(part) for part in (name, *(named[:1] if len(columns) > 1 else ())))
+            called = "_".join(safe_name(part) for part in (name, *(named[:1] if len(columns) > 1 else ())))
             values = {"row": name, **({"columns": tuple(named)} if given.columns else {})}
             points.append(Point(len(points), called, values, words))
     for some in (first, points):
         refuse_doubles(file, some, [p.name.lower() for p in some])
     row_of = {p.name: given.rows[p.values["row"]] for p in points}
-    starts = {at: _safe(row.start) for at, row in row_of.items() if row.start is not None}
+    starts = {at: safe_name(row.start) for at, row in row_of.items() if row.start is not None}
     return Sweep(
         file, given.command, out, tuple(points), made if first else None, starts, row_of, given.columns, given.title,
-        recipe, flag[-1] if flag else None, _instead(given, recipe),
+        recipe, flag[-1] if flag else None, _instead(given, recipe), _baselines(given),
     )  # fmt: skip
 
 
@@ -209,6 +214,12 @@ def _with_recipe(given: SweepFile, recipe: str | None) -> tuple[tuple[str, ...],
         return words, (RECIPE, recipe)
     at = words.index(RECIPE)
     return (*words[:at], *words[at + 2 :]), words[at : at + 2]
+
+
+def _baselines(given: SweepFile) -> Baselines | None:
+    if given.command != "finetune" or given.baselines is False:
+        return None
+    return Baselines() if given.baselines is True else given.baselines
 
 
 def _instead(given: SweepFile, recipe: str | None) -> dict[str, Instead]:
@@ -338,7 +349,7 @@ def names_of(values: Sequence[Mapping[str, Any]]) -> list[str]:
     short = {k: k.lstrip("-").split(".")[-1] for k in keys}
     count = Counter(short.values())
     labels = {k: s if count[s] == 1 else k.lstrip("-") for k, s in short.items()}
-    plain = ["_".join(f"{_safe(labels[k])}-{_safe(v)}" for k, v in one.items()) for one in values]
+    plain = ["_".join(f"{safe_name(labels[k])}-{safe_name(v)}" for k, v in one.items()) for one in values]
     times = Counter(n.lower() for n in plain)
     return [
         name if times[name.lower()] == 1 and len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{_hash(one)}"
@@ -346,7 +357,8 @@ def names_of(values: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _safe(value: Json) -> str:
+def safe_name(value: Json) -> str:
+    """A part of a folder's name."""
     text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
     return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-.") or "none"
 

@@ -1,0 +1,123 @@
+"""Baselines of a sweep: for every task and amount of labels among its points a few runs that cost little and stand beside them in tables.
+
+    baselines: false                          # none
+    baselines: {clinical: [age, sex]}         # also the columns of that name alone
+
+OUT/baselines/NAME holds them. They are fine-tunes like the points: the same splits, intervals and leak checks, features in one cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from trainer.config import yaml_text
+from trainer.config.files import CONFIGS
+from trainer.config.shared import Section
+
+if TYPE_CHECKING:
+    from trainer.sweep.file import Point, Sweep
+
+FOLDER = "baselines"
+NETWORKS = CONFIGS / "baselines.yaml"
+Side = Literal["patches", "image"]
+OF_SYSTEM = ("--method", "--init", "--mode", "--recipe")
+"""Flags, with a value, that say which system is run: another's are a baseline's."""
+NOT_SHARED = (
+    "method.",
+    "encoder.",
+    "vit.",
+    "resnet.",
+    "output.",
+    "augment.",
+    "zero.",
+    "inputs=",
+    "controls=",
+    "recipe=",
+    "image_size=",
+)
+OF_LABELS = ("protocol.fraction=", "protocol.shots=", "protocol.draw=", "protocol.seeds=")
+"""The part of `protocol` that a probe shares; a network that is trained shares all but what is said of an encoder that is there."""
+OF_ENCODER = ("protocol.freeze", "protocol.thaw", "protocol.layer_decay=", "protocol.encoder_lr_scale=")
+PROBE = ("--init", "scratch", "--mode", "linear")
+
+
+class Baselines(Section):
+    clinical: tuple[str, ...] = ()
+    """Labels, or array fields of one axis, that are read alone, by name; they must not hold the answer of a task."""
+
+
+def baselines_of(sweep: Sweep, asked: Baselines, side: Mapping[str, Side]) -> Sweep:
+    """The baselines of a sweep's points, as a sweep of its own.
+
+    Args:
+        asked: what its file says.
+        side: {method: what it reads} of the methods whose tasks have baselines.
+    """
+    runs: dict[tuple[str, ...], str] = {}
+    for point in sweep.points:
+        reads = side.get(_flag(point, "--method"))
+        if reads is None or _flag(point, "--mode") == "zeroshot":
+            continue
+        for name, words in _of_point(point, asked, reads):
+            runs.setdefault(words, name)
+    names = _unique(list(runs.values()))
+    points = tuple(_point(i, n, w) for i, (n, w) in enumerate(zip(names, runs, strict=True)))
+    return replace(
+        sweep, command="finetune", out=sweep.out / FOLDER, points=points, first=None, starts={}, rows={}, columns={}, instead={}
+    )  # fmt: skip
+
+
+def _of_point(point: Point, asked: Baselines, reads: Side) -> list[tuple[str, tuple[str, ...]]]:
+    """(name, words) of the baselines of a point's task."""
+    task = _flag(point, "--task")
+    shared = _shared(point.words)
+    labels = tuple(w for w in shared if not w.startswith("protocol.") or w.startswith(OF_LABELS))
+    found = [(f"{task}-mean_features", ("--method", "mean_features", *PROBE, f"method.reads={reads}", *labels))]
+    if asked.clinical:
+        columns = f"method.columns=[{', '.join(asked.clinical)}]"
+        found.append((f"{task}-clinical", ("--method", "clinical", *PROBE, columns, f"method.reads={reads}", *labels)))
+    small = yaml_text.read(NETWORKS).get(reads)
+    if small is not None and _flag(point, "--method") != small:
+        recipe = tuple(w for pair in pairwise(point.words) if pair[0] == "--recipe" for w in pair)
+        network = tuple(w for w in shared if not w.startswith(OF_ENCODER))
+        found.append((f"{task}-{small}", ("--method", small, "--init", "scratch", *recipe, *network)))
+    return found
+
+
+def _shared(words: Sequence[str]) -> tuple[str, ...]:
+    """The words of a point that say what is measured on what, not of which system."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in OF_SYSTEM:
+            skip = True
+        elif word != "--random" and not word.startswith(NOT_SHARED):
+            kept.append(f"protocol.{word}" if word.startswith("seeds=") else word)
+    return tuple(kept)
+
+
+def _flag(point: Point, flag: str) -> str:
+    return next((w for f, w in pairwise(point.words) if f == flag), "")
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names of folders: of several alike the second and on have a number."""
+    from trainer.sweep.file import safe_name
+
+    seen: dict[str, int] = {}
+    out = []
+    for name in map(safe_name, names):
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return out
+
+
+def _point(index: int, name: str, words: tuple[str, ...]) -> Point:
+    from trainer.sweep.file import Point
+
+    return Point(index, name, {"baseline": name}, words)
