@@ -32,6 +32,7 @@ from trainer.engine.feed import EvalLoader, StepLoader, on_device
 from trainer.engine.queues import enqueued
 from trainer.engine.schedule import learning_rate
 from trainer.errors import Stopped, TrainingError
+from trainer.health.spikes import Spikes
 from trainer.health.steps import BadSteps, collapse_readings
 from trainer.health.watchdog import off
 from trainer.runtime import Runtime, StopFlag, agree_sum, peak_memory
@@ -57,10 +58,17 @@ class Progress:
     best_step: int | None = None
     best_loss: float | None = None
     """Held-back loss of the best look, where the evaluation gives one: it breaks ties."""
+    rollbacks: int = 0
+    """Times that the run went back before a spike; the steps that it leaves out stand in left-out.json."""
+    recent: list[float] = field(default_factory=list)
+    """Losses of this stage that a spike stands apart from, where spikes are watched for."""
+    in_row: int = 0
+    """Bad steps in a row up to here."""
 
     def next_stage(self, goes_on: bool = False) -> None:
         """`goes_on`: the next stage is of the same training, whose best look stays the best."""
         self.stage, self.stage_step, self.updates, self.consumed = self.stage + 1, 0, 0, 0
+        self.recent, self.in_row = [], 0
         if not goes_on:
             self.best = self.best_step = self.best_loss = None
 
@@ -92,6 +100,9 @@ class StageRun:
     schedule_start: int = 0
     schedule_steps: int | None = None
     """As in StagePlan: steps of the same training before this stage, and of all of it."""
+    left_out: frozenset[int] = frozenset()
+    """Steps of the run whose samples are taken from the order and not trained on."""
+    spikes: Spikes | None = None
 
 
 def train(
@@ -107,6 +118,7 @@ def train(
 
     Raises:
         Stopped: a stop was asked for; the run is saved.
+        RollBack: the training lost its way; it is to go on from a checkpoint before.
         TrainingError: too many non-finite steps, or a save that failed.
     """
     if progress.stage_step >= run.steps:
@@ -126,9 +138,11 @@ def train(
 
         # ---- forward, backward
         run.at("forward and backward", step)
+        # A step that is left out is a skipped one whose reason is known before: it passes through the other phases as they do.
+        left_out = step in run.left_out
         outputs: list[Output] = []
         computed = real = 0  # rows of bags
-        for i, micro in enumerate(data.micro):
+        for i, micro in enumerate(() if left_out else data.micro):
             # Gradients are reduced once a step, after its last micro batch: a reduction each would cost as many times the traffic.
             engine.accumulate(last=i == len(data.micro) - 1)
             with counting_rows() as counted:
@@ -136,20 +150,22 @@ def train(
             engine.backward(output.total)
             outputs.append(output)
             computed, real = computed + counted.computed, real + counted.real
-        terms = _means(outputs)
+        terms = {"loss": math.nan} if left_out else _means(outputs)
         # All ranks take the reading at the same step, since it gathers.
-        features = _features(outputs) if (progress.step + 1) % engine.config.health.monitor_every == 0 else {}
-        rows = enqueued(outputs)
+        monitored = not left_out and step % engine.config.health.monitor_every == 0
+        features = _features(outputs) if monitored else {}
+        rows = {} if left_out else enqueued(outputs)
         del outputs  # their graphs are freed before the optimizer asks for memory
 
         # ---- agree
         run.at("agree", step)
         # One small sum for all questions: what one rank alone knows (its loss, a signal it got, a sample it replaced) must lead all
         # ranks to the same branch, or the next collective waits for ever.
-        finite = math.isfinite(terms["loss"])
+        finite = left_out or math.isfinite(terms["loss"])
         votes = agree_sum(
             {
                 "bad": float(not finite),
+                "spike": float(run.spikes is not None and run.spikes.above(terms["loss"])),
                 "stop": float(stop.asked is not None),
                 "replaced": float(len(data.bad)),
                 "computed": float(computed),
@@ -165,10 +181,10 @@ def train(
         # No branch on `votes["bad"]` here: the poisoned gradients make the norm non-finite, and with it every rank skips by the same rule
         # as for a gradient that overflowed while its loss did not.
         # Teachers and queues move with the weights: a skipped step leaves them, and what it wanted to enter is dropped.
-        applied = engine.update(lr, rows)
+        applied = not left_out and engine.update(lr, rows)
         if votes["bad"] and applied:
             raise TrainingError("a step with a non-finite loss changed the weights: this is a bug in medpair")
-        assert applied or votes["bad"] or not math.isfinite(engine.grad_norm), "a good step was not applied"
+        assert applied or left_out or votes["bad"] or not math.isfinite(engine.grad_norm), "a good step was not applied"
         # A skipped step counts: its samples were taken from the order, and a resume must not take them again.
         progress.step += 1
         progress.stage_step += 1
@@ -203,13 +219,14 @@ def train(
                 **{f"val/{k}": v for k, v in validated.items()},
                 **(collapse_readings(features) if applied else {}),
                 "lr": lr,
-                "grad_norm": engine.grad_norm,
+                "grad_norm": math.nan if left_out else engine.grad_norm,
                 "samples_per_s": global_batch / took,
                 "data_wait": waited / took,
                 "peak_memory": peak_memory(runtime.device),
                 "keys": data.keys_hash,
                 "skipped": not applied,
-                "skipped_steps": len(bad.seen) + int(not applied),
+                "skipped_steps": len(bad.seen) + int(not applied and not left_out),
+                **({"left_out": True} if left_out else {}),
                 "replaced_samples": int(votes["replaced"]),
                 **({"padding": 1 - votes["real"] / votes["computed"]} if votes["computed"] else {}),
             }
@@ -220,11 +237,15 @@ def train(
         for key, why in data.bad:
             print(f"[rank {runtime.rank}] bad sample {key} replaced: {why}", flush=True)
         # After the line is logged, so that the step that ends a run for too many bad ones stands in metrics.jsonl.
-        if not applied and not _loss_scale_moves(engine):
+        skipped = not applied and not left_out and not _loss_scale_moves(engine)
+        if skipped:
             keys = run.keys(data.epoch, data.step)
             runtime.say(f"step {progress.step}: not finite, skipped on all ranks; its samples: {', '.join(keys)}")
             bad.add(progress.step, keys)
             progress.bad_steps = list(bad.seen)
+        # Before the save: a checkpoint of a training that has lost its way would be the one to go back to.
+        if run.spikes is not None and not left_out:
+            run.spikes.add(step, terms["loss"], skipped or votes["spike"] > 0)
 
         # ---- save, stop
         # `votes`, not this rank's own flag: a signal may reach one rank alone, and a save is of all ranks.

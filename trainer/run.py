@@ -23,11 +23,13 @@ from trainer.engine.engine import Engine
 from trainer.engine.evaluation import evaluate
 from trainer.engine.feed import EvalLoader
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
+from trainer.health.spikes import RollBack, Spikes
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Progress, StageRun, train
 from trainer.plan import StagePlan
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
+from trainer.state import left_out
 from trainer.state.checkpoint import Checkpoints
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
@@ -106,13 +108,12 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         run = Run(
             config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job, folder, watchdog
         )  # fmt: skip
+        from_main(lambda: left_out.settle(out, checkpoints))
         found = checkpoints.find()
-        if found is not None:
-            run.progress = _progress_of(run, *found)
         if found is None:
             from_main(run.record)
         with folder.note_of_its_end():
-            _train_all(run, found)
+            _train_on(run, found)
     finally:
         if watchdog is not None:
             watchdog.close()
@@ -120,7 +121,40 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         folder.release()
 
 
+def _train_on(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
+    """All that is left of the run, back to a checkpoint and on again where a spike asks for it."""
+    while True:
+        try:
+            return _train_all(run, found)
+        except RollBack as e:
+            found = _go_back(run, e)
+
+
+def _go_back(run: Run, back: RollBack) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint before a spike, once its steps are left out.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    from_main(lambda: left_out.add(run.out, run.checkpoints, back, lambda: _samples(run, back)))
+    run.runtime.say(f"{back}. The run goes back and leaves them out; their samples stand in {run.out / left_out.NAME}")
+    found = run.checkpoints.find()
+    assert found is not None, "one was verified"
+    return found
+
+
+def _samples(run: Run, back: RollBack) -> dict[str, list[str]]:
+    """Keys of the samples of each step of the window, where it lies in the stage that runs."""
+    plan, begins = run.plans[run.progress.stage], run.progress.step - run.progress.stage_step
+    return {
+        str(s): run.data.keys(run.config, plan.stage, *divmod(plan.schedule_start + s - begins - 1, plan.epoch_steps))
+        for s in range(max(back.first, begins + 1), back.last + 1)
+    }
+
+
 def _train_all(run: Run, found: tuple[Path, dict[str, Any]] | None) -> None:
+    run.progress = _progress_of(run, *found) if found is not None else Progress()
+    run.progress.rollbacks = len(from_main(lambda: left_out.windows(run.out)))
     total = sum(p.steps for p in run.plans)
     log = run.config.log
     tracker = Tracker(run.out, run.runtime, run.progress.step, total, log.every, log.tensorboard)
@@ -187,20 +221,29 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         at=run.watchdog.at,
         schedule_start=plan.schedule_start,
         schedule_steps=plan.schedule_steps,
+        left_out=left_out.steps(from_main(lambda: left_out.windows(run.out))),
+        spikes=Spikes(config.health.rollback, progress) if config.health.rollback.times else None,
     )
-    try:
-        train(stage_run, engine, runtime, progress, tracker, run.stop, bad)
-    except Stopped as e:
-        raise Stopped(
-            f"{e}; saved in {run.checkpoints.path(progress.step)}. The same command goes on from there"
-        ) from None
-    finally:
-        loader.close()
-        if validation is not None:
-            validation.close()
+    _train(run, stage_run, engine, tracker, bad)
     run.watchdog.at("finish", progress.step)
     _keep_stage(run, plan, engine, best)
     engine.close()
+
+
+def _train(run: Run, stage_run: StageRun, engine: Engine, tracker: Tracker, bad: BadSteps) -> None:
+    try:
+        train(stage_run, engine, run.runtime, run.progress, tracker, run.stop, bad)
+    except Stopped as e:
+        raise Stopped(
+            f"{e}; saved in {run.checkpoints.path(run.progress.step)}. The same command goes on from there"
+        ) from None
+    except RollBack:
+        engine.close()  # another one takes its place in this process
+        raise
+    finally:
+        stage_run.loader.close()
+        if stage_run.validation is not None:
+            stage_run.validation.close()
 
 
 def _method_for(run: Run, plan: StagePlan) -> Method:

@@ -50,9 +50,24 @@ class Checkpoint(Section):
     """Also keep every checkpoint whose step is a multiple of this."""
 
 
+class Rollback(Section):
+    times: int = Field(0, ge=0, le=100)
+    """Times that a run goes back to a checkpoint before a spike and leaves its samples out; 0 never does."""
+    steps: int = Field(3, ge=1)
+    """Bad steps in a row that make a spike: not finite, or with a loss far above those before."""
+    spike: float = Field(10.0, gt=1)
+    """Far above: more than so many spreads over the median of the last losses."""
+    over: int = Field(64, ge=8, le=10_000)
+    """Losses that a new one is compared with; before there are so many none is far above."""
+    before: int = Field(1, ge=0)
+    """Steps before a spike that are left out as well: the update that did harm came before the loss that shows it."""
+
+
 class Health(Section):
     max_bad_steps: int = Field(10, ge=0)
     """Non-finite steps of a run that are skipped before it ends with an error."""
+    rollback: Rollback = Rollback()
+    """Going back before a spike of the loss; off unless `rollback.times` is given."""
     monitor_every: int = Field(10, ge=1)
     """Steps between collapse readings (feature standard deviation, effective rank)."""
     hang_factor: float = Field(20.0, ge=0)

@@ -2,6 +2,7 @@
 
 out/config.json         resolved configuration, recipe, versions
 out/metrics.jsonl       one object a step
+out/left-out.json       steps that are not trained on, if the run went back (trainer/state/left_out.py)
 out/tensorboard/
 out/checkpoints/        see trainer/state/checkpoint.py
 out/ended.json          how a run without a product was left (trainer/state/ended.py)
