@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,6 +79,20 @@ class BadSample:
     error: DataError
 
 
+# Sample that a thread is at, and since when: a read that does not return is told of by those who wait for it.
+_at: dict[int, tuple[Readable, int, float]] = {}
+
+
+def slow_readers(seconds: float) -> list[str]:
+    """The threads of this process that have been at one sample for longer than so many seconds, and that sample."""
+    now, names = time.monotonic(), {t.ident: t.name for t in threading.enumerate()}
+    return [
+        f"reader thread {names[ident]} has been at sample '{data.keys_of(np.array([index]))[0]}' for {now - since:.0f} s"
+        for ident, (data, index, since) in list(_at.items())
+        if now - since > seconds and ident in names
+    ]
+
+
 class Micro(Generic[S, B]):
     """One micro batch: `calls()` fill it, from any threads; `result()` waits for it.
 
@@ -140,9 +155,11 @@ class Micro(Generic[S, B]):
             for slot in range(lo, hi):
                 if self._cancelled or self._error is not None:
                     break
+                _at[threading.get_ident()] = (self._recipe.data, self._draws[slot][0], time.monotonic())
                 self._samples[slot] = self._make(slot)
         except BaseException as e:
             self._error = self._error or e
+        _at.pop(threading.get_ident(), None)
         with self._lock:
             self._left -= 1
             last = self._left == 0

@@ -14,6 +14,7 @@ from loading import failing, loader_of, take, transform
 
 from shards.errors import DataError
 from shards.load.loader import Loader
+from shards.load.micro_batch import slow_readers
 from shards.order.mix import make_plan
 from shards.read.dataset import Dataset
 
@@ -192,3 +193,27 @@ started.wait()
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, str(sum(range(1_000_000)))), done.stderr
+
+
+def test_a_thread_that_reads_on_and_on_is_named_with_its_sample(data):
+    """By whoever waits for it (the watchdog); nothing is named once it goes on."""
+    reads, goes_on = threading.Event(), threading.Event()
+
+    def call(record, rng):
+        if record.index == 7:
+            reads.set()
+            assert goes_on.wait(60)
+        return transform(record, rng)
+
+    with loader_of(data, "shuffle", 12, call, workers=2) as loader:
+        steps = loader.iterate(0, 0)
+        waiting = threading.Thread(target=lambda: [next(steps) for _ in range(5)])
+        waiting.start()
+        assert reads.wait(60)
+        named = slow_readers(0.0)
+        assert any("reader thread loader-" in line and "at sample 's0007' for" in line for line in named), named
+        assert slow_readers(3600.0) == []
+        goes_on.set()
+        waiting.join(60)
+        steps.close()
+    assert slow_readers(0.0) == []

@@ -144,7 +144,7 @@ def test_a_blocked_rank_is_named_with_its_stack_and_the_run_ends_for_a_restart(
 ) -> None:
     """By the real launcher, which ends with the ranks' status."""
     out = tmp_path / "run"
-    words = [*TINY, "steps=12", "checkpoint.every=3", "health.hang_floor=5", f"out={out}"]
+    words = [*TINY, "steps=12", "checkpoint.every=3", "health.hang_floor=5", "health.notice=1", f"out={out}"]
     launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", "2", "--master_port", str(free_port())]
     command = [*launcher, "--no_local_rank", str(HERE / "driver.py"), '{"block": {"step": 8, "rank": 1}}', *words]
     env = {
@@ -161,6 +161,9 @@ def test_a_blocked_rank_is_named_with_its_stack_and_the_run_ends_for_a_restart(
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     assert "at step 8, forward and backward; the limit is 5 s" in report
     assert f"missing: rank 1 on {node}" in report
+    said = hung.stdout.split("hang:")[0]
+    assert "slow: forward and backward of step 8 has taken" in said, "long before it is a hang"
+    assert f"the others wait for rank 1 on {node}" in said
     assert "it is behind the others" in report
     assert report in hung.stdout
     assert f"rank 1 on {node} ends: a hang" in hung.stdout
@@ -181,10 +184,12 @@ def test_a_blocked_rank_is_named_with_its_stack_and_the_run_ends_for_a_restart(
 @pytest.mark.timeout(300)
 def test_slow_data_evaluations_and_saves_are_no_hang(tmp_path: Path, demo_cohort: Path) -> None:
     """One rank reads, evaluates and saves much longer than the floor, and than DeepSpeed lets others wait in a collective."""
-    words = [*TINY[:-1], "steps=8", "health.hang_floor=1", f"out={tmp_path / 'run'}"]
+    words = [*TINY[:-1], "steps=8", "health.hang_floor=1", "health.notice=0.6", f"out={tmp_path / 'run'}"]
     faults = {"slow": {"rank": 1, "seconds": 8, "step": 7}, "impatient": {"seconds": 3, "step": 0}}
     slow = launch(2, words, demo_cohort, faults)
     assert slow.codes == [0, 0], slow.text
+    assert "has waited for data for" in slow.outputs[1]
+    assert "no reader thread is at a sample" in slow.outputs[1], "the planner waits here, not a read"
     assert not (tmp_path / "run" / "hang").exists()
     assert series(tmp_path / "run", "step")[-1] == (8,)
 

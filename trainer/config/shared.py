@@ -70,6 +70,8 @@ class Health(Section):
     """Going back before a spike of the loss; off unless `rollback.times` is given."""
     monitor_every: int = Field(10, ge=1)
     """Steps between collapse readings (feature standard deviation, effective rank)."""
+    notice: float = Field(30.0, gt=0)
+    """Seconds after which a step (of five median ones, too) or a wait for data is said to be slow, with who or what is waited for."""
     hang_factor: float = Field(20.0, ge=0)
     """A step that takes longer than so many median steps (and than the floor) ends the run as a hang; 0 never does."""
     hang_floor: float = Field(600.0, gt=0)

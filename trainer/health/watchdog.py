@@ -10,6 +10,9 @@ it compares the ranks' files, dumps the stacks of all ranks, and leaves with the
 launcher or cluster then end the others, stopped processes among them. Waiting for data, start-up and the first steps, evaluation, saving
 and finishing are not steps: they may take `health.hang_pause`, on whichever rank they happen.
 
+Before that, after `health.notice` seconds (and five median steps), a line says who or what is waited for: a rank that waits for data
+names the threads and samples that are read, rank 0 the rank that is behind the others. Nothing ends by it.
+
 Not seen: a run on one rank whose code holds the interpreter lock for ever, and what happens before the ranks have met.
 """
 
@@ -29,11 +32,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shards.load.micro_batch import slow_readers
 from trainer.config.shared import Health
 from trainer.errors import EXIT_BUG, UserError
 from trainer.health import hang
 
 PAUSES = ("start", "data", "evaluate", "show", "save", "finish")
+QUIET = tuple(p for p in PAUSES if p != "data")  # may take long, and are said when they begin or end
+SLOW = 5  # median steps
 FIRST_STEPS = 3  # kernels are chosen, buffers made
 KEPT = 101
 
@@ -89,6 +95,12 @@ class Clock:
             return max(h.hang_pause, h.hang_floor)
         return max(h.hang_floor, h.hang_factor * self.median)
 
+    def slow(self) -> tuple[int, str] | None:
+        """Step and phase that take longer than `health.notice` allows, if they do."""
+        step, phase, seconds = self.place()
+        limit = self.health.notice if phase in PAUSES else max(self.health.notice, SLOW * self.median)
+        return (step, phase) if phase not in QUIET and seconds > limit else None
+
     def why(self) -> str:
         h, (step, phase, seconds) = self.health, self.place()
         if self.phase in PAUSES or self._done < FIRST_STEPS:
@@ -107,10 +119,11 @@ class Watchdog:
         self.clock = Clock(health)
         self.at: Callable[[str, int], None] = self.clock.at if health.hang_factor else off
         self.folder = out / f".beats-{token}"
-        self.tick = min(10.0, health.hang_floor / 20)
+        self.tick = min(10.0, health.hang_floor / 20, health.notice / 3)
         self.grace = max(10.0, 6 * self.tick)
         self._over, self._alarm, self._pulse = threading.Event(), threading.Event(), 0
         self._next = 0.0
+        self._told: tuple[int, str] | None = None
         if health.hang_factor:
             for name, work in (("watchdog pulse", self._beats), ("watchdog", self._watch)):
                 threading.Thread(target=work, name=name, daemon=True).start()
@@ -170,6 +183,11 @@ class Watchdog:
             if now - last > 5 + 5 * self.tick:
                 self.clock.forgive(now - last)
             last = now
+            slow = self.clock.slow()
+            if slow is not None and slow != self._told:
+                self._told = slow
+                # In a thread of its own: the file system may be what is slow.
+                threading.Thread(target=self._notice, args=slow, name="watchdog notice", daemon=True).start()
             if self._alarm.is_set() or (self._late() and now > self._next):
                 self._examine()
                 self._next = (
@@ -178,6 +196,28 @@ class Watchdog:
 
     def _late(self) -> bool:
         return self.clock.place()[2] > self.clock.limit()
+
+    def _notice(self, step: int, phase: str) -> None:
+        """Says who or what a slow step waits for, where this rank knows it."""
+        seconds = self.clock.place()[2]
+        here = f"rank {self.rank} on {hang.node_name()}"
+        if phase == "data":
+            readers = slow_readers(self.clock.health.notice / 2)
+            what = (
+                "; ".join(readers)
+                or "no reader thread is at a sample, so it is the order or the cache that it waits for"
+            )
+            say(f"slow: {here} has waited for data for {seconds:.0f} s at step {step}: {what}\n")
+        elif self.rank == 0:
+            beats = hang.read_beats(self.folder, self.world)
+            last = hang.hindmost(beats) if beats else None
+            alike = last is None or all(
+                (b.step, b.collectives) == (last.step, last.collectives) for b in beats.values()
+            )
+            who = "all ranks stand at the same place" if alike or last is None else f"the others wait for {last.told()}"
+            say(
+                f"slow: {phase} of step {step} has taken {seconds:.0f} s, the median step is {self.clock.median:.3g} s; {who}\n"
+            )
 
     # ---------------------------------------------------------------------------------------------------------- a hang
 
