@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 # Each of two workers has one half of the files, so that what a file sets up is set up once; who is done takes from the other.
 SPREAD := -n 2 --dist worksteal
 # A file's tests stay with one worker, since they share what costs most. By groups they do not: pytest 9.2 hides xdist 3.8's groups from it.
-# Files of many tests come first; Slurm's in the order of their names, by which the long ones are not the last.
+# Files of many tests come first.
 BY_FILE := -n 2 --dist loadfile
+# Two targets at a time, where the one waits or keeps one core busy; what each said comes when it ends (make 4 and later).
+BESIDE := --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # A worker that leaves no bytecode compiles the tests and the packages anew, and so does every process that it starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo learn finetune test grid check setup lint clean
+.PHONY: demo learn finetune test grid check setup lint clean fast units ranks slurm
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,13 +40,24 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-check: lint  ## the fast subset
+check: setup  ## the fast subset
+	$(MAKE) $(BESIDE) lint fast
+
+test: setup  ## everything
+	$(MAKE) $(BESIDE) lint units
+	$(MAKE) $(BESIDE) ranks slurm
+
+fast: setup
 	$(BIN)/python -m pytest -q -m "not slow and not real and not ranks and not slurm and not grid" $(SPREAD)
 
-test: lint  ## everything
+units: setup
 	$(BIN)/python -m pytest -q -m "not ranks and not slurm and not grid" $(SPREAD)
+
+ranks: setup
 	$(BIN)/python -m pytest -q -m "ranks and not slurm and not grid" $(BY_FILE)
-	$(BIN)/python -m pytest -q -m "slurm" $(BY_FILE) --no-loadscope-reorder
+
+slurm: setup
+	$(BIN)/python -m pytest -q -m "slurm"
 
 grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; its time was not measured)
 	$(BIN)/python -m pytest -q -m grid
