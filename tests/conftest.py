@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: its file must say mark.{marker}, by which it is found")
 
 
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what one worker makes and the others find; who writes in it holds a lock."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+
+
 @pytest.fixture(scope="session")
 def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in cohort, generated once for all workers of a session; each has a copy, in a cache folder of its own."""
@@ -52,7 +58,7 @@ def demo_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mine = tmp_path_factory.mktemp("cache") / "demo"
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return ensure(mine)
-    made = ensure(tmp_path_factory.getbasetemp().parent / "made" / "demo")
+    made = ensure(of_all_workers(tmp_path_factory) / "demo")
     return Path(shutil.copytree(made, mine))
 
 

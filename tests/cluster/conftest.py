@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.jobs import RUN, Desk
+from tests.cluster.jobs import LIMIT, RUN, Desk
 from tests.cluster.slurm_cluster import Cluster, missing, no_links
-from trainer.cluster.record import Record
+from tests.conftest import of_all_workers
+from tests.trainer.forking import Forks
 
 
 def unavailable(why: str | None) -> None:
@@ -48,10 +50,18 @@ def linked(tmp_path_factory: pytest.TempPathFactory, demo_cohort: Path) -> Itera
 
 
 @pytest.fixture(scope="session")
-def undisturbed(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Record]:
-    """Jobs on two nodes that nothing happens to, by ZeRO stage; submitted, not waited for."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return {
-        stage: desk.submit("--nodes", 2, *RUN, f"zero.stage={stage}", f"out={folder / f'zero-{stage}'}")
-        for stage in (1, 2, 3)
-    }
+def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Runs on two ranks of this machine that nothing happens to, by ZeRO stage; one set for all workers.
+
+    That jobs on two nodes which nothing happens to are these, bit for bit, is asked in test_launch.py.
+    """
+    folder = of_all_workers(tmp_path_factory)
+    folder.mkdir(exist_ok=True)
+    runs = {stage: folder / f"zero-{stage}" for stage in (1, 2, 3)}
+    with open(folder / "undisturbed.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for stage, out in runs.items():
+            if not (out / "weights.safetensors").exists():
+                ended = forks.launch(2, [*RUN[1:], f"zero.stage={stage}", f"out={out}"], limit=LIMIT)
+                assert ended.codes == [0, 0], ended.text
+    return runs

@@ -31,7 +31,8 @@ TINY = [
     "method.dropout=0.1", "global_batch=8", "epochs=null", "stages.gene.epochs=0", "optim.lr=1e-3", "log.tensorboard=false",
     "data.val_split=''", "data.workers=2",
 ]  # fmt: skip
-STEPS, EVERY, AT = 120, 30, 40
+# A run is interrupted soon after step AT: behind a checkpoint, well before the next one and before the end, in its first of two epochs.
+STEPS, EVERY, AT = 60, 20, 22
 RUN = ["pretrain", *TINY, f"steps={STEPS}", f"checkpoint.every={EVERY}"]
 WHAT = ("step", "loss", "loss/rec", "loss/triplet", "grad_norm", "lr", "keys")
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.jobs import RUN, STEPS, Desk, begun, main_log
+from tests.cluster.jobs import AT, RUN, STEPS, Desk, begun, main_log
 from trainer.errors import EXIT_USER
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -30,7 +30,7 @@ def test_a_run_is_watched_from_start_to_end(desk: Desk, tmp_path: Path) -> None:
         assert field(said, "restarts") == "0"
         step = int(field(said, "step").split()[0])
         assert f"{step} of {STEPS}, loss" in field(said, "step")
-        assert 40 <= step < STEPS
+        assert AT <= step < STEPS
         assert field(said, "speed").endswith("samples/s")
         assert "from now" in field(said, "ends")
         assert "saved and requeued before that" in field(said, "limit")
