@@ -109,6 +109,14 @@ class Films:
     def labels(self, shown: str) -> dict[str, str]:
         return self.said.get(shown, {})
 
+    def merge(self, later: Films) -> None:
+        """Takes in what another process developed, of films that come after these."""
+        self.said |= later.said
+        self.windowed += later.windowed
+        self.plain += later.plain
+        self.later += later.later
+        self.largest, self.bits = max(self.largest, later.largest), later.bits or self.bits
+
     def settle(self, notes: list[str]) -> Iterator[Problem]:
         """Turns those over that waited for the bits of all; what is wrong with all of them together."""
         if self.windowed and self.plain:

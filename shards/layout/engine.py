@@ -7,16 +7,20 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError, Problem, bad
 from shards.format.describe import HeaderError
+from shards.jobs import in_order, usable
 from shards.layout import dicom
 from shards.layout.answers import Answers
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
-from shards.layout.pictures import Pictures
+from shards.layout.pictures import Pictures, is_converted
 from shards.layout.places import Hit, Places, leaves_root
 from shards.layout.rows import Line, lines_of
 from shards.layout.schema import Cell, FieldOf, Layout
@@ -28,9 +32,14 @@ from shards.pack.split import assign
 from shards.tables.identity import few, sample
 from shards.tables.table_file import read_text
 from shards.tables.unknown import words_of
+from shards.terminal import Progress
 
 PUBLISHED, BY_PATIENT = "published", "patient"
 MARK = ".medpair-work"
+PART = 16
+"""Samples that a process fills at a time."""
+PICTURE = 16
+"""Converting one picture is worth as much of a process as packing so many (`shards.jobs.SHARE`)."""
 OTHER_SPLITS = "split by patient: --splits patient"
 ENDING = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|dcm|dicom)$", re.IGNORECASE)
 
@@ -56,6 +65,16 @@ class Group:
     @property
     def line(self) -> Line:
         return self.lines[0]
+
+
+@dataclass
+class Part:
+    """What a process made of some samples."""
+
+    entries: list[Entry]
+    problems: list[Problem]
+    films: dicom.Films
+    pictures: Pictures
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -118,8 +137,7 @@ class _Finder:
         self.problems += self.answers.problems()
         if self.problems:
             raise DataError(self.problems)
-        for group, entry in zip(groups, entries, strict=True):
-            self._fill(group, entry)
+        self._fill_all(groups, entries)
         self.problems += [*self.pictures.problems(self.root), *self.films.settle(self.notes)]
         if self.problems:
             raise DataError(self.problems)
@@ -219,6 +237,31 @@ class _Finder:
         return self.layout.splits is not None and self.args.splits == PUBLISHED and not self.args.split_list
 
     # --------------------------------------------------------------------------------------------------------------- fields
+
+    def _fill_all(self, groups: list[Group], entries: list[Entry]) -> None:
+        """Fields of all samples, by several processes where files have to be converted; the result is the same for any number."""
+        made = any(f.runs for f in self.layout.fields.values())
+        converted = made or any(is_converted(file) for g in groups for file, _ in g.hits.values())
+        jobs = usable(self.args.jobs, len(groups) * PICTURE) if converted else 1
+        places = [range(i, min(i + PART, len(groups))) for i in range(0, len(groups), PART)]
+        work = partial(self._part, groups, entries)
+        with Progress("read", len(groups), "samples") as progress, closing(in_order(work, places, jobs)) as parts:
+            for place, part in zip(places, parts, strict=True):
+                self.problems += part.problems
+                self.films.merge(part.films)
+                self.pictures.merge(part.pictures)
+                for i, filled in zip(place, part.entries, strict=True):
+                    entries[i] = filled
+                progress.reached(place.stop)
+
+    def _part(self, groups: list[Group], entries: list[Entry], place: range) -> Part:
+        """Fields of some samples, and what was seen of them alone."""
+        films = dicom.Films(self.layout.header.labels, self.args)
+        one = copy(self)
+        one.problems, one.films, one.pictures = [], films, Pictures(self.work, films.develop)
+        for i in place:
+            one._fill(groups[i], entries[i])
+        return Part([entries[i] for i in place], one.problems, films, one.pictures)
 
     def _fill(self, group: Group, entry: Entry) -> None:
         for name, one in self.layout.fields.items():

@@ -43,10 +43,21 @@ class Pictures:
             return None
         return Reference(shown, path)
 
+    def merge(self, later: Pictures) -> None:
+        """Takes in what another process made, of files that come after these."""
+        for why, files in later.refused.items():
+            self.refused[why] += files
+        self.of_films |= later.of_films
+
     def problems(self, root: Path) -> Iterator[Problem]:
         for (name, why), files in self.refused.items():
             what = f"{len(files)} files of '{name}' cannot be taken: {why} ({few(files)})"
             yield Problem(what, str(root), "bring these files again, or take their rows out of the table")
+
+
+def is_converted(file: Path) -> bool:
+    """Whether a shard holds another form of the file."""
+    return file.suffix.lower() not in STORED
 
 
 def _begins_as_film(file: Path) -> bool:

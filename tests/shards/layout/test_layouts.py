@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
+from shards.layout import engine
 from shards.layout.describe import PAGE, with_table
 from shards.layout.schema import about, layout_names, load
 from shards.read.dataset import Dataset
@@ -184,3 +185,15 @@ def test_the_list_in_the_docs_is_that_of_the_layouts():
     page = PAGE.read_text()
     assert with_table(page) == page
     assert all(f"`{name}`" in page for name in layout_names())
+
+
+@pytest.mark.parametrize("name", ["rsna_pneumonia", "siim_acr"])
+def test_two_processes_convert_to_the_same_bytes(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "PART", 3)
+    root, said = made(name, tmp_path), []
+    for jobs in ("1", "2"):
+        words = ["--root", str(root), "--out", str(tmp_path / "set"), "--split-fractions", "0.6,0.2,0.2", "--overwrite"]
+        assert main(["source", name, *words, "--jobs", jobs]) == 0
+        files = {p.name: p.read_bytes() for p in (tmp_path / "set").rglob("*") if p.is_file()}
+        said.append((capsys.readouterr().out, files))
+    assert said[0] == said[1]
