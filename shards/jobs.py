@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -51,7 +51,7 @@ def waiting(jobs: int) -> int:
     return 1 if jobs == 1 else AHEAD * jobs
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Generator[R, None, None]:
     """`work(item)` of each item, in the order of the items. The next result is begun when the last one has been used.
 
     With one job it happens in this process; else in forked ones, which have all that this process has and hand results back by pickle.

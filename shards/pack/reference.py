@@ -227,8 +227,8 @@ class Reader:
         if suffix == ".npy":
             head = _guarded(lambda: _npy_header(_file_bytes(ref.path, HEADER_BYTES)))
             return Header(head.dtype.name, head.shape)
-        whole = KINDS[ref.ext] == "image"
-        data = _jpeg_head(ref.path) if ref.ext == "jpg" else _file_bytes(ref.path, None if whole else HEADER_BYTES)
+        limit = None if KINDS[ref.ext] == "image" else HEADER_BYTES
+        data = _jpeg_head(ref.path) if ref.ext == "jpg" else _file_bytes(ref.path, limit)
         return header_of(name, ref.ext, data, self._turned(name))
 
     def array(self, ref: Reference) -> np.ndarray:
