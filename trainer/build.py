@@ -1,11 +1,15 @@
-"""From a configuration and its data to a method with weights, and to the lengths of its stages."""
+"""From a configuration and its data to a method with weights, and to the lengths of its stages; the head of a fine-tune."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from models.contract import Method, Options, Stage
+from torch import nn
+
+from models.contract import Method, Options, Stage, TargetSpec
+from models.decoders.build import make_decoder
+from models.finetuned import make_head
 from models.layers.batch_norm import holds_batch_norm
 from models.registry import get_method
 from trainer.config.schema import Config
@@ -50,3 +54,40 @@ def _with_batch_norm(stage: Stage, method: Method) -> Stage:
     """Batch statistics compare samples, whatever the loss does: of accumulated parts they would be others."""
     method.enter(stage.name)
     return replace(stage, compares=stage.compares or holds_batch_norm(method))
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """How the head of a fine-tune is built; as keys of a task's `output` (docs/tasks.md), with `auxiliary` whether there is one."""
+
+    head: str
+    norm: bool
+    hidden: int
+    dropout: float
+    decoder: str
+    width: int
+    queries: int
+    mask_token: bool
+    auxiliary: bool
+
+
+def head_of(encoder: Method, question: TargetSpec, o: HeadParts, pooled: int, tokens: int, genes: int) -> nn.Module:
+    """A head with random weights.
+
+    Args:
+        pooled, tokens, genes: widths of the pooled vector, of tokens and of gene tokens.
+    """
+    if question.kind != "segmentation":
+        return make_head(
+            encoder, question, pooled, tokens, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
+        )
+    return make_decoder(
+        encoder,
+        o.decoder,
+        width=o.width,
+        queries=o.queries,
+        mask_token=o.mask_token,
+        gene_dim=genes,
+        auxiliary=o.auxiliary,
+        outputs=question.outputs,
+    )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shards.read.dataset import Dataset
 
 SIDE, LOW = 64, 16
-NEAR = 32
+NEAR = 24
 SKETCH, SHARED = 256, 2
 THREADS = 4
 CHUNK = 1 << 22

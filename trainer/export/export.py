@@ -3,6 +3,7 @@ what it takes to build it.
 
 --to timm         config.json  preprocessor_config.json  model.safetensors  README.md  timm.create_model("local-dir:DIR", pretrained=True)
 --to safetensors   method.json  schema.npz  model.safetensors  README.md    trainer.export.load_exported("DIR")
+                   of a fine-tune also head.json  head.safetensors          trainer.export.load_tuned("DIR")
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from trainer.errors import UserError
 from trainer.export.card import model_card, read_results
+from trainer.export.head import write_head
 from trainer.export.opened import CARD, WEIGHTS, Exporting, To, load_exported, open_finished, provenance
 from trainer.export.terms import Stated, settled
 from trainer.export.timm import exported, write_timm
@@ -93,6 +95,9 @@ def _write(opened: Exporting, to: To, tmp: Path, results: Sequence[dict[str, Any
         said = write_timm(opened, tmp)
     else:
         said = _write_method(opened, tmp)
+        if opened.tuned:
+            head = write_head(opened.tuned.path, opened.tuned.plain()["seed"], opened.tuned.weights, tmp)
+            said += f"; {head}" if head else ""
     write_atomic(tmp / CARD, model_card(opened, to, said, results).encode())
     return said
 

@@ -1,4 +1,4 @@
-"""A fine-tuned result as something to export: the encoder of its first seed, as the chosen training left it, without its head."""
+"""A fine-tuned result as something to export: the encoder of its first seed, as the chosen training left it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ NEEDED = ("task", "kind", "mode", "init", "control", "chosen", "hashes", "seeds"
 class Tuned:
     """What a fine-tune made of a run: `options` the method's, as the task changed them; `parts` the task's encoder section."""
 
+    path: Path
     run: Finished
     result: dict[str, Any]
     options: dict[str, Any]
@@ -44,7 +45,7 @@ class Tuned:
         p = self.plain()
         return (
             f"Then fine-tuned on the task {p['task']} ({p['kind']}): seed {p['seed']}, learning rate {p['lr']:g}, the weights of the best "
-            f"look at its validation split. The head is not part of this. It began from `{p['pretrained_sha256']}`."
+            f"look at its validation split. It began from `{p['pretrained_sha256']}`."
         )
 
 
@@ -84,4 +85,4 @@ def open_tuned(out: Path) -> Tuned:
     weights = out / f"seed-{chosen['seed']}" / f"lr-{chosen['lr']:g}" / "stages" / f"{STAGE}.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights} is gone: remove {out} and fine-tune again")
-    return Tuned(run, result, options, parts, weights, data)
+    return Tuned(out, run, result, options, parts, weights, data)

@@ -118,6 +118,7 @@ def test_another_hospital_is_measured_once(run: Path, hospital: Path, predict: P
     mean = shift["contents"]["image"]["mean"]
     assert mean["here"][2] - mean["run"][2] > 10, "the brighter films are seen"
     assert 0 <= shift["features"]["auc"] <= 1
+    assert 0 <= shift["features"]["robustness_index"] <= 1
     assert Image.open(run / "external/b/shift.png").size[0] > 300
     before = {p: p.stat().st_mtime_ns for p in (run / "external/b").rglob("*")}
     code, text = predict(hospital, "--evaluate", "--name", "b")

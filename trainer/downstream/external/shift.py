@@ -22,6 +22,7 @@ from shards.read.remote import is_url
 from trainer.downstream.external.opened import External
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.predict import EvalOutput
+from trainer.downstream.sites.robustness import robustness
 from trainer.downstream.targets import said
 from trainer.state.files import write_atomic
 
@@ -85,8 +86,31 @@ def _features(found: External, output: EvalOutput, out: Shift, notes: list[str])
         "means": "area under the curve of a logistic regression on up to 20 principal axes that tells both sets apart, cross-validated "
         "by patient: 0.5 is no difference, 1 a complete one",
     }  # fmt: skip
+    out.plain["features"] |= _robustness(
+        theirs_ND * std + mean, ours_ND * std + mean, own, keys, output.predictions, np.array(groups)
+    )
     if told_by is None:
         notes.append(f"features: fewer than {FOLDS} patients in one of the sets, too few to tell them apart")
+
+
+def _robustness(
+    theirs_ND: np.ndarray,
+    ours_ND: np.ndarray,
+    own: Predictions,
+    keys: np.ndarray,
+    here: Predictions,
+    groups: np.ndarray,
+) -> dict[str, Any]:
+    """PathoROB's index of both sets as two sites (sites/robustness.py), where the classes of all cases are known."""
+    truth = dict(zip(own.keys_N.tolist(), own.targets[:, 0].tolist(), strict=True))
+    class_N = np.concatenate([[truth.get(k, np.nan) for k in keys.tolist()], here.targets[:, 0]])
+    if own.kind not in ("binary", "multiclass", "ordinal") or np.isnan(class_N).any():
+        return {}
+    site_N = np.repeat([0, 1], [len(theirs_ND), len(ours_ND)])
+    found = robustness(np.concatenate([theirs_ND, ours_ND]), class_N, site_N, groups)
+    if found is None or found.index != found.index:
+        return {}
+    return {"robustness_index": found.index, "robustness_k": found.k, "robustness_chance": found.chance}
 
 
 def apart_by(theirs_ND: np.ndarray, ours_ND: np.ndarray, groups: np.ndarray) -> float | None:

@@ -28,6 +28,7 @@ from models.finetuned import STAGE
 from models.registry import get_method
 from shards.check.near import Signatures
 from shards.read.dataset import Dataset
+from trainer.downstream.build import head_parts, widths
 from trainer.downstream.init import Init
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.label_subset import labelled
@@ -127,6 +128,7 @@ def keep(setting: Setting, chosen: Sequence[Mapping[str, Any]], looks: Signature
         "assets": asset_digests(cls.Options, source.options),
         "data": _sources(setting),
         "horizons": list(setting.targets.horizons),
+        "head": _head(setting),
         "seeds": [{**s, "question": dataclasses.asdict(_questions(setting)[s["seed"]])} for s in seeds],
     }
     write_atomic(out / "schema.npz", schema_bytes(source.schema))
@@ -151,7 +153,7 @@ def _readable(out: Path) -> bool:
         read_schema(out / "schema.npz")
         (out / "patients.txt").read_text()
         with np.load(out / CONTENTS, allow_pickle=False) as arrays:
-            return bool(content["format"] == FORMAT and {"train", "val"} <= set(arrays.files))
+            return bool(content["format"] == FORMAT and "head" in content and {"train", "val"} <= set(arrays.files))
     except (OSError, ValueError, KeyError, TypeError, BadZipFile):  # UserError is a ValueError
         return False
 
@@ -163,6 +165,19 @@ def weights_name(seed: int, lr: float) -> str:
 def _task(setting: Setting) -> dict[str, Any]:
     return setting.task.model_dump(mode="json", exclude_unset=True, exclude={"out", "tests"}) | {
         "name": setting.task.name
+    }
+
+
+def _head(setting: Setting) -> dict[str, Any]:
+    """How the head is built, so that an export can build it again (trainer/export/head.py)."""
+    task, encoder = setting.task, setting.source.build(0)
+    encoder.inputs = setting.fields
+    first = int(setting.splits[task.data.train][0])
+    return {
+        "parts": dataclasses.asdict(head_parts(task)),
+        "widths": list(widths(setting, encoder, first)),
+        "pad": task.pad,
+        "masks": [list(m) for m in task.masks] if task.kind == "segmentation" else [],
     }
 
 
