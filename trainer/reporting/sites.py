@@ -21,7 +21,7 @@ NOTE = (
 )
 HELD_OUT = (
     "The same test cases, by a training with the site's other cases and by one that saw none of them (hold_out). difference: without less "
-    "with; its interval is over other patients and other seeds (wide with two), and unadjusted for the number of rows."
+    "with; its interval is over other patients and other seeds, and unadjusted for the number of rows."
 )
 
 
