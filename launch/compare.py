@@ -23,8 +23,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("report"), help="where compare.md, compare.csv and index.html go")
     p.add_argument("--draws", type=_count, default=1000, help="bootstrap draws of a paired test (1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of paired tests and of t-SNE (0)")
+    p.add_argument(
+        "--rope", type=_region, default=0.01, help="difference that counts as none over several tasks (0.01)"
+    )
     add_all(p)
     return p
+
+
+def _region(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number above 0 and below 1")
+    return value
 
 
 def _count(text: str) -> int:
@@ -40,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainer.reporting.report import build, write
 
     try:
-        report = build(args.runs, args.draws, args.seed)
+        report = build(args.runs, args.draws, args.seed, args.rope)
         files = write(report, args.out)
     except UserError as e:
         print(f"error: {told(e)}", file=sys.stderr)

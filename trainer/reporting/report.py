@@ -12,6 +12,7 @@ from trainer.reporting import (
     cases,
     curves,
     external,
+    over_tasks,
     page,
     pictures,
     reliability,
@@ -45,14 +46,16 @@ class Report:
     plots: dict[str, list[Plot]] = field(default_factory=dict)
     beside: dict[str, list[Table]] = field(default_factory=dict)
     """By group, its numbers beside those of the same weights on other data."""
+    over: Table | None = None
+    """Settings against each other over several tasks."""
 
     @property
     def pairs(self) -> list[Pair]:
         return [t for g in self.groups for t in self.tested[g.name]]
 
 
-def build(paths: Sequence[Path], draws: int, seed: int) -> Report:
-    """Reads, checks and tests everything under `paths`.
+def build(paths: Sequence[Path], draws: int, seed: int, rope: float = 0.01) -> Report:
+    """Reads, checks and tests everything under `paths`; `rope`: half of the region within which settings are called equivalent.
 
     Raises:
         UserError: nothing found, or anything found that cannot be read or does not fit together; all problems at once.
@@ -64,6 +67,7 @@ def build(paths: Sequence[Path], draws: int, seed: int) -> Report:
         report.tested[g.name] = pairs(g, draws, seed)
         report.plots[g.name] = draw(g, labels, seed)
         report.beside[g.name] = external.tables(g, report.groups)
+    report.over = over_tasks.table(report.groups, draws, seed, rope)
     return report
 
 
@@ -147,6 +151,8 @@ def markdown(report: Report) -> str:
         lines += _md(table.still_running(report.running))
     if report.groups:
         lines += _md(table.overview(report.groups))
+    if report.over:
+        lines += _md(report.over)
     for g in report.groups:
         lines += [f"## {table.escaped(g.name)}", "", *(f"{table.escaped(x)}\n" for x in _about(g))]
         for t in _tables(report, g):
@@ -175,6 +181,8 @@ def html(report: Report) -> str:
         sections.append((waiting.title, page.table(waiting)))
     if report.groups:
         sections.append(("All tasks", page.table(table.overview(report.groups))))
+    if report.over:
+        sections.append((report.over.title, page.table(report.over)))
     for g in report.groups:
         others = [t for a in reversed(g.amounts) if (t := table.other_metrics(g, a))]
         main = [t for t in _tables(report, g) if t not in others]

@@ -115,6 +115,17 @@ class Words(Part):
     blank: str | None = None
 
 
+class Chosen(Part):
+    """What a seed's weights were chosen among on the validation split: points of a grid, looks at each."""
+
+    looks: int = 1
+    grid: tuple[dict[str, object], ...] = ()
+
+    @property
+    def points(self) -> int:
+        return max(len(self.grid), 1)
+
+
 class Answers(Part):
     words: dict[str, Words] = {}
 
@@ -213,6 +224,7 @@ class Content(Part):
     shots: int | None = None
     draw: int | str = 0
     seeds: tuple[int, ...]
+    chosen: tuple[Chosen, ...] = ()
     n: Counts
     primary: str
     metrics: dict[str, Measured]

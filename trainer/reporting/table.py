@@ -55,7 +55,16 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
     controls = any(e.setting.control for e in entries)
     counted = any(e.measured.k for e in entries)
     head = ["", group.primary, "interval", "spread", *(["k/n"] if counted else []), "against best", "against scratch"]
-    head += [*(["against no control"] if controls else []), "repeats", "test", "train", "mode", "start", "inputs"]
+    head += [
+        *(["against no control"] if controls else []),
+        "repeats",
+        "test",
+        "train",
+        "chosen among",
+        "mode",
+        "start",
+        "inputs",
+    ]
     rows = []
     for e in entries:
         s, m = e.setting, e.measured
@@ -63,7 +72,15 @@ def main_table(group: Group, amount: Amount, tested: Sequence[Pair]) -> Table:
         row += [words.count(m)] if counted else []
         row += [_against(e, best, found.get((id(e), BEST))), words.pair(found.get((id(e), SCRATCH)))]
         row += [words.pair(found.get((id(e), CONTROLLED)))] if controls else []
-        row += [e.repeats, words.cases(e), words.trained_on(e), s.mode, s.start, "+".join(s.inputs)]
+        row += [
+            e.repeats,
+            words.cases(e),
+            words.trained_on(e),
+            words.chosen_among(e),
+            s.mode,
+            s.start,
+            "+".join(s.inputs),
+        ]
         row[-1] += f" ({s.control})" if s.control else ""
         rows.append(tuple(row))
     bold = frozenset((i, 1) for i, e in enumerate(entries) if best is not None and e.eligible and _ties(e, best))

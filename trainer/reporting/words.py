@@ -74,6 +74,16 @@ def trained_on(entry: Entry) -> str:
     return ", ".join(str(v) for v in dict.fromkeys(r.content.n.train for r in entry.results))
 
 
+def chosen_among(entry: Entry) -> str:
+    """How often validation was looked at for the weights of a seed: points of the grid, looks at each, cases."""
+    c = entry.first.content
+    if not c.chosen or not c.n.val:
+        return NONE
+    points, looks = max(x.points for x in c.chosen), max(x.looks for x in c.chosen)
+    grid = f"{points} x " * (points > 1)
+    return f"{grid}{looks} look{'s' * (looks > 1)} at {c.n.val}"
+
+
 def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
     """First lines of the results: those that put a number in doubt, and the rest; each once, with how many say it."""
     doubts: Counter[str] = Counter()
@@ -131,6 +141,8 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "Bold: the best value of a table; controls, results with a leak and systems that gave one answer for all cases in every seed "
         "([CONSTANT], not ranked) cannot be it. With fewer than 20 test patients, or fewer than 10 with an event or with the rarer answer, "
         "nothing is ranked or tested.",
+        "chosen among: of each seed, points of the grid (rates, decays, neighbours) and looks at so many validation cases for each; "
+        "the best was taken. Its value there is the best of so many and says too much; test cases took no part, and are looked at once.",
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "
         "extreme). ece takes noise for error: with few cases in a bin it is too high, in resamples more so, and it has no interval.",

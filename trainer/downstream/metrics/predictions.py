@@ -50,7 +50,8 @@ class Predictions:
     standard deviation of each target of a regression over the training split (with `standardise: each_split` over this one); the
     metric `mse` needs it. `soft_N3`, of masks: sums over all pixels and structures of probability x truth, of probability, of
     truth; the metric `dice_contig` needs it. `horizons_H`, of survival: rising times, of training events, at which `c_uno` and
-    `time_auc` look; one evaluation's cases have the same, whatever was drawn of them.
+    `time_auc` look; one evaluation's cases have the same, whatever was drawn of them. `survival_NH`: the probability to be without event beyond each
+    of them; `integrated_brier` and `horizon_gap` have no value without.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Predictions:
     scale_K: np.ndarray | None = None
     soft_N3: np.ndarray | None = None
     horizons_H: np.ndarray | None = None
+    survival_NH: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -76,6 +78,8 @@ class Predictions:
             set_(self, "soft_N3", np.asarray(self.soft_N3, dtype=np.float64))
         if self.horizons_H is not None:
             set_(self, "horizons_H", np.atleast_1d(np.asarray(self.horizons_H, dtype=np.float64)))
+        if self.survival_NH is not None:
+            set_(self, "survival_NH", np.asarray(self.survival_NH, dtype=np.float64))
         wrong = _shape_problems(self) or _value_problems(self)
         assert not wrong, f"{self.kind} predictions: " + "; ".join(wrong)
 
@@ -95,10 +99,10 @@ class Predictions:
     def take(self, index: np.ndarray, patients: np.ndarray | None = None) -> Predictions:
         """The cases at `index` (with repetition, or a mask), under other patients' names where given."""
         patients = self.patients_N[index] if patients is None else patients
-        soft_N3 = None if self.soft_N3 is None else self.soft_N3[index]
+        soft_N3, survival_NH = (None if x is None else x[index] for x in (self.soft_N3, self.survival_NH))
         return replace(
             self, keys_N=self.keys_N[index], patients_N=patients, target=self.target[index], score=self.score[index],
-            soft_N3=soft_N3,
+            soft_N3=soft_N3, survival_NH=survival_NH,
         )  # fmt: skip
 
     def structure(self, name: str) -> Predictions:
@@ -153,6 +157,8 @@ class Predictions:
             arrays["soft"] = self.soft_N3
         if self.horizons_H is not None:
             arrays["horizons"] = self.horizons_H
+        if self.survival_NH is not None:
+            arrays["survival"] = self.survival_NH
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -192,6 +198,7 @@ class Predictions:
                 scale,
                 arrays.get("soft"),
                 arrays.get("horizons"),
+                arrays.get("survival"),
             )
         except (AssertionError, ValueError, TypeError) as e:
             raise UserError(f"{path} does not hold predictions ({e}); {remedy}") from e
@@ -224,6 +231,8 @@ def _shape_problems(p: Predictions) -> list[str]:
         wrong.append(f"masks of {p.targets.shape[1]} structures, {len(p.classes)} names of several")
     if p.soft_N3 is not None and p.soft_N3.shape != (N, 3):
         wrong.append(f"soft sums have shape {p.soft_N3.shape}, three numbers a case are needed")
+    if p.survival_NH is not None and p.survival_NH.shape != (N, 0 if p.horizons_H is None else p.horizons_H.size):
+        wrong.append(f"survival has shape {p.survival_NH.shape}, a column a horizon is needed")
     if p.kind in NAMED_COLUMNS and len(p.classes) != p.score.shape[1]:
         wrong.append(f"{p.score.shape[1]} columns, {len(p.classes)} names of classes")
     return wrong
@@ -253,6 +262,8 @@ def _value_problems(p: Predictions) -> list[str]:
         p.horizons_H.size and np.isfinite(p.horizons_H).all() and (np.diff(p.horizons_H) > 0).all()
     ):
         wrong.append("horizons are one or more rising times")
+    if p.survival_NH is not None and not ((p.survival_NH >= 0) & (p.survival_NH <= 1)).all():
+        wrong.append("survival over time is a probability")
     if p.scale_K is not None and not (p.scale_K.shape == (p.targets.shape[1],) and (p.scale_K > 0).all()):
         wrong.append("scale has one positive number a target")
     return wrong

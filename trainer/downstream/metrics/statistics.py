@@ -79,7 +79,8 @@ class Paired:
     p             two-sided; below 1 - level exactly where the interval leaves out zero, but for ties; NaN without a value
     seeds         of a and of b; what one seed does not tell is in neither interval nor p
     error         standard error of the difference over patients, the seeds as they are
-    by            what gave interval, p and error: "bootstrap-se", or of areas "DeLong-Obuchowski"
+    whole_error   the same with what other seeds would have given: that of interval and p
+    by            what gave the error: "bootstrap-se", or of areas "DeLong-Obuchowski"
     false_claim   probability that the system with the better number is not the better one (false_claim.py)
     """
 
@@ -101,6 +102,7 @@ class Paired:
     error: float = NAN
     by: str = BOOTSTRAP
     false_claim: float = NAN
+    whole_error: float = NAN
 
 
 def bootstrap(
@@ -170,6 +172,7 @@ def paired(
     return Paired(
         metric.name, mean_a, mean_b, difference, low, high, level, p, draws, seed, by_patients.undefined, len(known), of.patients,
         bool(high - low <= ROUNDING), (len(a), len(b)), by_patients.error, by_patients.by, _false_claim(of, difference, p),
+        error,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from trainer.downstream.metrics import calibration, exact, legacy, retrieval, survival, weighted
+from trainer.downstream.metrics import calibration, exact, legacy, retrieval, survival, survival_probability, weighted
 from trainer.downstream.metrics import segmentation as masks
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
@@ -301,6 +301,7 @@ METRICS = _Table(
             *calibration.metrics(),
             *_numbers(),
             *survival.metrics(),
+            *survival_probability.metrics(),
             *_segmentation(),
             *retrieval.metrics(),
             *_legacy(),
@@ -318,7 +319,7 @@ DEFAULTS: dict[Kind, tuple[str, ...]] = {
     "multilabel": ("auc", "auc_micro", "average_precision", "f1_macro", "brier", "ece"),
     "ordinal": ("kappa_quadratic", "accuracy", "balanced_accuracy", "auc", "auc_any", "f1_macro", "brier", "ece"),
     "regression": ("mae", "mse", "r2", "spearman", "pearson"),
-    "survival": ("c_index", "c_uno", "time_auc"),
+    "survival": ("c_index", "c_uno", "time_auc", "integrated_brier", "horizon_gap"),
     "segmentation": ("dice_patient", "dice_positive", "dice_all", "iou_patient", "image_auc"),
     "retrieval": retrieval.NAMES,
 }  # fmt: skip

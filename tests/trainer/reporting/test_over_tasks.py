@@ -1,0 +1,44 @@
+"""A report over several tasks, and what validation was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.trainer.reporting.runs import SCRATCH, write
+from trainer.reporting import words
+from trainer.reporting.collect import collect
+from trainer.reporting.groups import group
+from trainer.reporting.report import build, html, markdown
+
+
+def test_settings_with_two_tasks_in_common_are_compared_over_them(tmp_path: Path) -> None:
+    for task in ("demo_a", "demo_b"):
+        for name, skill, changes in (("p", 3.0, {}), ("s", 0.1, SCRATCH)):
+            write(tmp_path / task / name, skill=skill, task=task, **changes)
+    write(tmp_path / "number", "regression", 1.0)
+    report = build([tmp_path], 100, 0, 0.02)
+    assert report.over is not None
+    (row,) = report.over.rows
+    assert row[:3] == ("gimp: pretrained", "gimp: scratch", "2")
+    assert float(row[4]) > 0.9
+    assert sum(map(float, row[4:])) > 0.998
+    for said in (markdown(report), html(report)):
+        assert "Over several tasks" in said
+        assert "better by over 0.02" in said
+
+
+def test_one_task_has_no_such_table(tmp_path: Path) -> None:
+    write(tmp_path / "a", skill=2.0)
+    write(tmp_path / "b", skill=0.2, **SCRATCH)
+    assert build([tmp_path], 100, 0).over is None
+
+
+def test_looks_at_validation_are_counted(tmp_path: Path) -> None:
+    grid = [{"lr": lr, "val": 0.5, "epoch": 2.0, "val_loss": None} for lr in (1e-3, 1e-4, 1e-5)]
+    chosen = [{"seed": s, "lr": 1e-3, "val": 0.5, "looks": 20, "look": 3, "grid": grid} for s in range(3)]
+    write(tmp_path / "a", chosen=chosen)
+    (g,) = group(collect([tmp_path]).results)
+    assert words.chosen_among(g.entries[0]) == "3 x 20 looks at 30"
+    write(tmp_path / "a", chosen=[])
+    (g,) = group(collect([tmp_path]).results)
+    assert words.chosen_among(g.entries[0]) == "–"
