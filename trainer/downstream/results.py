@@ -18,6 +18,7 @@ from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, with_survival
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
@@ -76,6 +77,7 @@ def write_result(
     metrics: Sequence[str],
     examples: Sequence[Example] = (),
     groups: Mapping[str, Mapping[str, str]] | None = None,
+    fits: Sequence[Recalibration] = (),
 ) -> dict[str, Any]:
     """Keeps predictions and examples, measures, and writes result.json last.
 
@@ -84,7 +86,10 @@ def write_result(
         predictions: one a seed, of the same test cases.
         metrics: names; the first is the primary one.
         groups: of each label the word of every test case, by its key ("" where unknown); the primary metric is measured within them.
+        fits: one a seed, what the validation split says of how scores are to be read; survival over time is written into predictions.
     """
+    if task.kind == "survival" and fits:
+        predictions = [with_survival(p, f) for p, f in zip(predictions, fits, strict=True)]
     names = [f"predictions/seed-{s}.npz" for s in about["seeds"]]
     for name, p in zip(names, predictions, strict=True):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +122,13 @@ def write_result(
             "positive": predictions[0].classes[1] if task.kind == "binary" and predictions[0].classes else None,
         },
     }
+    if fits:
+        content["recalibration"] = [f.plain() for f in fits]
+        content["warnings"] += bounded(fits)
+    if fits and task.calibration == "temperature":
+        content["calibrated"] = {
+            m: calibrated_entry(predictions, fits, m, b.draws, b.seed, b.level) for m in metrics if m in CALIBRATED
+        }
     if groups:
         write_groups(out / GROUPS, groups)
         each = {n: by_group(predictions, words, metrics[0], b.draws, b.seed, b.level) for n, words in groups.items()}
@@ -165,6 +177,11 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
     if any(any(_constant(m)) for m in result["metrics"].values()):
         notes += ". = one answer for all cases"
     lines.append(notes)
+    lines += [
+        f"  {name} with log odds divided by what validation says: {_number(m['value'])} ({interval_text(m)}); as they are "
+        f"{_number(result['metrics'][name]['value'])}"
+        for name, m in result.get("calibrated", {}).items()
+    ]
     lines += [f"  {line}" for name, found in result.get("groups", {}).items() for line in told_of(name, found)]
     lines += [f"  {line}" for line in result.get("sites", {}).get("lines", ())]
     if accepted := result.get("code_accepted"):

@@ -35,6 +35,7 @@ from trainer.downstream.joint.run import Joint, joint_predictions
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.recalibrated import Recalibration, recalibrated
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import EvalOutput, Example, Look, look_at
 from trainer.downstream.probes.run import Frozen, frozen_predictions
@@ -47,6 +48,7 @@ from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
 from trainer.downstream.task.near import looked_for, unlooked, within
+from trainer.downstream.task.rules import recalibrates
 from trainer.downstream.trial import Training, Trial
 from trainer.engine.choice import Look as Chance
 from trainer.engine.choice import chosen
@@ -148,13 +150,26 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         for control, predictions in measured.controls.items():
             content = {**about, "control": control, "wall_s": wall_s}
             write_result(
-                setting.out / f"control-{control}", task, content, predictions, setting.metrics, groups=setting.groups()
+                setting.out / f"control-{control}",
+                task,
+                content,
+                predictions,
+                setting.metrics,
+                groups=setting.groups(),
+                fits=measured.fits,
             )
         content = {**about, **sites, "near": near, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
         keep(setting, measured.chosen, looks)
         return write_result(
-            setting.out, task, content, measured.predictions, setting.metrics, measured.examples, setting.groups()
+            setting.out,
+            task,
+            content,
+            measured.predictions,
+            setting.metrics,
+            measured.examples,
+            setting.groups(),
+            measured.fits,
         )
 
     result = from_main(write)
@@ -219,6 +234,8 @@ class Measured:
     """Seconds of all steps of all trainings."""
     here_s: float = 0.0
     """Seconds that this process spent on them."""
+    fits: list[Recalibration] = field(default_factory=list)
+    """What the validation split says of how scores are to be read, by seed; none where nothing asks for it."""
 
 
 def _counts(setting: Setting, train: int) -> dict[str, int]:
@@ -243,7 +260,7 @@ def _frozen(setting: Setting, runtime: Runtime, stop: StopFlag) -> Measured:
         cache=setting.out.parent / ".features",
     )
     found = frozen_predictions(about, runtime, stop)
-    return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND)
+    return Measured(found.predictions, found.chosen, {}, [], found.train, found.pooled_ND, fits=found.fits)
 
 
 def _tested(setting: Setting) -> np.ndarray:
@@ -316,7 +333,7 @@ def _training(setting: Setting, seed: int) -> tuple[Training, Targets]:
     # All that decides the result's hashes decides a training's: one that another version made is not taken for this one's.
     made_of = {k: v for k, v in setting.hashes().items() if k != "config"}
     about = {**setting.about(), **made_of, "train": hash_of(train.tolist())}
-    for measured_later in ("controls", "groups", "site"):
+    for measured_later in ("controls", "groups", "site", "calibration"):
         about["task"].pop(measured_later, None)
     return Training(task, setting.source.method_name, samples, targets, build, about), targets
 
@@ -327,6 +344,10 @@ def _test(
     """The one look at the test split, with the best weights of the best learning rate."""
     task, data = setting.task, setting.data
     method = _trained(setting, training, best.seed, best.lr, runtime)
+    if recalibrates(task):
+        held_back = part(data, setting.splits[task.data.val], task.data.val)
+        reads = Look(data, held_back, task.protocol.eval_batch, task.data.workers)
+        done.fits.append(recalibrated(look_at(reads, method, targets, runtime).predictions))
     subset = part(data, setting.splits[task.data.test], task.data.test)
     targets = targets_of_split(task, targets, subset.indices, task.data.test)
 

@@ -33,8 +33,8 @@ def table(groups: Sequence[Group], draws: int, seed: int, rope: float) -> Table 
     note = (
         f"Probabilities that the mean difference of all such tasks lies above {rope:g}, within, and below -{rope:g}; in brackets its 95 % "
         "credible interval. Random effects: tasks' differences, with standard errors over patients and seeds, around a mean (flat "
-        "prior; spread of tasks half-normal, 0.05). Primary metrics within 0 and 1, at the largest amount of labels. Tasks with few patients "
-        "or shared ones say less than their number."
+        "prior; spread of tasks half-normal, 0.05). Primary metrics within 0 and 1, at the largest amount of labels. Tasks with few "
+        "patients, or with shared ones, say less than their number."
     )
     more = f" {len(shared) - MOST} settings are not shown." * (len(shared) > MOST)
     return Table("Over several tasks", head, tuple(rows), note=note + more)

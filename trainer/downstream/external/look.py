@@ -30,6 +30,7 @@ from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import SlideMaps, maps_of, write_maps
 from trainer.downstream.metrics.apart import apart
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.recalibrated import of_plain, with_survival
 from trainer.downstream.predict import EvalOutput, Look, look_at
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
@@ -150,7 +151,10 @@ def _write(
     near: Mapping[str, Any],
 ) -> dict[str, Any]:
     setting, seeds = found.setting, list(found.trained.weights)
+    fits = [of_plain(f) for f in found.trained.result.get("recalibration", ())]
     predictions = [o.predictions for o in outputs]
+    if setting.task.kind == "survival" and fits:
+        predictions = [with_survival(p, f) for p, f in zip(predictions, fits, strict=True)]
     write_table(out / "predictions.csv", setting.task, predictions)
     if maps:
         write_maps(out / "attention", maps)
@@ -178,7 +182,7 @@ def _write(
         "wall_s": wall_s,
         "external": _external(found, str(identity["name"]), predictions),
     }
-    return write_result(out, setting.task, content, predictions, setting.metrics, outputs[0].examples)
+    return write_result(out, setting.task, content, predictions, setting.metrics, outputs[0].examples, fits=fits)
 
 
 def _n(found: External) -> dict[str, int]:

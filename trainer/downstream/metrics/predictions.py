@@ -50,8 +50,8 @@ class Predictions:
     standard deviation of each target of a regression over the training split (with `standardise: each_split` over this one); the
     metric `mse` needs it. `soft_N3`, of masks: sums over all pixels and structures of probability x truth, of probability, of
     truth; the metric `dice_contig` needs it. `horizons_H`, of survival: rising times, of training events, at which `c_uno` and
-    `time_auc` look; one evaluation's cases have the same, whatever was drawn of them. `survival_NH`: the probability to be without event beyond each
-    of them; `integrated_brier` and `horizon_gap` have no value without.
+    `time_auc` look; one evaluation's cases have the same, whatever was drawn of them. `survival_NH`: the
+    probability to be without event beyond each of them; `integrated_brier` and `horizon_gap` have no value without.
     """
 
     kind: Kind

@@ -11,7 +11,7 @@ Shape letters: N cases, H horizons, K classes, labels or thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +20,13 @@ import numpy as np
 from trainer.downstream.metrics.calibration import LEAST, logit
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import PROBABILITIES, Predictions
+from trainer.downstream.metrics.statistics import entry
 
+CALIBRATED = ("brier", "ece", "calibration_intercept", "calibration_slope")
+"""Metrics of a result that it holds both ways, of probabilities as they are and divided."""
 STEEPEST = 20.0
 """Largest coefficient, in units of the score's deviation: without overlap the likelihood has no maximum."""
-COLDEST, HOTTEST = 0.02, 50.0
+COLDEST, HOTTEST = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,13 @@ def of_plain(found: Mapping[str, Any]) -> Recalibration:
     )
 
 
-def fitted(val: Predictions, temperature: bool = False) -> Recalibration:
-    """From what was said of the validation split; `temperature` where the task asks for it."""
+def recalibrated(val: Predictions) -> Recalibration:
+    """From what was said of the validation split: of survival a baseline, of probabilities a temperature."""
     known = val.known()
     if val.kind == "survival":
         return _cox(known)
-    assert not temperature or val.kind in PROBABILITIES
-    return _temperature(known) if temperature else Recalibration(len(known))
+    assert val.kind in PROBABILITIES, f"a {val.kind} task says no probabilities"
+    return _temperature(known)
 
 
 # ------------------------------------------------------------------------------------------------------------------ survival
@@ -78,15 +81,15 @@ def _cox(p: Predictions) -> Recalibration:
     from scipy.optimize import minimize_scalar
 
     spread = float(p.score.std())
-    coefficient = bounded = 0.0
+    coefficient, bounded = 0.0, False
     if spread > 0:
         z_N = (p.score - p.score.mean()) / spread
         found = minimize_scalar(
             lambda b: held_back_loss(replace(p, score=b * z_N)), bounds=(-STEEPEST, STEEPEST), method="bounded",
             options={"xatol": 1e-9},
         )  # fmt: skip
-        coefficient, bounded = float(found.x) / spread, abs(found.x) > 0.99 * STEEPEST
-    return Recalibration(len(p), None, coefficient, _breslow(p, coefficient), bool(bounded))
+        coefficient, bounded = float(found.x) / spread, bool(abs(found.x) > 0.99 * STEEPEST)
+    return Recalibration(len(p), None, coefficient, _breslow(p, coefficient), bounded)
 
 
 def _breslow(p: Predictions, coefficient: float) -> tuple[float, ...]:
@@ -146,3 +149,17 @@ def _temperature(p: Predictions) -> Recalibration:
     )
     bounded = min(found.x - ends[0], ends[1] - found.x) < 0.01
     return Recalibration(len(p), float(np.exp(found.x)), bounded=bool(bounded))
+
+
+def calibrated_entry(
+    predictions: Sequence[Predictions], fits: Sequence[Recalibration], metric: str, draws: int, seed: int, level: float
+) -> dict[str, Any]:
+    """What a result file holds of a metric of divided log odds; each seed has its own divisor."""
+    return entry([with_temperature(p, f) for p, f in zip(predictions, fits, strict=True)], metric, draws, seed, level)
+
+
+def bounded(fits: Sequence[Recalibration]) -> list[str]:
+    """What to say of fits that lie at the end of their range."""
+    n = sum(f.bounded for f in fits)
+    why = "the validation cases set no limit to how sure the scores may be read (no overlap, or too few of them)"
+    return [f"{n} of {len(fits)} seeds: {why}: calibrated numbers say little"] * bool(n)

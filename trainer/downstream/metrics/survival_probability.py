@@ -42,14 +42,13 @@ def integrated_brier(p: Predictions) -> Weighted:
 def _brier(
     W_RN: np.ndarray, times: Times, horizon: float, s_N: np.ndarray, of_case_RN: np.ndarray, at_R: np.ndarray
 ) -> np.ndarray:
-    """[R] the Brier score at a horizon; NaN where a case that counts has no probability of being uncensored."""
+    """[R] the Brier score at a horizon; NaN where nobody was followed so long, or a case that counts cannot be weighed."""
     case_N, control_N = times.event_N & (times.time_N <= horizon), times.time_N > horizon
     case_RN, control_RN = W_RN * case_N, W_RN * control_N
-    lost_R = ((case_RN > 0) & (of_case_RN == 0)).any(1) | ((control_RN.sum(1) > 0) & (at_R == 0))
+    lost_R = ((case_RN > 0) & (of_case_RN == 0)).any(1)
     cases_R = (np.where(case_RN > 0, np.nan_to_num(ratio(case_RN, of_case_RN)), 0.0) * s_N**2).sum(1)
     controls_R = np.nan_to_num(ratio(control_RN @ (1 - s_N) ** 2, at_R))
-    beyond_R = (at_R == 0) | ((W_RN * (times.time_N >= horizon)).sum(1) == 0) & (at_R < 1)
-    return np.where(lost_R | beyond_R, np.nan, ratio(cases_R + controls_R, W_RN.sum(1)))
+    return np.where(lost_R | (at_R == 0), np.nan, ratio(cases_R + controls_R, W_RN.sum(1)))
 
 
 def _over_span(brier_RH: np.ndarray, horizons_H: np.ndarray) -> np.ndarray:
@@ -88,8 +87,8 @@ def metrics() -> list[Metric]:
     return [
         own(
             "integrated_brier", ("survival",),
-            "Brier score of being without event beyond a horizon, by inverse probabilities of censoring (Graf 1999, Kaplan and Meier on the "
-            f"test cases); its area by trapezoids over the span of the horizons; {said}",
+            "Brier score of being without event beyond a horizon, by inverse probabilities of censoring (Graf 1999, Kaplan and Meier on "
+            f"the test cases); its area by trapezoids over the span of the horizons; {said}",
             integrated_brier, up=False, scale="error",
         ),
         own(

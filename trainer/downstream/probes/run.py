@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,6 +13,7 @@ from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
 from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.recalibrated import Recalibration, recalibrated
 from trainer.downstream.metrics.table import METRICS, Metric
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.probes.converged import DECAYS, MOST, fit_converged
@@ -21,6 +22,7 @@ from trainer.downstream.probes.knn import fit_knn
 from trainer.downstream.probes.linear import fit_linear, make_grid
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
+from trainer.downstream.task.rules import recalibrates
 from trainer.downstream.task.schema import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
@@ -39,6 +41,8 @@ class Probed:
     train: int
     pooled_ND: np.ndarray | None = None
     """Features of the test cases, of the first seed."""
+    fits: list[Recalibration] = field(default_factory=list)
+    """By seed, what the validation split says of how scores are to be read; none where nothing asks for it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def frozen_predictions(about: Frozen, runtime: Runtime, stop: StopFlag) -> Probe
         train = labelled(task, about.data, about.targets, about.splits[task.data.train], seed)
         if task.mode == "linear" and not out.predictions:
             runtime.say(SAID[solver(task, len(train))].format(n=len(train)))
-        predicted, chosen = _fit(about, train, features, seed)
+        predicted, chosen, fit = _fit(about, train, features, seed)
+        out.fits += [fit] if fit else []
         out.predictions.append(predicted)
         out.chosen.append({"seed": seed, **chosen})
         out.train = len(train)
@@ -139,8 +144,8 @@ def _answers(task: Task, targets: Targets, at: np.ndarray) -> np.ndarray:
 
 def _fit(
     about: Frozen, train: np.ndarray, features: dict[str, np.ndarray], seed: int
-) -> tuple[Predictions, dict[str, Any]]:
-    """Predictions of the test split by a probe fitted on the samples `train`, and how it was chosen."""
+) -> tuple[Predictions, dict[str, Any], Recalibration | None]:
+    """Predictions of the test split by a probe fitted on the samples `train`, how it was chosen, and how they are to be read."""
     task, splits = about.task, about.splits
     own, val, test = fitted(task, about.targets, train), splits[task.data.val], splits[task.data.test]
     chosen_on, tested_on = (
@@ -154,8 +159,9 @@ def _fit(
     judge = _judge(METRICS[about.primary], lambda values: as_predictions(chosen_on, about.data, val, values), K)
     fit, chosen = _probe(task, given, judge, seed)
     chosen |= {"val": fit.val, "val_loss": fit.val_loss, "grid": fit.grid_values}
-    scores = np.asarray(fit.predict(features[task.data.test]), np.float64)
-    return as_predictions(tested_on, about.data, test, scores), chosen
+    said_val, scores = (np.asarray(fit.predict(features[s]), np.float64) for s in (task.data.val, task.data.test))
+    reading = recalibrated(as_predictions(chosen_on, about.data, val, said_val)) if recalibrates(task) else None
+    return as_predictions(tested_on, about.data, test, scores), chosen, reading
 
 
 def _judge(metric: Metric, said: Callable[[np.ndarray], Predictions], classes: int | None) -> dict[str, Any]:

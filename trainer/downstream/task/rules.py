@@ -67,6 +67,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
+    out += _calibration(t)
     out += _zeroshot(t) if t.mode == "zeroshot" else []
     if t.kind == "retrieval" and t.mode != "zeroshot":
         out.append(f"mode: {t.mode} has no retrieval form, it is measured without training; use --mode zeroshot")
@@ -112,6 +113,21 @@ def _sites(t: Task) -> Iterator[str]:
         yield f"site: {t.site} is the answer that is asked for; give the label of the hospital, or leave it out"
     if t.hold_out is not None and not t.learns:
         yield "hold_out: mode zeroshot learns from no site; leave it out"
+
+
+def recalibrates(t: Task) -> bool:
+    """Whether something is fitted on the validation split once the weights are chosen: a baseline of survival, or a temperature."""
+    return t.learns and (t.kind == "survival" or t.calibration != "none")
+
+
+def _calibration(t: Task) -> Iterator[str]:
+    """Temperatures of what is no probability, or without a validation split to fit them on."""
+    if t.calibration == "none":
+        return
+    if t.kind not in ("binary", "multiclass", "multilabel", "ordinal"):
+        yield f"calibration=temperature: a {t.kind} task says no probabilities of classes; leave it out"
+    if t.mode == "zeroshot":
+        yield "calibration=temperature: mode zeroshot looks at no validation split; leave it out"
 
 
 def _attention(t: Task) -> Sequence[str]:

@@ -257,6 +257,8 @@ class Task(Section):
     the score at a site never seen (docs/sites.md)."""
     hold_out: str | None = None
     """A value of `site` that nothing is learned from or chosen by; the test split's cases of it alone are tested."""
+    calibration: Literal["none", "temperature"] = "none"
+    """Probabilities also as one divisor of log odds, fitted on the validation split, makes them: both in the result."""
     out: str = "runs/{task}/{method}-{mode}-{fraction}"
     data: TaskData = TaskData()
     protocol: Protocol = Protocol()
