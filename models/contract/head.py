@@ -20,7 +20,8 @@ Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "s
 class TargetSpec:
     """What is asked: `outputs` numbers come out of the head; `classes` names them. Regression is standardised by `mean_K`, `std_K`.
 
-    Survival with `edges` is one of `outputs` intervals of time, parted by them (`alpha`: models/losses/survival.py); without, Cox's risk.
+    Survival with `edges` is one of `outputs` intervals of time, parted by them (`alpha`: models/losses/survival.py); with `distribution`
+    location and log scale of log time less the first of `log_time`, over the second (models/losses/failure_time.py); else Cox's risk.
     Multilabel with three outputs a class: no, yes, uncertain (target 2), as U-MultiClass of Irvin et al. 2019 (CheXpert), section 3.
     """
 
@@ -31,11 +32,13 @@ class TargetSpec:
     std_K: tuple[float, ...] | None = None
     edges: tuple[float, ...] | None = None
     alpha: float = 0.0
+    distribution: Literal["", "weibull", "log_logistic"] = ""
+    log_time: tuple[float, float] = (0.0, 1.0)
 
     @property
     def compares(self) -> bool:
         """Whether the task's loss compares samples: the risk sets of Cox's likelihood are batches."""
-        return self.kind == "survival" and self.edges is None
+        return self.kind == "survival" and self.edges is None and not self.distribution
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,6 +49,8 @@ class TargetSpec:
             return tuple(f"{c}: {said}" for c in self.classes for said in ("no", "yes", "uncertain"))
         if len(self.classes) == self.outputs:
             return self.classes
+        if self.kind == "survival" and self.distribution:
+            return ("location", "log scale")
         if self.kind == "survival":
             return ("risk",) if self.outputs == 1 else tuple(f"interval {i}" for i in range(1, self.outputs + 1))
         if self.kind == "ordinal" and len(self.classes) == self.outputs + 1:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.contract import TargetSpec
 from models.losses.classes import cross_entropy
+from models.losses.failure_time import failure_time_nll, failure_time_risk
 from models.losses.survival import intervals_nll, intervals_risk
 from models.parallel import gather, global_mean, global_means, global_sum
 
@@ -29,6 +30,8 @@ def of_kind(asked: TargetSpec, logits_BK: Tensor, target_BT: Tensor, weight_B: T
         return mse(logits_BK, target_BT, weight_B)
     if asked.kind == "survival" and asked.edges is not None:
         return intervals_nll(logits_BK, target_BT, weight_B, asked.edges, asked.alpha)
+    if asked.kind == "survival" and asked.distribution:
+        return failure_time_nll(logits_BK, target_BT, weight_B, asked.distribution, asked.log_time)
     if asked.kind == "survival":
         return cox(logits_BK[:, 0], target_BT, weight_B, ties)
     if asked.kind == "multiclass":
@@ -42,6 +45,8 @@ def of_kind(asked: TargetSpec, logits_BK: Tensor, target_BT: Tensor, weight_B: T
 
 def survival_risk(asked: TargetSpec, logits_BK: Tensor) -> Tensor:
     """What is reported of survival [B]: higher dies earlier."""
+    if asked.distribution:
+        return failure_time_risk(logits_BK, asked.distribution)
     return logits_BK[:, 0] if asked.edges is None else intervals_risk(logits_BK)
 
 

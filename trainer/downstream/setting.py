@@ -158,6 +158,9 @@ class Setting:
         if self.task.output.survival == "cox":
             for key in ("survival", "intervals", "alpha"):
                 del task["output"][key]  # a task without them is what it was before there were such keys
+        elif self.task.output.survival != "intervals":
+            for key in ("intervals", "alpha"):
+                del task["output"][key]
         if task["kind"] == "segmentation" and len(self.task.masks) > 1:
             task["structures"] = [m.name for m in self.task.masks]  # a mapping's order is a channel's number
         return {

@@ -70,6 +70,7 @@ def recomputed(result: Result) -> Result:
         *_counts(result),
         *(p for name in found for p in _unlike(result, name, found[name])),
         *_unlike_groups(result),
+        *_unlike_calibrated(result),
     ]
     if problems:
         raise UserError(problems)
@@ -154,6 +155,27 @@ def _unlike(result: Result, name: str, found: dict[str, Any]) -> Iterator[str]:
                 f"{where}: the predictions give {name}.{key} {_text(found[key])}, {result.folder / 'result.json'} states {_text(value)}: "
                 f"they do not belong together; {MEND}"
             )
+
+
+def _unlike_calibrated(result: Result) -> Iterator[str]:
+    """What of the metrics of divided log odds differs from what the result states."""
+    from trainer.downstream.metrics.recalibrated import CALIBRATED, calibrated_entry, of_plain
+
+    c = result.content
+    if not c.calibrated:
+        return
+    try:
+        fits = [of_plain(f) for f in c.recalibration]
+        for name, m in c.calibrated.items():
+            assert name in CALIBRATED, name
+            found = calibrated_entry(predictions([result]), fits, name, m.draws, m.bootstrap_seed, m.level)
+            if not (_same(m.value, found["value"]) and _same(m.interval, found["interval"])):
+                yield (
+                    f"{result.folder / 'result.json'}: the predictions and the temperatures that it states give calibrated.{name} "
+                    f"{_text(found['value'])}, it states {_text(m.value)}: they do not belong together; {MEND}"
+                )
+    except (AssertionError, KeyError, TypeError, ValueError) as e:
+        yield f"{result.folder / 'result.json'}: recalibration or calibrated is misshapen ({e!r}); {MEND}"
 
 
 def _groups(result: Result) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer.errors import UserError
 from trainer.reporting import (
     bars,
+    calibrated,
     cases,
     curves,
     external,
@@ -124,6 +125,7 @@ def _tables(report: Report, g: Group) -> Iterator[Table]:
     yield from report.beside[g.name]
     yield from (t for a in reversed(g.amounts) for t in subgroups.tables(g, a))
     yield from (t for a in reversed(g.amounts) for t in sites.tables(g, a, report.groups))
+    yield from (t for a in reversed(g.amounts) if (t := calibrated.table(g, a)))
     reference = table.published(g)
     if reference:
         yield reference

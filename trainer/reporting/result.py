@@ -236,6 +236,10 @@ class Content(Part):
     groups: dict[str, Subgroups] = {}
     groups_file: str | None = None
     groups_sha256: str | None = None
+    recalibration: tuple[dict[str, object], ...] = ()
+    """By seed, what the validation split says of how scores are to be read."""
+    calibrated: dict[str, Measured] = {}
+    """Metrics of probabilities as that makes them."""
     reference: tuple[Reference, ...] = ()
 
     @model_validator(mode="after")
@@ -263,6 +267,8 @@ class Content(Part):
         for name in (*self.predictions, *self.examples, *filter(None, [self.groups_file])):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 problems.append(f"'{name}' leaves the result's folder")
+        if self.calibrated and len(self.recalibration) != len(self.seeds):
+            problems.append(f"{len(self.recalibration)} recalibrations for {len(self.seeds)} seeds")
         if self.groups and not (self.groups_file and self.groups_sha256):
             problems.append("groups without groups_file and groups_sha256")
         if problems:

@@ -25,8 +25,22 @@ def make(
     soft_N3 = None
     if kind == "segmentation":  # as if the probabilities were a little below one
         soft_N3 = np.stack([0.8 * score[:, 0], 0.9 * score[:, 1], np.nan_to_num(target)], 1)
-    horizons = (3.0, 5.0, 8.0, 14.0) if kind == "survival" else None
-    return Predictions(kind, keys, patients, target, score, tuple(classes), scale, soft_N3, horizons)  # type: ignore[arg-type]
+    horizons = survival_NH = None
+    if kind == "survival":
+        horizons = (3.0, 5.0, 8.0, 14.0)
+        survival_NH = np.exp(-np.exp(np.clip(score, -5, 2))[:, None] * np.array(horizons) / 20)
+    return Predictions(
+        kind,
+        keys,
+        patients,
+        target,
+        score,
+        tuple(classes),
+        scale,
+        soft_N3,
+        horizons,
+        survival_NH,  # type: ignore[arg-type]
+    )
 
 
 def coarse(x: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ import pytest
 from scipy.special import expit, softmax
 
 from tests.trainer.downstream.cohorts import make
+from tests.trainer.reporting.runs import write
 from trainer.downstream.metrics.held_back_loss import held_back_loss
-from trainer.downstream.metrics.recalibrated import of_plain, recalibrated, with_temperature
+from trainer.downstream.metrics.recalibrated import calibrated_entry, of_plain, recalibrated, with_temperature
 from trainer.downstream.metrics.table import METRICS, Kind, Predictions
 from trainer.downstream.results import summary, write_result
 from trainer.downstream.task.schema import parse_task
 from trainer.errors import UserError
+from trainer.reporting import cases
+from trainer.reporting.report import build, markdown
+from trainer.reporting.result import read_result
 
 
 def planted(kind: Kind, heat: float, seed: int = 0, n: int = 4000) -> Predictions:
@@ -87,6 +92,26 @@ def test_a_result_holds_both(tmp_path: Path) -> None:
     kept = Predictions.load(tmp_path / "predictions/seed-0.npz")
     assert np.array_equal(kept.score, test[0].score), "predictions are what the system said"
     assert "brier with log odds divided" in summary(found, tmp_path)
+
+
+def test_a_report_shows_both_and_finds_a_temperature_that_was_changed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a") / "result.json"
+    content = json.loads(path.read_text())
+    seeds = [Predictions.load(path.parent / n) for n in content["predictions"]]
+    fits = [recalibrated(p) for p in seeds]
+    content["recalibration"] = [f.plain() for f in fits]
+    content["calibrated"] = {m: calibrated_entry(seeds, fits, m, 100, 0, 0.95) for m in ("brier", "ece")}
+    path.write_text(json.dumps(content))
+    said = markdown(build([tmp_path], 100, 0))
+    assert "Calibration as said and by temperature" in said
+    content["recalibration"][0]["temperature"] *= 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"the temperatures that it states give calibrated\.brier"):
+        cases.recomputed(read_result(path))
+    content["recalibration"] = [{}] * 3
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="misshapen"):
+        cases.recomputed(read_result(path))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def predictions(kind: Any, skill: float, seed: int, cases: int = CASES, cohort: 
         both_N = np.floor(target * noise.uniform(min(skill, 1) / 2, 1, cases))
         score = np.stack([both_N, both_N + noise.integers(0, 40, cases)], 1)
     horizons = np.array([5.0, 12.0, 24.0, 40.0]) if kind == "survival" else None
-    return Predictions(kind, keys_N, patients_N, target, score, classes, scale, horizons_H=horizons)
+    survival_NH = None if horizons is None else np.exp(-np.exp(score.clip(-3, 2))[:, None] * horizons / 40)
+    return Predictions(
+        kind, keys_N, patients_N, target, score, classes, scale, horizons_H=horizons, survival_NH=survival_NH
+    )
 
 
 def write(

@@ -145,6 +145,11 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
         edges = _edges(task, targets.value_NT[train])
         question = replace(targets.question, outputs=len(edges) + 1, edges=edges, alpha=task.output.alpha)
         return replace(targets, question=question)
+    if task.kind == "survival" and task.output.survival != "cox":
+        question = replace(
+            targets.question, outputs=2, distribution=task.output.survival, log_time=_log_time(task, targets, train)
+        )
+        return replace(targets, question=question)
     if task.kind != "regression":
         return targets
     known_MT = targets.value_NT[train]
@@ -166,6 +171,22 @@ def with_horizons(task: Task, targets: Targets, train: np.ndarray) -> Targets:
     value_M2 = targets.value_NT[train]
     deciles = np.quantile(value_M2[value_M2[:, 1] == 1, 0], np.arange(1, 10) / 10)
     return replace(targets, horizons=tuple(np.unique(deciles).tolist()))
+
+
+def _log_time(task: Task, targets: Targets, train: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation of the logarithms of the training samples' times.
+
+    Raises:
+        UserError: times of 0, in whatever split, whose logarithm is none.
+    """
+    time_N = targets.value_NT[targets.used_N, 0]
+    if zeros := int((time_N <= 0).sum()):
+        raise UserError(
+            f"task {task.name}: output.survival={task.output.survival}: {zeros} samples have a time of 0 or less, which has no logarithm; "
+            "mend the times, or use output.survival=cox"
+        )
+    log_M = np.log(targets.value_NT[train, 0])
+    return float(log_M.mean()), float(log_M.std()) or 1.0
 
 
 def _edges(task: Task, value_M2: np.ndarray) -> tuple[float, ...]:

@@ -158,15 +158,13 @@ def _decoding(t: Task) -> Iterator[str]:
 
 
 def _intervals(t: Task) -> Sequence[str]:
-    """Keys of survival in intervals, given where nothing asks for them."""
-    given = sorted(t.output.model_fields_set & {"intervals", "alpha"})
-    if t.output.survival == "intervals" and t.kind != "survival":
-        return [f"output.survival=intervals: a {t.kind} task has no times; leave it out"]
-    if t.output.survival == "intervals" and t.mode in ("linear", "knn"):
-        return [
-            f"output.survival=intervals: mode {t.mode} has Cox's likelihood alone; use mode=finetune, or leave it out"
-        ]
-    if t.output.survival == "cox" and given:
+    """Keys of other survival losses than Cox's, given where nothing asks for them."""
+    given, loss = sorted(t.output.model_fields_set & {"intervals", "alpha"}), t.output.survival
+    if loss != "cox" and t.kind != "survival":
+        return [f"output.survival={loss}: a {t.kind} task has no times; leave it out"]
+    if loss != "cox" and t.mode in ("linear", "knn"):
+        return [f"output.survival={loss}: mode {t.mode} has Cox's likelihood alone; use mode=finetune, or leave it out"]
+    if loss != "intervals" and given:
         return [
             f"output.{', output.'.join(given)}: only output.survival=intervals has intervals; set it, or leave them out"
         ]

@@ -152,9 +152,9 @@ class Output(Section):
     """Two-way decoder: one more, learned query gives the mask."""
     ties: Literal["efron", "breslow"] = "efron"
     """Cox loss: how tied times count."""
-    survival: Literal["cox", "intervals"] = "cox"
-    """Survival: Cox's partial likelihood, whose risk sets are batches, or the likelihood of `intervals` of time (MCAT, PORPOISE), of
-    which batches are only means."""
+    survival: Literal["cox", "intervals", "weibull", "log_logistic"] = "cox"
+    """Survival: Cox's partial likelihood, whose risk sets are batches; or a likelihood of which batches are only means: of `intervals` of
+    time (MCAT, PORPOISE), or of time itself, whose location and scale the head gives (accelerated failure time)."""
     intervals: int = Field(4, ge=2)
     """`survival=intervals`: so many, with equally many events of the training split in each."""
     alpha: float = Field(0.0, ge=0, lt=1)
