@@ -7,8 +7,8 @@ from trainer.reporting.groups import Amount, Entry, Group
 from trainer.reporting.table import Table
 
 NOTE = (
-    "In each cell: as said, then with all log odds divided by one temperature a seed, fitted on the validation split alone "
-    "(calibration=temperature); of several draws the first."
+    "In each cell: as said, then with all log odds divided by one temperature a seed, fitted on the validation split alone; of "
+    "several draws the first."
 )
 
 

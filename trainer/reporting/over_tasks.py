@@ -73,6 +73,6 @@ def _row(
             found.append((t.difference, t.whole_error))
     if len(found) < 2:
         return None
-    over = over_tasks(*zip(*found, strict=True), rope=rope)
+    over = over_tasks([d for d, _ in found], [e for _, e in found], rope)
     span = f"{words.number(over.mean, True)} ({words.span((over.low, over.high), True)})"
     return (a, b, str(over.tasks), span, *(f"{p:.3f}" for p in (over.above, over.within, over.below)))

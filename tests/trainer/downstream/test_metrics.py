@@ -251,6 +251,33 @@ def over_time(p: Predictions) -> float:
     return total / weights if weights else NAN
 
 
+def graf(p: Predictions) -> float:
+    time, event, censored, _ = followed(p)
+    survival = p.survival_NH[~np.isnan(p.target).any(1)]
+    scores: list[float] = []
+    for k, h in enumerate(p.horizons_H):
+        total, at = 0.0, beyond(time, censored, event, h)
+        for t, e, s in zip(time, event, survival[:, k], strict=True):
+            if t <= h and e:
+                g = beyond(time, censored, event, t)
+                total += s**2 / g if g else NAN
+            elif t > h:
+                total += (1 - s) ** 2 / at
+        scores.append(total / len(time) if at and len(time) else NAN)
+    span = scores[: next((i for i, s in enumerate(scores) if np.isnan(s)), len(scores))]
+    if len(span) < 2:
+        return span[0] if span else NAN
+    wide = np.diff(p.horizons_H[: len(span)])
+    return float(sum(w * (a + b) / 2 for w, a, b in zip(wide, span, span[1:], strict=False)) / wide.sum())
+
+
+def at_middle(p: Predictions) -> float:
+    time, event, _, _ = followed(p)
+    k = {1: 0, 2: 0, 3: 1, 4: 1}[len(p.horizons_H)]
+    said = 1 - p.survival_NH[~np.isnan(p.target).any(1), k]
+    return 1 - beyond(time, event, [False] * len(time), p.horizons_H[k]) - said.mean() if len(time) else NAN
+
+
 def slices(p: Predictions) -> list[tuple[str, float, float, float]]:
     rows = zip(p.patients_N.tolist(), p.target, *p.score.T, strict=True)
     return [(q, t, both, predicted) for q, t, both, predicted in rows if not np.isnan(t)]
@@ -294,6 +321,8 @@ ORACLES: dict[str, Callable[[Predictions], float]] = {
     "c_index": harrell,
     "c_uno": uno,
     "time_auc": over_time,
+    "integrated_brier": graf,
+    "horizon_gap": at_middle,
     "brier": brier,
     "ece": binned,
     "calibration_intercept": over_questions(lambda t, s: likeliest(t, s, slope=False)),

@@ -141,15 +141,8 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
 
     `train` are the indices of the training samples in use.
     """
-    if task.kind == "survival" and task.output.survival == "intervals":
-        edges = _edges(task, targets.value_NT[train])
-        question = replace(targets.question, outputs=len(edges) + 1, edges=edges, alpha=task.output.alpha)
-        return replace(targets, question=question)
-    if task.kind == "survival" and task.output.survival != "cox":
-        question = replace(
-            targets.question, outputs=2, distribution=task.output.survival, log_time=_log_time(task, targets, train)
-        )
-        return replace(targets, question=question)
+    if task.kind == "survival":
+        return replace(targets, question=_of_loss(task, targets, train))
     if task.kind != "regression":
         return targets
     known_MT = targets.value_NT[train]
@@ -162,6 +155,17 @@ def fitted(task: Task, targets: Targets, train: np.ndarray) -> Targets:
     value_NT = _filled(task, targets.value_NT, train)
     question = replace(targets.question, mean_K=tuple(mean_K.tolist()), std_K=tuple(std_K.tolist()))
     return replace(targets, question=question, value_NT=value_NT)
+
+
+def _of_loss(task: Task, targets: Targets, train: np.ndarray) -> TargetSpec:
+    """What is asked of a head by the loss of a survival task."""
+    loss, asked = task.output.survival, targets.question
+    if loss == "cox":
+        return asked
+    if loss == "intervals":
+        edges = _edges(task, targets.value_NT[train])
+        return replace(asked, outputs=len(edges) + 1, edges=edges, alpha=task.output.alpha)
+    return replace(asked, outputs=2, distribution=loss, log_time=_log_time(task, targets, train))
 
 
 def with_horizons(task: Task, targets: Targets, train: np.ndarray) -> Targets:
