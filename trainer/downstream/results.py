@@ -108,7 +108,7 @@ def write_result(
         "metrics": measured,
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
-            *narrow(predictions[0]),
+            *narrow(predictions[0], metrics),
             *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),

@@ -150,27 +150,15 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
         for control, predictions in measured.controls.items():
             content = {**about, "control": control, "wall_s": wall_s}
             write_result(
-                setting.out / f"control-{control}",
-                task,
-                content,
-                predictions,
-                setting.metrics,
-                groups=setting.groups(),
+                setting.out / f"control-{control}", task, content, predictions, setting.metrics, groups=setting.groups(),
                 fits=measured.fits,
-            )
+            )  # fmt: skip
         content = {**about, **sites, "near": near, "control": None, "wall_s": wall_s}
         keep_features(setting.out, measured.predictions[0], measured.pooled_ND)
         keep(setting, measured.chosen, looks)
         return write_result(
-            setting.out,
-            task,
-            content,
-            measured.predictions,
-            setting.metrics,
-            measured.examples,
-            setting.groups(),
-            measured.fits,
-        )
+            setting.out, task, content, measured.predictions, setting.metrics, measured.examples, setting.groups(), measured.fits
+        )  # fmt: skip
 
     result = from_main(write)
     runtime.say(summary(result, setting.out))

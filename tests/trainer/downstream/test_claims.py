@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from tests.trainer.downstream.cohorts import make
-from trainer.downstream.metrics.floor import patients_needed, too_few
+from trainer.downstream.metrics.floor import narrow, patients_needed, too_few
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import paired
 
@@ -96,3 +96,12 @@ def test_what_would_be_needed_finds_it() -> None:
     assert patients_needed(-0.14, 0.1, 50) == pytest.approx(200, abs=1)
     assert patients_needed(0.0, 0.1, 50) is None
     assert patients_needed(0.1, 0.0, 50) is None
+
+
+def test_intervals_that_may_be_too_narrow_say_so() -> None:
+    assert narrow(several("binary", 30, 60), ["auc"]) == []
+    (few,) = narrow(several("binary", 9, 60), ["auc"])
+    assert few.startswith("9 test patients with the rarer answer, 10 are needed to rank")
+    (named,) = narrow(several("binary", 30, 60), ["auc", "average_precision"])
+    assert named.startswith("average_precision: over fewer than 200 patients")
+    assert narrow(several("binary", 100, 200, 1), ["average_precision"]) == []
