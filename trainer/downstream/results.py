@@ -122,19 +122,27 @@ def write_result(
             "positive": predictions[0].classes[1] if task.kind == "binary" and predictions[0].classes else None,
         },
     }
-    if fits:
-        content["recalibration"] = [f.plain() for f in fits]
-        content["warnings"] += bounded(fits)
-    if fits and task.calibration == "temperature":
-        content["calibrated"] = {
-            m: calibrated_entry(predictions, fits, m, b.draws, b.seed, b.level) for m in metrics if m in CALIBRATED
-        }
+    content |= _recalibrated(task, predictions, metrics, fits)
+    content["warnings"] += bounded(fits)
     if groups:
         write_groups(out / GROUPS, groups)
         each = {n: by_group(predictions, words, metrics[0], b.draws, b.seed, b.level) for n, words in groups.items()}
         content |= {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
+
+
+def _recalibrated(
+    task: Task, predictions: Sequence[Predictions], metrics: Sequence[str], fits: Sequence[Recalibration]
+) -> dict[str, Any]:
+    """What the validation split says of how scores are to be read, and where the task asks for it the metrics of that reading."""
+    if not fits:
+        return {}
+    found, b = {"recalibration": [f.plain() for f in fits]}, task.bootstrap
+    if task.calibration == "none":
+        return found
+    names = [m for m in metrics if m in CALIBRATED]
+    return found | {"calibrated": {m: calibrated_entry(predictions, fits, m, b.draws, b.seed, b.level) for m in names}}
 
 
 def keep_features(out: Path, p: Predictions, pooled_ND: np.ndarray | None) -> None:

@@ -56,7 +56,7 @@ def problems_of(t: Task) -> Sequence[str]:
     out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
-    out += [*_decoding(t), *_tests(t), *_sites(t)]
+    out += [*_decoding(t), *_tests(t), *_sites(t), *_calibration(t)]
     if t.encoder != type(t.encoder)() and t.mode in FROZEN:
         out.append(f"encoder: mode {t.mode} looks at the encoder as pre-training left it; leave encoder.* out")
     elif (t.encoder.relative_positions or t.encoder.layer_scale) and t.protocol.freeze == "encoder":
@@ -67,7 +67,6 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"pad: mode {t.mode} looks at images as pre-training did; leave it out")
     if t.controls and t.inputs != "multimodal":
         out.append("controls: there are no genes to shuffle or to miss; set inputs: multimodal")
-    out += _calibration(t)
     out += _zeroshot(t) if t.mode == "zeroshot" else []
     if t.kind == "retrieval" and t.mode != "zeroshot":
         out.append(f"mode: {t.mode} has no retrieval form, it is measured without training; use --mode zeroshot")
