@@ -18,7 +18,7 @@ from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, with_survival
+from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, read_over_time
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
@@ -88,8 +88,7 @@ def write_result(
         groups: of each label the word of every test case, by its key ("" where unknown); the primary metric is measured within them.
         fits: one a seed, what the validation split says of how scores are to be read; survival over time is written into predictions.
     """
-    if task.kind == "survival" and fits:
-        predictions = [with_survival(p, f) for p, f in zip(predictions, fits, strict=True)]
+    predictions = read_over_time(predictions, fits)
     names = [f"predictions/seed-{s}.npz" for s in about["seeds"]]
     for name, p in zip(names, predictions, strict=True):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +107,7 @@ def write_result(
         "metrics": measured,
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
-            *narrow(predictions[0], metrics),
+            *(*narrow(predictions[0], metrics), *bounded(fits)),
             *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),
@@ -123,7 +122,6 @@ def write_result(
         },
     }
     content |= _recalibrated(task, predictions, metrics, fits)
-    content["warnings"] += bounded(fits)
     if groups:
         write_groups(out / GROUPS, groups)
         each = {n: by_group(predictions, words, metrics[0], b.draws, b.seed, b.level) for n, words in groups.items()}

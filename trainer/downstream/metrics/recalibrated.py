@@ -117,6 +117,13 @@ def with_survival(p: Predictions, fit: Recalibration) -> Predictions:
     return replace(p, survival_NH=np.exp(-cumulative_NH))
 
 
+def read_over_time(predictions: Sequence[Predictions], fits: Sequence[Recalibration]) -> Sequence[Predictions]:
+    """Survival's predictions as each seed's fit reads them; all others, and those without fits, as they are."""
+    if not fits or fits[0].coefficient is None:
+        return predictions
+    return [with_survival(p, f) for p, f in zip(predictions, fits, strict=True)]
+
+
 # --------------------------------------------------------------------------------------------------------------- temperature
 
 
