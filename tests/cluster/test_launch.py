@@ -14,14 +14,24 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.jobs import LIMIT, ROOT, RUN, WHAT, Desk, begun, main_log, series
+from tests.cluster.jobs import LIMIT, ROOT, RUN, TINY, WHAT, Desk, begun, main_log, series
 from tests.ports import free_port
 from tests.trainer.forking import Forks
+from tests.trainer.launching import small_cohort
 from trainer.cluster.record import Record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 TASK = ["--task", "demo_subtype", "--method", "gimp", "protocol.seeds=[0]", "protocol.lr=[1e-3]", "protocol.steps=12",
         "protocol.batch=8", "protocol.evaluations=3", "log.tensorboard=false"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuning(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words of a fine-tune of what was pre-trained, on an eighth of the demo cohort: its looks cost more than its steps."""
+    folder = tmp_path_factory.mktemp("tuning")
+    data = f"data.path={small_cohort(folder)}"
+    run = forked(desk, 1, ["pretrain", *TINY, "steps=2", data], folder / "run")
+    return ["finetune", *TASK, data, "--init", str(run)]
 
 
 def by_deepspeed(desk: Desk, world: int, words: list[str], out: Path) -> Path:
@@ -91,9 +101,9 @@ def test_two_nodes_of_two_are_four_local_ranks(stage: int, desk: Desk, tmp_path:
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_a_fine_tune_on_two_nodes_is_that_on_two_local_ranks(
-    stage: int, desk: Desk, undisturbed: dict[int, Path], tmp_path: Path
+    stage: int, desk: Desk, tuning: list[str], tmp_path: Path
 ) -> None:
-    words = ["finetune", *TASK, f"zero.stage={stage}", "--init", str(undisturbed[1])]
+    words = [*tuning, f"zero.stage={stage}"]
     record = desk.submit("--nodes", 2, *words, f"out={tmp_path / 'slurm'}")
     local = forked(desk, 2, words, tmp_path / "local")
     completed(desk, record)
@@ -102,9 +112,9 @@ def test_a_fine_tune_on_two_nodes_is_that_on_two_local_ranks(
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_a_fine_tune_on_two_nodes_of_two_is_that_on_four_local_ranks(
-    stage: int, desk: Desk, undisturbed: dict[int, Path], tmp_path: Path
+    stage: int, desk: Desk, tuning: list[str], tmp_path: Path
 ) -> None:
-    words = ["finetune", *TASK, f"zero.stage={stage}", "--init", str(undisturbed[1])]
+    words = [*tuning, f"zero.stage={stage}"]
     same_fine_tune(*on_two_by_two(desk, words, tmp_path))
 
 
