@@ -14,7 +14,7 @@ BESIDE := --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),
 # A worker that leaves no bytecode compiles the tests and the packages anew, and so does every process that it starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo learn finetune test grid check setup lint clean fast units ranks slurm
+.PHONY: demo learn finetune docs test grid check setup lint clean fast units ranks slurm
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ finetune: setup  ## pre-train mgi on the demo cohort, fine-tune it and its rando
 	. $(BIN)/activate && deepspeed launch/pretrain.py --method mgi out=runs/mgi
 	. $(BIN)/activate && python launch/sweep.py configs/sweep/demo.yaml --out runs/demo
 	. $(BIN)/activate && python launch/compare.py runs/demo --out report
+
+docs: setup  ## the documentation as a site, into site/: no warning is let through (docs/site.md)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
 
 lint: setup
 	$(BIN)/ruff check .
@@ -63,4 +67,4 @@ grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/styl
 	$(BIN)/python -m pytest -q -m grid
 
 clean:
-	rm -rf runs report .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf runs report site .pytest_cache .ruff_cache .mypy_cache .hypothesis
