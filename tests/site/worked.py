@@ -27,6 +27,11 @@ BLOCK = re.compile(
     r"(?P<output>\n```text output\n.*?^```\n(?:\n\*Took [^\n]*\*\n)?)?",
     re.M | re.S,
 )
+PICTURES = {
+    "start": {"preview.png": "demo-preview.png", "runs/mgi/projection.png": "mgi-features.png"},
+    "examples/slides-rna": {"runs/gimp/projection.png": "gimp-features.png"},
+}
+"""Of a page: what its blocks drew, and what it is called in docs/pictures."""
 SHELL = 'set -euo pipefail\nmedpair() { "$PYTHON" -m launch.medpair "$@"; }\n'
 NOISE = re.compile(r"^\[.*\[WARNING\].*$\n?|^.*FutureWarning.*$\n?", re.M)
 
@@ -92,6 +97,16 @@ def write(name: str, folder: Path) -> float:
     return total
 
 
+def keep_pictures(name: str, folder: Path) -> None:
+    """Copies what a page shows, in few colours and no wider than a page: a repository is no place for large files."""
+    from PIL import Image
+
+    for drawn, called in PICTURES.get(name, {}).items():
+        picture = Image.open(folder / drawn).convert("RGB")
+        picture.thumbnail((900, 900))
+        picture.quantize(64).save(ROOT / "docs/pictures" / called, optimize=True)
+
+
 def main() -> None:
     names = sys.argv[1:] or list(PAGES)
     place = os.environ.get("MEDPAIR_WORKED")
@@ -99,6 +114,7 @@ def main() -> None:
         folder = Path(place or temporary)
         for name in names:
             print(f"{name}: {write(name, folder):.0f} s", flush=True)
+            keep_pictures(name, folder)
 
 
 if __name__ == "__main__":
