@@ -76,7 +76,8 @@ def ran(block: Block, folder: Path) -> tuple[str, float]:
     done = subprocess.run(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"status {done.returncode} of:\n{block.text}\n{done.stdout}")
-    return NOISE.sub("", done.stdout).replace(f"{folder}/", "").replace(str(ROOT) + "/", ""), time.monotonic() - began
+    said = NOISE.sub("", done.stdout).replace(f"{folder}/", "").replace(f"{ROOT}/", "")
+    return said.replace(f"{sys.prefix}/", ".venv/"), time.monotonic() - began
 
 
 def write(name: str, folder: Path) -> float:
