@@ -24,7 +24,7 @@ LINKS = {
     "methods": "methods/index.md",
     "results": "results.md",
 }
-"""Of pages directly in docs/: where a link leads that means a file of the repository, or a folder."""
+"""Where a link of a page in docs/ leads that means a file of the repository, or a folder."""
 MARK = re.compile(r"^```(\w+) (?:run|worked|output)\b.*$", re.M)
 
 
@@ -60,6 +60,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     # What the tests and tests/site/worked.py know a block by is nothing for a reader.
     markdown = MARK.sub(r"```\1", markdown)
-    if "/" in page.file.src_uri:
-        return markdown
-    return re.sub(r"\]\(([^)#\s]+)", lambda m: f"]({LINKS.get(m[1], m[1])}", markdown)
+    deeper = page.file.src_uri.count("/")
+    links = {"../" * deeper + k: "../" * deeper + v for k, v in LINKS.items() if not deeper or k.startswith("../")}
+    return re.sub(r"\]\(([^)#\s]+)", lambda m: f"]({links.get(m[1], m[1])}", markdown)
