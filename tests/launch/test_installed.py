@@ -96,7 +96,7 @@ def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None
     assert main([]) == 2
     assert main(["pretrian"]) == 2
     assert "did you mean 'pretrain'?" in capsys.readouterr().err
-    scripts = {p.stem for p in (ROOT / "launch").glob("*.py")} - {"__init__", "medpair"}
+    scripts = {p.stem for p in (ROOT / "launch").glob("*.py")} - {"__init__", "medpair", "frame"}
     assert scripts | {"shards", "models"} == set(COMMANDS), "every script of launch/ is a part of the command"
 
 
