@@ -191,20 +191,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, again: bool = False) -> None:
     """Writes under a temporary name, flushes to disk, renames: a reader sees the old bytes or the new ones.
 
-    What a killed process left on its way to the same name is removed.
+    What a killed process left on its way to the same name is removed. `again`: a copy that is checked by its hash before it is used and
+    can be had again; it is neither flushed, nor is the folder, which may hold thousands of them, searched for strays.
     """
     prefix = f".{path.name}."
-    remove_strays(path.parent, prefix)
+    if not again:
+        remove_strays(path.parent, prefix)
     fd, tmp = _temporary(path.parent, prefix)
     try:
         with os.fdopen(fd, "wb") as f:
             f.write(data)
             f.flush()
             os.fchmod(f.fileno(), 0o644)
-            os.fsync(f.fileno())
+            if not again:
+                os.fsync(f.fileno())
             os.replace(tmp, path)
     except BaseException:
         Path(tmp).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Whole shards of far data sets in a local folder: fetched on first use, bounded in bytes, the longest unused goes first.
 
-    CACHE/.lock                     held while room is made
+    CACHE/.lock                     held while room is made; holds how many bytes are taken, at most
     CACHE/.want                     touched by who finds no room: others let go of what they do not use
     CACHE/NAME-ADDRESS-FINGERPRINT/ one data set as it was sealed; another seal is another folder
         address                     where it comes from, for people
@@ -66,6 +66,7 @@ class Cache:
         self.folder, self.limit, self.patience = Path(folder).expanduser().absolute(), limit, patience
         self._holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._wanted = 0.0
+        self._looked = False
         self._starting = threading.Lock()
         self._lender: threading.Thread | None = None
         try:
@@ -136,18 +137,38 @@ class Cache:
             time.sleep(LOOK_EVERY)
 
     def _reserve(self, part: Path, size: int) -> bool:
-        with self._locked(self.folder / ".lock"):
+        with self._locked(self.folder / ".lock") as lock:
             if part.exists():
                 return True
-            entries = self.entries()
-            room = self.limit - sum(e.bytes for e in entries)
-            for entry in entries:
-                if room >= size:
-                    break
-                room += entry.bytes if evict(entry) else 0
+            room = self.limit - self._taken(lock)
+            if room < size:
+                room = self._make_room(size)
             if room >= size:
                 part.touch()
+            _keep(lock, self.limit - room + (size if room >= size else 0))
             return room >= size
+
+    def _taken(self, lock: int) -> int:
+        """Bytes that may be taken: as all who reserve and evict have kept it, never less than what lies there.
+
+        A look at thousands of small shards for each new one would cost more than fetching it. What is removed otherwise is found out
+        by the look that follows once there seems to be no room; the first of a process looks, for what came by other ways.
+        """
+        if not self._looked:
+            self._looked = True
+            return self.bytes
+        text = os.pread(lock, 32, 0).strip()
+        return int(text) if text.isdigit() else self.bytes
+
+    def _make_room(self, size: int) -> int:
+        """Evicts what was unused the longest until there is room for `size` bytes; how much there is."""
+        entries = self.entries()
+        room = self.limit - sum(e.bytes for e in entries)
+        for entry in entries:
+            if room >= size:
+                break
+            room += entry.bytes if evict(entry) else 0
+        return room
 
     def _too_small(self, size: int) -> DataError:
         entries = self.entries()
@@ -171,11 +192,11 @@ class Cache:
                 holder.let_go()
 
     @contextlib.contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
+    def _locked(self, path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            yield fd
         finally:
             os.close(fd)
 
@@ -187,6 +208,11 @@ class Cache:
             else "give data.cache=FOLDER on a disk of this machine"
         )
         return bad(f"cannot be written ({e.strerror})", f"data.cache={self.folder}", fix)
+
+
+def _keep(lock: int, taken: int) -> None:
+    """Of one length, so that it is never half of two numbers."""
+    os.pwrite(lock, b"%-32d" % taken, 0)
 
 
 def _lend(ref: weakref.ref[Cache]) -> None:

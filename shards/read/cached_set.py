@@ -183,7 +183,8 @@ class CachedSet:
     def _index(self, path: Path, shard: ShardInfo) -> None:
         target = index_path(path)
         name = str(target.relative_to(self.folder))
-        write_atomic(target, self._whole(name, shard.index_sha256))
+        sealed = shard.index_sha256
+        write_atomic(target, self._whole(name, sealed), again=sealed is not None)
 
     def _damaged(self, name: str) -> DataError:
         fix = "upload the file again as it was sealed (python -m shards lint on the original finds what differs)"
