@@ -361,7 +361,7 @@ def main() -> int:
     names = [n for n in CONTENDERS if installed(n)]
     if left := [n for n in CONTENDERS if n not in names]:
         print(f"not installed, left out: {', '.join(left)}")
-    rounds, films = (1, 8) if args.quick else (3, 16)
+    rounds, films = (1, 16) if args.quick else (3, 16)
     with tempfile.TemporaryDirectory(prefix="medpair-films-") as tmp:
         full, small = Path(tmp) / "full", Path(tmp) / "small"
         film_set(full, FULL, films)

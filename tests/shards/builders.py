@@ -29,6 +29,18 @@ def jpeg(seed: int, side: int = 24) -> bytes:
     return simplejpeg.encode_jpeg(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8), quality=90)
 
 
+def film(height: int, width: int, channels: int = 1, seed: int = 0) -> bytes:
+    """A smooth picture with some grain, as JPEG."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    x = np.clip(np.asarray(coarse, np.float32) + rng.normal(0, 3, (height, width, 1)), 0, 255).astype(np.uint8)
+    if channels == 3:
+        return simplejpeg.encode_jpeg(x, quality=95)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(x[..., :1]), 95, "GRAY", "Gray")
+
+
 def png(array: np.ndarray, **options: object) -> bytes:
     out = io.BytesIO()
     Image.fromarray(array).save(out, "PNG", **options)  # type: ignore[arg-type]

@@ -6,27 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg
-from builders import dataset, jpeg
-from PIL import Image
+from builders import dataset, film, jpeg
 
 from shards.errors import DataError
 from shards.format.codecs import Jpeg, decode
 from shards.format.images import Reading
 from shards.read.picture import LARGE, StoredImage
 from shards.read.record import ShardRecord
-
-
-def film(height: int, width: int, channels: int = 1, seed: int = 0) -> bytes:
-    """A smooth picture with some grain, as JPEG."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    x = np.clip(np.asarray(coarse, np.float32) + rng.normal(0, 3, (height, width, 1)), 0, 255).astype(np.uint8)
-    if channels == 3:
-        return simplejpeg.encode_jpeg(x, quality=95)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(x[..., :1]), 95, "GRAY", "Gray")
 
 
 def stored(data: bytes, exact: bool = False) -> StoredImage:

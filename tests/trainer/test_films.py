@@ -13,8 +13,7 @@ from models.transforms.image import fitted
 from models.transforms.views import KINDS, Views
 from shards.format.codecs import Jpeg, decode
 from shards.read.picture import StoredImage
-from tests.shards.builders import dataset
-from tests.shards.test_picture import film
+from tests.shards.builders import dataset, film
 from trainer.build import resolve
 from trainer.config.recipe import build_config
 from trainer.config.schema import Config, by_todays_names, differences
@@ -164,6 +163,13 @@ def test_a_run_of_before_refuses_to_be_told_otherwise(tmp_path: Path) -> None:
     assert claimed(config)
 
 
+def test_a_folder_of_something_else_is_refused_as_ever(tmp_path: Path) -> None:
+    config, _ = build_config("mae", "demo", [f"out={tmp_path}"])
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"about": {}, "data": {"path": "x"}}}))
+    with pytest.raises(UserError, match="holds a run with another configuration"):
+        claimed(config)
+
+
 def test_prepared_runs_take_it_from_their_folder(small: Path, tmp_path: Path) -> None:
     job = prepare(begun(tmp_path, f"data.path={small}", "global_batch=4", without_key=True), 1)
     assert job.config.data.exact_decode
@@ -172,5 +178,6 @@ def test_prepared_runs_take_it_from_their_folder(small: Path, tmp_path: Path) ->
 
 
 def test_stored_fine_tunes_of_before_are_what_they_are_today() -> None:
-    old = {"data": {"path": "x", "workers": 2}}
-    assert differences(by_todays_names(old), {"data": {"path": "x", "workers": 2, "exact_decode": True}}) == []
+    old = {"data": {"path": "x", "split": "train"}}
+    assert differences(by_todays_names(old), {"data": {"path": "x", "split": "train", "exact_decode": True}}) == []
+    assert by_todays_names({"data": {"path": "x"}}) == {"data": {"path": "x"}}  # a fine-tune as a whole

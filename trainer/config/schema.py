@@ -215,7 +215,8 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
     from models.registry import get_method
 
     found = dict(stored)
-    if isinstance(stored.get("data"), Mapping) and "about" not in stored:  # a fine-tune keeps no such word of its data
+    # The section of a training; of a fine-tune as a whole there is the path alone.
+    if "split" in (stored.get("data") or {}):
         found["data"] = {
             "exact_decode": True,
             **stored["data"],

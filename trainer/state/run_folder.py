@@ -52,7 +52,9 @@ def as_begun(config: Config) -> Config:
     stored = RunFolder(out_folder(config)).stored()
     if stored is None or "exact_decode" in config.data.model_fields_set:
         return config
-    exact = by_todays_names({"data": stored.get("data", {})})["data"]["exact_decode"]
+    exact = by_todays_names({"data": stored.get("data", {})})["data"].get("exact_decode")
+    if exact is None:  # no pre-training lies there, which is said where the folder is claimed
+        return config
     return config.model_copy(update={"data": config.data.model_copy(update={"exact_decode": exact})})
 
 
