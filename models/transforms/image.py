@@ -37,7 +37,7 @@ def fitted(image: Picture | np.ndarray, size: int, fit: Literal["crop", "stretch
     if image_HWC.shape == (size, size, 3):
         return image_HWC
     # Pillow's bilinear resize widens its kernel when it shrinks, so fine structure does not alias.
-    inner = tuple(edge / divisor for edge in box)
+    inner = (box[0] / divisor, box[1] / divisor, box[2] / divisor, box[3] / divisor)
     return np.asarray(Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BILINEAR, inner))
 
 
