@@ -179,8 +179,9 @@ def webdataset(folder: Path, pil: bool = False) -> Batches:
 
     urls = [str(p) for p in sorted(folder.glob("*.tar"))]
     one = partial(_from_member, one=_pillow_sample if pil else _torchvision_sample, augment=_augment(pil))
-    pipeline = wds.WebDataset(urls, shardshuffle=False, nodesplitter=None).shuffle(50, seed=0).map(one)
-    pipeline = pipeline.batched(BATCH, collation_fn=torch.stack).repeat()
+    # Drawn with replacement: a batch at the end of an epoch would be a smaller one.
+    pipeline = wds.WebDataset(urls, resampled=True, shardshuffle=False).shuffle(50, seed=0).map(one)
+    pipeline = pipeline.batched(BATCH, collation_fn=torch.stack, partial=False)
     yield from wds.WebLoader(pipeline, batch_size=None, num_workers=WORKERS)
 
 
