@@ -14,6 +14,7 @@ from shards.errors import DataError, Problem
 from shards.order.streams import sample_rng
 from shards.read.record import ShardRecord
 from trainer.build import HeadParts, head_of
+from trainer.downstream.maps.deletion import Kept
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.samples import Realigned
 from trainer.downstream.setting import Setting
@@ -62,7 +63,7 @@ def assemble(setting: Setting, targets: Targets, seed: int, first: int, unreache
     head = head_of(encoder, targets.question, head_parts(task), *widths(setting, encoder, first))
 
     def answer(record: Record) -> np.ndarray:
-        assert isinstance(record, ShardRecord | Realigned), "a task's samples come from its data set"
+        assert isinstance(record, ShardRecord | Realigned | Kept), "a task's samples come from its data set"
         return targets.of(record.index)
 
     return Downstream(encoder, head, targets.question, fit, answer)

@@ -32,6 +32,8 @@ from trainer.downstream.external.tests import look_at_tests
 from trainer.downstream.external.trained import keep, kept
 from trainer.downstream.joint.retrieval import about_candidates, told
 from trainer.downstream.joint.run import Joint, joint_predictions
+from trainer.downstream.maps.deletion import deletions
+from trainer.downstream.maps.deletion import told as told_deletions
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import maps_of, told_of, write_maps
 from trainer.downstream.metrics.predictions import Predictions
@@ -373,8 +375,12 @@ def _keep_maps(setting: Setting, runtime: Runtime, chosen: Sequence[dict[str, An
     method = _trained(setting, training, chosen[0]["seed"], chosen[0]["lr"], runtime)
     slides = chosen_slides(task, setting.splits[task.data.test]).tolist()
     made = [maps_of(method, data, i, runtime.device) for i in slides]
-    from_main(lambda: write_maps(setting.out / "attention", made))
-    runtime.say(told_of(made, setting.out / "attention", task.output.attention))
+    deleted = [
+        d for i, slide in zip(slides, made, strict=True) for d in deletions(method, data, i, slide, runtime.device)
+    ]
+    from_main(lambda: write_maps(setting.out / "attention", made, deleted))
+    for line in (told_of(made, setting.out / "attention", task.output.attention), *told_deletions(deleted)):
+        runtime.say(line)
 
 
 def _strangers(data: Dataset, indices: np.ndarray, seed: int) -> Callable[[int], int]:

@@ -52,8 +52,11 @@ def differing(a: Listed, b: Listed) -> Differing:
     code_keys = [k for k in {*flat[0], *flat[1]} if k.startswith("about.code")]
     options = [{k: v for k, v in f.items() if k not in (*PATHS, *code_keys)} for f in flat]
     return Differing(
-        _changed(*options), _changed(_data(a), _data(b)), _changed(_code(a), _code(b)), _changed(_results(a), _results(b), every=True)
-    )  # fmt: skip
+        _changed(options[0], options[1]),
+        _changed(_data(a), _data(b)),
+        _changed(_code(a), _code(b)),
+        _changed(_results(a), _results(b), every=True),
+    )
 
 
 def _changed(a: Mapping[str, Any], b: Mapping[str, Any], every: bool = False) -> dict[str, Pair]:

@@ -2,6 +2,7 @@
 
 OUT/attention/slides.csv      a line a map: sample, patient, map, patches, effective_patches, largest share, files
 OUT/attention/patches.csv     of each map the patches with the largest shares and the smallest, with their places
+OUT/attention/deletion.csv    of each map what the answer loses without the patches of largest shares, and without random ones
 OUT/attention/SAMPLE.csv      patch (its row in `patches`), x, y, and a column of shares a map
 OUT/attention/SAMPLE-MAP.png  the same as a picture
 
@@ -23,6 +24,7 @@ import torch
 from models.finetuned import Downstream
 from shards.order.streams import sample_rng
 from shards.read.dataset import Dataset
+from trainer.downstream.maps.deletion import Deletion
 from trainer.downstream.maps.picture import picture
 from trainer.downstream.maps.slides import COORDS
 from trainer.errors import UserError
@@ -33,6 +35,7 @@ ENDS = 10
 ROUNDING = 1e-3
 Cells = tuple[str | int | float, ...]
 SLIDES = ("sample", "patient", "map", "patches", "effective_patches", "largest", "table", "picture")
+DELETION = ("sample", "map", "patches_removed", "loss", "loss_of_random", "sd_of_random", "holds")
 PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "share")
 
 
@@ -66,7 +69,7 @@ def maps_of(method: Downstream, data: Dataset, index: int, device: torch.device)
     return SlideMaps(record.key, record.patient, tuple(found), share_MN, np.asarray(record.read(COORDS)))
 
 
-def write_maps(folder: Path, slides: Sequence[SlideMaps]) -> None:
+def write_maps(folder: Path, slides: Sequence[SlideMaps], deleted: Sequence[Deletion] = ()) -> None:
     """Writes all files of the module's head; what an earlier start wrote of other slides is taken away."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {s.key: _files(s) for s in slides}
@@ -76,7 +79,17 @@ def write_maps(folder: Path, slides: Sequence[SlideMaps]) -> None:
             write_atomic(folder / file, picture(slide.xy_N2, share_N, f"{slide.key}: {name}"))
     write_atomic(folder / "patches.csv", _text(PATCHES, [row for s in slides for row in _ends(s)]))
     write_atomic(folder / "slides.csv", _text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
-    kept = {"slides.csv", "patches.csv", *(f for files in names.values() for f in files)}
+    tests = [
+        (d.key, d.map, d.removed, *(f"{x:.6g}" for x in (d.top, d.random, d.random_sd)), int(d.holds)) for d in deleted
+    ]
+    if tests:
+        write_atomic(folder / "deletion.csv", _text(DELETION, tests))
+    kept = {
+        "slides.csv",
+        "patches.csv",
+        *["deletion.csv"] * bool(tests),
+        *(f for files in names.values() for f in files),
+    }
     for path in folder.iterdir():
         if path.suffix in (".csv", ".png") and path.name not in kept:
             path.unlink()
