@@ -79,9 +79,7 @@ def write_maps(folder: Path, slides: Sequence[SlideMaps], deleted: Sequence[Dele
             write_atomic(folder / file, picture(slide.xy_N2, share_N, f"{slide.key}: {name}"))
     write_atomic(folder / "patches.csv", _text(PATCHES, [row for s in slides for row in _ends(s)]))
     write_atomic(folder / "slides.csv", _text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
-    tests = [
-        (d.key, d.map, d.removed, *(f"{x:.6g}" for x in (d.top, d.random, d.random_sd)), int(d.holds)) for d in deleted
-    ]
+    tests = [_tested(d) for d in deleted]
     if tests:
         write_atomic(folder / "deletion.csv", _text(DELETION, tests))
     kept = {
@@ -93,6 +91,10 @@ def write_maps(folder: Path, slides: Sequence[SlideMaps], deleted: Sequence[Dele
     for path in folder.iterdir():
         if path.suffix in (".csv", ".png") and path.name not in kept:
             path.unlink()
+
+
+def _tested(d: Deletion) -> Cells:
+    return d.key, d.map, d.removed, f"{d.top:.6g}", f"{d.random:.6g}", f"{d.random_sd:.6g}", int(d.holds)
 
 
 def _files(slide: SlideMaps) -> tuple[str, ...]:
