@@ -40,7 +40,7 @@ NOT_SHARED = (
 )
 OF_LABELS = ("protocol.fraction=", "protocol.shots=", "protocol.draw=", "protocol.seeds=")
 """The part of `protocol` that a probe shares; a network that is trained shares all but what is said of an encoder that is there."""
-OF_ENCODER = ("protocol.freeze", "protocol.thaw", "protocol.layer_decay=", "protocol.encoder_lr_scale=")
+OF_ENCODER = ("protocol.freeze", "protocol.thaw_lr=", "protocol.layer_decay=", "protocol.encoder_lr_scale=")
 PROBE = ("--init", "scratch", "--mode", "linear")
 
 
