@@ -17,7 +17,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from models.registry import get_method, method_names
+from models.registry import baseline_names, get_method, method_names
 from shards.__main__ import build_parser
 from shards.sources import get_source, source_names
 from trainer.config.schema import Config
@@ -122,7 +122,9 @@ NOT_KEYS = {"log.txt", "data.json", "encoder.norm", "encoder.pos_embed", "encode
 
 
 def test_options_of_methods() -> None:
-    known = {f"method.{n}" for m in method_names() for n in get_method(m).Options.model_fields} | {
+    known = {
+        f"method.{n}" for m in (*method_names(), *baseline_names()) for n in get_method(m).Options.model_fields
+    } | {
         "method.json",
         "method.py",
     }
