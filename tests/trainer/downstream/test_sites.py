@@ -112,13 +112,13 @@ def test_one_patient_has_no_neighbours() -> None:
 
 
 def report(
-    cases: tuple[np.ndarray, ...], names: tuple[str, ...] = ("north", "south"), alone: Any = ()
+    cases: tuple[np.ndarray, ...], names: tuple[str, ...] = ("north", "south"), alone: Any = (), metric: str = "auc"
 ) -> dict[str, Any]:
     x_ND, class_N, site_N, who_N = cases
     p = make("binary", class_N, np.full(len(class_N), 0.5))
     p = type(p)("binary", p.keys_N, who_N.astype(str), p.target, p.score)
     words_N = np.array([names[s] for s in site_N], dtype=object)
-    found = site_report("site", Asked(x_ND, p, words_N, "auc", 200, 0, 0.95), dict(alone))
+    found = site_report("site", Asked(x_ND, p, words_N, metric, 200, 0, 0.95), dict(alone))
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -161,6 +161,27 @@ def test_sites_that_cannot_be_compared_are_named() -> None:
     assert found["unknown"] == int((who_N == 3).sum())
     one = report((x_ND, class_N, site_N, who_N), alone={"north": "test"})
     assert "1 sites lie in one split alone (north in test)" in one["warnings"][0]
+
+
+def test_a_small_site_stays_among_many_cases() -> None:
+    """Six cases of thousands: each is looked at, and of the others as many as leave 2,000 in all."""
+    x_ND, class_N, site_N, who_N = features(6, tied=0, of_class=1, of_site=1, patients=6000)
+    site_N = np.where(np.isin(np.arange(len(who_N)), np.linspace(7, 5900, 6).astype(int)), 1, 0)
+    found = report((x_ND, class_N, site_N, np.arange(len(who_N))), metric="accuracy")
+    assert found["cases"] == 2000
+    assert found["not_judged"] == ""
+    assert found["read"]["auc"] is not None
+    assert set(found["score"]["each"]) == {"north", "south"}
+
+
+def test_no_score_is_said_of_a_part_of_the_sites() -> None:
+    """South has one class: no probe learns from it, so north is never tested at a site held out."""
+    x_ND, class_N, site_N, who_N = features(7, tied=0, of_class=2, of_site=1)
+    found = report((x_ND, np.where(site_N == 1, 0, class_N), site_N, who_N), metric="accuracy")
+    assert found["score"]["random"] > 0.5
+    assert found["score"]["by_site"] is None
+    assert found["score"]["difference"] is None
+    assert not found["warnings"]
 
 
 def test_the_probe_is_scikit_learns() -> None:

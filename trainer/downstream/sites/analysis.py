@@ -1,7 +1,7 @@
 """What a result says of sites: `sites` of result.json, lines for a person, and warnings.
 
-It looks at the pooled features of the test cases, of the first seed; more than MOST cases are thinned out evenly. Nothing in it
-changes the result that it stands in.
+It looks at the pooled features of the test cases, of the first seed; more than MOST cases are thinned out, the largest sites first and
+each evenly, so that a small site stays. Nothing in it changes the result that it stands in.
 
 Shape letters: N cases, D width of the features, R resamples.
 """
@@ -70,7 +70,7 @@ def _used(asked: Asked) -> tuple[Asked, dict[str, Any]]:
     patients = [len(np.unique(asked.cases.patients_N[of_N == i])) for i in range(len(names))]
     enough = np.array([n >= FOLDS and name != "" for name, n in zip(names, patients, strict=True)])
     kept = np.flatnonzero(enough[of_N])
-    kept = kept[np.unique(np.linspace(0, max(0, len(kept) - 1), min(len(kept), MOST)).astype(int))]
+    kept = kept[_thinned(of_N[kept])]
     sites = {
         str(name): {"cases": int((of_N == i).sum()), "patients": patients[i]}
         for i, name in enumerate(names)
@@ -79,6 +79,16 @@ def _used(asked: Asked) -> tuple[Asked, dict[str, Any]]:
     few = {str(n): p for n, p, ok in zip(names, patients, enough, strict=True) if not ok and n != ""}
     about = {"sites": sites, "few": few, "unknown": int((asked.site_N == "").sum()), "cases": len(kept)}
     return asked.take(kept), about
+
+
+def _thinned(of_M: np.ndarray) -> np.ndarray:
+    """Which cases stay, from the number of each one's site: as many of every site at most as leave MOST in all, and FOLDS at least."""
+    sites, size_S = np.unique(of_M, return_counts=True)
+    left = [np.minimum(size_S, most).sum() for most in range(MOST + 1)]
+    most = max(FOLDS, int(np.searchsorted(left, MOST, side="right")) - 1)
+    each = [np.flatnonzero(of_M == site) for site in sites]
+    evenly = [at[np.linspace(0, len(at) - 1, min(len(at), most)).astype(int)] for at in each]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *evenly]))
 
 
 def _judged(asked: Asked) -> dict[str, Any]:
@@ -127,7 +137,10 @@ def _robustness(asked: Asked) -> dict[str, Any] | None:
 
 
 def _score(asked: Asked) -> dict[str, Any]:
-    """The primary metric of a probe by folds of patients and by folds of sites, each mean over folds, and what is lost."""
+    """The primary metric of a probe by folds of patients and by folds of sites, each mean over folds, and what is lost.
+
+    Where for some fold nothing can be learned (the other sites have one class), there is no value: it would be of other cases.
+    """
     metric, cases = metric_of(asked.metric, asked.cases.kind), asked.cases
     site_fold_N = by_site(asked.site_N)
     F = len(np.unique(site_fold_N))
@@ -140,7 +153,7 @@ def _score(asked: Asked) -> dict[str, Any]:
     both = {}
     for name, at_N in (("random", fold_N), ("by_site", site_fold_N)):
         said, has_N = answered(asked.x_ND, cases, at_N)
-        both[name] = folded(said.take(has_N), at_N[has_N], metric, asked.draws, asked.seed) if has_N.any() else None
+        both[name] = folded(said, at_N, metric, asked.draws, asked.seed) if has_N.all() else None
     random, held_out = both["random"], both["by_site"]
     out: dict[str, Any] = {"folds": F, "higher_is_better": metric.higher_is_better}
     out |= {n: None if f is None else _plain(f.value) for n, f in both.items()}
