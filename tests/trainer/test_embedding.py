@@ -145,6 +145,7 @@ NO_IMAGES: dict[str, tuple[Any, str]] = {
     "a number": (3, r"a int is no image"),
     "nothing": (None, r"a NoneType is no image"),
     "cmyk": (Image.new("CMYK", (8, 8)), r"mode CMYK.*image.convert\('RGB'\)"),
+    "no field": ({}, r"a mapping without any field. Fix: give image, or leave it out"),
     "fields": ({"report": GREY}, r"report: not read by this encoder.*give image"),
 }  # fmt: skip
 

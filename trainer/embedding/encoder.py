@@ -173,6 +173,8 @@ class Encoder:
         parts = item if isinstance(item, Mapping) else {self.fields[0]: item}
         if strange := sorted(str(n) for n in parts if n not in self.method.schema.fields or n not in self.fields):
             raise bad(f"{', '.join(strange)}: not read by this encoder", where, f"give {', '.join(self.fields)}")
+        if not parts:  # a method encodes a sample without its field as it does in training: black, or nothing
+            raise bad("a mapping without any field", where, f"give {', '.join(self.fields)}, or leave it out")
         if self.reads == "bags":
             return {n: rows_of(v, self.method.schema.need(n), where) for n, v in parts.items()}
         return {n: pixels_of(v, self._readings[n], where) for n, v in parts.items()}
