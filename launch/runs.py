@@ -71,7 +71,7 @@ def _ls(args: argparse.Namespace) -> None:
 
 
 def _best(args: argparse.Namespace) -> None:
-    from trainer.runs.best import MANY, best
+    from trainer.runs.best import MANY, OTHER_CASES, best, of_other_cases
     from trainer.runs.read import read_all
     from trainer.runs.words import plain
 
@@ -81,6 +81,7 @@ def _best(args: argparse.Namespace) -> None:
             [
                 plain(r.run)
                 | {"metric": r.reached.name, "value": r.reached.value, "validation": r.validation, "doubt": r.doubt}
+                | dict(zip(("data_set", "hold_out", "test_cases"), r.cases, strict=True))
                 for r in found[: args.top]
             ]
         )
@@ -88,6 +89,8 @@ def _best(args: argparse.Namespace) -> None:
     print("\n".join(_lines(found, args.top)))
     if len(found) > 1:
         print(f"{len(found)} results; {MANY}")
+    if others := of_other_cases(found):
+        print(f"warning: {len(others)} results ({', '.join(str(r.run.path) for r in others[:3])}) were {OTHER_CASES}")
 
 
 def _lines(found: Sequence[Ranked], top: int) -> list[str]:

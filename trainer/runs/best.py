@@ -12,6 +12,7 @@ from trainer.errors import UserError
 from trainer.runs.read import Listed, Reached, measured
 
 MANY = "the best of several by their test values is better by chance: in a paper choose on validation"
+OTHER_CASES = "tested on other cases than the first: these values do not rank against each other"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Ranked:
     """Mean over seeds of what the primary metric was on validation."""
     doubt: str
     """Why the value is not to be trusted; such a run stands after the others."""
+    cases: tuple[object, ...]
+    """Data set, site that is held out and number of test cases, by which results of other test cases are told."""
 
 
 def best(runs: Sequence[Listed], roots: Sequence[Path], task: str | None, metric: str | None) -> list[Ranked]:
@@ -62,7 +65,16 @@ def _ranked(run: Listed, metric: str) -> Ranked:
     entry = run.result["metrics"][metric]
     values = [c["val"] for c in run.result.get("chosen", ()) if isinstance(c.get("val"), int | float)]
     val = fmean(values) if values and metric == run.result["primary"] else None
-    return Ranked(run, measured(run.result, metric), val, _doubt(run.result, entry))
+    return Ranked(run, measured(run.result, metric), val, _doubt(run.result, entry), _cases(run.result))
+
+
+def _cases(result: Mapping[str, Any]) -> tuple[object, ...]:
+    return result.get("hashes", {}).get("data"), result.get("hold_out"), result.get("n", {}).get("test")
+
+
+def of_other_cases(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Those that were tested on other cases than the first: another data set, a site held out, another split."""
+    return [r for r in ranked if r.cases != ranked[0].cases]
 
 
 def _doubt(result: Mapping[str, Any], entry: Mapping[str, Any]) -> str:

@@ -149,6 +149,26 @@ def test_best_puts_what_is_in_doubt_last(tmp_path: Path, capsys: pytest.CaptureF
     assert [r["value"] for r in smaller] == [pytest.approx(0.1)]
 
 
+def test_best_says_which_were_tested_on_other_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data sets and sites held out have test cases of their own; a smaller share of labels has not."""
+    tuned(tmp_path / "a", 0.8)
+    tuned(tmp_path / "b", 0.7, n={"train": 10, "test": 60})
+    assert main(["best", str(tmp_path)]) == 0
+    assert "other cases" not in capsys.readouterr().out
+    tuned(tmp_path / "c", 0.75, hashes={"data": "d1", "code": "c0"})
+    tuned(tmp_path / "d", 0.6, hold_out="north")
+    assert main(["best", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: 2 results ({tmp_path / 'c'}, {tmp_path / 'd'}) were tested on other cases than the first" in said
+    found = asked(capsys, "best", tmp_path)
+    assert [(r["data_set"], r["hold_out"]) for r in found] == [
+        ("d0", None),
+        ("d1", None),
+        ("d0", None),
+        ("d0", "north"),
+    ]
+
+
 @pytest.mark.parametrize("words", [("--task", "none"), ("--task", "demo_subtype", "--metric", "none")])
 def test_best_says_what_there_is(tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     tuned(tmp_path / "a", 0.8)
