@@ -4,7 +4,8 @@ A volume is turned to RAS+ by its affine (to the nearest axis, nothing is resamp
 back (coronal) or feet (axial). They are drawn as films are looked at: the patient's right is on the left of axial and coronal slices, the
 front is above in axial ones and on the right in sagittal ones, the head is above in the others. Volumes of whole numbers from 0 to 255 in
 8 bits are taken as they are. All others have no unit (MRI): of each volume its 0.5 to 99.5 percentile, over voxels that are not 0,
-becomes 0 to 255. Masks keep their numbers, which are whole and from 0 to 255.
+becomes 0 to 255. Masks keep their numbers, which are whole and from 0 to 255. CT has a unit, in which 0 is water: it is refused until a
+window of it is stored in 8 bits.
 
 Refused by name: several volumes in one file (4-D), no affine, pixels that are not square, values that are not finite, a mask of another
 shape or place than its image, files that cannot be read.
@@ -49,6 +50,8 @@ AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 LOW, HIGH = 0.5, 99.5
 SQUARE = 0.01
 """Sides of a pixel may differ by this share, affines by this many millimetres."""
+AIR, SOME = (-1100, -900), 0.01
+"""Hounsfield units of air, and the share of voxels in it by which a volume is known for a CT."""
 INSTALL = "pip install 'medpair[nifti]'"
 
 
@@ -62,6 +65,7 @@ class Volumes:
     def __init__(self) -> None:
         self._heads: dict[Path, _Head] = {}
         self._last: tuple[Path, bool, np.ndarray] | None = None
+        self._refused: dict[tuple[Path, bool], HeaderError] = {}
 
     def header(self, ref: Reference) -> Header:
         """The form of a slice, from the volume's header.
@@ -91,7 +95,7 @@ class Volumes:
 
     def told(self, name: str, ref: Reference) -> dict[str, str]:
         """What is said in dataset.json of a field of slices."""
-        plain = self._opened(ref.path).image.header.get_data_dtype() == np.uint8
+        plain = _as_stored(self._opened(ref.path).image)
         window = "as stored" if plain else f"{LOW:g} to {HIGH:g} % of each volume"
         return {"slices": str(ref.member)} | ({} if is_mask(name) else {"window": window})
 
@@ -120,8 +124,14 @@ class Volumes:
 
     def _values(self, path: Path, mask: bool) -> np.ndarray:
         if self._last is None or self._last[:2] != (path, mask):
-            values_XYZ = _guarded(lambda: _turned(self._opened(path)))
-            self._last = path, mask, _labels(values_XYZ) if mask else _brightness(values_XYZ)
+            if known := self._refused.get((path, mask)):  # not read again for each of its slices
+                raise HeaderError(str(known), known.fix)
+            try:
+                values_XYZ = _guarded(lambda: _turned(self._opened(path)))
+                self._last = path, mask, _labels(values_XYZ) if mask else _brightness(values_XYZ)
+            except HeaderError as e:
+                self._refused[path, mask] = e
+                raise
         return self._last[2]
 
 
@@ -164,6 +174,12 @@ def _turned(head: _Head) -> np.ndarray:
     return apply_orientation(stored.reshape(stored.shape[:3]), head.turn)
 
 
+def _as_stored(image: Nifti1Image) -> bool:
+    """Whether its voxels are numbers of 8 bits, which no slope of the header makes others of."""
+    stored = image.dataobj
+    return bool(stored.dtype == np.uint8 and (stored.slope, stored.inter) == (1, 0))
+
+
 def _guarded(read: Callable[[], T]) -> T:
     try:
         return read()
@@ -179,6 +195,12 @@ def _brightness(values_XYZ: np.ndarray) -> np.ndarray:
     known = values_XYZ[values_XYZ != 0]
     if not np.isfinite(known).all():
         raise HeaderError(f"{int((~np.isfinite(known)).sum())} voxels are NaN or infinite", "mend the volume")
+    if ((known >= AIR[0]) & (known <= AIR[1])).sum() > SOME * values_XYZ.size:
+        what = f"is a CT by its values (from {known.min():g}, air near -1000), in whose unit 0 is water"
+        raise HeaderError(
+            what,
+            "store the window that matters in 8 bits, such as -160 to 240 as 0 to 255: these are taken as they are",
+        )
     low, high = np.percentile(known, (LOW, HIGH)) if known.size else (0.0, 1.0)
     share_XYZ = (values_XYZ.astype(np.float32) - low) / max(float(high - low), 1e-12)
     bright_XYZ = np.round(np.clip(share_XYZ, 0, 1) * 255).astype(np.uint8)

@@ -13,6 +13,7 @@ from manifests import snapshot
 
 from shards.__main__ import main
 from shards.check.lint import lint
+from shards.pack import volumes
 from shards.read.dataset import Dataset
 
 SHAPE = (6, 8, 5)  # left to right, back to front, feet to head
@@ -96,6 +97,33 @@ def test_other_axes_single_slices_and_8_bits_as_stored(tmp_path: Path) -> None:
     assert np.array_equal(images["s1"], images["s0-y002"])
     assert pack(tmp_path, [{"field:image": "a.nii", "slices": "sagittal"}], out="side") == 0
     assert np.array_equal(read(tmp_path, "image", "side")["s0-x004"], plain[4, :, ::-1].T)
+
+
+def test_a_ct_is_refused_until_its_window_is_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its 0 is water: it would be black among tissue, and percentiles of each volume would take its unit away."""
+    hounsfield = np.full(SHAPE, 40, np.int16)
+    hounsfield[0], hounsfield[1, ::2] = -1000, 0
+    save(tmp_path / "a.nii", hounsfield)
+    looks: list[object] = []
+    monkeypatch.setattr(volumes, "_turned", lambda head, of=volumes._turned: (looks.append(head), of(head))[1])
+    assert pack(tmp_path, [{"field:image": "a.nii", "slices": "axial"}]) == 2
+    assert len(looks) == 1, "once, not for each slice"
+    assert "is a CT by its values (from -1000, air near -1000)" in capsys.readouterr().err
+    window = np.round(np.clip((hounsfield + 160.0) / 400, 0, 1) * 255).astype(np.uint8)
+    save(tmp_path / "a.nii", window)
+    assert pack(tmp_path, [{"field:image": "a.nii", "slices": "axial"}]) == 0
+    assert sorted(np.unique(read(tmp_path, "image")["s0-z000"])) == [0, 102, 128]
+
+
+def test_8_bits_with_a_slope_are_not_as_stored(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image((np.arange(np.prod(SHAPE)) % 251).reshape(SHAPE).astype(np.uint8), np.eye(4))
+    image.header.set_slope_inter(2, 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert pack(tmp_path, [{"field:image": "a.nii", "slices": "axial"}]) == 0
+    with Dataset.open(tmp_path / "set") as data:
+        assert data.info.fields["image"].meaning["window"] == "0.5 to 99.5 % of each volume"
 
 
 def test_slices_in_two_processes_and_smaller(tmp_path: Path) -> None:
