@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def _turned(head: _Head) -> np.ndarray:
 
 def _as_stored(image: Nifti1Image) -> bool:
     """Whether its voxels are numbers of 8 bits, which no slope of the header makes others of."""
-    stored = image.dataobj
+    stored: Any = image.dataobj  # typed as no more than an array
     return bool(stored.dtype == np.uint8 and (stored.slope, stored.inter) == (1, 0))
 
 
