@@ -34,7 +34,8 @@ def table(groups: Sequence[Group], draws: int, seed: int, rope: float) -> Table 
         f"Probabilities that the mean difference of all such tasks lies above {rope:g}, within, and below -{rope:g}; in brackets its 95 % "
         "credible interval. Random effects: tasks' differences, with standard errors over patients and seeds, around a mean (flat "
         "prior; spread of tasks half-normal, 0.05). Primary metrics within 0 and 1, at the largest amount of labels. Tasks with few "
-        "patients, or with shared ones, say less than their number."
+        "patients, or with shared ones, say less than their number. A task on which both say the same of every case has no standard "
+        "error and is left out."
     )
     more = f" {len(shared) - MOST} settings are not shown." * (len(shared) > MOST)
     return Table("Over several tasks", head, tuple(rows), note=note + more)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.errors import UserError
 from trainer.reporting import cases, words
 from trainer.reporting.groups import Amount, Entry, Group
@@ -79,7 +80,7 @@ def _compared(e: Entry, x: Entry, metric: str) -> tuple[str, ...]:
     m = e.measured
     try:
         d = paired(
-            [replace(p, horizons_H=with_it[0].horizons_H) for p in without],
+            [_at(p, with_it[0].horizons_H) for p in without],
             with_it,
             metric,
             m.draws,
@@ -90,3 +91,9 @@ def _compared(e: Entry, x: Entry, metric: str) -> tuple[str, ...]:
         return (str(len(keys)), words.NONE, words.NONE, "other test cases")
     said = f"{words.number(d.difference, True)} ({words.span((d.low, d.high), True)})"
     return (f"{d.n} ({d.patients} patients)", words.number(d.b), words.number(d.a), said)
+
+
+def _at(p: Predictions, horizons_H: np.ndarray | None) -> Predictions:
+    """At the horizons of the other training; probabilities at horizons of its own are none at those."""
+    same = p.horizons_H is None or np.array_equal(p.horizons_H, horizons_H)
+    return replace(p, horizons_H=horizons_H, survival_NH=p.survival_NH if same else None)

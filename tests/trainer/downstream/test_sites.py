@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ import pytest
 from tests.trainer.downstream.cohorts import make
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted
+from tests.trainer.reporting.runs import write
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.statistics import entry
+from trainer.downstream.metrics.table import DEFAULTS
 from trainer.downstream.sites.analysis import Asked, cramers_v, site_report
 from trainer.downstream.sites.folds import DECAY, answered, by_patient, by_site
 from trainer.downstream.sites.robustness import robustness
 from trainer.downstream.task.schema import parse_task
 from trainer.errors import UserError
+from trainer.reporting import words
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import group
 from trainer.reporting.sites import tables
@@ -245,6 +251,26 @@ def two_hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return {**given, "site": "AB"[people.setdefault(given["severity"], len(people)) // 2 % 2], "grade": 1.0}
 
     return planted(tmp_path_factory.mktemp("sites") / "ab", labels, patients=80)
+
+
+@pytest.mark.parametrize("primary", ["c_index", "integrated_brier"])
+def test_trainings_with_other_horizons_are_compared_at_one_trainings(tmp_path: Path, primary: str) -> None:
+    """Deciles of the times of fewer training cases: other ones, or fewer."""
+    write(tmp_path / "all", "survival", 2.0, primary=primary)
+    folder = write(tmp_path / "without", "survival", 0.5, primary=primary, hold_out="A")
+    for file in sorted((folder / "predictions").iterdir()):
+        p = Predictions.load(file)
+        assert p.survival_NH is not None
+        replace(p, horizons_H=np.array([4.0, 9.0]), survival_NH=p.survival_NH[:, :2]).save(file)
+    made = [Predictions.load(f) for f in sorted((folder / "predictions").iterdir())]
+    result = json.loads((folder / "result.json").read_bytes())
+    result["metrics"] = {n: entry(made, n, draws=100) for n in DEFAULTS["survival"]}
+    (folder / "result.json").write_text(json.dumps(result))
+    groups = group(collect([tmp_path]).results)
+    plain = next(g for g in groups if g.held_out is None)
+    (beside,) = tables(plain, plain.amounts[0], groups)
+    assert beside.rows[0][1] == "A"
+    assert (beside.rows[0][4] == words.NONE) == (primary == "integrated_brier")
 
 
 @pytest.mark.slow
