@@ -1,6 +1,7 @@
 """Fine-tune results side by side: `python launch/compare.py runs/... --out report/`.
 
-Finds result.json under the folders given, at any depth, and writes compare.md, compare.csv and index.html (one file, plots inside).
+Finds result.json under the folders given, at any depth, and writes compare.md, compare.csv, index.html (one file, plots inside) and each
+table as CSV and LaTeX into tables/.
 Runs that have no result yet are listed; give the command again when they are done. docs/compare.md says how to read the report.
 Exit status: 0 written, 2 something to change in the input.
 """
@@ -20,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "runs", nargs="+", type=Path, metavar="FOLDER", help="folders that hold fine-tune runs, at any depth"
     )
-    p.add_argument("--out", type=Path, default=Path("report"), help="where compare.md, compare.csv and index.html go")
+    p.add_argument(
+        "--out", type=Path, default=Path("report"), help="where compare.md, compare.csv, index.html and tables/ go"
+    )
     p.add_argument("--draws", type=_count, default=1000, help="bootstrap draws of a paired test (1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of paired tests and of t-SNE (0)")
     p.add_argument(

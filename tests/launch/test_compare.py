@@ -15,6 +15,7 @@ import pytest
 from launch.compare import main
 from tests.trainer.reporting.runs import SCRATCH, cohort_of_runs, write
 from trainer.downstream.metrics.table import DEFAULTS
+from trainer.reporting.script import SCRIPT
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.texts: list[str] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -45,7 +47,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.texts.append(data)
+        (self.scripts if self.open[-1:] == ["script"] else self.texts).append(data)
 
 
 def rows(report: Path) -> list[dict[str, str]]:
@@ -54,14 +56,15 @@ def rows(report: Path) -> list[dict[str, str]]:
 
 
 def external(text: str) -> list[str]:
-    """References in an HTML page, and in the drawings inside it, that would be fetched."""
+    """References in an HTML page, and in the drawings inside it, that would be fetched; files beside it are not."""
     page, found = Page(text), []
     for tag, name, value in page.attributes:
-        if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster") and not value.startswith(
-            ("#", "data:")
+        beside = tag == "a" and re.fullmatch(r"tables/[a-z0-9-]+\.(csv|tex)", value)
+        if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster") and not (
+            beside or value.startswith(("#", "data:"))
         ):
             found.append(value)
-        if tag in ("script", "link", "iframe", "object", "embed", "base") or name.startswith("on"):
+        if tag in ("link", "iframe", "object", "embed", "base") or name.startswith("on"):
             found.append(f"{tag} {name}")
         if value.startswith("data:image/svg+xml"):
             drawing = base64.b64decode(value.partition(",")[2]).decode()
@@ -75,7 +78,8 @@ def test_the_page_is_whole_and_fetches_nothing(report: Path) -> None:
     assert page.open == []
     assert external(text) == []
     names = [v for _, k, v in page.attributes if k == "id"]
-    assert {v[1:] for t, k, v in page.attributes if t == "a" and k == "href"} == set(names)
+    assert {v[1:] for t, k, v in page.attributes if t == "a" and k == "href" and v[0] == "#"} == set(names)
+    assert page.scripts == [SCRIPT]
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     # The check itself finds what it should.
     svg = base64.b64encode(b'<svg><image href="http://x/y.png"/></svg>').decode()
@@ -153,7 +157,9 @@ def test_the_same_runs_give_the_same_bytes(report: Path, tmp_path: Path) -> None
     one = [str(runs / n) for n in ("binary-pretrained", "binary-scratch")]
     for out in ("a", "b"):
         assert main([*one, "--out", str(tmp_path / out), "--draws", "100"]) == 0
-    for name in ("compare.md", "compare.csv", "index.html"):
+    names = sorted(str(p.relative_to(tmp_path / "a")) for p in (tmp_path / "a").rglob("*.*"))
+    assert len(names) > 3
+    for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -163,10 +169,10 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
         write(tmp_path / name, seeds=(0,), task=evil, method=evil, first_line=evil, **changes)
     assert main([str(tmp_path), "--out", str(tmp_path / "report"), "--draws", "100"]) == 0
     page = Page((tmp_path / "report" / "index.html").read_text())
-    assert not [t for t, _, _ in page.attributes if t == "script"]
-    assert [t for t, _, _ in page.attributes if t == "a"].count("a") == len(
-        [v for t, _, v in page.attributes if t == "a" and v[0] == "#"]
-    )
+    assert page.scripts == [SCRIPT]
+    links = [v for _, k, v in page.attributes if k == "href"]
+    assert links
+    assert all(re.fullmatch(r"#s\d+|tables/[a-z0-9-]+\.(csv|tex)", v) for v in links)
     assert evil in "".join(page.texts)
     tables = [x for x in (tmp_path / "report" / "compare.md").read_text().splitlines() if x.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", x)) for x in tables[:3]}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from trainer.reporting.curves import MOST_LINES, chosen
 from trainer.reporting.figures import INK, Plot, canvas, plain, svg
-from trainer.reporting.groups import Amount, Entry, Group
+from trainer.reporting.groups import Amount, Entry, Group, Setting
 from trainer.reporting.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHANCE = {"auc": 0.5, "auc_micro": 0.5, "image_auc": 0.5, "c_index": 0.5}
+PALE = "#b5b5b5"
 Styles = dict[str, dict[str, Any]]
 
 
@@ -80,19 +82,17 @@ def _curve(group: Group, amounts: list[Amount], at: list[float], label: str, sty
 
     x = dict(zip(amounts, at, strict=True))
     settings = [s for s in group.settings if sum(e.setting == s and e.amount in x for e in group.entries)]
-    with canvas(3.2 + 0.17 * len(settings)) as figure:
+    named = [e.setting for e in chosen(group, amounts[-1], len(group.entries)) if e.setting in settings][:MOST_LINES]
+    rest = [s for s in settings if s not in named]
+    with canvas(3.2 + 0.17 * len(named)) as figure:
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        for i, s in enumerate(settings):
+        for s in rest:
+            entries = _of(group, s, x)
+            axes.plot([x[e.amount] for e in entries], [e.measured.value for e in entries], color=PALE, linewidth=0.9)
+        for i, s in enumerate(named):
             # Intervals of several settings at one amount stand side by side.
-            aside = 1.03 ** (i - (len(settings) - 1) / 2)
-            _line(
-                axes,
-                sorted((e for e in group.entries if e.setting == s and e.amount in x), key=lambda e: x[e.amount]),
-                x,
-                aside,
-                styles,
-            )
+            _line(axes, _of(group, s, x), x, 1.03 ** (i - (len(named) - 1) / 2), styles)
         axes.xaxis.set_major_locator(FixedLocator(at))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -101,13 +101,19 @@ def _curve(group: Group, amounts: list[Amount], at: list[float], label: str, sty
         axes.grid(alpha=0.25)
         figure.legend(loc="outside lower left", fontsize=8, frameon=False)
         uri = svg(figure)
-    return Plot("Label efficiency", f"{group.primary} by {label}, logarithmic; lines: interval over patients.", uri)
+    caption = f"{group.primary} by {label}, logarithmic; lines: interval over patients."
+    return Plot("Label efficiency", caption + f" Grey: {len(rest)} more settings." * bool(rest), uri)
+
+
+def _of(group: Group, setting: Setting, x: dict[Amount, float]) -> list[Entry]:
+    """Of one setting, by the amount of labels."""
+    return sorted((e for e in group.entries if e.setting == setting and e.amount in x), key=lambda e: x[e.amount])
 
 
 def _line(axes: Axes, entries: list[Entry], x: dict[Amount, float], aside: float, styles: Styles) -> None:
     at = [x[e.amount] * aside for e in entries]
     style = styles[entries[0].label]
-    axes.plot(at, [e.measured.value for e in entries], marker="o", markersize=4, label=plain(entries[0].label), **style)
+    axes.plot(at, [e.measured.value for e in entries], markersize=4, label=plain(entries[0].label), **style)
     for position, e in zip(at, entries, strict=True):
         if e.measured.interval:
             axes.plot((position, position), e.measured.interval, color=style["color"], linewidth=1)

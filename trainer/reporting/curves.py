@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.reporting import cases
-from trainer.reporting.figures import INK, Plot, canvas, plain, svg
+from trainer.reporting.figures import INK, Plot, canvas, plain, svg, unmarked
 from trainer.reporting.groups import Amount, Entry, Group
 from trainer.reporting.words import number
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_LINES, MOST_PANELS = 8, 4
 MOST_NUMBERED = 10  # classes; beyond, a confusion matrix's cells are too small for numbers
 GRID_G = np.linspace(0, 1, 501)
+MARKED = (20, 60)
+"""Points of a curve with a marker: the first, and every so many behind it."""
 
 
 def chosen(group: Group, amount: Amount, most: int) -> list[Entry]:
@@ -38,12 +40,16 @@ def roc(group: Group, amount: Amount, styles: dict[str, dict[str, Any]]) -> Plot
     ]
     if not shown:
         return None
+    marked = len({styles[e.label]["marker"] for e, _ in shown}) > 1
     with canvas(4.4 + 0.17 * len(shown)) as figure:
         axes = figure.add_subplot()
         axes.plot((0, 1), (0, 1), color=INK, linewidth=0.8, linestyle=":")
         for e, tpr_G in shown:
             auc = f"  {number(e.metrics['auc'].value)}" if "auc" in e.metrics else ""
-            axes.plot(np.r_[0, GRID_G], np.r_[0, tpr_G], label=plain(e.name) + auc, **styles[e.label])
+            style = styles[e.label] if marked else unmarked(styles[e.label])
+            axes.plot(
+                np.r_[0, GRID_G], np.r_[0, tpr_G], label=plain(e.name) + auc, markevery=MARKED, markersize=4, **style
+            )
         axes.set(
             xlabel="false positive rate",
             ylabel="true positive rate",

@@ -31,6 +31,8 @@ SETTINGS: Any = {
 }
 # Okabe and Ito's palette, told apart with any colour vision, without its pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5f5f5f", "#8c510a")
+# Of settings that share a colour, since there are more of them than colours.
+MARKERS = "os^DvPX*"
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,18 @@ def _uri(figure: Figure, form: str, mime: str, **options: Any) -> str:
 
 
 def styles(labels: Sequence[str], entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
-    """Colour and line of every setting by its label: dashed from scratch, dotted a control."""
+    """Colour, marker and line of every setting by its label: dashed from scratch, dotted a control."""
     order = {label: i for i, label in enumerate(labels)}
     out = {}
     for e in entries:
         line = ":" if e.setting.control else "--" if e.setting.scratch else "-"
-        out[e.label] = {"color": COLOURS[order[e.label] % len(COLOURS)], "linestyle": line}
+        again, colour = divmod(order[e.label], len(COLOURS))
+        out[e.label] = {"color": COLOURS[colour], "linestyle": line, "marker": MARKERS[again % len(MARKERS)]}
     return out
+
+
+def unmarked(style: dict[str, Any]) -> dict[str, Any]:
+    return {**style, "marker": ""}
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer.reporting import cases
 from trainer.reporting.curves import MOST_LINES, chosen
-from trainer.reporting.figures import INK, Plot, canvas, plain, svg
+from trainer.reporting.figures import INK, Plot, canvas, plain, svg, unmarked
 from trainer.reporting.groups import Amount, Group
 from trainer.reporting.words import number
 
@@ -41,9 +41,11 @@ def reliability(group: Group, amount: Amount, styles: dict[str, dict[str, Any]])
         for e in shown:
             said_B, happened_B, count_B = bins(cases.predictions(e.results))
             ece = f"  {number(e.metrics['ece'].value)}" if "ece" in e.metrics else ""
-            axes.plot(said_B, happened_B, label=plain(e.name) + ece, **styles[e.label])
+            axes.plot([], [], label=plain(e.name) + ece, **styles[e.label], markersize=4)
+            axes.plot(said_B, happened_B, **unmarked(styles[e.label]))
             sizes = 60 * np.sqrt(count_B / count_B.max())
-            axes.scatter(said_B, happened_B, s=sizes, color=styles[e.label]["color"], alpha=0.6, linewidths=0)
+            colour, marker = styles[e.label]["color"], styles[e.label]["marker"]
+            axes.scatter(said_B, happened_B, s=sizes, color=colour, marker=marker, alpha=0.6, linewidths=0)
         axes.set(xlabel="probability said", ylabel="share that happened", aspect="equal")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         figure.legend(loc="outside lower left", fontsize=8, frameon=False)

@@ -1,4 +1,4 @@
-"""From folders of runs to compare.md, compare.csv and index.html."""
+"""From folders of runs to compare.md, compare.csv, index.html and a file a table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from trainer.reporting import (
     cases,
     curves,
     external,
+    forest,
     over_tasks,
     page,
     pictures,
+    ranks,
     reliability,
     sites,
     subgroups,
@@ -24,6 +26,7 @@ from trainer.reporting import (
     words,
 )
 from trainer.reporting.collect import Running, collect
+from trainer.reporting.exports import Exports
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
 from trainer.reporting.pairs import Pair, pairs
@@ -37,7 +40,7 @@ TITLE = "Fine-tune results"
 
 @dataclass
 class Report:
-    """What the three files say; plots are drawn once."""
+    """What the files say; plots are drawn once."""
 
     groups: list[Group]
     running: tuple[Running, ...]
@@ -49,6 +52,7 @@ class Report:
     """By group, its numbers beside those of the same weights on other data."""
     over: Table | None = None
     """Settings against each other over several tasks."""
+    ranks: ranks.OverTasks = field(default_factory=ranks.OverTasks)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -66,9 +70,10 @@ def build(paths: Sequence[Path], draws: int, seed: int, rope: float = 0.01) -> R
     labels = sorted({e.label for g in report.groups for e in g.entries})
     for g in report.groups:
         report.tested[g.name] = pairs(g, draws, seed)
-        report.plots[g.name] = draw(g, labels, seed)
+        report.plots[g.name] = draw(g, labels, seed, report.tested[g.name])
         report.beside[g.name] = external.tables(g, report.groups)
     report.over = over_tasks.table(report.groups, draws, seed, rope)
+    report.ranks = ranks.over_tasks(report.groups)
     return report
 
 
@@ -85,10 +90,11 @@ def _recomputed(results: Sequence[Result]) -> list[Result]:
     return out
 
 
-def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
-    """Bars for every amount and curves over amounts; what lies behind them for the largest amount."""
+def draw(g: Group, labels: Sequence[str], seed: int, tested: Sequence[Pair]) -> list[Plot]:
+    """Bars and differences for every amount and curves over amounts; what lies behind them for the largest amount."""
     style, most = styles(labels, g.entries), g.amounts[-1]
-    out = [bars.bars(g, a, style) for a in reversed(g.amounts)] + bars.efficiency(g, style)
+    out = [p for a in reversed(g.amounts) for p in (bars.bars(g, a, style), *forest.forests(g, a, tested))]
+    out += bars.efficiency(g, style)
     if g.kind in ("binary", "multilabel"):
         curve = curves.roc(g, most, style)
         out += [curve] if curve else []
@@ -102,20 +108,22 @@ def draw(g: Group, labels: Sequence[str], seed: int) -> list[Plot]:
 
 
 def write(report: Report, out: Path) -> list[Path]:
-    """Writes the three files, each at once.
+    """Writes the three files and the folder of tables, each file at once.
 
     Raises:
         UserError: `out` cannot be written.
     """
-    texts = (markdown(report), table.as_csv(report.groups, report.pairs), html(report))
+    exports = Exports()
+    texts = (markdown(report), table.as_csv(report.groups, report.pairs), html(report, exports))
     try:
         out.mkdir(parents=True, exist_ok=True)
+        tables = exports.write(out)
         for name, text in zip(FILES, texts, strict=True):
             write_atomic(out / name, text.encode())
             (out / name).chmod(0o644)  # a report is there to be shared
     except OSError as e:
         raise UserError(f"--out {out}: cannot be written ({e.strerror}); give another folder") from e
-    return [out / name for name in FILES]
+    return [*(out / name for name in FILES), tables]
 
 
 def _tables(report: Report, g: Group) -> Iterator[Table]:
@@ -155,6 +163,10 @@ def markdown(report: Report) -> str:
         lines += _md(table.overview(report.groups))
     if report.over:
         lines += _md(report.over)
+    if report.ranks.table:
+        lines += _md(report.ranks.table)
+    if report.ranks.why_not:
+        lines += [f"## {ranks.TITLE}", "", report.ranks.why_not, ""]
     for g in report.groups:
         lines += [f"## {table.escaped(g.name)}", "", *(f"{table.escaped(x)}\n" for x in _about(g))]
         for t in _tables(report, g):
@@ -174,25 +186,30 @@ def _md(t: Table, level: str = "##") -> list[str]:
     return [f"{level} {table.escaped(t.title)}", "", table.markdown(t), ""]
 
 
-def html(report: Report) -> str:
+def html(report: Report, exports: Exports | None = None) -> str:
+    """`exports` is given the tables that the page links to."""
     doubts, notes = words.warnings(report.groups)
+    kept = exports or Exports()
     first = page.listing(doubts, "warning") + page.listing(words.apart(report.groups), "note")
     sections = []
     if report.running:
         waiting = table.still_running(report.running)
-        sections.append((waiting.title, page.table(waiting)))
+        sections.append((waiting.title, page.table(waiting, kept.add(waiting.title, waiting))))
     if report.groups:
-        sections.append(("All tasks", page.table(table.overview(report.groups))))
+        whole = table.overview(report.groups)
+        sections.append((whole.title, page.table(whole, kept.add(whole.title, whole))))
     if report.over:
-        sections.append((report.over.title, page.table(report.over)))
+        sections.append((report.over.title, page.table(report.over, kept.add(report.over.title, report.over))))
+    if any(report.ranks):
+        sections.append((ranks.TITLE, _ranks(report.ranks, kept)))
     for g in report.groups:
         others = [t for a in reversed(g.amounts) if (t := table.other_metrics(g, a))]
         main = [t for t in _tables(report, g) if t not in others]
         body = page.listing(_about(g), "note") + "".join(
-            f"<h3>{page.escape(t.title)}</h3>{page.table(t)}" for t in main
+            f"<h3>{page.escape(t.title)}</h3>{page.table(t, kept.add(g.name, t))}" for t in main
         )
         body += page.plots(report.plots[g.name])
-        body += "".join(page.folded(t.title, page.table(t)) for t in others)
+        body += "".join(page.folded(t.title, page.table(t, kept.add(g.name, t))) for t in others)
         sections.append((g.name, body))
     sections.append(
         ("How to read this", page.listing(words.how_to_read(report.groups, report.draws, report.seed), "note"))
@@ -200,3 +217,9 @@ def html(report: Report) -> str:
     if notes:
         sections.append(("What the results say of themselves", page.listing(notes, "note")))
     return page.page(TITLE, sections, first)
+
+
+def _ranks(found: ranks.OverTasks, kept: Exports) -> str:
+    said = page.listing([found.why_not] if found.why_not else [], "note")
+    said += page.table(found.table, kept.add(ranks.TITLE, found.table)) if found.table else ""
+    return said + page.plots([found.plot] if found.plot else [])
