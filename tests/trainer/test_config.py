@@ -131,6 +131,8 @@ def test_only_what_decides_the_result_is_compared() -> None:
     old = {"optim": {"lr": 1.0}, "data": {"workers": 2, "path": "a"}, "checkpoint": {"every": 3}, "seed": 0}
     new = {"optim": {"lr": 2.0}, "data": {"workers": 4, "path": "b"}, "checkpoint": {"every": 9}, "seed": 0}
     assert differences(old, new) == ["optim.lr: 1.0 -> 2.0"]
+    told = {"data": {"path": "a", "set": {"name": "a", "licence": "CC0-1.0"}}}
+    assert differences({"data": {"path": "a"}}, told) == [], "a folder of before says nothing of its data"
 
 
 @pytest.mark.parametrize(("world", "message"), [(3, "use 15 or 18"), (32, "use 32, or another number of ranks")])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from shards.format.terms import restate_terms
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import planted, relabelled
 from trainer.downstream.code import code_hash
@@ -74,6 +75,18 @@ def test_the_same_command_shows_the_result_and_trains_nothing(
     assert {p: p.stat().st_mtime_ns for p in before} == before
     free = finetune(measured, *words(pretrained, "checkpoint.every=7", "log.every=3", "data.workers=2"))
     assert "measured already" in free.text, "how a run is logged and saved does not decide what comes out"
+
+
+def test_terms_may_be_stated_once_a_result_stands(
+    measured: Path, pretrained: Pretrained, finetune: Finetune, cohort: Path, tmp_path: Path
+) -> None:
+    """As an export asks for; they decide nothing of what is measured."""
+    data, content = Path(shutil.copytree(cohort, tmp_path / "data")), (measured / "result.json").read_bytes()
+    restate_terms(data, "internal", "no", "Ours, 2026")
+    ended = finetune(measured, *words(pretrained, f"data.path={data}"))
+    assert ended.codes == [0], ended.text
+    assert "measured already, from the same data, weights, configuration and code" in ended.text
+    assert (measured / "result.json").read_bytes() == content
 
 
 def test_a_pre_training_run_that_was_moved_is_the_same(
