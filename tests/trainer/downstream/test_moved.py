@@ -8,8 +8,10 @@ from typing import Any
 
 from models.methods.slides.gimp import GimpOptions
 from trainer.config.schema import differences
+from trainer.downstream.external.look import asked_of
 from trainer.downstream.init import Init
 from trainer.downstream.results import hash_of
+from trainer.downstream.task.schema import build_task
 
 
 def from_file(path: Path, content: bytes) -> Init:
@@ -41,3 +43,13 @@ def test_what_is_hashed_names_every_option() -> None:
     schema: Any = SimpleNamespace()
     given = Init("gimp", {"dim": 8}, schema, None, False, None).hashed_options()
     assert given == GimpOptions(dim=8).model_dump(mode="json")
+
+
+def test_a_look_at_other_data_is_the_same_however_its_run_is_logged() -> None:
+    """Keys of how a training is watched, logged and saved come and go; the look that stands stays."""
+    plain, told, other = (
+        asked_of(build_task("demo_subtype", words)[0])
+        for words in ([], ["log.every=3", "health.notice=5", "checkpoint.every=7"], ["protocol.weight_decay=0.3"])
+    )
+    assert plain == told != other
+    assert not {"health", "log", "site", "hold_out", "calibration"} & plain.keys()

@@ -34,8 +34,10 @@ from trainer.downstream.metrics.recalibrated import of_plain, with_survival
 from trainer.downstream.predict import EvalOutput, Look, look_at
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
+from trainer.downstream.setting import FREE
 from trainer.downstream.targets import said
 from trainer.downstream.task.near import against
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 from trainer.runtime import Runtime, agree_on_data, barrier, from_main
 from trainer.state.files import write_atomic
@@ -82,8 +84,6 @@ def look_once(found: External, name: str, runtime: Runtime, accept_code: bool = 
 
 def _identity(found: External, name: str) -> dict[str, Any]:
     """All that decides what is said of the cases."""
-    task = found.setting.task.model_dump(mode="json", exclude={"out", "leak", "tests"})
-    task["data"] = None
     files = {str(s): sha256_of(path) for s, path in found.trained.weights.items()}
     return {
         "name": name,
@@ -91,10 +91,20 @@ def _identity(found: External, name: str) -> dict[str, Any]:
         "data": found.setting.data.fingerprint,
         "split": found.split,
         "evaluate": found.evaluate,
-        "task": hash_of(task),
+        "task": hash_of(asked_of(found.setting.task)),
         "features": hash_of([n for n in found.notes if "IMPUTED" in n]),
         "code": code_hash(found.setting.source.method_name),
     }
+
+
+def asked_of(task: Task) -> dict[str, Any]:
+    """What of a task decides what is said; not how its training was logged and saved."""
+    asked: dict[str, Any] = task.model_dump(mode="json", exclude={*FREE, "data", "leak", "tests"})
+    for key in ("site", "hold_out"):
+        del asked[key]  # said of the run's own test cases
+    if task.calibration == "none":
+        del asked["calibration"]  # a task without it is what it was before there was such a key
+    return asked
 
 
 def _kept(out: Path, identity: Mapping[str, Any], accept_code: bool) -> dict[str, Any] | None:
