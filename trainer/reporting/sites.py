@@ -95,5 +95,5 @@ def _compared(e: Entry, x: Entry, metric: str) -> tuple[str, ...]:
 
 def _at(p: Predictions, horizons_H: np.ndarray | None) -> Predictions:
     """At the horizons of the other training; probabilities at horizons of its own are none at those."""
-    same = p.horizons_H is None or np.array_equal(p.horizons_H, horizons_H)
+    same = p.horizons_H is not None and horizons_H is not None and np.array_equal(p.horizons_H, horizons_H)
     return replace(p, horizons_H=horizons_H, survival_NH=p.survival_NH if same else None)
