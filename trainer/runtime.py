@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from shards.resident import peak_resident
 from trainer.config.shared import Health
 from trainer.errors import UserError, everywhere
 from trainer.rendezvous import ranks_from
@@ -294,6 +295,4 @@ def peak_memory(device: torch.device) -> int:
     """Largest memory of this process so far, in bytes: of the device on CUDA, resident on the CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident()

@@ -125,7 +125,7 @@ class Picture:
 
 def picture_of(record: Record, name: str, grayscale: bool) -> Picture:
     """A record's image, for views of one channel or of three."""
-    image = record.image(name) if isinstance(record, StoresImages) else eight_bit(record.read(name))
+    image = record.stored_image(name) if isinstance(record, StoresImages) else eight_bit(record.read(name))
     return Picture(image, 1 if grayscale else 3)
 
 

@@ -102,7 +102,7 @@ class ShardRecord:
         canvas.seen(name, image)
         return image
 
-    def image(self, name: str) -> StoredImage:
+    def stored_image(self, name: str) -> StoredImage:
         """An image that is decoded when it is known how finely, and smaller where the data set may (`Dataset.exact_decode`).
 
         Raises:

@@ -97,7 +97,7 @@ def after(record: Any, rng: np.random.Generator) -> np.ndarray:
 
 
 def decoded(record: Any, rng: np.random.Generator) -> np.ndarray:
-    return record.image("image").pixels()
+    return record.stored_image("image").pixels()
 
 
 def ours(folder: Path, view: Callable[..., np.ndarray] = after, exact: bool = False) -> Batches:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 from shards.order.mix import MixPlan
 from shards.order.plan import Plan
 from shards.read.subset import Subset
+from shards.resident import peak_resident
 
 BATCH, CLASSES, STEPS = 256, 4, 200
 KINDS = ("shuffle", "patient_unique", "class_balanced", "mix of three")
@@ -58,7 +58,7 @@ def plan_of(kind: str, samples: int, shards: int) -> tuple[Plan | MixPlan, float
 
 
 def megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident() / 2**20
 
 
 def measured(kind: str, samples: int, shards: int) -> dict[str, float]:

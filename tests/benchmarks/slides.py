@@ -9,7 +9,6 @@ so that its peak is its own.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from models.contract import Batch, Field, Schema, TargetSpec  # noqa: E402
 from models.finetuned import Downstream, FinetuneSettings, make_head  # noqa: E402
 from models.methods.slides._bag import BagMethod  # noqa: E402
 from models.registry import families, get_method  # noqa: E402
+from shards.resident import peak_resident  # noqa: E402
 
 DEFAULTS = {"patches": "15000", "genes": "60480", "width": "1024", "threads": "2", "device": "cpu"}
 
@@ -61,8 +61,7 @@ def step(name: str, N: int, genes: int, width: int, threads: int, device: str) -
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated()
     else:
-        # ru_maxrss is in kilobytes on Linux.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_resident()
     parameters = sum(p.numel() for p in model.parameters())
     return {
         "system": name,

@@ -9,7 +9,6 @@ gene, mgi (`recipe=recommended`) one for 64 genes.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from models.contract import Field, Label, Schema
 from models.layers.checkpointing import set_activation_checkpointing
 from models.layers.scan import numba_loads
 from models.registry import get_method
+from shards.resident import peak_resident
 
 RECIPES = Path(__file__).parents[2] / "configs" / "methods"
 WIDTH, PATCHES, SIDE = 1024, (9_000, 2_500), 256
@@ -52,8 +52,7 @@ def schema(name: str) -> Schema:
 
 
 def peak_gb() -> float:
-    # ru_maxrss is in kilobytes on Linux.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_resident() / 1e9
 
 
 def main(name: str, batch_size: int, checkpointing: bool, recipe: str, changes: dict[str, Any]) -> dict[str, float]:

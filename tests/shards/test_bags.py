@@ -340,7 +340,7 @@ def test_a_batch_s_axis_of_one_is_taken_away(tmp_path: Path, suffix: str, capsys
 def test_a_batch_s_axis_in_data_sets_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "lead", lead=True)
     with monkeypatch.context() as earlier:
-        for place in ("shards.pack.survey.bag_shape", "shards.pack.pack.bag_shape"):
+        for place in ("shards.pack.survey.bag_shape", "shards.pack.sample.bag_shape"):
             earlier.setattr(place, lambda name, shape: shape)
         earlier.setattr("shards.format.describe.is_bag", lambda name: False)
         _, out = source(tmp_path, tmp_path / "lead")

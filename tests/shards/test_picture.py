@@ -71,10 +71,10 @@ def opened(tmp_path: Path, data: bytes, reading: Reading | None = None) -> Recor
 
 def test_what_is_turned_or_spread_is_read_whole(tmp_path):
     data = film(1100, 1000)
-    assert opened(tmp_path, data).image("image").divisor(4) == 4
+    assert opened(tmp_path, data).stored_image("image").divisor(4) == 4
     for reading in (Reading("image", turned=True), Reading("image", bits=6)):
         record = opened(tmp_path, data, reading)
-        image = record.image("image")
+        image = record.stored_image("image")
         assert (image.divisor(4), image.size) == (1, (1100, 1000))
         np.testing.assert_array_equal(image.pixels(), record.read("image"))
 
@@ -82,14 +82,14 @@ def test_what_is_turned_or_spread_is_read_whole(tmp_path):
 def test_data_sets_are_read_exactly_unless_a_run_says_otherwise(tmp_path):
     data = dataset(tmp_path / "d", samples=2)
     assert data.exact_decode
-    np.testing.assert_array_equal(data[1].image("image").pixels(), decode("jpg", jpeg(1)))
+    np.testing.assert_array_equal(data[1].stored_image("image").pixels(), decode("jpg", jpeg(1)))
 
 
 @pytest.mark.parametrize("d", [1, 4])
 def test_broken_images_are_named(tmp_path, d):
     record = opened(tmp_path, film(1100, 1000)[:50_000])
     with pytest.raises(DataError, match=r"sample 's0000', member image.*cannot be decoded as jpg"):
-        record.image("image").pixels(d)
+        record.stored_image("image").pixels(d)
     record = opened(tmp_path, b"\xff\xd8 and no more")
     with pytest.raises(DataError, match="cannot be decoded as jpg"):
-        record.image("image")
+        record.stored_image("image")

@@ -25,6 +25,7 @@ from trainer.errors import UserError
 from trainer.export.card import held_back, read_results
 from trainer.export.export import export
 from trainer.export.opened import built, load_exported, open_finished
+from trainer.export.terms import Stated
 from trainer.export.timm import OTHER, beit_args, model_args
 from trainer.state.finished import open_run
 
@@ -237,7 +238,8 @@ def test_start_files_are_not_needed_again(run: Callable[[str], Path], tmp_path: 
     card = json.loads((out / "method.json").read_text())
     card["options"]["image"] |= {"init": "file", "init_file": str(tmp_path / "gone.pth")}
     (out / "method.json").write_text(json.dumps(card))
-    folder, _ = export(out, "timm")
+    stated = Stated(licence=["gone.pth=CC0-1.0"], commercial=["gone.pth=yes"], citation=["gone.pth=nobody"])
+    folder, _ = export(out, "timm", stated=stated)
     assert folder == out / "export" / "timm"
     assert "gone.pth" in (folder / "README.md").read_text()
     assert str(tmp_path) not in (folder / "README.md").read_text() + (folder / "config.json").read_text()

@@ -65,8 +65,9 @@ def test_a_planted_overlap_is_refused_with_its_ids(
     assert found["leak"]["ids"] == learned
     assert ended.text.count(said) >= 1
     summary = ended.text[ended.text.rindex("LEAK:") :]
-    shown = summary.splitlines()[1:]  # the words of the labels first, then the result
-    assert any(x.startswith("demo_subtype, gimp (pretrained)") for x in shown[:3]), "the first line of what is shown"
+    shown = summary.splitlines()[1:]  # the words of the labels first, then warnings, then the result
+    begins = next(i for i, x in enumerate(shown) if x.startswith("demo_subtype, gimp (pretrained)"))
+    assert all(x.startswith(("positive: ", "warning: ")) for x in shown[:begins]), "what is shown before it"
     assert read_result(tmp_path / "out" / "result.json").content.first_line == said
 
     # Random weights have seen nobody.
