@@ -53,7 +53,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "shards": (
         ("errors", "untyped"),
-        ("jobs", "tables", "terminal", "yaml_text"),
+        ("jobs", "resident", "tables", "terminal", "yaml_text"),
         ("format",),
         ("read",),
         ("order", "pack", "reader"),
