@@ -97,7 +97,7 @@ def _write(opened: Exporting, to: To, tmp: Path, results: Sequence[dict[str, Any
         said = _write_method(opened, tmp)
         if opened.tuned:
             head = write_head(opened.tuned.path, opened.tuned.plain()["seed"], opened.tuned.weights, tmp)
-            said += f"; {head}" if head else ""
+            said += f"; {head}"
     write_atomic(tmp / CARD, model_card(opened, to, said, results).encode())
     return said
 

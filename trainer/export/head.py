@@ -33,7 +33,8 @@ DESCRIBED, WEIGHTS, FORMAT = "head.json", "head.safetensors", 1
 
 
 def write_head(run: Path, seed: int, weights: Path, out: Path) -> str:
-    """Writes both files, from what a fine-tune kept of itself (trained.json); what was written, in words: "" where it kept nothing.
+    """Writes both files, from what a fine-tune kept of itself (trained.json); what was written, in words; where it kept nothing
+    of its head (one of before), what to do.
 
     Args:
         seed: which seed's weights are exported.
@@ -50,7 +51,7 @@ def write_head(run: Path, seed: int, weights: Path, out: Path) -> str:
             **kept["head"],
         }
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return ""
+        return f"without its head, which {run / 'trained.json'} does not describe: the fine-tune's own command writes it again, then export"
     state = {n.removeprefix("head."): w for n, w in load_file(weights).items() if n.startswith("head.")}
     write_atomic(out / WEIGHTS, weights_bytes(state, {}))
     write_atomic(out / DESCRIBED, json.dumps(content, indent=1).encode())

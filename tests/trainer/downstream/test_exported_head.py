@@ -93,3 +93,21 @@ def test_what_has_no_head_says_so(pretrained: Pretrained, tmp_path: Path) -> Non
         load_tuned(tmp_path / "encoder")
     with pytest.raises(UserError, match="holds no export of a method"):
         load_tuned(tmp_path)
+
+
+def test_a_fine_tune_of_before_says_that_its_head_is_not_exported(
+    pretrained: Pretrained, finetune: Finetune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own command writes what is missing; nothing is trained again."""
+    exported(tmp_path, finetune, "mgi", "demo_subtype", pretrained("mgi"))
+    file = tmp_path / "run/trained.json"
+    kept = json.loads(file.read_bytes())
+    file.write_text(json.dumps({k: v for k, v in kept.items() if k != "head"}))
+    assert main([str(tmp_path / "run"), "--to", "safetensors", "--out", str(tmp_path / "bare")]) == 0
+    assert "without its head" in capsys.readouterr().out
+    assert not (tmp_path / "bare/head.json").exists()
+    assert "## Answers" not in (tmp_path / "bare/README.md").read_text()
+    words = ("--task", "demo_subtype", "--method", "mgi", "--init", str(pretrained("mgi")), "leak.accept=true")
+    again = finetune(tmp_path / "run", *words)
+    assert "measured already" in again.text
+    assert json.loads(file.read_bytes()) == kept
