@@ -248,7 +248,7 @@ FREE_KEYS = (
     "out", "title", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
     "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
     "about.code_before",
-    "data.set",  # words on the data, terms among them, which may be stated later; what is read has a hash in every training and result
+    "data.set.",  # words on the data, terms among them, which may be stated later; what is read has a hash in every training and result
     "init.path",  # weights may move as data may: their hash stands beside it
 )  # fmt: skip
 
