@@ -59,6 +59,6 @@ def restate_terms(folder: Path, licence: str | None, commercial: str | None, cit
             "nothing is stated", folder, "give --licence TERMS, --commercial yes, no or unknown, or --citation TEXT"
         )
     settle(folder)
-    info = load_info(folder)
+    load_info(folder)  # a folder that is none is refused before anything is made beside it
     with disk_errors(folder, "the data set is as it was"), locked(Path(os.path.realpath(folder))):
-        return save_info(folder, info.model_copy(update=changes))
+        return save_info(folder, load_info(folder).model_copy(update=changes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from manifests import sources
 from shards.__main__ import main
 from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format.info import load_info
+from shards.format import terms
+from shards.format.info import load_info, save_info
 from shards.format.terms import Terms, restate_terms
 from shards.pack.adopt import Titles, adopt
 from shards.pack.survey import PackOptions
@@ -42,6 +45,20 @@ def test_terms_are_packed_kept_by_adoption_and_restated(tmp_path: Path, capsys: 
 def words_after_adoption(folder: Path, titles: Titles) -> tuple[str, str, str]:
     adopt(folder, titles=titles)
     return words(folder)
+
+
+def test_what_another_command_changed_in_between_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, lock = sources(tmp_path / "sources").pack(tmp_path / "set", PackOptions()), terms.locked
+
+    @contextmanager
+    def late(place: Path) -> Iterator[None]:
+        save_info(folder, load_info(folder).model_copy(update={"version": "2"}))
+        with lock(place):
+            yield
+
+    monkeypatch.setattr(terms, "locked", late)
+    found = restate_terms(folder, "internal", None, None)
+    assert (found.version, found.licence) == ("2", "internal")
 
 
 def test_what_is_missing_and_what_means_nothing(tmp_path: Path) -> None:
