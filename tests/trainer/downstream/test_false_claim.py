@@ -66,6 +66,9 @@ def test_a_paired_test_takes_the_published_form_where_it_holds() -> None:
     p, q = (make("binary", truth_N, x, per_patient=2) for x in (a, b))
     several = paired([p], [q], "accuracy", draws=200)
     assert several.false_claim == several.p / 2
+    slope = paired([p], [q], "calibration_slope", draws=200)
+    assert slope.p == slope.p, "there is a difference"
+    assert slope.false_claim != slope.false_claim, "the larger slope is not the better one"
     seeds = paired([make("binary", truth_N, a)] * 2, [make("binary", truth_N, b)], "accuracy", draws=200)
     assert seeds.false_claim == seeds.p / 2
 

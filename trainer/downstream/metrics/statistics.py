@@ -232,7 +232,12 @@ def _by_resamples(of: _Of) -> _OverPatients:
 
 
 def _false_claim(of: _Of, difference: float, p: float) -> float:
-    """By the published forms where each patient has one number, of one seed a system; else half of p."""
+    """By the published forms where each patient has one number, of one seed a system; else half of p.
+
+    NaN of a metric that is best at a value between its ends (a calibration slope): the larger one is not the better one.
+    """
+    if of.metric.ideal is not None:
+        return float("nan")
     if p != p or difference == 0:
         return p / 2
     if of.metric.parts is not None and all(len(e) == 1 for e in of.each):
