@@ -158,7 +158,7 @@ class CachedSet:
             self.cache.reserve(part, shard.bytes)
             if self._download(part, shard) == shard.sha256:
                 self._index(path, shard)
-                os.replace(part, path)
+                self.cache.publish(part, path)
                 return
             part.unlink(missing_ok=True)
             if not again:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +90,22 @@ def test_copies_that_are_checked_leave_nothing_behind(folder: Path, tmp_path: Pa
         assert len(data.keys_of(np.arange(24))) == 24
         left = [p.name for p in data.path.iterdir() if p.name.startswith(".") and not p.name.endswith(".lock")]
     assert left == []
+
+
+def test_a_shard_gets_its_name_while_nobody_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who counts would see it neither as a part nor as a shard, and the bound would be passed by it from then on."""
+    cache, part = Cache(tmp_path, 1000), tmp_path / "set" / ".shard-0.tar.400.part"
+    part.parent.mkdir()
+    part.touch()
+    rename = os.replace
+
+    def watched(old: Path, new: Path) -> None:
+        fd = os.open(tmp_path / ".lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "replace", watched)
+    cache.publish(part, tmp_path / "set" / "shard-0.tar")
+    assert [e.path.name for e in cache.entries()] == ["shard-0.tar"]
