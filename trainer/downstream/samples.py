@@ -133,18 +133,13 @@ class SplitLoader:
         self.loader.close()
 
 
-class Realigned:
-    """A record whose last axis of some fields has other features, or these in another order.
+class Behind:
+    """A record that is another one but for what its kinds change of the fields."""
 
-    Args:
-        columns: field -> for each feature wanted its place in the stored ones, -1 where there is none.
-        fill: field -> a value for each feature wanted, taken where there is none.
-    """
+    __slots__ = ("_record",)
 
-    __slots__ = ("_columns", "_fill", "_record")
-
-    def __init__(self, record: ShardRecord, columns: Mapping[str, np.ndarray], fill: Mapping[str, np.ndarray]):
-        self._record, self._columns, self._fill = record, columns, fill
+    def __init__(self, record: ShardRecord):
+        self._record = record
 
     @property
     def key(self) -> str:
@@ -164,6 +159,21 @@ class Realigned:
 
     def has(self, name: str) -> bool:
         return self._record.has(name)
+
+
+class Realigned(Behind):
+    """A record whose last axis of some fields has other features, or these in another order.
+
+    Args:
+        columns: field -> for each feature wanted its place in the stored ones, -1 where there is none.
+        fill: field -> a value for each feature wanted, taken where there is none.
+    """
+
+    __slots__ = ("_columns", "_fill")
+
+    def __init__(self, record: ShardRecord, columns: Mapping[str, np.ndarray], fill: Mapping[str, np.ndarray]):
+        super().__init__(record)
+        self._columns, self._fill = columns, fill
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self._record.shape(name)

@@ -9,7 +9,7 @@ Shape letters: N patches of a slide, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from shards.order.streams import sample_rng
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from trainer.downstream.maps.slides import COORDS, OF_SLIDE, PATCHES
+from trainer.downstream.samples import Behind
 
 if TYPE_CHECKING:
     from trainer.downstream.maps.write import SlideMaps
@@ -46,30 +47,12 @@ class Deletion:
         return self.top > self.random
 
 
-class Kept:
+class Kept(Behind):
     """A record with some of its patches (models' `Record`)."""
 
     def __init__(self, record: ShardRecord, keep_N: np.ndarray):
-        self._record, self._keep_N = record, keep_N
-
-    @property
-    def index(self) -> int:
-        return self._record.index
-
-    @property
-    def key(self) -> str:
-        return self._record.key
-
-    @property
-    def patient(self) -> str:
-        return self._record.patient
-
-    @property
-    def labels(self) -> Mapping[str, str | float | None]:
-        return self._record.labels
-
-    def has(self, name: str) -> bool:
-        return self._record.has(name)
+        super().__init__(record)
+        self._keep_N = keep_N
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self._record.shape(name)
