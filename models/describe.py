@@ -87,6 +87,17 @@ def option_table(cls: type[Method]) -> str:
     return "\n".join(rows)
 
 
+def family_table() -> str:
+    """Markdown: families, what their systems learn from, and a link to the page of each system."""
+    rows = ["| family | learns from | systems |", "|---|---|---|"]
+    for family, names in families().items():
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(get_method(name).pairs, []).append(f"[`{name}`](docs/methods/{name}.md)")
+        rows += [f"| {family} | {_cell(pairs)} | {', '.join(links)} |" for pairs, links in alike.items()]
+    return "\n".join(rows)
+
+
 def system_table(root: Path = ROOT) -> str:
     """Markdown: a row a system, family by family; its state is the `State:` paragraph of its page.
 
@@ -99,10 +110,10 @@ def system_table(root: Path = ROOT) -> str:
         for name in names:
             cls, said = get_method(name), _state(root, name)
             silent += [] if said else [name]
-            state = f"{_cell(said)} ([docs](docs/methods/{name}.md))"
-            rows.append(f"| `{name}` | {family} | {_cell(cls.pairs)} | {_cell(cls.paper)} | {state} |")
+            facts = " | ".join(map(_cell, (family, cls.pairs, cls.paper, said)))
+            rows.append(f"| [`{name}`](methods/{name}.md) | {facts} |")
     if silent:
-        without = "docs/methods/{}.md has no paragraph 'State: ...', which README.md's table shows; write it"
+        without = "docs/methods/{}.md has no paragraph 'State: ...', which docs/systems.md shows; write it"
         raise MethodError([without.format(n) for n in silent])
     return "\n".join(rows)
 
@@ -187,7 +198,8 @@ def blocks(root: Path = ROOT) -> dict[Path, dict[str, Callable[[], str]]]:
         }
         for n in places()
     }
-    return {root / "README.md": {"systems": partial(system_table, root)}, **made}
+    systems = partial(system_table, root)
+    return {root / "README.md": {"families": family_table}, root / "docs" / "systems.md": {"systems": systems}, **made}
 
 
 def stale(root: Path = ROOT) -> dict[Path, str]:

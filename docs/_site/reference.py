@@ -220,7 +220,7 @@ COMMON = """## What holds for all tables
 def methods() -> str:
     from models.describe import system_table
 
-    table = re.sub(r"\(docs/methods/", "(", system_table(ROOT))
+    table = re.sub(r"\(methods/", "(", system_table(ROOT))
     each = "Each page: the paper, what it leaves open and what was chosen, options, recipes, what to expect."
     return f"# Methods\n\n{MADE}\n\n{each}\n\n{table}\n"
 

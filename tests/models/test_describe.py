@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Literal
@@ -64,11 +65,16 @@ def test_blocks_are_written_and_then_fresh(tmp_path, monkeypatch, capsys):
     assert main(["docs"]) == 0
     assert main(["docs", "--check"]) == 0
     text = (tmp_path / "README.md").read_text()
+    table = (tmp_path / "docs" / "systems.md").read_text()
     assert text.startswith("# A page\n")
     assert text.endswith("\nThe end.\n")
     for name in method_names():
-        assert f"| `{name}` | {describe.places()[name].family} |" in text
-        assert "| tried once ([docs]" in text
+        assert f"[`{name}`](docs/methods/{name}.md)" in text
+        assert re.search(
+            rf"^\| \[`{name}`\]\(methods/{name}.md\) \| {describe.places()[name].family} \|.*\| tried once \|$",
+            table,
+            re.M,
+        )
         first = next(describe.options_of(get_method(name).Options)).name
         assert f"| `{first}` |" in (tmp_path / "docs" / "methods" / f"{name}.md").read_text()
 
@@ -88,7 +94,7 @@ def test_pages_without_their_lines_are_told_all_at_once(tmp_path):
     with pytest.raises(MethodError) as raised:
         describe.stale(tmp_path)
     told = [p.partition(": write")[0] for p in raised.value.problems]
-    without = "docs/methods/{}.md has no paragraph 'State: ...', which README.md's table shows; write it"
+    without = "docs/methods/{}.md has no paragraph 'State: ...', which docs/systems.md shows; write it"
     assert told[:2] == [without.format("mae"), without.format("gimp")]  # as the families stand
     assert sorted(told[2:]) == sorted([f"docs/methods/{n}.md" for n in ("gimp", "mae", "mgi")] * 2)
 
