@@ -12,11 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-extensions", "--no-first-run",
     "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+def needed() -> None:
+    """Skips a test where no browser is; fails it where the tests were told that they have to run (.ci/run does)."""
+    if PROGRAM is None and os.environ.get("MEDPAIR_CHROMIUM") == "required":
+        pytest.fail("MEDPAIR_CHROMIUM=required, but there is no chromium: apt-get install chromium")
+    if PROGRAM is None:
+        pytest.skip("no chromium on this machine")
 
 
 class Browser:

@@ -99,8 +99,7 @@ def test_names_harm_neither_a_spreadsheet_nor_latex() -> None:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
-    if chromium.PROGRAM is None:
-        pytest.skip("no chromium on this machine")
+    chromium.needed()
     with chromium.browser(tmp_path_factory.mktemp("profile")) as b:
         yield b
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from synthetic import build, records
 
 from models.contract import Method
@@ -75,3 +76,30 @@ def test_the_preprocessor_says_what_it_has_words_for(name: str) -> None:
         {"height": view.size, "width": view.size} if view.fit == "stretch" else {"shortest_edge": view.size}
     )
     assert said["do_normalize"] == (view.mean is not None)
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_a_processor_of_the_hub_gives_the_same_pixels(name: str, tmp_path: Path) -> None:
+    """But for what the file itself says is lacking. Where that makes no difference (a square image, its channels alike; each image's own
+    mean and deviation taken out behind the processor) all of it is the same: nothing else is lacking. With Pillow, that is: torchvision,
+    which the processors use where they find it, scales to whole grey levels of its own, two of 255 from Pillow's at most."""
+    from transformers import AutoImageProcessor
+
+    from trainer.export.preprocessor import preprocessor
+
+    view = build(name).image_view()
+    said = preprocessor(view)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    names: dict[str, Any] = {}
+    exec(prepare_code(view), names)
+    for shape in [(90, 90), (61, 90)]:
+        image_HWC = np.random.default_rng(0).integers(0, 256, (*shape, 1), dtype=np.uint8).repeat(3, 2)
+        own = names["prepare"](image_HWC)
+        for backend, off in (("pil", 1e-6), ("torchvision", 2 / 255 / min(view.std or (1.0,)) + 1e-6)):
+            processor = AutoImageProcessor.from_pretrained(tmp_path, backend=backend)
+            x_BCHW = processor(images=Image.fromarray(image_HWC), return_tensors="pt")["pixel_values"]
+            if view.own_statistics:
+                std, mean = torch.std_mean(x_BCHW, (2, 3), keepdim=True, correction=0)
+                x_BCHW, off = (x_BCHW - mean) / std, off / float(std.min())
+            square = shape[0] == shape[1] or view.fit == "stretch"
+            assert (float((x_BCHW - own).abs().max()) <= off) == square, (shape, backend)
