@@ -6,6 +6,7 @@ An entry holds the results of one setting at one amount of labels: one result, o
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -265,6 +266,10 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
     modes = len({s.mode for s in settings}) > 1
     inputs: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     starts: dict[tuple[str, str], set[Init]] = defaultdict(set)
+    # What is common to all folders tells nothing apart; what is left is, in a sweep, the point's name. It stays another name in each task:
+    # which of two results there is which of two here, nobody said.
+    variants = [s.variant for s in settings if s.variant]
+    above = os.path.commonpath([str(Path(v).parent) for v in variants]) if variants else ""
     for s in settings:
         inputs[s.method].add(s.inputs)
         starts[s.method, s.init.kind].add(s.init)
@@ -274,7 +279,7 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
         words = [s.start if several else s.init.kind, *([s.mode] if modes else [])]
         words += ["+".join(s.inputs)] if len(inputs[s.method]) > 1 else []
         words += [f"{s.control} control"] if s.control else []
-        words += [s.variant] if s.variant else []
+        words += [os.path.relpath(s.variant, above)] if s.variant else []
         return f"{s.title or s.method}: {', '.join(words)}"
 
     return [replace(g, entries=tuple(replace(e, label=label(e.setting)) for e in g.entries)) for g in groups]

@@ -34,8 +34,8 @@ def table(groups: Sequence[Group], draws: int, seed: int, rope: float) -> Table 
         f"Probabilities that the mean difference of all such tasks lies above {rope:g}, within, and below -{rope:g}; in brackets its 95 % "
         "credible interval. Random effects: tasks' differences, with standard errors over patients and seeds, around a mean (flat "
         "prior; spread of tasks half-normal, 0.05). Primary metrics within 0 and 1, at the largest amount of labels. Tasks with few "
-        "patients, or with shared ones, say less than their number. A task on which both say the same of every case has no standard "
-        "error and is left out."
+        "patients, or with shared ones, say less than their number. A site held out is no task of its own, and results that only their "
+        "folders tell apart are left out, as is a task on which both say the same of every case: it has no standard error."
     )
     more = f" {len(shared) - MOST} settings are not shown." * (len(shared) > MOST)
     return Table("Over several tasks", head, tuple(rows), note=note + more)
@@ -47,7 +47,8 @@ def _entries(groups: Sequence[Group]) -> dict[str, dict[str, Entry]]:
 
     out: dict[str, dict[str, Entry]] = {}
     for g in groups:
-        if g.external or METRICS[g.primary].scale != "share" or not g.higher_is_better:
+        # Cases of a site that was held out are those of the task again.
+        if g.external or g.held_out or METRICS[g.primary].scale != "share" or not g.higher_is_better:
             continue
         for e in g.at(g.amounts[-1]):
             if e.eligible:

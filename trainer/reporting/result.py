@@ -185,6 +185,14 @@ class Held(Part):
     by_site: float | None
     difference: float | None
     interval: Interval | None
+    folds: int | None = None
+    without_value: dict[str, tuple[int, ...]] = {}
+    """Folds that are in neither mean, by the kind of folds; not told in results of earlier versions."""
+
+    def of_folds(self, by: str) -> str:
+        """How many folds a mean is of, where some have no value."""
+        n = len(self.without_value.get(by, ()))
+        return f" ({self.folds - n} of {self.folds} folds)" if n and self.folds else ""
 
 
 class Sites(Part):

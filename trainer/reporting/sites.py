@@ -18,7 +18,7 @@ NOTE = (
     "Of the pooled features of test cases, as the results state it. site read: area under the curve with which a linear probe tells the "
     "site, cross-validated by patient (beside it: from the answer alone). robustness index: PathoROB's, 0 where neighbours share the site "
     "alone, 1 where they share the class alone (beside it: of random neighbours). by patients, sites held out: a linear probe of the "
-    "features by folds of patients and by folds of whole sites."
+    "features by folds of patients and by folds of whole sites, mean over the folds that have a value (a site of one class has no area)."
 )
 HELD_OUT = (
     "The same test cases, by a training with the site's other cases and by one that saw none of them (hold_out). difference: without less "
@@ -50,8 +50,8 @@ def _cells(s: Sites) -> Iterator[str]:
     if s.score is None:
         yield from [words.NONE] * 3
         return
-    yield words.number(s.score.random)
-    yield words.number(s.score.by_site)
+    yield words.number(s.score.random) + s.score.of_folds("random")
+    yield words.number(s.score.by_site) + s.score.of_folds("by_site")
     yield f"{words.number(s.score.difference, True)}{_between(s.score.interval, True)}"
 
 

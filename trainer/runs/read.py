@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from shards.untyped import Json
 from trainer.runs.find import CONFIG, METRICS, RESULT, STATUS, WEIGHTS, Folder, folders
+from trainer.runs.locks import Locks, locks
 from trainer.state import fence
 from trainer.state.ended import NAME as ENDED
 from trainer.tracking.metrics_file import last_lines, row_of
@@ -64,7 +65,7 @@ def read_all(roots: Sequence[Path]) -> list[Listed]:
     return [read(f, held) for f in folders(roots)]
 
 
-def read(folder: Folder, held: frozenset[int]) -> Listed:
+def read(folder: Folder, held: Locks) -> Listed:
     """A run; of one that cannot be read the reason, whatever is in its files. `held`: what `locks` gives."""
     if folder.problem:
         return Listed(folder.path, why=folder.problem)
@@ -78,7 +79,7 @@ def _said(e: Exception) -> str:
     return f"{e.filename}: {e.strerror}" if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
 
 
-def _read(folder: Folder, held: frozenset[int]) -> Listed:
+def _read(folder: Folder, held: Locks) -> Listed:
     path = folder.path
     status = _json(path / STATUS) if STATUS in folder.files else {}
     stored = _json(path / CONFIG) if CONFIG in folder.files else {}
@@ -171,10 +172,10 @@ def measured(result: Mapping[str, Any], name: str) -> Reached:
 
 
 def _state(
-    folder: Folder, finetune: bool, status: Mapping[str, Any], row: Mapping[str, Any], held: frozenset[int]
+    folder: Folder, finetune: bool, status: Mapping[str, Any], row: Mapping[str, Any], held: Locks
 ) -> tuple[State, str]:
     path = folder.path
-    if _locked(path / ".lock", held):
+    if held.on(path / ".lock"):
         return "running", ""
     if (RESULT if finetune else WEIGHTS) in folder.files and (finetune or "method.json" in folder.files):
         return "finished", ""
@@ -191,31 +192,14 @@ def _state(
     return "failed", "ended without a word (killed, or a lost node); the same command goes on"
 
 
-def _of_point(path: Path, status: Mapping[str, Any], held: frozenset[int]) -> tuple[State, str]:
+def _of_point(path: Path, status: Mapping[str, Any], held: Locks) -> tuple[State, str]:
     """Of a sweep's point without a configuration: it waits, starts, or was refused."""
-    if _locked(path / ".point.lock", held):
+    if held.on(path / ".point.lock"):
         return "running", "starting"
     state = status["state"]
     if state in ("failed", "stopped"):
         return state, f"exit status {status.get('exit')}; {path / 'log.txt'}"
     return ("waiting", "") if state == "waiting" else ("failed", "ended without a word before it began")
-
-
-def locks() -> frozenset[int]:
-    """Inodes of files that a process of this machine has locked. Taking a lock to ask would refuse a run that starts just then."""
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    cells = [line.split() for line in lines if "FLOCK" in line]
-    return frozenset(int(c.rpartition(":")[2]) for line in cells for c in line if c.count(":") == 2)
-
-
-def _locked(path: Path, held: frozenset[int]) -> bool:
-    try:
-        return path.stat().st_ino in held
-    except OSError:
-        return False
 
 
 def _wrote_within(path: Path, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from trainer.errors import UserError
 from trainer.reporting import words
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import group
+from trainer.reporting.result import Held
 from trainer.reporting.sites import tables
 
 
@@ -189,6 +191,20 @@ def test_no_score_is_said_of_a_part_of_the_sites() -> None:
     assert found["score"]["by_site"] is None
     assert found["score"]["difference"] is None
     assert not found["warnings"]
+
+
+def test_folds_without_a_value_are_said() -> None:
+    """East has one class: its area does not exist, and both means say of how many folds they are."""
+    x_ND, class_N, site_N, who_N = features(7, tied=0, of_class=2, of_site=1, patients=90)
+    site_N = who_N % 3
+    found = report((x_ND, np.where(site_N == 2, 0, class_N), site_N, who_N), names=("north", "south", "east"))
+    score = found["score"]
+    assert [n for n, value in score["each"].items() if value is None] == ["east"]
+    assert score["by_site"] == pytest.approx(fmean(v for v in score["each"].values() if v is not None))
+    assert (score["folds"], score["without_value"]) == (3, {"random": [], "by_site": [2]})
+    assert "at sites held out: a mean of 2 of 3 folds; east has no value" in found["lines"][-1]
+    held = Held.model_validate_json(json.dumps({k: score[k] for k in Held.model_fields}))
+    assert (held.of_folds("random"), held.of_folds("by_site")) == ("", " (2 of 3 folds)")
 
 
 def test_the_probe_is_scikit_learns() -> None:

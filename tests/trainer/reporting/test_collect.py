@@ -158,7 +158,9 @@ def test_draws_are_joined_and_same_settings_told_apart(tmp_path: Path) -> None:
     assert few.measured.interval is not None
     assert few.measured.interval[0] < few.measured.value < few.measured.interval[1]
     assert [e.setting.variant for e in full] == [str(tmp_path / "one"), str(tmp_path / "two")]
-    assert {e.label for e in full} == {f"gimp: pretrained, {tmp_path / n}" for n in ("one", "two")}
+    assert {e.label for e in full} == {f"gimp: pretrained, {n}" for n in ("one", "two")}, (
+        "as a sweep's points are named"
+    )
 
 
 def test_systems_of_one_method_go_by_their_titles(tmp_path: Path) -> None:

@@ -33,6 +33,18 @@ def test_one_task_has_no_such_table(tmp_path: Path) -> None:
     assert build([tmp_path], 100, 0).over is None
 
 
+def test_a_site_held_out_is_no_task_and_a_folder_no_name(tmp_path: Path) -> None:
+    """The cases of a site are those of the task again; which of two alike is which of another task's, only their folders say."""
+    for name, skill, changes in (("p", 3.0, {}), ("s", 0.1, SCRATCH)):
+        write(tmp_path / "whole" / name, skill=skill, task="demo_a", **changes)
+        write(tmp_path / "held" / name, skill=skill, task="demo_a", hold_out="north", **changes)
+    assert build([tmp_path], 100, 0).over is None
+    for task in ("demo_b", "demo_c"):
+        for name in ("one", "two"):
+            write(tmp_path / task / name, skill=1.0, task=task, hashes={"data": "d0", "config": name})
+    assert build([tmp_path], 100, 0).over is None
+
+
 def test_looks_at_validation_are_counted(tmp_path: Path) -> None:
     grid = [{"lr": lr, "val": 0.5, "epoch": 2.0, "val_loss": None} for lr in (1e-3, 1e-4, 1e-5)]
     chosen = [{"seed": s, "lr": 1e-3, "val": 0.5, "looks": 20, "look": 3, "grid": grid} for s in range(3)]

@@ -14,6 +14,7 @@ import pytest
 from launch.runs import main
 from tests.trainer.runs.folders import point, pretrained, tuned
 from trainer.errors import Stopped, TrainingError, UserError
+from trainer.runs.locks import Locks, locks
 from trainer.runs.read import Listed, read_all
 from trainer.runs.words import age, table
 from trainer.state.ended import NAME, forget, note
@@ -47,6 +48,19 @@ def test_states(tmp_path: Path) -> None:
     run = found["finished"]
     assert (run.kind, run.method, run.data, run.step, run.loss) == ("pretrain", "gimp", "sets/a", 20, 0.05)
     assert [(r.name, r.value, r.split) for r in run.reached] == [("loss/rec", 0.5, "validation")]
+
+
+def test_a_lock_is_of_a_device_and_an_inode(tmp_path: Path) -> None:
+    """Two file systems count the same numbers: a file of another one that is locked says nothing of this one."""
+    (tmp_path / "free").touch()
+    with open(tmp_path / "held", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        now = locks()
+        assert now.on(tmp_path / "held")
+        assert not now.on(tmp_path / "free")
+        assert not now.on(tmp_path / "absent")
+        inode = os.fstat(lock.fileno()).st_ino
+        assert not Locks(frozenset({f"fff:fff:{inode}"}), now.devices).on(tmp_path / "held")
 
 
 def test_a_run_on_another_machine_is_told_by_what_it_wrote(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Shape letters: N cases, D width of the features, R resamples.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,6 +157,7 @@ def _score(asked: Asked) -> dict[str, Any]:
     random, held_out = both["random"], both["by_site"]
     out: dict[str, Any] = {"folds": F, "higher_is_better": metric.higher_is_better}
     out |= {n: None if f is None else _plain(f.value) for n, f in both.items()}
+    out["without_value"] = {n: [] if f is None else list(f.without) for n, f in both.items()}
     if random is None or held_out is None or not np.isfinite(held_out.value - random.value):
         return out | {"difference": None, "interval": None}
     lost_R = held_out.value_R - random.value_R if len(held_out.value_R) == len(random.value_R) else np.array([np.nan])
@@ -246,7 +247,21 @@ def _lines(found: Mapping[str, Any], metric: str) -> list[str]:
         a, b = ("no value" if score[k] is None else f"{score[k]:.3f}" for k in ("random", "by_site"))
         lost = "" if score["difference"] is None else f", {score['difference']:+.3f}{_span(score['interval'], True)}"
         lines.append(f"  {metric} of a probe of them: {a} by folds of patients, {b} at sites held out{lost}")
+        lines += _without_value(score)
     return lines
+
+
+def _without_value(score: Mapping[str, Any]) -> Iterator[str]:
+    """Which folds a mean leaves out: both means are then of other cases."""
+    folds, left_out = score["folds"], score["without_value"]
+    if n := len(left_out["random"]):
+        yield f"    by folds of patients: a mean of {folds - n} of {folds} folds; the others have no value (cases of one class, say)"
+    if n := len(left_out["by_site"]):
+        named = ", ".join(name for name, value in score.get("each", {}).items() if value is None)
+        yield (
+            f"    at sites held out: a mean of {folds - n} of {folds} folds; {named or 'the others'} has no value (cases of one class, "
+            "say), and its cases count by folds of patients alone"
+        )
 
 
 def _span(interval: list[float] | None, sign: bool = False) -> str:

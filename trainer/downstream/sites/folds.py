@@ -35,6 +35,11 @@ class Folded:
     each: Mapping[int, float]
     value_R: np.ndarray
 
+    @property
+    def without(self) -> tuple[int, ...]:
+        """The folds that have no value: their cases are of one class, say. They are in no mean."""
+        return tuple(f for f, value in self.each.items() if value != value)
+
 
 def by_patient(predictions: Predictions, folds: int, strata_N: np.ndarray) -> np.ndarray:
     """[N] the fold of each case: all cases of a patient in one, the strata spread evenly."""
