@@ -217,8 +217,13 @@ def refuse_missing_data(sweep: Sweep, points: Sequence[Point]) -> None:
     from trainer.errors import UserError
 
     tasks = {p.name: Path(task).stem for p in points for flag, task in itertools.pairwise(p.words) if flag == "--task"}
-    real = [p for p in points if not tasks.get(p.name, "demo_").startswith("demo_")]
-    rows = [p.name for p in real if not _has_data(p)]
+    studies = sweep.command == "gwas"
+    real = [
+        p
+        for p in points
+        if (sweep.of_methods != "demo" if studies else not tasks.get(p.name, "demo_").startswith("demo_"))
+    ]
+    rows = [p.name for p in real if not studies and not _has_data(p)]
     starts = [p.name for p in started_from(sweep, real) if not _has_data(p)]
     problems = []
     if rows:
@@ -250,16 +255,32 @@ def resolved(sweep: Sweep, point: Point) -> object:
     Raises:
         UserError, MethodError: what the command would refuse.
     """
-    from launch import finetune, pretrain
+    from launch import finetune, gwas, pretrain
     from trainer.errors import UserError
 
-    parse = (pretrain if sweep.command == "pretrain" else finetune).parser().parse_intermixed_args
+    if sweep.command == "gwas":
+        refuse_no_people(point)
+    command = {"pretrain": pretrain, "finetune": finetune, "gwas": gwas}[sweep.command]
     try:
-        args = parse(list(point.words))
+        args = command.parser().parse_intermixed_args(list(point.words))
     except SystemExit:
         raise UserError(f"`{shlex.join(point.words)}` is no command line of launch/{sweep.command}.py") from None
+    if sweep.command == "gwas":
+        return vars(args)
     promised = {str(sweep.first.folder(p)) for p in sweep.first.points} if sweep.first else set()
     return _pretraining(args) if sweep.command == "pretrain" else _finetuning(args, promised)
+
+
+def refuse_no_people(point: Point) -> None:
+    """Raises: UserError: what a study of genotypes is of is not among its words."""
+    from trainer.errors import UserError
+
+    missing = [key for key in ("data", "bed", "covariates") if f"--{key}" not in point.words]
+    if missing:
+        raise UserError(
+            f"no {', '.join(missing)} of the people who are tested: give data=DIR bed=FILE covariates=FILE "
+            "(`python -m shards demo DIR --people 2000` makes DIR/images, DIR/chip.bed and DIR/covariates.csv)"
+        )
 
 
 def _pretraining(args: argparse.Namespace) -> dict[str, Any]:

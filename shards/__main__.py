@@ -214,6 +214,9 @@ def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     demo = commands.add_parser("demo", help="generate the demo cohort")
     demo.add_argument("folder", type=Path)
+    demo.add_argument(
+        "--people", type=int, metavar="N", help="instead of it N further people: images, chip.bed and covariates.csv"
+    )
 
 
 def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -448,9 +451,10 @@ def _layouts_told(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    from shards.chip import generate
     from shards.demo import ensure
 
-    print(ensure(args.folder))
+    print(ensure(args.folder) if args.people is None else generate(args.folder, args.people))
     return 0
 
 

@@ -59,6 +59,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("order", "pack", "reader"),
         ("layout",),
         ("check", "demo", "load", "sources"),
+        ("chip",),
     ),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""

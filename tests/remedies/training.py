@@ -254,3 +254,14 @@ def a_table_without_data_to_pre_train_on(place: Place) -> Command:
     return Command(
         "sweep", [str(TABLES / "mrm-record-table3.yaml"), *columns, "--dry-run", "--out", str(place.folder / "out")]
     )
+
+
+@remedy("of the people who are tested: give", r"give (data=DIR bed=FILE covariates=FILE) ", {"DIR": "a", "FILE": "b"})
+def a_table_of_studies_without_people(place: Place) -> Command:
+    table = str(TABLES / "mrm-relation-table4.yaml")
+    return Command("sweep", [table, "--recipe", "demo", "--dry-run", "--out", str(place.folder / "out")])
+
+
+@remedy("give --people 50 or more", r"give (--people 50) or more")
+def few_further_people(place: Place) -> Command:
+    return Command("shards", ["demo", str(place.folder / "people"), "--people", "3"])

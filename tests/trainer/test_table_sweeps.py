@@ -15,10 +15,12 @@ from tests.trainer.launching import ROOT
 from tests.trainer.reporting.runs import SCRATCH, write
 from tests.trainer.test_sweep import status
 from trainer.errors import UserError
+from trainer.reporting import regions
 from trainer.reporting.rows import HEAD, table_of, write_table
 from trainer.reporting.table import markdown
 from trainer.sweep.file import Point, Sweep, read_sweep
 from trainer.sweep.rows import Published, wilson
+from trainer.sweep.runner import reached
 
 TABLES = sorted((ROOT / "configs" / "sweep").glob("*-table*.yaml"))
 SMALL: dict[str, Any] = {
@@ -82,11 +84,14 @@ def test_a_recipe_of_a_table_may_name_another_of_the_methods(tmp_path: Path) -> 
 def test_every_command_of_a_table_is_one(file: Path, words: list[str], tmp_path: Path, capsys) -> None:
     """Systems, recipes, keys and published counts; nothing is run."""
     data = [] if words[-1:] == ["demo"] else [f"data.path={tmp_path}"]
+    study = yaml.safe_load(file.read_text())["command"] == "gwas"
+    data += [f"{key}={tmp_path}" for key in ("data", "bed", "covariates") if study]
     assert main([str(file), "--out", str(tmp_path / "out"), "--dry-run", *words, *data]) == 0
     said = capsys.readouterr().out
     sweep = read_sweep(file, tmp_path / "out", *words[1:])
     assert all(f"  {p.name}\n" in said for p in sweep.points)
-    assert len(table_of(sweep).rows) == len({p.values["row"] for p in sweep.points}), "a table without results says so"
+    made = regions.table_of(sweep) if study else table_of(sweep)
+    assert len(made.rows) == len({p.values["row"] for p in sweep.points}), "a table without results says so"
 
 
 def test_a_table_of_published_tasks_is_refused_without_data(tmp_path: Path, capsys) -> None:
@@ -150,7 +155,7 @@ def test_rows_that_a_recipe_makes_equal_are_refused(tmp_path: Path, capsys) -> N
 
 
 def test_tables_are_there() -> None:
-    assert {f"mrm-relation-table{i}" for i in (1, 3, 5)} <= {p.stem for p in TABLES}
+    assert {f"mrm-relation-table{i}" for i in range(1, 6)} <= {p.stem for p in TABLES}
     assert {"gimp-table1", "gimp-table2", "mgi-table1", *(f"mrm-record-table{i}" for i in range(1, 6))} <= {
         p.stem for p in TABLES
     }
@@ -395,3 +400,73 @@ def test_a_column_without_its_metric_is_refused(tmp_path: Path) -> None:
     write(sweep.folder(sweep.points[1]))
     with pytest.raises(UserError, match="has no kappa_quadratic, which this table is of"):
         table_of(sweep)
+
+
+# -------------------------------------------------------------------------------------------------------------------- studies
+
+STUDIES: dict[str, Any] = {
+    "command": "gwas",
+    "words": [],
+    "recipes": {"demo": []},
+    "columns": {
+        "regions": {"words": {}, "metric": "clumps"},
+        "random": {"words": {"--random": 0}, "metric": "regions_1mb"},
+    },
+    "rows": {"GiMP": {"words": {}, "start": "one step", "printed": {"regions": 18}}},
+}
+PEOPLE = ("data=people", "bed=chip.bed", "covariates=c.csv")
+
+
+def test_a_study_is_of_the_run_that_its_row_starts_from(tmp_path: Path) -> None:
+    sweep = read(tmp_path, recipe="demo", more=(*PEOPLE, "data.path=here", "random:seed=1"), **STUDIES)
+    run = str(tmp_path / "out" / "pretrain" / "one-step")
+    people = ("--data", "people", "--bed", "chip.bed", "--covariates", "c.csv")
+    assert [p.words for p in sweep.points] == [(run, *people), ("--random", "0", run, *people, "--seed", "1")]
+    assert sweep.command_line(sweep.points[0])[-2:] == ["--out", str(tmp_path / "out" / "GiMP_regions")]
+    assert sweep.first is not None
+    assert sweep.first.points[0].words[-3:] == ("--recipe", "demo", "data.path=here")
+
+
+def test_a_table_of_studies_has_counts_beside_the_printed_ones(tmp_path: Path) -> None:
+    sweep = read(tmp_path, **STUDIES)
+    assert regions.table_of(sweep).note.startswith("Here: no study has ended yet.")
+    for point, clumps in zip(sweep.points, (39, 3), strict=True):
+        sweep.folder(point).mkdir(parents=True)
+        summary = {"people": 2000, "variants": 1000, "clumps": clumps, "regions_1mb": clumps - 1}
+        (sweep.folder(point) / "gwas.json").write_text(json.dumps(summary))
+    assert "| GiMP | – | 39 | 18 | 2 | – |" in write_table(sweep)
+    assert "Here: 2000 people and 1000 variants." in (tmp_path / "out" / "table.md").read_text()
+    assert reached(sweep.folder(sweep.points[0])) == "clumps 39"
+    other = {**STUDIES["columns"], "regions": {"words": {}, "metric": "inflation"}}
+    with pytest.raises(
+        UserError, match="counts no 'inflation', which the column regions is of; write clumps or regions_1mb"
+    ):
+        regions.table_of(read(tmp_path, **STUDIES | {"columns": other}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"rows": {"A": {"words": {}}}, "pretrain": {}}, r"rows\.A: a study is of a run of pre-training; give start"),
+        ({"columns": {}, "rows": {"GiMP": {"words": {}, "start": "one step"}}}, "a table of studies needs them"),
+    ],
+)
+def test_studies_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read(tmp_path, **STUDIES | changed)
+
+
+def test_studies_without_people_or_training_data_are_refused(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, **STUDIES}, sort_keys=False))
+    line = [str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*line, "bed=chip.bed"]) == 2
+    assert "no data, covariates of the people who are tested" in capsys.readouterr().err
+    assert main([*line, *PEOPLE]) == 2
+    said = capsys.readouterr().err
+    assert "no data for the pre-training (one-step)" in said
+    assert "no data for the rows" not in said
+    assert main([*line, *PEOPLE, "pretrain:data.path=here"]) == 0
+    assert main([*line, *PEOPLE, "--recipe", "demo"]) == 0
+    assert main([*line, *PEOPLE, "--recipe", "demo", "p3=1"]) == 2
+    assert "is no command line of launch/gwas.py" in capsys.readouterr().err

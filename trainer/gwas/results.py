@@ -31,8 +31,8 @@ from trainer.gwas.tables import (
 )
 from trainer.state.files import write_atomic
 from trainer.state.run_folder import versions
+from trainer.sweep.rows import STUDY as SUMMARY
 
-SUMMARY = "gwas.json"
 RARE = 0.01
 NO_INTERVAL = (
     "people cannot be resampled for a count of clumps: a person drawn twice is a relative. Compare with the controls"

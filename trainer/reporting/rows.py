@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.reporting import cases, report, words
+from trainer.reporting import cases, regions, report, words
 from trainer.reporting.result import NAME, Measured, Result, read_result
 from trainer.reporting.table import Table, markdown
 from trainer.state.files import write_atomic
 from trainer.sweep.file import Sweep
-from trainer.sweep.rows import Column, Published, Row, wilson
+from trainer.sweep.rows import GWAS, Column, Published, Row, wilson
 
 METRIC = "accuracy"
 HEAD = (
@@ -161,7 +161,7 @@ def write_table(sweep: Sweep, beside: Sequence[Path] = ()) -> str:
 
     beside: folders of further results for the report, as of baselines.
     """
-    table = table_of(sweep)
+    table = regions.table_of(sweep) if sweep.command == GWAS else table_of(sweep)
     text = f"# {table.title}\n\n{markdown(table)}\n"
     write_atomic(sweep.out / "table.md", text.encode())
     done = [f for f in (*(sweep.folder(p) for p in sweep.points), *beside) if (f / NAME).is_file()]

@@ -1,6 +1,6 @@
 """A sweep: a file that names a command, words that all its runs share, and what differs from run to run.
 
-    command: pretrain                     # or finetune: launch/COMMAND.py
+    command: pretrain                     # or finetune, or (rows of a table alone) gwas: launch/COMMAND.py
     words: [--method, gimp, steps=200]    # of every run
     grid:                                 # every combination
       seed: [0, 1, 2]
@@ -37,7 +37,7 @@ from trainer.config.schema import explain_all
 from trainer.config.shared import Section
 from trainer.errors import UserError
 from trainer.sweep.baselines import Baselines
-from trainer.sweep.rows import PRETRAIN, Column, Row
+from trainer.sweep.rows import GWAS, PRETRAIN, Column, Row, began, words_for
 from trainer.sweep.rows import problems_of as row_problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ RESERVED = ("out", "--out", "--dry-run", "--print-config", "--world", "--local_r
 
 
 class SweepFile(Section):
-    command: Literal["pretrain", "finetune"]
+    command: Literal["pretrain", "finetune", "gwas"]
     """The script of launch/ that runs a point."""
     words: tuple[str, ...] = ()
     """Words of its command line, the same for all points."""
@@ -131,7 +131,8 @@ class Sweep:
 
     def command_line(self, point: Point) -> list[str]:
         script = str(ROOT / "launch" / f"{self.command}.py")
-        return [sys.executable, script, *point.words, f"out={self.folder(point)}"]
+        out = ("--out", str(self.folder(point))) if self.command == GWAS else (f"out={self.folder(point)}",)
+        return [sys.executable, script, *point.words, *out]
 
 
 def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, more: Sequence[str] = ()) -> Sweep:
@@ -140,7 +141,8 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
     Args:
         recipe: given to every run that takes one, and the words of `recipes` that go with it.
         more: words of all points; those of `data` go to the runs of `pretrain` as well. In a table `COLUMN:WORD` is for one
-            column, `pretrain:WORD` for all runs that rows start from, `pretrain.NAME:WORD` for one.
+            column, `pretrain:WORD` for all runs that rows start from, `pretrain.NAME:WORD` for one. In a table of `gwas` a word
+            KEY=VALUE is the flag `--KEY VALUE` of every study, and words of `data` are for what rows start from alone.
 
     Raises:
         UserError: every problem of the file: unknown keys, empty lists, reserved words, doubled keys or points.
@@ -184,13 +186,13 @@ def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more:
     folder = {p.values["pretrain"]: made.folder(p) for p in first}
     points: list[Point] = []
     for name, row in given.rows.items():
-        start = flag if row.start is None else ("--init", str(folder[row.start]))
+        start = flag if row.start is None else began(given.command, str(folder[row.start]))
         # Columns that differ in the metric alone are one run.
         columns: dict[tuple[str, ...], list[str]] = {}
         for at in given.columns or [""]:
             column = given.columns[at].words_with(recipe) if at else {}
             own = (w for k, v in {**column, **row.words}.items() for w in words_of(k, v))
-            columns.setdefault((*shared, *own, *start, *to[at]), []).append(at)
+            columns.setdefault((*shared, *own, *start, *words_for(given.command, to[at])), []).append(at)
         for words, named in columns.items():
             called = "_".join(safe_name(part) for part in (name, *(named[:1] if len(columns) > 1 else ())))
             values = {"row": name, **({"columns": tuple(named)} if given.columns else {})}

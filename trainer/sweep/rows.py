@@ -11,6 +11,8 @@
 
 `of` says of which sizes of a test set a published number is a fraction, which is checked: a number that is a fraction of none has [].
 
+A table of genome-wide studies (`command: gwas`) has the counts of a study's summary as metrics, and a run for every row to start from.
+
 A table of several tasks, or of several amounts of labels, has columns; every row is then a run in each of them:
 
     columns:
@@ -31,6 +33,10 @@ from trainer.config.shared import Section
 
 PRETRAIN = "pretrain"
 """Before a colon, as a column's name is: words of the command line for the runs that rows start from."""
+GWAS = "gwas"
+"""The command whose runs are studies of what rows start from."""
+STUDY = "gwas.json"
+"""The summary of a study."""
 NORMAL = 1.959964
 """Half of a 95 % interval, in standard deviations."""
 
@@ -81,6 +87,19 @@ class Row(Section):
     note: str = ""
 
 
+def began(command: str, run: str) -> tuple[str, ...]:
+    """The words by which a row's run starts from another one."""
+    return (run,) if command == GWAS else ("--init", run)
+
+
+def words_for(command: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Words of the sweep's own command line as its runs take them: flags, for a study."""
+    if command != GWAS:
+        return tuple(words)
+    pairs = (w.partition("=") for w in words if not w.startswith("data."))
+    return tuple(part for key, _, value in pairs for part in (f"--{key}", value))
+
+
 def wilson(k: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (1927); `k` may be a mean over seeds."""
     p, zz = k / n, NORMAL**2 / n
@@ -93,9 +112,13 @@ def problems_of(
 ) -> Iterator[str]:
     """What is wrong with rows, columns and the runs that rows start from."""
     yield from _problems_of_columns(rows, columns)
-    if command != "finetune":
-        yield f"rows, pretrain: they belong to command: finetune, not {command}; give points, or command: finetune"
+    if command == "pretrain":
+        yield "rows, pretrain: they belong to command: finetune or gwas, not pretrain; give points, or another command"
+    if command == GWAS and not columns:
+        yield "columns: a table of studies needs them; name one with `metric: clumps`"
     for name, row in rows.items():
+        if command == GWAS and row.start is None:
+            yield f"rows.{name}: a study is of a run of pre-training; give start, one of {', '.join(pretrain) or 'pretrain'}"
         if row.start is not None and row.start not in pretrain:
             known = ", ".join(pretrain) or "none"
             yield f"rows.{name}.start: there is no '{row.start}' in pretrain (there: {known}); mend one of them"

@@ -28,6 +28,7 @@ from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.state.files import write_atomic
 from trainer.sweep.file import Point, Sweep
 from trainer.sweep.preloaded import Forked, Preloaded
+from trainer.sweep.rows import STUDY
 from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
@@ -304,9 +305,11 @@ def table(sweep: Sweep, points: Sequence[Point]) -> str:
 
 
 def reached(folder: Path) -> str:
-    """The primary metric of a fine-tune with its interval, or the last losses of a pre-training."""
+    """The primary metric of a fine-tune with its interval, the clumps of a study, or the last losses of a pre-training."""
     from trainer.tracking.metrics_file import read_metrics
 
+    if (folder / STUDY).is_file():
+        return f"clumps {json.loads((folder / STUDY).read_bytes())['clumps']}"
     if (folder / "result.json").is_file():
         result = json.loads((folder / "result.json").read_bytes())
         metric = result["metrics"][result["primary"]]
