@@ -70,6 +70,23 @@ def test_every_estimate_is_that_of_least_squares_on_complete_cases(study) -> Non
     assert found.log10_p_PM[0].argmin() < 5, "the strongest lies in the planted one's block"
 
 
+def test_every_fifth_estimate_is_that_of_statsmodels(study) -> None:
+    """An oracle that shares no code: its OLS on the people whose call is known, covariates and intercept beside the variant."""
+    from statsmodels.api import OLS, add_constant
+
+    count_MN, covariates_NC, y_NP = study
+    found = associate(model_of(covariates_NC, y_NP), count_MN)
+    z_NC = (covariates_NC - covariates_NC.mean(0)) / covariates_NC.std(0)
+    for m in range(0, VARIANTS, 5):
+        kept = count_MN[m] >= 0
+        x_NC = add_constant(np.column_stack([count_MN[m, kept], z_NC[kept]]))
+        for p in range(PHENOTYPES):
+            fit = OLS(y_NP[kept, p], x_NC).fit()
+            got = (found.beta_PM[p, m], found.se_PM[p, m], found.t_PM[p, m], 10 ** found.log10_p_PM[p, m], found.n_M[m])
+            expected = (fit.params[1], fit.bse[1], fit.tvalues[1], fit.pvalues[1], fit.nobs)
+            np.testing.assert_allclose(got, expected, rtol=1e-7)
+
+
 def test_covariates_a_million_times_larger_change_no_digit(study) -> None:
     count_MN, covariates_NC, y_NP = study
     scaled = covariates_NC * [1e6, 1e-6, 1, 1] + [1e6, 0, 0, 0]
