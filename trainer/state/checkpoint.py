@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from torch import Tensor
 
 from trainer.config.shared import Checkpoint
-from trainer.engine import tensors
+from trainer.engine import no_share, tensors
 from trainer.engine.engine import Engine
 from trainer.errors import TrainingError, UserError, everywhere
 from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
@@ -231,7 +232,8 @@ class Checkpoints:
             )
         # Without sharding every rank's file holds everything, so any number of ranks reads it as it is.
         source = path if same_world or stage == 0 else self._universal(path, stage)
-        loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
+        with no_share.allowed(engine.deepspeed.optimizer) if source != path else nullcontext():
+            loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
         if loaded is None:
             raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")
         own: dict[str, Tensor] = {}
