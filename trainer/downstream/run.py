@@ -177,6 +177,7 @@ def _first_lines(setting: Setting, near: Mapping[str, Any]) -> Iterator[str]:
     yield from setting.targets.notes
     if setting.reports:
         yield from told(about_candidates(setting.reports, _tested(setting)))
+    yield from filter(None, (setting.leak.texts.note,))
     yield from filter(None, (near["note"], *near["warnings"]))
 
 

@@ -41,6 +41,8 @@ class Leak(Part):
     images: int = 0
     images_in_training: int = 0
     images_in_choosing: int = 0
+    texts: int = 0
+    texts_compared: int = 0
 
     @property
     def tested_on(self) -> int:

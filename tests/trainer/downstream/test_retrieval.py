@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shards.read.dataset import Dataset
 from tests.trainer.downstream.planted import planted
 from tests.trainer.downstream.test_zeroshot import ALONE, setting
 from trainer.downstream.joint import retrieval
@@ -16,6 +18,7 @@ from trainer.downstream.joint.retrieval import about_candidates, ranks, retrieva
 from trainer.downstream.samples import part
 from trainer.downstream.setting import Setting
 from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.texts import shared_texts
 from trainer.errors import UserError
 
 REPORT = ("report", "txt")
@@ -101,6 +104,46 @@ def test_images_at_their_reports_are_all_found(data: Path, tmp_path: Path, monke
     told_N, _ = retrieval_predictions(found.task, method, found.data, subset, found.reports, ALONE)
     assert (told_N.score == 1).all()
     assert told_N.target.tolist() == [int((of_N == o).sum()) for o in of_N]
+
+
+def run_on(data: Path, fingerprint: str, *fields: str) -> Any:
+    """What the check asks of a run of pre-training that learned from a data set's training split."""
+    schema, config = SimpleNamespace(fields=dict.fromkeys(fields)), SimpleNamespace(data=SimpleNamespace(split="train"))
+    return SimpleNamespace(path=Path("run"), schema=schema, config=config, sources=((str(data), fingerprint),))
+
+
+def test_words_of_another_patients_report_in_pre_training_are_counted(data: Path, tmp_path: Path) -> None:
+    with Dataset.open(data) as opened:
+        train, test = (opened.subset(s).indices for s in ("train", "test"))
+        words = {
+            int(i): opened[int(i)].read("report").lower().split()
+            for i in (*train, *test)
+            if opened[int(i)].has("report")
+        }
+        seen = [w for i, w in words.items() if i in train]
+        expected = sorted(opened.keys_of(np.array([i for i in test.tolist() if words.get(i) in seen])))
+        found = shared_texts(run_on(data, opened.fingerprint, "report"), opened, test)
+        assert 0 < len(expected) < len(test)
+        assert (list(found.keys), found.compared, found.unseen) == (expected, sum(int(i) in words for i in test), "")
+        assert (
+            f"{len(expected)} of {found.compared} test reports have the words of another patient's report" in found.note
+        )
+        gone = shared_texts(run_on(data, "another", "report"), opened, test)
+        assert (gone.keys, gone.note[:38]) == ((), f"equal reports NOT CHECKED: {data}"[:38])
+        away = shared_texts(run_on(tmp_path / "away", opened.fingerprint, "report"), opened, test)
+        assert "cannot be read as pre-training read it" in away.note
+        assert shared_texts(run_on(data, opened.fingerprint, "image"), opened, test).note == "", (
+            "it learned from no report"
+        )
+
+
+def test_a_patients_own_report_is_no_other_patients(tmp_path: Path) -> None:
+    """Of whom is in pre-training by name the check of names has its say."""
+    own = planted(tmp_path / "own", members=lambda i, given: {**given, REPORT: f"Lesion {i}.".encode()}, patients=20)
+    with Dataset.open(own) as opened:
+        found = shared_texts(run_on(own, opened.fingerprint, "report"), opened, opened.subset("train").indices)
+        assert found.compared == len(opened.subset("train"))
+        assert found.keys == ()
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,13 @@ def test_a_run_stands_beside_a_probe(pretrained: Callable[[str], Path], finetune
     assert "nothing trained or chosen, tested once on" in ended.text
     content = read_result(out / "result.json").content
     assert (content.mode, content.n.train, content.n.val, content.seeds) == ("zeroshot", 0, 0, (3,))
-    assert json.loads((out / "result.json").read_bytes())["prompts"]["beta"][0] == "steep striation"
+    stored = json.loads((out / "result.json").read_bytes())
+    assert stored["prompts"]["beta"][0] == "steep striation"
+    assert stored["leak"]["texts_compared"] > 0
+    assert (
+        f"{stored['leak']['texts']} of {stored['leak']['texts_compared']} test reports have the words of another"
+        in ended.text
+    )
     again = finetune(out, *words, "prompts=demo_findings", "seeds=[3,4]")
     assert again.codes == [2], "labels are no classes"
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"classes": WORDS}))

@@ -24,10 +24,10 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.retrieval import AT, SIDES
 from trainer.downstream.targets.read import Targets
 from trainer.downstream.task.schema import Task
+from trainer.downstream.task.texts import FIELD, plain
 from trainer.errors import UserError
 from trainer.runtime import Runtime
 
-FIELD = "report"
 ROUNDING = 1e-12  # of a cosine: equal vectors tie, wherever they stand in a product of matrices
 BLOCK = 512  # queries whose similarities with all candidates are held at a time
 
@@ -55,15 +55,15 @@ def read_reports(data: Dataset, split: str, targets: Targets, encoder: Method) -
     texts, number, of = list[ReadText](), dict[str, int](), dict[int, int]()
     for i in at.tolist():
         text = str(data[i].read(FIELD)) if data[i].has(FIELD) else ""
-        plain = " ".join(text.lower().split())
-        if plain not in number:
+        words = plain(text)
+        if words not in number:
             read = encoder.read_text(text)
-            number[plain] = len(texts) if read.tokens else -1
+            number[words] = len(texts) if read.tokens else -1
             texts += [read] if read.tokens else []
-        if number[plain] < 0:
+        if number[words] < 0:
             used_N[i], silent = False, silent + 1
         else:
-            of[i] = number[plain]
+            of[i] = number[words]
     if len(texts) < 2:
         raise UserError(
             f"split '{split}' of {data.path} has {len(texts)} different reports that {encoder.name} can read among {len(at)} samples: "

@@ -12,13 +12,14 @@ from models.registry import joint_names
 from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
 from trainer.downstream.joint.prompts import ReadPrompts
-from trainer.downstream.joint.retrieval import FIELD, Reports, retrieval_predictions
+from trainer.downstream.joint.retrieval import Reports, retrieval_predictions
 from trainer.downstream.joint.zeroshot import zeroshot_scores
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.probes.run import Probed, stop_if_asked
 from trainer.downstream.samples import part
 from trainer.downstream.targets.read import Targets
 from trainer.downstream.task.schema import Task
+from trainer.downstream.task.texts import FIELD
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag
 

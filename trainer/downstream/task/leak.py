@@ -12,6 +12,7 @@ from shards.check.witness import contents_of
 from shards.read.dataset import Dataset
 from shards.tables.identity import person
 from trainer.downstream.task.schema import Task
+from trainer.downstream.task.texts import NO_TEXTS, Texts, shared_texts
 from trainer.downstream.task.twins import REMEDY, Learned, comparable, learned, within
 from trainer.errors import UserError
 from trainer.state.finished import Finished, Seen
@@ -37,6 +38,8 @@ class LeakReport:
     images_in_training: tuple[str, ...] = ()
     """Test samples whose image or bag stands in training or validation, under another patient."""
     images_in_choosing: tuple[str, ...] = ()
+    texts: Texts = NO_TEXTS
+    """Of a mode that reads reports or prompts: test samples whose report has the words of one of pre-training."""
     unseen: str = ""
     """Why images and bags could not be compared with those of pre-training."""
 
@@ -91,6 +94,9 @@ class LeakReport:
             "images_checked": self.checked and not self.unseen,
             "images_in_training": len(self.images_in_training),
             "images_in_choosing": len(self.images_in_choosing),
+            "texts": len(self.texts.keys),
+            "text_keys": list(self.texts.keys),
+            "texts_compared": 0 if self.texts.unseen else self.texts.compared,
         }
 
 
@@ -160,6 +166,8 @@ def check_task(
         problems += lines if not accept else []
     if problems:
         raise UserError(problems)
+    if run is not None and not task.learns:
+        report = replace(report, texts=shared_texts(run, data, splits[names.test]))
     tested, chosen = tuple(twins.tested), tuple(twins.chosen)
     return replace(report, in_training=own[0], in_choosing=own[1], images_in_training=tested, images_in_choosing=chosen)
 
