@@ -100,7 +100,7 @@ def explain(model: type[BaseModel], problem: Mapping[str, Any], where: str) -> s
         return f"{name}.{KIND}: '{problem['ctx']['tag']}' is none of {', '.join(known)}; {hint}"
     if kind in NO_GROUP and place.path and groups_of(place.owner, place.path[-1]):
         return f"{name}: is a section with keys of its own, this is {got!r}; write {name}.KEY=value, or a mapping"
-    return f"{name}: {problem['msg']} (got {got!r})"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {got!r})"
 
 
 def _hint(model: type[BaseModel], place: _Place, name: str, where: str) -> str:

@@ -55,7 +55,9 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = Path(path)
     if not path.is_file():
-        raise MethodError([f"{path}: no such weights file"])
+        raise MethodError(
+            [f"{path}: no such weights file from {Path.cwd()}; give one that is there, by its whole path"]
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors import safe_open
@@ -90,16 +92,29 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str, skip
     unknown = [n for n in state if n not in own and n not in skipped]
     missing = [n for n in own if n not in state]
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
-    problems = []
-    if missing:
-        problems.append(f"{where} lacks {len(missing)} of {len(own)} tensors{listed(missing, ': ')}")
-    if unknown:
-        problems.append(f"{where} has {len(unknown)} tensors that the model does not{listed(unknown, ': ')}")
-    if shapes:
+    if missing or unknown or shapes:
         each = [f"{n} is {tuple(state[n].shape)}, the model's {tuple(own[n].shape)}" for n in shapes]
-        problems.append(f"{where} has {len(shapes)} tensors of another shape{listed(each, ': ', '; ')}")
-    if problems:
-        raise MethodError(problems)
+        raise MethodError([_refusal(where, own, missing, unknown, each)])
     taken = tuple(own)
     module.load_state_dict({n: state[n] for n in taken}, strict=True)
     return Loaded(where, taken, skipped)
+
+
+def _refusal(
+    where: str, own: Mapping[str, Tensor], missing: Sequence[str], unknown: Sequence[str], shapes: Sequence[str]
+) -> str:
+    """What a file is, as far as its tensors tell, what to do about it, and a line for each way in which it does not fit."""
+    if 2 * len(missing) > len(own):
+        said = "is of another network; give a file of this one, or name in the options the network that the file is of"
+    elif shapes or 2 * len(unknown) > len(own):
+        said = "is of a network of other sizes; give a file of these, or in the options the sizes that it was made with"
+    else:
+        said = "does not fit; give a file with all tensors of the model and no others"
+    lines = [f"{where} {said}"]
+    if missing:
+        lines.append(f"lacks {len(missing)} of {len(own)} tensors{listed(missing, ': ')}")
+    if unknown:
+        lines.append(f"has {len(unknown)} tensors that the model does not{listed(unknown, ': ')}")
+    if shapes:
+        lines.append(f"has {len(shapes)} tensors of another shape{listed(shapes, ': ', '; ')}")
+    return "\n    ".join(lines)

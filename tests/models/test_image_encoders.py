@@ -134,8 +134,30 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path):
     assert "conv1.weight is (64, 1, 7, 7), the model's (64, 3, 7, 7)" in said
     assert all(torch.equal(v, before[n]) for n, v in encoder.state_dict().items()), "nothing was loaded"
     save_file(timm.create_model("resnet34").state_dict(), tmp_path / "deeper.safetensors")
-    with pytest.raises(MethodError, match="tensors that the model does not"):
+    with pytest.raises(MethodError, match=r"(?s)of other sizes.*tensors that the model does not"):
         encoder.load_file(tmp_path / "deeper.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vit_tiny_patch16_224", "is of another network; give a file of this one, or name in the options the network"),
+        ("resnet34", "is of a network of other sizes; give a file of these, or in the options the sizes"),
+    ],
+)
+def test_what_a_file_is_of_is_one_error(name, said, tmp_path):
+    save_file(timm.create_model(name).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(MethodError) as raised:
+        image_encoder("resnet18").load_file(tmp_path / "other.safetensors")
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"{tmp_path / 'other.safetensors'} {said}")
+    assert "no such weights file from" in refusal_of(tmp_path / "absent.pth")
+
+
+def refusal_of(path):
+    with pytest.raises(MethodError) as raised:
+        image_encoder("resnet18").load_file(path)
+    return str(raised.value)
 
 
 def test_a_file_without_counters_loads(tmp_path):

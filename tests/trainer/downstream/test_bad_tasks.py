@@ -237,7 +237,9 @@ def test_runs_that_are_not_finished(refused: Refused, small: Path, tmp_path: Pat
 def test_files_that_hold_no_weights_of_the_encoder(refused: Refused, small: Path, tmp_path: Path) -> None:
     save_file({"blocks.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "few.safetensors")
     said = refused("--init", str(tmp_path / "few.safetensors"), "--recipe", "demo", data=small)
-    assert f"{tmp_path / 'few.safetensors'} lacks " in said
+    assert (
+        f"{tmp_path / 'few.safetensors'} is of another network; give a file of this one, or name in the options" in said
+    )
     assert "of another shape: blocks.0.attn.qkv.weight is (3, 3)" in said
     assert "has no image encoder" in refused("--init", str(tmp_path / "few.safetensors"), data=small, method="gimp")
     (tmp_path / "few.txt").write_text("x")

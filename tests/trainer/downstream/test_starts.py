@@ -90,7 +90,8 @@ def test_image_weights_by_file(method: str, suffix: str, finetune: Finetune, tmp
     words[words.index(str(file))] = str(tmp_path / "less.safetensors")
     ended = finetune(tmp_path / "less", *words)
     assert ended.codes == [2], ended.text
-    assert f"less.safetensors lacks {2 * o.depth} of" in ended.text
+    assert "less.safetensors does not fit; give a file with all tensors" in ended.text
+    assert f"lacks {2 * o.depth} of" in ended.text
     assert "blocks.0.norm2.weight" in ended.text
 
 
