@@ -292,7 +292,7 @@ def open_run(path: Path) -> Finished:
         options, fingerprint = get_method(card["method"]).Options.stored(card["options"]), card["data"]["fingerprint"]
         if gone := list(asset_problems(get_method(card["method"]).Options, options, card.get("assets", {}), "the run")):
             raise MethodError(gone)
-        get_method(card["method"]).Options.parse(options)
+        _check_options(card["method"], options)
         sets = zip(card["data"].get("paths", ()), card["data"].get("sets", ()), strict=False)
         sources = tuple((str(p), str(s.get("fingerprint", ""))) for p, s in sets)
     except MethodError as e:
@@ -303,3 +303,11 @@ def open_run(path: Path) -> Finished:
     return Finished(
         path, parse(stored), options, schema, fingerprint, known.trained_on, known.held_back, known.by_form, known.patients, sources
     )  # fmt: skip
+
+
+def _check_options(method: str, options: Mapping[str, Any]) -> None:
+    try:
+        get_method(method).Options.parse(options)
+    except MethodError as e:
+        left = "its options are not those of this version; take the version that made it (`versions` in its config.json), or pre-train anew"
+        raise MethodError([*e.problems, left]) from e
