@@ -12,6 +12,7 @@ PARTS = {  # a part of a message -> the scenario that types it
     "--dtype \x00=float32": "too_large_for_its_dtype",
     "such as \x00 patches.encoder=conch_v15": "no_meaning",
     " and `python -m shards split`": "splits_in_another_encoding",
+    ", or output.survival=intervals": "a_batch_of_one",
 }
 
 NO_REMEDY = "says what is wrong, what was done or where it stands: nothing to type"
@@ -61,7 +62,6 @@ EXEMPT = {
     "medpair tokenizer DATA --out FILE": CODES,
     "needs a code book of your images": CODES,
     "make one with --cell": CODES,
-    "protocol.batch=2 or more": "needs a training for survival: tests/trainer/downstream/test_intervals.py",
     "have a time of 0 or less": "needs times of 0: tests/trainer/downstream/test_failure_time.py",
     "leave --survival out": "needs a table of labels with survival's names: tests/shards/test_glioma.py",
     "with fewer processes if the memory is short: --jobs 1": "needs a killed process: tests/shards/test_pack_jobs.py",

@@ -69,6 +69,12 @@ def a_decay_of_nothing(place: Place) -> Command:
     return finetune("--mode", "linear", "protocol.solver=converged", "protocol.weight_decays=[0,0.1]")
 
 
+@remedy("and one has no other", r"use (protocol.batch=2) or more", instead=["protocol.batch=1"])
+@remedy("and one has no other", r"or (output.survival=intervals)")
+def a_batch_of_one(place: Place) -> Command:
+    return finetune("protocol.batch=1", task="demo_survival")
+
+
 @remedy("has intervals; set it, or leave them out", r"only (output.survival=intervals)")
 def intervals_of_a_hazard(place: Place) -> Command:
     return finetune("output.intervals=3", task="demo_survival")

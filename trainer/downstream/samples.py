@@ -65,7 +65,7 @@ NORMS = "samples of a batch are compared with each other (by batch norms of the 
 
 
 def check_batch(config: Config, compares: str | None, world: int) -> None:
-    """Refuses a batch that the ranks cannot share, parts of one whose samples are compared, or one sample for Cox's likelihood.
+    """Refuses a batch that the ranks cannot share, parts of one whose samples are compared, or one sample, which has no other.
 
     Args:
         compares: why its samples are compared; None: they are not.
@@ -79,9 +79,10 @@ def check_batch(config: Config, compares: str | None, world: int) -> None:
             f"protocol.micro_batch={micro}: {compares}, so {accumulation} parts would be "
             f"another loss than one batch of {config.global_batch}: use protocol.micro_batch={config.global_batch // world}"
         )
-    if compares == COX and config.global_batch < 2:
+    if compares and config.global_batch < 2:
+        instead = ", or output.survival=intervals" if compares == COX else ""
         raise UserError(
-            f"protocol.batch={config.global_batch}: {COX}, and one has no other: use protocol.batch=2 or more, or output.survival=intervals"
+            f"protocol.batch={config.global_batch}: {compares}, and one has no other: use protocol.batch=2 or more{instead}"
         )
 
 

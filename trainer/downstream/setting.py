@@ -12,6 +12,7 @@ import numpy as np
 from models.contract import Method
 from models.decoders.build import decoder_of, make_decoder
 from models.finetuned import image_side, side_of
+from models.layers.batch_norm import holds_batch_norm
 from models.registry import baseline_names, get_method
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
@@ -23,7 +24,7 @@ from trainer.downstream.joint.retrieval import Reports, read_reports
 from trainer.downstream.joint.run import check_joint, check_reports
 from trainer.downstream.maps.slides import check_maps
 from trainer.downstream.results import hash_of
-from trainer.downstream.samples import COX, Realigned, check_batch
+from trainer.downstream.samples import COX, NORMS, Realigned, check_batch
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, check_split, fitted, read_targets, targets_of_split, with_horizons
@@ -318,6 +319,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
 
 def _check_trainable(setting: Setting, probe: Method) -> None:
     task, train = setting.task, setting.splits[setting.task.data.train]
+    cox = task.kind == "survival" and task.output.survival == "cox"
+    compares = COX if cox else NORMS if _norms(task, probe) else None
     for seed in task.protocol.seeds:
         chosen = labelled(task, setting.data, setting.targets, train, seed)
         if wrong := check_split(task, setting.targets, chosen, task.data.train):
@@ -335,20 +338,25 @@ def _check_trainable(setting: Setting, probe: Method) -> None:
                 1,
                 str(setting.data.path),
             )
-            cox = task.kind == "survival" and task.output.survival == "cox"
-            check_batch(config, COX if cox else None, setting.world)
+            check_batch(config, compares, setting.world)
             check_thaw(task, len(chosen) // batch, length(task, len(chosen), batch))
-    if task.kind == "segmentation":
-        make_decoder(
-            probe,
-            task.output.decoder,
-            width=task.output.width,
-            queries=task.output.queries,
-            mask_token=task.output.mask_token,
-            gene_dim=8,
-            outputs=len(task.masks),
-        )
     if task.protocol.freeze == "genes" and not probe.parts("genes"):
         raise UserError(
             f"protocol.freeze=genes: the encoder of {setting.source.method_name} has no gene side; use none or encoder"
         )
+
+
+def _norms(task: Task, probe: Method) -> bool:
+    """Whether batch norms are trained, in the encoder or in what draws its masks; nothing is written yet.
+
+    Raises:
+        MethodError: no decoder of the task's can be made for this encoder.
+    """
+    encoder = task.protocol.freeze != "encoder" and holds_batch_norm(probe)
+    if task.kind != "segmentation":
+        return encoder
+    o = task.output
+    decoder = make_decoder(
+        probe, o.decoder, width=o.width, queries=o.queries, mask_token=o.mask_token, gene_dim=8, outputs=len(task.masks)
+    )
+    return encoder or holds_batch_norm(decoder)

@@ -75,9 +75,12 @@ def test_keys_that_do_not_go_together_are_refused(task: str, words: tuple[str, .
 
 
 def test_one_sample_is_no_risk_set() -> None:
-    """Cox's loss of a batch of one is 0 whatever is said of it; intervals and batch norms of maps bear one."""
+    """Cox's loss of a batch of one is 0 whatever is said of it, and batch norm has the statistics of one; intervals bear one."""
     config = parse({"method_name": "abmil", "data": {"path": "x"}, "steps": 1, "global_batch": 1, "out": "x"})
     check_batch(config, None, 1)
-    check_batch(config, NORMS, 1)
+    with pytest.raises(
+        UserError, match=r"protocol\.batch=1: samples of a batch are compared.*use protocol\.batch=2 or more$"
+    ):
+        check_batch(config, NORMS, 1)
     with pytest.raises(UserError, match=r"protocol\.batch=1: Cox's likelihood ranks.*use protocol\.batch=2 or more"):
         check_batch(config, COX, 1)
