@@ -7,7 +7,7 @@ agree     one small all-reduce: is every loss finite, was a stop asked for
 update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
 evaluate  every so many steps (an epoch, in pre-training), where there is a validation split
 log       one line a step
-save      every so many steps, at the end, and when stopping
+save      every so many steps, at the end, and when stopping; what is saved may be written while the next steps run
 
 Long because: `train` is the one story of the project; its phases stand in one visible order.
 """
@@ -103,6 +103,8 @@ class StageRun:
     left_out: frozenset[int] = frozenset()
     """Steps of the run whose samples are taken from the order and not trained on."""
     spikes: Spikes | None = None
+    unsaved: Callable[[], bool] = lambda: False
+    """Whether a save that this rank was still writing has failed; the next `save` raises it."""
 
 
 def train(
@@ -167,6 +169,7 @@ def train(
                 "bad": float(not finite),
                 "spike": float(run.spikes is not None and run.spikes.above(terms["loss"])),
                 "stop": float(stop.asked is not None),
+                "unsaved": float(run.unsaved()),
                 "replaced": float(len(data.bad)),
                 "computed": float(computed),
                 "real": float(real),
@@ -250,7 +253,8 @@ def train(
         # ---- save, stop
         # `votes`, not this rank's own flag: a signal may reach one rank alone, and a save is of all ranks.
         ended = progress.stage_step == run.steps
-        if ended or votes["stop"] or progress.stage_step % run.save_every == 0:
+        # A save that failed while it was being written ends the run here: its error is the next one's.
+        if ended or votes["stop"] or votes["unsaved"] or progress.stage_step % run.save_every == 0:
             run.at("save", step)
             run.save()
         if votes["stop"] and not ended:

@@ -110,6 +110,8 @@ def describe(
             + (f", float32 averages {_mb(b.averages)}" if b.averages else "")
             + f"); communication buckets {_mb(_buckets(method, config))} and activations come on top"
         )
+        if config.checkpoint.background(sum(p.numel() for p in method.parameters())):
+            lines.append(f"  checkpoints are written in the background, from copies of {_mb(b.saved)} in host memory")
     return "\n".join(lines)
 
 

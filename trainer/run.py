@@ -97,14 +97,14 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
         TrainingError: the run cannot go on.
     """
     config, out = job.config, out_folder(job.config)
-    folder, watchdog = RunFolder(out), None
+    folder, watchdog, checkpoints = RunFolder(out), None, None
     try:
         from_main(lambda: folder.claim(config.resume, job.resolved))
         agree_on_data(job.data.fingerprint)
         token = from_main(lambda: Watchdog.prepare(out, config.health))
         watchdog = Watchdog(out, runtime.rank, runtime.world, config.health, token)
         runtime.say(job.plan_text)
-        checkpoints = Checkpoints(out, config.checkpoint, runtime)
+        checkpoints = Checkpoints(out, config.checkpoint, runtime, config.health)
         run = Run(
             config, job.resolved, out, runtime, job.data, job.plans, checkpoints, Progress(), stop, job, folder, watchdog
         )  # fmt: skip
@@ -117,6 +117,8 @@ def train_job(job: Job, runtime: Runtime, stop: StopFlag) -> None:
     finally:
         if watchdog is not None:
             watchdog.close()
+        if checkpoints is not None:
+            checkpoints.close()
         job.data.close()
         folder.release()
 
@@ -223,6 +225,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         schedule_steps=plan.schedule_steps,
         left_out=left_out.steps(from_main(lambda: left_out.windows(run.out))),
         spikes=Spikes(config.health.rollback, progress) if config.health.rollback.times else None,
+        unsaved=lambda: run.checkpoints.failed,
     )
     _train(run, stage_run, engine, tracker, bad)
     run.watchdog.at("finish", progress.step)
@@ -232,7 +235,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
 
 def _train(run: Run, stage_run: StageRun, engine: Engine, tracker: Tracker, bad: BadSteps) -> None:
     try:
-        train(stage_run, engine, run.runtime, run.progress, tracker, run.stop, bad)
+        with run.checkpoints.settled():
+            train(stage_run, engine, run.runtime, run.progress, tracker, run.stop, bad)
     except Stopped as e:
         raise Stopped(
             f"{e}; saved in {run.checkpoints.path(run.progress.step)}. The same command goes on from there"

@@ -172,9 +172,12 @@ def finish() -> None:
 # ------------------------------------------------------------------------------------------------------------ agreement
 
 
-def barrier() -> None:
+# `group`: of the same ranks, for a thread whose collectives must not meet those of training.
+
+
+def barrier(group: dist.ProcessGroup | None = None) -> None:
     if dist.get_world_size() > 1:
-        dist.barrier()
+        dist.barrier(group=group)
 
 
 def agree_sum(values: dict[str, float], device: torch.device) -> dict[str, float]:
@@ -185,7 +188,7 @@ def agree_sum(values: dict[str, float], device: torch.device) -> dict[str, float
     return dict(zip(values, t.tolist(), strict=True))
 
 
-def from_main(make: Callable[[], T]) -> T:
+def from_main(make: Callable[[], T], group: dist.ProcessGroup | None = None) -> T:
     """Runs `make` on rank 0 and gives every rank its result, or raises its error everywhere."""
     box: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -194,17 +197,17 @@ def from_main(make: Callable[[], T]) -> T:
         except Exception as e:
             box[1] = everywhere(e)
     if dist.get_world_size() > 1:
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=group)
     if box[1] is not None:
         raise box[1]
     return box[0]
 
 
-def gather_objects(value: T) -> list[T]:
+def gather_objects(value: T, group: dist.ProcessGroup | None = None) -> list[T]:
     """Every rank's value, on every rank, in rank order."""
     out: list[Any] = [None] * dist.get_world_size()
     if dist.get_world_size() > 1:
-        dist.all_gather_object(out, value)
+        dist.all_gather_object(out, value, group=group)
     else:
         out[0] = value
     return out

@@ -113,10 +113,10 @@ def keep_states(fault: dict[str, Any]) -> None:
 def convert_here() -> None:
     from deepspeed.checkpoint import ds_to_universal
 
-    from trainer.state import checkpoint
+    from trainer.state import checkpoint, universal
 
     def convert(source: Any, target: Any, stage: int) -> None:
-        sys.argv = ["ds_to_universal", *checkpoint.conversion(source, target, stage)]
+        sys.argv = ["ds_to_universal", *universal.conversion(source, target, stage)]
         ds_to_universal.main(ds_to_universal.parse_arguments())
 
     checkpoint.to_universal = convert

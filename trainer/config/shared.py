@@ -41,6 +41,10 @@ class Zero(Section):
     """Elements in a communication bucket; by default an eighth of the trainable parameters, within 1e6 and 5e7."""
 
 
+BACKGROUND = 10_000_000
+"""Parameters from which on a checkpoint takes so long to write that its copies are worth their memory."""
+
+
 class Checkpoint(Section):
     every: int | None = Field(None, ge=1)
     """Steps between checkpoints; by default once an epoch."""
@@ -48,6 +52,13 @@ class Checkpoint(Section):
     """How many of the newest are kept."""
     keep_every: int | None = Field(None, ge=1)
     """Also keep every checkpoint whose step is a multiple of this."""
+    write: Literal["auto", "background", "wait"] = "auto"
+    """background: a thread of each rank writes copies in host memory while training goes on; wait: training waits for the disk; auto:
+    background from 10 million parameters on."""
+
+    def background(self, parameters: int) -> bool:
+        """Whether training goes on while a checkpoint of so many parameters is written."""
+        return self.write == "background" or (self.write == "auto" and parameters >= BACKGROUND)
 
 
 class Rollback(Section):

@@ -113,6 +113,7 @@ class Engine:
         self.groups: list[Group] = method.param_groups()
         assert self.groups, f"stage {stage} has nothing to train"
         self.trainable = sum(p.numel() for g in self.groups for p in g.params)
+        self.parameters = sum(p.numel() for p in method.parameters())
         # Taken before DeepSpeed rounds the weights, cut when it has sharded them.
         self.teachers = Teachers(method, config.precision)
         self._trained = {id(p) for g in self.groups for p in g.params}

@@ -31,6 +31,11 @@ class StateBytes:
     def total(self) -> int:
         return sum(getattr(self, f.name) for f in fields(self))
 
+    @property
+    def saved(self) -> int:
+        """What a checkpoint copies to host memory where it is written in the background: all but gradients."""
+        return self.total - self.gradients
+
 
 def predict(
     trainable: int,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from trainer.engine.engine import Engine
 
 
+PIECE = 32_768  # elements
+
+
 def buffers(method: nn.Module) -> dict[str, Tensor]:
     """Those of the state dict."""
     kept = method.state_dict().keys()
@@ -63,10 +66,12 @@ def digest(*parts: Tensor) -> str:
     """SHA-256 of type, shape and values. Zero has no sign: a sum over ranks loses it."""
     sha = hashlib.sha256()
     for t in parts:
-        value = t.detach().to("cpu")
-        value = value + 0.0 if value.is_floating_point() else value
-        sha.update(f"{value.dtype} {tuple(value.shape)} ".encode())
-        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        value = t.detach().to("cpu").contiguous().reshape(-1)
+        sha.update(f"{value.dtype} {tuple(t.shape)} ".encode())
+        # By pieces that fit a processor's cache and are too small for a second thread: a checkpoint is hashed while training goes on.
+        for piece in value.split(PIECE):
+            piece = piece + 0.0 if piece.is_floating_point() else piece
+            sha.update(piece.view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

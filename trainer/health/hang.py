@@ -23,6 +23,9 @@ from typing import Any
 RECORD = 1024
 COLLECTIVES = ("torch/distributed/", "deepspeed/comm/")
 
+WRITERS = "checkpoint writers"
+"""What the process group of the ranks' writers is called (trainer/state/writer.py): its collectives are no steps of training."""
+
 
 @dataclass(frozen=True)
 class Beat:
@@ -84,11 +87,11 @@ def read_beats(folder: Path, world: int) -> dict[int, Beat]:
 
 
 def entered() -> int | None:
-    """How many collectives this rank has entered, over all groups."""
+    """How many collectives this rank has entered, over all groups of training."""
     from torch.distributed import distributed_c10d as c10d
 
     try:
-        groups: list[Any] = list(c10d._world.pg_map)
+        groups: list[Any] = [g for g in c10d._world.pg_map if g.group_desc != WRITERS]
         return sum(group._get_sequence_number_for_group() for group in groups)
     except (RuntimeError, AttributeError):
         return None  # a backend that does not count

@@ -10,32 +10,46 @@
     out/checkpoints/latest  the newest one's name, for people
 
 A save writes `.tmp-step-...` and renames it when every rank has flushed its files, so a crash anywhere leaves the last complete
-checkpoint alone. State is plain data, and our own files load without executing anything; DeepSpeed's shards are pickles, so
-take checkpoints only from runs you trust.
+checkpoint alone. What it writes is taken first (trainer/state/taking.py): the tensors themselves, and training waits until they are
+written; or copies, which a thread of each rank writes while training goes on.
+
+State is plain data, and our own files load without executing anything; DeepSpeed's shards are pickles, so take checkpoints only from
+runs you trust.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
-from trainer.config.shared import Checkpoint
-from trainer.engine import no_share, tensors
+from trainer.config.shared import Checkpoint, Health
+from trainer.engine import no_share, parts, tensors
 from trainer.engine.engine import Engine
-from trainer.errors import TrainingError, UserError, everywhere
-from trainer.runtime import Runtime, barrier, from_main, gather_objects, random_states, restore_random_states
+from trainer.errors import Stopped, TrainingError, UserError, everywhere
+from trainer.health.spikes import RollBack
+from trainer.runtime import (
+    Runtime,
+    barrier,
+    from_main,
+    gather_objects,
+    longest_wait,
+    random_states,
+    restore_random_states,
+)
 from trainer.state import fence, files
+from trainer.state.copies import HostCopies
+from trainer.state.taking import Hashes, Recorder, Taken, kept_error
+from trainer.state.universal import to_universal
+from trainer.state.writer import Writer
 
 ENGINE = "engine"
 TENSORS = "tensors"  # of state.json: the hash of every parameter and buffer of rank 0
@@ -43,40 +57,13 @@ AVERAGES = "averages.pt"
 OWN = "buffers"  # of a rank's file: its buffers that are not those of rank 0
 
 
-class _RecordingEngine(TorchCheckpointEngine):
-    """DeepSpeed's writer, but every file is flushed and hashed, and an error is kept for all ranks to hear of.
-
-    An exception inside DeepSpeed's save would leave the other ranks waiting at its barrier.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: list[Path] = []
-        self.errors: list[str] = []
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        self._keep_error(lambda: os.makedirs(path, exist_ok=exist_ok))
-
-    def save(self, state_dict: object, path: str) -> None:
-        self._keep_error(lambda: self._write(state_dict, path))
-
-    def _write(self, state: object, path: str) -> None:
-        torch.save(state, path)
-        files.sync(Path(path))
-        self.written.append(Path(path))
-
-    def _keep_error(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except Exception as e:
-            self.errors.append(f"{type(e).__name__}: {e}")
-
-
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, out: Path, policy: Checkpoint, runtime: Runtime):
+    def __init__(self, out: Path, policy: Checkpoint, runtime: Runtime, health: Health | None = None):
         self.folder, self.policy, self.runtime = out / "checkpoints", policy, runtime
+        self.writer = Writer(longest_wait(health or Health()))
+        self.copies = HostCopies()
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -88,54 +75,135 @@ class Checkpoints:
     # ---------------------------------------------------------------------------------------------------------- save
 
     def save(self, engine: Engine, step: int, state: Mapping[str, Any], best: Path | None = None) -> Path:
-        """Writes a checkpoint; every rank must call.
+        """Saves the run as it is now; every rank must call. Returns the checkpoint's path.
+
+        Where it is written in the background it returns when all is copied: the checkpoint is there after `wait`.
 
         Raises:
-            TrainingError: on every rank, when any rank could not write; the last complete checkpoint is untouched.
+            TrainingError: on every rank, when any rank could not write this one, or the one that was still being written; the last
+                complete checkpoint is untouched.
         """
-        final, tmp = self.path(step), self.folder / f".tmp-step-{step:08d}{fence.Life.here().tag}"
+        self.wait()  # one at a time: the copies of the last one are in use until it is written
         # Asked once for all: on a network file system two ranks may see a folder at different times.
-        if from_main(final.exists):
-            return final
+        if from_main(self.path(step).exists):
+            return self.path(step)
+        goes_on = self.policy.background(engine.parameters)
+        group = self.writer.group() if goes_on else None
+        taken = self._take(engine, step, state, best, group, copied=goes_on)
+        if goes_on:
+            self.writer.start(lambda: self._write(taken, group))
+        else:
+            self._write(taken, group)
+        return self.path(step)
+
+    def wait(self) -> None:
+        """Until the save that is being written stands; every rank must call.
+
+        Raises:
+            TrainingError: on every rank, when any rank could not write.
+        """
+        self.writer.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save ended with an error that `wait` will raise."""
+        return self.writer.failed
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """However the training inside ends, the save that it left under way is finished first: what follows counts on it.
+
+        Raises:
+            TrainingError: on every rank, as `wait`; another error of the training comes first, and that of the save is said.
+        """
         try:
-            from_main(lambda: self._prepare(tmp))
-        except OSError as e:
-            raise self._failed(step, [f"rank 0: {e}"]) from e
-        # Before DeepSpeed writes: what is hashed is what training held, not what came back from a file.
-        mine = tensors.hashes(engine)
-        apart = self._apart(engine, mine, from_main(lambda: mine))
-        recorder = _RecordingEngine()
+            yield
+        except (Stopped, RollBack):
+            self.wait()
+            raise
+        except Exception:
+            try:
+                self.wait()
+            except Exception as lost:
+                print(f"[rank {self.runtime.rank}] {lost}", flush=True)
+            raise
+        self.wait()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _take(
+        self,
+        engine: Engine,
+        step: int,
+        state: Mapping[str, Any],
+        best: Path | None,
+        group: ProcessGroup | None,
+        copied: bool,
+    ) -> Taken:
+        """What this rank has to write: the tensors themselves, or copies where a thread writes while training goes on."""
+        keep: Callable[[Any], Any] = self.copies.of if copied else lambda tree: tree
+        self.copies.begin()
+        recorder = Recorder(self._tmp(step), keep)
         engine.deepspeed.checkpoint_engine = recorder
         # It would put a script of its own into every checkpoint, which the manifest could not explain.
         engine.deepspeed._copy_recovery_script = lambda *_: None
-        engine.deepspeed.save_checkpoint(str(tmp), tag=ENGINE, save_latest=False)
-        averages = engine.teachers.state()
+        engine.deepspeed.save_checkpoint(str(recorder.root), tag=ENGINE, save_latest=False)
+        # Hashes are of what training held, not of what came back from a file.
+        held = parts.parts(engine) if copied else {}
+        buffers, averages, opened = tensors.buffers(engine.method), engine.teachers.state(), None
+        with kept_error(recorder.errors):
+            held, buffers = parts.kept(held, keep), keep(buffers)
+            opened = open(best, "rb") if best is not None and self.runtime.main else None  # noqa: SIM115
         if averages and self.runtime.main:
-            recorder.save(averages, str(tmp / AVERAGES))
-        recorder.save({**random_states(), OWN: apart}, str(tmp / f"rank-{self.runtime.rank:05d}.pt"))
-        entries: dict[str, Any] = {}
-        recorder._keep_error(
-            lambda: entries.update({str(p.relative_to(tmp)): files.digest(p) for p in recorder.written})
+            recorder.files[AVERAGES] = averages
+        self.copies.end()
+
+        def hashes() -> Hashes:
+            return parts.hashes(held, group) if copied else tensors.hashes(engine)
+
+        return Taken(
+            step, copy.deepcopy(state), opened, random_states(), hashes, buffers, recorder.files, recorder.errors
         )
+
+    def _write(self, taken: Taken, group: ProcessGroup | None) -> None:
+        """The checkpoint: on every rank, in a thread whose collectives are of `group`, or while training waits."""
+        step, tmp, final = taken.step, self._tmp(taken.step), self.path(taken.step)
+        try:
+            from_main(lambda: self._prepare(tmp), group)
+        except OSError as e:
+            raise self._failed(step, [f"rank 0: {e}"]) from e
+        mine = taken.hashes()
+        apart = self._apart(taken.buffers, mine, from_main(lambda: mine, group), group)
+        contents = {**taken.files, f"rank-{self.runtime.rank:05d}.pt": {**taken.random, OWN: apart}}
+        entries: dict[str, Any] = {}
+        with kept_error(taken.errors):
+            for name, content in contents.items():
+                entries[name] = _saved(content, tmp / name)
         # Every rank hears of every error here and takes the same branch: one that raised alone would leave the others at a barrier.
-        reports = gather_objects((entries, recorder.errors))
+        reports = gather_objects((entries, taken.errors), group)
         errors = [f"rank {r}: {e}" for r, (_, es) in enumerate(reports) for e in es]
         if not errors:
             everything = {k: v for es, _ in reports for k, v in es.items()}
             try:
-                from_main(lambda: self._publish(tmp, final, everything, {**state, TENSORS: mine}, best))
+                from_main(
+                    lambda: self._publish(tmp, final, everything, {**taken.state, TENSORS: mine}, taken.best), group
+                )
             except OSError as e:
                 errors = [f"rank 0: {e}"]
+        if taken.best is not None:
+            taken.best.close()
         if errors:
-            from_main(lambda: shutil.rmtree(tmp, ignore_errors=True))
+            from_main(lambda: shutil.rmtree(tmp, ignore_errors=True), group)
             raise self._failed(step, errors)
-        barrier()  # no rank goes on before the rename is on disk
-        return final
+        barrier(group)  # no rank goes on before the rename is on disk
 
-    def _apart(self, engine: Engine, mine: dict[str, str], first: dict[str, str]) -> dict[str, Tensor]:
+    def _apart(
+        self, held: Mapping[str, Tensor], mine: Hashes, first: Hashes, group: ProcessGroup | None
+    ) -> dict[str, Tensor]:
         """Buffers of this rank that are not those of rank 0, whose state DeepSpeed keeps for all; says when parameters differ."""
-        names, held = tensors.differing(mine, first), tensors.buffers(engine.method)
-        weights = gather_objects([n for n in names if n not in held])
+        names = tensors.differing(mine, first)
+        weights = gather_objects([n for n in names if n not in held], group)
         for rank, found in enumerate(weights):
             if found:
                 self.runtime.say(
@@ -143,6 +211,9 @@ class Checkpoints:
                     "the ranks have drifted apart; what is saved is rank 0's"
                 )
         return {n: held[n].detach().cpu().clone() for n in names if n in held}
+
+    def _tmp(self, step: int) -> Path:
+        return self.folder / f".tmp-step-{step:08d}{fence.Life.here().tag}"
 
     def _prepare(self, tmp: Path) -> None:
         fence.check(tmp)
@@ -152,12 +223,13 @@ class Checkpoints:
         tmp.mkdir()
 
     def _publish(
-        self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: Path | None
+        self, tmp: Path, final: Path, entries: dict[str, Any], state: Mapping[str, Any], best: IO[bytes] | None
     ) -> None:
         files.write_atomic(tmp / "state.json", json.dumps(state, indent=1).encode())
         entries["state.json"] = files.digest(tmp / "state.json")
         if best is not None:
-            shutil.copyfile(best, tmp / "best.safetensors")
+            with open(tmp / "best.safetensors", "wb") as out:
+                shutil.copyfileobj(best, out, 1 << 20)
             files.sync(tmp / "best.safetensors")
             entries["best.safetensors"] = files.digest(tmp / "best.safetensors")
         # The rename is the save: before it nobody reads the folder, after it every file is flushed and listed.
@@ -190,6 +262,7 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints and none is complete: starting over would lose them silently.
         """
+        self.wait()
         found, skipped = from_main(self._find)
         for line in skipped:
             self.runtime.say(line)
@@ -311,24 +384,9 @@ class Checkpoints:
         return target
 
 
-def to_universal(source: Path, target: Path, stage: int) -> None:
-    """DeepSpeed's conversion, in a process of its own.
-
-    Raises:
-        TrainingError: it failed, with what it said.
-    """
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *conversion(source, target, stage)]
-    # Without the run's ranks in its environment, or it would wait for them to join it.
-    alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
-    done = subprocess.run(command, env=alone, capture_output=True, text=True)
-    if done.returncode:
-        raise TrainingError(
-            f"converting {source.parent} to a universal checkpoint failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
-
-
-def conversion(source: Path, target: Path, stage: int) -> list[str]:
-    """The converter's words."""
-    words = ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    words += ["--input_folder", str(source), "--output_folder", str(target)]
-    return words + (["--inject_missing_state"] if stage in (1, 2) else [])
+def _saved(content: object, path: Path) -> dict[str, int | str]:
+    """Writes and flushes one file; its size and hash."""
+    path.parent.mkdir(exist_ok=True)
+    torch.save(content, path)
+    files.sync(path)
+    return files.digest(path)

@@ -1,0 +1,105 @@
+"""On each rank: one state saved while training waits, and again by a thread that is held until training has gone on.
+
+`main([FOLDER])`, run by test_background_saves.py; writes FOLDER/rank-R.json: by case what differs between the two checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.contract import Batch
+from tests.trainer.state_worker import Rest
+from trainer.config.schema import parse
+from trainer.engine.engine import Engine
+from trainer.engine.memory import predict
+from trainer.runtime import Runtime, finish, start
+from trainer.state.checkpoint import Checkpoints
+
+CASES = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16") if stage or precision == "fp32"]
+
+
+def step(engine: Engine, runtime: Runtime) -> None:
+    x_BD = torch.full((1, 3), 1.0 + runtime.rank, dtype=next(engine.method.parameters()).dtype)
+    engine.accumulate(True)
+    engine.backward(engine.forward(Batch({"x": x_BD})).total)
+    engine.update(1e-2)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+
+
+def held(call: Callable[..., Any], until: threading.Event) -> Callable[..., Any]:
+    def late(*args: Any) -> Any:
+        until.wait()
+        return call(*args)
+
+    return late
+
+
+def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str, object]:
+    settings = {"method_name": "rest", "global_batch": runtime.world, "zero": {"stage": stage}, "precision": precision}
+    config = parse(settings)
+    torch.manual_seed(stage)
+    engine = Engine(Rest(), config, "only", runtime)
+    step(engine, runtime)
+    seen: list[int] = []
+    best = folder / f"best-{runtime.rank}"
+    folder.mkdir(parents=True, exist_ok=True)
+    best.write_bytes(b"best")
+    wait = Checkpoints(folder / "wait", config.checkpoint.model_copy(update={"write": "wait"}), runtime)
+    right = hashes(wait.save(engine, 1, {"seen": seen}, best))
+    later = Checkpoints(folder / "later", config.checkpoint.model_copy(update={"write": "background"}), runtime)
+    go_on = threading.Event()
+    later._write = held(later._write, go_on)  # type: ignore[method-assign]
+    path = later.save(engine, 1, {"seen": seen}, best)
+    # Everything that a save is of changes before a byte of it is written; collectives of training pass while the writers wait.
+    seen.append(1)
+    new = best.with_suffix(".new")
+    new.write_bytes(b"better")
+    new.replace(best)
+    step(engine, runtime)
+    torch.rand(3)
+    begun = (later.folder / "latest").exists() or path.exists()
+    go_on.set()
+    later.wait()
+    copied = hashes(path)
+    sizes = later.copies.nbytes
+    # The next save is of what is there now, in the memory of the last one.
+    memory = {s.data_ptr() for s in later.copies._kept}
+    second = later.save(engine, 2, {"seen": seen}, best)
+    later.wait()
+    reused = {s.data_ptr() for s in later.copies._kept} == memory
+    now = Checkpoints(folder / "now", config.checkpoint.model_copy(update={"write": "wait"}), runtime)
+    changed = hashes(now.save(engine, 2, {"seen": seen}, best))
+    later.close()
+    engine.close()
+    params = list(Rest().parameters())
+    trained = sum(p.numel() for p in Rest().student.parameters())
+    predicted = predict(trained, sum(p.numel() for p in params) - trained, runtime.world, stage, precision)
+    return {
+        "differs": sorted(k for k in right.keys() | copied.keys() if right.get(k) != copied.get(k)),
+        "second differs": sorted(k for k, v in changed.items() if hashes(second).get(k) != v),
+        "changed": sorted(k for k in right if right[k] != changed.get(k)),
+        "files": sorted(right),
+        "begun": begun,
+        "reused": reused,
+        "bytes": sizes,
+        "predicted": predicted.saved,
+    }
+
+
+def main(words: list[str]) -> int:
+    folder, runtime = Path(words[0]), start()
+    found = {f"{s} {p}": case(s, p, folder / f"{runtime.world}-{s}-{p}", runtime) for s, p in CASES}
+    (folder / f"rank-{runtime.rank}.json").write_text(json.dumps(found))
+    finish()
+    return 0
