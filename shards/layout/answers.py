@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from shards.errors import Problem
 from shards.layout.rows import Line
-from shards.layout.schema import Label, Layout
+from shards.layout.schema import Label, Listing
 from shards.tables.cells import number, plain
 from shards.tables.identity import few
 
@@ -20,7 +20,7 @@ VIEW = "view"
 class Answers:
     """Reads the labels of lines; cells that mean nothing are gathered by column and word."""
 
-    def __init__(self, layout: Layout, unknown: Callable[[str], bool]):
+    def __init__(self, layout: Listing, unknown: Callable[[str], bool]):
         self.layout, self.unknown = layout, unknown
         self.strange: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         self.kinds: dict[str, str] = {}

@@ -6,7 +6,7 @@ import argparse
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,15 +22,16 @@ from shards.layout.answers import Answers
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
 from shards.layout.pictures import Pictures, is_converted
 from shards.layout.places import Hit, Places, leaves_root
+from shards.layout.published import Published
 from shards.layout.rows import Line, lines_of
-from shards.layout.schema import Cell, FieldOf, Layout
+from shards.layout.schema import Cell, FieldOf, Listing
+from shards.layout.texts import lacking_texts, text_of
 from shards.pack.keys import short_keys
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference, parse
-from shards.pack.split import assign
-from shards.tables.identity import few, sample
-from shards.tables.table_file import read_text
+from shards.pack.volumes import Volumes, slices_of
+from shards.tables.identity import few
 from shards.tables.unknown import words_of
 from shards.terminal import Progress
 
@@ -40,7 +41,6 @@ PART = 16
 """Samples that a process fills at a time."""
 PICTURE = 16
 """Converting one picture is worth as much of a process as packing so many (`shards.jobs.SHARE`)."""
-OTHER_SPLITS = "split by patient: --splits patient"
 ENDING = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|dcm|dicom)$", re.IGNORECASE)
 
 
@@ -92,7 +92,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     dicom.options(parser)
 
 
-def find(layout: Layout, args: argparse.Namespace) -> Laid:
+def find(layout: Listing, args: argparse.Namespace) -> Laid:
     """The manifest of a set.
 
     Raises:
@@ -118,7 +118,7 @@ def _empty(work: Path) -> Path:
 
 
 class _Finder:
-    def __init__(self, layout: Layout, args: argparse.Namespace, work: Path):
+    def __init__(self, layout: Listing, args: argparse.Namespace, work: Path):
         self.layout, self.args, self.root, self.work = layout, args, args.root, work
         self.notes = [*layout.notes, *([layout.patient.note] if layout.patient.note else [])]
         self.unmatched: list[tuple[str, str]] = []
@@ -138,6 +138,7 @@ class _Finder:
         if self.problems:
             raise DataError(self.problems)
         self._fill_all(groups, entries)
+        entries = self._sliced(entries)
         self.problems += [*self.pictures.problems(self.root), *self.films.settle(self.notes)]
         if self.problems:
             raise DataError(self.problems)
@@ -254,6 +255,19 @@ class _Finder:
                     entries[i] = filled
                 progress.reached(place.stop)
 
+    def _sliced(self, entries: list[Entry]) -> list[Entry]:
+        """The slices of each entry's volumes, where the layout cuts them; says of whom there is no text."""
+        self.notes += lacking_texts(self.layout, entries)
+        if self.layout.slices is None:
+            return entries
+        volumes, cut = Volumes(), list[Entry]()
+        for entry in entries:
+            try:
+                cut += slices_of(entry, self.layout.slices, volumes)
+            except HeaderError as e:
+                self.problems.append(Problem(str(e), entry.where, e.fix))
+        return cut
+
     def _part(self, groups: list[Group], entries: list[Entry], place: range) -> Part:
         """Fields of some samples, and what was seen of them alone."""
         films = dicom.Films(self.layout.header.labels, self.args)
@@ -266,9 +280,8 @@ class _Finder:
     def _fill(self, group: Group, entry: Entry) -> None:
         for name, one in self.layout.fields.items():
             try:
-                if one.text:
-                    if text := "\n".join(t for template in one.text if (t := group.line.fill(template))):
-                        entry.texts[name] = text
+                if (text := text_of(name, one, group.line, group.hits)) is not None:
+                    entry.texts |= {name: text} if text else {}
                 elif (found := self._field(name, one, group)) is not None:
                     entry.fields[name] = found
             except (Drawing, HeaderError) as e:
@@ -304,7 +317,8 @@ class _Finder:
         kinds = self.answers.kinds | dict.fromkeys(layout.header.labels.values(), "class")
         problems: list[Problem] = []
         if self._published():
-            entries = self._split_as_published(entries, problems)
+            assert layout.splits is not None
+            entries = Published(layout.splits, self.root, self.notes, self.unmatched, problems)(entries)
         settled = settle(entries, list(kinds), label_rule(self.args), kinds=kinds)
         problems += [*settled.problems, *entry_problems(entries)]
         people = len({e.patient for e in entries})
@@ -318,55 +332,9 @@ class _Finder:
             "dtypes": {
                 n: "float32" for n, f in layout.fields.items() if f.boxes and any(n in e.fields for e in entries)
             },
-            **{n: getattr(layout, n) for n in ("licence", "commercial", "citation")},
             "scratch": self.work,
         }
         return Laid(manifest, self.notes, self.unmatched, pack)
-
-    def _split_as_published(self, entries: list[Entry], problems: list[Problem]) -> list[Entry]:
-        """By the lists below the root where that is how they were published; validation from training's patients where they have none."""
-        splits = self.layout.splits
-        assert splits is not None
-        if splits.lists:
-            entries = self._listed(entries, splits.lists, problems)
-        if splits.validation and not problems:
-            _draw_validation(entries, splits.validation)
-            self.notes.append(
-                f"no validation list was published: {splits.validation:g} of training's patients are drawn for it"
-            )
-        self.notes.append(
-            f"splits: as published{f' ({splits.note})' if splits.note else ''}; --splits patient makes others"
-        )
-        return entries
-
-    def _listed(self, entries: list[Entry], lists: Mapping[str, str], problems: list[Problem]) -> list[Entry]:
-        """The entries that the lists name; patients of two lists are told by `entry_problems`."""
-        of: dict[str, str] = {}
-        for split, file in lists.items():
-            path = self.root / file
-            if not path.is_file():
-                problems.append(Problem(f"no list of splits {file}", str(self.root), f"bring it, or {OTHER_SPLITS}"))
-                continue
-            names = [sample(n.split()[0]) for n in read_text(path).splitlines() if n.strip()]
-            if twice := [n for n in names if n in of]:
-                what = f"{len(twice)} images are in two lists, or twice in {file} ({few(twice)})"
-                problems.append(Problem(what, str(path), f"bring the lists as published, or {OTHER_SPLITS}"))
-            of |= dict.fromkeys(names, split)
-        kept = []
-        for entry in entries:
-            entry.split = of.pop(sample(entry.fields["image"].text), None)
-            kept += [entry] if entry.split else []
-            self.unmatched += [] if entry.split else [(entry.sample, "in no published list of splits")]
-        if not kept and not problems:
-            problems.append(
-                Problem(
-                    "the lists of splits name none of the images",
-                    str(self.root),
-                    f"bring those of this set, or {OTHER_SPLITS}",
-                )
-            )
-        self.notes += [f"the lists name {len(of)} images more, such as {next(iter(of))}"] if of else []
-        return kept
 
 
 def _excluded(cell: str, keep: Sequence[str], drop: Sequence[str]) -> bool:
@@ -383,11 +351,3 @@ def _cell(cell: Cell, line: Line) -> str:
 
 def _of_boxes(one: FieldOf) -> dict[str, str]:
     return {"box": one.boxes.form, "unit": "px"} if one.boxes else {}
-
-
-def _draw_validation(entries: Iterable[Entry], share: float) -> None:
-    """Moves a share of training's patients to validation; the draw is the same on every machine."""
-    training = [e for e in entries if e.split == "train"]
-    of = assign([e.patient for e in training], {"train": 1 - share, "val": share}, seed=0)
-    for entry in training:
-        entry.split = of[entry.patient]

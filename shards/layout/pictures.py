@@ -9,6 +9,7 @@ from pathlib import Path
 from shards.errors import Problem
 from shards.layout.drawn import STORED, Drawing, as_png
 from shards.pack.reference import Reference
+from shards.pack.volumes import is_volume
 from shards.tables.identity import few
 
 DICOM = (".dcm", ".dicom")
@@ -28,7 +29,7 @@ class Pictures:
     def reference(self, name: str, key: str, file: Path, shown: str) -> Reference | None:
         """The file itself, or a PNG of it."""
         suffix = file.suffix.lower()
-        if suffix in STORED:
+        if not is_converted(file):
             return Reference(shown, file)
         path = self.work / name / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class Pictures:
 
 def is_converted(file: Path) -> bool:
     """Whether a shard holds another form of the file."""
-    return file.suffix.lower() not in STORED
+    return file.suffix.lower() not in (*STORED, ".txt") and not is_volume(file)
 
 
 def _begins_as_film(file: Path) -> bool:

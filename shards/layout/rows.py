@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
-from shards.layout.schema import COLUMN, Layout, Listed, Table
+from shards.layout.schema import COLUMN, Listed, Listing, Table
 from shards.tables.identity import few
 from shards.tables.keyed import Row, Rows, read_rows, repeated
 
@@ -35,7 +35,7 @@ class Line:
         return COLUMN.sub(lambda _: next(texts), template)
 
 
-def lines_of(layout: Layout, root: Path, notes: list[str]) -> list[Line]:
+def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
     """All rows of a set.
 
     Raises:
@@ -163,7 +163,7 @@ def _differing(of: Mapping[Key, list[Row]]) -> Iterator[tuple[str, str, str]]:
             yield "/".join(key), rows[0].where, other.where
 
 
-def _columns(layout: Layout, lines: list[Line]) -> Iterator[Problem]:
+def _columns(layout: Listing, lines: list[Line]) -> Iterator[Problem]:
     """Columns that the layout speaks of and no row has."""
     known = set(lines[0].cells)
     for line in lines[1:]:
@@ -176,7 +176,7 @@ def _columns(layout: Layout, lines: list[Line]) -> Iterator[Problem]:
         yield Problem(f"{place} speaks of a column '{column}', which not all rows have", "the layout", fix)
 
 
-def _templates(layout: Layout) -> Iterator[tuple[str, str]]:
+def _templates(layout: Listing) -> Iterator[tuple[str, str]]:
     yield "sample", layout.sample.value
     yield "patient", layout.patient.value
     for name, one in layout.fields.items():

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shards.errors import DataError, Problem, bad
 from shards.format.info import FIELD, SPLITS
 from shards.format.terms import Commercial
-from shards.yaml_text import MOST_BYTES, parse
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "layout"
 COLUMN = re.compile(r"\{([^{}]+)\}")
 
 
@@ -55,7 +50,7 @@ def _pattern(value: str) -> str:
 Pattern = Annotated[str, BeforeValidator(_pattern)]
 
 
-class _Part(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
@@ -70,7 +65,7 @@ class _Part(BaseModel):
         return values
 
 
-class Table(_Part):
+class Table(Strict):
     """A table of the set. The first of `file` that is there is read; names may have `*`."""
 
     file: Names
@@ -90,7 +85,7 @@ class Table(_Part):
     """Without the file its columns are blank."""
 
 
-class Listed(_Part):
+class Listed(Strict):
     """Files as rows: their path (`path`) and the named groups of a pattern that is searched in it are the columns."""
 
     files: Names
@@ -98,7 +93,7 @@ class Listed(_Part):
     set: Words = {}
 
 
-class Cell(_Part):
+class Cell(Strict):
     """A template, or what the groups of a pattern find in it, joined by `_`."""
 
     value: str
@@ -110,7 +105,7 @@ class Patient(Cell):
     """What is said at every run, such as that the set names no people."""
 
 
-class FieldOf(_Part):
+class FieldOf(Strict):
     """One field of a sample, from files, cells or several rows."""
 
     path: Names = []
@@ -135,7 +130,7 @@ class FieldOf(_Part):
         return self
 
 
-class Runs(_Part):
+class Runs(Strict):
     """A mask drawn by run lengths, the union of a sample's rows.
 
     form: relative (Kaggle's SIIM-ACR: each start counts from the end of the run before) or absolute (from the first pixel, which is 1).
@@ -151,7 +146,7 @@ class Runs(_Part):
     width: int = Field(gt=0)
 
 
-class Boxes(_Part):
+class Boxes(Strict):
     """Boxes as rows of an array [boxes, 4]; blank cells mean none, and a sample without any has no such field."""
 
     columns: Annotated[list[str], Field(min_length=4, max_length=4)]
@@ -160,7 +155,7 @@ class Boxes(_Part):
     """The joined table that has them; without it the rows themselves do."""
 
 
-class Label(_Part):
+class Label(Strict):
     """Labels from one column, or alike from several. Words for "not known" become no label, before anything else."""
 
     column: str | None = None
@@ -191,14 +186,14 @@ class Label(_Part):
         return self
 
 
-class View(_Part):
+class View(Strict):
     """Columns of view positions, of which the first that is filled counts; becomes the label `view`, which `--views` selects by."""
 
     columns: Names
     words: Words = {}
 
 
-class Exclude(_Part):
+class Exclude(Strict):
     """Rows that are left out: those whose cell is not one of `keep`, or is one of `drop`."""
 
     column: str
@@ -207,7 +202,7 @@ class Exclude(_Part):
     why: str
 
 
-class Splits(_Part):
+class Splits(Strict):
     """Published splits: a column, or lists of images below the root. Without one of validation, a share of training's patients is drawn."""
 
     column: str | None = None
@@ -225,15 +220,15 @@ class Splits(_Part):
         return self
 
 
-class Header(_Part):
+class Header(Strict):
     """Of DICOM files: which header fields become labels. No other enters a data set."""
 
     labels: Words = {}
     """{keyword of the standard: label}, such as ViewPosition: view."""
 
 
-class Layout(_Part):
-    """One public set."""
+class Terms(Strict):
+    """What is known of a set as a whole."""
 
     about: str
     licence: str
@@ -241,6 +236,13 @@ class Layout(_Part):
     """Whether its terms allow commercial use."""
     citation: str
     address: str = ""
+    quirks: list[str] = []
+    """What is unusual about how the set is published, each of it with a test on a miniature."""
+
+
+class Listing(Strict):
+    """How the files and tables of a set become samples."""
+
     notes: list[str] = []
     """What to know before using it; said at each run."""
     tables: dict[str, Table] = {}
@@ -251,6 +253,8 @@ class Layout(_Part):
     sample: Cell
     patient: Patient
     fields: dict[str, FieldOf] = Field(min_length=1)
+    slices: Literal["axial", "coronal", "sagittal"] | None = None
+    """The NIfTI volumes of a sample are cut, each slice is a sample."""
     labels: list[Label] = []
     view: View | None = None
     exclude: list[Exclude] = []
@@ -267,7 +271,7 @@ class Layout(_Part):
         return values | short
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Layout:
+    def _hangs_together(self) -> Listing:
         for name in self.fields:
             if not FIELD.fullmatch(name):
                 raise ValueError(f"field '{name}': a name has small letters, digits and underscores")
@@ -283,57 +287,51 @@ class Layout(_Part):
         return self
 
 
+class Layout(Listing, Terms):
+    """One public set that the engine reads."""
+
+
+class Argument(Strict):
+    """What an option of a source in Python is given, unless the command line gives it."""
+
+    file: Names = []
+    """Patterns of a file or folder below the root, of which one thing may be there."""
+    value: str | None = None
+    listed: bool = False
+    """The table that `samples` makes."""
+    also: dict[str, Words] = {}
+    """{pattern: {option: value}}: what is given besides where that pattern is the one that finds something."""
+    several: bool = False
+    """All that the patterns find, as one option's values."""
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Argument:
+        if sum([bool(self.file), self.value is not None, self.listed]) != 1:
+            raise ValueError("give one of file, value, listed")
+        if odd := [p for p in self.also if p not in self.file]:
+            raise ValueError(f"also: '{odd[0]}' is none of the patterns of file")
+        return self
+
+
+class Sourced(Terms):
+    """One public set that a source in Python reads, since YAML cannot say it: what each of its options is below the root."""
+
+    source: str
+    fields: list[str] = Field(min_length=1)
+    """What its samples have, or may have."""
+    labels: str = ""
+    """Which labels they have, in words."""
+    notes: list[str] = []
+    arguments: dict[str, Argument] = Field(min_length=1)
+    samples: Listing | None = None
+    """Samples as the engine finds them, which become a table of `image`, `patient` and labels for the source."""
+
+    @model_validator(mode="after")
+    def _listed(self) -> Sourced:
+        if (self.samples is not None) != any(a.listed for a in self.arguments.values()):
+            raise ValueError("samples and an argument that is listed go together")
+        return self
+
+
 FieldOf.model_rebuild()
-
-
-def layout_names() -> list[str]:
-    """The layouts that come with medpair."""
-    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
-
-
-def path_of(name: str) -> Path:
-    """The file of a layout: itself, or a name in `FOLDER`."""
-    return Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-
-
-def about(name: str) -> str:
-    """The line `about`, without reading the whole layout: every command line lists all sources."""
-    path = path_of(name)
-    found = (
-        re.search(r'^about: *"?(.*?)"? *$', path.read_text(errors="replace"), re.MULTILINE) if path.is_file() else None
-    )
-    return found[1] if found else "a layout of one's own"
-
-
-def load(name: str) -> Layout:
-    """A layout by its name, or a file of one's own.
-
-    Raises:
-        DataError: not there, not YAML, or it says what means nothing; all of it at once.
-    """
-    path = path_of(name)
-    values = _read(path)
-    try:
-        return Layout.model_validate(values)
-    except ValidationError as e:
-        raise DataError([_problem(path, dict(one)) for one in e.errors()]) from e
-
-
-def _read(path: Path) -> object:
-    fix = "give a layout as docs/layouts.md describes it"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise bad(f"more than {MOST_BYTES:,} bytes, no layout that a person wrote", path, fix)
-        return parse(path.read_bytes().decode("utf-8-sig"))
-    except OSError as e:
-        raise bad(f"cannot be read ({e.strerror})", path, fix) from e
-    except (UnicodeDecodeError, yaml.YAMLError) as e:
-        raise bad(f"is no YAML in UTF-8 ({' '.join(str(e).split())})", path, fix) from e
-
-
-def _problem(path: Path, error: dict[str, Any]) -> Problem:
-    place = ".".join(str(p) for p in error["loc"] if p not in ("str", "Listed"))
-    said = error["msg"].removeprefix("Value error, ")
-    return Problem(
-        f"{place + ': ' if place else ''}{said}", str(path), "mend the layout (docs/layouts.md lists its keys)"
-    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import bad
-from shards.layout import engine
-from shards.layout.schema import about, layout_names, load
+from shards.layout import engine, sourced
+from shards.layout.files import about, layout_names, load, path_of, source_of
+from shards.layout.schema import Layout as Whole
+from shards.layout.schema import Sourced, Terms
 from shards.pack.manifest import Manifest
 
 
@@ -88,12 +91,7 @@ def get_source(name: str) -> Layout:
         DataError: unknown name, and the nearest is named; a layout that says what means nothing.
     """
     if is_file(name) or name in layout_names():
-
-        def find(args: argparse.Namespace) -> Found:
-            laid = engine.find(load(name), args)
-            return Found(laid.manifest, laid.notes, laid.unmatched, laid.pack)
-
-        return Layout(name, about(name), engine.options, find)
+        return _by_python(name, inner) if (inner := source_of(name)) else _by_engine(name)
     if name not in source_names():
         near = difflib.get_close_matches(name, source_names(), n=1, cutoff=0.4)
         raise bad(
@@ -103,3 +101,41 @@ def get_source(name: str) -> Layout:
         )
     importlib.import_module(f"shards.sources.{name}")
     return _registered[name]
+
+
+def _by_engine(name: str) -> Layout:
+    def find(args: argparse.Namespace) -> Found:
+        layout = load(name)
+        assert isinstance(layout, Whole)
+        laid = engine.find(layout, args)
+        return Found(laid.manifest, laid.notes, laid.unmatched, {**laid.pack, **terms_of(layout)})
+
+    return Layout(name, about(name), engine.options, find)
+
+
+def _by_python(name: str, inner: str) -> Layout:
+    """A layout that names a source in Python."""
+    layout = load(name)
+    assert isinstance(layout, Sourced)
+    if inner not in (p.stem for p in Path(__file__).parent.glob("[!_]*.py")):
+        raise bad(f"no source '{inner}' in Python", path_of(name), "mend the layout (docs/layouts.md lists its keys)")
+    of = get_source(inner)
+
+    def find(args: argparse.Namespace) -> Found:
+        notes, scratch = sourced.resolve(layout, args)
+        try:
+            found = of.find(args)
+        except BaseException:
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        more = {"scratch": scratch} if scratch is not None else {}
+        return Found(
+            found.manifest, [*notes, *found.notes], found.unmatched, {**found.pack, **terms_of(layout), **more}
+        )
+
+    return Layout(name, layout.about, lambda parser: sourced.options(layout, parser, of.options), find)
+
+
+def terms_of(layout: Terms) -> dict[str, str]:
+    return {"licence": layout.licence, "commercial": layout.commercial, "citation": layout.citation}

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from shards.sources import Found, left_out, register
 from shards.sources._bags import Bags, find_bags
 from shards.sources._bags import options as bag_options
 from shards.sources._barcode import no_diagnostic_slide, no_tumour
+from shards.sources._expression import Expression, expression_of
+from shards.sources._expression import options as expression_options
 from shards.sources._survival import options as survival_options
 from shards.sources._survival import put_survival
 from shards.tables.cells import number, text_of
@@ -44,7 +47,8 @@ CLINICAL = ("label", "oncotree_code", "age", "is_female", "survival_months", "ce
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", type=Path, help="folder of tiles named TCGA-XX-XXXX_*.jpg")
     bag_options(parser, required=False)
-    parser.add_argument("--omics", type=Path, nargs="+", required=True, help="tables of omics, first column the case")
+    parser.add_argument("--omics", type=Path, nargs="+", default=None, help="tables of omics, first column the case")
+    expression_options(parser, required=False, default=" (as `rna`, where no table of omics has it)")
     parser.add_argument("--labels", type=Path, help="table of labels, first column the case (default: from --omics)")
     survival_options(parser)
     parser.add_argument(
@@ -81,6 +85,11 @@ def find(args: argparse.Namespace) -> Found:
             "glioma",
             "give tiles by --tiles FOLDER, bags by --features FOLDER_OR_NPZ, or both",
         )
+    if not args.omics and args.expression is None:
+        raise bad(
+            "neither omics nor expression", "glioma", "give tables of omics by --omics FILE, or --expression TABLE"
+        )
+    args.omics = args.omics or []
     omics = Omics(rule=feature_rule(args))
     for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
         _read(path, omics, path in args.omics, words_of(args))
@@ -89,6 +98,7 @@ def find(args: argparse.Namespace) -> Found:
     work = args.work or Path(f"{args.out}-work")
     vectors, vocab, notes = _vectors(omics, work)
     notes = [n for c in omics.chosen for n in c.notes] + notes
+    genes, extra = _expression(args, omics, vectors)
     unfit = no_tumour if args.frozen else no_diagnostic_slide
     pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
     found = find_bags(args.features, args.member, unfit, args.coords, args.regions) if args.features else Bags()
@@ -96,7 +106,8 @@ def find(args: argparse.Namespace) -> Found:
         (b.name, barcode(b.name) or "", {"patches": b.features} | ({"coords": b.coords} if b.coords else {}))
         for b in found.bags
     ]
-    unmatched += found.unmatched
+    unmatched += found.unmatched + extra
+    notes += genes.notes
     notes += _joins(args, {"--tiles": pictures, "--features": bags}, vectors, omics)
     entries = []
     for name, case, fields in pictures + bags:
@@ -118,10 +129,30 @@ def find(args: argparse.Namespace) -> Found:
     unmatched += [pair for c in omics.chosen for pair in c.left_out]
     columns = dict.fromkeys(c for row in omics.labels.values() for c in row)
     settled = settle(entries, [*columns, *survival], label_rule(args))
-    pack = {"vocab": vocab, "meanings": found.meanings}
+    pack: dict[str, Any] = {"vocab": vocab, "meanings": found.meanings}
+    if genes.of_case:
+        pack["meanings"] = {**found.meanings, "rna": genes.meaning}
+        pack["transforms"] = {"rna": args.expression_transform or "none"}
+        pack["strip_version"] = ["rna"] if genes.versioned else []
     pack |= {"stratify": "label"} if settled.kinds.get("label") == "class" else {}
     problems = settled.problems + entry_problems(entries)
     return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)
+
+
+def _expression(
+    args: argparse.Namespace, omics: Omics, vectors: dict[str, dict[str, Reference]]
+) -> tuple[Expression, list[tuple[str, str]]]:
+    """Adds the expression of `--expression` to the vectors of each case as `rna`; what of it is not taken is listed."""
+    unmatched: list[tuple[str, str]] = []
+    if args.expression is None:
+        return Expression(), unmatched
+    if "rna" in omics.features:
+        fix = "leave --expression out, or bring tables of omics without expression"
+        raise bad("the tables of omics and that of expression both hold 'rna'", args.expression, fix)
+    genes = expression_of(args.expression, args, unmatched)
+    for case, reference in genes.of_case.items():
+        vectors.setdefault(case, {})["rna"] = reference
+    return genes, unmatched
 
 
 def _joins(
@@ -136,10 +167,9 @@ def _joins(
         DataError: tiles, bags, labels or a modality that were asked for and are of no case of the others.
     """
     fix = "images, features and tables must name cases as TCGA-XX-XXXX"
-    found = {
-        f: [case for _, case, _ in given] for f, given in pictures.items() if getattr(args, f.strip("-")) is not None
-    }
-    there, notes = Side.of("--omics", vectors), list[str]()
+    found = {f: [case for _, case, _ in of] for f, of in pictures.items() if getattr(args, f.strip("-")) is not None}
+    given = "--omics" if args.omics else "--expression"
+    there, notes = Side.of(given, vectors), list[str]()
     for flag, of in found.items():
         notes += partners(flag, there, Side.of(flag, of), fix)[1]
     here = Side.of(" and ".join(found), [c for of in found.values() for c in of])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.remedies.files import replace, replaced, without_line
 from tests.remedies.scenario import Command, Place, remedy
+from tests.shards.layout import cohorts
 from tests.shards.layout import miniatures as mini
 from tests.shards.layout.films import film, grey
 from tests.shards.layout.test_dicom_films import layout
@@ -120,6 +121,28 @@ def films_with_and_without_a_window(place: Place) -> Command:
     for i in range(10):
         film(place.folder / "root" / f"f{i}.dcm", grey(i), **({} if i else {"WindowCenter": 5, "WindowWidth": 9}))
     return source(place, layout(place.folder), place.folder / "root")
+
+
+def slices(place: Place) -> tuple[Path, Command]:
+    """A layout that names a source in Python, and its folder."""
+    root = place.folder / "brain"
+    cohorts.kaggle(root)
+    return root, source(place, "kaggle_lgg_mri", root)
+
+
+@remedy("bring it, or say where it is: ", r"say where it is: (--expression PATH)", {"PATH": "{folder}/genes.tsv.gz"})
+def a_table_that_lies_elsewhere(place: Place) -> Command:
+    root, command = slices(place)
+    (root / "TCGA-LGG.htseq_fpkm.tsv.gz").rename(place.folder / "genes.tsv.gz")
+    return command
+
+
+@remedy("say which: ", r"say which: (--survival FILE)", {"FILE": "{folder}/brain/data_clinical_patient.txt"})
+def two_tables_that_could_be_meant(place: Place) -> Command:
+    root, command = slices(place)
+    ends = [[c, 10 + i, i % 2] for i, c in enumerate(cohorts.LGG)]
+    cohorts.clinical(root / "data_clinical_patient.txt", ["PATIENT_ID", "OS_MONTHS", "OS_STATUS"], ends)
+    return command
 
 
 # -------------------------------------------------------------------------------------------------------- tables and cells

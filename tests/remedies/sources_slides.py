@@ -328,6 +328,15 @@ def neither_tiles_nor_bags(place: Place) -> Command:
     return glioma(place, "tiles", "features")
 
 
+@remedy("give tables of omics by --omics FILE", r"by (--omics FILE)", {"FILE": "{folder}/omics.csv"})
+@remedy("or --expression TABLE", r"or (--expression TABLE)", {"TABLE": "{folder}/genes.csv"})
+def neither_omics_nor_expression(place: Place) -> Command:
+    command = glioma(place)
+    rows = [[c, i / 7, 2 - i / 3] for i, c in enumerate(test_glioma.CASES)]
+    test_glioma.table(place.folder / "genes.csv", [["case_id", "TP53", "EGFR"], *rows])
+    return Command("source", [w for w in command.words if w != "--omics" and not w.endswith("omics.csv")])
+
+
 @remedy("give --tiles a folder of images", r"give (--tiles a folder)", {"a folder": "{folder}/tiles"})
 def no_folder_of_tiles(place: Place) -> Command:
     return glioma(place, "tiles", "features", more=("--tiles", str(place.folder / "no")))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.layout.schema import load
+from shards.layout.files import load
+from tests.shards.layout.cohorts import COHORTS
 
 SIDE = 24
 FILMS = 12
@@ -248,4 +249,5 @@ MINIATURES: dict[str, Callable[[Path], None]] = {
     "rfmid": rfmid,
     "rsna_pneumonia": rsna,
     "siim_acr": siim,
+    **COHORTS,
 }

@@ -10,7 +10,8 @@ import pytest
 
 from shards.errors import DataError
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs
-from shards.layout.schema import Boxes, Runs, load
+from shards.layout.files import load
+from shards.layout.schema import Boxes, Runs
 from tests.shards.layout import miniatures as mini
 from tests.shards.layout.test_layouts import find, made
 

@@ -1,0 +1,243 @@
+"""Sets with reports, genes and slides on their miniatures: what becomes of their quirks."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.__main__ import main
+from shards.errors import DataError
+from shards.layout.files import layout_names, load
+from shards.read.dataset import Dataset
+from tests.shards.layout import cohorts
+from tests.shards.layout import miniatures as mini
+from tests.shards.layout.quirks import TESTED, quirk
+from tests.shards.layout.test_layouts import find, made
+
+
+def test_every_quirk_in_the_docs_has_a_test():
+    for name in ("test_layouts", "test_dicom_films", "test_layout_faults"):
+        importlib.import_module(f"tests.shards.layout.{name}")
+    assert {n: set(load(n).quirks) for n in layout_names()} == TESTED
+
+
+def packed(name: str, tmp_path: Path, *more: str) -> Dataset:
+    root = made(name, tmp_path)
+    words = ["--root", str(root), "--out", str(tmp_path / "set"), "--split-fractions", "0.6,0.2,0.2", *more]
+    assert main(["source", name, *words]) == 0
+    return Dataset.open(tmp_path / "set")
+
+
+@quirk("mimic_cxr_jpg")
+def test_films_reports_and_findings_of_mimic(tmp_path):
+    found = find("mimic_cxr_jpg", made("mimic_cxr_jpg", tmp_path))
+    assert not found.manifest.problems
+    of: dict[str, list] = {}
+    for entry in found.manifest.entries:
+        study = next(s for i in range(24) if (s := cohorts.mimic_ids(i)[1]) in str(entry.fields["image"].path))
+        of.setdefault(study, []).append(entry)
+    assert len(of) == 24
+    for i in range(24):
+        person, study = cohorts.mimic_ids(i)
+        assert len(of[study]) == 1 + i % 2
+        for entry in of[study]:
+            assert entry.patient == person
+            assert entry.split == ("train", "train", "val", "test")[i // 2 % 4]
+            text = None if i in (3, 4) else f"FINAL REPORT\n EXAMINATION: made-up report {i} of ___.\n"
+            assert entry.texts.get("report") == text
+            said = [None if i == 5 else ("present", "absent", "uncertain", None)[(i + k) % 4] for k in range(2)]
+            assert [entry.labels.get(n) for n in ("no_finding", "enlarged_cardiomediastinum")] == said
+    assert "3 of 36 samples have no 'report'" in found.notes
+    assert Counter(e.labels.get("view") for e in found.manifest.entries)["lateral"] == 14
+    assert Counter(e.labels.get("view") for e in found.manifest.entries)[None] == 7
+
+
+def test_a_report_that_is_no_text_is_named(tmp_path):
+    root = made("mimic_cxr_jpg", tmp_path)
+    report = next((root / "files").rglob("*.txt"))
+    report.write_bytes(b"FINDINGS: \xff\xfe")
+    with pytest.raises(DataError, match=rf"{report.name} cannot be read as UTF-8"):
+        find("mimic_cxr_jpg", root)
+
+
+@quirk("uk_biobank_fundus")
+def test_people_eyes_genes_and_codes_of_uk_biobank(tmp_path):
+    with packed("uk_biobank_fundus", tmp_path) as data:
+        records = {r.key: r for r in (data[i] for i in range(len(data)))}
+        labels = {r.key: r.labels for r in records.values()}
+        assert set(data.info.fields) - {"meta"} == {"image", "snp", "pgs", "burden"}
+        assert data.info.labels["age"].kind == "number"
+        assert data.info.labels["smoking"].kind == "class"
+    eids = cohorts.UKB_PEOPLE
+    assert len(records) == 23, "a black photograph has no retina"
+    assert {(k.split("_")[0], k.split("_")[1], labels[k]["eye"]) for k in records} == {
+        (e, f, {"21015": "left", "21016": "right"}[f]) for e in eids for f in ("21015", "21016")
+    } - {(eids[11], "21016", "right")}
+    assert all(r.patient == k.split("_")[0] for k, r in records.items())
+    one = {e: labels[f"{e}_21015_0_0"] for e in eids}
+    assert [one[e]["sex"] for e in eids[:2]] == ["female", "male"]
+    assert [one[e].get("smoking") for e in eids[:4]] == ["never", "previous", "current", None]
+    assert one[eids[2]].get("bmi") is None
+    assert one[eids[3]]["age"] == 53
+    have = [tuple(records[f"{e}_21015_0_0"].has(n) for n in ("snp", "pgs", "burden")) for e in eids]
+    assert have == [(i < 10, i < 8, 2 <= i < 10) for i in range(12)]
+    assert data.info.fields["snp"].shape == (3,), "every 100th SNP of each chromosome"
+
+
+@quirk("tcga_luad_lusc")
+def test_slides_star_counts_and_subtypes_of_lung_cancer(tmp_path, capsys):
+    with packed("tcga_luad_lusc", tmp_path) as data:
+        assert sorted(r.patient for r in data) == sorted(cohorts.LUNG[:-1])
+        assert data.info.fields["rna"].shape == (6,), "without the four summary rows"
+        assert data.info.fields["rna"].meaning["unit"] == "FPKM"
+        assert data.info.fields["rna"].meaning["transform"] == "log2p1"
+        assert data.vocabulary("rna")[0] == "ENSG00000000000"
+        of = {r.patient: r.labels for r in data}
+    assert [of[c]["ONCOTREE_CODE"] for c in cohorts.LUNG[:2]] == ["LUSC", "LUAD"]
+    assert of[cohorts.LUNG[1]]["os_event"] == "event"
+    assert of[cohorts.LUNG[3]].get("os_months") is None
+    said = capsys.readouterr().out
+    assert "--expression gdc --expression-column fpkm_unstranded --expression-transform log2p1" in said
+    left = (tmp_path / "set" / "unmatched.csv").read_text()
+    assert "frozen section (TS)" in left
+    assert left.count("normal tissue") == 2, "a slide and a file of expression"
+
+
+@quirk("tcga_gbm_lgg")
+def test_tiles_bags_and_one_table_of_everything(tmp_path):
+    with packed("tcga_gbm_lgg", tmp_path) as data:
+        of: dict[str, list] = {}
+        for r in data:
+            of.setdefault(r.patient, []).append((r.has("image"), r.has("patches"), r.labels))
+        assert data.vocabulary("rna") == ("EGFR", "TP53")
+        assert data.vocabulary("cnv") == ("EGFR", "CDKN2A")
+        assert data.vocabulary("mutation") == ("IDH1", "TP53")
+    assert {c: len(v) for c, v in of.items()} == {c: 2 if i < 8 else 1 for i, c in enumerate(cohorts.GLIOMA)}
+    assert [of[c][0][:2] for c in (cohorts.GLIOMA[0], cohorts.GLIOMA[9])] == [(True, False), (False, True)]
+    assert of[cohorts.GLIOMA[1]][0][2]["os_event"] == "event"
+    assert of[cohorts.GLIOMA[3]][0][2].get("os_months") is None
+    assert of[cohorts.GLIOMA[0]][0][2]["oncotree_code"] == "ODG"
+
+
+def test_expression_of_the_portals_stands_in_for_a_table_of_omics(tmp_path):
+    root = made("tcga_gbm_lgg", tmp_path)
+    (root / "tcga_gbmlgg_all_clean.csv").unlink()
+    genes = [[g, *np.arange(10).tolist()] for g in ("EGFR", "TP53")]
+    cohorts.packed(root / "HiSeqV2.gz", ["sample", *(f"{c}-01" for c in cohorts.GLIOMA[:10])], genes, "\t")
+    entries = find("tcga_gbm_lgg", root).manifest.entries
+    assert {e.patient for e in entries} == set(cohorts.GLIOMA[:10])
+    assert all(e.fields["rna"].text == f"HiSeqV2.gz#column:{e.patient}-01" for e in entries)
+    both = made("tcga_gbm_lgg", tmp_path / "both")
+    shutil.copy(root / "HiSeqV2.gz", both)
+    with pytest.raises(DataError, match="both hold 'rna'"):
+        find("tcga_gbm_lgg", both)
+
+
+@quirk("kaggle_lgg_mri")
+def test_slices_masks_and_expression_of_lgg(tmp_path):
+    with packed("kaggle_lgg_mri", tmp_path) as data:
+        assert Counter(r.labels["tumour"] for r in data) == {"no": 18, "yes": 9}
+        assert all(r.read("mask").any() == (r.labels["tumour"] == "yes") for r in data)
+        assert {r.patient for r in data} == set(cohorts.LGG[:-1])
+        assert data.info.labels["os_days"].kind == "number"
+        one = next(r for r in data if r.patient == cohorts.LGG[1])
+    assert one.labels["os_days"] == 301
+    assert one.labels["RNASeqCluster"] == "2"
+    assert "no expression of this patient" in (tmp_path / "set" / "unmatched.csv").read_text()
+
+
+@quirk("brats_tcga_lgg")
+def test_slices_of_volumes_and_the_better_segmentation(tmp_path):
+    with packed("brats_tcga_lgg", tmp_path) as data:
+        assert len(data) == len(cohorts.LGG) * cohorts.SLICES
+        masks = {r.key: r.read("mask") for r in data}
+        assert {n.split("-z")[1] for n in masks} == {"000", "001", "002"}
+        assert all(m.any() == n.endswith("z001") for n, m in masks.items()), "the corrected one where there are both"
+        assert set(np.unique(masks[f"{cohorts.LGG[0]}-z001"])) == {0, 1, 2, 4}
+
+
+def test_a_layout_of_a_python_source_tells_all_that_is_missing_at_once(tmp_path):
+    root = made("tcga_luad_lusc", tmp_path)
+    shutil.rmtree(root / "gdc")
+    shutil.rmtree(root / "20x_256px_0px_overlap")
+    (root / "features.tar.gz").touch()
+    (root / "labels.csv").touch()
+    with pytest.raises(DataError) as said:
+        find("tcga_luad_lusc", root)
+    text = str(said.value)
+    assert "no features or */features_* or h5_files or pt_files or *.npz" in text
+    assert "unpack the 1 archives that lie there (features.tar.gz)" in text
+    assert "2 could be meant by --labels: data_clinical_sample.txt, labels.csv" in text
+    assert "say which: --labels FILE" in text
+    assert not (tmp_path / "out-work").exists()
+
+
+def test_what_the_command_line_says_is_not_looked_for(tmp_path):
+    root = made("kaggle_lgg_mri", tmp_path)
+    moved = tmp_path / "elsewhere.tsv.gz"
+    (root / "TCGA-LGG.htseq_fpkm.tsv.gz").rename(moved)
+    found = find("kaggle_lgg_mri", root, "--expression", str(moved), "--slices", "positive")
+    assert len(found.manifest.entries) == 9
+    assert not any(n.startswith("--expression TCGA") for n in found.notes)
+
+
+SOURCED = """
+about: "my slices"
+licence: internal
+citation: none
+source: lgg_mri
+fields: [image, mask, rna]
+arguments:
+  images: {file: kaggle_3m}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("source: lgg_mri", "source: lgg_mr", "no source 'lgg_mr' in Python"),
+        ("  images:", "  pictures:", "the source 'lgg_mri' has no option 'pictures'"),
+        ("{file: kaggle_3m}", "{file: kaggle_3m, value: a}", "give one of file, value, listed"),
+        ("{file: kaggle_3m}", "{file: kaggle_3m, also: {gdc: {slices: all}}}", "also: 'gdc' is none of the patterns"),
+        ("{file: kaggle_3m}", "{listed: true}", "samples and an argument that is listed go together"),
+        ("arguments:", "argument:", "unknown key 'argument'; did you mean 'arguments'?"),
+    ],
+)
+def test_what_a_layout_of_a_python_source_cannot_say(tmp_path, old, new, says, capsys):
+    assert old in SOURCED
+    layout = tmp_path / "mine.yaml"
+    layout.write_text(SOURCED.replace(old, new))
+    assert main(["source", str(layout), "--root", str(tmp_path), "--out", str(tmp_path / "set")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
+
+
+@quirk("siim_acr", "lists leak")
+def test_released_lists_that_leak_are_refused_or_stated(tmp_path, capsys):
+    root = made("siim_acr", tmp_path)
+    names = [f"{mini.siim_name(i)}.png" for i in range(mini.SIIM_FILMS)]
+    lists = {"train": names[:4], "val": names[4:5], "test": [*names[5:], names[0]]}
+    for split, of in lists.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(of))
+    given = [w for s in lists for w in ("--split-list", f"{s}={tmp_path / s}.txt")]
+    words = ["source", "siim_acr", "--root", str(root), "--out", str(tmp_path / "set"), *given]
+    assert main(words) == 2
+    assert mini.siim_name(0).replace(".", "_") in capsys.readouterr().err.replace(".", "_")
+    assert main([*words, "--accept-leaking-lists"]) == 0
+    with Dataset.open(tmp_path / "set") as data:
+        assert data.info.leaking_splits
+
+
+@quirk("rsna_pneumonia", "typing error")
+def test_a_label_of_11_is_named(tmp_path):
+    root = made("rsna_pneumonia", tmp_path)
+    table = root / "stage_2_train_labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], lines[1][:-1] + "11", *lines[2:]]) + "\n")
+    with pytest.raises(DataError, match=r"column 'Target' is '11' in 1 rows .* means nothing here: known are '0', '1'"):
+        find("rsna_pneumonia", root)
