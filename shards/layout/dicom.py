@@ -68,6 +68,8 @@ class Films:
     said: dict[str, dict[str, str]] = field(default_factory=dict)
     windowed: list[str] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
+    several: list[str] = field(default_factory=list)
+    """Films that offer several windows, of which the first is taken."""
     later: list[Path] = field(default_factory=list)
     largest: int = -1
     bits: int | None = None
@@ -93,6 +95,8 @@ class Films:
             raise Drawing("a header with values that mean nothing") from e
         self.said[shown] = {n: str(data.get(k)) for k, n in self.chosen.items() if data.get(k) not in (None, "")}
         (self.windowed if pixels.windowed else self.plain).append(shown)
+        if pixels.windowed and _windows(data) > 1:
+            self.several.append(shown)
         if pixels.values_HW.dtype == np.uint16 and pixels.windowed:
             self.bits = 16
         elif pixels.values_HW.dtype == np.uint16:
@@ -114,6 +118,7 @@ class Films:
         self.said |= later.said
         self.windowed += later.windowed
         self.plain += later.plain
+        self.several += later.several
         self.later += later.later
         self.largest, self.bits = max(self.largest, later.largest), later.bits or self.bits
 
@@ -135,6 +140,9 @@ class Films:
             kept = ", ".join(self.chosen) or "none"
             how = "by the window of each" if self.windowed else "with their values as they are"
             notes.append(f"{len(self.windowed) + len(self.plain)} DICOM films {how}; header fields kept: {kept}")
+        if self.several:
+            which = f"{len(self.several)} films offer several windows or VOI tables, of which the first is taken"
+            notes.append(f"{which} ({few(self.several)})")
 
 
 def _installed() -> None:
@@ -274,6 +282,13 @@ def _windowed(data: Dataset, values_HW: np.ndarray) -> np.ndarray:
     elif form != "LINEAR_EXACT":
         raise Drawing(f"a window of the unknown form {form}")
     return np.clip((values_HW - centre) / width + 0.5, 0, 1)
+
+
+def _windows(data: Dataset) -> int:
+    """How many windows or VOI tables the header offers."""
+    if "VOILUTSequence" in data:
+        return len(data.VOILUTSequence)
+    return int(data["WindowWidth"].VM)
 
 
 def _first(value: object) -> float | None:

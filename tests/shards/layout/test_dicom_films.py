@@ -244,6 +244,17 @@ def test_films_with_and_without_a_window_do_not_mix(tmp_path):
     assert np.array_equal(pixels(found(tmp_path, "--window", "none")), grey(0))
 
 
+def test_of_several_windows_the_first_is_taken_and_said(tmp_path):
+    windows = {"WindowCenter": [1000, 2048], "WindowWidth": [500, 4096]}
+    film(tmp_path / "root" / "a.dcm", grey(0), **windows)
+    film(tmp_path / "root" / "b.dcm", grey(1), WindowCenter=1000, WindowWidth=500)
+    film(tmp_path / "root" / "c.dcm", grey(0), WindowCenter=1000, WindowWidth=500)
+    made = found(tmp_path)
+    assert np.array_equal(pixels(made, 0), pixels(made, 2))
+    assert "1 films offer several windows or VOI tables, of which the first is taken (a.dcm)" in made.notes
+    assert not [n for n in found(tmp_path, "--window", "none").notes if "several windows" in n]
+
+
 def test_writing_that_is_burned_in_can_be_meant(tmp_path):
     film(tmp_path / "root" / "a.dcm", grey(0), BurnedInAnnotation="YES")
     assert np.array_equal(pixels(found(tmp_path, "--burned-in")), grey(0))
