@@ -100,7 +100,33 @@ def explain(model: type[BaseModel], problem: Mapping[str, Any], where: str) -> s
         return f"{name}.{KIND}: '{problem['ctx']['tag']}' is none of {', '.join(known)}; {hint}"
     if kind in NO_GROUP and place.path and groups_of(place.owner, place.path[-1]):
         return f"{name}: is a section with keys of its own, this is {got!r}; write {name}.KEY=value, or a mapping"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {got!r})"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (got {got!r}){_otherwise(place, where, got)}"
+
+
+def _otherwise(place: _Place, where: str, got: object) -> str:
+    """What to type where it may be the writing alone that is wrong: several values, none, an empty word."""
+    at = next((i for i, part in enumerate(place.path) if part in place.owner.model_fields), None)
+    if at is None:
+        return ""
+    key, info = ".".join(filter(None, [where, *place.path[: at + 1]])), place.owner.model_fields[place.path[at]]
+    named = get_args(info.annotation)[-1] if get_origin(info.annotation) is dict else None
+    if isinstance(named, type) and issubclass(named, BaseModel):  # a group for each name: `stages.NAME.steps`
+        return _otherwise(_Place(place.path[at + 2 :], named, ()), ".".join([key, *place.path[at + 1 : at + 2]]), got)
+    kinds = alternatives(info.annotation)
+    if isinstance(got, str) and got.lower() == "none" and type(None) in kinds:
+        return f"; write {key}=null for none"
+    text = got[0] if isinstance(got, list) and len(got) == 1 else got
+    parted = text is None or (isinstance(text, str) and any(c in " ;()" for c in text))
+    if parted and any(get_origin(k) in (tuple, list) for k in kinds):
+        single = [str(v) for v in _listed(info.default) if isinstance(v, str | int | float)]
+        none = f", or {key}=[] for none" if info.default == () else ""
+        return f"; write commas between values, such as {key}={','.join(single) or 'A,B'}{none}"
+    return f"; write {key}=\"''\" for an empty word" if got is None and str in kinds else ""
+
+
+def _listed(default: object) -> tuple[object, ...]:
+    """The values of a key that has some by itself."""
+    return tuple(default) if isinstance(default, tuple | list) else ()
 
 
 def _hint(model: type[BaseModel], place: _Place, name: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -130,6 +131,39 @@ def test_seeds_and_the_like_are_typed_without_brackets() -> None:
         build_task("demo_subtype", ["protocol.seeds=0;1"])
     with pytest.raises(UserError, match=r"optim\.betas"):
         build_config("gimp", None, ["optim.betas=0.9,0.99,0.999"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "value"),
+    [
+        ("optim.betas=0.9 0.95", "optim.betas=0.9,0.95", [0.9, 0.95]), ("optim.betas=(0.9, 0.95)", "optim.betas=0.9,0.95", [0.9, 0.95]),
+        ("steps=None", "steps=null", None), ("title=", "title=\"''\"", ""), ("stages.joint.steps=none", "stages.joint.steps=null", None),
+        ("protocol.seeds=0;1", "protocol.seeds=0,1,2", [0, 1, 2]), ("metrics=", "metrics=[]", []), ("controls=a b", "controls=A,B", None),
+        ("output.mask_weights=none", "output.mask_weights=null", None), ("uncertain=none", "uncertain=null", None),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_written_otherwise_is_told_how(
+    wrong: str, right: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy is typed as it stands there, quotes of the shell read by a shell."""
+    tuned = wrong.startswith(("protocol", "metrics", "controls", "output", "uncertain"))
+    main = finetune if tuned else pretrain
+    words = ["--method", "gimp", "--print-config", *(["--task", "demo_subtype"] if tuned else [])]
+    assert main([*words, wrong]) == 2
+    said = capsys.readouterr().err
+    assert f"{right}" in said, said
+    if "A,B" in right:  # of a key that holds nothing at first: which values it takes is said beside it
+        return
+    assert main([*words, *shlex.split(right)]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    for key in right.partition("=")[0].split("."):
+        found = found[key]
+    assert found == value
+
+
+def test_a_wrong_value_is_not_told_to_be_written_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(["--method", "gimp", "--print-config", "optim.betas=0.9,1.5", "steps=few"]) == 2
+    assert "write" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["stages=3", "data=3", "optim=3", "stages.pretrain=3"])
