@@ -102,7 +102,7 @@ def packing(real: Path, out: Path) -> list[Job]:
         "glioma": ("source", "glioma", "--features", glioma / "hipt_regions.npz", "--omics", glioma / "rnaseq.csv.gz",
                    "--labels", glioma / "labels.csv", *SPLIT),
         "tiles": ("source", "glioma", "--tiles", glioma / "roi_tiles", "--omics", glioma / "rnaseq_roi.csv",
-                  "--labels", glioma / "labels.csv", "--split-fractions", "0.5,0.5"),
+                  "--split-fractions", "0.5,0.5"),
         "lgg": ("source", "lgg_mri", "--images", real / "mgi_lgg_mri", *SPLIT),
         "retina": ("source", "fundus_genotypes", "--images", retina / "labels.csv", "--genotypes", retina / "snps_hapmap.npz",
                    "--pairing", retina / "pairing_synthetic.csv", "--pairing-column", "hapmap_random", *SPLIT),
