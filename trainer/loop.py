@@ -6,6 +6,7 @@ backward  gradients; a non-finite loss poisons them on purpose
 agree     one small all-reduce: is every loss finite, was a stop asked for
 update    or skip, on all ranks alike; the learning rate moves with updates, not with steps
 evaluate  every so many steps (an epoch, in pre-training), where there is a validation split
+probe     every so many steps, where live probes are asked for and cost little enough
 log       one line a step
 save      every so many steps, at the end, and when stopping; what is saved may be written while the next steps run
 
@@ -18,7 +19,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -105,6 +106,14 @@ class StageRun:
     spikes: Spikes | None = None
     unsaved: Callable[[], bool] = lambda: False
     """Whether a save that this rank was still writing has failed; the next `save` raises it."""
+    live: Live | None = None
+
+
+class Live(Protocol):
+    """Looks at the encoder while it trains, which change nothing of it (trainer/probe/live.py)."""
+
+    def wants(self, step: int, step_s: float) -> bool: ...
+    def look(self, engine: Engine) -> dict[str, float]: ...
 
 
 def train(
@@ -170,6 +179,7 @@ def train(
                 "spike": float(run.spikes is not None and run.spikes.above(terms["loss"])),
                 "stop": float(stop.asked is not None),
                 "unsaved": float(run.unsaved()),
+                "probe": float(run.live is not None and run.live.wants(step, time.perf_counter() - began)),
                 "replaced": float(len(data.bad)),
                 "computed": float(computed),
                 "real": float(real),
@@ -209,6 +219,13 @@ def train(
                 progress.best_loss = validated.get("loss")
                 run.keep_best()
 
+        # ---- probe
+        # By rank 0's clock alone: the time that is left for it differs from rank to rank.
+        probed: dict[str, float] = {}
+        if run.live is not None and votes["probe"]:
+            run.at("evaluate", step)
+            probed = run.live.look(engine)
+
         # ---- log
         run.at("log", step)
         took = time.perf_counter() - began
@@ -220,6 +237,7 @@ def train(
                 **terms,
                 **{f"chance/{k}": v for k, v in run.chance.items()},
                 **{f"val/{k}": v for k, v in validated.items()},
+                **probed,
                 **(collapse_readings(features) if applied else {}),
                 "lr": lr,
                 "grad_norm": math.nan if left_out else engine.grad_norm,

@@ -16,6 +16,7 @@ from trainer.engine.giants import refuse_giants
 from trainer.engine.queues import check_queues
 from trainer.errors import UserError
 from trainer.plan import describe
+from trainer.probe.live import check_live_probe
 from trainer.probe.projection import projection
 from trainer.run import Job, Run
 from trainer.runtime import environment_rank, environment_world
@@ -56,6 +57,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
             f"trained; give stages.{plans[-1].stage.name}.epochs or a length (epochs=N, steps=N) of at least 1"
         )
     check_queues(method, config.global_batch)
+    check_live_probe(config, data, method)
     for plan in plans:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]

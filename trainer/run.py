@@ -28,6 +28,7 @@ from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Progress, StageRun, train
 from trainer.plan import StagePlan
+from trainer.probe.live import LiveProbes
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.state import left_out
 from trainer.state.checkpoint import Checkpoints
@@ -184,6 +185,8 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     same_world = found is None or found[1]["world"] == runtime.world
     method = _method_for(run, plan)
     engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
+    # Before the seeding: to build a method draws random numbers.
+    live = _live(run)
     engine.at(plan.done(progress.updates))  # before the probe batch: its loss was stored at this very place
     seed_everything(config.seed, 1 + runtime.rank, progress.step)
     loader = run.data.loader(config, plan.stage, engine.method, runtime)
@@ -226,11 +229,21 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
         left_out=left_out.steps(from_main(lambda: left_out.windows(run.out))),
         spikes=Spikes(config.health.rollback, progress) if config.health.rollback.times else None,
         unsaved=lambda: run.checkpoints.failed,
+        live=live,
     )
     _train(run, stage_run, engine, tracker, bad)
+    if live is not None:
+        runtime.say(live.text())
     run.watchdog.at("finish", progress.step)
     _keep_stage(run, plan, engine, best)
     engine.close()
+
+
+def _live(run: Run) -> LiveProbes | None:
+    """Looks at the encoder while this stage trains, where they are asked for."""
+    if not run.config.monitor.probe.every:
+        return None
+    return LiveProbes(run.config, run.data, run.runtime, lambda: run.job.build(run.progress.stage))
 
 
 def _train(run: Run, stage_run: StageRun, engine: Engine, tracker: Tracker, bad: BadSteps) -> None:

@@ -160,7 +160,7 @@ def covered(
     for _ in range(sets):
         for m, (low, high) in intervals(cohort(name, rng, patients, images), list(true), draws).items():
             hits[m].append(low <= true[m] <= high)
-    return {m: fmean(h) for m, h in hits.items()}
+    return {m: fmean(h) for m, h in hits.items() if h}  # survival over time has no value in predictions of a risk alone
 
 
 # --------------------------------------------------------------------------------------------------- differences and hospitals

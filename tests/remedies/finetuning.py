@@ -252,6 +252,11 @@ def maps_of_what_is_no_slide(place: Place) -> Command:
     return finetune("output.attention=2")
 
 
+@remedy("has no trained answer of a whole case; leave it out", r"(output.gradients):", {"gradients": "gradients=0"})
+def gradients_of_a_probe(place: Place) -> Command:
+    return finetune("--mode", "knn", "output.gradients=2")
+
+
 @remedy("has a head of its own, which takes none of them", r"give (output.head=linear),")
 @remedy("has a head of its own, which takes none of them", r"linear, (mlp)", {"mlp": "output.head=mlp"})
 def a_head_of_its_own(place: Place) -> Command:

@@ -92,6 +92,22 @@ class Data(Section):
         return (DataPart(path=self.path),) if isinstance(self.path, str) else self.path
 
 
+class LiveProbe(Section):
+    every: int = Field(0, ge=0)
+    """Steps between looks at what the encoder knows of held-back samples (docs/training.md); 0 never looks."""
+    label: str | None = None
+    """A label of classes that nearest neighbours are asked for; none: the effective rank alone."""
+    samples: int = Field(256, ge=8)
+    """Most samples of `data.val_split` that are looked at, the same ones each time."""
+    share: float = Field(0.01, gt=0, le=1)
+    """Most of the time that all looks together may take; one that would take more is put off."""
+
+
+class Monitor(Section):
+    probe: LiveProbe = LiveProbe()
+    """Looks at the encoder while it trains; off unless `monitor.probe.every` is given."""
+
+
 class Config(Section):
     method_name: str
     """The method, as in `--method`."""
@@ -121,6 +137,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     health: Health = Health()
     log: Log = Log()
+    monitor: Monitor = Monitor()
     resume: Resume = Resume()
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Raw DeepSpeed configuration laid over ours."""
@@ -246,7 +263,7 @@ def _own_decoder(method: str, task: Mapping[str, Any]) -> dict[str, Any]:
 # Keys that say how, not what: they may change between two starts of one run.
 FREE_KEYS = (
     "out", "title", "micro_batch", "data.workers", "data.prefetch", "data.path", "data.max_bad_samples", "data.cache",
-    "checkpoint.", "health.", "log.", "resume.", "zero.bucket", "activation_checkpointing",
+    "checkpoint.", "health.", "log.", "monitor.", "resume.", "zero.bucket", "activation_checkpointing",
     "about.code_before",
     "data.set.",  # words on the data, terms among them, which may be stated later; what is read has a hash in every training and result
     "init.path",  # weights may move as data may: their hash stands beside it

@@ -7,6 +7,7 @@ OUT/features.npz           pooled vectors of test cases, of the first seed, to b
 OUT/result.json            written last
 OUT/trained.json, ...      what launch/predict.py needs (external/trained.py)
 OUT/attention/             output.attention: tables and pictures of what patches count, of the first seed (maps/write.py)
+OUT/gradients/             output.gradients: of what places of a case add to its answer (maps/cases.py)
 OUT/control-shuffled/      the same weights with another patient's genes; control-missing/: without
 """
 
@@ -32,10 +33,7 @@ from trainer.downstream.external.tests import look_at_tests
 from trainer.downstream.external.trained import keep, kept
 from trainer.downstream.joint.retrieval import about_candidates, told
 from trainer.downstream.joint.run import Joint, joint_predictions
-from trainer.downstream.maps.deletion import deletions
-from trainer.downstream.maps.deletion import told as told_deletions
-from trainer.downstream.maps.slides import chosen_slides
-from trainer.downstream.maps.write import maps_of, told_of, write_maps
+from trainer.downstream.maps.made import asks_for_maps, make_maps
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import Recalibration, recalibrated
 from trainer.downstream.metrics.table import METRICS
@@ -368,19 +366,14 @@ def _trained(setting: Setting, training: Training, seed: int, lr: float, runtime
 
 
 def _keep_maps(setting: Setting, runtime: Runtime, chosen: Sequence[dict[str, Any]]) -> None:
-    """Attention maps of the first seed, also of a result that stands: they need its weights alone."""
-    task, data = setting.task, setting.data
-    if not task.output.attention:
+    """Maps of the first seed, also of a result that stands: they need its weights alone."""
+    if not asks_for_maps(setting.task):
         return
     training, _ = _training(setting, chosen[0]["seed"])
     method = _trained(setting, training, chosen[0]["seed"], chosen[0]["lr"], runtime)
-    slides = chosen_slides(task, setting.splits[task.data.test]).tolist()
-    made = [maps_of(method, data, i, runtime.device) for i in slides]
-    deleted = [
-        d for i, slide in zip(slides, made, strict=True) for d in deletions(method, data, i, slide, runtime.device)
-    ]
-    from_main(lambda: write_maps(setting.out / "attention", made, deleted))
-    for line in (told_of(made, setting.out / "attention", task.output.attention), *told_deletions(deleted)):
+    made = make_maps(setting.task, method, setting.data, _tested(setting), runtime.device)
+    from_main(lambda: made.write(setting.out))
+    for line in made.told(setting.out, "test"):
         runtime.say(line)
 
 

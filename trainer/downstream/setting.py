@@ -146,7 +146,8 @@ class Setting:
             task["prompts"] = self.prompts.prompts.plain()
         else:
             del task["prompts"]  # a task of other modes is what it was before there was such a key
-        del task["output"]["attention"]  # what is shown of a result decides none of it
+        for shown in ("attention", "gradients"):
+            del task["output"][shown]  # what is shown of a result decides none of it
         for key in ("groups", "site", "hold_out"):
             if not task[key]:
                 del task[key]  # a task without it is what it was before there was such a key
@@ -308,7 +309,7 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
         targets = with_horizons(task, targets, splits[task.data.train])
     if task.kind == "segmentation":
         check_masks(task, data, splits)
-    if task.output.attention:
+    if task.output.attention or task.output.gradients:
         check_maps(task, probe, targets.question, data, splits[task.data.test])
     leak = check_task(task, data, splits, source.run if source.pretrained else None, source.kind == "file")
     setting = Setting(task, source, out, data, targets, fields, splits, leak, metrics, world, new, prompts, reports)

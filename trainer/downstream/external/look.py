@@ -3,7 +3,7 @@
 OUT/predictions.csv        a line a case, means over seeds (table.py)
 OUT/predictions/seed-S.npz the same, seed by seed
 OUT/masks/KEY.png          segmentation, of the first seed; KEY-STRUCTURE.png of several structures
-OUT/attention/             output.attention, as the runner writes it
+OUT/attention/, gradients/ output.attention and output.gradients, as the runner writes them
 OUT/shift.json, shift.png  how the cases differ from those of the run (shift.py)
 OUT/result.json            with answers: format, metrics and intervals of the runner, and the drop from the run's own test cases
 OUT/about.json             which run, data set and split
@@ -26,8 +26,7 @@ from trainer.downstream.external.opened import External
 from trainer.downstream.external.shift import shift_of, write_shift
 from trainer.downstream.external.table import masks_writer, write_table
 from trainer.downstream.external.told import first_lines, told
-from trainer.downstream.maps.slides import chosen_slides
-from trainer.downstream.maps.write import SlideMaps, maps_of, write_maps
+from trainer.downstream.maps.made import Made, asks_for_maps, make_maps
 from trainer.downstream.metrics.apart import apart
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import of_plain, with_survival
@@ -78,6 +77,8 @@ def look_once(found: External, name: str, runtime: Runtime, accept_code: bool = 
     finally:
         if runtime.main:
             discard(making)
+    for line in () if maps is None else maps.told(out, found.split):
+        runtime.say(line)
     runtime.say(told(found, content, out))
     return content
 
@@ -100,6 +101,8 @@ def _identity(found: External, name: str) -> dict[str, Any]:
 def asked_of(task: Task) -> dict[str, Any]:
     """What of a task decides what is said; not how its training was logged and saved."""
     asked: dict[str, Any] = task.model_dump(mode="json", exclude={*FREE, "data", "leak", "tests"})
+    if not task.output.gradients:
+        del asked["output"]["gradients"]  # a look without them is what it was before there was such a key
     for key in ("site", "hold_out"):
         del asked[key]  # said of the run's own test cases
     if task.calibration == "none":
@@ -142,20 +145,19 @@ def _outputs(found: External, runtime: Runtime, making: Path) -> list[EvalOutput
     return outputs
 
 
-def _maps(found: External, runtime: Runtime) -> list[SlideMaps]:
+def _maps(found: External, runtime: Runtime) -> Made | None:
     task = found.setting.task
-    if not task.output.attention:
-        return []
+    if not asks_for_maps(task):
+        return None
     method = found.method(next(iter(found.trained.weights)), runtime)
-    slides = chosen_slides(task, found.indices).tolist()
-    return [maps_of(method, found.setting.data, i, runtime.device) for i in slides]
+    return make_maps(task, method, found.setting.data, found.indices, runtime.device)
 
 
 def _write(
     found: External,
     identity: Mapping[str, Any],
     outputs: list[EvalOutput],
-    maps: list[SlideMaps],
+    maps: Made | None,
     out: Path,
     wall_s: float,
     near: Mapping[str, Any],
@@ -166,8 +168,8 @@ def _write(
     if setting.task.kind == "survival" and fits:
         predictions = [with_survival(p, f) for p, f in zip(predictions, fits, strict=True)]
     write_table(out / "predictions.csv", setting.task, predictions)
-    if maps:
-        write_maps(out / "attention", maps)
+    if maps is not None:
+        maps.write(out)
     write_shift(out, shift_of(found, outputs[0]))
     about = {
         "format": FORMAT,

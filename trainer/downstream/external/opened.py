@@ -114,7 +114,7 @@ def open_external(trained: Trained, given: Mapping[str, Any], out: Path, evaluat
         setting.leak = leak
         found = External(trained, setting, name, evaluate, leaks, tuple(setting.targets.notes))
         _check(found)
-        if task.output.attention:
+        if task.output.attention or task.output.gradients:
             check_maps(task, probe, question, data, at)
     except BaseException:
         data.close()

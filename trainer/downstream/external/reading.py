@@ -21,7 +21,7 @@ READS = (
 LOOKS = ("data", "output", "leak", "bootstrap")
 WITHIN = {
     "data": ("path", "split", "workers", "cache", "cache_gb"),
-    "output": ("attention",),
+    "output": ("attention", "gradients"),
     "leak": ("accept", "near"),
     "bootstrap": ("draws", "seed", "level"),
 }
@@ -45,7 +45,7 @@ def external_task(values: Mapping[str, Any], question: TargetSpec, given: Mappin
     base = dict(values)
     # What the run was told to accept, and to show, was of its own cases.
     base.pop("leak", None)
-    base["output"] = {k: v for k, v in dict(base.get("output", {})).items() if k != "attention"}
+    base["output"] = {k: v for k, v in dict(base.get("output", {})).items() if k not in WITHIN["output"]}
     base["data"] = {k: v for k, v in dict(base.get("data", {})).items() if k in ("train", "val", "test", "workers")}
     if "classes" in words or (question.kind in OF_CLASSES and base.get("classes") is None and not base.get("grades")):
         words["classes"] = _in_order(words.get("classes", list(question.classes)), question)

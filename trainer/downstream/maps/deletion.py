@@ -1,15 +1,16 @@
-"""Whether a map says what the answer rests on: the patches of the largest shares are taken out, and so are as many at random.
+"""Whether a map says what the answer rests on: the places of the largest shares are taken out, and so are as many at random.
 
-The deletion test of Samek et al. (Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE TNNLS 28, 2017), for bags:
-patches are removed, not painted over, since a bag may have any length. The answer is the log-odds of the class that the whole slide is
-given, so that what is lost can be compared where probabilities are near 0 or 1; of a number or a risk the distance that it moves.
+The deletion test of Samek et al. (Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE TNNLS 28, 2017). Patches of
+bags are removed, not painted over, since a bag may have any length; cells of an image become its background (gradients.py). The answer
+is the log-odds of the class that the whole case is given, so that what is lost can be compared where probabilities are near 0 or 1; of a
+number or a risk the distance that it moves.
 
 Shape letters: N patches of a slide, K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from models.finetuned import Downstream
 from shards.order.streams import sample_rng
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
+from trainer.downstream.maps.gradients import odds
 from trainer.downstream.maps.slides import COORDS, OF_SLIDE, PATCHES
 from trainer.downstream.samples import Behind
 
@@ -68,33 +70,63 @@ class Kept(Behind):
         )
 
 
-@torch.no_grad()
 def deletions(method: Downstream, data: Dataset, index: int, slide: SlideMaps, device: torch.device) -> list[Deletion]:
     """The test of every map of a slide; none of a slide with a single patch."""
-    N = slide.share_MN.shape[1]
-    removed = int(np.ceil(SHARE * N))
-    if removed >= N:
-        return []
-    record, rng = data[index], np.random.default_rng([index, 6_917])
 
-    def logits(out_N: np.ndarray) -> Tensor:
-        kept = Kept(record, np.setdiff1d(np.arange(N), out_N))
-        batch = method.collate([method.eval_sample(kept, sample_rng(0, 0, index, 0))]).to(device)
-        return method.logits(batch)[0][0].double()
+    def losses(whole_K: Tensor, less_K: Tensor) -> list[float]:
+        return [lost(method, whole_K, less_K)] * len(slide.names)
 
     was = method.training
     method.eval()
-    whole_K = logits(np.empty(0, int))
-    random = [lost(method, whole_K, logits(rng.choice(N, removed, replace=False))) for _ in range(DRAWS)]
-    found = [
-        Deletion(
-            slide.key, name, removed,
-            lost(method, whole_K, logits(np.argsort(-share_N, kind="stable")[:removed])), float(np.mean(random)), float(np.std(random)),
-        )
-        for name, share_N in zip(slide.names, slide.share_MN, strict=True)
-    ]  # fmt: skip
+    found = trials(slide.key, index, slide.names, slide.share_MN, without_patches(method, data, index, device), losses)
     method.train(was)
     return found
+
+
+def without_patches(
+    method: Downstream, data: Dataset, index: int, device: torch.device
+) -> Callable[[np.ndarray], Tensor]:
+    """Gives the logits [K] of a slide without some of its patches; the method is in eval mode."""
+
+    @torch.no_grad()
+    def logits(out_N: np.ndarray) -> Tensor:
+        record = data[index]
+        kept = Kept(record, np.setdiff1d(np.arange(record.shape(PATCHES)[0]), out_N))
+        batch = method.collate([method.eval_sample(kept, sample_rng(0, 0, index, 0))]).to(device)
+        return method.logits(batch)[0][0].double()
+
+    return logits
+
+
+def trials(
+    key: str,
+    index: int,
+    names: Sequence[str],
+    share_MN: np.ndarray,
+    without: Callable[[np.ndarray], Tensor],
+    losses: Callable[[Tensor, Tensor], Sequence[float]],
+) -> list[Deletion]:
+    """The test of M maps of one case over its N places; none where a tenth of them is all.
+
+    Args:
+        index: the case's number, from which the random choices follow.
+        without: logits [K] of the case without these places.
+        losses: what the answer of each map lost, from whole to without.
+    """
+    N = share_MN.shape[1]
+    removed = int(np.ceil(SHARE * N))
+    if removed >= N:
+        return []
+    rng = np.random.default_rng([index, 6_917])
+    whole_K = without(np.empty(0, int))
+    random_DM = np.array([losses(whole_K, without(rng.choice(N, removed, replace=False))) for _ in range(DRAWS)])
+    tops = [
+        losses(whole_K, without(np.argsort(-share_N, kind="stable")[:removed]))[m] for m, share_N in enumerate(share_MN)
+    ]
+    return [
+        Deletion(key, name, removed, top, float(random_DM[:, m].mean()), float(random_DM[:, m].std()))
+        for m, (name, top) in enumerate(zip(names, tops, strict=True))
+    ]
 
 
 def lost(method: Downstream, whole_K: Tensor, without_K: Tensor) -> float:
@@ -108,20 +140,15 @@ def lost(method: Downstream, whole_K: Tensor, without_K: Tensor) -> float:
     return float((whole_K - without_K).abs().sum())
 
 
-def odds(logit_K: Tensor, c: int) -> Tensor:
-    others_K = torch.cat([logit_K[:c], logit_K[c + 1 :]])
-    return logit_K[c] - others_K.logsumexp(0)
-
-
-def told(found: Sequence[Deletion]) -> list[str]:
-    """For each map in how many slides its patches cost more than random ones."""
+def told(found: Sequence[Deletion], places: str = "patches", cases: str = "slides") -> list[str]:
+    """For each map in how many cases its places cost more than random ones."""
     lines = []
     for name in dict.fromkeys(d.map for d in found):
         of = [d for d in found if d.map == name]
         holds = sum(d.holds for d in of)
         top, random = np.mean([d.top for d in of]), np.mean([d.random for d in of])
         lines.append(
-            f"deletion test, map {name}: the {SHARE:.0%} of largest shares cost more than as many random patches in {holds} of {len(of)} "
-            f"slides (mean loss {top:.3g} against {random:.3g})"
+            f"deletion test, map {name}: the {SHARE:.0%} of largest shares cost more than as many random {places} in {holds} of {len(of)} "
+            f"{cases} (mean loss {top:.3g} against {random:.3g})"
         )
     return lines

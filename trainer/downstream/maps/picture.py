@@ -8,6 +8,8 @@ Shape letters: N patches, H x W cells of the picture.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,18 +20,59 @@ INCHES = 6.0
 
 def picture(xy_N2: np.ndarray, share_N: np.ndarray, title: str) -> bytes:
     """A PNG; x runs to the right and y down, as in slides."""
+    cells_HW = painted(xy_N2, ranks(share_N))
+    with_title = f"{title}, {len(share_N):,} patches"
+    return _drawn(
+        with_title, [], cells_HW, "rank of the patch's share, percent", {"cmap": "viridis", "vmin": 0, "vmax": 100}
+    )
+
+
+def signed_places(xy_N2: np.ndarray, value_N: np.ndarray, title: str) -> bytes:
+    """The same of contributions: red what speaks for the answer, blue what speaks against it, white 0."""
+    return _drawn(f"{title}, {len(value_N):,} patches", [], painted(xy_N2, value_N), ADDS, _around_0(value_N))
+
+
+def signed_cells(image_HWC: np.ndarray, value_HW: np.ndarray, title: str) -> bytes:
+    """An image [H, W, 1 or 3], 0 to 255, and beside it the contributions of its cells over a pale form of it."""
+    grey_HW = image_HWC[..., :3].astype(float).mean(2)
+    return _drawn(title, [grey_HW], value_HW, ADDS, _around_0(value_HW), grey_HW)
+
+
+ADDS = "what a place adds to the answer"
+
+
+def _around_0(value: np.ndarray) -> dict[str, Any]:
+    most = float(np.abs(value).max()) or 1.0
+    return {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+
+
+def _drawn(
+    title: str,
+    beside: Sequence[np.ndarray],
+    cells_HW: np.ndarray,
+    label: str,
+    colours: Mapping[str, Any],
+    under_HW: np.ndarray | None = None,
+) -> bytes:
+    """Grey images, then cells in colours, through which another image shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    cells_HW = painted(xy_N2, ranks(share_N))
-    figure = Figure(figsize=(INCHES, INCHES), layout="constrained", facecolor="white")
+    wide = 1 + len(beside)
+    figure = Figure(figsize=(wide * INCHES, INCHES), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shown = axes.imshow(cells_HW, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
+    for i, grey_HW in enumerate(beside, 1):
+        axes = figure.add_subplot(1, wide, i)
+        axes.imshow(grey_HW, cmap="gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+    axes = figure.add_subplot(1, wide, wide)
+    if under_HW is not None:
+        axes.imshow(under_HW, cmap="gray", vmin=0, vmax=255)
+    shown = axes.imshow(cells_HW, interpolation="nearest", alpha=1.0 if under_HW is None else 0.6, **colours)
     axes.set_axis_off()
     # A dollar sign would start mathematics.
-    axes.set_title(f"{title}, {len(share_N):,} patches".replace("$", r"\$"), fontsize=9)
-    figure.colorbar(shown, ax=axes, shrink=0.6, label="rank of the patch's share, percent")
+    axes.set_title(title.replace("$", r"\$"), fontsize=9)
+    figure.colorbar(shown, ax=axes, shrink=0.6, label=label)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130, metadata={"Software": None})
     return out.getvalue()

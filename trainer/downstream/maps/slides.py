@@ -1,4 +1,4 @@
-"""Which slides get attention maps, and whether their patches have places to draw them at.
+"""Which cases get maps, and whether the patches of slides have places to draw them at.
 
 Shape letters: N samples of a split.
 """
@@ -16,13 +16,16 @@ from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 PATCHES, COORDS, OF_SLIDE = "patches", "coords", "coords_slide"
-FIX = "pack the slides with a field `coords` (x and y of each row of `patches`; docs/data.md), or leave output.attention out"
 
 
-def chosen_slides(task: Task, indices_N: np.ndarray) -> np.ndarray:
-    """`output.attention` of these samples, in their order: drawn by `bootstrap.seed`, and fewer lie within more."""
+def fix(key: str) -> str:
+    return f"pack the slides with a field `coords` (x and y of each row of `patches`; docs/data.md), or leave {key} out"
+
+
+def chosen_slides(task: Task, indices_N: np.ndarray, number: int | None = None) -> np.ndarray:
+    """`output.attention` of these samples, or `number`, in their order: drawn by `bootstrap.seed`, and fewer lie within more."""
     drawn = np.random.default_rng([task.bootstrap.seed, 4_177]).permutation(len(indices_N))
-    return np.sort(indices_N[drawn[: task.output.attention]])
+    return np.sort(indices_N[drawn[: task.output.attention if number is None else number]])
 
 
 def check_maps(task: Task, encoder: Method, question: TargetSpec, data: Dataset, indices_N: np.ndarray) -> None:
@@ -32,6 +35,10 @@ def check_maps(task: Task, encoder: Method, question: TargetSpec, data: Dataset,
         UserError: a system without attention over the patches of a slide, or a head that takes it away.
         DataError: slides without coordinates, or with another number of them than of patches; all at once.
     """
+    if task.output.gradients:
+        check_gradients(task, encoder, data, indices_N)
+    if not task.output.attention:
+        return
     if PATCHES not in encoder.inputs:
         raise UserError(
             f"output.attention: {encoder.name} reads {', '.join(encoder.inputs)}, and maps are of the patches of a slide; "
@@ -49,26 +56,40 @@ def check_maps(task: Task, encoder: Method, question: TargetSpec, data: Dataset,
             f"output.attention: nothing weighs the patches of a slide in {encoder.name} with output.head={o.head}; use output.head=auto, "
             "another system (docs/evaluation.md, Attention maps), or leave output.attention out"
         )
+    _check_places("output.attention", data, chosen_slides(task, indices_N))
+
+
+def check_gradients(task: Task, encoder: Method, data: Dataset, indices_N: np.ndarray) -> None:
+    """Refuses contributions of patches that have no place; cells of an image have one.
+
+    Raises:
+        DataError: as `check_maps`.
+    """
+    if PATCHES in encoder.inputs:
+        _check_places("output.gradients", data, chosen_slides(task, indices_N, task.output.gradients))
+
+
+def _check_places(key: str, data: Dataset, slides_N: np.ndarray) -> None:
     if COORDS not in data.info.fields:
         raise DataError(
-            Problem(f"output.attention: there is no field '{COORDS}', so a map has no place", str(data.path), FIX)
+            Problem(f"{key}: there is no field '{COORDS}', so a map has no place", str(data.path), fix(key))
         )
-    problems = [p for i in chosen_slides(task, indices_N).tolist() if (p := _problem(data, i)) is not None]
+    problems = [p for i in slides_N.tolist() if (p := _problem(key, data, i)) is not None]
     if problems:
         raise DataError(problems)
 
 
-def _problem(data: Dataset, index: int) -> Problem | None:
+def _problem(key: str, data: Dataset, index: int) -> Problem | None:
     record = data[index]
     where = f"{data.path}, sample '{record.key}'"
     if not record.has(COORDS):
-        return Problem(f"output.attention: the slide has no '{COORDS}'", where, FIX)
+        return Problem(f"{key}: the slide has no '{COORDS}'", where, fix(key))
     if record.has(OF_SLIDE) and (n := int(record.read(OF_SLIDE).max()) + 1) > 1:
-        what = f"output.attention: the bag has patches of {n} slides, which a picture would lay over one another"
-        return Problem(what, where, "pack each slide as a sample (docs/data.md), or leave output.attention out")
+        what = f"{key}: the bag has patches of {n} slides, which a picture would lay over one another"
+        return Problem(what, where, f"pack each slide as a sample (docs/data.md), or leave {key} out")
     patches, coords = record.shape(PATCHES)[0], record.shape(COORDS)
     if coords != (patches, 2):
         return Problem(
-            f"output.attention: '{COORDS}' has the shape {coords} for {patches} patches, not ({patches}, 2)", where, FIX
+            f"{key}: '{COORDS}' has the shape {coords} for {patches} patches, not ({patches}, 2)", where, fix(key)
         )
     return None

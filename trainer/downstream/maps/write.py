@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,22 +72,25 @@ def maps_of(method: Downstream, data: Dataset, index: int, device: torch.device)
 def write_maps(folder: Path, slides: Sequence[SlideMaps], deleted: Sequence[Deletion] = ()) -> None:
     """Writes all files of the module's head; what an earlier start wrote of other slides is taken away."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {s.key: _files(s) for s in slides}
+    names = {s.key: file_names(s.key, s.names) for s in slides}
     for slide in slides:
-        write_atomic(folder / names[slide.key][0], _text(("patch", "x", "y", *slide.names), _table(slide)))
+        write_atomic(folder / names[slide.key][0], csv_text(("patch", "x", "y", *slide.names), _table(slide)))
         for name, share_N, file in zip(slide.names, slide.share_MN, names[slide.key][1:], strict=True):
             write_atomic(folder / file, picture(slide.xy_N2, share_N, f"{slide.key}: {name}"))
-    write_atomic(folder / "patches.csv", _text(PATCHES, [row for s in slides for row in _ends(s)]))
-    write_atomic(folder / "slides.csv", _text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
-    tests = [_tested(d) for d in deleted]
-    if tests:
-        write_atomic(folder / "deletion.csv", _text(DELETION, tests))
-    kept = {
-        "slides.csv",
-        "patches.csv",
-        *["deletion.csv"] * bool(tests),
-        *(f for files in names.values() for f in files),
-    }
+    write_atomic(folder / "patches.csv", csv_text(PATCHES, [row for s in slides for row in _ends(s)]))
+    write_atomic(folder / "slides.csv", csv_text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
+    write_deletions(folder, deleted)
+    kept = {"slides.csv", "patches.csv", *["deletion.csv"] * bool(deleted), *(f for fs in names.values() for f in fs)}
+    keep_alone(folder, kept)
+
+
+def write_deletions(folder: Path, deleted: Sequence[Deletion]) -> None:
+    if deleted:
+        write_atomic(folder / "deletion.csv", csv_text(DELETION, [_tested(d) for d in deleted]))
+
+
+def keep_alone(folder: Path, kept: Collection[str]) -> None:
+    """Takes away what an earlier start wrote of other cases."""
     for path in folder.iterdir():
         if path.suffix in (".csv", ".png") and path.name not in kept:
             path.unlink()
@@ -97,11 +100,11 @@ def _tested(d: Deletion) -> Cells:
     return d.key, d.map, d.removed, f"{d.top:.6g}", f"{d.random:.6g}", f"{d.random_sd:.6g}", int(d.holds)
 
 
-def _files(slide: SlideMaps) -> tuple[str, ...]:
+def file_names(key: str, names: Sequence[str]) -> tuple[str, ...]:
     """The table's name, then each picture's. Names of classes and gene sets may hold anything: a number keeps them apart."""
-    plain = [re.sub(r"[^A-Za-z0-9]+", "-", n).strip("-")[:40] for n in slide.names]
+    plain = [re.sub(r"[^A-Za-z0-9]+", "-", n).strip("-")[:40] for n in names]
     several = len(plain) > 1
-    return (f"{slide.key}.csv", *(f"{slide.key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
+    return (f"{key}.csv", *(f"{key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
 
 
 def _table(slide: SlideMaps) -> Iterator[Cells]:
@@ -130,7 +133,7 @@ def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[Cells]:
         yield slide.key, slide.patient, name, len(share_N), f"{effective:.4g}", f"{largest:.9g}", files[0], file
 
 
-def _text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
+def csv_text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
@@ -138,8 +141,8 @@ def _text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
     return out.getvalue().encode()
 
 
-def told_of(slides: Sequence[SlideMaps], folder: Path, asked: int) -> str:
+def told_of(slides: Sequence[SlideMaps], folder: Path, asked: int, split: str) -> str:
     """A line for a person."""
     maps: Mapping[str, None] = dict.fromkeys(n for s in slides for n in s.names)
     few = f" (all that there are, of {asked} asked for)" if len(slides) < asked else ""
-    return f"attention of {len(slides)} test slides{few}, of the first seed, maps {', '.join(maps)}: {folder}"
+    return f"attention of {len(slides)} {split} slides{few}, of the first seed, maps {', '.join(maps)}: {folder}"

@@ -53,7 +53,13 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(
             f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
         )
-    out += [*_intervals(t), *_attention(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
+    out += [
+        *_intervals(t),
+        *_attention(t),
+        *_gradients(t),
+        *_freezing(t),
+        *(_structures(t) if t.kind == "segmentation" else []),
+    ]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     out += [*_decoding(t), *_tests(t), *_sites(t), *_calibration(t)]
@@ -140,6 +146,14 @@ def _attention(t: Task) -> Sequence[str]:
         return [
             "output.attention, output.head=bag: that head weighs tokens, which are patches in some systems alone; use output.head=auto"
         ]
+    return []
+
+
+def _gradients(t: Task) -> Sequence[str]:
+    """Contributions to an answer that no trained head gives."""
+    if t.output.gradients and (t.kind in ("segmentation", "retrieval") or t.mode in FROZEN):
+        what = f"mode {t.mode}" if t.mode in FROZEN else f"a {t.kind} task"
+        return [f"output.gradients: {what} has no trained answer of a whole case; leave it out"]
     return []
 
 

@@ -134,6 +134,9 @@ class Output(Section):
     attention: int = Field(0, ge=0)
     """Slides of the test split, drawn at random, whose attention over patches is written as tables and pictures beside the result
     (docs/evaluation.md); for systems that weigh patches."""
+    gradients: int = Field(0, ge=0)
+    """Cases of the test split, drawn at random, of which is written what each patch or each cell of the image adds to the answer
+    (integrated gradients; docs/evaluation.md)."""
     hidden: int = Field(512, ge=1)
     """Width of the MLP's or of the bag's attention layer (not of a method's own head)."""
     dropout: float = Field(0.25, ge=0, lt=1)
