@@ -198,7 +198,7 @@ class LiveProbes:
         people: list[str] = []
         codes: list[int] = []
         for part in self.parts:
-            names = part.data.patients_of(part.index_N).tolist()
+            names = list(part.data.patients_of(part.index_N))
             for first in range(0, len(part.index_N), BATCH):
                 made, who = [], []
                 for index, name in zip(part.index_N[first : first + BATCH].tolist(), names[first:], strict=False):
