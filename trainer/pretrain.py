@@ -57,7 +57,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
             f"trained; give stages.{plans[-1].stage.name}.epochs or a length (epochs=N, steps=N) of at least 1"
         )
     check_queues(method, config.global_batch)
-    check_live_probe(config, data, method)
+    check_live_probe(config, data)
     for plan in plans:
         data.check(config, plan.stage, world)
     dropped = [data.plan(config, p.stage).dropped for p in plans]

@@ -35,6 +35,16 @@ def an_optimizer_of_whole_weights(place: Place) -> Command:
     return pretrain("gimp", "optim.kind=lars", "zero.stage=1")
 
 
+@remedy("no sample is held back (data.val_split=", r"or set (monitor.probe.every=0)")
+def looks_at_nothing_held_back(place: Place) -> Command:
+    return pretrain("mae", "monitor.probe.every=10", "data.val_split=")
+
+
+@remedy("no label of classes of", r"it has (\w+)", {"subtype": "monitor.probe.label=subtype"})
+def looks_for_a_number(place: Place) -> Command:
+    return pretrain("mae", "monitor.probe.every=10", "monitor.probe.label=severity")
+
+
 @remedy("only stage 3 shards weights; set", r"set (zero.stage=3)")
 def weights_that_stay(place: Place) -> Command:
     return pretrain("gimp", "zero.offload_params=cpu", "zero.stage=1")

@@ -48,7 +48,7 @@ def test_a_patients_own_samples_do_not_vote() -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("world", "stage"), [(1, 1), (2, 3)])
 def test_a_training_is_the_same_to_the_last_bit(world: int, stage: int, tmp_path: Path, demo_cohort: Path) -> None:
-    words = [*TINY, "steps=6", "method.dropout=0.1", f"zero.stage={stage}"]
+    words = [*TINY, "data.val_split=val", "steps=6", "method.dropout=0.1", f"zero.stage={stage}"]
     told: list[list[dict[str, Any]]] = []
     for name, more in (("without", []), ("with", LOOKS)):
         ended = launch(world, [*words, *more, f"out={tmp_path / name}"], demo_cohort)

@@ -64,7 +64,7 @@ def other_peoples_votes(x_ND: Tensor, people_N: np.ndarray, class_N: np.ndarray)
     return float(np.mean([(said_N[class_N == c] == c).mean() for c in classes])), 1 / len(classes)
 
 
-def check_live_probe(config: Config, data: Data, method: Method) -> None:
+def check_live_probe(config: Config, data: Data) -> None:
     """Nothing where there are no looks.
 
     Raises:
@@ -79,16 +79,12 @@ def check_live_probe(config: Config, data: Data, method: Method) -> None:
             f"monitor.probe.every={asked.every}: no sample is held back (data.val_split={split or ''}); name a split, or set "
             "monitor.probe.every=0"
         )
-    if not method.fields_of(*IMAGE_SIDE):
-        problems.append(
-            f"monitor.probe.every={asked.every}: {method.name} has no image side; set monitor.probe.every=0"
-        )
     label = data.schema.labels.get(asked.label or "")
     if asked.label is not None and (label is None or label.kind != "class"):
         known = ", ".join(n for n, v in data.schema.labels.items() if v.kind == "class") or "none"
         problems.append(
-            f"monitor.probe.label={asked.label}: no label of classes of {data.schema.source}; it has {known}; leave it out to see the "
-            "effective rank alone"
+            f"monitor.probe.label={asked.label}: no label of classes of {data.schema.source}; it has {known}; name one of them, or "
+            "leave it out to see the effective rank alone"
         )
     if problems:
         raise UserError(problems)
