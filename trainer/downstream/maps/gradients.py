@@ -130,10 +130,10 @@ def contributions(method: Downstream, batch: Batch, side: Side) -> Contributions
     for step in range(STEPS):
         at_1 = (back_1 + (step + 0.5) / STEPS * (x_1 - back_1)).requires_grad_(True)
         with torch.enable_grad():
-            answer_M = asked.of(logits(at_1))[0]
+            said_M = asked.of(logits(at_1))[0]
         for m, total_1 in enumerate(summed):
             more = m + 1 < len(summed)
-            (slope_1,) = torch.autograd.grad(answer_M[m], at_1, retain_graph=more)
+            (slope_1,) = torch.autograd.grad(said_M[m], at_1, retain_graph=more)
             total_1 += slope_1.double()
     of_MN = np.stack([by_place(total_1[0] / STEPS * (x_1 - back_1)[0].double(), side) for total_1 in summed])
     answer_M, base_M = (asked.of(x_1K)[0].double().cpu().numpy() for x_1K in (whole_1K, base_1K))

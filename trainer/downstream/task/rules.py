@@ -53,13 +53,7 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(
             f"protocol.weight_classes: mode {t.mode} does not weigh classes; use protocol.balance, or leave it out"
         )
-    out += [
-        *_intervals(t),
-        *_attention(t),
-        *_gradients(t),
-        *_freezing(t),
-        *(_structures(t) if t.kind == "segmentation" else []),
-    ]
+    out += [*_intervals(t), *_maps(t), *_freezing(t), *(_structures(t) if t.kind == "segmentation" else [])]
     if t.output.mask_weights and (min(t.output.mask_weights) < 0 or not any(t.output.mask_weights)):
         out.append(f"output.mask_weights: {list(t.output.mask_weights)}: two weights from 0 up, not both 0")
     out += [*_decoding(t), *_tests(t), *_sites(t), *_calibration(t)]
@@ -135,8 +129,15 @@ def _calibration(t: Task) -> Iterator[str]:
         yield "calibration=temperature: mode zeroshot looks at no validation split; leave it out"
 
 
-def _attention(t: Task) -> Sequence[str]:
-    """Maps of patches, asked for where nothing weighs them."""
+def _maps(t: Task) -> Sequence[str]:
+    """Maps of patches, asked for where nothing weighs them, and contributions to an answer that no trained head gives."""
+    if t.output.gradients and (t.kind in ("segmentation", "retrieval") or t.mode in FROZEN):
+        what = f"mode {t.mode}" if t.mode in FROZEN else f"a {t.kind} task"
+        return [f"output.gradients: {what} has no trained answer of a whole case; leave it out", *_weighs(t)]
+    return _weighs(t)
+
+
+def _weighs(t: Task) -> list[str]:
     if not t.output.attention:
         return []
     if t.kind == "segmentation" or t.mode in FROZEN:
@@ -146,14 +147,6 @@ def _attention(t: Task) -> Sequence[str]:
         return [
             "output.attention, output.head=bag: that head weighs tokens, which are patches in some systems alone; use output.head=auto"
         ]
-    return []
-
-
-def _gradients(t: Task) -> Sequence[str]:
-    """Contributions to an answer that no trained head gives."""
-    if t.output.gradients and (t.kind in ("segmentation", "retrieval") or t.mode in FROZEN):
-        what = f"mode {t.mode}" if t.mode in FROZEN else f"a {t.kind} task"
-        return [f"output.gradients: {what} has no trained answer of a whole case; leave it out"]
     return []
 
 
