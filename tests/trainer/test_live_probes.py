@@ -128,7 +128,7 @@ def test_it_stays_within_its_share(looking: Any, monkeypatch: pytest.MonkeyPatch
     assert len(shares) in looks
     assert max(shares[1:] if cost > 1 else shares) <= 0.05 + 1e-9, "what the first took beyond its share is made up for"
     assert probes.put_off > 800
-    assert "put off since they would have taken more than monitor.probe.share=0.05" in probes.text()
+    assert "were put off, since all may take 5.00%" in probes.text()
 
 
 # -------------------------------------------------------------------------------------------------------------------- refused

@@ -165,7 +165,7 @@ def test_cells_that_are_taken_out_become_the_background() -> None:
 @pytest.mark.slow
 def test_they_stand_beside_a_result_and_a_look(cohort: Path, finetune: Finetune, forks: Forks, tmp_path: Path) -> None:
     """From the command line: tables and pictures of cells, the result as it was; the same of new cases without labels."""
-    words = ("--task", "demo_subtype", "--method", "simclr", "--init", "scratch")
+    words = ("--task", "demo_subtype", "--method", "simclr", "--init", "scratch", "--recipe", "demo")
     out = tmp_path / "run"
     ended = finetune(out, *words)
     assert ended.codes == [0], ended.text
