@@ -296,6 +296,7 @@ def test_the_command_line_is_frozen() -> None:
             "method",
             "method_name",
             "micro_batch",
+            "monitor",
             "optim",
             "out",
             "precision",

@@ -138,6 +138,7 @@ class Config(Section):
     health: Health = Health()
     log: Log = Log()
     monitor: Monitor = Monitor()
+    """What is watched of a training beside its losses; it decides nothing of it."""
     resume: Resume = Resume()
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Raw DeepSpeed configuration laid over ours."""

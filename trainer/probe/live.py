@@ -154,9 +154,7 @@ class LiveProbes:
     def text(self) -> str:
         """What is said at the end of a stage."""
         share = self.spent / max(time.perf_counter() - self._began, 1e-9)
-        later = (
-            f", {self.put_off} put off since they would have taken more than monitor.probe.share={self.asked.share:g}"
-        )
+        later = f"; {self.put_off} were put off, since all may take {self.asked.share:.2%}"
         return f"live probes: {self.looks} looks, {share:.2%} of the time{later if self.put_off else ''}"
 
     # ------------------------------------------------------------------------------------------------------------- what
