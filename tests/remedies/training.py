@@ -40,7 +40,7 @@ def looks_at_nothing_held_back(place: Place) -> Command:
     return pretrain("mae", "monitor.probe.every=10", "data.val_split=")
 
 
-@remedy("no label of classes of", r"it has (\w+)", {"subtype": "monitor.probe.label=subtype"})
+@remedy("no label of classes of", r"it has (\w+)", {"site": "monitor.probe.label=site"})
 def looks_for_a_number(place: Place) -> Command:
     return pretrain("mae", "monitor.probe.every=10", "monitor.probe.label=severity")
 
