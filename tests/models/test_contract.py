@@ -35,6 +35,7 @@ VARIANTS = [
     ("mrm_relation", "pretrain", {"relations": "self", "match_weight": 0.0}),
     ("mrm_relation", "pretrain", {"genetics": [], "relations": "self"}),
 ]
+SEEING = [(n, s) for n, s in STAGES if "image" in get_method(n).inputs]
 CASES = [(name, stage, {}) for name, stage in STAGES] + VARIANTS
 every_case = pytest.mark.parametrize(
     ("name", "stage", "options"), CASES, ids=["-".join(map(str, (n, s, *o.items()))) for n, s, o in CASES]
@@ -128,6 +129,17 @@ def test_sample_reads_only_what_the_stage_names_and_repeats_itself(name, stage):
         assert a.present == b.present
         for key in a.arrays:
             np.testing.assert_array_equal(a.arrays[key], b.arrays[key])
+
+
+@pytest.mark.parametrize(("name", "stage"), SEEING)
+def test_images_of_one_channel_are_read(name, stage):
+    """As grey films are stored; `record` has three."""
+    method, grey = entered(name, stage), records(4)
+    for record in grey:
+        record.fields |= {f: v[..., :1] for f, v in record.fields.items() if f.startswith("image")}
+    samples = [method.sample(r, np.random.default_rng(i)) for i, r in enumerate(grey)]
+    with torch.no_grad():
+        assert method(method.collate(samples))["total"].isfinite()
 
 
 @every_case
