@@ -72,6 +72,14 @@ def test_rooms_of_a_package_stand_on_floors(package: str) -> None:
     assert not upward(package, leads), "a room imports from the floors below it, never from its own or a higher one"
 
 
+@pytest.mark.parametrize("package", FLOORS)
+def test_the_page_of_the_house_names_every_room_on_its_floor(package: str) -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    _, _, after = page.partition(f"\n| {package.replace('.', '/')}/ | |\n|---|---|\n")
+    rows = [line.split("|")[1] for line in after.partition("\n\n")[0].splitlines()]
+    assert [sorted(re.findall(r"`(\w+)`", row)) for row in rows] == [sorted(floor) for floor in reversed(FLOORS[package])]
+
+
 def test_a_circle_is_seen() -> None:
     leads = {("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")}
     assert circles(leads) == [["b", "c"]]
