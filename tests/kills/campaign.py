@@ -178,7 +178,7 @@ def commands(base: Path) -> list[Command]:
         "mgi": [], "mrm_relation": [], "mrm_record": [],
     }  # fmt: skip
 
-    def pretrain(name: str) -> Command:
+    def pretrain(name: str, *more: str) -> Command:
         common = [
             "epochs=null",
             "steps=3",
@@ -188,8 +188,8 @@ def commands(base: Path) -> list[Command]:
             "data.val_split=''",
             "out=run",
         ]
-        words = ["--method", name, "--recipe", "demo", data, *common, *tiny[name]]
-        return Command(f"pretrain {name}", "launch.pretrain", words, lambda here: None, trained)
+        words = ["--method", name, "--recipe", "demo", data, *common, *tiny[name], *more]
+        return Command(" ".join(["pretrain", name, *more]), "launch.pretrain", words, lambda here: None, trained)
 
     made = base / "pretrained"
     made.mkdir()
@@ -238,6 +238,7 @@ def commands(base: Path) -> list[Command]:
         Command("tokenizer", SHARDS, ["tokenizer", "set", "--size", "60"], copied, of_set, set_or_nothing),
         Command("index", SHARDS, ["index", "set"], adopted, of_set),
         *(pretrain(name) for name in tiny),
+        pretrain("gimp", "checkpoint.write=background"),
         finetune,
         Command("compare", "launch.compare", [str(base / "tuned"), "--out", "report", "--draws", "100"], lambda here: None, reported),
         Command("export", "launch.export", ["run", *EXPORTED], runs, lambda here: files(here / "exported")),

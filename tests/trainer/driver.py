@@ -10,6 +10,9 @@ fine-tune is several runs):
     full     {step, rank}              from that step on no file of this rank can grow beyond 1 kB
     block    {step, rank, seconds}     the forward pass of that step waits for so long (for ever without seconds)
     slow     {rank, seconds, step}     every save and evaluation takes so long, and once the wait for data
+    late     {rank}                    no save is written in the background before somebody waits for it
+    prompt   {}                        every save in the background is written before the next step begins
+    interrupt {step, rank}             a second SIGINT once the save of that step is being written; on that rank it is never written
     impatient {seconds}                DeepSpeed's own limit for a collective, in place of ten minutes
     states   {to, at}                  no fault: writes down all that a rank holds, at the save of that step (of every one) and after
                                        every load; `convert` too
@@ -75,6 +78,12 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         signal_after(faults["features"])
     if "slow" in faults and mine(faults["slow"]):
         slow_down(faults["slow"])
+    if "late" in faults and mine(faults["late"]):
+        write_late()
+    if "prompt" in faults:
+        write_at_once()
+    if "interrupt" in faults:
+        interrupt(faults["interrupt"])
 
 
 def lose_patience(seconds: float) -> None:
@@ -108,6 +117,50 @@ def keep_states(fault: dict[str, Any]) -> None:
 
     Checkpoints.save, Checkpoints.restore = saved, restored  # type: ignore[method-assign]
     convert_here()
+
+
+def write_late() -> None:
+    from trainer.state.writer import Writer
+
+    start, wait, asked = Writer.start, Writer.wait, threading.Event()
+
+    def late(self: Writer, work: Any) -> None:
+        asked.clear()
+        start(self, lambda: (asked.wait(), work())[1])
+
+    def waiting(self: Writer) -> None:
+        asked.set()
+        wait(self)
+
+    Writer.start, Writer.wait = late, waiting  # type: ignore[method-assign]
+
+
+def write_at_once() -> None:
+    from trainer.state.writer import Writer
+
+    start = Writer.start
+
+    def prompt(self: Writer, work: Any) -> None:
+        start(self, work)
+        assert self._thread is not None
+        self._thread.join()
+
+    Writer.start = prompt  # type: ignore[method-assign]
+
+
+def interrupt(fault: dict[str, Any]) -> None:
+    from trainer.state.checkpoint import Checkpoints
+
+    write = Checkpoints._write
+
+    def interrupted(self: Any, taken: Any, group: Any) -> None:
+        if taken.step == fault["step"]:
+            os.kill(os.getpid(), signal.SIGINT)
+            if mine(fault):
+                threading.Event().wait()
+        write(self, taken, group)
+
+    Checkpoints._write = interrupted  # type: ignore[method-assign]
 
 
 def convert_here() -> None:

@@ -59,16 +59,17 @@ def _kill_before(number: int, counter: Path) -> None:
     builtins.open = counted(builtins.open, lambda path, mode="r", *a, **k: "w" in mode)
 
 
-def test_a_kill_between_any_two_writes_keeps_the_last_checkpoint(tmp_path: Path, demo_cohort: Path) -> None:
+@pytest.mark.parametrize("write", ["wait", "background"])
+def test_a_kill_between_any_two_writes_keeps_the_last_checkpoint(write: str, tmp_path: Path, demo_cohort: Path) -> None:
     """The real engine, a process for every place at which a save can die, until one gets through."""
-    assert _in_child(lambda: _every_kill(tmp_path, demo_cohort)) == 0
+    assert _in_child(lambda: _every_kill(tmp_path, demo_cohort, write)) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["places"] >= 15, report
     assert report["lost"] == []
     assert 1 <= report["published"] < report["places"], "some places are before the rename, some after it"
 
 
-def _every_kill(tmp_path: Path, demo_cohort: Path) -> None:
+def _every_kill(tmp_path: Path, demo_cohort: Path, write: str) -> None:
     import deepspeed  # noqa: F401  (loaded once, before the forks; a process group could not be forked)
     import torch
 
@@ -77,25 +78,25 @@ def _every_kill(tmp_path: Path, demo_cohort: Path) -> None:
     torch.set_num_threads(1)
     os.environ["MEDPAIR_CACHE"] = str(demo_cohort.parent)
     (tmp_path / "best").write_bytes(b"weights")
-    assert _in_child(lambda: _save(tmp_path, 1, None)) == 0
+    assert _in_child(lambda: _save(tmp_path, write, 1, None)) == 0
     kept, lost, published, number = tmp_path / "checkpoints", [], 0, 0
     while (status := -1) and number < 100:
         number += 1
-        status = _in_child(lambda number=number: _save(tmp_path, 2, number))  # type: ignore[misc]
+        status = _in_child(lambda number=number: _save(tmp_path, write, 2, number))  # type: ignore[misc]
         steps = [p.name for p in sorted(kept.glob("step-*")) if problem(p) is None]
         if not steps:
             lost.append(number)
         if "step-00000002" in steps:
             published += 1
             if "step-00000001" not in steps:
-                assert _in_child(lambda: _save(tmp_path, 1, None)) == 0
+                assert _in_child(lambda: _save(tmp_path, write, 1, None)) == 0
             shutil.rmtree(kept / "step-00000002")
         if status == 0:
             break
     (tmp_path / "report.json").write_text(json.dumps({"places": number - 1, "lost": lost, "published": published}))
 
 
-def _save(tmp_path: Path, step: int, kill_before: int | None) -> None:
+def _save(tmp_path: Path, write: str, step: int, kill_before: int | None) -> None:
     from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
@@ -103,20 +104,27 @@ def _save(tmp_path: Path, step: int, kill_before: int | None) -> None:
     from trainer.runtime import start
     from trainer.state.checkpoint import Checkpoints
 
-    config, _ = build_config("gimp", None, [*TINY[2:], "steps=4", "checkpoint.keep=1"])
+    config, _ = build_config("gimp", None, [*TINY[2:], "steps=4", "checkpoint.keep=1", f"checkpoint.write={write}"])
     runtime = start()
     method = build_method(config, open_data(config))
     method.enter("pretrain")
     engine = Engine(method, config, "pretrain", runtime)
     if kill_before is not None:
         _kill_before(kill_before, tmp_path / "count")
-    Checkpoints(tmp_path, config.checkpoint, runtime).save(engine, step, {"step": step}, tmp_path / "best")
+    checkpoints = Checkpoints(tmp_path, config.checkpoint, runtime)
+    checkpoints.save(engine, step, {"step": step}, tmp_path / "best")
+    checkpoints.wait()
 
 
-def test_a_full_disk_on_one_rank_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path, demo_cohort: Path) -> None:
-    words = [*TINY, "steps=8", "checkpoint.every=3", f"out={tmp_path / 'run'}"]
-    full = launch(2, words, demo_cohort, {"full": {"step": 4, "rank": 1}})
+@pytest.mark.parametrize("write", ["wait", "background"])
+def test_a_full_disk_on_one_rank_ends_the_run_and_keeps_the_last_checkpoint(
+    write: str, tmp_path: Path, demo_cohort: Path
+) -> None:
+    words = [*TINY, "steps=8", "checkpoint.every=3", f"checkpoint.write={write}", f"out={tmp_path / 'run'}"]
+    full = launch(2, words, demo_cohort, {"full": {"step": 4, "rank": 1}, "prompt": {}})
     assert full.codes == [1, 1], full.text
+    # What fails in the background ends the run at the next step, on both ranks, and not only at the next save.
+    assert rows(tmp_path / "run")[-1]["step"] == (6 if write == "wait" else 7)
     assert "the checkpoint at step 6 could not be written" in full.text
     assert "rank 1: " in full.text
     assert "step-00000003" in full.text

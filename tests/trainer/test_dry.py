@@ -50,3 +50,14 @@ def test_without_a_plan_it_is_said_which_of_two_lengths_holds(capsys: pytest.Cap
     assert "# steps: 7 is the length of the last stage, whatever its own section says" in text
     assert yaml.safe_load(text)["steps"] == 7
     assert "# steps" not in printed(capsys, "--print-config")
+
+
+def test_the_memory_of_background_copies_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "  checkpoints are written in the background, from copies of "
+    plan = printed(capsys, "--dry-run", "checkpoint.write=background", "stages.gene.epochs=0", "zero.stage=1")
+    copies = re.findall(rf"{said}([\d.]+) MB in host memory", plan)
+    state = re.findall(r"state of a rank under ZeRO 1, fp32: ([\d.]+) MB .*gradients ([\d.]+) MB", plan)
+    assert len(copies) == len(state) == 2
+    for taken, (total, gradients) in zip(copies, state, strict=True):
+        assert float(taken) == pytest.approx(float(total) - float(gradients), abs=0.11)
+    assert said not in printed(capsys, "--dry-run"), "few parameters are written while training waits"
