@@ -77,7 +77,9 @@ def test_the_page_of_the_house_names_every_room_on_its_floor(package: str) -> No
     page = (ROOT / "docs/architecture.md").read_text()
     _, _, after = page.partition(f"\n| {package.replace('.', '/')}/ | |\n|---|---|\n")
     rows = [line.split("|")[1] for line in after.partition("\n\n")[0].splitlines()]
-    assert [sorted(re.findall(r"`(\w+)`", row)) for row in rows] == [sorted(floor) for floor in reversed(FLOORS[package])]
+    assert [sorted(re.findall(r"`(\w+)`", row)) for row in rows] == [
+        sorted(floor) for floor in reversed(FLOORS[package])
+    ]
 
 
 def test_a_circle_is_seen() -> None:
