@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from trainer.downstream.task.schema import build_task
+    from trainer.downstream.task.read import build_task
 
     words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
     task, path = build_task(args.task, words, args.mode)

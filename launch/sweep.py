@@ -131,7 +131,7 @@ def _side(method: str) -> Side:
 
 
 def _kind_of(point: Point) -> str:
-    from trainer.downstream.task.schema import build_task
+    from trainer.downstream.task.read import build_task
 
     return next((build_task(w, [])[0].kind for f, w in itertools.pairwise(point.words) if f == "--task"), "")
 
@@ -295,7 +295,7 @@ def _pretraining(args: argparse.Namespace) -> dict[str, Any]:
 def _finetuning(args: argparse.Namespace, promised: Collection[str]) -> list[object]:
     from models.registry import get_method
     from trainer.downstream.init import options_by_recipe, stated
-    from trainer.downstream.task.schema import build_task
+    from trainer.downstream.task.read import build_task
     from trainer.errors import UserError
 
     get_method(args.method)

@@ -51,7 +51,8 @@ from trainer.downstream.results import summary, write_result
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, read_targets
-from trainer.downstream.task.schema import Task, build_task
+from trainer.downstream.task.read import build_task
+from trainer.downstream.task.schema import Task
 from trainer.downstream.trial import metric_names
 
 SIDE = 96  # of the masks, as the encoders give them

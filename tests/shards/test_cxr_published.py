@@ -15,7 +15,7 @@ from shards.read.dataset import Dataset
 from shards.tables.keyed import read_rows
 from tests.shards.test_cxr_reports import found
 from trainer.downstream.targets.read import read_targets
-from trainer.downstream.task.schema import build_task, parse_task
+from trainer.downstream.task.read import build_task, parse_task
 
 ANSWERS = ("1.0", "0.0", "-1.0", "")
 SAID = ("present", "absent", "uncertain", None)

@@ -16,7 +16,8 @@ from models.registry import baseline_names, get_method, method_names
 from trainer.config.recipe import RECIPES, _note, build_config, find_recipe, override
 from trainer.config.schema import Config, Optim, differences, parse
 from trainer.config.shared import SHARED
-from trainer.downstream.task.schema import Task, parse_task
+from trainer.downstream.task.read import parse_task
+from trainer.downstream.task.schema import Task
 from trainer.downstream.trial import engine_config
 from trainer.engine.engine import bucket_size, deepspeed_config, split_batch
 from trainer.engine.optimizers import make_optimizer

@@ -20,7 +20,8 @@ from trainer.cluster import profile
 from trainer.config import yaml_text
 from trainer.config.recipe import RECIPES, build_config, find_recipe
 from trainer.config.schema import Config, parse
-from trainer.downstream.task.schema import PROTOCOLS, TASKS, Task, build_task
+from trainer.downstream.task.read import PROTOCOLS, TASKS, build_task
+from trainer.downstream.task.schema import Task
 from trainer.engine import giants
 from trainer.errors import UserError
 from trainer.sweep.file import read_sweep

@@ -9,7 +9,7 @@ import torch
 
 from models.contract import Group
 from trainer.config.schema import Optim, parse
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.engine.optimizers import make_optimizer
 from trainer.errors import UserError
 

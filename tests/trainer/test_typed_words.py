@@ -18,7 +18,8 @@ from models.registry import get_method, method_names
 from trainer.config import yaml_text
 from trainer.config.recipe import RECIPES, build_config
 from trainer.config.schema import Config
-from trainer.downstream.task.schema import Task, build_task
+from trainer.downstream.task.read import build_task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 

@@ -21,7 +21,8 @@ from trainer.config import yaml_text
 from trainer.config.recipe import find_recipe, section, todays_options
 from trainer.data import meanings_in
 from trainer.downstream.task.by_encoder import Applied, applied
-from trainer.downstream.task.schema import Encoder, Task
+from trainer.downstream.task.schema import Task
+from trainer.downstream.task.sections import Encoder
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
 from trainer.state.finished import Finished, open_run

@@ -33,7 +33,8 @@ from trainer.downstream.task.baselines import check_baseline
 from trainer.downstream.task.by_encoder import FROZEN, KINDS
 from trainer.downstream.task.leak import LeakReport, check_task
 from trainer.downstream.task.masks import check_masks
-from trainer.downstream.task.schema import Encoder, Task
+from trainer.downstream.task.schema import Task
+from trainer.downstream.task.sections import Encoder
 from trainer.downstream.trial import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError

@@ -21,7 +21,7 @@ from trainer.downstream.maps.picture import painted, ranks, step_of
 from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import SlideMaps, write_maps
 from trainer.downstream.setting import Setting, open_task_data, prepare
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
 COORDS = ("coords", "npy")

@@ -15,7 +15,7 @@ from models.contract import Field, Label, MethodError, Schema
 from models.registry import baseline_names, get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
 from trainer.downstream.task.baselines import check_baseline
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 from trainer.sweep.baselines import Baselines, baselines_of
 from trainer.sweep.file import read_sweep

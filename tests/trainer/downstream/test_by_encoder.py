@@ -9,7 +9,9 @@ import pytest
 
 from models.registry import get_method
 from trainer.downstream.task.by_encoder import applied, kind_in
-from trainer.downstream.task.schema import Encoder, Task, build_task
+from trainer.downstream.task.read import build_task
+from trainer.downstream.task.schema import Task
+from trainer.downstream.task.sections import Encoder
 from trainer.errors import UserError
 
 

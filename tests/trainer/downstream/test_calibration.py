@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from tests.trainer.downstream.cohorts import make
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.downstream.trial import metric_names
 from trainer.errors import UserError
 from trainer.reporting.reliability import bins

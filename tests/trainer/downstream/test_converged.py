@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from trainer.downstream.probes.converged import DECAYS, fit_converged
 from trainer.downstream.probes.linear import fit_linear, make_grid, moments
 from trainer.downstream.probes.run import solver
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 
 N, D = 60, 8

@@ -15,7 +15,7 @@ from trainer.downstream.init import find_source
 from trainer.downstream.results import hash_of
 from trainer.downstream.run import _claim, _resolved
 from trainer.downstream.setting import Setting, open_task_data, prepare
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 from trainer.state.run_folder import RunFolder
 

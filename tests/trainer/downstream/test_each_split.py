@@ -17,7 +17,7 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.targets.read import fitted, read_targets, targets_of_split
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 
 CONTENT = {"kind": "regression", "label": ["severity", "months"], "metric": "mse", "standardise": "each_split"}

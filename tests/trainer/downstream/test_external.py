@@ -17,7 +17,7 @@ from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import other_scanner, planted
 from tests.trainer.forking import Forks
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from tests.trainer.downstream.planted import planted
 from tests.trainer.downstream.test_intervals import setting
 from trainer.downstream.targets.read import fitted
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
 

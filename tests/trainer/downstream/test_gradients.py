@@ -33,7 +33,7 @@ from trainer.downstream.maps.gradients import (
     faded,
 )
 from trainer.downstream.run import _training
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
 CPU = torch.device("cpu")

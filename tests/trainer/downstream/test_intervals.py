@@ -14,7 +14,7 @@ from trainer.downstream.init import find_source
 from trainer.downstream.samples import COX, NORMS, check_batch
 from trainer.downstream.setting import Setting, open_task_data, prepare
 from trainer.downstream.targets.read import fitted
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
 BINS = "output.survival=intervals"

@@ -19,7 +19,8 @@ from tests.diagonal import cells
 from tests.trainer.downstream.conftest import Finetune, tuning
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
-from trainer.downstream.task.schema import TASKS, Task, build_task
+from trainer.downstream.task.read import TASKS, build_task
+from trainer.downstream.task.schema import Task
 from trainer.reporting.result import read_result
 from trainer.tracking.metrics_file import read_metrics
 

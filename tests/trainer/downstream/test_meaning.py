@@ -15,7 +15,8 @@ from shards.read.dataset import Dataset
 from shards.tables.sides import BINARY, SURVIVAL, understood
 from trainer.downstream.targets import said
 from trainer.downstream.targets.read import Targets, read_targets
-from trainer.downstream.task.schema import TASKS, Task, build_task, parse_task
+from trainer.downstream.task.read import TASKS, build_task, parse_task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 N = 12

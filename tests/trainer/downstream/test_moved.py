@@ -11,7 +11,7 @@ from trainer.config.schema import differences
 from trainer.downstream.external.look import asked_of
 from trainer.downstream.init import Init
 from trainer.downstream.results import hash_of
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 
 
 def from_file(path: Path, content: bytes) -> Init:

@@ -13,7 +13,7 @@ from tests.trainer.downstream.planted import planted
 from trainer.data import schema_of
 from trainer.downstream.init import find_source
 from trainer.downstream.setting import Setting, open_task_data, prepare
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
 FUSED = ("porpoise", "pathomic_fusion", "mcat")

@@ -25,7 +25,8 @@ from trainer.config.schema import Optim
 from trainer.data import schema_of
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, read_targets
-from trainer.downstream.task.schema import Task, parse_task
+from trainer.downstream.task.read import parse_task
+from trainer.downstream.task.schema import Task
 from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
 

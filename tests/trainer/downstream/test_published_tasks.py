@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.task.schema import PROTOCOLS, TASKS, build_task, parse_task
+from trainer.downstream.task.read import PROTOCOLS, TASKS, build_task, parse_task
 from trainer.downstream.trial import metric_names
 from trainer.errors import UserError
 

@@ -17,7 +17,7 @@ from trainer.downstream.joint.embed import text_vectors
 from trainer.downstream.joint.retrieval import about_candidates, ranks, retrieval_predictions
 from trainer.downstream.samples import part
 from trainer.downstream.setting import Setting
-from trainer.downstream.task.schema import build_task
+from trainer.downstream.task.read import build_task
 from trainer.downstream.task.texts import shared_texts
 from trainer.errors import UserError
 

@@ -22,7 +22,7 @@ from trainer.downstream.metrics.table import DEFAULTS
 from trainer.downstream.sites.analysis import Asked, cramers_v, site_report
 from trainer.downstream.sites.folds import DECAY, answered, by_patient, by_site
 from trainer.downstream.sites.robustness import robustness
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 from trainer.reporting import words
 from trainer.reporting.collect import collect

@@ -22,7 +22,8 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import DEFAULTS, METRICS
 from trainer.downstream.setting import open_task_data
 from trainer.downstream.targets.read import read_targets
-from trainer.downstream.task.schema import Task, parse_task
+from trainer.downstream.task.read import parse_task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 Pretrained = Callable[[str], Path]

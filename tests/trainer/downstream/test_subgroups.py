@@ -16,7 +16,7 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import bootstrap
 from trainer.downstream.metrics.subgroups import by_group, told_of
 from trainer.downstream.results import write_result
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 from trainer.reporting import cases
 from trainer.reporting.collect import collect

@@ -8,7 +8,7 @@ import pytest
 from tests.trainer.downstream.cohorts import make, random_predictions
 from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.results import keep_features, summary, write_result
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.tracking.intervals import interval_text
 
 GRID = [{"lr": 1e-3, "weight_decay": d, "val": v, "epoch": 3} for d, v in ((0.0, 0.7), (0.01, 0.8), (0.1, 0.9))]

@@ -17,7 +17,7 @@ from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.recalibrated import calibrated_entry, of_plain, recalibrated, with_temperature
 from trainer.downstream.metrics.table import METRICS, Kind, Predictions
 from trainer.downstream.results import summary, write_result
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 from trainer.reporting import cases
 from trainer.reporting.report import build, markdown

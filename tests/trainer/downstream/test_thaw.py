@@ -15,7 +15,7 @@ from models.finetuned import FROZEN, STAGE
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.launching import rows, series
 from trainer.config.schema import Optim
-from trainer.downstream.task.schema import parse_task
+from trainer.downstream.task.read import parse_task
 from trainer.engine.schedule import learning_rate
 from trainer.errors import UserError
 

@@ -23,7 +23,7 @@ from trainer.downstream.joint.prompts import PROMPTS
 from trainer.downstream.joint.zeroshot import class_vectors, ensembles, scores, zeroshot_scores
 from trainer.downstream.samples import part
 from trainer.downstream.setting import Setting, open_task_data, prepare
-from trainer.downstream.task.schema import TASKS, build_task
+from trainer.downstream.task.read import TASKS, build_task
 from trainer.errors import UserError
 from trainer.reporting.result import read_result
 from trainer.runtime import Runtime

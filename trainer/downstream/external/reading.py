@@ -10,7 +10,8 @@ from models.contract import TargetSpec
 from shards.read.dataset import Dataset
 from trainer.config.recipe import override
 from trainer.downstream.targets.read import Targets, read_targets
-from trainer.downstream.task.schema import Task, merged, parse_task
+from trainer.downstream.task.read import merged, parse_task
+from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
 READS = (

@@ -34,7 +34,7 @@ from trainer.downstream.setting import Setting
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import fitted
 from trainer.downstream.task import near
-from trainer.downstream.task.schema import Encoder
+from trainer.downstream.task.sections import Encoder
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
 from trainer.state.finished import (

@@ -1,3 +1,3 @@
 """What a task asks. The door for others: `build_task(NAME, WORDS)` gives the task of a command line, and its file."""
 
-from trainer.downstream.task.schema import build_task as build_task
+from trainer.downstream.task.read import build_task as build_task

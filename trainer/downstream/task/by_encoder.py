@@ -19,7 +19,8 @@ from models.encoders.vit import ViTOptions
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
-    from trainer.downstream.task.schema import Encoder, Task
+    from trainer.downstream.task.schema import Task
+    from trainer.downstream.task.sections import Encoder
 
 KINDS: Mapping[str, type[StartedOptions]] = {"vit": ViTOptions, "resnet": ResNetOptions}
 FROZEN = ("linear", "knn", "zeroshot")
