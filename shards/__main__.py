@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -254,6 +253,7 @@ def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _pack(args: argparse.Namespace) -> int:
+    from shards.layout.begun import is_begun, remove
     from shards.pack.labels import label_rule
     from shards.pack.manifest import read_manifest
     from shards.sources import Found, get_source
@@ -263,11 +263,15 @@ def _pack(args: argparse.Namespace) -> int:
         found = get_source(args.name_of_source).find(args)
     else:
         found = Found(read_manifest(args.manifest, labels))
+    scratch, interrupted = found.pack.get("scratch"), False
     try:
         return _pack_found(args, found, labels)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        if "scratch" in found.pack:
-            shutil.rmtree(found.pack["scratch"], ignore_errors=True)
+        if scratch is not None and not (interrupted and is_begun(scratch)):
+            remove(scratch)
 
 
 def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
@@ -485,10 +489,13 @@ def _left(args: argparse.Namespace) -> str:
     if args.command in ONE_STEP:
         return f": {args.folder} is what it was, or what it was to be"
     if args.command in ("pack", "source"):
+        from shards.layout.begun import is_begun
         from shards.pack.write import staging_of
 
-        if staging_of(args.out).is_dir():
-            return ": whole shards are kept, and the same command goes on after them"
+        work = getattr(args, "work", None) or Path(f"{args.out}-work")
+        kept = ["whole shards"] * staging_of(args.out).is_dir() + [f"converted images in {work}"] * is_begun(work)
+        if kept:
+            return f": {' and '.join(kept)} are kept, and the same command goes on after them"
     return ""
 
 

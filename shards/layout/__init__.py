@@ -10,6 +10,7 @@ drawn.py      masks from run lengths, boxes from rows, pictures in other contain
 pictures.py   files of a field as what a shard holds
 dicom.py      DICOM films as PNG (extra `dicom`)
 published.py  splits as they were published
+begun.py      what a killed command had converted
 engine.py     all of it together: a manifest
 sourced.py    layouts that name a source in Python, for what YAML cannot say
 describe.py   the list of layouts in docs/layouts.md

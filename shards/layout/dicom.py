@@ -16,7 +16,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class Films:
         if pixels.inverse:
             self.later.append(png)
             if pixels.padding_HW is not None:
-                np.save(_padding_of(png), pixels.padding_HW)
+                np.save(padding_of(png), pixels.padding_HW)
         elif pixels.padding_HW is not None:
             pixels.values_HW[pixels.padding_HW] = 0
         _save(pixels.values_HW, png)
@@ -121,6 +121,17 @@ class Films:
         self.several += later.several
         self.later += later.later
         self.largest, self.bits = max(self.largest, later.largest), later.bits or self.bits
+
+    def dump(self, work: Path) -> dict[str, Any]:
+        """What was seen, as JSON."""
+        later = [p.relative_to(work).as_posix() for p in self.later]
+        names = {n: getattr(self, n) for n in ("said", "windowed", "plain", "several", "largest", "bits")}
+        return {**names, "later": later}
+
+    def load(self, work: Path, said: dict[str, Any]) -> None:
+        """Takes in what `dump` gave, of films that a command before this one developed."""
+        later = [work / name for name in said["later"]]
+        self.merge(Films(self.chosen, self.args, **{**said, "later": later}))
 
     def settle(self, notes: list[str]) -> Iterator[Problem]:
         """Turns those over that waited for the bits of all; what is wrong with all of them together."""
@@ -302,7 +313,8 @@ def _save(values_HW: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(values_HW)).save(path, "PNG")
 
 
-def _padding_of(png: Path) -> Path:
+def padding_of(png: Path) -> Path:
+    """Where it is kept where a film is padded, until the film is turned over."""
     return png.with_suffix(".padding.npy")
 
 
@@ -313,7 +325,7 @@ def _turn_over(path: Path, top: int) -> None:
     with Image.open(path) as image:
         values_HW = np.asarray(image)
     turned_HW = (255 if values_HW.dtype == np.uint8 else top) - values_HW
-    if (padding := _padding_of(path)).is_file():
+    if (padding := padding_of(path)).is_file():
         turned_HW[np.load(padding)] = 0
         padding.unlink()
     _save(turned_HW.astype(values_HW.dtype), path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from shards.format.describe import HeaderError
 from shards.jobs import in_order, usable
 from shards.layout import dicom
 from shards.layout.answers import Answers
+from shards.layout.begun import Begun, digest, is_begun, remove
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
 from shards.layout.pictures import Pictures, is_converted
 from shards.layout.places import Hit, Places, leaves_root
@@ -36,7 +36,6 @@ from shards.tables.unknown import words_of
 from shards.terminal import Progress
 
 PUBLISHED, BY_PATIENT = "published", "patient"
-MARK = ".medpair-work"
 PART = 16
 """Samples that a process fills at a time."""
 PICTURE = 16
@@ -65,6 +64,11 @@ class Group:
     @property
     def line(self) -> Line:
         return self.lines[0]
+
+    def stamp(self) -> list[object]:
+        """What its files are made from: cells, and files by size and time."""
+        files = {n: [shown, (s := file.stat()).st_size, s.st_mtime_ns] for n, (file, shown) in self.hits.items()}
+        return [self.key, files, [line.said() for line in self.lines]]
 
 
 @dataclass
@@ -98,34 +102,29 @@ def find(layout: Listing, args: argparse.Namespace) -> Laid:
     Raises:
         DataError: everything that is wrong with tables and files, by kind.
     """
-    work = _empty(args.work or Path(f"{args.out}-work"))
+    work = args.work or Path(f"{args.out}-work")
+    begun = Begun(work, digest(layout.model_dump(), args.window, args.burned_in))
     try:
-        return _Finder(layout, args, work).find()
+        return _Finder(layout, args, begun).find()
+    except KeyboardInterrupt:
+        if not is_begun(work):
+            remove(work)
+        raise
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        remove(work)
         raise
 
 
-def _empty(work: Path) -> Path:
-    """The folder of work, without what a run left there that was killed."""
-    if (work / MARK).is_file():
-        shutil.rmtree(work)
-    if work.exists() and (not work.is_dir() or any(work.iterdir())):
-        raise bad("the folder for converted images is not empty", work, "remove it, or give another one with --work")
-    work.mkdir(parents=True, exist_ok=True)
-    (work / MARK).touch()
-    return work
-
-
 class _Finder:
-    def __init__(self, layout: Listing, args: argparse.Namespace, work: Path):
-        self.layout, self.args, self.root, self.work = layout, args, args.root, work
+    def __init__(self, layout: Listing, args: argparse.Namespace, begun: Begun):
+        self.layout, self.args, self.root, self.begun, self.work = layout, args, args.root, begun, begun.work
         self.notes = [*layout.notes, *([layout.patient.note] if layout.patient.note else [])]
         self.unmatched: list[tuple[str, str]] = []
         self.problems: list[Problem] = []
+        self.dropped: list[Line] = []
         self.answers = Answers(layout, words_of(args))
         self.films = dicom.Films(layout.header.labels, args)
-        self.pictures = Pictures(work, self.films.develop)
+        self.pictures = Pictures(self.work, self.films.develop)
 
     def find(self) -> Laid:
         lines = lines_of(self.layout, self.root, self.notes)
@@ -161,6 +160,7 @@ class _Finder:
             if why is None:
                 kept.append(line)
             else:
+                self.dropped.append(line)
                 self.unmatched.append((line.where, why))
         if self.layout.view:
             self.notes.append(f"views: {', '.join(f'{n} {v}' for v, n in counts.most_common())}")
@@ -199,6 +199,7 @@ class _Finder:
                     group.hits[name] = hit
             self.problems += places.problems(len(groups), self.args.partial)
             lacking |= {id(line): file for line, file in places.lacking()}
+            places.left_out(self.dropped)
             unused = places.unused()
             self.notes += (
                 [f"{len(unused)} files for '{name}' are in no table, such as {unused[0][0]}"] if unused else []
@@ -245,15 +246,18 @@ class _Finder:
         converted = made or any(is_converted(file) for g in groups for file, _ in g.hits.values())
         jobs = usable(self.args.jobs, len(groups) * PICTURE) if converted else 1
         places = [range(i, min(i + PART, len(groups))) for i in range(0, len(groups), PART)]
-        work = partial(self._part, groups, entries)
+        work = partial(self._part, groups, entries, converted)
+        before = 0
         with Progress("read", len(groups), "samples") as progress, closing(in_order(work, places, jobs)) as parts:
             for place, part in zip(places, parts, strict=True):
                 self.problems += part.problems
                 self.films.merge(part.films)
                 self.pictures.merge(part.pictures)
+                before += len(part.entries) * part.pictures.there
                 for i, filled in zip(place, part.entries, strict=True):
                     entries[i] = filled
                 progress.reached(place.stop)
+        self.notes += [f"{before} of {len(groups)} samples were converted by a killed command"] if before else []
 
     def _sliced(self, entries: list[Entry]) -> list[Entry]:
         """The slices of each entry's volumes, where the layout cuts them; says of whom there is no text."""
@@ -268,13 +272,19 @@ class _Finder:
                 self.problems.append(Problem(str(e), entry.where, e.fix))
         return cut
 
-    def _part(self, groups: list[Group], entries: list[Entry], place: range) -> Part:
-        """Fields of some samples, and what was seen of them alone."""
+    def _part(self, groups: list[Group], entries: list[Entry], converted: bool, place: range) -> Part:
+        """Fields of some samples, and what was seen of them alone; `converted`: which is worth a page of the book."""
         films = dicom.Films(self.layout.header.labels, self.args)
         one = copy(self)
         one.problems, one.films, one.pictures = [], films, Pictures(self.work, films.develop)
+        stamp = digest([groups[i].stamp() for i in place]) if converted else ""
+        if converted and (said := self.begun.page(place.start // PART, stamp)) is not None:
+            one.pictures.there = True
+            films.load(self.work, said)
         for i in place:
             one._fill(groups[i], entries[i])
+        if converted and not (one.pictures.there or one.problems or one.pictures.refused):
+            self.begun.note(place.start // PART, stamp, one.pictures.made, films.dump(self.work))
         return Part([entries[i] for i in place], one.problems, films, one.pictures)
 
     def _fill(self, group: Group, entry: Entry) -> None:
@@ -299,16 +309,17 @@ class _Finder:
             if leaves_root(text):
                 raise Drawing(f"'{text}' lies outside the root")
             return parse(text, self.root) if text else None
-        file = self.work / name / group.key
-        if one.runs is not None:
-            cells = [line.cells[one.runs.column] for line in group.lines]
-            shown = f"{group.line.where}, {one.runs.column}"
-            return Reference(shown, save_mask(mask_of_runs(cells, one.runs), file.with_name(f"{group.key}.png")))
+        if (runs := one.runs) is not None:
+            cells = [line.cells[runs.column] for line in group.lines]
+            draw = lambda path: save_mask(mask_of_runs(cells, runs), path)  # noqa: E731
+            return Reference(f"{group.line.where}, {runs.column}", self.pictures.drawn(name, f"{group.key}.png", draw))
         assert one.boxes is not None
         rows = group.line.more.get(one.boxes.table, []) if one.boxes.table else [line.cells for line in group.lines]
         array = boxes_of([[row[c] for c in one.boxes.columns] for row in rows], one.boxes)
         shown = f"{group.line.where}, boxes"
-        return None if array is None else Reference(shown, save_array(array, file.with_name(f"{group.key}.npy")))
+        if array is None:
+            return None
+        return Reference(shown, self.pictures.drawn(name, f"{group.key}.npy", lambda path: save_array(array, path)))
 
     # -------------------------------------------------------------------------------------------------------------- as a whole
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shards.errors import Problem
+from shards.layout.dicom import padding_of
 from shards.layout.drawn import STORED, Drawing, as_png
 from shards.pack.reference import Reference
 from shards.pack.volumes import is_volume
@@ -22,27 +23,38 @@ class Pictures:
 
     def __init__(self, work: Path, develop: Developer):
         self.work, self.develop = work, develop
+        self.there = False
+        """Whether what would be drawn lies there already, from a command that was killed."""
+        self.made: list[Path] = []
         self.refused: dict[tuple[str, str], list[str]] = defaultdict(list)
         self.of_films: set[str] = set()
         """Fields that have DICOM films."""
 
     def reference(self, name: str, key: str, file: Path, shown: str) -> Reference | None:
         """The file itself, or a PNG of it."""
-        suffix = file.suffix.lower()
         if not is_converted(file):
             return Reference(shown, file)
-        path = self.work / name / f"{key}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        film = file.suffix.lower() in DICOM or _begins_as_film(file)
         try:
-            if suffix in DICOM or _begins_as_film(file):
-                self.develop(file, path, shown)
-                self.of_films.add(name)
-            else:
-                as_png(file, path)
+            path = self.drawn(name, f"{key}.png", lambda p: self.develop(file, p, shown) if film else as_png(file, p))
         except Drawing as e:
             self.refused[name, str(e)].append(shown)
             return None
+        self.of_films |= {name} if film else set()
         return Reference(shown, path)
+
+    def drawn(self, name: str, file: str, draw: Callable[[Path], object]) -> Path:
+        """A file of a field, drawn unless it is there.
+
+        Raises:
+            Drawing: what `draw` raises.
+        """
+        path = self.work / name / file
+        if not self.there:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(path)
+            self.made += [p for p in (path, padding_of(path)) if p.is_file()]
+        return path
 
     def merge(self, later: Pictures) -> None:
         """Takes in what another process made, of files that come after these."""

@@ -82,6 +82,11 @@ class Places:
             self._listed[template] = found
         return self._listed[template]
 
+    def left_out(self, lines: Sequence[Line]) -> None:
+        """Files of rows that the layout or `--views` leaves out are in the tables all the same."""
+        for line in lines:
+            self._used |= {name for template in self.field.path if (name := self._found(template, line))}
+
     def lacking(self) -> Sequence[tuple[Line, str]]:
         """Rows whose file is not there, with the name that was looked for."""
         return self._missing

@@ -26,6 +26,10 @@ class Line:
     where: str
     more: dict[str, list[Row]] = field(default_factory=dict)
 
+    def said(self) -> list[object]:
+        """All of its cells, as JSON."""
+        return [self.cells, {name: [dict(row) for row in rows] for name, rows in self.more.items()}]
+
     def fill(self, template: str) -> str:
         """The template with its columns filled in; '' where one of them is blank."""
         values = [self.cells[c] for c in COLUMN.findall(template)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 from shards.layout import engine
+from shards.layout.begun import remove
 from shards.layout.rows import packed_fix
 from shards.layout.schema import Argument, Sourced
 from shards.tables.identity import few
@@ -117,7 +117,7 @@ def _table(layout: Sourced, args: argparse.Namespace, notes: list[str]) -> Path:
     assert layout.samples is not None
     laid = engine.find(layout.samples, args)
     if laid.manifest.problems:
-        shutil.rmtree(laid.pack["scratch"], ignore_errors=True)
+        remove(laid.pack["scratch"])
         raise DataError(laid.manifest.problems)
     notes += laid.notes
     labels = list(laid.manifest.label_kinds)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 
 from shards.errors import bad
 from shards.layout import engine, sourced
+from shards.layout.begun import remove
 from shards.layout.files import about, layout_names, load, path_of, source_of
 from shards.layout.schema import Layout as Whole
 from shards.layout.schema import Sourced, Terms
@@ -127,7 +127,7 @@ def _by_python(name: str, inner: str) -> Layout:
             found = of.find(args)
         except BaseException:
             if scratch is not None:
-                shutil.rmtree(scratch, ignore_errors=True)
+                remove(scratch)
             raise
         more = {"scratch": scratch} if scratch is not None else {}
         return Found(

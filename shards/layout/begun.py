@@ -1,0 +1,91 @@
+"""The book of a folder of work: which samples a killed command had converted, so that the next one goes on after them.
+
+    OUT-work/.medpair-work      digest of the layout and of the options that decide what a picture becomes
+    OUT-work/begun/000012.json  written when the samples of a part are converted: what they were made from, what was made, what films told
+
+A page counts where sources (by size and time), cells, and what was made of them (by size and CRC-32) are what it says. So a picture that
+was half written, or that was changed after its page (films that are turned over when the bits of all are known), is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from isal import isal_zlib
+
+from shards.errors import bad
+from shards.format.info import write_atomic
+
+MARK, FOLDER = ".medpair-work", "begun"
+FORM = 1
+"""Counts up with what is made of the same files."""
+
+
+def digest(*said: object) -> str:
+    return hashlib.sha256(json.dumps([FORM, *said], sort_keys=True).encode()).hexdigest()
+
+
+def is_begun(work: Path | None) -> bool:
+    """Whether a folder of work holds what a later command goes on after."""
+    return work is not None and (work / FOLDER).is_dir()
+
+
+def remove(work: Path) -> None:
+    """Removes a folder of work, its mark last: what a kill leaves of it is known for what it is."""
+    if work.is_dir():
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != MARK:
+                path.unlink()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class Begun:
+    """A folder of work: new, or with what a killed command of the same settings has made."""
+
+    def __init__(self, work: Path, settings: str):
+        """
+        Raises:
+            DataError: something else lies in the folder.
+        """
+        self.work, self.found = work, 0
+        mark = work / MARK
+        if mark.is_file() and mark.read_text() != settings:
+            remove(work)
+        if work.exists() and not mark.is_file() and (not work.is_dir() or any(work.iterdir())):
+            raise bad(
+                "the folder for converted images is not empty", work, "remove it, or give another one with --work"
+            )
+        work.mkdir(parents=True, exist_ok=True)
+        mark.write_text(settings)
+
+    def page(self, number: int, stamp: str) -> dict[str, Any] | None:
+        """What a killed command noted of a part, if all of it is still so."""
+        try:
+            page = json.loads(self._path(number).read_bytes())
+            if page["stamp"] != stamp or any(self._made(self.work / name) != made for name, *made in page["made"]):
+                return None
+            return dict(page["said"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def note(self, number: int, stamp: str, made: Iterable[Path], said: dict[str, Any]) -> None:
+        """A part is converted: `made` are its files, `said` what is to be known of it."""
+        files = [[path.relative_to(self.work).as_posix(), *self._made(path)] for path in made]
+        path = self._path(number)
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps({"stamp": stamp, "made": files, "said": said}).encode(), again=True)
+
+    def _path(self, number: int) -> Path:
+        return self.work / FOLDER / f"{number:06d}.json"
+
+    @staticmethod
+    def _made(path: Path) -> list[int]:
+        data = path.read_bytes()
+        return [len(data), isal_zlib.crc32(data)]
