@@ -371,9 +371,9 @@ def _index(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
-    from shards.pack.split import parse_fractions, resplit
+    from shards.pack.split import AGAIN, parse_fractions, resplit
 
-    fractions = parse_fractions(args.fractions)
+    fractions = parse_fractions(args.fractions, AGAIN)
     label_fractions = numbers(args.label_fractions, "--label-fractions")
     info = resplit(
         args.folder, fractions, args.seed, stratify=args.stratify, group=args.group, label_fractions=label_fractions

@@ -17,11 +17,13 @@ from shards.read.stats import write_stats
 from shards.tables.cells import number
 from shards.tables.identity import barcode, one_spelling, person
 
-WHERE = "--fractions"
+WHERE = "--split-fractions"
+AGAIN = "--fractions"
+"""What packing calls the shares, and what `split` calls them."""
 
 
-def parse_fractions(text: str) -> dict[str, float]:
-    """'0.8,0.1,0.1' -> {'train': 0.8, 'val': 0.1, 'test': 0.1}; two numbers mean train and val.
+def parse_fractions(text: str, where: str = WHERE) -> dict[str, float]:
+    """'0.8,0.1,0.1' -> {'train': 0.8, 'val': 0.1, 'test': 0.1}; two numbers mean train and val. `where`: the option it was given to.
 
     Raises:
         DataError: not two or three numbers from 0 to 1 that add up to 1, or nothing for training.
@@ -33,7 +35,7 @@ def parse_fractions(text: str) -> dict[str, float]:
     if not good:
         raise bad(
             f"'{text}' is not a list of fractions",
-            WHERE,
+            where,
             "give train,val,test as numbers that add up to 1, such as 0.8,0.1,0.1",
         )
     return {s: v for s, v in zip(SPLITS, values, strict=False) if v > 0}
@@ -45,6 +47,7 @@ def assign(
     seed: int,
     strata: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
+    where: str = WHERE,
 ) -> dict[str, str]:
     """The split of each patient.
 
@@ -52,6 +55,7 @@ def assign(
         patients: any order, repeats allowed; the result depends on the set alone.
         strata: class of a patient; each split gets its share of every class.
         groups: site of a patient; a site stays whole. Shares are then met as nearly as whole sites allow.
+        where: the option that the fractions were given to.
 
     Raises:
         DataError: a split would be empty.
@@ -62,7 +66,7 @@ def assign(
         units[groups[name] if groups else name].append(name)
     if len(units) < len(fractions):
         what = f"{len(units)} {'sites' if groups else 'patients'} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
-        raise bad(what, WHERE, "ask for fewer splits (--fractions 1), or bring more data")
+        raise bad(what, where, f"ask for fewer splits ({where} 1), or bring more data")
     rng = np.random.default_rng(seed)
     strata = strata or {}
     of_unit = _greedy(units, fractions, rng, strata) if groups else _proportional(names, fractions, rng, strata)
@@ -234,7 +238,7 @@ def _resplit(
     # The second field of a barcode is the tissue source site.
     sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
     groups = sites or (_sites(rows, group) if group else None)
-    of = assign([r.patient for r in rows], fractions, seed, strata, groups)
+    of = assign([r.patient for r in rows], fractions, seed, strata, groups, AGAIN)
     rows = [r.moved(of[r.patient]) for r in rows]
     classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]
     by = stratify or (classes[0] if len(classes) == 1 else None)

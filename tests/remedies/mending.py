@@ -216,7 +216,7 @@ def no_test_split(place: Place) -> Command:
     return lint(made(place, "--split-fractions", "1"))
 
 
-@remedy("ask for fewer splits (--fractions 1)", r"\((--fractions 1)\)")
+@remedy("ask for fewer splits (", r"\((--fractions 1)\)")
 def too_few_patients_for_the_splits(place: Place) -> Command:
     made(place, "--split-fractions", "0.5,0.5", patients=2)
     return Command("shards", ["split", str(place.folder / "d")])

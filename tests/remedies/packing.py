@@ -56,6 +56,11 @@ def too_large_for_its_dtype(place: Place) -> Command:
     return pack(place, "--dtype", "rna=float16", field_rna=vectors(place, np.full((ROWS, 4), 1e6, np.float32)))
 
 
+@remedy("ask for fewer splits (", r"\((--split-fractions 1)\)")
+def too_few_patients_for_three_splits(place: Place) -> Command:
+    return pack(place, patients=2, field_rna=vectors(place, RNG(0).normal(size=(ROWS, 4)).astype(np.float32)))
+
+
 @remedy("say what they become: --impute", r"(--impute rna=mean)")
 @remedy("say what they become: --impute", r"(--impute rna=0)")
 def not_a_number(place: Place) -> Command:

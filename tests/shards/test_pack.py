@@ -355,7 +355,10 @@ def test_patient_in_two_splits(made: Sources) -> None:
 
 
 def test_splits_that_would_be_empty(tmp_path: Path) -> None:
-    refused(sources(tmp_path / "in", count=2), r"--fractions: 2 patients cannot fill 3 splits")
+    refused(
+        sources(tmp_path / "in", count=2),
+        r"--split-fractions: 2 patients cannot fill 3 splits .* \(--split-fractions 1\)",
+    )
 
 
 def test_column_names_that_mean_nothing(made: Sources) -> None:

@@ -86,8 +86,8 @@ def test_too_few_patients_or_sites() -> None:
 
 @pytest.mark.parametrize("text", ["0.5,0.2,0.2", "1,1", "a,b", "0,0.5,0.5", "-0.2,1.2", "", "0.25,0.25,0.25,0.25"])
 def test_fractions_that_make_no_sense(text: str) -> None:
-    with pytest.raises(DataError, match=r"--fractions: .* is not a list of fractions. Fix: "):
-        parse_fractions(text)
+    with pytest.raises(DataError, match=r"^--fractions: .* is not a list of fractions. Fix: "):
+        parse_fractions(text, "--fractions")
 
 
 def test_fractions_may_leave_splits_out() -> None:
