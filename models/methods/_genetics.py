@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.contract import Batch, Method, MethodError, Options, Record, Schema
+from models.contract import Batch, Field, Method, MethodError, Options, Record, Schema
 from models.transforms.expression import ExpressionOptions, standardised
 
 # Allele counts and flags are centred on the training mean but keep their scale; everything else becomes a z-score.
@@ -32,18 +32,25 @@ class GeneticOptions(Protocol):
 def genetic_problems(method: str, o: GeneticOptions, schema: Schema) -> Iterable[str]:
     """Why a data set has not the fields that `method.genetics` names, as vectors, and the image; or they cannot be clipped."""
     genetics = o.genetics
-    has = ", ".join(sorted(schema.fields)) or "none"
+    vectors = sorted(n for n, field in schema.fields.items() if _is_vector(field))
+    fix = (
+        f"set method.genetics={','.join(vectors)}" if vectors else "pack genetics beside the images, a vector a sample"
+    )
     if "image" not in schema.fields:
         yield schema.lacks("image", method)
     for name in genetics:
         field = schema.fields.get(name)
         if field is None:
-            yield f"{schema.source} has no field '{name}' (method.genetics); it has {has}; set method.genetics to a list of them"
-        elif field.kind != "array" or not field.shape or len(field.shape) != 1 or field.shape[0] is None:
-            yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); pack it as one"
+            yield f"{schema.source} has no field '{name}' (method.genetics); {fix}"
+        elif not _is_vector(field):
+            yield f"field '{name}' of {schema.source} is no vector of one width (shape {field.shape}); {fix}"
     if len(set(genetics)) < len(genetics):
         yield f"method.genetics: {list(genetics)} names a field twice; name each once"
     yield from o.genes.clip_problems("method.genes", (n for n in genetics if n not in COUNTS), schema)
+
+
+def _is_vector(field: Field) -> bool:
+    return field.kind == "array" and field.shape is not None and len(field.shape) == 1 and field.shape[0] is not None
 
 
 class ReadsGenetics(Method):

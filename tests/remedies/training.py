@@ -113,6 +113,12 @@ def packed_with_genes(place: Place) -> None:
     )
 
 
+@remedy("set method.genetics=", r"set (method.genetics=rna)")
+def genetics_that_are_not_there(place: Place) -> Command:
+    packed_with_genes(place)
+    return pretrain("mrm_relation", f"data.path={place.folder / 'set'}", "global_batch=2")
+
+
 @remedy("from a manifest with a column", r"from a (manifest with a column field:rna), or", mend=packed_with_genes)
 def a_field_that_is_not_there(place: Place) -> Command:
     packed_with(place)
