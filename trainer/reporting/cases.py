@@ -18,11 +18,12 @@ from trainer.tracking.intervals import PERCENTILES
 
 if TYPE_CHECKING:
     from trainer.downstream.metrics.predictions import Predictions
+    from trainer.downstream.metrics.system import System
 
 MEND = "run the fine-tune again, or leave its folder out"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _load(path: Path) -> Predictions:
     from trainer.downstream.metrics.predictions import Predictions
 
@@ -47,6 +48,24 @@ def predictions(results: Sequence[Result]) -> list[Predictions]:
         UserError: a file that is missing or damaged.
     """
     return [_load(r.folder / name) for r in results for name in r.content.predictions]
+
+
+def system(results: Sequence[Result]) -> System:
+    """The same as one system, whose values and resamples are computed once a report, for its intervals and for all its tests.
+
+    Raises:
+        UserError: a file that is missing or damaged; seeds of different cases.
+    """
+    return _system(tuple((p, _digest(p)) for r in results for p in (r.folder / name for name in r.content.predictions)))
+
+
+@lru_cache(maxsize=512)
+def _system(files: tuple[tuple[Path, str], ...]) -> System:
+    """`files` with what they hold."""
+    from trainer.downstream.metrics.system import System
+
+    # The library's values are what the result states, and those of the forms are compared with them.
+    return System([_load(path) for path, _ in files], by_form=True)
 
 
 # --------------------------------------------------------------------------------------------------------------- recomputed
@@ -102,25 +121,15 @@ def _unlike_files(result: Result) -> Iterator[str]:
 
 
 def _entry(result: Result, name: str) -> dict[str, Any]:
+    from trainer.downstream.metrics.statistics import entry
     from trainer.downstream.metrics.table import METRICS
 
     m, kind = result.content.metrics[name], result.content.kind
     if name not in METRICS or kind not in METRICS[name].kinds:
         raise UserError(f"metric '{name}' of {kind} predictions is not known here, so it cannot be checked")
-    files = tuple(_digest(result.folder / p) for p in result.content.predictions)
-    return _cached_entry(
-        tuple(result.folder / p for p in result.content.predictions), files, name, m.draws, m.bootstrap_seed, m.level
-    )
-
-
-@lru_cache(maxsize=4096)
-def _cached_entry(
-    paths: tuple[Path, ...], digests: tuple[str, ...], name: str, draws: int, seed: int, level: float
-) -> dict[str, Any]:
-    """Once a report, however often a result's folder is met; `digests` are what the files hold."""
-    from trainer.downstream.metrics.statistics import entry
-
-    return entry([_load(p) for p in paths], name, draws, seed, level)
+    of = system([result])
+    of.stated(METRICS[name], m.per_seed)
+    return entry(of, name, m.draws, m.bootstrap_seed, m.level)
 
 
 def _counts(result: Result) -> Iterator[str]:
@@ -250,5 +259,5 @@ def interval(results: Sequence[Result], metric: str, like: Measured) -> tuple[tu
     from trainer.downstream.metrics.statistics import bootstrap
     from trainer.downstream.metrics.table import METRICS
 
-    found = bootstrap(predictions(results), METRICS[metric], draws=like.draws, level=like.level)
+    found = bootstrap(system(results), METRICS[metric], draws=like.draws, level=like.level)
     return (found.low, found.high), found.by

@@ -66,9 +66,7 @@ def _row(
     for task in sorted(shared[a].keys() & shared[b].keys()):
         one, other = shared[a][task], shared[b][task]
         try:
-            t = paired(
-                cases.predictions(one.results), cases.predictions(other.results), one.first.content.primary, draws, seed
-            )
+            t = paired(cases.system(one.results), cases.system(other.results), one.first.content.primary, draws, seed)
         except UserError:  # other test cases: said in the task's own table
             continue
         if t.whole_error > 0:

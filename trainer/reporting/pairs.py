@@ -82,7 +82,7 @@ def _tested(against: str, entry: Entry, other: Entry, metric: str, draws: int, s
 
     try:
         found = paired(
-            cases.predictions(entry.results), cases.predictions(other.results), METRICS[metric], draws=draws, seed=seed
+            cases.system(entry.results), cases.system(other.results), METRICS[metric], draws=draws, seed=seed
         )
     except UserError as e:  # other test cases: said in the table, no number
         return Pair(against, entry, other, problem=str(e))

@@ -58,13 +58,14 @@ class Placed:
 
 def placements(truth_M: np.ndarray, score_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(of_X, of_Y): of each positive case the share of negatives below it, of each negative that of positives above it; ties one half."""
-    from scipy.stats import rankdata
+    x_X, y_Y = score_M[truth_M], score_M[~truth_M]
+    return _below(x_X, np.sort(y_Y)), 1 - _below(y_Y, np.sort(x_X))
 
-    rank_M = rankdata(score_M)
-    X, Y = int(truth_M.sum()), int((~truth_M).sum())
-    below_X = (rank_M[truth_M] - rankdata(score_M[truth_M])) / Y
-    below_Y = (rank_M[~truth_M] - rankdata(score_M[~truth_M])) / X
-    return below_X, 1 - below_Y
+
+def _below(x_X: np.ndarray, sorted_Y: np.ndarray) -> np.ndarray:
+    """[X] the share of the others that lie below, ties one half: mid-ranks among both less those among one's own."""
+    twice_X = np.searchsorted(sorted_Y, x_X, "left") + np.searchsorted(sorted_Y, x_X, "right")
+    return twice_X / 2 / len(sorted_Y)
 
 
 def placed(a: Sequence[Predictions], b: Sequence[Predictions], questions: Questions) -> Placed | None:
@@ -72,21 +73,36 @@ def placed(a: Sequence[Predictions], b: Sequence[Predictions], questions: Questi
 
     Questions without positives or negatives are left out, as in the area itself.
     """
-    names_P, of_N = np.unique(a[0].patients_N, return_inverse=True)
-    columns = [[questions(p) for p in system] for system in (a, b)]
-    able = [k for k, (_, truth_M, _) in enumerate(columns[0][0]) if len(truth_M) and 0 < truth_M.sum() < len(truth_M)]
-    plain, wide, parts = np.zeros((2, len(names_P))), np.zeros((2, len(names_P))), []
+    of_N = np.unique(a[0].patients_N, return_inverse=True)[1]
+    return between(questions(a[0]), of_N, mean_placements(a, questions), mean_placements(b, questions))
+
+
+def mean_placements(system: Sequence[Predictions], questions: Questions) -> list[np.ndarray]:
+    """Of each question [M] the mean over seeds of the placement of every case; empty where it has no positives or no negatives."""
+    columns = [questions(p) for p in system]
+    truth = [np.asarray(truth_M, dtype=bool) for _, truth_M, _ in columns[0]]
+    return [
+        np.mean([_both(truth_M, c[k][2]) for c in columns], axis=0)
+        if truth_M.any() and not truth_M.all()
+        else np.empty(0)
+        for k, truth_M in enumerate(truth)
+    ]
+
+
+def between(columns: list[Column], of_N: np.ndarray, a: list[np.ndarray], b: list[np.ndarray]) -> Placed | None:
+    """`placed` from the questions of either system, the patient of each case, and the mean placements of both."""
+    P, able = int(of_N.max(initial=-1)) + 1, [k for k, mean_M in enumerate(a) if len(mean_M)]
+    plain, wide, parts = np.zeros((2, P)), np.zeros((2, P)), []
     for k in able:
-        case_M, truth_M, _ = columns[0][0][k]
+        case_M, truth_M, _ = columns[k]
         truth_M = np.asarray(truth_M, dtype=bool)
-        each = [np.mean([_both(truth_M, s[k][2]) for s in system], axis=0) for system in columns]
         for side, (these_M, n) in enumerate(((truth_M, truth_M.sum()), (~truth_M, (~truth_M).sum()))):
             of_X = of_N[case_M[these_M]]
-            value_X = (each[0] - each[1])[these_M]
+            value_X = (a[k] - b[k])[these_M]
             clusters = len(np.unique(of_X))
             if clusters < 2:
                 return None
-            part_P = np.bincount(of_X, value_X - value_X.mean(), len(names_P)) / (n * len(able))
+            part_P = np.bincount(of_X, value_X - value_X.mean(), P) / (n * len(able))
             plain[side] += part_P
             wide[side] += part_P * math.sqrt(clusters / (clusters - 1))
             parts.append((float(part_P @ part_P), clusters - 1))

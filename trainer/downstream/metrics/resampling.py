@@ -5,50 +5,71 @@ Shape letters: S seeds, R resamples, N cases, P patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from trainer.downstream.metrics.metric import Metric
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.weighted import Weighted
 
 # Weights held at a time: 3 MB of them stay in the processor's cache and bound the memory for any number of cases.
 CHUNK = 400_000
+# Draws at a time at least, as far as 64 MB allow: forms go case by case through rows of so many draws.
+ROW, MOST = 256, 8_000_000
 
 
 def patient_draws(patients: int, cases: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Chunks [r, P] of how often each patient is drawn."""
     rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK // max(cases, 1))
+    rows = max(1, CHUNK // max(cases, 1), min(ROW, MOST // max(cases, 1)))
     for start in range(0, draws, rows):
         r = min(rows, draws - start)
         pick_rP = rng.integers(0, patients, (r, patients)) + np.arange(r)[:, None] * patients
         yield np.bincount(pick_rP.ravel(), minlength=r * patients).reshape(r, patients)
 
 
-def resampled(
-    systems: Sequence[Sequence[Predictions]], each: Sequence[Sequence[float]], metric: Metric, draws: int, seed: int
-) -> list[np.ndarray]:
-    """[R] for each system: the mean over its seeds of the metric, in the same resamples. `each` is its value on the whole set."""
-    known = [[p.known() for p in s] for s in systems]
-    N = len(known[0][0])
-    if N == 0:
-        return [np.full(draws, np.nan) for _ in systems]
-    names_P, of_N = np.unique(known[0][0].patients_N, return_inverse=True)
-    # Prepared once a seed: what is sorted or counted does not depend on the draw.
-    forms = [[metric.weighted(p) if metric.weighted else _one_by_one(p, metric, of_N) for p in s] for s in known]
-    for fs, values in zip(forms, each, strict=True):
-        whole = [float(form(np.ones((1, N)))[0]) for form in fs]
-        assert np.allclose(whole, values, rtol=1e-6, atol=1e-6, equal_nan=True), (metric.name, whole, values)
-    parts: list[list[np.ndarray]] = [[] for _ in systems]
-    for count_RP in patient_draws(len(names_P), N, draws, seed):
-        W_RN = count_RP[:, of_N].astype(np.float64)
-        for part, fs in zip(parts, forms, strict=True):
-            part.append(np.mean([form(W_RN) for form in fs], axis=0))
-    return [np.concatenate(part) for part in parts]
+def weights(of_N: np.ndarray, draws: int, seed: int) -> Iterable[np.ndarray]:
+    """Chunks [r, N] of how often each case is drawn, float64, the draws of a case beside each other in memory.
+
+    Args:
+        of_N: which patient each case is of, from 0.
+    """
+    _keep_freed_memory()
+    if len(of_N) * draws <= CHUNK:
+        return _kept(of_N.astype(np.int64).tobytes(), draws, seed)
+    return _made(of_N, draws, seed)
 
 
-def _one_by_one(p: Predictions, metric: Metric, of_N: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """glibc gives memory of arrays above 128 kB back at once, and fetching it anew costs more than sums over it: a large array that is
+    freed raises that bound to its own size."""
+    del_ = np.empty(3_900_000)
+    del del_
+
+
+@lru_cache(maxsize=4)
+def _kept(of_N: bytes, draws: int, seed: int) -> list[np.ndarray]:
+    """The same for every metric of every system of the same patients: made once."""
+    made = list(_made(np.frombuffer(of_N, np.int64), draws, seed))
+    for W_RN in made:
+        W_RN.flags.writeable = False
+    return made
+
+
+def _made(of_N: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
+    for count_RP in patient_draws(int(of_N.max()) + 1, len(of_N), draws, seed):
+        yield np.ascontiguousarray(count_RP.T).astype(np.float64)[of_N].T
+
+
+def resampled(forms: Sequence[Weighted], of_N: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """[R] the mean over seeds, each by its form, of a metric in the same resamples of the patients `of_N`."""
+    return np.concatenate([np.mean([form(W_RN) for form in forms], axis=0) for W_RN in weights(of_N, draws, seed)])
+
+
+def one_by_one(p: Predictions, metric: Metric, of_N: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Resamples built and measured: for a metric without a weighted form. A patient drawn twice is two patients."""
 
     def one(w_N: np.ndarray) -> float:

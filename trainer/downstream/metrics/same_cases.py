@@ -19,7 +19,20 @@ def aligned(predictions: Sequence[Predictions]) -> list[Predictions]:
         problems += _differences(first, p)
     if problems:
         raise UserError(sorted(set(problems)))
-    return [p.take(np.argsort(p.keys_N, kind="stable")) for p in predictions]
+    return [_by_key(p) for p in predictions]
+
+
+def alike(p: Predictions, q: Predictions) -> bool:
+    """Whether predictions in the order of their keys speak of the same cases, in all that `aligned` asks."""
+    same = p.kind == q.kind and p.classes == q.classes
+    arrays = ((p.keys_N, q.keys_N), (p.patients_N, q.patients_N), (p.scale_K, q.scale_K), (p.horizons_H, q.horizons_H))
+    same = same and all(np.array_equal(x, y) if x is not None and y is not None else x is y for x, y in arrays)
+    return same and np.array_equal(p.target, q.target, equal_nan=True)
+
+
+def _by_key(p: Predictions) -> Predictions:
+    order_N = np.argsort(p.keys_N, kind="stable")
+    return p if (order_N[1:] > order_N[:-1]).all() else p.take(order_N)
 
 
 def _twice(p: Predictions) -> list[str]:
@@ -33,6 +46,9 @@ def _differences(p: Predictions, q: Predictions) -> list[str]:
             f"predictions of kind {p.kind} {p.classes} and {q.kind} {q.classes} cannot be compared; evaluate the same task"
         ]
     remedy = "evaluate both on the same test split"
+    p, q = _by_key(p), _by_key(q)
+    if alike(p, q):
+        return []
     problems = []
     for one, other, name in ((p, q, "second"), (q, p, "first")):
         if len(missing := np.setdiff1d(one.keys_N, other.keys_N)):
@@ -40,7 +56,6 @@ def _differences(p: Predictions, q: Predictions) -> list[str]:
             problems.append(f"{len(missing)} test cases are missing from the {name} predictions ({shown}); {remedy}")
     if problems:
         return problems
-    p, q = (x.take(np.argsort(x.keys_N, kind="stable")) for x in (p, q))
     same_scale = (
         np.array_equal(p.scale_K, q.scale_K)
         if p.scale_K is not None and q.scale_K is not None

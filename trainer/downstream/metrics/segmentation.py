@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.weighted import Weighted, macro, ratio
+from trainer.downstream.metrics.weighted import Weighted, drawn, macro, mean_of, ratio
 
 
 def _counts(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,20 +64,14 @@ def over_structures(one: Callable[[Predictions], Weighted]) -> Callable[[Predict
 def mean_over_cases(value_N: np.ndarray) -> Weighted:
     """The mean of those cases that have a value, a case as often as it was drawn."""
     known_N = ~np.isnan(value_N)
-    value_M = value_N[known_N]
-
-    def of(W_RN: np.ndarray) -> np.ndarray:
-        w_RM = W_RN[:, known_N]
-        return ratio(w_RM @ value_M, w_RM.sum(1))
-
-    return of
+    return mean_of(np.flatnonzero(known_N), value_N[known_N])
 
 
 def mean_over_patients(p: Predictions, value_P: np.ndarray) -> Weighted:
     """The mean of those patients that have a value. All cases of a patient are drawn together, so any one tells how often."""
     first_P = _volumes(p)[0]
     of_patients = mean_over_cases(value_P)
-    return lambda W_RN: of_patients(W_RN[:, first_P])
+    return lambda W_RN: of_patients(drawn(W_RN, first_P))
 
 
 def of_one(value: Callable[[Predictions], np.ndarray]) -> Callable[[Predictions], np.ndarray]:

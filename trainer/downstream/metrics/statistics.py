@@ -29,8 +29,8 @@ import numpy as np
 from trainer.downstream.metrics import delong, false_claim
 from trainer.downstream.metrics.constant import is_constant
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.resampling import resampled
-from trainer.downstream.metrics.same_cases import aligned
+from trainer.downstream.metrics.same_cases import aligned, alike
+from trainer.downstream.metrics.system import System, system
 from trainer.downstream.metrics.table import Metric, metric_of
 from trainer.downstream.metrics.tails import NAN, error_of, interval, joined, p_value
 from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE, NONE
@@ -106,30 +106,33 @@ class Paired:
 
 
 def bootstrap(
-    predictions: Sequence[Predictions], metric: Metric | str, draws: int = 1000, seed: int = 0, level: float = 0.95
+    predictions: Sequence[Predictions] | System,
+    metric: Metric | str,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """The metric of one system, with predictions of the same test cases by each of its seeds.
 
     Raises:
         UserError: the seeds predict different cases, or there is no such metric.
     """
-    seeds = aligned(predictions)
+    of = system(predictions)
+    seeds, known, patients = of.seeds, of.known[0], of.patients
     metric = metric_for(metric, seeds[0])
-    each = [metric.compute(p) for p in seeds]
-    value, known = fmean(each), seeds[0].known()
-    patients = len(np.unique(known.patients_N))
-    resampled_R = resampled([seeds], [each], metric, draws, seed)[0]
+    each = of.values(metric)
+    value, resampled_R = fmean(each), of.resamples(metric, draws, seed)
     found = interval(value, error_of(resampled_R, patients), patients - 1, level, metric.scale)
-    low, high, by = _bounded(metric, seeds, each, found, level)
+    low, high, by = _bounded(metric, of.known, each, found, level)
     return Interval(
         metric.name, value, tuple(each), _spread(each), low, high, level, draws, seed, int(np.isnan(resampled_R).sum()),
-        len(known), patients, tuple(int(metric.right(p) or 0) for p in seeds) if metric.count else None,
-        by, tuple(is_constant(p, metric.decides) for p in seeds),
+        len(known), patients, tuple(int(metric.right(p) or 0) for p in of.known) if metric.count else None,
+        by, tuple(is_constant(p, metric.decides) for p in of.known),
     )  # fmt: skip
 
 
 def _bounded(
-    metric: Metric, seeds: Sequence[Predictions], each: Sequence[float], interval: tuple[float, float], level: float
+    metric: Metric, known: Sequence[Predictions], each: Sequence[float], interval: tuple[float, float], level: float
 ) -> tuple[float, float, str]:
     """The interval, or an exact bound in the place of one without width; and what gave it."""
     low, high = interval
@@ -142,13 +145,13 @@ def _bounded(
     end = next((e for e in (0.0, 1.0) if all(abs(v - e) <= ROUNDING for v in each)), None)
     if metric.slack is None or end is None:
         return low, high, DEGENERATE
-    by, slack = max((metric.slack(p.known(), level) for p in seeds), key=lambda found: found[1])
+    by, slack = max((metric.slack(p, level) for p in known), key=lambda found: found[1])
     return (end, slack, by) if end == 0 else (1 - slack, end, by)
 
 
 def paired(
-    a: Sequence[Predictions], b: Sequence[Predictions], metric: Metric | str, draws: int = 1000, seed: int = 0,
-    level: float = 0.95,
+    a: Sequence[Predictions] | System, b: Sequence[Predictions] | System, metric: Metric | str, draws: int = 1000,
+    seed: int = 0, level: float = 0.95,
 ) -> Paired:  # fmt: skip
     """Compares two systems on the same test cases, by the difference of their means over seeds; the seeds' number may differ.
 
@@ -157,12 +160,12 @@ def paired(
     Raises:
         UserError: the cases, their patients or their truth differ, or there is no such metric.
     """
-    both = aligned([*a, *b])
-    metric = metric_for(metric, both[0])
-    systems = both[: len(a)], both[len(a) :]
-    each = [[metric.compute(p) for p in s] for s in systems]
-    known = both[0].known()
-    of = _Of(metric, systems, each, len(np.unique(known.patients_N)), draws, seed, level)
+    one, other = system(a), system(b)
+    if not alike(one.seeds[0], other.seeds[0]):
+        aligned([*one.seeds, *other.seeds])  # says what differs, if it is more than what one of them lacks
+    metric = metric_for(metric, one.seeds[0])
+    each = [s.values(metric) for s in (one, other)]
+    of = _Of(metric, (one, other), each, one.patients, draws, seed, level)
     mean_a, mean_b = (fmean(e) for e in each)
     difference = float(exact_difference(mean_a - mean_b))
     by_patients = _by_placements(of) or _by_resamples(of)
@@ -170,18 +173,19 @@ def paired(
     low, high = interval(difference, error, freedom, level)
     p = p_value(difference, error, freedom) if low == low else NAN
     return Paired(
-        metric.name, mean_a, mean_b, difference, low, high, level, p, draws, seed, by_patients.undefined, len(known), of.patients,
-        bool(high - low <= ROUNDING), (len(a), len(b)), by_patients.error, by_patients.by, _false_claim(of, difference, p),
+        metric.name, mean_a, mean_b, difference, low, high, level, p, draws, seed, by_patients.undefined,
+        len(one.known[0]), of.patients, bool(high - low <= ROUNDING), (len(one.seeds), len(other.seeds)),
+        by_patients.error, by_patients.by, _false_claim(of, difference, p),
         error,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Of:
-    """What a paired test is of: the seeds of both systems in one order of cases, and their values."""
+    """What a paired test is of: both systems, and the values of their seeds."""
 
     metric: Metric
-    systems: tuple[list[Predictions], list[Predictions]]
+    systems: tuple[System, System]
     each: list[list[float]]
     patients: int
     draws: int
@@ -216,8 +220,8 @@ def _by_placements(of: _Of) -> _OverPatients | None:
     """Of areas; None for other metrics, and where placements say nothing: one patient on a side."""
     if of.metric.areas is None:
         return None
-    a, b = ([p.known() for p in s] for s in of.systems)
-    found = delong.placed(a, b, of.metric.areas)
+    a, b = of.systems
+    found = delong.between(of.metric.areas(a.known[0]), a.of_N, a.placements(of.metric), b.placements(of.metric))
     if found is None:
         return None
     # Rounding errors of one system under two names would pass for a variance.
@@ -225,7 +229,7 @@ def _by_placements(of: _Of) -> _OverPatients | None:
 
 
 def _by_resamples(of: _Of) -> _OverPatients:
-    resampled_a, resampled_b = resampled(of.systems, of.each, of.metric, of.draws, of.seed)
+    resampled_a, resampled_b = (s.resamples(of.metric, of.draws, of.seed) for s in of.systems)
     difference_R = exact_difference(resampled_a - resampled_b)
     error = error_of(difference_R, of.patients)
     return _OverPatients(error, of.patients - 1, int(np.isnan(difference_R).sum()), BOOTSTRAP)
@@ -241,7 +245,7 @@ def _false_claim(of: _Of, difference: float, p: float) -> float:
     if p != p or difference == 0:
         return p / 2
     if of.metric.parts is not None and all(len(e) == 1 for e in of.each):
-        numbers = [of.metric.parts(s[0].known()) for s in of.systems]
+        numbers = [of.metric.parts(s.known[0]) for s in of.systems]
         if all(len(n) == of.patients for n in numbers):
             claimed = numbers if (difference > 0) == of.metric.higher_is_better else numbers[::-1]
             found = false_claim.of_numbers(*claimed)
@@ -250,15 +254,20 @@ def _false_claim(of: _Of, difference: float, p: float) -> float:
 
 
 def entry(
-    predictions: Sequence[Predictions], metric: Metric | str, draws: int = 1000, seed: int = 0, level: float = 0.95
+    predictions: Sequence[Predictions] | System,
+    metric: Metric | str,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, Any]:
     """What a result file holds of a metric: plain data, None for what has no value.
 
     Raises:
         UserError: the seeds predict different cases, or there is no such metric.
     """
-    i = bootstrap(predictions, metric, draws, seed, level)
-    metric = metric_for(metric, predictions[0])
+    of = system(predictions)
+    i = bootstrap(of, metric, draws, seed, level)
+    metric = metric_for(metric, of.seeds[0])
     return {
         "convention": metric.convention,
         "higher_is_better": metric.higher_is_better,

@@ -20,9 +20,10 @@ import numpy as np
 from trainer.downstream.metrics.floor import too_few
 from trainer.downstream.metrics.metric import Metric
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.resampling import patient_draws
+from trainer.downstream.metrics.resampling import weights
 from trainer.downstream.metrics.table import metric_of
 from trainer.downstream.metrics.tails import Scale, error_of, interval
+from trainer.downstream.metrics.weighted import drawn
 from trainer.errors import UserError
 from trainer.tracking.intervals import BOOTSTRAP
 
@@ -70,12 +71,10 @@ def _resampled(
 ) -> np.ndarray:
     """[R] the metric within a group, mean over seeds, in resamples of all patients."""
     assert metric.weighted is not None
-    names_P, of_N = np.unique(whole.patients_N, return_inverse=True)
-    forms = [metric.weighted(p) for p in parts]
-    weights = (
-        count_RP[:, of_N[inside_N]].astype(float) for count_RP in patient_draws(len(names_P), len(whole), draws, seed)
-    )
-    return np.concatenate([np.mean([form(W_RN) for form in forms], axis=0) for W_RN in weights])
+    of_N = np.unique(whole.patients_N, return_inverse=True)[1]
+    forms, inside = [metric.weighted(p) for p in parts], np.flatnonzero(inside_N)
+    each = (drawn(W_RN, inside) for W_RN in weights(of_N, draws, seed))
+    return np.concatenate([np.mean([form(W_RN) for form in forms], axis=0) for W_RN in each])
 
 
 def _gap(

@@ -10,6 +10,8 @@ Weighted forms as in weighted.py. Shape letters: R resamples, N cases, G differe
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from trainer.downstream.metrics import weighted
@@ -24,36 +26,43 @@ class Times:
     def __init__(self, p: Predictions) -> None:
         self.time_N, self.event_N = p.target[:, 0], p.target[:, 1] == 1
         self.time_G, self.of_N = np.unique(self.time_N, return_inverse=True)
+        every, G = np.arange(len(self.of_N)), len(self.time_G)
+        self._events = weighted.sum_of(self.of_N[self.event_N], every[self.event_N], G)
+        self._all = weighted.sum_of(self.of_N, every, G)
 
     def _drawn(self, W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """[R, G] events, censored and at risk."""
-        from scipy.sparse import csr_array
-
-        N = len(self.of_N)
-        to_time = csr_array((np.ones(N), (np.arange(N), self.of_N)), shape=(N, len(self.time_G)))
-        event_RG, all_RG = (W_RN * self.event_N) @ to_time, W_RN @ to_time
-        risk_RG = np.cumsum(all_RG[:, ::-1], axis=1)[:, ::-1]
+        event_RG, all_RG = self._events(W_RN), self._all(W_RN)
+        risk_RG = weighted.running(all_RG[:, ::-1].copy(order="K"))[:, ::-1]
         return event_RG, all_RG - event_RG, risk_RG
 
     def surviving(self, W_RN: np.ndarray) -> np.ndarray:
         """[R, G] Kaplan and Meier's estimate of survival beyond each time."""
         event_RG, _, risk_RG = self._drawn(W_RN)
-        return np.cumprod(1 - np.nan_to_num(ratio(event_RG, risk_RG)), axis=1)
+        return _kept(event_RG, risk_RG)
 
     def uncensored(self, W_RN: np.ndarray) -> np.ndarray:
         """[R, G] the same of not yet being censored beyond each time."""
         event_RG, censored_RG, risk_RG = self._drawn(W_RN)
-        return np.cumprod(1 - np.nan_to_num(ratio(censored_RG, risk_RG - event_RG)), axis=1)
+        return _kept(censored_RG, risk_RG - event_RG)
 
     def before(self, horizon: float) -> int:
         """How many of the times are not after the horizon."""
         return int(np.searchsorted(self.time_G, horizon, side="right"))
 
 
+def _kept(left_RG: np.ndarray, risk_RG: np.ndarray) -> np.ndarray:
+    """[R, G] the product, up to each time, of the shares that did not leave then; nobody leaves where nobody is at risk."""
+    share_GR = 1 - left_RG.T / np.maximum(risk_RG.T, 1)
+    for before_R, here_R in pairwise(share_GR):
+        here_R *= before_R
+    return share_GR.T
+
+
 def _inverse(W_RN: np.ndarray, times: Times, cases: np.ndarray) -> np.ndarray:
     """[R, cases] 1 / P(not censored) at the times of these cases; NaN where that is 0 and the case was drawn, 0 where it was not."""
-    g_RN = times.uncensored(W_RN)[:, times.of_N[cases]]
-    return np.where(W_RN[:, cases] > 0, ratio(np.ones_like(g_RN), g_RN), 0.0)
+    g_NR = times.uncensored(W_RN).T[times.of_N[cases]]
+    return np.where(W_RN.T[cases] > 0, ratio(np.ones_like(g_NR), g_NR), 0.0).T
 
 
 def c_uno(p: Predictions) -> Weighted:
@@ -70,22 +79,33 @@ def c_uno(p: Predictions) -> Weighted:
 def time_auc(p: Predictions) -> Weighted:
     """The mean over horizons of the area under the curve of an event by then against none."""
     times, horizons = Times(p), _horizons(p)
-    order, starts = weighted.groups(p.score)
+    cases = np.flatnonzero(times.event_N & (times.time_N <= horizons[-1]))
+    cases = cases[np.argsort(times.time_N[cases], kind="stable")]
+    forms = [_questions(times, p.score, horizon) for horizon in horizons]
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        inverse_RN = np.zeros(W_RN.shape)
-        cases = np.flatnonzero(times.event_N & (times.time_N <= horizons[-1]))
-        inverse_RN[:, cases] = W_RN[:, cases] * _inverse(W_RN, times, cases)
-        survival_RG = np.concatenate([np.ones((len(W_RN), 1)), times.surviving(W_RN)], 1)
-        survival_RH = survival_RG[:, [0, *(times.before(h) for h in horizons)]]
-        auc_HR = []
-        for horizon in horizons:
-            case_RN = np.where(times.event_N & (times.time_N <= horizon), inverse_RN, 0.0)[:, order]
-            control_RN = (W_RN * (times.time_N > horizon))[:, order]
-            auc_HR.append(weighted.area(weighted.sums(case_RN, starts), weighted.sums(control_RN, starts)))
+        """Cases weigh what their censoring says from the first horizon on that they have an event by."""
+        by_then_NR = W_RN.T[cases] * _inverse(W_RN, times, cases).T
+        survival_GR = np.concatenate([np.ones((1, len(W_RN))), times.surviving(W_RN).T])
+        survival_RH = survival_GR[[0, *(times.before(h) for h in horizons)]].T
+        mixed_NR, auc_HR, done = W_RN.T.copy(), [], 0
+        for horizon, at in zip(horizons, forms, strict=True):
+            upto = int(np.searchsorted(times.time_N[cases], horizon, side="right"))
+            mixed_NR[cases[done:upto]] = by_then_NR[done:upto]
+            auc_HR.append(weighted.area(*at(mixed_NR.T)) if at else weighted.nothing(W_RN))
+            done = upto
         return _mean(np.stack(auc_HR, 1), -np.diff(survival_RH, axis=1))
 
     return of
+
+
+def _questions(times: Times, score_N: np.ndarray, horizon: float) -> weighted.Both | None:
+    """Steps of the score over those with an event by then and those without one yet; None where there are neither."""
+    by_then_N = times.event_N & (times.time_N <= horizon)
+    case_M = np.flatnonzero(by_then_N | (times.time_N > horizon))
+    if not len(case_M):
+        return None
+    return weighted.steps(case_M, by_then_N[case_M], score_N[case_M], join=True)[0]
 
 
 def _mean(auc_RH: np.ndarray, weight_RH: np.ndarray) -> np.ndarray:

@@ -26,29 +26,24 @@ def integrated_brier(p: Predictions) -> Weighted:
     times, survival_NH = Times(p), p.survival_NH
     assert p.horizons_H is not None
     horizons_H = p.horizons_H
+    case_HN = times.event_N & (times.time_N <= horizons_H[:, None])
+    control_HN = times.time_N > horizons_H[:, None]
+    square_HN, other_HN = case_HN * survival_NH.T**2, control_HN * (1 - survival_NH.T) ** 2
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        uncensored_RG = np.concatenate([np.ones((len(W_RN), 1)), times.uncensored(W_RN)], 1)
-        of_case_RN = uncensored_RG[:, times.of_N + 1]
-        brier_HR = [
-            _brier(W_RN, times, h, s_N, of_case_RN, uncensored_RG[:, times.before(h)])
-            for h, s_N in zip(horizons_H, survival_NH.T, strict=True)
-        ]
-        return _over_span(np.stack(brier_HR, 1), horizons_H)
+        """Horizons without a value: nobody was followed so long, or a case that counts cannot be weighed."""
+        W_NR = W_RN.T
+        uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), times.uncensored(W_RN).T])
+        of_case_NR, at_HR = uncensored_GR[times.of_N + 1], uncensored_GR[[times.before(h) for h in horizons_H]]
+        inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
+        # Few are lost in few resamples, if any.
+        lost_NR = (W_NR > 0) & (of_case_NR == 0)
+        lost_HR = case_HN.astype(float) @ lost_NR if lost_NR.any() else np.zeros(at_HR.shape)
+        sum_HR = square_HN @ inverse_NR + np.nan_to_num(ratio(other_HN @ W_NR, at_HR))
+        brier_HR = np.where((lost_HR > 0) | (at_HR == 0), np.nan, ratio(sum_HR, W_NR.sum(0)))
+        return _over_span(brier_HR.T, horizons_H)
 
     return of
-
-
-def _brier(
-    W_RN: np.ndarray, times: Times, horizon: float, s_N: np.ndarray, of_case_RN: np.ndarray, at_R: np.ndarray
-) -> np.ndarray:
-    """[R] the Brier score at a horizon; NaN where nobody was followed so long, or a case that counts cannot be weighed."""
-    case_N, control_N = times.event_N & (times.time_N <= horizon), times.time_N > horizon
-    case_RN, control_RN = W_RN * case_N, W_RN * control_N
-    lost_R = ((case_RN > 0) & (of_case_RN == 0)).any(1)
-    cases_R = (np.where(case_RN > 0, np.nan_to_num(ratio(case_RN, of_case_RN)), 0.0) * s_N**2).sum(1)
-    controls_R = np.nan_to_num(ratio(control_RN @ (1 - s_N) ** 2, at_R))
-    return np.where(lost_R | (at_R == 0), np.nan, ratio(cases_R + controls_R, W_RN.sum(1)))
 
 
 def _over_span(brier_RH: np.ndarray, horizons_H: np.ndarray) -> np.ndarray:
@@ -75,8 +70,8 @@ def horizon_gap(p: Predictions) -> Weighted:
     said_N, last = 1 - p.survival_NH[:, at], times.before(p.horizons_H[at])
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        surviving_RG = np.concatenate([np.ones((len(W_RN), 1)), times.surviving(W_RN)], 1)
-        return 1 - surviving_RG[:, last] - ratio(W_RN @ said_N, W_RN.sum(1))
+        surviving_GR = np.concatenate([np.ones((1, len(W_RN))), times.surviving(W_RN).T])
+        return 1 - surviving_GR[last] - ratio(W_RN @ said_N, W_RN.sum(1))
 
     return of
 

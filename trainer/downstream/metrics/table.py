@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import lru_cache
 
 import numpy as np
 
@@ -280,17 +281,22 @@ class _Table(dict[str, Metric]):
     def __missing__(self, name: str) -> Metric:
         if name not in self:
             raise KeyError(name)
-        whole, _, part = name.partition("/")
-        base = self[whole]
-        form = base.weighted
-        assert form is not None
-        said, slack = f"of {part} alone: {base.convention}", base.slack
-        alone: exact.Slack | None = None if slack is None else lambda p, level: slack(p.structure(part), level)
-        return own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better, alone)
+        return _of_structure(name)
 
     def __contains__(self, name: object) -> bool:
         whole, slash, part = str(name).partition("/")
         return super().__contains__(name) or bool(slash and part and whole in STRUCTURED)
+
+
+@lru_cache
+def _of_structure(name: str) -> Metric:
+    whole, _, part = name.partition("/")
+    base = METRICS[whole]
+    form = base.weighted
+    assert form is not None
+    said, slack = f"of {part} alone: {base.convention}", base.slack
+    alone: exact.Slack | None = None if slack is None else lambda p, level: slack(p.structure(part), level)
+    return own(name, base.kinds, said, lambda p: form(p.structure(part)), base.higher_is_better, alone)
 
 
 METRICS = _Table(

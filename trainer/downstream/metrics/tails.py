@@ -51,13 +51,13 @@ def error_of(value_R: np.ndarray, patients: int) -> float:
 
 def interval(value: float, error: float, freedom: float, level: float, scale: Scale = "real") -> tuple[float, float]:
     """Of a number with this standard error; NaN where either is none. At an end of its scale, whose slope is infinite, it is the number."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # what scipy.stats.t asks, without its checks of arrays
 
     if math.isnan(value) or math.isnan(error):
         return NAN, NAN
     there, back, slope = FREE[scale]
     try:
-        z, reach = there(value), float(t.isf((1 - level) / 2, freedom)) * error * slope(value)
+        z, reach = there(value), float(-stdtrit(freedom, (1 - level) / 2)) * error * slope(value)
     except (ValueError, ZeroDivisionError):
         return value, value
     return (back(z - reach), back(z + reach)) if reach else (value, value)
@@ -65,11 +65,11 @@ def interval(value: float, error: float, freedom: float, level: float, scale: Sc
 
 def p_value(difference: float, error: float, freedom: float) -> float:
     """Two-sided, of a difference that is 0 in truth; NaN where there is no error to measure it by."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     if difference == 0:
         return 1.0
-    return float(2 * t.sf(abs(difference) / error, freedom)) if error > 0 else NAN
+    return float(2 * stdtr(freedom, -abs(difference) / error)) if error > 0 else NAN
 
 
 def joined(parts: list[tuple[float, float]]) -> tuple[float, float]:

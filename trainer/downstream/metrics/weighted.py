@@ -4,12 +4,16 @@ Each function here prepares what does not depend on the weights (sorting, errors
 the metric of a set in which case n stands W_RN[r, n] times. NaN where that set has no value. Cases have known targets
 (`Predictions.known`); a target that is unknown in one column counts for the others.
 
+`resampling.weights` puts the draws of a case beside each other in memory, W_RN.T is a plain array: forms go from case to case and do all
+draws of one at once. Sums of weights are whole numbers and exact in any order.
+
 Shape letters: R resamples, N cases, K classes, labels or targets, M cases known in one column, G groups of equal values, P patients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,6 +22,8 @@ from trainer.downstream.metrics.predictions import Predictions
 Weighted = Callable[[np.ndarray], np.ndarray]
 # Rows of the pair matrix of survival held at a time: 256 x 20,000 pairs are 20 MB.
 PAIR_ROWS = 256
+# Cases at an end that are looked at first: that none of so many was drawn has a probability of exp(-64).
+LOOK = 64
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -58,6 +64,49 @@ def pooled(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(case), np.concatenate(truth), np.concatenate(score)
 
 
+def drawn(W_RN: np.ndarray, case_M: np.ndarray) -> np.ndarray:
+    """[R, M] how often these cases were drawn."""
+    whole = len(case_M) == W_RN.shape[1] and bool((case_M == np.arange(len(case_M))).all())
+    return W_RN if whole else W_RN.T[case_M].T
+
+
+def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int) -> Weighted:
+    """W_RN -> [R, rows]: in each row the sum of the weights of its cases; pair c says that case_C[c] counts for row_C[c]."""
+    from scipy.sparse import csr_array
+
+    order = np.argsort(row_C, kind="stable")
+    ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
+    N = int(case_C.max(initial=-1)) + 1
+    of = csr_array((np.ones(len(case_C)), case_C[order], ends), shape=(rows, N))
+    return lambda W_RN: (of @ W_RN.T[:N]).T
+
+
+def running(x_RG: np.ndarray) -> np.ndarray:
+    """Sums along the second axis, in place, whose steps are rows of W_RN.T: numpy's own goes draw by draw."""
+    for before_R, here_R in pairwise(x_RG.T):
+        here_R += before_R
+    return x_RG
+
+
+def first_drawn(W_RN: np.ndarray, case_K: np.ndarray) -> np.ndarray:
+    """[R] which of these cases, in this order, is the first that was drawn; -1 where none was."""
+    first_R = np.full(len(W_RN), -1)
+    for part_K in (case_K[:LOOK], case_K[LOOK:]):
+        missing = np.flatnonzero(first_R < 0)
+        if len(missing) and len(part_K):
+            there_KR = (W_RN.T[part_K] if len(missing) == len(W_RN) else W_RN.T[np.ix_(part_K, missing)]) > 0
+            first_R[missing] = np.where(there_KR.any(0), part_K[there_KR.argmax(0)], -1)
+    return first_R
+
+
+def constant(W_RN: np.ndarray, case_M: np.ndarray, x_M: np.ndarray) -> np.ndarray:
+    """[R] whether all that was drawn is one value: exactly, since a variance of rounding errors would pass for one."""
+    order = np.argsort(x_M, kind="stable")
+    x_N = np.zeros(W_RN.shape[1] + 1)  # the last one stands for nothing drawn
+    x_N[case_M] = x_M
+    return x_N[first_drawn(W_RN, case_M[order])] >= x_N[first_drawn(W_RN, case_M[order[::-1]])]
+
+
 # ------------------------------------------------------------------------------------------------------------------- ranking
 
 
@@ -68,49 +117,65 @@ def groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
 
 
-def sums(w_RM: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    return w_RM if len(starts) == w_RM.shape[1] else np.add.reduceat(w_RM, starts, axis=1)
+Both = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, join: bool) -> tuple[Both, np.ndarray]:
+    """(W_RN -> pos_RG, neg_RG; has_G): what weighs for and against at each step of the score, the lowest first.
+
+    Neighbouring scores of negatives alone are one step, and where `join` those of positives alone, too; `has_G`: whether it has positives.
+    """
+    order, starts = groups(score_M)
+    case_M, truth_M = case_M[order], np.asarray(truth_M[order], dtype=bool)
+    size_G = np.diff(np.append(starts, len(case_M)))
+    positive_G = np.add.reduceat(truth_M, starts, dtype=np.int64)
+    kind_G = np.where(positive_G == 0, 0, np.where(positive_G == size_G, 1, 2))
+    joined_G = (kind_G[1:] == kind_G[:-1]) & (kind_G[1:] <= int(join))
+    step_G = np.concatenate(([0], np.cumsum(~joined_G)))
+    step_M, G = np.repeat(step_G, size_G), int(step_G[-1]) + 1
+    both = sum_of(np.where(truth_M, step_M, step_M + G), case_M, 2 * G)
+
+    def of(W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        both_RG = both(W_RN)
+        return both_RG[:, :G], both_RG[:, G:]
+
+    return of, np.bincount(step_M[truth_M], minlength=G) > 0
 
 
 def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
     """Mann-Whitney U over the pairs of a positive and a negative, ties one half (Hanley and McNeil 1982)."""
     if not len(case_M):
-        return _nothing
-    order, starts = groups(score_M)
-    case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
-
-    def of(W_RN: np.ndarray) -> np.ndarray:
-        w_RM = W_RN[:, case_M]
-        pos_RG = sums(w_RM * truth_M, starts)
-        return area(pos_RG, sums(w_RM, starts) - pos_RG)
-
-    return of
+        return nothing
+    both, _ = steps(case_M, truth_M, score_M, join=True)
+    return lambda W_RN: area(*both(W_RN))
 
 
 def area(pos_RG: np.ndarray, neg_RG: np.ndarray) -> np.ndarray:
     """[R] the area under the ROC curve, from what weighs for and against at each score, the lowest first."""
-    half_RG = np.cumsum(neg_RG, axis=1) - neg_RG / 2
-    return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pos_RG.sum(1) * neg_RG.sum(1))
+    to_RG = running(neg_RG.copy(order="K"))
+    half_RG = to_RG - neg_RG / 2
+    return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pos_RG.sum(1) * to_RG[:, -1])
 
 
 def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
     """Precision at each distinct score, weighted by the recall gained there; no interpolation."""
     if not len(case_M):
-        return _nothing
-    order, starts = groups(-score_M)
-    case_M, truth_M = case_M[order], truth_M[order].astype(np.float64)
+        return nothing
+    both, has_G = steps(case_M, truth_M, -score_M, join=False)
+    has = np.flatnonzero(has_G)
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        w_RM = W_RN[:, case_M]
-        pos_RG = sums(w_RM * truth_M, starts)
-        seen_RG = np.cumsum(sums(w_RM, starts), axis=1)
-        precision_RG = np.cumsum(pos_RG, axis=1) / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
-        return ratio(np.einsum("rg,rg->r", precision_RG, pos_RG), pos_RG.sum(1))
+        pos_RG, neg_RG = both(W_RN)
+        seen_RG = drawn(running(pos_RG + neg_RG), has)
+        gained_RG = drawn(pos_RG, has)
+        to_RG = running(gained_RG.copy(order="K"))
+        precision_RG = to_RG / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
+        return ratio(np.einsum("rg,rg->r", precision_RG, gained_RG), to_RG[:, -1] if len(has) else np.zeros(len(W_RN)))
 
     return of
 
 
-def _nothing(W_RN: np.ndarray) -> np.ndarray:
+def nothing(W_RN: np.ndarray) -> np.ndarray:
     return np.full(len(W_RN), np.nan)
 
 
@@ -124,12 +189,9 @@ def macro(parts: Sequence[Weighted]) -> Weighted:
 
 def confusion(p: Predictions, of_RKK: Callable[[np.ndarray], np.ndarray]) -> Weighted:
     """A function of the confusion matrices [R, true, predicted]."""
-    from scipy.sparse import csr_array
-
     K = 2 if p.kind == "binary" else p.score.shape[1]
-    cell_N = p.truth() * K + p.decided()
-    to_cell = csr_array((np.ones(len(p)), (cell_N, np.arange(len(p)))), shape=(K * K, len(p)))
-    return lambda W_RN: of_RKK((to_cell @ W_RN.T).T.reshape(-1, K, K))
+    cells = sum_of(p.truth() * K + p.decided(), np.arange(len(p)), K * K)
+    return lambda W_RN: of_RKK(cells(W_RN).reshape(-1, K, K))
 
 
 def accuracy(C_RKK: np.ndarray) -> np.ndarray:
@@ -162,7 +224,7 @@ def f1_labels(p: Predictions) -> Weighted:
     def one(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
         yes_M = score_M > 0.5
         right_M, either_M = 2.0 * (truth_M & yes_M), truth_M.astype(np.float64) + yes_M
-        return lambda W_RN: ratio(W_RN[:, case_M] @ right_M, W_RN[:, case_M] @ either_M)
+        return lambda W_RN: ratio(*(drawn(W_RN, case_M) @ x_M for x_M in (right_M, either_M)))
 
     return macro([one(*c) for c in columns(p)])
 
@@ -181,27 +243,23 @@ def mse(p: Predictions) -> Weighted:
     assert p.scale_K is not None, (
         "the metric mse needs Predictions.scale_K, the targets' deviations over the training split"
     )
-    parts = [_mean(n, ((y - s) / c) ** 2) for (n, y, s), c in zip(_targets(p), p.scale_K, strict=True)]
+    parts = [mean_of(n, ((y - s) / c) ** 2) for (n, y, s), c in zip(_targets(p), p.scale_K, strict=True)]
     return lambda W_RN: np.sum([part(W_RN) for part in parts], axis=0)
 
 
 def mae(p: Predictions) -> Weighted:
     """Mean over targets of the mean absolute error."""
-    return macro([_mean(n, np.abs(y - s)) for n, y, s in _targets(p)])
+    return macro([mean_of(n, np.abs(y - s)) for n, y, s in _targets(p)])
 
 
-def _mean(case_M: np.ndarray, x_M: np.ndarray) -> Weighted:
+def mean_of(case_M: np.ndarray, x_M: np.ndarray) -> Weighted:
+    """The mean of a number that these cases have."""
+
     def of(W_RN: np.ndarray) -> np.ndarray:
-        w_RM = W_RN[:, case_M]
-        return ratio(w_RM @ x_M, w_RM.sum(1))
+        w_RM = drawn(W_RN, case_M)
+        return ratio(w_RM @ x_M, w_RM @ np.ones(len(x_M)))
 
     return of
-
-
-def _constant(w_RM: np.ndarray, x_RM: np.ndarray) -> np.ndarray:
-    """[R] whether all that was drawn is one value: exactly, since a variance of rounding errors would pass for one."""
-    drawn_RM = w_RM > 0
-    return np.where(drawn_RM, x_RM, -np.inf).max(1) <= np.where(drawn_RM, x_RM, np.inf).min(1)
 
 
 def r2(p: Predictions) -> Weighted:
@@ -209,12 +267,12 @@ def r2(p: Predictions) -> Weighted:
 
     def one(case_M: np.ndarray, y_M: np.ndarray, s_M: np.ndarray) -> Weighted:
         def of(W_RN: np.ndarray) -> np.ndarray:
-            w_RM = W_RN[:, case_M]
+            w_RM = drawn(W_RN, case_M)
             mean_R = ratio(w_RM @ y_M, w_RM.sum(1))
             around_R = (w_RM * (y_M - mean_R[:, None]) ** 2).sum(1)
-            return np.where(_constant(w_RM, y_M[None]), np.nan, 1 - ratio(w_RM @ (y_M - s_M) ** 2, around_R))
+            return np.where(constant(W_RN, case_M, y_M), np.nan, 1 - ratio(w_RM @ (y_M - s_M) ** 2, around_R))
 
-        return of if len(case_M) else _nothing
+        return of if len(case_M) else nothing
 
     return macro([one(*t) for t in _targets(p)])
 
@@ -226,16 +284,17 @@ def correlation(p: Predictions, ranks: bool) -> Weighted:
         a, b = (_midranks(v) if ranks else _as_is(v - v.mean()) for v in (y_M, s_M)) if len(case_M) else (None, None)
 
         def of(W_RN: np.ndarray) -> np.ndarray:
-            w_RM = W_RN[:, case_M]
-            return _pearson(w_RM, a(w_RM), b(w_RM))  # type: ignore[misc]
+            w_RM = drawn(W_RN, case_M)
+            value_R = _pearson(w_RM, a(w_RM), b(w_RM))  # type: ignore[misc]
+            return np.where(constant(W_RN, case_M, y_M) | constant(W_RN, case_M, s_M), np.nan, value_R)
 
-        return of if len(case_M) else _nothing
+        return of if len(case_M) else nothing
 
     return macro([one(*t) for t in _targets(p)])
 
 
 def _as_is(x_M: np.ndarray) -> Weighted:
-    return lambda w_RM: np.broadcast_to(x_M, w_RM.shape)
+    return lambda w_RM: np.broadcast_to(x_M[:, None], w_RM.shape[::-1]).T
 
 
 def _midranks(x_M: np.ndarray) -> Weighted:
@@ -243,9 +302,11 @@ def _midranks(x_M: np.ndarray) -> Weighted:
     group_M = np.empty(len(x_M), dtype=np.int64)
     group_M[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(x_M))))
 
+    at_score = sum_of(group_M, np.arange(len(x_M)), len(starts))
+
     def of(w_RM: np.ndarray) -> np.ndarray:
-        w_RG = sums(w_RM[:, order], starts)
-        return (np.cumsum(w_RG, axis=1) - (w_RG - 1) / 2)[:, group_M]
+        w_RG = at_score(w_RM)
+        return drawn(running(w_RG.copy(order="K")) - (w_RG - 1) / 2, group_M)
 
     return of
 
@@ -255,8 +316,7 @@ def _pearson(w_RM: np.ndarray, a_RM: np.ndarray, b_RM: np.ndarray) -> np.ndarray
     da_RM, db_RM = (x - ratio((w_RM * x).sum(1), n_R)[:, None] for x in (a_RM, b_RM))
     both_R = (w_RM * da_RM * db_RM).sum(1)
     deviation_R = np.sqrt((w_RM * da_RM**2).sum(1)) * np.sqrt((w_RM * db_RM**2).sum(1))
-    value_R = np.clip(ratio(both_R, deviation_R), -1, 1)
-    return np.where(_constant(w_RM, a_RM) | _constant(w_RM, b_RM), np.nan, value_R)
+    return np.clip(ratio(both_R, deviation_R), -1, 1)
 
 
 # ------------------------------------------------------------------------------------------------------------------ survival
@@ -278,14 +338,22 @@ def concordance(p: Predictions, first: np.ndarray, W_RN: np.ndarray, factor_RI: 
         factor_RI: what each of these cases' pairs weigh, beside how often both were drawn; 1 by default.
     """
     time_N, event_N = p.target[:, 0], p.target[:, 1] == 1
-    right_R, pairs_R = np.zeros(len(W_RN)), np.zeros(len(W_RN))
+    right_R = np.zeros(len(W_RN))
     W32_NR = W_RN.T.astype(np.float32)  # sums of a row of pairs are whole or half, far below 2 ** 24: exact
-    w_IR = (W_RN[:, first] if factor_RI is None else W_RN[:, first] * factor_RI).T
+    w_IR = W_RN.T[first] if factor_RI is None else W_RN.T[first] * factor_RI.T
     for start in range(0, len(first), PAIR_ROWS):
         i = first[start : start + PAIR_ROWS]
         later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
         higher_IN = (p.score < p.score[i, None]) + 0.5 * (p.score == p.score[i, None])
-        part_IR = w_IR[start : start + PAIR_ROWS]
-        right_R += (part_IR * ((later_IN * higher_IN).astype(np.float32) @ W32_NR)).sum(0)
-        pairs_R += (part_IR * (later_IN.astype(np.float32) @ W32_NR)).sum(0)
-    return ratio(right_R, pairs_R)
+        right_IR = (later_IN * higher_IN).astype(np.float32) @ W32_NR
+        right_R += np.einsum("ir,ir->r", w_IR[start : start + PAIR_ROWS], right_IR)
+    return ratio(right_R, np.einsum("ir,ir->r", w_IR, later_than(time_N, event_N, W_RN)[:, first].T))
+
+
+def later_than(time_N: np.ndarray, event_N: np.ndarray, W_RN: np.ndarray) -> np.ndarray:
+    """[R, N] how many times lie after that of each case, those of equal times counted that are no events."""
+    _, at_N = np.unique(-time_N, return_inverse=True)  # the latest first
+    G = int(at_N.max(initial=-1)) + 1
+    events = sum_of(at_N[event_N], np.flatnonzero(event_N), G)
+    to_RG = running(sum_of(at_N, np.arange(len(at_N)), G)(W_RN).copy(order="K"))
+    return drawn(to_RG - events(W_RN), at_N)
