@@ -110,7 +110,7 @@ def test_heads_and_what_is_deployed():
         ({"genetics": []}, "method.genetics: it is empty"),
         ({"genetics": ["snp", "snp"]}, "names a field twice"),
         ({"genetics": ["patches"]}, "is no vector of one width"),
-        ({"genetics": ["burden"]}, "set method.genetics=burden,cnv,mutation,pgs,rna,snp"),
+        ({"genetics": ["gwas"]}, "set method.genetics=burden,cnv,mutation,pgs,rna,snp"),
         ({"genes": {"layers": [8, 0]}}, "holds a width below 1"),
         ({"genes": {"clip": 3, "normalise": "none"}, "genetics": ["rna"]}, "method.genes.clip"),
         ({"alpha": 1.5}, "method.alpha"),
