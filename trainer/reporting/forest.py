@@ -57,8 +57,8 @@ def _known(t: Pair) -> bool:
 
 
 def told_apart(t: Pair) -> bool:
-    """What a star marks in the tables, of several seeds on both sides."""
-    return t.p_holm < 0.05 and 1 not in t.seeds
+    """What a star marks in the tables."""
+    return t.marked
 
 
 def _limits(shown: Sequence[Pair]) -> tuple[float, float]:

@@ -14,6 +14,8 @@ from trainer.reporting import cases
 from trainer.reporting.groups import Entry, Group
 
 BEST, SCRATCH, CONTROLLED = "best", "scratch", "without control"
+DRAWS_NOTHING = ("knn", "zeroshot")
+"""Modes in which a seed decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Pair:
     """Probability that the one with the better number is not the better one."""
     by: str = ""
     """What gave interval and p: bootstrap, or of areas DeLong-Obuchowski."""
+
+    @property
+    def drawn_once(self) -> bool:
+        """Whether a system stands in it with one training, of which another seed would have made another system."""
+        sides = zip(self.seeds, (self.entry, self.other), strict=True)
+        return any(n == 1 and e.setting.mode not in DRAWS_NOTHING for n, e in sides)
+
+    @property
+    def marked(self) -> bool:
+        """Whether a report says that both are told apart: of a single training it could not be said of the system."""
+        return self.p_holm < 0.05 and not self.drawn_once
 
 
 def pairs(group: Group, draws: int, seed: int) -> list[Pair]:

@@ -10,6 +10,7 @@ from tests.trainer.downstream.cohorts import make
 from trainer.downstream.metrics.floor import narrow, patients_needed, too_few
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import paired
+from trainer.downstream.metrics.table import METRICS
 
 PATIENTS, SEEDS = 60, 3
 TRUTH = np.arange(PATIENTS) % 2
@@ -33,6 +34,19 @@ def test_one_lucky_seed_of_three_is_no_evidence() -> None:
     alone = paired(lucky[-1:], plain[:1], "auc", draws=400)
     assert alone.p < 0.01, "of one seed nothing is known of others"
     assert alone.seeds == (1, 1)
+
+
+def test_one_seed_is_taken_to_vary_as_the_opponents_do() -> None:
+    """Patients and sd^2 (1 + 1 / n) together, by Satterthwaite with n - 1 degrees of freedom, whichever side has one seed."""
+    rng = np.random.default_rng(3)
+    shared_N = rng.normal(size=PATIENTS)
+    several, one = [trained(rng, shared_N, s) for s in (0.5, 1.5, 2.5)], [trained(rng, shared_N, 2.0)]
+    found, turned = paired(several, one, "auc", draws=400), paired(one, several, "auc", draws=400)
+    values = [METRICS["auc"].compute(p) for p in several]
+    sd = np.std(values, ddof=1)
+    assert found.whole_error == pytest.approx(np.sqrt(found.error**2 + sd**2 * (1 + 1 / 3)))
+    assert (turned.low, turned.high, turned.p) == pytest.approx((-found.high, -found.low, found.p))
+    assert found.p > paired(several[2:], one, "auc", draws=400).p
 
 
 def test_three_seeds_that_agree_are_evidence() -> None:

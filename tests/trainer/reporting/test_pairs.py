@@ -77,6 +77,34 @@ def test_other_test_cases_are_said_not_compared(tmp_path: Path) -> None:
     assert words.pair(t) == "other test cases"
 
 
+def test_one_training_of_a_system_is_no_evidence_for_it(tmp_path: Path) -> None:
+    """Far apart over patients, and not marked: of one seed on either side; but for what draws nothing."""
+    write(tmp_path / "a", skill=2.5, seeds=(0,))
+    write(tmp_path / "b", skill=0.2, seeds=(0,), **SCRATCH)
+    write(tmp_path / "c", skill=0.1, method="mgi")
+    g, tests = found(tmp_path)
+    t = tests["gimp: scratch", "best"]
+    assert t.seeds == (1, 1)
+    assert t.p_holm < 0.05
+    assert (t.drawn_once, t.marked) == (True, False)
+    said = words.pair(t)
+    assert " (one seed: not marked), claim false of these trainings" in said
+    assert " *" not in said
+    assert "needed" not in said
+    assert not tests["mgi: pretrained", "best"].marked, "three seeds against one"
+    (note,) = [n for n in words.warnings([g])[1] if "of one seed" in n]
+    assert "2 of 3 results are of one seed" in note
+
+
+def test_what_draws_nothing_needs_no_second_seed(tmp_path: Path) -> None:
+    write(tmp_path / "a", skill=2.5, seeds=(0,), mode="knn")
+    write(tmp_path / "b", skill=0.2, seeds=(0,), mode="knn", **SCRATCH)
+    g, tests = found(tmp_path)
+    assert tests["gimp: scratch", "best"].marked
+    assert " *" in words.pair(tests["gimp: scratch", "best"])
+    assert not [n for n in words.warnings([g])[1] if "one seed" in n]
+
+
 @pytest.mark.parametrize(
     ("p", "text"), [(0.0004, "<.001"), (0.0123, ".012"), (1.0, "1"), (0.99999, "1"), (float("nan"), "–")]
 )

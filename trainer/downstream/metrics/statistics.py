@@ -7,7 +7,8 @@ they are: their spread is another number.
 
 A paired test says which system is better, not which trainings of it were: other seeds would have given other numbers. Where a system has
 several, the standard error of their mean is joined to that of the patients, with its own S - 1 degrees of freedom (Satterthwaite). Three
-seeds of which one is far off are then no evidence. Of one seed nothing is known, and nothing is added: `seeds` of the test says so.
+seeds of which one is far off are then no evidence. Where one system has one seed, its trainings are taken to vary as the other's do; of
+one seed each nothing is known, and nothing is added: `seeds` of the test says so.
 The patients' standard error of areas under ROC curves is that of their placements (delong.py), of other metrics that of resamples.
 
 Where no resample differs from any other (every patient right, or one answer for all), resampling has nothing to say: an exact
@@ -77,7 +78,7 @@ class Paired:
     difference    mean over seeds of a less the one of b
     low, high     its interval over resampled patients and other seeds; `degenerate` where no resample differs
     p             two-sided; below 1 - level exactly where the interval leaves out zero, but for ties; NaN without a value
-    seeds         of a and of b; what one seed does not tell is in neither interval nor p
+    seeds         of a and of b; of one seed each, what others would have given is in neither interval nor p
     error         standard error of the difference over patients, the seeds as they are
     whole_error   the same with what other seeds would have given: that of interval and p
     by            what gave the error: "bootstrap-se", or of areas "DeLong-Obuchowski"
@@ -212,8 +213,13 @@ def _with_seeds(of: _Of, found: _OverPatients) -> tuple[float, float]:
     """(error, degrees of freedom), with what other seeds of each system would have given."""
     if found.error == 0 and of.alike:
         return 0.0, found.freedom
-    spreads = [(_spread(values) or 0.0, len(values)) for values in of.each if len(values) > 1]
-    return joined([(found.error, found.freedom), *((sd / math.sqrt(n), n - 1.0) for sd, n in spreads)])
+    a, b = ((_spread(values), len(values)) for values in of.each)
+    parts = [(sd / math.sqrt(n), n - 1.0) for sd, n in (a, b) if sd is not None]
+    if len(parts) == 1:
+        # One system has one seed: its trainings are taken to vary as the other's do, by the same estimate, so one part of the sum.
+        (sd, n) = a if a[0] is not None else b
+        parts = [((sd or 0.0) * math.sqrt(1 + 1 / n), n - 1.0)]
+    return joined([(found.error, found.freedom), *parts])
 
 
 def _by_placements(of: _Of) -> _OverPatients | None:
