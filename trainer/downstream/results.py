@@ -19,6 +19,7 @@ from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, read_over_time
+from trainer.downstream.metrics.simulated import outside
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
@@ -26,7 +27,7 @@ from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
 from trainer.state.run_folder import versions
-from trainer.tracking.intervals import interval_text
+from trainer.tracking.intervals import BOOTSTRAP, interval_text
 
 FORMAT = 1
 GROUPS = "groups.npz"
@@ -107,7 +108,7 @@ def write_result(
         "metrics": measured,
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
-            *(*narrow(predictions[0], metrics), *bounded(fits)),
+            *(*narrow(predictions[0]), *_simulated(predictions[0], measured, b.level), *bounded(fits)),
             *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),
@@ -128,6 +129,11 @@ def write_result(
         content |= {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
+
+
+def _simulated(p: Predictions, measured: Mapping[str, Mapping[str, Any]], level: float) -> list[str]:
+    """What simulation says of the intervals; of 95 %, as they were simulated, and by resamples alone."""
+    return outside(p, [m for m, v in measured.items() if v["interval_by"] == BOOTSTRAP]) if level == 0.95 else []
 
 
 def _recalibrated(

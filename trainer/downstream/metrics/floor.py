@@ -7,7 +7,6 @@ them, and the bootstrap of so few knows few different resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,8 +17,6 @@ PATIENTS = 20
 """Test patients at least."""
 A_SIDE = 10
 """Patients with, and patients without, of a yes-or-no question; patients with an event, of survival."""
-NARROW = {"average_precision": 200}
-"""Metrics whose intervals hold the true value a little too seldom below so many patients, though the floor is passed."""
 POWER_Z = 1.959964 + 0.841621  # two-sided 5 %, power 80 %
 
 
@@ -41,17 +38,11 @@ def too_few(p: Predictions) -> str:
     return ""
 
 
-def narrow(p: Predictions, metrics: Sequence[str]) -> list[str]:
-    """What to say of intervals over so few patients, whose coverage in simulation is too low (docs/results/coverage.md)."""
-    few, patients = too_few(p), len(np.unique(p.known().patients_N))
-    said = [f"{few}; intervals of so few may be too narrow: in simulation they held the true value too seldom"] * bool(
-        few
-    )
-    for name in (m for m in metrics if patients < NARROW.get(m, 0)):
-        said.append(
-            f"{name}: over fewer than {NARROW[name]} patients its 95 % interval is a little narrow (92 % in simulation)"
-        )
-    return said
+def narrow(p: Predictions) -> list[str]:
+    """What to say of intervals over so few cases that nothing is ranked."""
+    few = too_few(p)
+    said = f"{few}; intervals of so few may be too narrow: in simulation they held the true value too seldom"
+    return [said] if few else []
 
 
 def _smaller_side(p: Predictions, case_M: np.ndarray, truth_M: np.ndarray) -> int:

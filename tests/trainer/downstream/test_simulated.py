@@ -1,0 +1,81 @@
+"""What simulation found of intervals is said of results like those that were simulated, cell by cell, and stands in the docs as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.downstream.cohorts import make
+from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.simulated import WITHIN, cells, cohort_of, outside, size_of
+from trainer.downstream.metrics.table import METRICS
+
+PAGE = Path(__file__).parents[3] / "docs" / "results" / "coverage.md"
+COLUMNS = [(cohort, metric, size) for cohort, found in cells().items() for metric, of in found.items() for size in of]
+
+
+def drawn(cohort: str, patients: int, images: int) -> Predictions:
+    """Test cases of a simulated cohort."""
+    from tests.benchmarks import coverage
+
+    return coverage.cohort(cohort, np.random.default_rng(5), patients, images)
+
+
+@pytest.mark.parametrize("cohort", list(cells()))
+def test_every_cell_outside_carries_a_warning_and_no_other(cohort: str) -> None:
+    for size in {s for c, _, s in COLUMNS if c == cohort}:
+        patients, _, images = size.partition("x")
+        p = drawn(cohort, int(patients), 0 if images == "1-10" else 1)
+        if cohort_of(p) != cohort:
+            continue  # by chance on the other side of what is rare or strong
+        assert size_of(p) == (int(patients), images)
+        metrics = [m for m, of in cells()[cohort].items() if size in of]
+        said = " ".join(outside(p, metrics))
+        for m in metrics:
+            share = cells()[cohort][m][size]
+            assert (f"{m} in {share:.1f} %" in said) == (not WITHIN[0] <= share <= WITHIN[1]), (m, size)
+
+
+def test_they_are_found_for_what_they_are() -> None:
+    assert [cohort_of(drawn(c, 200, 1)) for c in ("binary", "strong", "rare", "survival")] == [
+        "binary",
+        "strong",
+        "rare",
+        "survival",
+    ]
+
+
+def test_other_sizes_go_by_the_nearest_and_far_ones_by_none() -> None:
+    rng = np.random.default_rng(0)
+
+    def of(n: int, per_patient: int = 1) -> list[str]:
+        truth_N = np.arange(n // per_patient).repeat(per_patient) % 2
+        return outside(make("binary", truth_N, rng.random(n), per_patient=per_patient), ["average_precision", "auc"])
+
+    (line,) = of(120)
+    assert line.startswith("95 % intervals of such test cases (simulated: binary, 100 patients with one image each)")
+    assert line.endswith("too seldom: take them for too narrow (average_precision in 92.2 %)")
+    assert of(2 * 120, 2) == [], "with several images it is within"
+    assert of(20) == of(5000) == [], "nothing like it was simulated"
+
+
+def test_the_page_has_these_cells() -> None:
+    text = PAGE.read_text().split("## Intervals today")[1].split("\n## ")[0]
+    head, *rows = re.findall(r"^\| cohort: metric .*|^\| \w+: \w+ \| [\d.-]+ \|.*$", text, re.MULTILINE)
+    sizes = [h.replace(" ", "") for h in head.strip("|").split("|")][2:]
+    found = {}
+    for row in (r.strip("|").split("|") for r in rows):
+        cohort, metric = row[0].strip().split(": ")
+        for size, cell in zip(sizes, row[2:], strict=True):
+            if cell.strip():
+                share = float(cell.split()[0])
+                assert cell.strip().endswith("!") == (not WITHIN[0] <= share <= WITHIN[1])
+                found[cohort, metric, size] = share
+    assert found == {(c, m, s): cells()[c][m][s] for c, m, s in COLUMNS}
+
+
+def test_metrics_that_are_simulated_exist() -> None:
+    assert {m for _, m, _ in COLUMNS} <= METRICS.keys()
