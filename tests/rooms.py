@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("joint", "sites"),
         ("setting",),
         ("build",),
-        ("external",),
+        ("external", "measured"),
         ("run",),
     ),
     "shards": (

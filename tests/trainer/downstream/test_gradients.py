@@ -32,7 +32,7 @@ from trainer.downstream.maps.gradients import (
     edges,
     faded,
 )
-from trainer.downstream.run import _training
+from trainer.downstream.measured import training_of
 from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 
@@ -106,7 +106,7 @@ def test_of_real_systems_they_sum_to_the_answer_less_the_backgrounds(
     opened = open_task_data(made)
     source = find_source(method, "scratch", "demo", made, schema_of(opened), True)
     ready = prepare(made, source, opened, tmp_path / "run", 1)
-    training, _ = _training(ready, 0)
+    training, _ = training_of(ready, 0)
     whole = training.build()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
