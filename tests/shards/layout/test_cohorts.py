@@ -241,3 +241,15 @@ def test_a_label_of_11_is_named(tmp_path):
     table.write_text("\n".join([lines[0], lines[1][:-1] + "11", *lines[2:]]) + "\n")
     with pytest.raises(DataError, match=r"column 'Target' is '11' in 1 rows .* means nothing here: known are '0', '1'"):
         find("rsna_pneumonia", root)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "folder", "samples", "patients"),
+    [("tcga_luad_lusc", "gimp_nsclc", 400, 400), ("tcga_gbm_lgg", "mrm_glioma", 194, 164)],
+)
+def test_folders_of_real_samples(name, folder, samples, patients, real_data, tmp_path):
+    assert main(["source", name, "--root", str(real_data / folder), "--out", str(tmp_path / "set")]) == 0
+    with Dataset.open(tmp_path / "set") as data:
+        assert (len(data), data.info.patients) == (samples, patients)
+        assert data.info.source == name
