@@ -166,13 +166,24 @@ def shuffled(x_HWC: np.ndarray, windows_N4: np.ndarray, order_M: np.ndarray) -> 
 
 
 def _moved(x_HWC: np.ndarray, windows_N4: np.ndarray, order_M: np.ndarray, owner_HW: np.ndarray) -> np.ndarray:
-    row_P, column_P = np.nonzero(owner_HW >= 0)
-    own_P = owner_HW[row_P, column_P]
-    w_P, top_P, left_P = windows_N4[own_P, 1:].T
-    area_N = windows_N4[:, 0] * windows_N4[:, 1]
-    from_P = order_M[(area_N.cumsum() - area_N)[own_P] + (row_P - top_P) * w_P + column_P - left_P]
+    H, W, C = x_HWC.shape
+    at_P = np.flatnonzero(owner_HW >= 0)
+    own_P = owner_HW.ravel()[at_P]
+    # 32 bits: most of the time is divisions, and the loader does this for each image.
+    h_N, w_N, top_N, left_N = windows_N4.T.astype(np.int32)
+    row_P = (at_P // W).astype(np.int32)
+    column_P = at_P.astype(np.int32) - row_P * np.int32(W)
+    area_N, w_P = h_N * w_N, w_N[own_P]
+    # Of each window the place in `order_M` of what would be the image's first pixel in it.
+    zero_N = area_N.cumsum() - area_N - top_N * w_N - left_N
+    from_P = order_M[zero_N[own_P] + row_P * w_P + column_P].astype(np.int32)
+    down_P = from_P // w_P
+    source_P = (top_N * np.int32(W) + left_N)[own_P] + down_P * np.int32(W) + (from_P - down_P * w_P)
     out_HWC = x_HWC.copy()
-    out_HWC[row_P, column_P] = x_HWC[top_P + from_P // w_P, left_P + from_P % w_P]
+    if C == 1:
+        out_HWC.reshape(-1)[at_P] = x_HWC.reshape(-1)[source_P]
+    else:
+        out_HWC.reshape(-1, C)[at_P] = x_HWC.reshape(-1, C)[source_P]
     return out_HWC
 
 
