@@ -8,7 +8,7 @@ OUT/baselines/NAME holds them. They are fine-tunes like the points: the same spl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -49,19 +49,24 @@ class Baselines(Section):
     """Labels, or array fields of one axis, that are read alone, by name; they must not hold the answer of a task."""
 
 
-def baselines_of(sweep: Sweep, asked: Baselines, side: Mapping[str, Side]) -> Sweep:
+def baselines_of(sweep: Sweep, asked: Baselines, side: Mapping[str, Side], masks: Collection[str] = ()) -> Sweep:
     """The baselines of a sweep's points, as a sweep of its own.
 
     Args:
         asked: what its file says.
         side: {method: what it reads} of the methods whose tasks have baselines.
+        masks: names of the points whose tasks ask for masks: they have a network beside them, and no probe.
     """
     runs: dict[tuple[str, ...], str] = {}
     for point in sweep.points:
         reads = side.get(_flag(point, "--method"))
         if reads is None or _flag(point, "--mode") == "zeroshot":
             continue
-        for name, words in _of_point(point, asked, reads):
+        drawn = point.name in masks
+        for name, words in [
+            *([] if drawn else _probes(point, asked, reads)),
+            *_network(point, "masks" if drawn else reads),
+        ]:
             runs.setdefault(words, name)
     names = _unique(list(runs.values()))
     points = tuple(_point(i, n, w) for i, (n, w) in enumerate(zip(names, runs, strict=True)))
@@ -70,21 +75,28 @@ def baselines_of(sweep: Sweep, asked: Baselines, side: Mapping[str, Side]) -> Sw
     )  # fmt: skip
 
 
-def _of_point(point: Point, asked: Baselines, reads: Side) -> list[tuple[str, tuple[str, ...]]]:
-    """(name, words) of the baselines of a point's task."""
+Found = Iterator[tuple[str, tuple[str, ...]]]
+"""(name, words) of baselines."""
+
+
+def _probes(point: Point, asked: Baselines, reads: Side) -> Found:
+    """Probes of what is measured, without a weight, on a point's task."""
     task = _flag(point, "--task")
-    shared = _shared(point.words)
-    labels = tuple(w for w in shared if not w.startswith("protocol.") or w.startswith(OF_LABELS))
-    found = [(f"{task}-mean_features", ("--method", "mean_features", *PROBE, f"method.reads={reads}", *labels))]
+    labels = tuple(w for w in _shared(point.words) if not w.startswith("protocol.") or w.startswith(OF_LABELS))
+    yield f"{task}-mean_features", ("--method", "mean_features", *PROBE, f"method.reads={reads}", *labels)
     if asked.clinical:
         columns = f"method.columns=[{', '.join(asked.clinical)}]"
-        found.append((f"{task}-clinical", ("--method", "clinical", *PROBE, columns, f"method.reads={reads}", *labels)))
-    small = yaml_text.read(NETWORKS).get(reads)
-    if small is not None and _flag(point, "--method") != small:
-        recipe = tuple(w for pair in pairwise(point.words) if pair[0] == "--recipe" for w in pair)
-        network = tuple(w for w in shared if not w.startswith(OF_ENCODER))
-        found.append((f"{task}-{small}", ("--method", small, "--init", "scratch", *recipe, *network)))
-    return found
+        yield f"{task}-clinical", ("--method", "clinical", *PROBE, columns, f"method.reads={reads}", *labels)
+
+
+def _network(point: Point, of: str) -> Found:
+    """The small network from nothing, under a point's protocol; none beside itself."""
+    small, *sizes = yaml_text.read(NETWORKS)[of]
+    if _flag(point, "--method") == small:
+        return
+    recipe = tuple(w for pair in pairwise(point.words) if pair[0] == "--recipe" for w in pair)
+    shared = tuple(w for w in _shared(point.words) if not w.startswith(OF_ENCODER))
+    yield f"{_flag(point, '--task')}-{small}", ("--method", small, "--init", "scratch", *recipe, *sizes, *shared)
 
 
 def _shared(words: Sequence[str]) -> tuple[str, ...]:

@@ -138,7 +138,33 @@ def test_a_task_has_each_baseline_once_for_every_amount_of_labels(tmp_path: Path
         f"--method attention_baseline --init scratch {of} protocol.lr=1e-3 protocol.fraction={s}"
         for s in ("0.1", "1.0")
     ]
-    assert len(found) == 10
+    images = [w for w in found if "--method unet" in w]
+    assert images == [
+        f"--method unet --init scratch method.features=8 {of} protocol.lr=1e-3 protocol.fraction={s}"
+        for s in ("0.1", "1.0")
+    ]
+    assert len(found) == 12
+
+
+def test_masks_have_a_network_and_no_probe_and_none_has_itself_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*words: str) -> list[str]:
+        content = {"command": "finetune", "words": [*words], "grid": {"seeds": [[0]]}}
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+        assert main([str(tmp_path / "s.yaml"), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+        return [w for w in capsys.readouterr().out.splitlines() if "--method" in w]
+
+    point, network = shown(
+        "--task", "demo_lesions", "--method", "mgi", "--init", "scratch", "--recipe", "demo", "output.width=64"
+    )
+    assert "--method mgi" in point
+    assert "--method unet --init scratch --recipe demo --task demo_lesions 'protocol.seeds=[0]'" in network
+    assert "output.width" not in network
+    assert len(shown("--task", "demo_lesions", "--method", "unet")) == 1
+    assert [("mean_features" in w, "unet" in w) for w in shown("--task", "demo_subtype", "--method", "unet")[1:]] == [
+        (True, False)
+    ]
 
 
 def test_they_can_be_switched_off_and_pretraining_has_none(tmp_path: Path) -> None:
