@@ -18,6 +18,7 @@ from shards.terminal import is_unread, refused
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USER = 2
+EXIT_INTERRUPTED = 130  # as the shell counts SIGINT
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped with a checkpoint, the same command goes on
 
 JOB = "MEDPAIR_JOB"
@@ -74,6 +75,10 @@ def _ended(run: Callable[[], None]) -> tuple[int, str]:
         if _rank() == 0:
             print(e, flush=True)
         return EXIT_STOPPED, str(e)
+    except KeyboardInterrupt:
+        # A status, no exception: the interpreter's own end would tear a thread out of the save that it is writing, and abort.
+        print(f"[rank {_rank()} on {_node()}] interrupted: ended at once", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED, "interrupted"
     except Exception as e:
         if isinstance(e, BrokenPipeError) and is_unread():
             raise  # nobody reads what it prints: `ends_with_its_reader` ends the command

@@ -1,6 +1,6 @@
 """How long a step waits for a checkpoint of 1 GB: written while training waits, and while it goes on; ZeRO 1 to 3 on 1 and 2 ranks.
 
-    python tests/benchmarks/checkpoint.py [--gb 1] [--rounds 3] [--stages 1 2 3] [--worlds 1 2]
+    python tests/benchmarks/checkpoint.py [--gb 1] [--rounds 3] [--cells 1 2 3 peer] [--worlds 1 2]
 
 Peer: torch.distributed.checkpoint, `save` and `async_save` (its staged copies kept from one save to the next, as ours are), of the same
 bytes: weights, float32 weights and two moments a parameter. Floor: a copy of these bytes into memory that was used before. Of each
@@ -66,10 +66,10 @@ def cell(gb: float, stage: int, rounds: int, folder: Path, runtime: Any) -> str:
     from trainer.runtime import barrier
     from trainer.state.checkpoint import Checkpoints
 
-    config = parse({"method_name": "wide", "global_batch": 64 * runtime.world, "zero": {"stage": stage}})
+    config = parse({"method_name": "wide", "global_batch": 16 * runtime.world, "zero": {"stage": stage}})
     # Stage 3 keeps no whole weights beside the float32 ones and their two moments.
     engine = Engine(method_of(gb * 1e9 / (12 if stage == 3 else 16)), config, "only", runtime)
-    batch = Batch({"x": torch.full((64, WIDTH), 0.01)})
+    batch = Batch({"x": torch.full((16, WIDTH), 0.01)})
 
     def step() -> None:
         engine.accumulate(True)
@@ -80,19 +80,19 @@ def cell(gb: float, stage: int, rounds: int, folder: Path, runtime: Any) -> str:
         way: Checkpoints(folder / way, config.checkpoint.model_copy(update={"keep": 1, "write": way}), runtime)
         for way in ("wait", "background")
     }
-    took: dict[str, list[float]] = {k: [] for k in ("wait", "step waits", "written", "step", "step while written")}
+    took: dict[str, list[float]] = {k: [] for k in ("wait", "step waits", "written", "processor")}
     for i in range(rounds + 1):
-        took["step"].append(min(seconds(step) for _ in range(3)))
+        step()
         barrier()
         took["wait"].append(seconds(lambda i=i: ways["wait"].save(engine, i, {})))
         barrier()
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         took["step waits"].append(seconds(lambda i=i: ways["background"].save(engine, i, {})))
-        beside = [seconds(step) for _ in range(3)]
-        took["step while written"].append(statistics.median(beside))
         ways["background"].wait()
         took["written"].append(time.perf_counter() - began)
+        took["processor"].append(time.process_time() - spent)
         barrier()
+    copying = ways["background"].copies.nbytes
     size = sum(p.stat().st_size for p in ways["wait"].path(rounds).rglob("*") if p.is_file())
     ways["background"].close()
     engine.close()
@@ -104,8 +104,8 @@ def cell(gb: float, stage: int, rounds: int, folder: Path, runtime: Any) -> str:
     first = f"first {took['step waits'][0]:.2f} of {took['wait'][0]:.2f} s"
     return (
         f"ZeRO {stage}, {runtime.world} rank(s), {size / 1e9:.2f} GB: waits {median['wait']:.2f} s; "
-        f"in the background {median['step waits']:.3f} s = {ratio:.1%} ({first}), on disk after {median['written']:.2f} s; "
-        f"a step takes {median['step'] * 1e3:.0f} ms, beside the writer {median['step while written'] * 1e3:.0f} ms"
+        f"in the background {median['step waits']:.3f} s = {ratio:.1%} ({first}), on disk after {median['written']:.2f} s, "
+        f"{median['processor']:.2f} s of a processor a rank; copies of rank 0 {copying / 1e9:.2f} GB"
     )
 
 
@@ -156,9 +156,12 @@ def on_rank(args: argparse.Namespace, world: int, folder: Path) -> None:
 
     torch.set_num_threads(1)
     runtime = start()
-    for stage in args.stages:
-        runtime.say(cell(args.gb, stage, args.rounds, folder / f"{world}-{stage}", runtime))
-    runtime.say(peer(args.gb, args.rounds, folder / f"{world}-peer", runtime))
+    for name in args.cells:
+        here = folder / f"{world}-{name}"
+        if name == "peer":
+            runtime.say(peer(args.gb, args.rounds, here, runtime))
+        else:
+            runtime.say(cell(args.gb, int(name), args.rounds, here, runtime))
     finish()
 
 
@@ -192,7 +195,7 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--gb", type=float, default=1.0)
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--stages", type=int, nargs="*", default=[1, 2, 3])
+    p.add_argument("--cells", nargs="*", default=["1", "2", "3", "peer"], help="ZeRO stages, and peer")
     p.add_argument("--worlds", type=int, nargs="*", default=[1, 2])
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:

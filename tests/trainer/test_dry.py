@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from launch.pretrain import main
+from trainer.config.shared import Checkpoint
 
 LENGTHS = {"steps=7": (7, None), "epochs=3": (None, 3)}
 
@@ -61,3 +62,11 @@ def test_the_memory_of_background_copies_is_said(capsys: pytest.CaptureFixture[s
     for taken, (total, gradients) in zip(copies, state, strict=True):
         assert float(taken) == pytest.approx(float(total) - float(gradients), abs=0.11)
     assert said not in printed(capsys, "--dry-run"), "few parameters are written while training waits"
+
+
+@pytest.mark.parametrize(
+    ("write", "parameters", "goes_on"),
+    [("auto", 9_999_999, False), ("auto", 10_000_000, True), ("wait", 10**9, False), ("background", 1, True)],
+)
+def test_when_training_goes_on_while_a_checkpoint_is_written(write: str, parameters: int, goes_on: bool) -> None:
+    assert Checkpoint.model_validate({"write": write}).background(parameters) is goes_on
