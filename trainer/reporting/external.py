@@ -42,12 +42,14 @@ def elsewhere(e: Entry, results: Sequence[Result]) -> list[Result]:
 
 
 def _table(group: Group, amount: Amount, there: Sequence[Group]) -> Table | None:
-    rows = []
+    rows, fell = [], list[str]()
     for e in group.at(amount):
         row = [e.name, f"{words.number(e.measured.value)} ({words.sure(e.measured)})"]
         looked = [[r for x in g.entries for r in elsewhere(e, x.results)] for g in there]
-        for results in looked:
-            row += _cells(e, group.primary, results)
+        for g, results in zip(there, looked, strict=True):
+            value, difference, worse = _cells(e, group, results)
+            row += [value, difference]
+            fell += [f"{e.label} on {g.external}"] * worse
         if any(looked):
             rows.append(tuple(row))
     if not rows:
@@ -55,18 +57,27 @@ def _table(group: Group, amount: Amount, there: Sequence[Group]) -> Table | None
     head = ["", f"{group.primary}, own test cases"]
     for g in there:
         head += [f"on {g.external}", "difference"]
-    return Table(f"On other data, {amount.name} of the labels", tuple(head), tuple(rows), note=NOTE)
+    return Table(f"On other data, {amount.name} of the labels", tuple(head), tuple(rows), note=NOTE + _fallen(fell))
 
 
-def _cells(e: Entry, metric: str, results: Sequence[Result]) -> tuple[str, str]:
-    """The value there with its interval, and what was lost."""
+def _fallen(fell: Sequence[str]) -> str:
+    """The sentence that a reader must not overlook: the number that misleads."""
+    if not fell:
+        return ""
+    return f" WORSE THERE by an interval that leaves out 0, so that the run's own test cases say too much of it: {', '.join(fell)}."
+
+
+def _cells(e: Entry, group: Group, results: Sequence[Result]) -> tuple[str, str, bool]:
+    """The value there with its interval, what was lost, and whether that is more than chance."""
     from trainer.downstream.metrics.apart import apart
 
+    metric = group.primary
     if not results or any(metric not in r.content.metrics for r in results):
-        return words.NONE, words.NONE
+        return words.NONE, words.NONE, False
     m = e.measured
     d = apart(cases.predictions(e.results), cases.predictions(results), metric, m.draws, m.bootstrap_seed or 0, m.level)
     stated = results[0].content.metrics[metric]
     value = f"{words.number(d.b)} ({words.sure(stated)})" if len(results) == 1 else words.number(d.b)
     leak = " [LEAK]" * any(r.content.leak.tested_on > 0 for r in results)
-    return value + leak, f"{words.number(d.difference, True)} ({words.span((d.low, d.high), True)})"
+    worse = d.high < 0 if group.higher_is_better else d.low > 0
+    return value + leak, f"{words.number(d.difference, True)} ({words.span((d.low, d.high), True)})", worse

@@ -42,6 +42,7 @@ def test_internal_and_external_stand_side_by_side(hospitals: Path) -> None:
         assert row[1].startswith(f"{d.a:.3f} (")
         assert row[2].startswith(f"{d.b:.3f} (")
         assert row[3] == f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
+    assert table.note.endswith("so that the run's own test cases say too much of it: a: pretrained on north.")
     text = markdown(report)
     assert "## demo\\_binary on north" in text
     assert "On other data, 100 % of the labels" in text
