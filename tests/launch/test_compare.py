@@ -215,6 +215,10 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path: Path, capsys: pyt
     (bad / "result.json").write_text((good / "result.json").read_text())
     (bad / "predictions" / "seed-0.npz").write_bytes(b"PK nothing")
     assert "seed-0.npz cannot be read as predictions" in refused(capsys, good, bad, "--out", out)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/result.json").write_text("{")
+    said = refused(capsys, good, bad, tmp_path / "cut", tmp_path / "nowhere", "--out", out)
+    assert all(words in said for words in ("seed-0.npz cannot", "cannot be read as JSON", "nowhere: not there")), said
     assert not out.exists()
     out.write_text("a file")
     assert "give another folder" in refused(capsys, good, "--out", out)

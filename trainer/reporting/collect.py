@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +32,11 @@ class Found:
     running: tuple[Running, ...]
 
 
-def collect(paths: Sequence[Path]) -> Found:
+def collect(paths: Sequence[Path], checked: Callable[[Result], Result] = lambda r: r) -> Found:
     """Reads every result.json under `paths` once, in the order of their names.
+
+    Args:
+        checked: what else is asked of a result that could be read; a UserError of it is told with all others.
 
     Raises:
         UserError: a path that is not there, a result that cannot be read, nothing found; all problems at once.
@@ -46,7 +49,7 @@ def collect(paths: Sequence[Path]) -> Found:
             key = folder.resolve()
             if NAME in files and key not in results:
                 try:
-                    results[key] = read_result(folder / NAME)
+                    results[key] = checked(read_result(folder / NAME))
                 except UserError as e:
                     problems += e.problems
             elif CONFIG in files and not any(above in results or above in running for above in (key, *key.parents)):

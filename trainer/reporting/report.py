@@ -30,7 +30,6 @@ from trainer.reporting.exports import Exports
 from trainer.reporting.figures import Plot, styles
 from trainer.reporting.groups import Group, group
 from trainer.reporting.pairs import Pair, pairs
-from trainer.reporting.result import Result
 from trainer.reporting.table import Table
 from trainer.state.files import write_atomic
 
@@ -65,8 +64,9 @@ def build(paths: Sequence[Path], draws: int, seed: int, rope: float = 0.01) -> R
     Raises:
         UserError: nothing found, or anything found that cannot be read or does not fit together; all problems at once.
     """
-    found = collect(paths)
-    report = Report(group(_recomputed(found.results)), found.running, draws, seed)
+    # Every number from its predictions: result.json is what a person may have edited, or moved beside other files.
+    found = collect(paths, cases.recomputed)
+    report = Report(group(found.results), found.running, draws, seed)
     labels = sorted({e.label for g in report.groups for e in g.entries})
     for g in report.groups:
         report.tested[g.name] = pairs(g, draws, seed)
@@ -75,19 +75,6 @@ def build(paths: Sequence[Path], draws: int, seed: int, rope: float = 0.01) -> R
     report.over = over_tasks.table(report.groups, draws, seed, rope)
     report.ranks = ranks.over_tasks(report.groups)
     return report
-
-
-def _recomputed(results: Sequence[Result]) -> list[Result]:
-    """Every number from its predictions: result.json is what a person may have edited, or moved beside other files."""
-    out, problems = [], []
-    for r in results:
-        try:
-            out.append(cases.recomputed(r))
-        except UserError as e:
-            problems += e.problems
-    if problems:
-        raise UserError(problems)
-    return out
 
 
 def draw(g: Group, labels: Sequence[str], seed: int, tested: Sequence[Pair]) -> list[Plot]:
