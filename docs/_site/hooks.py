@@ -25,7 +25,7 @@ LINKS = {
     "results": "results.md",
 }
 """Where a link of a page in docs/ leads that means a file of the repository, or a folder."""
-MARK = re.compile(r"^```(\w+) (?:run|worked|output)\b.*$", re.M)
+MARK = re.compile(r"^```(\w+) (?:run|worked|output|file=).*$", re.M)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -20,6 +20,8 @@ FORMATS = {
     "Features": ("trainer.downstream.probes.features",),
     "Exports": ("trainer.export.export", "trainer.export.terms", "trainer.export.preprocessor"),
 }
+DIFFER = Path(__file__).parent / "differ"
+"""What moves the numbers of one table, NAME.md for configs/sweep/NAME.yaml."""
 MADE = "*Made from the code when this site was built.*"
 
 
@@ -163,13 +165,14 @@ def _text(node: ast.expr) -> str:
 
 
 def differ() -> str:
-    """Of each table that has a recipe: its command, the systems in it, and where their pages say why a number might differ."""
+    """Of each table that has a recipe: what its paper leaves open, its command, the systems in it with the places where their pages say why
+    a number might differ; and the tables that have none."""
     from models.registry import method_names
     from trainer.config import yaml_text
 
     parts = [
-        f"# Why might my number differ?\n\n{MADE}\n\nA table of a paper is run by one command. What its systems leave open, and by what a "
-        "number moves, stands on their pages; what holds for all of them, below the tables."
+        f"# Why might my number differ?\n\n{MADE}\n\nA table of a paper is run by one command. Below its title stands what its paper leaves "
+        "open or says twice; what a system leaves open, on its page; what holds for all of them, behind the tables."
     ]
     for path in sorted((ROOT / "configs/sweep").glob("*-table*.yaml")):
         recipe, text = yaml_text.read(path), path.read_text()
@@ -178,12 +181,12 @@ def differ() -> str:
         head = " ".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
         claims = re.split(r"(?=Command:|Demo:|Time:|Hardware:|Expected:|Result:)", head)
         parts.append(
-            f"## {recipe.get('title', path.stem)}\n\n"
+            f"## {recipe.get('title', path.stem)}\n\n{(DIFFER / path.stem).with_suffix('.md').read_text()}\nHow it is run:\n\n"
             + "\n".join(f"- {cell(c)}" for c in claims if c.strip())
             + "\n\n| system | state |\n|---|---|\n"
             + "\n".join(rows)
         )
-    parts.append(COMMON)
+    parts += [(DIFFER / "OTHERS.md").read_text(), COMMON]
     return "\n\n".join(parts) + "\n"
 
 

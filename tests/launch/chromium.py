@@ -60,7 +60,8 @@ class Browser:
         while not any(m.get("method") == event for m in self.events):
             self.events.append(self._message())
 
-    def open(self, page: Path, width: int, height: int = 800) -> None:
+    def open(self, page: Path | str, width: int, height: int = 800) -> None:
+        """A file, or an address."""
         if not self.session:
             target = self.ask("Target.createTarget", url="about:blank")["targetId"]
             self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -69,12 +70,12 @@ class Browser:
         phone = width < 600
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         self.events.clear()
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self.wait("Page.loadEventFired")
 
-    def run(self, expression: str) -> Any:
-        """The value of an expression in the page."""
-        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+    def run(self, expression: str, waits: bool = False) -> Any:
+        """The value of an expression in the page, or of its promise."""
+        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=waits)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 

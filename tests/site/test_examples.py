@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch.medpair import COMMANDS, main
-from tests.site.worked import BLOCK, PAGES, Block, blocks, kept, page_of
+from tests.site.screens import LARGEST
+from tests.site.worked import BLOCK, IN_CHECKOUT, PAGES, Block, blocks, kept, page_of, place_of
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +63,36 @@ def test_outputs_stand_below_their_blocks(name: str) -> None:
     )
     assert all(m["output"] for m in found), "python -m tests.site.worked"
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_says_how_long_it_took_and_when(name: str) -> None:
+    assert re.match(
+        r"# .*\n\n\*All that was run on this page took \d+ s \(20\d\d-\d\d-\d\d; ", page_of(name).read_text()
+    )
+    assert name == "start" or "](../pictures/" in page_of(name).read_text(), "a picture of what comes out"
+
+
+def test_pictures_are_small_and_shown() -> None:
+    docs = page_of("start").parent
+    shown = set(re.findall(r"\]\((?:\.\./)?pictures/([^)]+)\)", "".join(p.read_text() for p in docs.rglob("*.md"))))
+    assert {p.name for p in (docs / "pictures").iterdir()} == shown
+    assert all(p.stat().st_size < LARGEST for p in (docs / "pictures").iterdir())
+
+
+@pytest.mark.timeout(300)
+def test_the_method_of_the_docs_keeps_the_contract(tmp_path: Path) -> None:
+    """In a copy of the checkout, as a reader adds it; two ranks are for the script."""
+    (name,) = IN_CHECKOUT
+    place = place_of(name, tmp_path)
+    recipes = place / "configs/methods/rotnet"
+    for other in ("recommended", "paper"):
+        shutil.copy(recipes / "demo.yaml", recipes / f"{other}.yaml")
+    words = ["-q", "-p", "no:cacheprovider", "tests/models/test_contract.py", "-k", "rotnet and not ranks"]
+    env = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=place, env=env, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^1\d passed", done.stdout, re.M), done.stdout
 
 
 def test_all_commands_of_a_page_exist() -> None:

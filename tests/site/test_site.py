@@ -40,7 +40,7 @@ def listed(nav: list[Any]) -> Iterator[str]:
 
 
 def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
-    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md") if "_site" not in p.parts]
     config = load_config(str(ROOT / "mkdocs.yml"))
     nav = [*listed(config.plugins.run_event("config", config).nav)]
     assert len(nav) == len(set(nav))
@@ -74,7 +74,13 @@ def test_what_is_made_from_the_code_is_there(site: Path) -> None:
     assert "no such folder" in said["messages"]
     differ = (site / "differ" / "index.html").read_text()
     assert "Table 1 of Jin et al. 2023" in differ
+    assert "is no fraction of 189 or 190 cases" in differ
     assert 'href="../methods/gimp/#why-might-my-number-differ"' in differ
+
+
+def test_each_published_table_says_why_a_number_might_differ() -> None:
+    tables = {p.stem for p in (ROOT / "configs/sweep").glob("*-table*.yaml")}
+    assert {p.stem for p in (ROOT / "docs/_site/differ").glob("*.md")} == {*tables, "OTHERS"}
 
 
 def test_a_dead_link_ends_the_build(tmp_path: Path) -> None:

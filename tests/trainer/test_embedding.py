@@ -100,6 +100,25 @@ def test_bags_are_encoded_as_fine_tuning_does(of_bags: Encoder, cohort: Path, tm
     np.testing.assert_array_equal(of_bags.encode(bags[:1]), of_bags.encode(paths[:1]))
 
 
+def test_the_lines_of_the_docs(pictured: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/api.md shows, line by line."""
+    monkeypatch.chdir(tmp_path)
+    for name, there in (("runs/mgi", pictured), ("data/mine", cohort)):
+        Path(name).parent.mkdir()
+        Path(name).symlink_to(there)
+    Path("images").mkdir()
+    files_of(Dataset.open(cohort), "image", "png", Path("images"))
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs/api.md").read_text(), re.M | re.S)
+    shapes = []
+    for block in blocks:
+        exec(compile(block, "docs/api.md", "exec"), names)
+        shapes.append(names["vectors"].shape)
+    tested = len(Dataset.open(cohort).subset("test").indices)
+    assert shapes == [(N, 16), (tested, 16)]
+    assert len(names["names"]) == tested
+
+
 def test_exports_are_encoded_as_their_run(pictured: Path, encoder: Encoder, tmp_path: Path) -> None:
     images = [np.random.default_rng(i).integers(0, 255, (40, 50, 3), dtype=np.uint8) for i in range(2)]
     whole, _ = export(pictured, "safetensors", tmp_path / "whole")
