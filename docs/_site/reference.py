@@ -171,8 +171,8 @@ def differ() -> str:
     from trainer.config import yaml_text
 
     parts = [
-        f"# Why might my number differ?\n\n{MADE}\n\nA table of a paper is run by one command. Below its title stands what its paper leaves "
-        "open or says twice; what a system leaves open, on its page; what holds for all of them, behind the tables."
+        f"# Why might my number differ?\n\n{MADE}\n\nA table of a paper is run by one command. Below its title stands what its paper "
+        "leaves open or says twice; what a system leaves open, on its page; what holds for all of them, behind the tables."
     ]
     for path in sorted((ROOT / "configs/sweep").glob("*-table*.yaml")):
         recipe, text = yaml_text.read(path), path.read_text()
@@ -186,7 +186,7 @@ def differ() -> str:
             + "\n\n| system | state |\n|---|---|\n"
             + "\n".join(rows)
         )
-    parts += [(DIFFER / "OTHERS.md").read_text(), COMMON]
+    parts += [(DIFFER / "OTHERS.md").read_text().replace("](../../", "]("), COMMON]
     return "\n\n".join(parts) + "\n"
 
 
