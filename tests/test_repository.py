@@ -68,10 +68,17 @@ def leads_somewhere(name: str) -> bool:
 
 
 def dead_names(text: str, folder: Path = ROOT) -> Iterator[str]:
-    """Names of code and of files that prose gives and that are not there; PLACEHOLDERS in capitals stand for others."""
+    """Names of code and of files that prose gives and that are not there; PLACEHOLDERS in capitals stand for others, and a page may show
+    a file as one to be written."""
+    shown = set(re.findall(r"^```\w+ file=(\S+)$", text, re.M))
     yield from (name for name in NAME.findall(text) if not leads_somewhere(name))
     for path in PATH.findall(text):
-        if not re.search(r"[A-Z]{4,}", path) and not (ROOT / path).exists() and not (folder / path).exists():
+        if (
+            path not in shown
+            and not re.search(r"[A-Z]{4,}", path)
+            and not (ROOT / path).exists()
+            and not (folder / path).exists()
+        ):
             yield path
 
 
