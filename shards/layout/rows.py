@@ -51,11 +51,15 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
     read = {n: r for n, t in layout.tables.items() if (r := _table(t, root, notes, problems)) is not None}
     if problems:
         raise DataError(problems)
+    if problems := [*_columns(layout, read)]:
+        raise DataError(problems)
     lines: list[Line] = []
+    asked = _asked(layout)
     for source in layout.rows:
-        lines += (
-            list(_files(source, root)) if isinstance(source, Listed) else _rows(layout.tables[source], read[source])
-        )
+        if isinstance(source, Listed):
+            lines += _files(source, root)
+        else:
+            lines += _rows(layout.tables[source], read[source], asked)
     if not lines:
         patterns = [p for s in layout.rows if isinstance(s, Listed) for p in s.files]
         raise bad(
@@ -63,8 +67,7 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
         )
     for name, table in layout.tables.items():
         if table.join:
-            _join(name, table, read.get(name), lines, notes, problems)
-    problems += _columns(layout, lines)
+            _join(name, table, read.get(name), lines, asked, notes, problems)
     if problems:
         raise DataError(problems)
     return lines
@@ -113,9 +116,13 @@ def _table(table: Table, root: Path, notes: list[str], problems: list[Problem]) 
         return None
 
 
-def _rows(table: Table, rows: Rows) -> list[Line]:
-    cut = {c: re.compile(p) for c, p in table.cut.items() if c in rows.columns}
-    return [Line({**row, **{c: p.sub("", row[c]) for c, p in cut.items()}, **table.set}, row.where) for row in rows]
+def _rows(table: Table, rows: Rows, asked: set[str]) -> list[Line]:
+    """The cells that the layout speaks of: a table may have a hundred columns, and half a million rows."""
+    kept = [c for c in rows.columns if c in asked]
+    cut = {c: re.compile(p) for c, p in table.cut.items() if c in kept}
+    return [
+        Line({c: cut[c].sub("", row[c]) if c in cut else row[c] for c in kept} | table.set, row.where) for row in rows
+    ]
 
 
 def _files(listed: Listed, root: Path) -> Iterator[Line]:
@@ -127,13 +134,20 @@ def _files(listed: Listed, root: Path) -> Iterator[Line]:
 
 
 def _join(
-    name: str, table: Table, rows: Rows | None, lines: list[Line], notes: list[str], problems: list[Problem]
+    name: str,
+    table: Table,
+    rows: Rows | None,
+    lines: list[Line],
+    asked: set[str],
+    notes: list[str],
+    problems: list[Problem],
 ) -> None:
     """Adds the cells of a joined table to every line, or its rows where several are of one."""
     columns = tuple(rows.columns) if rows else tuple(table.columns)
+    # A column that both have keeps the value of the rows; the joined one is called TABLE.COLUMN.
+    own, named = [c for c in columns if c in asked], [c for c in columns if f"{name}.{c}" in asked]
     for line in lines:
-        # A column that both have keeps the value of the rows; the joined one is called TABLE.COLUMN.
-        line.cells |= {f"{name}.{c}": "" for c in columns} | {c: line.cells.get(c, "") for c in columns}
+        line.cells |= {f"{name}.{c}": "" for c in named} | {c: line.cells.get(c, "") for c in own}
     if rows is None:
         return
     of: dict[Key, list[Row]] = defaultdict(list)
@@ -146,10 +160,12 @@ def _join(
         key = tuple(line.fill(t) for t in table.join.values())
         if not (mine := of.get(key)):
             continue
-        joined, used = joined + 1, used | {key}
-        line.more[name] = mine
-        line.cells |= {f"{name}.{c}": v for c, v in mine[0].items()}
-        line.cells |= {c: v for c, v in mine[0].items() if not line.cells.get(c)}
+        joined += 1
+        used.add(key)
+        if table.several:
+            line.more[name] = mine
+        line.cells |= {f"{name}.{c}": mine[0][c] for c in named}
+        line.cells |= {c: mine[0][c] for c in own if not line.cells.get(c)}
     if not joined and not table.several:
         some = next(iter(of), ("",))
         what = f"joined nobody: it has {'/'.join(some)}, the rows have {'/'.join(lines[0].fill(t) for t in table.join.values())}"
@@ -167,17 +183,31 @@ def _differing(of: Mapping[Key, list[Row]]) -> Iterator[tuple[str, str, str]]:
             yield "/".join(key), rows[0].where, other.where
 
 
-def _columns(layout: Listing, lines: list[Line]) -> Iterator[Problem]:
-    """Columns that the layout speaks of and no row has."""
-    known = set(lines[0].cells)
-    for line in lines[1:]:
-        known &= set(line.cells)
+def _asked(layout: Listing) -> set[str]:
+    """All columns that the layout speaks of."""
+    joins = [t for table in layout.tables.values() for t in table.join.values()]
+    return {c for t in (*joins, *(t for _, t in _templates(layout))) for c in COLUMN.findall(t)}
+
+
+def _columns(layout: Listing, read: Mapping[str, Rows]) -> Iterator[Problem]:
+    """Columns that the layout speaks of and not all rows have."""
+    known = set.intersection(*(_columns_of(layout, source, read) for source in layout.rows))
+    for name, table in layout.tables.items():
+        if table.join:
+            columns = read[name].columns if name in read else table.columns
+            known |= {c for column in columns for c in (column, f"{name}.{column}")}
     asked: dict[str, str] = {}
     for place, template in _templates(layout):
         asked |= {c: place for c in COLUMN.findall(template) if c not in known}
     for column, place in asked.items():
         fix = f"columns are {', '.join(sorted(known)[:40])}"
         yield Problem(f"{place} speaks of a column '{column}', which not all rows have", "the layout", fix)
+
+
+def _columns_of(layout: Listing, source: str | Listed, read: Mapping[str, Rows]) -> set[str]:
+    if isinstance(source, Listed):
+        return {"path", *re.compile(source.pattern).groupindex, *source.set}
+    return {*read[source].columns, *layout.tables[source].set}
 
 
 def _templates(layout: Listing) -> Iterator[tuple[str, str]]:

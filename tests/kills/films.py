@@ -143,6 +143,8 @@ def killed(folder: Path, jobs: int, kills: int, whole_s: float) -> Iterator[str]
             done = None
         elif done is None:
             lives += 1
+            if (out / "dataset.json").is_file():  # the command was at its end
+                shutil.rmtree(out)
             begun = len(list((folder / ".killed.packing" / "begun").glob("shard-*.json")))
             yield f"{lives}. kill after {after:.1f} s: {begun} shards are whole"
     run(pack(manifest, folder / "never", jobs, SMALL))
