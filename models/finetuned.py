@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract import (
@@ -35,9 +34,6 @@ from models.contract.attention import maps_of
 from models.contract.masks import MaskField
 from models.contract.method import IMAGE_SIDE
 from models.decoders.build import dense
-from models.decoders.setr_pup import SetrPupDecoder
-from models.decoders.two_way import TwoWayDecoder
-from models.decoders.upernet import UPerNetDecoder
 from models.encoders.layer_decay import layer_scales
 from models.encoders.vit import RELATIVE
 from models.heads.gated_attention import BagHead
@@ -100,7 +96,7 @@ class Downstream(Method):
     def __init__(
         self,
         encoder: Method,
-        head: nn.Module,
+        head: Head,
         question: TargetSpec,
         fit: FinetuneSettings,
         answer: Callable[[Record], np.ndarray],
@@ -205,9 +201,6 @@ class Downstream(Method):
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the head says, [B, K] (segmentation: [B, K, H, W]), and the pooled vector it was said of."""
-        if self.question.kind == "segmentation" and not self.encoder.draws_masks:
-            logits, encoded, _ = self._mask_logits(batch)
-            return logits, encoded["pooled_BD"]
         said, encoded = self._said(batch, None)
         return said.logits, encoded["pooled_BD"]
 
@@ -216,48 +209,20 @@ class Downstream(Method):
         encoded = self.encoder.encode(batch)
         return self.head(encoded, target_BT, batch.weight_B), encoded
 
-    def _mask_logits(self, batch: Batch) -> tuple[Tensor, Encoded, Tensor | None]:
-        """Logits at the images' size [B, K, H, W], what they were drawn from, and in training what the auxiliary head draws."""
-        encoded, beside_BKHW = self.encoder.encode(batch), None
-        maps, head = encoded["maps"], self.head
-        if isinstance(head, TwoWayDecoder):
-            logits_BKHW = head(maps[-1], *self._gene_tokens(encoded, batch))
-        else:
-            logits_BKHW = head(maps if isinstance(head, UPerNetDecoder) else maps[-1])
-        if isinstance(head, UPerNetDecoder | SetrPupDecoder) and head.auxiliary is not None and self.training:
-            beside_BKHW = self._full(head.auxiliary(maps[2]))
-        return self._full(logits_BKHW), encoded, beside_BKHW
-
-    def _full(self, logits_BKHW: Tensor) -> Tensor:
-        assert self.side is not None
-        return F.interpolate(logits_BKHW.float(), (self.side, self.side), mode="bilinear", align_corners=False)
-
-    def _gene_tokens(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The encoder's gene tokens; without gene fields a single token that says that there are none."""
-        if (found := encoded.tokens_of("genes")) is not None:
-            return found
-        assert isinstance(self.head, TwoWayDecoder)
-        B, E = batch.size, self.head.gene_dim
-        none = torch.zeros(B, 1, E, dtype=self.dtype, device=batch.weight_B.device)
-        return none, torch.zeros(B, 1, dtype=torch.bool, device=none.device)
-
     def forward(self, batch: Batch) -> Output:
         # Batch norms of encoder and head take no statistics of padding; a method that knows more (absent images) says so itself.
         with counted(batch.weight_B):
             return self._forward(batch)
 
     def _forward(self, batch: Batch) -> Output:
-        if self.question.kind != "segmentation":
-            said, encoded = self._said(batch, batch["target"].float())
-        elif self.encoder.draws_masks:
-            said, encoded = self._said(batch, _masks(batch))
-        else:
-            logits, encoded, beside = self._mask_logits(batch)
-            more = {} if beside is None else {"auxiliary": self._loss(beside, batch)}
-            said = HeadOutput(logits, more, dict.fromkeys(more, self.fit.auxiliary))
+        said, encoded = self._said(batch, self._target(batch))
+        said.add({name: self._loss(logits, batch) for name, logits in said["also"].items()}, self.fit.auxiliary)
         terms, total = said.losses(self._loss(said.logits, batch))
         values, counts = watched({**encoded.get("diagnostics", {}), **said["diagnostics"]}, batch.weight_B)
         return Output(terms, total, values, {"pooled": encoded["pooled_BD"].detach()}, counts)
+
+    def _target(self, batch: Batch) -> Tensor:
+        return _masks(batch) if self.question.kind == "segmentation" else batch["target"].float()
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         kind, weight_B = self.question.kind, batch.weight_B

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
-from models.contract import Method, Options, Stage, TargetSpec
+from models.contract import Head, Method, Options, Stage, TargetSpec
 from models.decoders.build import make_decoder
 from models.finetuned import make_head
 from models.layers.batch_norm import holds_batch_norm
@@ -71,7 +69,7 @@ class HeadParts:
     auxiliary: bool
 
 
-def head_of(encoder: Method, question: TargetSpec, o: HeadParts, pooled: int, tokens: int, genes: int) -> nn.Module:
+def head_of(encoder: Method, question: TargetSpec, o: HeadParts, pooled: int, tokens: int, genes: int) -> Head:
     """A head with random weights.
 
     Args:

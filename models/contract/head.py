@@ -69,6 +69,8 @@ class HeadOutput(dict[str, Any]):
     logits       [B, K]; of a head that draws masks [B, K, H, W]
     terms        {name: scalar over the global batch}: losses of the head's own (instances of a bag, say), in `weights` order
     weights      {name: weight in the total}; `task_weight` is that of the task's loss on the logits
+    also         {term: [B, K, H, W]}: logits of further heads on the same masks, which the task's loss scores too (FCN heads beside a
+                 decoder); the task gives their weight
     diagnostics  {name: [B]}: numbers of each sample worth watching that are no losses, without gradient, NaN where a sample has none. The
                  same names on every rank: the log has their means over the samples of all ranks that count
     """
@@ -80,9 +82,10 @@ class HeadOutput(dict[str, Any]):
         weights: Mapping[str, float] | None = None,
         task_weight: float = 1.0,
         diagnostics: Mapping[str, Tensor] | None = None,
+        also: Mapping[str, Tensor] | None = None,
     ):
         watched = {n: value_B.detach() for n, value_B in (diagnostics or {}).items()}
-        super().__init__(logits=logits_BK, terms=dict(terms or {}), diagnostics=watched)
+        super().__init__(logits=logits_BK, terms=dict(terms or {}), diagnostics=watched, also=dict(also or {}))
         self.weights, self.task_weight = dict(weights or {}), task_weight
         assert self.weights.keys() == self["terms"].keys(), "every term has its weight"
         assert "task" not in self.weights, "`task` is the loss on the logits"
@@ -90,6 +93,11 @@ class HeadOutput(dict[str, Any]):
     @property
     def logits(self) -> Tensor:
         return self["logits"]
+
+    def add(self, terms: Mapping[str, Tensor], weight: float) -> None:
+        """Further terms, all of one weight."""
+        self["terms"].update(terms)
+        self.weights.update(dict.fromkeys(terms, weight))
 
     def losses(self, task: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """{term: value} with the task's loss first, and the weighted total."""

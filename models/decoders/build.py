@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from models.contract import Method, MethodError, TargetSpec
+from models.contract import Head, Method, MethodError, TargetSpec
 from models.contract.image_encoder import ImageEncoder
-from models.decoders.setr_pup import SetrPupDecoder
-from models.decoders.two_way import TwoWayDecoder
-from models.decoders.upernet import LinearMaskHead, UPerNetDecoder
+from models.decoders.heads import LinearMapHead, SetrPupHead, TwoWayHead, UPerNetHead
 
 
 def dense(encoder: Method) -> ImageEncoder:
@@ -52,7 +48,7 @@ def make_decoder(
     gene_dim: int,
     auxiliary: bool = False,
     outputs: int = 1,
-) -> nn.Module:
+) -> Head:
     """A decoder for `outputs` masks, by `decoder_of`; `auxiliary` gives UPerNet and SETR-PUP an FCN head.
 
     Raises:
@@ -63,14 +59,15 @@ def make_decoder(
         own = encoder.task_head(TargetSpec("segmentation", outputs, ()), image.width, image.width)
         assert own is not None, f"{encoder.name} says that it draws masks, and has no head that does"
         return own
+    side = image.image_size[0]
     if decoder == "upernet":
         dims: int | tuple[int, ...] = image.width if len(set(image.strides)) == 1 else image.channels[-4:]
-        return UPerNetDecoder(dims, outputs, width, auxiliary=auxiliary)
+        return UPerNetHead(side, dims, outputs, width, auxiliary=auxiliary)
     last = image.strides[-1]
     if decoder == "setr_pup":
-        return SetrPupDecoder(image.width, last, outputs, width, auxiliary, image.channels[-2])
+        return SetrPupHead(side, image.width, last, outputs, width, auxiliary, image.channels[-2])
     if decoder == "two_way":
-        return TwoWayDecoder(
-            image.width, gene_dim, width=width, n_query=queries, mask_token=mask_token, out_channels=outputs
+        return TwoWayHead(
+            side, image.width, gene_dim, width=width, n_query=queries, mask_token=mask_token, out_channels=outputs
         )
-    return LinearMaskHead(image.width, outputs)
+    return LinearMapHead(side, image.width, outputs)

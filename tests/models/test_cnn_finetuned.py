@@ -103,11 +103,11 @@ def test_every_decoder_draws_from_the_maps(decoder, name):
 def test_each_of_the_four_maps_counts_in_upernet(name):
     method = segmenter("upernet", name).eval()
     batch = batch_of(method)
-    maps = method.encoder.encode(batch)["maps"]
-    whole = method.head(maps)
+    encoded = method.encoder.encode(batch)
+    maps, whole = encoded["maps"], method.head(encoded).logits
     for i in range(4):
-        changed = [m + (j == i) * torch.randn_like(m) for j, m in enumerate(maps)]
-        assert not torch.allclose(method.head(changed), whole)
+        encoded["maps"] = [m + (j == i) * torch.randn_like(m) for j, m in enumerate(maps)]
+        assert not torch.allclose(method.head(encoded).logits, whole)
 
 
 def test_a_convolutional_network_learns_to_draw():

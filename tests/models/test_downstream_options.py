@@ -13,6 +13,7 @@ from synthetic import build, record
 
 from models.contract.masks import MaskField
 from models.decoders.build import make_decoder
+from models.decoders.setr_pup import SetrPupDecoder
 from models.encoders.parts import add_parts
 from models.encoders.vit import pyramid_blocks
 from models.finetuned import FROZEN, STAGE, Downstream, FinetuneSettings, TargetSpec
@@ -80,7 +81,7 @@ def test_setr_pup_draws_at_the_images_own_size(monkeypatch):
     method = segmenter("setr_pup").eval()
     batch = method.collate([method.sample(record(i), np.random.default_rng(i)) for i in range(2)])
     image = method.encoder.image_encoder()
-    want = method.head(image(method.encoder.pixels(batch)), image.grid)
+    want = SetrPupDecoder.forward(method.head, image(method.encoder.pixels(batch)), image.grid)
     assert want.shape[2:] == image.img_size
     torch.testing.assert_close(method.logits(batch)[0], want)
 
