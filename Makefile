@@ -14,7 +14,7 @@ BESIDE := --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),
 # A worker that leaves no bytecode compiles the tests and the packages anew, and so does every process that it starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo learn finetune docs test grid check setup lint clean fast units ranks slurm
+.PHONY: demo learn finetune docs test grid check gpu-check setup lint clean fast units ranks slurm
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +65,9 @@ slurm: setup
 
 grid: setup  ## all of the grids of which `make test` runs a diagonal (docs/style.md; its time was not measured)
 	$(BIN)/python -m pytest -q -m grid
+
+gpu-check: setup  ## all that only a GPU can show, under 8 minutes on one card; writes gpu-check.md (docs/performance.md)
+	$(BIN)/python -m tests.gpu --out gpu-check.md
 
 clean:
 	rm -rf runs report site .pytest_cache .ruff_cache .mypy_cache .hypothesis

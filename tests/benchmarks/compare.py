@@ -92,7 +92,7 @@ def worker(folder: Path) -> dict[str, Any]:
     }
     for name, found_pairs in tested.items():
         for t in found_pairs:
-            key = f"{name}/{t.entry.label}/{t.against}"
+            key = f"{name}/{t.entry.first.folder.name}/{t.against}"  # labels are words, and may change
             numbers[key] = [t.difference, *t.interval, t.p, t.p_holm, t.false_claim]
     return {"took": took, "numbers": numbers}
 

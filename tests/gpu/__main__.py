@@ -1,0 +1,43 @@
+"""All that only a GPU can show, in one command: `python -m tests.gpu [--out gpu-check.md] [--only NAME ...] [--seconds 450]`.
+
+Without a GPU it checks what a CPU can and says of the rest why not. Exit status 1 when something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.gpu import copies, kernels, runs
+from tests.gpu.outcome import Check, Outcome, outcomes, report
+
+CHECKS: dict[str, Check] = {
+    "attention": kernels.attention,
+    "scan": kernels.scans,
+    "copies": copies.copies,
+    "precision": runs.precisions,
+    "zero": runs.zero,
+    "memory": runs.memory,
+    "recipe": runs.recipes,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="tests.gpu", description=__doc__)
+    p.add_argument("--out", type=Path, default=Path("gpu-check.md"))
+    p.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS))
+    p.add_argument("--seconds", type=float, default=450.0, help="after which no further check begins")
+    args = p.parse_args(argv)
+    began, found = time.perf_counter(), list[Outcome]()
+    for o in outcomes({n: CHECKS[n] for n in args.only}, lambda: args.seconds - (time.perf_counter() - began)):
+        print(f"{o.state:>8}  {o.check}: {o.said} ({o.seconds:.1f} s)", flush=True)
+        found.append(o)
+    args.out.write_text(report(found, time.perf_counter() - began))
+    print(args.out)
+    return int(any(o.state == "FAIL" for o in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
