@@ -166,7 +166,7 @@ def shuffled(x_HWC: np.ndarray, windows_N4: np.ndarray, order_M: np.ndarray) -> 
 
 
 def _moved(x_HWC: np.ndarray, windows_N4: np.ndarray, order_M: np.ndarray, owner_HW: np.ndarray) -> np.ndarray:
-    H, W, C = x_HWC.shape
+    _, W, C = x_HWC.shape
     at_P = np.flatnonzero(owner_HW >= 0)
     own_P = owner_HW.ravel()[at_P]
     # 32 bits: most of the time is divisions, and the loader does this for each image.
