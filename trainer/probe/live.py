@@ -137,7 +137,8 @@ class LiveProbes:
     def wants(self, step: int, step_s: float) -> bool:
         """Whether rank 0 would look after this step; False on other ranks, who follow (trainer/loop.py).
 
-        The first look is taken to cost what as many training samples of one rank cost, which is more: nothing goes backwards in it.
+        The first look is taken to cost twice what as many training samples of one rank cost: in it nothing goes backwards, but its
+        samples are read on the spot.
 
         Args:
             step_s: seconds that this step has taken up to here.
@@ -146,7 +147,7 @@ class LiveProbes:
             return False
         samples = sum(len(p.index_N) for p in self.parts)
         of_one_rank = self.config.global_batch / self.runtime.world
-        cost = self._cost if self._cost is not None else step_s * samples / of_one_rank
+        cost = self._cost if self._cost is not None else 2 * step_s * samples / of_one_rank
         affordable = self.spent + cost <= self.asked.share * (time.perf_counter() - self._began + cost)
         self.put_off += not affordable
         return affordable
