@@ -72,8 +72,13 @@ def parameters_by_module(method: Method, stage: str) -> list[tuple[str, int, int
 
 
 def state_bytes(method: Method, stage: str, config: Config, world: int) -> StateBytes:
-    """Predicted model state of a rank in a stage."""
+    """Predicted model state of a rank in a stage, which the method enters."""
     method.enter(stage)
+    return entered_bytes(method, stage, config, world)
+
+
+def entered_bytes(method: Method, stage: str, config: Config, world: int) -> StateBytes:
+    """The same of a method that has entered the stage, and is whole."""
     params = list(method.parameters())
     trainable = sum(p.numel() for p in params if p.requires_grad)
     threshold = persistence_threshold(trainable)

@@ -27,7 +27,7 @@ from trainer.health.spikes import RollBack, Spikes
 from trainer.health.steps import BadSteps
 from trainer.health.watchdog import Watchdog
 from trainer.loop import Progress, StageRun, train
-from trainer.plan import StagePlan
+from trainer.plan import StagePlan, entered_bytes
 from trainer.probe.live import LiveProbes
 from trainer.runtime import Runtime, StopFlag, agree_on_data, from_main, gather_objects, seed_everything
 from trainer.state import left_out
@@ -183,8 +183,7 @@ def _train_stage(run: Run, tracker: Tracker, bad: BadSteps, found: tuple[Path, d
     plan = run.plans[progress.stage]
     run.watchdog.at("start", progress.step)
     same_world = found is None or found[1]["world"] == runtime.world
-    method = _method_for(run, plan)
-    engine = Engine(method, config, plan.stage.name, runtime, universal=not same_world and config.zero.stage > 0)
+    engine = _engine_for(run, plan, same_world)
     # Before the seeding: to build a method draws random numbers.
     live = _live(run)
     engine.at(plan.done(progress.updates))  # before the probe batch: its loss was stored at this very place
@@ -261,6 +260,16 @@ def _train(run: Run, stage_run: StageRun, engine: Engine, tracker: Tracker, bad:
         stage_run.loader.close()
         if stage_run.validation is not None:
             stage_run.validation.close()
+
+
+def _engine_for(run: Run, plan: StagePlan, same_world: bool) -> Engine:
+    """The engine of a stage, and memory for what its saves copy."""
+    config, method = run.config, _method_for(run, plan)
+    copies = entered_bytes(method, plan.stage.name, config, run.runtime.world).saved
+    universal = not same_world and config.zero.stage > 0
+    engine = Engine(method, config, plan.stage.name, run.runtime, universal=universal)
+    run.checkpoints.reserve(engine, copies)
+    return engine
 
 
 def _method_for(run: Run, plan: StagePlan) -> Method:

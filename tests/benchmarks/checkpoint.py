@@ -4,7 +4,8 @@
 
 Peer: torch.distributed.checkpoint, `save` and `async_save` (its staged copies kept from one save to the next, as ours are), of the same
 bytes: weights, float32 weights and two moments a parameter. Floor: a copy of these bytes into memory that was used before. Of each
-round the two ways alternate; medians of all rounds but the first, which is told apart (it touches the memory of the copies).
+round the two ways alternate; medians of all rounds but the first, which is told apart. Memory for the copies is made ready before, as a run
+does beside its first steps.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def cell(gb: float, stage: int, rounds: int, folder: Path, runtime: Any) -> str:
     from models.contract import Batch
     from trainer.config.schema import parse
     from trainer.engine.engine import Engine
+    from trainer.engine.memory import predict
     from trainer.runtime import barrier
     from trainer.state.checkpoint import Checkpoints
 
@@ -80,6 +82,9 @@ def cell(gb: float, stage: int, rounds: int, folder: Path, runtime: Any) -> str:
         way: Checkpoints(folder / way, config.checkpoint.model_copy(update={"keep": 1, "write": way}), runtime)
         for way in ("wait", "background")
     }
+    sharded = predict(engine.parameters, 0, runtime.world, stage, "fp32").saved
+    ways["background"].reserve(engine, sharded + 64 * 8 * len(engine.method.layers))
+    ways["background"].wait()
     took: dict[str, list[float]] = {k: [] for k in ("wait", "step waits", "written", "processor")}
     for i in range(rounds + 1):
         step()

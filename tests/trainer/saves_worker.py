@@ -58,6 +58,9 @@ def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str
     wait = Checkpoints(folder / "wait", config.checkpoint.model_copy(update={"write": "wait"}), runtime)
     right = hashes(wait.save(engine, 1, {"seen": seen}, best))
     later = Checkpoints(folder / "later", config.checkpoint.model_copy(update={"write": "background"}), runtime)
+    if stage % 2:
+        later.reserve(engine, 64 * 30 + 4096)  # each begins at a multiple of 64
+        later.wait()
     go_on = threading.Event()
     if (
         runtime.rank == 0 or stage % 2 == 0
@@ -75,7 +78,11 @@ def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str
     go_on.set()
     later.wait()
     copied = hashes(path)
-    sizes = later.copies.nbytes
+    sizes, ready = later.copies.nbytes, later.copies._ready
+    inside = [
+        not s.nbytes() or 0 <= s.data_ptr() - ready.data_ptr() <= ready.nbytes() - s.nbytes()
+        for s in later.copies._kept
+    ]
     # The next save is of what is there now, in the memory of the last one.
     memory = {s.data_ptr() for s in later.copies._kept}
     second = later.save(engine, 2, {"seen": seen}, best)
@@ -95,6 +102,7 @@ def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str
         "files": sorted(right),
         "begun": begun,
         "reused": reused,
+        "ready": all(inside),
         "bytes": sizes,
         "predicted": predicted.saved,
     }

@@ -29,6 +29,7 @@ def test_what_changes_after_the_copy_does_not_reach_the_file(world: int, forks: 
             assert told["second differs"] == [], case
             assert not told["begun"], case
             assert told["reused"], "the second save copies into the memory of the first"
+            assert told["ready"] is (case[0] in "13"), "copies lie in memory that was made ready, where it was"
             assert {"state.json", "best.safetensors", f"rank-{rank:05d}.pt"} <= set(told["changed"]), (case, told)
             if rank == 0 and "fp32" in case and (world == 1 or "3" not in case):
                 assert 0 <= told["bytes"] - told["predicted"] <= 64, "--dry-run counts all but buffers"

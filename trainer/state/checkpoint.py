@@ -96,6 +96,12 @@ class Checkpoints:
             self._write(taken, group)
         return self.path(step)
 
+    def reserve(self, engine: Engine, size: int) -> None:
+        """Makes memory for copies of so many bytes ready, beside the first steps, where saves will be written in the background."""
+        if self.policy.background(engine.parameters):
+            self.wait()
+            self.writer.start(lambda: self.copies.reserve(size))
+
     def wait(self) -> None:
         """Until the save that is being written stands; every rank must call.
 

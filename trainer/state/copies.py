@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+ALIGNED = 64  # bytes, as torch's own allocations are
 
 
 class HostCopies:
@@ -18,10 +20,11 @@ class HostCopies:
 
     Memory is copied by storage, once: tensors that share it share the copy. A file of copies has so the bytes of a file of the tensors
     themselves, in which shared memory stands once too. To touch new memory takes many times as long as to copy into memory that was
-    used before, so it is kept from one save to the next.
+    used before, so it is kept from one save to the next, and that of the first can be made ready ahead (`reserve`).
     """
 
     def __init__(self) -> None:
+        self._ready, self._used = _new(0), 0
         self._kept: list[torch.UntypedStorage] = []
         self._free: dict[int, list[torch.UntypedStorage]] = defaultdict(list)
         # With the memory copied, so that it is not given to another tensor while a copy of it is looked for here.
@@ -31,6 +34,18 @@ class HostCopies:
     def nbytes(self) -> int:
         """Bytes of all copies."""
         return sum(s.nbytes() for s in self._kept)
+
+    def reserve(self, size: int) -> None:
+        """Touches memory for so many bytes of copies; what they do not fit into is made when they are. Nobody may read copies now."""
+        self._kept, self._used = [], 0
+        if size <= self._ready.nbytes():
+            return
+        self._ready = _new(0)  # not both at once
+        # Where there is not so much memory the save says so, if it is still so then.
+        with contextlib.suppress(RuntimeError, MemoryError):
+            ready = _new(size)
+            _bytes(ready).fill_(0)
+            self._ready = ready
 
     def begin(self) -> None:
         """Nobody reads the copies of the last save any more: their memory is free for those of this one."""
@@ -63,11 +78,20 @@ class HostCopies:
     def _storage(self, source: torch.UntypedStorage) -> torch.UntypedStorage:
         if source._cdata not in self._copied:
             spare = self._free[source.nbytes()]
-            held = spare.pop() if spare else _new(source.nbytes())
+            held = spare.pop() if spare else self._cut(source.nbytes())
             _bytes(held).copy_(_bytes(source), non_blocking=True)
             self._kept.append(held)
             self._copied[source._cdata] = (source, held)
         return self._copied[source._cdata][1]
+
+    def _cut(self, size: int) -> torch.UntypedStorage:
+        """A storage of its own, in memory that is ready where there is enough: only its own bytes are written to a file."""
+        begin = -(-self._used // ALIGNED) * ALIGNED
+        if size == 0 or begin + size > self._ready.nbytes():
+            return _new(size)
+        self._used = begin + size
+        memory = _bytes(self._ready).numpy()
+        return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=begin).untyped_storage()
 
 
 def _new(size: int) -> torch.UntypedStorage:
