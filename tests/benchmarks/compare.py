@@ -63,11 +63,10 @@ def worker(folder: Path) -> dict[str, Any]:
     import sklearn.metrics  # noqa: F401
 
     import trainer.downstream.metrics.table  # noqa: F401
-    from trainer.reporting import over_tasks
-    from trainer.reporting.collect import collect
+    from trainer.reporting import cases, over_tasks
     from trainer.reporting.groups import group
     from trainer.reporting.pairs import pairs
-    from trainer.reporting.report import _recomputed
+    from trainer.reporting.result import read_result
 
     took: dict[str, float] = {}
 
@@ -77,9 +76,9 @@ def worker(folder: Path) -> dict[str, Any]:
         return now
 
     now = time.process_time()
-    found = collect([folder])
+    found = [read_result(path) for path in sorted(folder.glob("*/result.json"))]
     now = timed("reading", now)
-    results = _recomputed(found.results)
+    results = [cases.recomputed(r) for r in found]
     now = timed("intervals", now)
     groups = group(results)
     tested = {g.name: pairs(g, DRAWS, 0) for g in groups}
