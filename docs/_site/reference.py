@@ -166,7 +166,7 @@ def _text(node: ast.expr) -> str:
 
 def differ() -> str:
     """Of each table that has a recipe: what its paper leaves open, its command, the systems in it with the places where their pages say why
-    a number might differ; and the tables that have none."""
+    a number might differ."""
     from models.registry import method_names
     from trainer.config import yaml_text
 
@@ -186,7 +186,7 @@ def differ() -> str:
             + "\n\n| system | state |\n|---|---|\n"
             + "\n".join(rows)
         )
-    parts += [(DIFFER / "OTHERS.md").read_text().replace("](../../", "]("), COMMON]
+    parts.append(COMMON)
     return "\n\n".join(parts) + "\n"
 
 

@@ -80,7 +80,7 @@ def test_what_is_made_from_the_code_is_there(site: Path) -> None:
 
 def test_each_published_table_says_why_a_number_might_differ() -> None:
     tables = {p.stem for p in (ROOT / "configs/sweep").glob("*-table*.yaml")}
-    assert {p.stem for p in (ROOT / "docs/_site/differ").glob("*.md")} == {*tables, "OTHERS"}
+    assert {p.stem for p in (ROOT / "docs/_site/differ").glob("*.md")} == tables
 
 
 def test_a_dead_link_ends_the_build(tmp_path: Path) -> None:
