@@ -33,7 +33,6 @@ def main(words: list[str]) -> None:
     loader = data.loader(config, plan, method, runtime)
     steps = loader.iterate()
     batches = [next(steps).micro[0].to(runtime.device) for _ in range(2)]
-    steps.close()
     loader.close()
     params = [p for p in method.parameters() if p.requires_grad]
     adam, half = torch.optim.AdamW(params, lr=1e-6), HALF.get(config.precision)

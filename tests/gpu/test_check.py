@@ -10,10 +10,10 @@ import torch
 
 from tests.gpu import __main__ as command
 from tests.gpu import kernels, runs
-from tests.gpu.outcome import NotRun, Outcome, outcomes, report, within
+from tests.gpu.outcome import Check, NotRun, Outcome, outcomes, report, within
 
 
-def told(*checks: tuple[str, object], left: float = 1.0) -> list[Outcome]:
+def told(*checks: tuple[str, Check], left: float = 1.0) -> list[Outcome]:
     return list(outcomes(dict(checks), lambda: left))
 
 
