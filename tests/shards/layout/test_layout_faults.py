@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from shards.errors import DataError
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs
 from shards.layout.files import load
-from shards.layout.schema import Boxes, Runs
+from shards.layout.rows import Line, _join
+from shards.layout.schema import Boxes, Runs, Table
+from shards.tables.keyed import read_rows
 from tests.shards.layout import miniatures as mini
 from tests.shards.layout.test_layouts import find, made
 
@@ -276,3 +279,20 @@ def test_two_files_for_one_table_are_not_chosen_from(tmp_path):
     assert "keep one of each" in said
     shutil.rmtree(root / "again")
     assert find("rfmid", root).manifest.entries
+
+
+def test_a_join_takes_time_in_proportion_to_its_rows(tmp_path):
+    """Half a million films are joined with their splits and findings."""
+
+    def seconds(count: int) -> float:
+        path = mini.table(tmp_path / f"{count}.csv", [{"id": i, "split": "train"} for i in range(count)])
+        rows = read_rows(path)
+        lines = [Line({"film": str(i)}, "") for i in range(count)]
+        table = Table(file=["splits.csv"], join={"id": "{film}"})
+        began = time.process_time()
+        _join("splits", table, rows, lines, {"split"}, [], [])
+        assert lines[-1].cells["split"] == "train"
+        return time.process_time() - began
+
+    few = min(seconds(4000) for _ in range(3))
+    assert seconds(32_000) < 24 * few
