@@ -21,6 +21,10 @@ NAME = re.compile(r"`((?:trainer|models|shards|launch|tests)(?:\.[A-Za-z_]\w*)+)
 PATH = re.compile(
     r"\b((?:trainer|models|shards|launch|configs|tests|docs|findings)/[\w/.-]+\.(?:py|yaml|md|sh|json))\b"
 )
+WIDEST = 120
+"""Characters of a line of prose (docs/style.md)."""
+UNIT = re.compile(r"(?:`[^`]*`|!?\[[^\]]*\]\([^)\s]*\)|[^\s`\[]|\[)+")
+"""What a line is not broken in: a word, code, a link."""
 LARGEST = 300_000
 """Bytes of a file: data belong into data sets."""
 FREE = ("apache", "mit", "bsd", "mpl", "isc", "python software foundation", "psf", "hpnd", "cmu", "unlicense", "zlib")
@@ -92,6 +96,29 @@ def test_names_in_prose_are_there() -> None:
     pages = [p for p in kept(".md", ".yaml", ".py") if "tests" not in p.parts]
     dead = {str(p.relative_to(ROOT)): found for p in pages if (found := list(dead_names(p.read_text(), p.parent)))}
     assert not dead
+
+
+def wide_lines(page: Path) -> Iterator[str]:
+    """Lines of prose that could be shorter; blocks of code, tables, headings and what is generated are none."""
+    code = made = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        code ^= line.lstrip().startswith("```")
+        made = "generated" in line if line.startswith("<!--") else made
+        plain = not (code or made or line.lstrip().startswith(("|", "#", "<")))
+        if plain and len(line) > WIDEST and len(UNIT.findall(line)) > 1:
+            yield f"{page}:{number}"
+
+
+def test_prose_fits_a_screen() -> None:
+    assert not [where for page in kept(".md") for where in wide_lines(page)]
+
+
+def test_a_wide_line_is_seen(tmp_path: Path) -> None:
+    page, long = tmp_path / "page.md", "word " * 25
+    page.write_text(
+        f"`{long}`\n| {long}|\n```\n{long}\n```\n{long}\n<!-- a: generated -->\n{long}\n<!-- end -->\na {long}\n"
+    )
+    assert list(wide_lines(page)) == [f"{page}:6", f"{page}:10"]
 
 
 def test_a_dead_name_and_a_dead_link_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
