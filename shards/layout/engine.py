@@ -199,6 +199,7 @@ class _Finder:
                     group.hits[name] = hit
             self.problems += places.problems(len(groups), self.args.partial)
             lacking |= {id(line): file for line, file in places.lacking()}
+            self.notes += places.notes()
             places.left_out(self.dropped)
             unused = places.unused()
             self.notes += (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Places:
         self._doubled: list[str] = []
         self._outside: list[str] = []
         self._used: set[str] = set()
+        self._taken = Counter[str]()
 
     def __call__(self, line: Line) -> Hit | None:
         """The file of a row; what is missing is remembered."""
@@ -42,6 +43,7 @@ class Places:
             if name is None:
                 continue
             self._used.add(name)
+            self._taken[template] += 1
             return self.root / name, name
         if self.field.missing == "refuse":
             self._missing.append((line, self._expected(line)))
@@ -81,6 +83,12 @@ class Places:
                     found[tuple(hit.groups()[: len(columns)])].append(name)
             self._listed[template] = found
         return self._listed[template]
+
+    def notes(self) -> Iterator[str]:
+        """How many files each template gave, where not all are of one: they may differ in how they were made."""
+        if len(self._taken) > 1:
+            each = ", ".join(f"{self._taken[t]} as {t}" for t in self.field.path if t in self._taken)
+            yield f"files for '{self.name}' are not all of one name: {each}"
 
     def left_out(self, lines: Sequence[Line]) -> None:
         """Files of rows that the layout or `--views` leaves out are in the tables all the same."""

@@ -215,8 +215,9 @@ def test_a_mae_file_with_missing_keys(
     more = [w.format(tmp_path / "mae.pth") for w in words]
     assert main([*given, *more]) == 2
     said = capsys.readouterr().err
-    assert "mae.pth lacks" in said
-    assert "norm.weight" in said
+    assert "mae.pth does not fit; give a file with all tensors of the model" in said
+    assert "lacks 1 of" in said
+    assert "tensors: norm.weight" in said
     assert not (tmp_path / "run").exists()
 
 

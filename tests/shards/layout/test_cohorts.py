@@ -161,6 +161,16 @@ def test_slices_of_volumes_and_the_better_segmentation(tmp_path):
         assert set(np.unique(masks[f"{cohorts.LGG[0]}-z001"])) == {0, 1, 2, 4}
 
 
+def test_files_of_two_kinds_for_one_field_are_counted(tmp_path):
+    notes = find("brats_tcga_lgg", made("brats_tcga_lgg", tmp_path)).notes
+    stem, last = "{folder}{case}_{day}_GlistrBoost", len(cohorts.LGG) - 1
+    assert (
+        f"files for 'mask' are not all of one name: {last} as {stem}_ManuallyCorrected.nii.gz, 1 as {stem}.nii.gz"
+        in notes
+    )
+    assert sum("not all of one name" in n for n in notes) == 1
+
+
 def test_a_layout_of_a_python_source_tells_all_that_is_missing_at_once(tmp_path):
     root = made("tcga_luad_lusc", tmp_path)
     shutil.rmtree(root / "gdc")
