@@ -88,7 +88,7 @@ def test_a_points_name_and_words_do_not_depend_on_the_others(tmp_path: Path) -> 
     ("content", "message"),
     [
         ({"grids": {}}, "grids: unknown key; did you mean 'grid'?"),
-        ({"command": "learn"}, "command: Input should be 'pretrain' or 'finetune'"),
+        ({"command": "learn"}, "command: Input should be 'pretrain', 'finetune' or 'gwas'"),
         ({}, "neither grid nor points says what differs"),
         ({"grid": {"seed": []}}, "grid.seed: an empty list"),
         ({"grid": {"seed": 3}}, "grid.seed: Input should be a valid list"),
