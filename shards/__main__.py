@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -252,7 +253,20 @@ def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     preview.add_argument("--label", help="label to colour by (default: the first class label)")
 
 
+def _work(args: argparse.Namespace) -> Path | None:
+    """The folder of work of a source that may need one."""
+    return args.work or Path(f"{args.out}-work") if "work" in args else None
+
+
 def _pack(args: argparse.Namespace) -> int:
+    from shards.layout.begun import converting
+
+    work = _work(args)
+    with converting(work) if work else nullcontext():
+        return _packed(args)
+
+
+def _packed(args: argparse.Namespace) -> int:
     from shards.layout.begun import is_begun, remove
     from shards.pack.labels import label_rule
     from shards.pack.manifest import read_manifest
@@ -492,7 +506,7 @@ def _left(args: argparse.Namespace) -> str:
         from shards.layout.begun import is_begun
         from shards.pack.write import staging_of
 
-        work = getattr(args, "work", None) or Path(f"{args.out}-work")
+        work = _work(args)
         kept = ["whole shards"] * staging_of(args.out).is_dir() + [f"converted images in {work}"] * is_begun(work)
         if kept:
             return f": {' and '.join(kept)} are kept, and the same command goes on after them"

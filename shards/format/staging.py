@@ -72,24 +72,35 @@ def locked(out: Path, keep: bool = False) -> Iterator[None]:
     Raises:
         DataError: another process changes it.
     """
-    path = beside(out, "lock")
-    fd = _lock(path, out)
-    try:
+    with alone(out, "another process is writing this data set", "wait for it, or choose another --out"):
         put_right(out, keep)
+        yield
+
+
+@contextlib.contextmanager
+def alone(folder: Path, taken: str, fix: str) -> Iterator[None]:
+    """Holds `.NAME.lock` beside a folder.
+
+    Raises:
+        DataError: another process holds it; `taken` and `fix` are what it says.
+    """
+    path = beside(folder, "lock")
+    fd = _lock(path, bad(taken, folder, fix))
+    try:
         yield
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
 
 
-def _lock(path: Path, out: Path) -> int:
+def _lock(path: Path, taken: DataError) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
-            raise bad("another process is writing this data set", out, "wait for it, or choose another --out") from None
+            raise taken from None
         except OSError as e:
             if e.errno not in _NO_LOCKS:
                 os.close(fd)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from isal import isal_zlib
 
 from shards.errors import bad
 from shards.format.info import write_atomic
+from shards.format.staging import alone, disk_errors
 
 MARK, FOLDER = ".medpair-work", "begun"
 FORM = 1
@@ -44,6 +46,33 @@ def remove(work: Path) -> None:
             elif path.name != MARK:
                 path.unlink()
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def converting(work: Path) -> Iterator[None]:
+    """The only command that converts into a folder of work, until all is packed.
+
+    Raises:
+        DataError: another process does.
+    """
+    with ExitStack() as held:
+        with disk_errors(work.parent, "nothing was converted"):
+            work.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                alone(work, "another process is converting into this folder", "wait for it, or give another --work")
+            )
+        yield
+
+
+def begin_anew(work: Path) -> None:
+    """A folder of work without what a killed command has left in it.
+
+    Raises:
+        DataError: something else lies in the folder.
+    """
+    if (work / MARK).is_file():
+        remove(work)
+    Begun(work, "")
 
 
 class Begun:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 from shards.layout import engine
-from shards.layout.begun import remove
+from shards.layout.begun import MARK, begin_anew, remove
 from shards.layout.rows import packed_fix
 from shards.layout.schema import Argument, Sourced
 from shards.tables.identity import few
@@ -73,7 +73,7 @@ def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path 
             _give(args, name, argument, notes, problems)
     if problems:
         raise DataError(problems)
-    scratch = _scratch(args)
+    scratch = _scratch(layout, args)
     for name, argument in layout.arguments.items():
         if argument.listed and getattr(args, name) is None:
             setattr(args, name, _table(layout, args, notes))
@@ -106,10 +106,19 @@ def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[s
     notes.append(" ".join([f"{flag} {shown}", *(f"--{n.replace('_', '-')} {v}" for n, v in also.items())]))
 
 
-def _scratch(args: argparse.Namespace) -> Path | None:
-    """The folder of work, if it is this run's own."""
-    work = getattr(args, "work", None) or Path(f"{args.out}-work")
-    return None if getattr(args, "work", None) and work.exists() else work
+def _scratch(layout: Sourced, args: argparse.Namespace) -> Path | None:
+    """The folder of work, if it is this run's own: one that it makes, or that a command like it has left.
+
+    Raises:
+        DataError: something else lies where it belongs.
+    """
+    given = getattr(args, "work", None)
+    if given and given.exists() and not (given / MARK).is_file():
+        return None
+    work = given or Path(f"{args.out}-work")
+    if layout.samples is None:  # the engine begins it where there are
+        begin_anew(work)
+    return work
 
 
 def _table(layout: Sourced, args: argparse.Namespace, notes: list[str]) -> Path:

@@ -35,6 +35,8 @@ PREDICT = "needs a fine-tuned run: tests/trainer/downstream/test_external.py and
 
 MANY_FILMS = "needs 20,000 films: tests/shards/test_near.py looks with that key at few"
 
+BESIDE = "needs a command beside it: tests/shards/layout/test_begun.py gives the same words"
+
 LISTED = "needs a folder of runs: tests/trainer/runs/test_runs.py gives the same words"
 
 BASELINE = "of a baseline's options: tests/trainer/downstream/test_baselines.py gives the same words"
@@ -43,6 +45,7 @@ EXEMPT = {
     "method.columns=[age, sex]": BASELINE,
     "has no weights to train; give --mode linear": BASELINE,
     "give --task NAME: ": LISTED,
+    "or give another --work": BESIDE,
     "whether a difference is more than chance": NO_REMEDY,
     "give the folder that runs were written below (out=FOLDER": LISTED,
     "give folders that hold runs (out=FOLDER)": LISTED,

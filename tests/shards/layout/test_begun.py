@@ -10,6 +10,7 @@ import pytest
 
 from shards.__main__ import main
 from shards.layout import dicom, engine
+from shards.layout.begun import converting
 from shards.terminal import Progress
 from tests.shards.kills import run_until
 from tests.shards.layout import miniatures as mini
@@ -142,3 +143,33 @@ def test_a_source_in_python_begins_anew(name, every, tmp_path):
     assert kills > 2
     assert content(tmp_path / "set") == content(tmp_path / "whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set", "whole"]
+
+
+@pytest.mark.parametrize("name", ["rsna_pneumonia", "kaggle_lgg_mri"])
+def test_two_commands_do_not_share_a_folder_of_work(name, tmp_path, capsys):
+    root = made(name, tmp_path)
+    given = ["source", name, "--root", str(root), "--split-fractions", "0.6,0.2,0.2", "--jobs", "1"]
+    work = ["--work", str(tmp_path / "work")]
+    with converting(tmp_path / "work"):
+        assert main([*given, *work, "--out", str(tmp_path / "one")]) == 2
+        said = capsys.readouterr().err
+        assert f"{tmp_path / 'work'}: another process is converting into this folder. Fix: wait for it" in said
+        assert not (tmp_path / "work").exists()
+        assert main([*given, "--out", str(tmp_path / "two")]) == 0
+    assert main([*given, *work, "--out", str(tmp_path / "one")]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "root", "two"]
+
+
+@pytest.mark.parametrize("name", ["tcga_luad_lusc", "tcga_gbm_lgg", "kaggle_lgg_mri", "uk_biobank_fundus"])
+def test_a_folder_that_is_no_folder_of_work_stays(name, tmp_path, capsys):
+    """OUT-work is removed at the end, but never what somebody else has put there."""
+    root, own = made(name, tmp_path), tmp_path / "set-work" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    words = ["source", name, "--root", str(root), "--out", str(tmp_path / "set"), "--split-fractions", "0.6,0.2,0.2"]
+    assert main(words) == 2
+    assert "the folder for converted images is not empty" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set-work"]
+    assert main([*words, "--work", str(tmp_path / "other")]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set", "set-work"]

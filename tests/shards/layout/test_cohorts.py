@@ -66,7 +66,7 @@ def test_a_report_that_is_no_text_is_named(tmp_path):
 
 
 @quirk("uk_biobank_fundus")
-def test_people_eyes_genes_and_codes_of_uk_biobank(tmp_path):
+def test_people_eyes_genes_and_codes_of_uk_biobank(tmp_path, capsys):
     with packed("uk_biobank_fundus", tmp_path) as data:
         records = {r.key: r for r in (data[i] for i in range(len(data)))}
         labels = {r.key: r.labels for r in records.values()}
@@ -86,6 +86,7 @@ def test_people_eyes_genes_and_codes_of_uk_biobank(tmp_path):
     assert one[eids[3]]["age"] == 53
     have = [tuple(records[f"{e}_21015_0_0"].has(n) for n in ("snp", "pgs", "burden")) for e in eids]
     assert have == [(i < 10, i < 8, 2 <= i < 10) for i in range(12)]
+    assert "are of the first assessment (instance 0), also beside photographs" in capsys.readouterr().out
     assert data.info.fields["snp"].shape == (3,), "every 100th SNP of each chromosome"
 
 
