@@ -166,13 +166,13 @@ def interrupt(fault: dict[str, Any]) -> None:
 def convert_here() -> None:
     from deepspeed.checkpoint import ds_to_universal
 
-    from trainer.state import checkpoint, universal
+    from trainer.state import restoring, universal
 
     def convert(source: Any, target: Any, stage: int) -> None:
         sys.argv = ["ds_to_universal", *universal.conversion(source, target, stage)]
         ds_to_universal.main(ds_to_universal.parse_arguments())
 
-    checkpoint.to_universal = convert
+    restoring.to_universal = convert
 
 
 def whole_state(engine: Any) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from tests.trainer.state_worker import Rest
 from trainer.config.schema import parse
 from trainer.engine.engine import Engine
 from trainer.engine.memory import predict
+from trainer.errors import TrainingError
 from trainer.runtime import Runtime, finish, start
 from trainer.state.checkpoint import Checkpoints
+from trainer.state.taking import Taken
 
 CASES = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16") if stage or precision == "fp32"]
 
@@ -108,8 +110,32 @@ def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str
     }
 
 
+def refused(folder: Path, runtime: Runtime) -> dict[str, object]:
+    """A save into a place that is a file: what it says, and whether the best weights that it had opened are closed."""
+    config = parse({"method_name": "rest", "global_batch": runtime.world})
+    engine = Engine(Rest(), config, "only", runtime)
+    (place := folder / f"file-{runtime.rank}").write_bytes(b"best")
+    checkpoints = Checkpoints(place, config.checkpoint, runtime)
+    opened: list[Taken] = []
+    take = checkpoints._take
+
+    def seen(*args: Any, **more: Any) -> Taken:
+        opened.append(take(*args, **more))
+        return opened[-1]
+
+    checkpoints._take = seen  # type: ignore[method-assign]
+    said = ""
+    try:
+        checkpoints.save(engine, 1, {}, place)
+    except TrainingError as e:
+        said = str(e)
+    engine.close()
+    return {"said": said, "closed": [t.best.closed for t in opened if t.best is not None]}
+
+
 def main(words: list[str]) -> int:
     folder, runtime = Path(words[0]), start()
+    (folder / f"refused-{runtime.rank}.json").write_text(json.dumps(refused(folder, runtime)))
     found = {f"{s} {p}": case(s, p, folder / f"{runtime.world}-{s}-{p}", runtime) for s, p in CASES}
     (folder / f"rank-{runtime.rank}.json").write_text(json.dumps(found))
     finish()

@@ -17,6 +17,7 @@ from trainer.engine.engine import Engine
 from trainer.errors import TrainingError
 from trainer.runtime import Runtime, finish, start
 from trainer.state.checkpoint import Checkpoints
+from trainer.state.restoring import compare
 
 
 class Rest(Method):
@@ -63,7 +64,7 @@ def cycle(stage: int, folder: Path, runtime: Runtime) -> dict[str, object]:
     engine.method.frozen.weight.data += 1
     engine.method.seen += runtime.rank  # what a load must not leave is found, on the rank that has it
     try:
-        checkpoints._compare(engine, path, {})
+        compare(engine, path, {})
     except TrainingError as e:
         out["error"] = str(e)
     engine.close()

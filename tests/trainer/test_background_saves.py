@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.trainer.forking import Forks
 from tests.trainer.launching import TINY, launch, rows
 from tests.trainer.saves_worker import CASES
+from trainer.state.copies import HostCopies
 from trainer.state.files import problem
 
 RUN = [*TINY, "steps=9", "checkpoint.every=4", "checkpoint.write=background"]
@@ -34,6 +36,15 @@ def test_what_changes_after_the_copy_does_not_reach_the_file(world: int, forks: 
             if rank == 0 and "fp32" in case and (world == 1 or "3" not in case):
                 assert 0 <= told["bytes"] - told["predicted"] <= 64, "--dry-run counts all but buffers"
             assert any(k.startswith("engine/") for k in told["changed"]), "a step changes what is saved"
+        refused = json.loads((tmp_path / f"refused-{rank}.json").read_bytes())
+        assert "the checkpoint at step 1 could not be written" in refused["said"]
+        assert refused["closed"] == [True] * (rank == 0), "a save that is refused leaves no file open"
+
+
+def test_memory_that_is_not_there_is_named_with_what_needs_none() -> None:
+    vast = torch.empty(1 << 60, dtype=torch.uint8, device="meta")
+    with pytest.raises(MemoryError, match=r"checkpoint\.write=wait copies nothing"):
+        HostCopies().of({"x": vast})
 
 
 def whole(out: Path) -> list[str]:

@@ -46,10 +46,12 @@ def allowed(optimizer: Sharding | torch.optim.Optimizer) -> Iterator[None]:
         optimizer.param_names[nothing] = ""
         for group in groups:
             group.append(nothing)
-        load(groups_name, folder)
-        for group in groups:
-            group.pop()
-        del optimizer.param_names[nothing]
+        try:
+            load(groups_name, folder)
+        finally:
+            for group in groups:
+                group.pop()
+            del optimizer.param_names[nothing]
 
     optimizer.load_hp_checkpoint_state_from_checkpoint_dir = loaded
     try:

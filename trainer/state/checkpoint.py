@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from trainer.config.shared import Checkpoint, Health
-from trainer.engine import no_share, parts, tensors
+from trainer.engine import parts, tensors
 from trainer.engine.engine import Engine
 from trainer.errors import Stopped, TrainingError, UserError, everywhere
 from trainer.health.spikes import RollBack
@@ -43,18 +43,12 @@ from trainer.runtime import (
     gather_objects,
     longest_wait,
     random_states,
-    restore_random_states,
 )
 from trainer.state import fence, files
 from trainer.state.copies import HostCopies
-from trainer.state.taking import Hashes, Recorder, Taken, kept_error
-from trainer.state.universal import to_universal
+from trainer.state.restoring import restore
+from trainer.state.taking import AVERAGES, ENGINE, OWN, TENSORS, Hashes, Recorder, Taken, kept_error
 from trainer.state.writer import Writer
-
-ENGINE = "engine"
-TENSORS = "tensors"  # of state.json: the hash of every parameter and buffer of rank 0
-AVERAGES = "averages.pt"
-OWN = "buffers"  # of a rank's file: its buffers that are not those of rank 0
 
 
 class Checkpoints:
@@ -174,6 +168,10 @@ class Checkpoints:
 
     def _write(self, taken: Taken, group: ProcessGroup | None) -> None:
         """The checkpoint: on every rank, in a thread whose collectives are of `group`, or while training waits."""
+        with taken.best or nullcontext():
+            self._write_all(taken, group)
+
+    def _write_all(self, taken: Taken, group: ProcessGroup | None) -> None:
         step, tmp, final = taken.step, self._tmp(taken.step), self.path(taken.step)
         try:
             from_main(lambda: self._prepare(tmp), group)
@@ -197,8 +195,6 @@ class Checkpoints:
                 )
             except OSError as e:
                 errors = [f"rank 0: {e}"]
-        if taken.best is not None:
-            taken.best.close()
         if errors:
             from_main(lambda: shutil.rmtree(tmp, ignore_errors=True), group)
             raise self._failed(step, errors)
@@ -256,7 +252,7 @@ class Checkpoints:
         return everywhere(
             TrainingError(
                 f"the checkpoint at step {step} could not be written to {self.folder}: {'; '.join(errors)}; {last}. "
-                "Free disk space or mend the folder, then give the same command again"
+                "Mend that (free disk space, repair the folder), then give the same command again"
             )
         )
 
@@ -293,101 +289,8 @@ class Checkpoints:
         return None, said
 
     def restore(self, engine: Engine, path: Path, same_world: bool) -> None:
-        """Loads weights, buffers, optimizer state and random states; converts first when the world size differs.
-
-        Random states belong to ranks, so another world size starts fresh ones (see the loop). Buffers that differ between ranks do too:
-        another world size has those of rank 0 everywhere.
-
-        Raises:
-            TrainingError: on every rank, when a tensor of any rank is not the one that was saved.
-        """
-        stage = engine.config.zero.stage
-        if not same_world and stage > 0 and engine.optim.kind == "sgd":
-            fix = "give it that number of ranks again, or set zero.stage=0 from the start"
-            raise everywhere(
-                UserError(
-                    f"{path} was saved by another number of ranks: DeepSpeed converts Adam's state, not SGD's; {fix}"
-                )
-            )
-        # Without sharding every rank's file holds everything, so any number of ranks reads it as it is.
-        source = path if same_world or stage == 0 else self._universal(path, stage)
-        with no_share.allowed(engine.deepspeed.optimizer) if source != path else nullcontext():
-            loaded, _ = engine.deepspeed.load_checkpoint(str(source), tag=ENGINE)
-        if loaded is None:
-            raise TrainingError(f"DeepSpeed could not load {source / ENGINE}")
-        own: dict[str, Tensor] = {}
-        if same_world:
-            kept = torch.load(path / f"rank-{self.runtime.rank:05d}.pt", weights_only=True)
-            restore_random_states(kept)
-            own = kept.get(OWN, {})
-        else:
-            # A universal checkpoint carries trained parameters and their moments alone; frozen ones and buffers come from rank 0's file.
-            lacking = tensors.put(engine, tensors.untrained(path / ENGINE))
-            if lacking:
-                raise everywhere(
-                    TrainingError(
-                        f"{path} has no frozen parameter or buffer of this name and shape: {', '.join(lacking[:5])} "
-                        f"({len(lacking)} in all): give the number of ranks that saved it, or another out=FOLDER"
-                    )
-                )
-        for name, value in own.items():
-            engine.method.get_buffer(name).copy_(value)
-        self._restore_averages(engine, path)
-        if source != path:
-            engine.untangle()
-        # After everything that loads: a tensor that any of the ways above left as it was built is found here, on its rank.
-        self._compare(engine, path, own)
-        if source != path:
-            from_main(lambda: shutil.rmtree(source, ignore_errors=True))
-
-    def _restore_averages(self, engine: Engine, path: Path) -> None:
-        """Float32 averages behind teachers of 16 bits, from the file that rank 0 wrote of whole ones: any number of ranks reads it."""
-        if not engine.teachers.apart:
-            return
-        kept = path / AVERAGES
-        values = torch.load(kept, map_location="cpu", weights_only=True) if kept.exists() else {}
-        lacking = engine.teachers.load(values, self.runtime.rank)
-        if lacking:
-            raise everywhere(
-                TrainingError(
-                    f"{kept} has no average of this name and shape: {', '.join(lacking[:5])} ({len(lacking)} in all): "
-                    "remove that checkpoint to go on from the one before, or give another out=FOLDER"
-                )
-            )
-
-    def _compare(self, engine: Engine, path: Path, own: Mapping[str, Tensor]) -> None:
-        """Every tensor of every rank is the one that was saved.
-
-        Raises:
-            TrainingError: on every rank, naming those that are not, and where.
-        """
-        saved = json.loads((path / "state.json").read_bytes()).get(TENSORS)
-        if saved is None:  # written before hashes were kept: the probe batch has to do
-            return
-        mine = tensors.hashes(engine)
-        wrong = tensors.differing(mine, {**saved, **{n: tensors.digest(t) for n, t in own.items()}})
-        found = {r: names for r, names in enumerate(gather_objects(wrong)) if names}
-        if found:
-            said = [f"rank {r}: {len(names)} ({', '.join(names[:5])})" for r, names in found.items()]
-            raise everywhere(
-                TrainingError(
-                    f"{path}: tensors are not those that were saved after loading. {'; '.join(said)}. Give the number of ranks "
-                    "that saved it again, or remove that checkpoint to go on from the one before"
-                )
-            )
-
-    def _universal(self, path: Path, stage: int) -> Path:
-        """Converts to DeepSpeed's universal form in a process of its own (on rank 0)."""
-        target = self.folder / f".universal-{path.name}"
-        self.runtime.say(f"{path.name} was saved by another number of ranks: converting it")
-
-        def convert() -> None:
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir()
-            to_universal(path / ENGINE, target / ENGINE, stage)
-
-        from_main(convert)
-        return target
+        """Loads a checkpoint into an engine (restoring.py); every rank must call."""
+        restore(engine, path, same_world, self.runtime)
 
 
 def _saved(content: object, path: Path) -> dict[str, int | str]:

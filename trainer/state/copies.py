@@ -70,9 +70,8 @@ class HostCopies:
         held = self._storage(t.untyped_storage())
         new = torch.empty(0, dtype=t.dtype).set_(held, t.storage_offset(), t.size(), t.stride())
         new = torch.nn.Parameter(new) if isinstance(t, torch.nn.Parameter) else new
-        new.__dict__.update(
-            copy.deepcopy(t.__dict__)
-        )  # DeepSpeed gives tensors numbers of their own, which are written too
+        # DeepSpeed gives tensors numbers of their own, which are written too.
+        new.__dict__.update(copy.deepcopy(t.__dict__))
         return new.requires_grad_(t.requires_grad)
 
     def _storage(self, source: torch.UntypedStorage) -> torch.UntypedStorage:
@@ -88,7 +87,7 @@ class HostCopies:
         """A storage of its own, in memory that is ready where there is enough: only its own bytes are written to a file."""
         begin = -(-self._used // ALIGNED) * ALIGNED
         if size == 0 or begin + size > self._ready.nbytes():
-            return _new(size)
+            return _wanted(size)
         self._used = begin + size
         memory = _bytes(self._ready).numpy()
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=begin).untyped_storage()
@@ -97,6 +96,15 @@ class HostCopies:
 def _new(size: int) -> torch.UntypedStorage:
     # Pinned where there is a device: only then does a copy run at the speed of the bus.
     return torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available()).untyped_storage()
+
+
+def _wanted(size: int) -> torch.UntypedStorage:
+    try:
+        return _new(size)
+    except RuntimeError as e:
+        raise MemoryError(
+            f"no host memory for a copy of {size / 1e6:.0f} MB; checkpoint.write=wait copies nothing"
+        ) from e
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:

@@ -12,6 +12,13 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from torch import Tensor
 
 Hashes = dict[str, str]
+ENGINE = "engine"
+"""The folder of DeepSpeed's files in a checkpoint."""
+AVERAGES = "averages.pt"
+TENSORS = "tensors"
+"""Of state.json: the hash of every parameter and buffer of rank 0."""
+OWN = "buffers"
+"""Of a rank's file: its buffers that are not those of rank 0."""
 
 
 @dataclass
