@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -156,8 +157,14 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "A40": 150e12, "L40S": 
 """Dense products in half precision with sums in float32, per second, from the vendor's data sheets."""
 
 
+def peak_of(card: str) -> float | None:
+    """None of a card that is not in `PEAKS`, such as an A4000, or the slower PCIe or NVL form of one that is."""
+    slower = "(?! PCIe| NVL| Laptop| D)"
+    return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b{slower}", card)), None)
+
+
 def _mfu(flops_per_s: float, precision: str) -> str:
-    peak = next((p for name, p in PEAKS.items() if CUDA and name in torch.cuda.get_device_name(0)), None)
+    peak = peak_of(torch.cuda.get_device_name(0)) if CUDA else None
     if peak is None:
         return f"{flops_per_s / 1e9:.1f} GFLOP/s (MFU: the peak of this device is not known), "
     beside = "" if precision != "fp32" else " of half precision's peak, in fp32"

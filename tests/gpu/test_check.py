@@ -83,6 +83,24 @@ def test_losses_are_judged_with_the_steps_that_were_left_out() -> None:
     assert runs.judged("x", rows([2.0, 2.0, 2.0], [True, True, True]), whole, 0.05).state == "FAIL"
 
 
+def test_peaks_are_those_of_the_card_itself() -> None:
+    known = {
+        "NVIDIA A40": 150e12,
+        "NVIDIA A100 80GB PCIe": 312e12,
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H200": 989e12,
+    }
+    assert {card: runs.peak_of(card) for card in known} == known
+    others = (
+        "NVIDIA RTX A4000",
+        "NVIDIA H100 PCIe",
+        "NVIDIA H200 NVL",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA L4",
+    )
+    assert not any(runs.peak_of(card) for card in others)
+
+
 @pytest.mark.slow
 def test_a_run_under_zero_is_near_the_whole_one(tmp_path: Path) -> None:
     """The runs of the check themselves, of a short one: their words are accepted, their lines are read."""
