@@ -40,6 +40,17 @@ def test_a_patients_own_samples_do_not_vote() -> None:
     assert other_peoples_votes(x_ND, np.array(list("abcd")), class_N)[0] == 1.0
 
 
+def test_a_class_of_one_patient_is_not_asked_for(looking: Any) -> None:
+    """Nobody else votes for it: two classes that are told apart without fault stay so beside it, and alone there is no number."""
+    probes, _ = looking
+    x_ND = torch.eye(3)[[0, 0, 1, 1, 2, 2, 2]]
+    people_N, class_N = np.array(["a", "b", "c", "d", "e", "e", "f"]), np.array([0, 0, 1, 1, 2, 2, -1])
+    found = probes._readings(x_ND, people_N, class_N)
+    assert (found["probe/knn"], found["probe/knn_chance"]) == (1.0, 0.5)
+    assert found["probe/samples"] == 7
+    assert "probe/knn" not in probes._readings(x_ND, people_N, np.array([0, 0, -1, -1, 2, 2, -1]))
+
+
 # ----------------------------------------------------------------------------------------------------- what it does to a run
 
 

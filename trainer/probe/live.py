@@ -10,7 +10,6 @@ Shape letters: N held-back samples, D width.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from models.contract.method import IMAGE_SIDE
 from shards.errors import DataError
 from shards.order.streams import sample_rng
 from shards.read.dataset import Dataset
+from shards.read.record import ShardRecord
 from shards.tables.identity import person
 from trainer.config.schema import Config, LiveProbe
 from trainer.data import Data, sampler
@@ -62,6 +62,12 @@ def other_peoples_votes(x_ND: Tensor, people_N: np.ndarray, class_N: np.ndarray)
     votes_NC = np.stack([(weight_NJ * (class_N[at_NJ.numpy()] == c)).sum(1) for c in classes], 1)
     said_N = classes[votes_NC.argmax(1)]
     return float(np.mean([(said_N[class_N == c] == c).mean() for c in classes])), 1 / len(classes)
+
+
+def of_several(people_N: np.ndarray, class_N: np.ndarray) -> list[int]:
+    """Classes that two patients or more are of: nobody else could vote for one of a single patient. Codes below 0 are no class."""
+    classes = [c for c in np.unique(class_N).tolist() if c >= 0]
+    return [c for c in classes if len(np.unique(people_N[class_N == c])) > 1]
 
 
 def check_live_probe(config: Config, data: Data) -> None:
@@ -179,11 +185,9 @@ class LiveProbes:
 
     def _readings(self, x_ND: Tensor, people_N: np.ndarray, class_N: np.ndarray) -> dict[str, float]:
         found = {"probe/rank_me": rank_me(x_ND), "probe/samples": float(len(x_ND))}
-        known_N = class_N >= 0
-        several = min(Counter(class_N[known_N].tolist()).values(), default=0) > 1
-        if several and len(np.unique(class_N[known_N])) > 1:
-            of_known = torch.from_numpy(known_N)
-            right, chance = other_peoples_votes(x_ND[of_known], people_N[known_N], class_N[known_N])
+        asked_N = np.isin(class_N, of_several(people_N, class_N))
+        if len(np.unique(class_N[asked_N])) > 1:
+            right, chance = other_peoples_votes(x_ND[torch.from_numpy(asked_N)], people_N[asked_N], class_N[asked_N])
             found |= {"probe/knn": right, "probe/knn_chance": chance}
         return found
 
@@ -198,10 +202,12 @@ class LiveProbes:
                 made, who = [], []
                 for index, name in zip(part.index_N[first : first + BATCH].tolist(), names[first:], strict=False):
                     try:
-                        made.append(self._sample(part.data, index))
-                        who.append((person(name), self._code(part.data, index)))
+                        record = part.data[index]
+                        sample, code = self._sample(record, index), self._code(part.data, record)
                     except DataError:
                         continue  # an evaluation names it, or ends the run for it
+                    made.append(sample)
+                    who.append((person(name), code))
                 if made:
                     assert self.method is not None
                     batch = self.method.collate(made).to(self.runtime.device)
@@ -210,13 +216,13 @@ class LiveProbes:
                     codes += [c for _, c in who]
         return torch.cat(rows) if rows else torch.zeros(0, 1), np.array(people), np.array(codes)
 
-    def _sample(self, data: Dataset, index: int) -> Sample:
+    def _sample(self, record: ShardRecord, index: int) -> Sample:
         assert self.method is not None
-        return sampler(self.method)(data[index], sample_rng(0, 0, index, 0))
+        return sampler(self.method)(record, sample_rng(0, 0, index, 0))
 
-    def _code(self, data: Dataset, index: int) -> int:
+    def _code(self, data: Dataset, record: ShardRecord) -> int:
         if self.asked.label is None:
             return -1
         classes = data.info.labels[self.asked.label].classes
-        value = data[index].labels.get(self.asked.label)
+        value = record.labels.get(self.asked.label)
         return classes.index(value) if value in classes else -1
