@@ -69,10 +69,6 @@ def _weight(engine: Engine, p: nn.Parameter) -> Part:
     shard = getattr(p, "ds_tensor", None)
     if shard is None or p.data.numel() == p.ds_numel:  # type: ignore[attr-defined]
         return Part(p.data, p.shape)
-    if shard.numel() * engine.runtime.world - p.ds_numel >= engine.runtime.world:  # type: ignore[attr-defined]
-        # Shared out among fewer ranks than there are (MiCS).
-        with tensors.gathered(p):
-            return Part(p.data.clone(), p.data.shape)
     return Part(shard, p.ds_shape, engine.runtime.rank * shard.numel())  # type: ignore[attr-defined]
 
 

@@ -1,9 +1,9 @@
 """Contributions of places of cases: made, tested by deletion, and written as tables and pictures.
 
-OUT/gradients/cases.csv      a line a map: sample, patient, answer, the answer's value and its background's, what the sum misses, files
-OUT/gradients/deletion.csv   of each map what the answer loses without the tenth that speaks most for it, and without random places
-OUT/gradients/SAMPLE.csv     place (row of `patches`, or cell), x, y, and a column of contributions an answer
-OUT/gradients/SAMPLE.png     the same as a picture; SAMPLE-2-NAME.png, ... where there are several answers
+OUT/gradients/cases.csv           a line a map: sample, patient, answer, the answer's value and its background's, what the sum misses, files
+OUT/gradients/deletion.csv        of each map what the answer loses without the tenth that speaks most for it, and without random places
+OUT/gradients/SAMPLE.csv          place (row of `patches`, or cell), x, y, and a column of contributions an answer
+OUT/gradients/SAMPLE-ANSWER.png   the same as a picture; SAMPLE-1-ANSWER.png, SAMPLE-2-ANSWER.png, ... where there are several
 
 Shape letters: N places of a case, M answers, H x W pixels, C colours.
 """
