@@ -8,6 +8,7 @@ from itertools import combinations
 from trainer.errors import UserError
 from trainer.reporting import cases, words
 from trainer.reporting.groups import Entry, Group
+from trainer.reporting.pairs import is_drawn_once
 from trainer.reporting.table import Table
 
 MOST = 5
@@ -35,7 +36,9 @@ def table(groups: Sequence[Group], draws: int, seed: int, rope: float) -> Table 
         "credible interval. Random effects: tasks' differences, with standard errors over patients and seeds, around a mean (flat "
         "prior; spread of tasks half-normal, 0.05). Primary metrics within 0 and 1, at the largest amount of labels. Tasks with few "
         "patients, or with shared ones, say less than their number. A site held out is no task of its own, and results that only their "
-        "folders tell apart are left out, as is a task on which both say the same of every case: it has no standard error."
+        "folders tell apart are left out, as is a task on which both say the same of every case: it has no standard error. Of one seed: a "
+        "system stands in the task with one training, and of one seed each no standard error knows of others; such probabilities are "
+        "of these trainings more than of the systems."
     )
     more = f" {len(shared) - MOST} settings are not shown." * (len(shared) > MOST)
     return Table("Over several tasks", head, tuple(rows), note=note + more)
@@ -62,7 +65,7 @@ def _row(
     from trainer.downstream.metrics.equivalence import over_tasks
     from trainer.downstream.metrics.statistics import paired
 
-    found = []
+    found, once = [], 0
     for task in sorted(shared[a].keys() & shared[b].keys()):
         one, other = shared[a][task], shared[b][task]
         try:
@@ -71,8 +74,10 @@ def _row(
             continue
         if t.whole_error > 0:
             found.append((t.difference, t.whole_error))
+            once += any(is_drawn_once(e, n) for e, n in zip((one, other), t.seeds, strict=True))
     if len(found) < 2:
         return None
     over = over_tasks([d for d, _ in found], [e for _, e in found], rope)
     span = f"{words.number(over.mean, True)} ({words.span((over.low, over.high), True)})"
-    return (a, b, str(over.tasks), span, *(f"{p:.3f}" for p in (over.above, over.within, over.below)))
+    tasks = f"{over.tasks}{f' ({once} of one seed)' * bool(once)}"
+    return (a, b, tasks, span, *(f"{p:.3f}" for p in (over.above, over.within, over.below)))

@@ -18,6 +18,11 @@ DRAWS_NOTHING = ("knn", "zeroshot")
 """Modes in which a seed decides nothing."""
 
 
+def is_drawn_once(entry: Entry, seeds: int) -> bool:
+    """Whether a system stands for one training, of which another seed would have made another."""
+    return seeds == 1 and entry.setting.mode not in DRAWS_NOTHING
+
+
 @dataclass(frozen=True)
 class Pair:
     """`entry` minus `other` in the group's primary metric; `problem` says why there is no number."""
@@ -44,9 +49,8 @@ class Pair:
 
     @property
     def drawn_once(self) -> bool:
-        """Whether a system stands in it with one training, of which another seed would have made another system."""
-        sides = zip(self.seeds, (self.entry, self.other), strict=True)
-        return any(n == 1 and e.setting.mode not in DRAWS_NOTHING for n, e in sides)
+        """Whether one of both systems stands in it with one training."""
+        return any(is_drawn_once(e, n) for e, n in zip((self.entry, self.other), self.seeds, strict=True))
 
     @property
     def marked(self) -> bool:

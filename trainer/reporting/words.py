@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from trainer.reporting.groups import Entry, Group
-from trainer.reporting.pairs import DRAWS_NOTHING, Pair
+from trainer.reporting.pairs import Pair, is_drawn_once
 from trainer.reporting.result import Measured
 from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE, PERCENTILES
 from trainer.tracking.intervals import NONE as UNKNOWN
@@ -114,7 +114,7 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
 
 def _trained_once(g: Group) -> str:
     """What is to be said of systems with one training each, where there are several of them; "" where there is nothing."""
-    alone = [e for e in g.entries if len(e.measured.per_seed) == 1 and e.setting.mode not in DRAWS_NOTHING]
+    alone = [e for e in g.entries if is_drawn_once(e, len(e.measured.per_seed))]
     if not alone or len(g.entries) < 2:
         return ""
     return (

@@ -27,6 +27,16 @@ def test_settings_with_two_tasks_in_common_are_compared_over_them(tmp_path: Path
         assert "better by over 0.02" in said
 
 
+def test_tasks_on_which_a_system_stands_with_one_training_are_counted(tmp_path: Path) -> None:
+    for task, seeds in (("demo_a", (0,)), ("demo_b", (0, 1))):
+        write(tmp_path / task / "p", skill=3.0, task=task, seeds=(0, 1))
+        write(tmp_path / task / "s", skill=0.1, task=task, seeds=seeds, **SCRATCH)
+    report = build([tmp_path], 100, 0)
+    assert report.over is not None
+    assert [row[2] for row in report.over.rows] == ["2 (1 of one seed)"]
+    assert "more than of the systems" in report.over.note
+
+
 def test_one_task_has_no_such_table(tmp_path: Path) -> None:
     write(tmp_path / "a", skill=2.0)
     write(tmp_path / "b", skill=0.2, **SCRATCH)
