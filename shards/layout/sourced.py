@@ -113,7 +113,7 @@ def _scratch(layout: Sourced, args: argparse.Namespace) -> Path | None:
         DataError: something else lies where it belongs.
     """
     given = getattr(args, "work", None)
-    if given and given.exists() and not (given / MARK).is_file():
+    if given and given.is_dir() and not (given / MARK).is_file():
         return None
     work = given or Path(f"{args.out}-work")
     if layout.samples is None:  # the engine begins it where there are

@@ -171,5 +171,7 @@ def test_a_folder_that_is_no_folder_of_work_stays(name, tmp_path, capsys):
     assert "the folder for converted images is not empty" in capsys.readouterr().err
     assert own.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set-work"]
+    assert main([*words, "--work", str(own)]) == 2
+    assert f"{own}: the folder for converted images is not empty" in capsys.readouterr().err
     assert main([*words, "--work", str(tmp_path / "other")]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "set", "set-work"]
