@@ -18,10 +18,11 @@ COLUMNS = [(cohort, metric, size) for cohort, found in cells().items() for metri
 
 
 def drawn(cohort: str, patients: int, images: int) -> Predictions:
-    """Test cases of a simulated cohort."""
+    """Test cases of a simulated cohort, the first drawn that do not stand, by chance, on the other side of what is rare or strong."""
     from tests.benchmarks import coverage
 
-    return coverage.cohort(cohort, np.random.default_rng(5), patients, images)
+    draws = (coverage.cohort(cohort, np.random.default_rng(seed), patients, images) for seed in range(5, 25))
+    return next(p for p in draws if cohort_of(p) == cohort)
 
 
 @pytest.mark.parametrize("cohort", list(cells()))
@@ -29,8 +30,6 @@ def test_every_cell_outside_carries_a_warning_and_no_other(cohort: str) -> None:
     for size in {s for c, _, s in COLUMNS if c == cohort}:
         patients, _, images = size.partition("x")
         p = drawn(cohort, int(patients), 0 if images == "1-10" else 1)
-        if cohort_of(p) != cohort:
-            continue  # by chance on the other side of what is rare or strong
         assert size_of(p) == (int(patients), images)
         metrics = [m for m, of in cells()[cohort].items() if size in of]
         said = " ".join(outside(p, metrics))
