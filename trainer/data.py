@@ -105,7 +105,7 @@ class Data:
                 f"Use micro_batch={config.global_batch // world} (with activation_checkpointing=true if memory is short), "
                 "more ranks, or a smaller global_batch"
             )
-        for part in self._held_back_parts(config):
+        for part in self._validation_parts(config):
             samples = len(part.subset(config.data.val_split))
             if samples < world:
                 raise UserError(
@@ -113,7 +113,7 @@ class Data:
                     "enlarge it (python -m shards split), or data.val_split= for none"
                 )
 
-    def _held_back_parts(self, config: Config) -> list[Dataset]:
+    def _validation_parts(self, config: Config) -> list[Dataset]:
         split = config.data.val_split
         return [d for d in self.datasets if split and d.info.splits.get(split)]
 
@@ -139,7 +139,7 @@ class Data:
 
     def validation(self, config: Config, stage: Stage, method: Method, runtime: Runtime) -> EvalLoader | None:
         """The held-back split as padded evaluation batches; None without one."""
-        parts = self._held_back_parts(config)
+        parts = self._validation_parts(config)
         if not parts:
             return None
         split = config.data.val_split
@@ -161,7 +161,7 @@ class Data:
                     prefetch=config.data.prefetch,
                 )
             )
-        return HeldBack(loaders)
+        return Validation(loaders)
 
     def probe(self, config: Config, stage: Stage, method: Method) -> Batch:
         """The same few samples on every rank and at every start: the first that can be read of the stage's first batch."""
@@ -184,7 +184,7 @@ class Data:
 
 
 @dataclass
-class HeldBack:
+class Validation:
     """Evaluation batches of all parts, one after another."""
 
     loaders: list[Loader[Sample, Batch]]

@@ -27,7 +27,7 @@ from torch import Tensor
 from models.contract import Output, Stage
 from models.contract.bags import counting_rows
 from models.parallel import gather
-from trainer.engine.choice import Look, better
+from trainer.engine.choice import Evaluation, better
 from trainer.engine.engine import Engine
 from trainer.engine.feed import EvalLoader, StepLoader, on_device
 from trainer.engine.queues import enqueued
@@ -58,7 +58,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     best_loss: float | None = None
-    """Held-back loss of the best look, where the evaluation gives one: it breaks ties."""
+    """Held-back loss of the best one, where the evaluation gives one: it breaks ties."""
     rollbacks: int = 0
     """Times that the run went back before a spike; the steps that it leaves out stand in left-out.json."""
     recent: list[float] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Progress:
     """Bad steps in a row up to here."""
 
     def next_stage(self, goes_on: bool = False) -> None:
-        """`goes_on`: the next stage is of the same training, whose best look stays the best."""
+        """`goes_on`: the next stage is of the same training, whose best evaluation stays the best."""
         self.stage, self.stage_step, self.updates, self.consumed = self.stage + 1, 0, 0, 0
         self.recent, self.in_row = [], 0
         if not goes_on:
@@ -113,7 +113,7 @@ class Live(Protocol):
     """Looks at the encoder while it trains, which change nothing of it (trainer/probe/live.py)."""
 
     def wants(self, step: int, step_s: float) -> bool: ...
-    def look(self, engine: Engine) -> dict[str, float]: ...
+    def evaluate(self, engine: Engine) -> dict[str, float]: ...
 
 
 def train(
@@ -209,8 +209,8 @@ def train(
         validated: dict[str, float] = {}
         so_far = run.schedule_start + progress.stage_step
         # The last step is always looked at: the weights that the stage ends with have a number of their own.
-        looks = so_far % run.evaluate_every == 0 or progress.stage_step == run.steps
-        if run.validation is not None and looks:
+        evaluates = so_far % run.evaluate_every == 0 or progress.stage_step == run.steps
+        if run.validation is not None and evaluates:
             run.at("evaluate", step)
             validated = run.evaluate(engine, run.validation, runtime)
             if _better(run.stage, validated, progress):
@@ -224,7 +224,7 @@ def train(
         probed: dict[str, float] = {}
         if run.live is not None and votes["probe"]:
             run.at("evaluate", step)
-            probed = run.live.look(engine)
+            probed = run.live.evaluate(engine)
 
         # ---- log
         run.at("log", step)
@@ -252,7 +252,7 @@ def train(
                 **({"padding": 1 - votes["real"] / votes["computed"]} if votes["computed"] else {}),
             }
         )
-        if looks and applied:  # what is not finite has no picture, and a step that is skipped leaves none
+        if evaluates and applied:  # what is not finite has no picture, and a step that is skipped leaves none
             run.at("show", step)
             run.show()
         for key, why in data.bad:
@@ -301,8 +301,8 @@ def _better(stage: Stage, values: dict[str, float], progress: Progress) -> bool:
     name, direction = stage.select
     if name not in values:
         raise TrainingError(f"stage {stage.name} selects on '{name}', evaluation gave {', '.join(values)}")
-    best = None if progress.best is None else Look(progress.best, progress.best_loss)
-    return better(Look(values[name], values.get("loss")), best, direction)
+    best = None if progress.best is None else Evaluation(progress.best, progress.best_loss)
+    return better(Evaluation(values[name], values.get("loss")), best, direction)
 
 
 def _loss_scale_moves(engine: Engine) -> bool:

@@ -23,7 +23,7 @@ IMAGE_SIDE = ("image", "slide")
 
 @dataclass(frozen=True)
 class Stage:
-    """One leg of pre-training. The trainer runs a method's stages in order, each with an optimiser of its own.
+    """One part of pre-training. The trainer runs a method's stages in order, each with an optimiser of its own.
 
     `fields` is what `sample` reads in this stage; a data set has them all, though not every sample does. `optional` are fields that it
     reads too where a data set has them (the second and third image of a study): `sample` says by `present` what a sample has.
@@ -186,7 +186,7 @@ class Method(nn.Module):
         return {}
 
     def at(self, done: float) -> None:
-        """Called before each step and look: `done`, 0 to 1, is the share of the stage's updates that are made, also after a resume.
+        """Called before each step and evaluation: `done`, 0 to 1, is the share of the stage's updates that are made, also after a resume.
 
         Sets plain numbers that `forward` reads (temperatures, warm-ups); never `requires_grad`, which belongs to `enter`.
         """

@@ -239,7 +239,7 @@ def planted_block(fault: dict[str, Any] | None, step: int) -> None:
 
 def slow_down(fault: dict[str, Any]) -> None:
     from shards.load.loader import Loader
-    from trainer.data import HeldBack
+    from trainer.data import Validation
     from trainer.state.checkpoint import Checkpoints
 
     def late(call: Any, step: int | None = None) -> Any:
@@ -251,7 +251,7 @@ def slow_down(fault: dict[str, Any]) -> None:
         return slow
 
     Checkpoints.save = late(Checkpoints.save)  # type: ignore[method-assign]
-    HeldBack.evaluate = late(HeldBack.evaluate)  # type: ignore[method-assign]
+    Validation.evaluate = late(Validation.evaluate)  # type: ignore[method-assign]
     Loader._plan_step = late(Loader._plan_step, fault["step"])  # type: ignore[method-assign]
 
 

@@ -8,31 +8,39 @@ from types import SimpleNamespace
 import pytest
 
 from models.contract import Stage
-from trainer.engine.choice import Look, better, chosen
+from trainer.engine.choice import Evaluation, better, chosen
 from trainer.errors import TrainingError
 from trainer.loop import Progress, _better
 
 
 @pytest.mark.parametrize(
-    ("look", "best", "kept"),
+    ("one", "best", "kept"),
     [
-        (Look(0.7), None, True), (Look(math.nan), None, False), (Look(math.nan, 0.1), Look(0.0, 9.0), False),
-        (Look(0.8, 9.0), Look(0.7, 0.1), True), (Look(0.7, 0.1), Look(0.8, 9.0), False),
-        (Look(0.5, 0.3), Look(0.5, 0.4), True), (Look(0.5, 0.4), Look(0.5, 0.3), False), (Look(0.5, 0.3), Look(0.5, 0.3), True),
-        (Look(0.5), Look(0.5), True), (Look(0.5, math.nan), Look(0.5, 0.3), False), (Look(0.5, 0.3), Look(0.5, None), True),
+        (Evaluation(0.7), None, True), (Evaluation(math.nan), None, False), (Evaluation(math.nan, 0.1), Evaluation(0.0, 9.0), False),
+        (Evaluation(0.8, 9.0), Evaluation(0.7, 0.1), True), (Evaluation(0.7, 0.1), Evaluation(0.8, 9.0), False),
+        (Evaluation(0.5, 0.3), Evaluation(0.5, 0.4), True), (Evaluation(0.5, 0.4), Evaluation(0.5, 0.3), False),
+        (Evaluation(0.5, 0.3), Evaluation(0.5, 0.3), True),
+        (Evaluation(0.5), Evaluation(0.5), True), (Evaluation(0.5, math.nan), Evaluation(0.5, 0.3), False),
+        (Evaluation(0.5, 0.3), Evaluation(0.5, None), True),
     ],
 )  # fmt: skip
-def test_two_looks(look: Look, best: Look | None, kept: bool) -> None:
-    assert better(look, best, "max") is kept
-    turned = None if best is None else Look(-best.value, best.loss)
-    assert better(Look(-look.value, look.loss), turned, "min") is kept
+def test_two_evaluations(one: Evaluation, best: Evaluation | None, kept: bool) -> None:
+    assert better(one, best, "max") is kept
+    turned = None if best is None else Evaluation(-best.value, best.loss)
+    assert better(Evaluation(-one.value, one.loss), turned, "min") is kept
 
 
 def test_candidates_beside_each_other() -> None:
-    looks = [Look(0.5, 0.3), Look(0.9, 0.4), Look(0.9, 0.2), Look(0.9, 0.2), Look(math.nan)]
-    assert chosen(looks, "max") == 2, "of points that are equal in all the first of the grid"
-    assert chosen(looks, "min") == 0
-    assert chosen([Look(math.nan)], "max") is None
+    found = [
+        Evaluation(0.5, 0.3),
+        Evaluation(0.9, 0.4),
+        Evaluation(0.9, 0.2),
+        Evaluation(0.9, 0.2),
+        Evaluation(math.nan),
+    ]
+    assert chosen(found, "max") == 2, "of points that are equal in all the first of the grid"
+    assert chosen(found, "min") == 0
+    assert chosen([Evaluation(math.nan)], "max") is None
 
 
 def test_a_flat_metric_keeps_the_last_look_or_the_smallest_loss() -> None:

@@ -22,7 +22,7 @@ from models.encoders.vit import ViT
 from shards.read.dataset import Dataset
 from tests.trainer.launching import TINY, launch
 from trainer.errors import UserError
-from trainer.export.card import held_back, read_results
+from trainer.export.card import read_results, validation_row
 from trainer.export.export import export
 from trainer.export.opened import built, load_exported, open_finished
 from trainer.export.terms import Stated
@@ -252,7 +252,7 @@ def test_the_card_says_data_licence_and_held_back_values(run: Callable[[str], Pa
     folder, _ = export(run("record"), "timm", tmp_path / "out")
     text, opened = (folder / "README.md").read_text(), open_finished(run("record"))
     last = [json.loads(line) for line in (run("record") / "metrics.jsonl").read_text().splitlines()][-1]
-    assert held_back(opened) == last
+    assert validation_row(opened) == last
     assert f"| loss/report | {last['val/loss/report']:.4f} | {last['chance/report']:.4f} |" in text
     for words in (opened.method.paper, "CC0-1.0", "Weights inherit the terms", opened.run.fingerprint, opened.sha256):
         assert words in text

@@ -65,7 +65,7 @@ def test_a_training_is_the_same_to_the_last_bit(world: int, stage: int, tmp_path
         ended = launch(world, [*words, *more, f"out={tmp_path / name}"], demo_cohort)
         assert ended.codes == [0] * world, ended.text
         told.append(rows(tmp_path / name))
-        assert ("live probes: 3 looks," in ended.text) == (name == "with")
+        assert ("live probes: 3 evaluations," in ended.text) == (name == "with")
     without, looked = told
     assert [r["step"] for r in looked if "probe/rank_me" in r] == [2, 4, 6]
     assert all(1 < r["probe/rank_me"] <= 24 and r["probe/samples"] == 24 for r in looked if "probe/rank_me" in r)
@@ -104,11 +104,11 @@ def looking(cohort: Path) -> Any:
 def test_it_reads_the_weights_of_the_moment_and_draws_no_random_number(looking: Any) -> None:
     probes, engine = looking
     before = torch.get_rng_state(), repr(np.random.get_state())
-    first = probes.look(engine)
+    first = probes.evaluate(engine)
     with torch.no_grad():
         for p in engine.method.parameters():
             p.mul_(1.5)
-    second = probes.look(engine)
+    second = probes.evaluate(engine)
     assert first["probe/rank_me"] != second["probe/rank_me"]
     assert first["probe/samples"] == len(probes.parts[0].data.subset("val")), (
         "all that are held back, which are fewer than 24"
@@ -135,7 +135,7 @@ def test_it_stays_within_its_share(looking: Any, monkeypatch: pytest.MonkeyPatch
     while now[0] < 1000:
         now[0] += 1.0
         if probes.wants(10, 1.0):
-            shares.append(probes.look(engine)["probe/share_of_time"])
+            shares.append(probes.evaluate(engine)["probe/share_of_time"])
     assert len(shares) in looks
     assert max(shares[1:] if cost > 1 else shares) <= 0.05 + 1e-9, "what the first took beyond its share is made up for"
     assert probes.put_off > 800

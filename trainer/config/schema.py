@@ -94,13 +94,13 @@ class Data(Section):
 
 class LiveProbe(Section):
     every: int = Field(0, ge=0)
-    """Steps between looks at what the encoder knows of held-back samples (docs/training.md); 0 never looks."""
+    """Steps between measurements of what the encoder knows of held-back samples (docs/training.md); 0: none."""
     label: str | None = None
     """A label of classes that nearest neighbours are asked for; none: the effective rank alone."""
     samples: int = Field(256, ge=8)
     """Most samples of `data.val_split` that are looked at, the same ones each time."""
     share: float = Field(0.01, gt=0, le=1)
-    """Most of the time that all looks together may take; one that would take more is put off."""
+    """Most of the time that all of them together may take; one that would take more is put off."""
 
 
 class Monitor(Section):

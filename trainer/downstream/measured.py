@@ -22,7 +22,7 @@ from trainer.downstream.joint.run import Joint, joint_predictions
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import Recalibration, recalibrated
 from trainer.downstream.metrics.table import METRICS
-from trainer.downstream.predict import EvalOutput, Example, Look, look_at
+from trainer.downstream.predict import EvalCases, EvalOutput, Example, evaluated
 from trainer.downstream.probes.run import Frozen, frozen_predictions
 from trainer.downstream.results import hash_of
 from trainer.downstream.samples import TaskSamples, part, with_answers
@@ -31,7 +31,7 @@ from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
 from trainer.downstream.task.rules import recalibrates
 from trainer.downstream.trial import Training, Trial
-from trainer.engine.choice import Look as Chance
+from trainer.engine.choice import Evaluation as Chance
 from trainer.engine.choice import chosen
 from trainer.errors import UserError
 from trainer.runtime import Runtime, StopFlag, barrier, from_main
@@ -160,28 +160,28 @@ def training_of(setting: Setting, seed: int) -> tuple[Training, Targets]:
 def _test(
     setting: Setting, training: Training, targets: Targets, best: Trial, runtime: Runtime, done: Measured
 ) -> None:
-    """The one look at the test split, with the best weights of the best learning rate."""
+    """The one evaluation on the test split, with the best weights of the best learning rate."""
     task, data = setting.task, setting.data
     method = trained(setting, training, best.seed, best.lr, runtime)
     if recalibrates(task):
-        held_back = part(data, setting.splits[task.data.val], task.data.val)
-        reads = Look(data, held_back, task.protocol.eval_batch, task.data.workers)
-        done.fits.append(recalibrated(look_at(reads, method, targets, runtime).predictions))
+        validation = part(data, setting.splits[task.data.val], task.data.val)
+        reads = EvalCases(data, validation, task.protocol.eval_batch, task.data.workers)
+        done.fits.append(recalibrated(evaluated(reads, method, targets, runtime).predictions))
     subset = part(data, setting.splits[task.data.test], task.data.test)
     targets = targets_of_split(task, targets, subset.indices, task.data.test)
 
-    def look(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> EvalOutput:
-        reads = Look(data, subset, task.protocol.eval_batch, task.data.workers, genes)
-        return look_at(reads, method, targets, runtime, examples)
+    def evaluate(genes: Callable[[int], int | None] | None = None, examples: bool = False) -> EvalOutput:
+        reads = EvalCases(data, subset, task.protocol.eval_batch, task.data.workers, genes)
+        return evaluated(reads, method, targets, runtime, examples)
 
     first = not done.predictions
-    found = look(examples=first)
+    found = evaluate(examples=first)
     done.predictions.append(found.predictions)
     if first:
         done.examples, done.pooled_ND = found.examples, found.pooled_ND
     for control in task.controls:
         genes = (lambda i: None) if control == "missing" else _strangers(data, subset.indices, best.seed)
-        done.controls[control].append(look(genes).predictions)
+        done.controls[control].append(evaluate(genes).predictions)
     barrier()
 
 

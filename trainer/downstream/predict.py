@@ -20,8 +20,8 @@ from models.view import shaped_mask
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from shards.read.subset import Subset
-from trainer.downstream.metrics.held_back_loss import cross_entropy_of_pixels, held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.validation_loss import cross_entropy_of_pixels, validation_loss
 from trainer.downstream.samples import Realigned, SplitLoader
 from trainer.downstream.targets.read import Targets
 from trainer.engine.feed import EvalLoader, batches_on_device
@@ -47,7 +47,7 @@ class Example:
 @dataclass(frozen=True)
 class EvalOutput:
     """predictions in the data set's order; `examples` are some masks to look at, `pooled_ND` what the head was given, `loss` that of
-    these cases (held_back_loss.py)."""
+    these cases (validation_loss.py)."""
 
     predictions: Predictions
     examples: list[Example]
@@ -56,8 +56,8 @@ class EvalOutput:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look at some samples reads: the data set, which samples, and how.
+class EvalCases:
+    """What an evaluation of some samples reads: the data set, which samples, and how.
 
     genes   `SplitLoader.genes`
     view    `SplitLoader.view`
@@ -71,8 +71,8 @@ class Look:
     view: Callable[[ShardRecord], Realigned] | None = None
 
 
-def look_at(
-    look: Look,
+def evaluated(
+    cases: EvalCases,
     method: Downstream,
     targets: Targets,
     runtime: Runtime,
@@ -80,9 +80,9 @@ def look_at(
     drawn: Drawn | None = None,
 ) -> EvalOutput:
     """What a trained method says of each of these samples: the one way to a number that is reported, whatever the samples' origin."""
-    loader = SplitLoader(look.data, look.subset, method, runtime, look.batch, look.workers, look.genes, look.view)
+    loader = SplitLoader(cases.data, cases.subset, method, runtime, cases.batch, cases.workers, cases.genes, cases.view)
     try:
-        return predict(method, loader, look.data, targets, runtime, examples, drawn)
+        return predict(method, loader, cases.data, targets, runtime, examples, drawn)
     finally:
         loader.close()
 
@@ -134,7 +134,7 @@ def predict(
     index_N, score_N, pooled_ND, pixels_N = (np.concatenate(x) for x in zip(*shares, strict=True))
     order = np.argsort(index_N, kind="stable")
     said = as_predictions(targets, data, index_N[order], score_N[order].astype(np.float64))
-    return EvalOutput(said, [e for _, e in first], pooled_ND[order], held_back_loss(said, pixels_N[order]))
+    return EvalOutput(said, [e for _, e in first], pooled_ND[order], validation_loss(said, pixels_N[order]))
 
 
 def as_predictions(targets: Targets, data: Dataset, index_N: np.ndarray, score: np.ndarray) -> Predictions:

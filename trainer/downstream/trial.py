@@ -23,7 +23,7 @@ from trainer.downstream.predict import predict
 from trainer.downstream.samples import TaskSamples
 from trainer.downstream.targets.read import Targets, targets_of_split
 from trainer.downstream.task.schema import Task
-from trainer.engine.choice import Look, best_look
+from trainer.engine.choice import Evaluation, best_evaluation
 from trainer.engine.engine import Engine
 from trainer.engine.feed import EvalLoader
 from trainer.errors import UserError
@@ -38,7 +38,7 @@ from trainer.tracking.metrics_file import read_metrics
 class Trial:
     """val: the best validation value; step: where it was, of so many steps; seconds: of all steps, evaluation included.
 
-    val_loss is the loss of that look, the `look`-th of so many `looks`; `flat` says that all had one value, so that it chose nothing.
+    val_loss is the loss of that evaluation, the `look`-th of so many `looks`; `flat` says that all had one value, so that it chose nothing.
     """
 
     seed: int
@@ -94,7 +94,7 @@ def engine_config(
 def stage_plans(task: Task, stages: Sequence[Stage], per_epoch: int, steps: int) -> list[StagePlan]:
     """One training as its stages: with `protocol.freeze_epochs` a first one, in which the encoder stands still, and the rest.
 
-    Order and schedule are those of one training; the best look of both parts is kept, the second begins where the first ended.
+    Order and schedule are those of one training; the best evaluation of both parts is kept, the second begins where the first ended.
     """
     every = max(1, steps // task.protocol.evaluations)
     frozen = check_thaw(task, per_epoch, steps)
@@ -204,7 +204,7 @@ class Training:
         }
 
     def _finish(self, run: Run, seed: int, lr: float) -> None:
-        """Notes the best look; the checkpoints have done their work."""
+        """Notes the best evaluation; the checkpoints have done their work."""
         primary = METRICS[metric_names(self.task)[0]]
         all_rows = read_metrics(run.out)
         rows = [r for r in all_rows if not math.isnan(r.get(f"val/{primary.name}", math.nan))]
@@ -213,7 +213,9 @@ class Training:
                 f"{run.out}: {primary.name} had no value on split '{self.task.data.val}': take another metric, or a larger split"
             )
         best = rows[
-            best_look([Look(r[f"val/{primary.name}"], r.get("val/loss")) for r in rows], primary.higher_is_better)
+            best_evaluation(
+                [Evaluation(r[f"val/{primary.name}"], r.get("val/loss")) for r in rows], primary.higher_is_better
+            )
         ]
         values = [r[f"val/{primary.name}"] for r in rows]
         content = {

@@ -245,7 +245,7 @@ What it was trained and measured on stands below; leave no case of those in a te
 # ---------------------------------------------------------------------------------------------------------------- measured
 
 
-def held_back(opened: Exporting) -> dict[str, Any] | None:
+def validation_row(opened: Exporting) -> dict[str, Any] | None:
     """The line of metrics.jsonl with the held-back values of the exported weights: the last one of the last stage, or the best
     where that stage keeps its best weights. None where nothing was held back."""
     rows = [r for r in read_metrics(opened.run.path) if any(k.startswith("val/") for k in r)]
@@ -260,7 +260,7 @@ def held_back(opened: Exporting) -> dict[str, Any] | None:
 
 
 def _measured(opened: Exporting) -> str:
-    row = held_back(opened)
+    row = validation_row(opened)
     if row is None:
         return "## Held-back values of pre-training\n\nNone: the run held nothing back."
     lines = ["| what | value | at chance |", "|---|---|---|"]

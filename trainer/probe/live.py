@@ -1,7 +1,7 @@
 """Looks at what the encoder knows while it trains: k-NN and effective rank of held-back features, every so many steps.
 
-A look changes nothing of the training. Rank 0 has a method of its own in the deployed form, into which the weights of the moment are
-copied; the one that trains is not put into another mode, and no random number is drawn. All looks together take at most a stated share of
+An evaluation changes nothing of the training. Rank 0 has a method of its own in the deployed form, into which the weights of the moment are
+copied; the one that trains is not put into another mode, and no random number is drawn. All together they take at most a stated share of
 the time: one that would take more is put off to the next of its steps.
 
 Shape letters: N held-back samples, D width.
@@ -71,7 +71,7 @@ def of_several(people_N: np.ndarray, class_N: np.ndarray) -> list[int]:
 
 
 def check_live_probe(config: Config, data: Data) -> None:
-    """Nothing where there are no looks.
+    """Nothing where there are none.
 
     Raises:
         UserError: all that is wrong with `monitor.probe` at once.
@@ -105,7 +105,7 @@ class _HeldBack:
 
 
 class LiveProbes:
-    """The looks of one stage; every rank has one, rank 0 does the work.
+    """The evaluations of one stage; every rank has one, rank 0 does the work.
 
     Args:
         build: the method with any weights, built before the training's random numbers are seeded.
@@ -115,7 +115,7 @@ class LiveProbes:
         self.asked: LiveProbe = config.monitor.probe
         self.runtime, self.config = runtime, config
         self.spent = 0.0
-        self.looks = self.put_off = 0
+        self.times = self.put_off = 0
         self._began = time.perf_counter()
         self._cost: float | None = None
         self.parts = self._chosen(data)
@@ -141,9 +141,9 @@ class LiveProbes:
     # ------------------------------------------------------------------------------------------------------------- when
 
     def wants(self, step: int, step_s: float) -> bool:
-        """Whether rank 0 would look after this step; False on other ranks, who follow (trainer/loop.py).
+        """Whether rank 0 would evaluate after this step; False on other ranks, who follow (trainer/loop.py).
 
-        The first look is taken to cost twice what as many training samples of one rank cost: in it nothing goes backwards, but its
+        The first one is taken to cost twice what as many training samples of one rank cost: in it nothing goes backwards, but its
         samples are read on the spot.
 
         Args:
@@ -162,11 +162,11 @@ class LiveProbes:
         """What is said at the end of a stage."""
         share = self.spent / max(time.perf_counter() - self._began, 1e-9)
         later = f"; {self.put_off} were put off, since all may take {self.asked.share:.2%}"
-        return f"live probes: {self.looks} looks, {share:.2%} of the time{later if self.put_off else ''}"
+        return f"live probes: {self.times} evaluations, {share:.2%} of the time{later if self.put_off else ''}"
 
     # ------------------------------------------------------------------------------------------------------------- what
 
-    def look(self, engine: Engine) -> dict[str, float]:
+    def evaluate(self, engine: Engine) -> dict[str, float]:
         """Named readings, on rank 0 alone; all ranks call, since weights may be sharded."""
         began = time.perf_counter()
         weights = engine.weights()
@@ -179,7 +179,7 @@ class LiveProbes:
         found = {} if len(x_ND) < 2 or not bool(torch.isfinite(x_ND).all()) else self._readings(x_ND, people_N, class_N)
         self._cost = time.perf_counter() - began
         self.spent += self._cost
-        self.looks += 1
+        self.times += 1
         share = self.spent / max(time.perf_counter() - self._began, 1e-9)
         return {**found, "probe/seconds": self._cost, "probe/share_of_time": share}
 

@@ -10,8 +10,8 @@ from trainer.reporting.result import Result
 from trainer.reporting.table import Table
 
 NOTE = (
-    "One look with the weights that were chosen on the run's own validation split. difference: there less here; its interval resamples "
-    "the patients of both sets, each by themselves, and says nothing of why (where one set's "
+    "Evaluated once, with the weights that were chosen on the run's own validation split. difference: there less here; its "
+    "interval resamples the patients of both sets, each by themselves, and says nothing of why (where one set's "
     "resamples do not differ, it has the other's uncertainty alone). Unadjusted for the number of rows."
 )
 

@@ -118,7 +118,7 @@ class Words(Part):
 
 
 class Chosen(Part):
-    """What a seed's weights were chosen among on the validation split: points of a grid, looks at each."""
+    """What a seed's weights were chosen among on the validation split: points of a grid, evaluations of each."""
 
     looks: int = 1
     grid: tuple[dict[str, object], ...] = ()

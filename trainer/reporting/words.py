@@ -77,13 +77,13 @@ def trained_on(entry: Entry) -> str:
 
 
 def chosen_among(entry: Entry) -> str:
-    """How often validation was looked at for the weights of a seed: points of the grid, looks at each, cases."""
+    """How often the validation split was evaluated for the weights of a seed: points of the grid, evaluations of each, cases."""
     c = entry.first.content
     if not c.chosen or not c.n.val:
         return NONE
-    points, looks = max(x.points for x in c.chosen), max(x.looks for x in c.chosen)
+    points, times = max(x.points for x in c.chosen), max(x.looks for x in c.chosen)
     grid = f"{points} x " * (points > 1)
-    return f"{grid}{looks} look{'s' * (looks > 1)} at {c.n.val}"
+    return f"{grid}{times} evaluation{'s' * (times > 1)} on {c.n.val}"
 
 
 def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
@@ -157,7 +157,7 @@ def how_to_read(groups: Sequence[Group], draws: int, seed: int) -> list[str]:
         "Bold: the best value of a table; controls, results with a leak and systems that gave one answer for all cases in every seed "
         "([CONSTANT], not ranked) cannot be it. With fewer than 20 test patients, or fewer than 10 with an event or with the rarer answer, "
         "nothing is ranked or tested.",
-        "chosen among: of each seed, points of the grid (rates, decays, neighbours) and looks at so many validation cases for each; "
+        "chosen among: of each seed, points of the grid (rates, decays, neighbours) and evaluations on so many validation cases of each; "
         "the best was taken. Its value there is the best of so many and says too much; test cases took no part, and are looked at once.",
         "Every number is computed anew from the predictions case by case; results whose own numbers differ are refused.",
         "brier and ece: lower is better; calibration_intercept is best at 0, calibration_slope at 1 (below it, probabilities are too "

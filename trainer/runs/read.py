@@ -91,7 +91,7 @@ def _read(folder: Folder, held: Locks) -> Listed:
             raise ValueError(f"{' '.join(sorted(folder.files & {METRICS, STATUS}))} without {CONFIG}")
         state, why = _of_point(path, status, held)
         return Listed(path, "point", state, why, of_sweep=True, wrote=(path / STATUS).stat().st_mtime)
-    row, held_back = _last(folder, finetune)
+    row, validation = _last(folder, finetune)
     state, why = _state(folder, finetune, status, row, held)
     about = config.get("about", {})
     return Listed(
@@ -101,7 +101,7 @@ def _read(folder: Folder, held: Locks) -> Listed:
         task=str(result.get("task") or (_named(about["task"]) if about else "")),
         data=_data(config), seed=_seeds(config, result),
         step=row.get("step"), loss=row.get("loss"),
-        reached=_tested(result) or _held_back(held_back, finetune),
+        reached=_tested(result) or _validation(validation, finetune),
         wrote=max(os.stat(path / n).st_mtime for n in (CONFIG, METRICS, RESULT, ENDED) if n in folder.files),
         of_sweep=bool(status), config=config, result=result,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def _last(folder: Folder, finetune: bool) -> tuple[dict[str, Any], dict[str, Any
     return (row_of(lines[-1]) if lines else {}), (row_of(looked) if looked else {})
 
 
-def _held_back(row: Mapping[str, Any], finetune: bool) -> tuple[Reached, ...]:
+def _validation(row: Mapping[str, Any], finetune: bool) -> tuple[Reached, ...]:
     """Losses of a pre-training; of a fine-tune its metrics."""
     names = [k for k in row if k.startswith("val/") and k.startswith("val/loss") is not finetune]
     return tuple(Reached(k.removeprefix("val/"), row[k], None, "validation") for k in names)

@@ -192,7 +192,7 @@ class Listed:
     """patients.txt, read; see `Finished`."""
 
     trained_on: frozenset[str]
-    held_back: frozenset[str]
+    validation: frozenset[str]
     by_form: bool
     patients: int
 
@@ -209,7 +209,7 @@ class Seen:
 
     path: Path
     trained_on: frozenset[str]
-    held_back: frozenset[str]
+    validation: frozenset[str]
     by_form: bool
     patients: int
     sources: tuple[tuple[str, str], ...]
@@ -233,12 +233,14 @@ class Seen:
         known = {p: {*digests(p), digest(p)} for p in sorted(set(patients))}
         if not self.by_form:  # the spellings that were usual then
             known = {p: d | {digest(f"{before}{person(p)}") for before in ("p", "P")} for p, d in known.items()}
-        return [p for p, d in known.items() if d & self.trained_on], [p for p, d in known.items() if d & self.held_back]
+        return [p for p, d in known.items() if d & self.trained_on], [
+            p for p, d in known.items() if d & self.validation
+        ]
 
 
 @dataclass(frozen=True)
 class Finished(Seen):
-    """A finished run, opened. `trained_on` and `held_back` hold digests of patients; both are empty where patients.txt is missing.
+    """A finished run, opened. `trained_on` and `validation` hold digests of patients; both are empty where patients.txt is missing.
     `by_form`: the digests are of forms; runs of before have them of names as they were written."""
 
     path: Path
@@ -247,7 +249,7 @@ class Finished(Seen):
     schema: Schema
     fingerprint: str
     trained_on: frozenset[str]
-    held_back: frozenset[str]
+    validation: frozenset[str]
     by_form: bool = True
     patients: int = 0
     sources: tuple[tuple[str, str], ...] = ()
@@ -301,7 +303,7 @@ def open_run(path: Path) -> Finished:
         raise UserError(f"{path}: damaged ({e!r}); give the run's own command again") from e
     schema = read_schema(path / "schema.npz")
     return Finished(
-        path, parse(stored), options, schema, fingerprint, known.trained_on, known.held_back, known.by_form, known.patients, sources
+        path, parse(stored), options, schema, fingerprint, known.trained_on, known.validation, known.by_form, known.patients, sources
     )  # fmt: skip
 
 

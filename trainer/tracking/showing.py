@@ -1,4 +1,4 @@
-"""The pictures that a method draws of the probe batch at each look. Nothing about a picture ends a training."""
+"""The pictures that a method draws of the probe batch at each evaluation. Nothing about a picture ends a training."""
 
 from __future__ import annotations
 

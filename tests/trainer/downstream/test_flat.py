@@ -46,7 +46,7 @@ def test_a_flat_metric_takes_the_smallest_loss_and_says_so(
     (chosen,) = found["chosen"]
     assert chosen["step"] == max(i for i, v in enumerate(losses, 1) if v == min(losses))
     assert (chosen["flat"], chosen["looks"], chosen["val_loss"]) == (True, 4, min(losses))
-    (warning,) = [w for w in found["warnings"] if "looks at the validation split" in w]
+    (warning,) = [w for w in found["warnings"] if "evaluations on the validation split" in w]
     assert "so it chose nothing" in warning
     assert f"warning: {warning}" in ended.text
 

@@ -27,8 +27,8 @@ def chosen(**changes: object) -> dict[str, object]:
         ({"step": 9, "grid": [{"lr": v, "val": v} for v in (1e-3, 3e-4)]}, ""),
         ({"step": 9, "grid": [{"lr": v, "val": v} for v in (1e-3, 3e-4, 1e-4)]}, "learning rate 0.001 is the largest of 3 tried"),
         ({"step": 9, "lr": 1e-4, "grid": [{"lr": v, "val": v} for v in (1e-3, 3e-4, 1e-4)]}, "is the smallest of 3 tried: smaller ones"),
-        ({"step": 9, "look": 1, "looks": 20, "grid": []}, "the best of 20 looks at the validation split was the first"),
-        ({"val": 0.0, "flat": True, "looks": 5, "look": 5}, "kappa was 0 at all 5 looks at the validation split, so it chose nothing"),
+        ({"step": 9, "look": 1, "looks": 20, "grid": []}, "the best of 20 evaluations on the validation split was the first"),
+        ({"val": 0.0, "flat": True, "looks": 5, "look": 5}, "kappa was 0 at all 5 evaluations on the validation split"),
         ({"grid": [{"weight_decay": d, "val": 1.0} for d in (0.1, 1.0)]}, "all 2 points of the grid had the same value"),
     ],
 )  # fmt: skip

@@ -13,9 +13,9 @@ from scipy.special import expit, softmax
 
 from tests.trainer.downstream.cohorts import make
 from tests.trainer.reporting.runs import write
-from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.recalibrated import calibrated_entry, of_plain, recalibrated, with_temperature
 from trainer.downstream.metrics.table import METRICS, Kind, Predictions
+from trainer.downstream.metrics.validation_loss import validation_loss
 from trainer.downstream.results import summary, write_result
 from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
@@ -60,7 +60,7 @@ def test_the_divisor_is_the_best_one() -> None:
     fit = recalibrated(p)
     assert fit.temperature is not None
     losses = [
-        held_back_loss(with_temperature(p, replace(fit, temperature=fit.temperature * f))) for f in (0.9, 1.0, 1.1)
+        validation_loss(with_temperature(p, replace(fit, temperature=fit.temperature * f))) for f in (0.9, 1.0, 1.1)
     ]
     assert losses[1] == min(losses)
 

@@ -60,7 +60,7 @@ def test_looks_at_validation_are_counted(tmp_path: Path) -> None:
     chosen = [{"seed": s, "lr": 1e-3, "val": 0.5, "looks": 20, "look": 3, "grid": grid} for s in range(3)]
     write(tmp_path / "a", chosen=chosen)
     (g,) = group(collect([tmp_path]).results)
-    assert words.chosen_among(g.entries[0]) == "3 x 20 looks at 30"
+    assert words.chosen_among(g.entries[0]) == "3 x 20 evaluations on 30"
     write(tmp_path / "a", chosen=[])
     (g,) = group(collect([tmp_path]).results)
     assert words.chosen_among(g.entries[0]) == "–"

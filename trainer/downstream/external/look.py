@@ -30,7 +30,7 @@ from trainer.downstream.maps.made import Made, asks_for_maps, make_maps
 from trainer.downstream.metrics.apart import apart
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import of_plain, with_survival
-from trainer.downstream.predict import EvalOutput, Look, look_at
+from trainer.downstream.predict import EvalCases, EvalOutput, evaluated
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
 from trainer.downstream.setting import FREE
@@ -131,7 +131,7 @@ def _outputs(found: External, runtime: Runtime, making: Path) -> list[EvalOutput
     setting, task = found.setting, found.setting.task
     data = setting.data
     subset = part(data, found.indices, found.split)
-    reads = Look(data, subset, task.protocol.eval_batch, task.data.workers, view=setting.view)
+    reads = EvalCases(data, subset, task.protocol.eval_batch, task.data.workers, view=setting.view)
     outputs: list[EvalOutput] = []
     for seed in found.trained.weights:
         first = not outputs
@@ -139,7 +139,7 @@ def _outputs(found: External, runtime: Runtime, making: Path) -> list[EvalOutput
         drawn = masks_writer(task, data, making) if first and task.kind == "segmentation" else None
         method = found.method(seed, runtime)
         outputs.append(
-            look_at(reads, method, found.targets(seed), runtime, examples=first and found.evaluate, drawn=drawn)
+            evaluated(reads, method, found.targets(seed), runtime, examples=first and found.evaluate, drawn=drawn)
         )
     barrier()
     return outputs

@@ -73,7 +73,7 @@ class Trained(Seen):
     questions: Mapping[int, TargetSpec]
     weights: Mapping[int, Path]
     trained_on: frozenset[str]
-    held_back: frozenset[str]
+    validation: frozenset[str]
     by_form: bool
     patients: int
     sources: tuple[tuple[str, str], ...]
@@ -96,7 +96,7 @@ def of_setting(setting: Setting) -> Trained:
         codes = {n: arrays[n] for n in ("train", "val")}
     return Trained(
         setting.out, _task(setting), _without_weights(setting.source), setting.fields, setting.init(), _questions(setting), {},
-        known.trained_on, known.held_back, known.by_form, known.patients, _sources(setting), codes,
+        known.trained_on, known.validation, known.by_form, known.patients, _sources(setting), codes,
         horizons=setting.targets.horizons,
     )  # fmt: skip
 
@@ -250,7 +250,7 @@ def open_trained(out: Path) -> Trained:
     sources = tuple((str(p), str(f)) for p, f in content["data"])
     return Trained(
         out, content["task"], source, tuple(content["fields"]), content["init"], questions, weights,
-        known.trained_on, known.held_back, known.by_form, known.patients, sources, codes, result, tuple(content["horizons"]),
+        known.trained_on, known.validation, known.by_form, known.patients, sources, codes, result, tuple(content["horizons"]),
     )  # fmt: skip
 
 

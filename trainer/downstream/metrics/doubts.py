@@ -29,13 +29,13 @@ def _of_seed(primary: str, c: Mapping[str, Any], constant: bool) -> Iterator[str
         yield f"one and the same answer for all test cases: {primary} says what the cases are, not what was learned"
     if c.get("flat"):
         yield (
-            f"{primary} was {c['val']:.4g} at all {c['looks']} looks at the validation split, so it chose nothing; the look with the "
-            "smallest loss was taken, of equal ones the last"
+            f"{primary} was {c['val']:.4g} at all {c['looks']} evaluations on the validation split, so it chose nothing; the "
+            "one with the smallest loss was taken, of equal ones the last"
         )
     elif c.get("look") == 1 and c.get("looks", 0) > 1:
         yield (
-            f"the best of {c['looks']} looks at the validation split was the first: a shorter training or a smaller learning rate may do "
-            "better"
+            f"the best of {c['looks']} evaluations on the validation split was the first: a shorter training or a smaller "
+            "learning rate may do better"
         )
     if c.get("epoch") == 1 and c.get("epochs", 0) > 1:
         yield f"the best of {c['epochs']} epochs was the first: smaller learning rates may do better"

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from trainer.downstream.metrics.calibration import LEAST, logit
-from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import PROBABILITIES, Predictions
 from trainer.downstream.metrics.statistics import entry
+from trainer.downstream.metrics.validation_loss import validation_loss
 
 CALIBRATED = ("brier", "ece", "calibration_intercept", "calibration_slope")
 """Metrics of a result that it holds both ways, of probabilities as they are and divided."""
@@ -85,7 +85,7 @@ def _cox(p: Predictions) -> Recalibration:
     if spread > 0:
         z_N = (p.score - p.score.mean()) / spread
         found = minimize_scalar(
-            lambda b: held_back_loss(replace(p, score=b * z_N)), bounds=(-STEEPEST, STEEPEST), method="bounded",
+            lambda b: validation_loss(replace(p, score=b * z_N)), bounds=(-STEEPEST, STEEPEST), method="bounded",
             options={"xatol": 1e-9},
         )  # fmt: skip
         coefficient, bounded = float(found.x) / spread, bool(abs(found.x) > 0.99 * STEEPEST)
@@ -149,7 +149,7 @@ def _temperature(p: Predictions) -> Recalibration:
 
     ends = float(np.log(COLDEST)), float(np.log(HOTTEST))
     found = minimize_scalar(
-        lambda log_t: held_back_loss(_divided(p, float(np.exp(log_t)))),
+        lambda log_t: validation_loss(_divided(p, float(np.exp(log_t)))),
         bounds=ends,
         method="bounded",
         options={"xatol": 1e-8},

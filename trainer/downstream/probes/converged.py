@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.downstream.probes.given import Score, checked, look_at
+from trainer.downstream.probes.given import Score, checked, evaluated
 from trainer.downstream.probes.linear import LinearFit, moments
 from trainer.downstream.probes.linear_losses import Targets, losses, prepare
-from trainer.engine.choice import Look, chosen
+from trainer.engine.choice import Evaluation, chosen
 from trainer.errors import UserError
 
 DECAYS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
@@ -75,11 +75,11 @@ def fit_converged(
         weight_KD, bias_K = (t.numpy().astype(np.float32) for t in (solved.weight_KR @ back_RD, solved.bias_K))
         fit = LinearFit(weight_KD, bias_K, mean_D.numpy(), std_D.numpy(), None, decay, None, math.nan, rows, targets)
         solid = solved.gradient <= LEAST
-        look = look_at(fit.predict(xv_ND), y_val, score, loss) if solid else Look(math.nan)
+        look = evaluated(fit.predict(xv_ND), y_val, score, loss) if solid else Evaluation(math.nan)
         fits.append(replace(fit, val=look.value, val_loss=look.loss))
         known = None if math.isnan(look.value) else look.value
         rows.append({"weight_decay": decay, "val": known, "val_loss": look.loss, "gradient": solved.gradient})
-    at = chosen([Look(f.val, f.val_loss) for f in fits], "max" if higher_is_better else "min")
+    at = chosen([Evaluation(f.val, f.val_loss) for f in fits], "max" if higher_is_better else "min")
     if at is None:
         raise UserError(_why_none(rows))
     return fits[at]

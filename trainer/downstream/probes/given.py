@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.downstream.probes.linear_losses import check_learnable, check_targets
-from trainer.engine.choice import Look
+from trainer.engine.choice import Evaluation
 from trainer.errors import UserError
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -49,9 +49,9 @@ def checked(
     return Checked(x_train_ND, x_val_ND, y, classes)
 
 
-def look_at(said: np.ndarray, y_val: np.ndarray, score: Score, loss: Score | None) -> Look:
+def evaluated(said: np.ndarray, y_val: np.ndarray, score: Score, loss: Score | None) -> Evaluation:
     """How the validation split judges the scores `said`; `loss` breaks ties where it is given."""
-    return Look(float(score(said, y_val)), None if loss is None else float(loss(said, y_val)))
+    return Evaluation(float(score(said, y_val)), None if loss is None else float(loss(said, y_val)))
 
 
 def check_features(x: np.ndarray | Tensor, name: str, width: int | None = None) -> Tensor:

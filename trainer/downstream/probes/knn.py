@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.probes.given import Score, check_features, checked, look_at
+from trainer.downstream.probes.given import Score, check_features, checked, evaluated
 from trainer.engine.choice import chosen
 from trainer.errors import UserError
 
@@ -108,7 +108,7 @@ def fit_knn(
         kind, tried[-1], math.nan, [], temperature, tried[-1], F.normalize(base_MD.float()), votes_MK, y.ndim == 1
     )
     cosine_NJ, index_NJ = neighbours(x_ND, fit.base_MD, fit.searched)
-    looks = [look_at(fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]), y_val, score, loss) for k in tried]
+    looks = [evaluated(fit.scores(cosine_NJ[:, :k], index_NJ[:, :k]), y_val, score, loss) for k in tried]
     rows = [
         {"k": k, "val": None if math.isnan(v) else v, "val_loss": ls} for k, (v, ls) in zip(tried, looks, strict=True)
     ]

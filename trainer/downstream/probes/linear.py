@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.downstream.probes.given import CHUNK, Score, check_features, checked, look_at
+from trainer.downstream.probes.given import CHUNK, Score, check_features, checked, evaluated
 from trainer.downstream.probes.linear_losses import Targets, losses, prepare, scores
-from trainer.engine.choice import Direction, Look, better, chosen
+from trainer.engine.choice import Direction, Evaluation, better, chosen
 from trainer.errors import UserError
 
 
@@ -117,7 +117,7 @@ def fit_linear(
         for g, logits_NK in enumerate(probes.logits(xv_ND).unbind(1)):
             if not logits_NK.isfinite().all():
                 continue
-            best.offer(g, epoch, look_at(scores(targets, logits_NK), y_val, score, loss), probes)
+            best.offer(g, epoch, evaluated(scores(targets, logits_NK), y_val, score, loss), probes)
     return best.fit(grid, probes)
 
 
@@ -218,7 +218,7 @@ def _row(whole: Tensor, g: int) -> Tensor:
 
 
 class _Kept(NamedTuple):
-    look: Look
+    look: Evaluation
     epoch: int
     weight_KD: np.ndarray
     bias_K: np.ndarray
@@ -231,14 +231,14 @@ class _Best:
         self.direction: Direction = "max" if higher_is_better else "min"
         self.kept: list[_Kept | None] = [None] * points
 
-    def offer(self, g: int, epoch: int, look: Look, probes: _Probes) -> None:
+    def offer(self, g: int, epoch: int, look: Evaluation, probes: _Probes) -> None:
         kept = self.kept[g]
         if better(look, kept.look if kept else None, self.direction):
             weight, bias = (t.detach()[g].cpu().numpy().copy() for t in (probes.weight, probes.bias))
             self.kept[g] = _Kept(look, epoch, weight, bias)
 
     def fit(self, grid: Sequence[GridPoint], probes: _Probes) -> LinearFit:
-        at = chosen([k.look if k else Look(math.nan) for k in self.kept], self.direction)
+        at = chosen([k.look if k else Evaluation(math.nan) for k in self.kept], self.direction)
         best = None if at is None else self.kept[at]
         if at is None or best is None:
             raise UserError(

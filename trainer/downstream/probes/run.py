@@ -11,10 +11,10 @@ import numpy as np
 
 from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
-from trainer.downstream.metrics.held_back_loss import held_back_loss
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import Recalibration, recalibrated
 from trainer.downstream.metrics.table import METRICS, Metric
+from trainer.downstream.metrics.validation_loss import validation_loss
 from trainer.downstream.predict import as_predictions
 from trainer.downstream.probes.converged import DECAYS, MOST, fit_converged
 from trainer.downstream.probes.features import extract, identity_of
@@ -171,7 +171,7 @@ def _judge(metric: Metric, said: Callable[[np.ndarray], Predictions], classes: i
         return metric.compute(said(np.asarray(values, np.float64)))
 
     def loss(values: np.ndarray, _: np.ndarray) -> float:
-        return held_back_loss(said(np.asarray(values, np.float64)))
+        return validation_loss(said(np.asarray(values, np.float64)))
 
     return {"score": score, "loss": loss, "higher_is_better": metric.higher_is_better, "classes": classes}
 

@@ -18,7 +18,7 @@ class TaskData(Section):
     train: str = "train"
     val: str = "val"
     test: str = "test"
-    """Splits of the data set: learning, choosing, and the one look at the end."""
+    """Splits of the data set: learning, choosing, and the one evaluation at the end."""
     workers: int = Field(2, ge=0)
     prefetch: int = Field(2, ge=1)
     max_bad_samples: int = Field(0, ge=0)

@@ -1,4 +1,4 @@
-"""The loss of a look at held-back cases, from what was said of them: it breaks ties of a metric that moves in steps.
+"""The loss of held-back cases, from what was said of them: it breaks ties of a metric that moves in steps.
 
 Of the whole set, never of a batch, so that the number of ranks changes nothing.
 
@@ -14,7 +14,7 @@ from trainer.downstream.metrics.predictions import Predictions
 LEAST = 1e-7  # probabilities come from half or single precision, where 0 and 1 are what a long way off is rounded to
 
 
-def held_back_loss(p: Predictions, pixels_N: np.ndarray | None = None) -> float:
+def validation_loss(p: Predictions, pixels_N: np.ndarray | None = None) -> float:
     """Mean cross-entropy, squared error in units of `scale_K`, or Cox's negative log partial likelihood an event; NaN where
     nothing is known.
 
