@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem
 from shards.load.micro_batch import B, BadSample, Micro, S, SamplePipeline
-from shards.load.position import place_of, state_of
+from shards.load.position import state_of
 from shards.load.threads import Pool
 from shards.order.mix import Mix, MixPlan
 from shards.order.plan import Plan
@@ -206,14 +206,6 @@ class Loader(Generic[S, B]):
     def state(self, consumed: int) -> dict[str, Any]:
         """What a checkpoint stores: plain data."""
         return state_of(self.data, self.plan, consumed)
-
-    def resume(self, state: Mapping[str, Any], accept_data: bool = False) -> tuple[int, int]:
-        """(epoch, step) to go on from.
-
-        Raises:
-            DataError: other data (unless `accept_data`), another seed, or a position that is no step of this plan.
-        """
-        return place_of(self.data, self.plan, state, accept_data, "resume.accept_data=true")
 
     # ----------------------------------------------------------------------------------------------------------- close
 

@@ -33,6 +33,7 @@ from models.contract import Method, Sample
 from shards.format import index as indexing
 from shards.format.info import DatasetInfo, FieldInfo, ShardInfo, save_info, sha256_of
 from shards.load.loader import Loader
+from shards.load.position import step_at
 from shards.order.mix import MixPlan, make_plan
 from shards.order.plan import Plan
 from shards.read.dataset import Dataset
@@ -227,8 +228,7 @@ def resume_seconds(folder: Path, samples: int, at: int) -> float:
         return Sample({"rna": record.read("rna")})
 
     with Loader(data, plan, transform, lambda s: Method.collate(None, s), workers=WORKERS) as loader:  # type: ignore[arg-type]
-        state = loader.state(at // BATCH * BATCH)
-        next(loader.iterate(*loader.resume(state)))
+        next(loader.iterate(*step_at(plan, at // BATCH * BATCH)))
     return time.perf_counter() - start
 
 

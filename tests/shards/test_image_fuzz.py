@@ -69,7 +69,7 @@ def mutated(ext: str, data: bytes, draw: random.Random) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of broken EXIF blocks
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_mutated_images_are_read_or_refused():
-    draw, outcomes, began = random.Random(0), Counter[str](), time.monotonic()
+    draw, outcomes, began = random.Random(0), Counter[str](), time.process_time()
     for _ in range(ROUNDS):
         ext, data = draw.choice(SEEDS)
         data = mutated(ext, data, draw)
@@ -93,7 +93,7 @@ def test_mutated_images_are_read_or_refused():
     assert outcomes["read"] > 100
     assert outcomes["refused"] > 1000
     assert outcomes["packed"] > 100
-    assert time.monotonic() - began < 120
+    assert time.process_time() - began < 120
 
 
 SEEDS = seeds()

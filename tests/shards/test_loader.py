@@ -11,6 +11,7 @@ from loading import STEPS, collate, content, failing, loader_of, take, transform
 from models.contract import Batch, Sample
 from shards.errors import DataError
 from shards.load.loader import Loader
+from shards.load.position import place_of
 from shards.order.mix import Mix, make_plan, open_data
 from shards.order.streams import sample_rng
 from shards.read.arrays import WORTH_KEEPING, ArrayPool
@@ -65,6 +66,10 @@ def test_ranks_together_read_what_one_rank_reads(data, world):
             assert torch.equal(torch.cat([p.micro[0][name] for p in parts]), tensor)
 
 
+def goes_on_at(loader, state, accept_data=False):
+    return place_of(loader.data, loader.plan, state, accept_data, "resume.accept_data=true")
+
+
 def test_a_restart_at_any_step_goes_on_as_if_nothing_had_happened(data):
     with loader_of(data) as loader:
         want = take(loader, 18)  # 7 steps an epoch
@@ -73,7 +78,7 @@ def test_a_restart_at_any_step_goes_on_as_if_nothing_had_happened(data):
         with loader_of(data) as loader:
             state = loader.state(want[done].consumed)
             assert set(state) == {"seed", "epoch", "consumed", "fingerprint"}
-            assert content(take(loader, 2, *loader.resume(state))) == content(want[done + 1 : done + 3])
+            assert content(take(loader, 2, *goes_on_at(loader, state))) == content(want[done + 1 : done + 3])
 
 
 def test_resume_refuses_other_data_seed_and_position(data, tmp_path):
@@ -81,14 +86,14 @@ def test_resume_refuses_other_data_seed_and_position(data, tmp_path):
     with loader_of(data) as loader, loader_of(other) as stranger:
         state = loader.state(16)
         with pytest.raises(DataError, match=r"resume.accept_data=true") as caught:
-            stranger.resume(state)
+            goes_on_at(stranger, state)
         assert data.fingerprint in str(caught.value)
         assert other.fingerprint in str(caught.value)
-        assert stranger.resume(state, accept_data=True) == (0, 2)
+        assert goes_on_at(stranger, state, accept_data=True) == (0, 2)
         with pytest.raises(DataError, match=r"the run has seed 6, this is 5.*set seed=6"):
-            loader.resume(state | {"seed": 6})
+            goes_on_at(loader, state | {"seed": 6})
         with pytest.raises(DataError, match="no whole number of global batches of 8"):
-            loader.resume(state | {"consumed": 13})
+            goes_on_at(loader, state | {"consumed": 13})
 
 
 def test_the_arrays_are_the_records(data):
@@ -187,7 +192,7 @@ def test_a_mix_loads_from_all_its_parts(tmp_path):
     for workers in (0, 2):
         with Loader(mix, plan, transform, collate, workers=workers) as loader:
             steps = take(loader, 10)
-            assert loader.resume(loader.state(steps[3].consumed)) == (0, 4)
+            assert goes_on_at(loader, loader.state(steps[3].consumed)) == (0, 4)
         runs.append(content(steps))
         assert sum(k.startswith("a") for s in steps for k in s.micro[0].keys_B) == 20
         for s in steps:

@@ -182,12 +182,12 @@ def bomb(levels: int) -> str:
 def test_aliases_without_end_are_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bomb.yaml"
     path.write_text(bomb(12))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(
         UserError, match=r"bomb.yaml: not YAML: more than 100,000 values, with those that \*aliases repeat"
     ):
         yaml_text.read(path)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     path.write_text("a: &a [*a]\n")
     with pytest.raises(UserError, match="not YAML"):
         yaml_text.read(path)

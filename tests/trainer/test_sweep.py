@@ -350,7 +350,7 @@ def test_the_end_of_the_forking_process_is_noticed(tmp_path: Path) -> None:
     with open(tmp_path / "log.txt", "ab") as log:
         # Any module of ours with a main(argv) that takes a while: the help of a command ends at once.
         run = forking.start("launch.sweep", ["--help"], log.fileno(), lock)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + TIME
     while run.poll() is None:
         assert time.monotonic() < limit
         time.sleep(0.01)
