@@ -100,6 +100,21 @@ def test_each_step_stands_in_the_file_once_after_a_resume(tmp_path: Path) -> Non
     assert [(r["step"], r["loss"]) for r in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, None)]
 
 
+def test_a_run_that_is_refused_before_its_first_step_leaves_its_folder_as_it_was(tmp_path: Path) -> None:
+    """Weights of another vocabulary, say: what is wrong with them is seen when they are loaded."""
+    first = Tracker(tmp_path, ALONE, 0, 9, 100, True)
+    first.step(row(1, 1.0))
+    first.step(row(2, 2.0))
+    first.close()
+
+    def files() -> dict[Path, tuple[int, bytes]]:
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
+
+    before = files()
+    Tracker(tmp_path, ALONE, 1, 9, 100, True).close()
+    assert files() == before
+
+
 def test_tensorboard_gets_the_scalars(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

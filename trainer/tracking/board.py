@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Board:
     """Curves and pictures in `folder`; after a first failure nothing more is written.
+
+    The file is made with the first of them: a run that is refused after this leaves its folder as it was.
 
     Args:
         step: the step the run goes on from: what an earlier life wrote after it is not shown.
@@ -21,42 +24,41 @@ class Board:
 
     def __init__(self, folder: Path, step: int, say: Callable[[str], None]):
         self.folder, self._say = folder, say
-        self._writer: Any = None
-        self._guarded(lambda: self._open(step))
-
-    def _open(self, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        _quiet_writers()
-        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+        self._from, self._open = step, True
+        self._made: SummaryWriter | None = None
 
     @property
-    def open(self) -> bool:
-        return self._writer is not None
+    def _writer(self) -> SummaryWriter:
+        if self._made is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            _quiet_writers()
+            self._made = SummaryWriter(str(self.folder), purge_step=self._from + 1)
+        return self._made
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         def write() -> None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-        if self.open:
+        if self._open:
             self._guarded(write)
 
     def image(self, name: str, image_HWC: np.ndarray, step: int) -> None:
-        if self.open:
+        if self._open:
             self._guarded(lambda: self._writer.add_image(name, image_HWC, step, dataformats="HWC"))
 
     def close(self) -> None:
-        if self.open:
-            self._guarded(self._writer.close)
-        self._writer = None
+        if self._open and self._made is not None:
+            self._guarded(self._made.close)
+        self._open, self._made = False, None
 
     def _guarded(self, write: Callable[[], None]) -> None:
         """Whatever TensorBoard raises: a run of days does not end for a curve."""
         try:
             write()
         except Exception as e:
-            self._writer = None
+            self._open = False
             why = (e.strerror or str(e)) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
             self._say(
                 f"TensorBoard: {self.folder} cannot be written ({why}); no more curves and pictures in this life of the run, "

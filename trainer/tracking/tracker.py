@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.runtime import Runtime
 from trainer.state import fence
@@ -31,7 +31,7 @@ class Tracker:
 
     Args:
         step: the step the run goes on from; lines after it, of a life that was lost, are taken out, so that each step
-            stands in the file once.
+            stands in the file once. That is done with the first step: a run that is refused before leaves its folder as it was.
     """
 
     def __init__(self, out: Path, runtime: Runtime, step: int, total: int, every: int, tensorboard: bool):
@@ -40,10 +40,8 @@ class Tracker:
         """A picture could not be drawn, and it was said."""
         if not self.main:
             return
-        kept = [r for r in read_metrics(out) if r["step"] <= step]
-        with written(out / "metrics.jsonl", "the log of steps"):
-            write_atomic(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
-            self.file = open(out / "metrics.jsonl", "a")  # noqa: SIM115  (lives as long as the run)
+        self.file: TextIO | None = None
+        self.begins = step
         self.board = Board(out / "tensorboard", step, runtime.say) if tensorboard else None
         self.bar = self._bar(step) if sys.stderr.isatty() else None
 
@@ -55,6 +53,14 @@ class Tracker:
         bar.start()
         return bar
 
+    def _begun(self) -> TextIO:
+        if self.file is None:
+            path = self.out / "metrics.jsonl"
+            kept = [r for r in read_metrics(self.out) if r["step"] <= self.begins]
+            write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+            self.file = open(path, "a")  # noqa: SIM115  (lives as long as the run)
+        return self.file
+
     def step(self, row: dict[str, Any]) -> None:
         """One finished step: a line of metrics.jsonl, scalars of TensorBoard, now and then a line on the terminal."""
         if not self.main:
@@ -63,8 +69,9 @@ class Tracker:
         # JSON has no NaN: a value that is not finite is written as null.
         clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in row.items()}
         with written(self.out / "metrics.jsonl", "the log of steps"):
-            self.file.write(json.dumps(clean) + "\n")
-            self.file.flush()
+            file = self._begun()
+            file.write(json.dumps(clean) + "\n")
+            file.flush()
         if self.board:
             numbers = {k: v for k, v in clean.items() if isinstance(v, (int, float)) and k != "step"}
             self.board.scalars({f"{row['stage']}/{k}": v for k, v in numbers.items()}, row["step"])
@@ -100,8 +107,9 @@ class Tracker:
     def close(self) -> None:
         if not self.main:
             return
-        with contextlib.suppress(OSError):  # a disk that was full is told by the step that met it
-            self.file.close()
+        if self.file is not None:
+            with contextlib.suppress(OSError):  # a disk that was full is told by the step that met it
+                self.file.close()
         if self.board:
             self.board.close()
         if self.bar:
