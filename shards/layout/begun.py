@@ -1,6 +1,6 @@
 """The book of a folder of work: which samples a killed command had converted, so that the next one goes on after them.
 
-    OUT-work/.medpair-work      digest of the layout and of the options that decide what a picture becomes
+    OUT-work/.medpair-work      digest of the layout, the root and the options that decide what a picture becomes
     OUT-work/begun/000012.json  written when the samples of a part are converted: what they were made from, what was made, what films told
 
 A page counts where sources (by size and time), cells, and what was made of them (by size and CRC-32) are what it says. So a picture that

@@ -103,7 +103,7 @@ def find(layout: Listing, args: argparse.Namespace) -> Laid:
         DataError: everything that is wrong with tables and files, by kind.
     """
     work = args.work or Path(f"{args.out}-work")
-    begun = Begun(work, digest(layout.model_dump(), args.window, args.burned_in))
+    begun = Begun(work, digest(layout.model_dump(), str(args.root.resolve()), args.window, args.burned_in))
     try:
         return _Finder(layout, args, begun).find()
     except KeyboardInterrupt:

@@ -111,6 +111,14 @@ def test_what_has_changed_is_converted_again(tmp_path, parts_of_three, monkeypat
     assert len(names) == mini.FILMS - 6 + again
 
 
+def test_another_root_is_converted_anew(tmp_path, parts_of_three, monkeypatch):
+    """Another release has files of the same names and sizes, and often of the same time."""
+    root = half_done(tmp_path, monkeypatch, 6)
+    names = developed(monkeypatch)
+    assert main(words(root.rename(tmp_path / "other"))) == 0
+    assert len(names) == mini.FILMS
+
+
 def test_masks_from_run_lengths_go_on_too(tmp_path, parts_of_three, monkeypatch):
     root = made("siim_acr", tmp_path)
     right = find("siim_acr", root).manifest.entries
