@@ -22,7 +22,7 @@ from trainer.engine.memory import predict
 from trainer.errors import TrainingError
 from trainer.runtime import Runtime, finish, start
 from trainer.state.checkpoint import Checkpoints
-from trainer.state.taking import Taken
+from trainer.state.taking import Recorder, Taken
 
 CASES = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16") if stage or precision == "fp32"]
 
@@ -111,7 +111,7 @@ def case(stage: int, precision: str, folder: Path, runtime: Runtime) -> dict[str
 
 
 def refused(folder: Path, runtime: Runtime) -> dict[str, object]:
-    """A save into a place that is a file: what it says, and whether the best weights that it had opened are closed."""
+    """A save into a place that is a file: what it says, and whether the file that it had opened is closed and what it took let go."""
     config = parse({"method_name": "rest", "global_batch": runtime.world})
     engine = Engine(Rest(), config, "only", runtime)
     (place := folder / f"file-{runtime.rank}").write_bytes(b"best")
@@ -129,8 +129,9 @@ def refused(folder: Path, runtime: Runtime) -> dict[str, object]:
         checkpoints.save(engine, 1, {}, place)
     except TrainingError as e:
         said = str(e)
+    kept = isinstance(engine.deepspeed.checkpoint_engine, Recorder)
     engine.close()
-    return {"said": said, "closed": [t.best.closed for t in opened if t.best is not None]}
+    return {"said": said, "closed": [t.best.closed for t in opened if t.best is not None], "kept": kept}
 
 
 def main(words: list[str]) -> int:

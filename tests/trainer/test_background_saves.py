@@ -39,6 +39,7 @@ def test_what_changes_after_the_copy_does_not_reach_the_file(world: int, forks: 
         refused = json.loads((tmp_path / f"refused-{rank}.json").read_bytes())
         assert "the checkpoint at step 1 could not be written" in refused["said"]
         assert refused["closed"] == [True] * (rank == 0), "a save that is refused leaves no file open"
+        assert refused["kept"] is False, "DeepSpeed holds nothing of it"
 
 
 def test_memory_that_is_not_there_is_named_with_what_needs_none() -> None:

@@ -144,11 +144,12 @@ class Checkpoints:
         """What this rank has to write: the tensors themselves, or copies where a thread writes while training goes on."""
         keep: Callable[[Any], Any] = self.copies.of if copied else lambda tree: tree
         self.copies.begin()
-        recorder = Recorder(self._tmp(step), keep)
+        recorder, writer = Recorder(self._tmp(step), keep), engine.deepspeed.checkpoint_engine
         engine.deepspeed.checkpoint_engine = recorder
         # It would put a script of its own into every checkpoint, which the manifest could not explain.
         engine.deepspeed._copy_recovery_script = lambda *_: None
         engine.deepspeed.save_checkpoint(str(recorder.root), tag=ENGINE, save_latest=False)
+        engine.deepspeed.checkpoint_engine = writer  # or what was taken would live until the next save
         # Hashes are of what training held, not of what came back from a file.
         held = parts.parts(engine) if copied else {}
         buffers, averages, opened = tensors.buffers(engine.method), engine.teachers.state(), None
