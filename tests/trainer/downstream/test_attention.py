@@ -127,6 +127,13 @@ def test_names_of_maps_need_be_no_file_names(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_sample_may_be_called_like_a_list_of_the_folder(tmp_path: Path) -> None:
+    write_maps(tmp_path, [maps(4, key="slides"), maps(5, key="patches")])
+    assert [line["table"] for line in rows(tmp_path / "slides.csv")] == ["slides.sample.csv", "patches.sample.csv"]
+    assert [len(rows(tmp_path / f"{n}.sample.csv")) for n in ("slides", "patches")] == [4, 5]
+    assert {r["sample"] for r in rows(tmp_path / "patches.csv")} == {"slides", "patches"}
+
+
 def test_a_patch_lies_where_it_lies() -> None:
     """Two sections on grids of their own, 256 apart within each; y runs down."""
     xy = np.array([[0, 0], [256, 0], [512, 0], [100, 1024], [356, 1024]])

@@ -100,11 +100,17 @@ def _tested(d: Deletion) -> Cells:
     return d.key, d.map, d.removed, f"{d.top:.6g}", f"{d.random:.6g}", f"{d.random_sd:.6g}", int(d.holds)
 
 
+LISTS = ("cases", "deletion", "patches", "slides")
+"""Names of the tables that stand beside those of samples."""
+
+
 def file_names(key: str, names: Sequence[str]) -> tuple[str, ...]:
     """The table's name, then each picture's. Names of classes and gene sets may hold anything: a number keeps them apart."""
     plain = [re.sub(r"[^A-Za-z0-9]+", "-", n).strip("-")[:40] for n in names]
     several = len(plain) > 1
-    return (f"{key}.csv", *(f"{key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
+    # A sample may be called like a list of the folder; no key has a dot (`KEY` of shards/format/info.py).
+    table = f"{key}.sample.csv" if key in LISTS else f"{key}.csv"
+    return (table, *(f"{key}-{f'{i}-' * several}{n}.png" for i, n in enumerate(plain, 1)))
 
 
 def _table(slide: SlideMaps) -> Iterator[Cells]:
