@@ -42,7 +42,8 @@ class Profile(Section):
     time: str = "1:00:00"
     """Time limit of one life of the job; it is requeued until the run is done, so this may be short."""
     warning: int = Field(120, ge=5)
-    """Seconds before the time limit at which the run is told to save: at least a step and a save. Slurm may be up to a minute early."""
+    """Seconds before the time limit at which the run is told to save: at least a step and a save, or two saves where those are
+    written in the background. Slurm may be up to a minute early."""
     max_restarts: int = Field(3, ge=0)
     """Crashes in a row without a new checkpoint after which the job is not requeued any more."""
     setup: tuple[str, ...] = ()
