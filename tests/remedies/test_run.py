@@ -24,6 +24,7 @@ def _surroundings(demo_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         signal.signal(s, handler)
 
 
+@pytest.mark.slow  # all of them are the dearest file: `make check` asks for coverage alone
 @pytest.mark.parametrize("one", SCENARIOS, ids=[s.name for s in SCENARIOS])
 def test_the_remedy_works_when_it_is_typed(
     one: Scenario, tmp_path: Path, demo_cohort: Path, monkeypatch: pytest.MonkeyPatch
