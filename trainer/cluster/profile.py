@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from trainer.cluster.client import minutes
 from trainer.config import yaml_text
 from trainer.config.files import CONFIGS, named_file
-from trainer.config.schema import explain_all
+from trainer.config.schema import checked
 from trainer.config.shared import Section
-from trainer.errors import UserError
 
 PROFILES = CONFIGS / "cluster"
 
@@ -83,10 +82,7 @@ def load(name: str | None, words: Mapping[str, Any]) -> Profile:
         **yaml_text.read(find(name or "default"), "a cluster profile"),
         **{k: v for k, v in words.items() if v is not None},
     }
-    try:
-        return Profile.model_validate(values)
-    except ValidationError as e:
-        raise UserError(explain_all(Profile, e)) from e
+    return checked(Profile, values)
 
 
 def find(name: str) -> Path:

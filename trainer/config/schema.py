@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -20,6 +20,8 @@ from trainer.config.shared import (
     sharding_problem,
 )
 from trainer.errors import UserError
+
+Typed = TypeVar("Typed", bound=BaseModel)
 
 
 class Optim(Section):
@@ -211,16 +213,21 @@ def explain_all(model: type[BaseModel], error: ValidationError, where: str = "")
     return lines
 
 
-def parse(values: Mapping[str, Any]) -> Config:
-    """A Config from plain data.
+def checked(model: type[Typed], values: object) -> Typed:
+    """A `model` from plain data.
 
     Raises:
         UserError: every unknown key and wrong value at once.
     """
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as e:
-        raise UserError(explain_all(Config, e)) from e
+        raise UserError(explain_all(model, e)) from e
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """A Config from plain data; raises as `checked`."""
+    return checked(Config, values)
 
 
 def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:

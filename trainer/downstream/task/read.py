@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from trainer.config import yaml_text
 from trainer.config.files import CONFIGS, named_file
 from trainer.config.recipe import override, section
-from trainer.config.schema import explain_all
+from trainer.config.schema import checked
 from trainer.downstream.task.schema import Task
-from trainer.errors import UserError
 
 TASKS, PROTOCOLS = CONFIGS / "task", CONFIGS / "protocol"
 
@@ -33,15 +30,8 @@ def find_protocol(name: str) -> Path:
 
 
 def parse_task(values: Mapping[str, Any]) -> Task:
-    """A Task from plain data.
-
-    Raises:
-        UserError: every unknown key and wrong value at once.
-    """
-    try:
-        return Task.model_validate(values)
-    except ValidationError as e:
-        raise UserError(explain_all(Task, e)) from e
+    """A Task from plain data; raises as `checked`."""
+    return checked(Task, values)
 
 
 def build_task(name: str, words: Sequence[str], mode: str | None = None) -> tuple[Task, Path]:
