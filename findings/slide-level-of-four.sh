@@ -2,7 +2,7 @@
 # A slide whose levels are 1, 4 and 16 times smaller, and the level for a downsample of 4: level 1, where the sides are multiples of 4. Where they are
 # not, as in most scanned slides, the level's own factor comes out as 4.002 (4,099 pixels became 1,024), which is above 4, and
 # `get_best_level_for_downsample(4)` is level 0: sixteen times the pixels, read and scaled down by the caller. OpenSlide 4.0.1 and TiffSlide 3.0.1 alike.
-# A thumbnail or a tissue mask of one slide takes sixteen times as long as that of another, and looks the same. Ask for 4.01, or compare the factors.
+# A thumbnail or a tissue mask of one slide reads sixteen times the pixels of another's, and looks the same. Ask for 4.01, or compare the factors.
 #
 # Seen: 4,096 x 4,096: factors 1, 4, 16, levels 0, 1, 2; 4,099 x 4,098: factors 1, 4.0024, 16.0098, levels 0, 0, 1 for downsamples 1, 4, 16.
 # Exit status 0: still so. 1: it changed.
