@@ -59,7 +59,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("order", "pack", "reader"),
         ("layout",),
         ("check", "demo", "load", "sources"),
-        ("chip",),
+        ("chip", "command_line"),
+        ("packing",),
     ),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""

@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from models.registry import baseline_names, get_method, method_names
-from shards.__main__ import build_parser
+from shards.command_line import build_parser
 from shards.sources import get_source, source_names
 from trainer.config.schema import Config
 from trainer.downstream.task.schema import Task
@@ -137,7 +137,9 @@ def test_commands_and_pages() -> None:
         r"(launch/\w+\.py)", {f"launch/{p.name}" for p in (ROOT / "launch").glob("*.py")} | {"launch/COMMAND.py"}
     )
     assert not misses(r"(docs/[\w/]+\.md)", {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")})
-    subcommands = set(re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "shards/__main__.py").read_text())) | {"source"}
+    subcommands = set(re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "shards/command_line.py").read_text())) | {
+        "source"
+    }
     assert {"pack", "split", "lint"} <= subcommands
     assert not misses(r"python -m shards (\w+)", subcommands | {"COMMAND"})
     verbs = set(re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "models/__main__.py").read_text()))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from manifests import snapshot, sources
 
-from shards.__main__ import build_parser, byte_count, main
+from shards.__main__ import main
+from shards.command_line import build_parser, byte_count
 
 
 @pytest.fixture

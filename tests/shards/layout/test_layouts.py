@@ -22,7 +22,7 @@ from tests.shards.layout.quirks import quirk
 
 def find(name: str, root: Path, *words: str) -> Found:
     """What the layout makes of a folder, before packing."""
-    from shards.__main__ import build_parser
+    from shards.command_line import build_parser
 
     args = build_parser([name] if name.endswith(".yaml") else []).parse_args(
         ["source", name, "--root", str(root), "--out", str(root.parent / "out"), *words]
