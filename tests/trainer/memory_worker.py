@@ -1,4 +1,7 @@
-"""Counts the bytes of model state on every rank for each ZeRO stage; writes them beside what was predicted."""
+"""Counts the bytes of model state on every rank for each ZeRO stage (or those named); writes them beside what was predicted.
+
+FOLDER [STAGE ...]
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "b
 
 
 def main(words: list[str]) -> int:
-    folder = Path(words[0])
+    folder, asked = Path(words[0]), [int(w) for w in words[1:]]
     from trainer.build import build_method
     from trainer.config.recipe import build_config
     from trainer.data import open_data
@@ -29,6 +32,8 @@ def main(words: list[str]) -> int:
 
     runtime, found = start(), []
     for stage, precision in CASES:
+        if asked and stage not in asked:
+            continue
         config, _ = build_config("gimp", None, [*WORDS, f"zero.stage={stage}", f"precision={precision}"])
         data = open_data(config)
         method = build_method(config, data)

@@ -1,4 +1,4 @@
-"""Bytes of model state: the formula by hand, and counted on two real ranks for every ZeRO stage."""
+"""Bytes of model state: the formula by hand, and counted on real ranks for every ZeRO stage."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def test_the_formula_by_hand() -> None:
     assert [predict(1000, 0, 4, s, "bf16").total for s in range(4)] == [16000, 7000, 5500, 4000]
     assert predict(1000, 0, 4, 0, "fp32").total == 16000
     assert predict(1000, 500, 2, 3, "fp32", persistent=10).total == 3000 + 2000 + 6000 + 40
+    assert predict(1000, 500, 1, 3, "fp32", persistent=10).total == 6000 + 4000 + 12000
 
 
 @pytest.mark.ranks
@@ -36,3 +37,14 @@ def test_two_ranks_hold_what_the_dry_run_says(tmp_path: Path, forks: Forks) -> N
             assert case["border"] <= 2 * case["largest"]
             for what in ("weights", "gradients", "optimizer"):
                 assert counted[what] == pytest.approx(predicted[what], rel=0.02), (what, case)
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_one_rank_holds_to_the_byte_what_the_dry_run_says(tmp_path: Path, forks: Forks) -> None:
+    """Under ZeRO 3 small tensors are kept whole on every rank; the only one has them whole in its share, and holds no second copy."""
+    ended = forks.launch(1, [str(tmp_path), "3"], program="tests.trainer.memory_worker")
+    assert ended.codes == [0], ended.text
+    for case in json.loads((tmp_path / "rank0.json").read_text()):
+        assert case["counted"] == case["predicted"], case

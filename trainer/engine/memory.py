@@ -52,11 +52,11 @@ def predict(
     stage 0: w(Psi+F) weights, wPsi gradients, optimizer 8 Psi (fp32) or 12 Psi (a master copy as well)
     stage 1: weights as before, gradients wPsi (whole until they are reduced), optimizer 12 Psi/N
     stage 2: gradients wPsi/N
-    stage 3: weights w(Psi+F)/N, gradients wPsi/N
+    stage 3: weights w(Psi+F)/N, gradients wPsi/N; besides, what is kept whole, which on one rank is its share itself
 
     Args:
         moments: float32 numbers that the optimiser keeps of a parameter (Adam two: 8 Psi above).
-        persistent: parameters that stage 3 keeps whole on every rank (below its persistence threshold).
+        persistent: parameters that stage 3 keeps whole on every rank (up to its persistence threshold).
         followed: parameters of teachers, of the frozen ones; in 16 bits their average is kept in float32 beside them.
     """
     w = 4 if precision == "fp32" else 2
@@ -65,7 +65,9 @@ def predict(
     gradients = w * trainable // (world if stage >= 2 else 1)
     optimizer = 4 * (moments + (stage > 0 or precision != "fp32")) * trainable // share
     averages = 0 if precision == "fp32" else 4 * followed // (world if stage == 3 else 1)
-    return StateBytes(weights, gradients, optimizer, w * persistent if stage == 3 else 0, averages)
+    # On one rank DeepSpeed makes them views of the rank's share, which is whole.
+    kept = w * persistent if stage == 3 and world > 1 else 0
+    return StateBytes(weights, gradients, optimizer, kept, averages)
 
 
 def count(engine: DeepSpeedEngine, stage: int) -> StateBytes:
@@ -76,9 +78,10 @@ def count(engine: DeepSpeedEngine, stage: int) -> StateBytes:
     module, optimizer = engine.module, engine.optimizer
     params = list(module.parameters())
     if stage == 3:
-        weights = _bytes([p.ds_tensor for p in params])
-        kept = [p for p in params if p.data.numel() == p.ds_numel and p.ds_numel > 0]
-        persistent = _bytes([p.data for p in kept])
+        shares = [p.ds_tensor for p in params]
+        kept = [p.data for p in params if p.data.numel() == p.ds_numel and p.ds_numel > 0]
+        # A storage counts once: on one rank what is kept whole lies in the buffer of all shares.
+        weights, persistent = _bytes(shares), _bytes([*shares, *kept]) - _bytes(shares)
     else:
         weights, persistent = _bytes([p.data for p in params]), 0
     inner = optimizer if stage == 0 else optimizer.optimizer
