@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.command_line import pairs
+from shards.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,24 +32,32 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def _packed(args: argparse.Namespace) -> int:
-    from shards.layout.begun import is_begun, remove
+    from shards.layout.begun import is_begun, lacks_room, no_room, remove
     from shards.pack.labels import label_rule
     from shards.pack.manifest import read_manifest
     from shards.sources import Found, get_source
 
     labels = label_rule(args)
     if args.command == "source":
-        found = get_source(args.name_of_source).find(args)
+        try:
+            found = get_source(args.name_of_source).find(args)
+        except OSError as e:
+            if not (work := folder_of_work(args)) or not lacks_room(e):
+                raise
+            raise no_room(e, work) from e
     else:
         found = Found(read_manifest(args.manifest, labels))
-    scratch, interrupted = found.pack.get("scratch"), False
+    scratch, goes_on = found.pack.get("scratch"), False
     try:
         return _pack_found(args, found, labels)
-    except KeyboardInterrupt:
-        interrupted = True
+    except BaseException as e:
+        goes_on = isinstance(e, KeyboardInterrupt) or lacks_room(e)
+        if isinstance(e, DataError) and goes_on and is_begun(scratch):
+            kept = f"; converted images in {scratch} are kept, and the same command goes on after them"
+            e.problems[:] = [replace(p, fix=p.fix + kept) for p in e.problems]
         raise
     finally:
-        if scratch is not None and not (interrupted and is_begun(scratch)):
+        if scratch is not None and not (goes_on and is_begun(scratch)):
             remove(scratch)
 
 

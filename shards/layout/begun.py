@@ -9,8 +9,10 @@ was half written, or that was changed after its page (films that are turned over
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,11 +21,15 @@ from typing import Any
 
 from isal import isal_zlib
 
-from shards.errors import bad
+from shards.errors import DataError, bad
 from shards.format.info import write_atomic
 from shards.format.staging import alone, disk_errors
 
 MARK, FOLDER = ".medpair-work", "begun"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room for a file."""
+SHORT = "requested and"
+"""NumPy's words for an array of which a part was written; it gives no number."""
 FORM = 1
 """Counts up with what is made of the same files."""
 
@@ -35,6 +41,28 @@ def digest(*said: object) -> str:
 def is_begun(work: Path | None) -> bool:
     """Whether a folder of work holds what a later command goes on after."""
     return work is not None and (work / FOLDER).is_dir()
+
+
+def lacks_room(e: BaseException | None) -> bool:
+    """Whether a command ended because the disk, a quota or a limit has no room; also where that was said in other words."""
+    if isinstance(e, OSError) and (e.errno in FULL or (e.errno is None and SHORT in str(e))):
+        return True
+    return e is not None and lacks_room(e.__cause__)
+
+
+def no_room(e: OSError, work: Path) -> DataError:
+    """What is to be done about a folder of work that has no room to grow, by what was kept in it."""
+    kept, what = is_begun(work), f"no room for converted images: {os.strerror(e.errno or errno.ENOSPC)}"
+    free = shutil.disk_usage(next(p for p in (work, *work.absolute().parents) if p.is_dir())).free
+    what += f" ({free / 1e6:,.0f} MB are free on this disk"
+    if not kept:
+        fix = (
+            "free space on this disk, or give a folder on another one (--work DIR); nothing that was converted is kept"
+        )
+        return bad(f"{what})", work, fix)
+    taken = sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
+    fix = "free space on this disk, or move the folder to another one and say so (--work DIR): the same command goes on after them"
+    return bad(f"{what}, {taken / 1e6:,.0f} MB are taken by the images that are converted, which are kept)", work, fix)
 
 
 def remove(work: Path) -> None:

@@ -95,11 +95,13 @@ def as_png(file: Path, path: Path) -> Path:
             frames = getattr(image, "n_frames", 1)
             if image.mode not in MODES or frames > 1:
                 raise Drawing(f"mode {image.mode}, {frames} pictures: not one picture in grey (8 or 16 bits) or RGB")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.info.clear()
-            image.save(path, "PNG")
+            image.load()
+            picture = image.copy()
     except Drawing:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise Drawing(f"cannot be read as a picture ({e})") from e
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.info.clear()
+    picture.save(path, "PNG")
     return path

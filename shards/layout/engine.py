@@ -18,7 +18,7 @@ from shards.format.describe import HeaderError
 from shards.jobs import in_order, usable
 from shards.layout import dicom
 from shards.layout.answers import Answers
-from shards.layout.begun import Begun, digest, is_begun, remove
+from shards.layout.begun import Begun, digest, is_begun, lacks_room, remove
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
 from shards.layout.pictures import Pictures, is_converted
 from shards.layout.places import Hit, Places, leaves_root
@@ -106,12 +106,9 @@ def find(layout: Listing, args: argparse.Namespace) -> Laid:
     begun = Begun(work, digest(layout.model_dump(), str(args.root.resolve()), args.window, args.burned_in))
     try:
         return _Finder(layout, args, begun).find()
-    except KeyboardInterrupt:
-        if not is_begun(work):
+    except BaseException as e:
+        if not (is_begun(work) and (isinstance(e, KeyboardInterrupt) or lacks_room(e))):
             remove(work)
-        raise
-    except BaseException:
-        remove(work)
         raise
 
 

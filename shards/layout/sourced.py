@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
@@ -13,6 +13,7 @@ from shards.layout import engine
 from shards.layout.begun import MARK, begin_anew, remove
 from shards.layout.rows import packed_fix
 from shards.layout.schema import Argument, Sourced
+from shards.pack.manifest import Manifest
 from shards.tables.identity import few
 
 IMAGE, PATIENT = "image", "patient"
@@ -133,13 +134,21 @@ def _table(layout: Sourced, args: argparse.Namespace, notes: list[str]) -> Path:
     said = [f"{n}={k}" for n, k in laid.manifest.label_kinds.items()]
     args.label_kind = [*said, *(getattr(args, "label_kind", None) or ())]
     path: Path = laid.pack["scratch"] / "listed.csv"
+    try:
+        _list(laid.manifest, labels, path)
+    except BaseException:
+        remove(laid.pack["scratch"])
+        raise
+    return path
+
+
+def _list(manifest: Manifest, labels: Sequence[str], path: Path) -> None:
     with open(path, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f)
         writer.writerow([IMAGE, PATIENT, *labels])
-        for e in laid.manifest.entries:
+        for e in manifest.entries:
             image = e.fields[IMAGE].path.resolve()
             writer.writerow([image, e.patient, *(_text(e.labels.get(n, "")) for n in labels)])
-    return path
 
 
 def _text(value: str | float) -> str:

@@ -23,6 +23,7 @@ from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 from shards.format.image_tally import ImageTally
 from shards.format.meaning import parse_meanings
+from shards.layout.begun import lacks_room
 from shards.pack.labels import label_rule, settle
 from shards.pack.manifest import Entry, Manifest, entry_problems
 from shards.pack.reference import Reference
@@ -269,6 +270,8 @@ def _entry(
     except DataError:
         return None  # told by `_least`
     except (OSError, ValueError, Image.DecompressionBombError) as e:
+        if lacks_room(e):
+            raise
         problems.append(Problem(f"cannot be read ({e})", str(s.image), "bring the slice and its mask again"))
         return None
     if shapes[0] != shapes[1]:

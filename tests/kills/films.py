@@ -50,17 +50,17 @@ class Cost:
         return f"{self.cpu_s:,.0f} | {self.wall_s:,.0f} | {self.peak / 2**20:,.0f}"
 
 
-def layers(rng: np.random.Generator) -> np.ndarray:
-    """int16 [LAYERS, SIDE, SIDE]: smooth shapes and grain; a film is the sum of two, each moved."""
+def layers(rng: np.random.Generator, grain: float) -> np.ndarray:
+    """int16 [LAYERS, SIDE, SIDE]: smooth shapes and grain (its deviation in grey levels); a film is the sum of two, each moved."""
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     waves = [np.sin(2 * np.pi * (a * x + b * y) + c) for a, b, c in rng.uniform(0, 4, (LAYERS, 3))]
-    return np.array([50 + 40 * w + rng.normal(0, 4, (SIDE, SIDE)) for w in waves]).astype(np.int16)
+    return np.array([50 + 40 * w + rng.normal(0, grain, (SIDE, SIDE)) for w in waves]).astype(np.int16)
 
 
-def generate(folder: Path, count: int) -> None:
+def generate(folder: Path, count: int, grain: float) -> None:
     """`count` films and their manifest, three a patient."""
     rng = np.random.default_rng(0)
-    parts_LHW = layers(rng)
+    parts_LHW = layers(rng, grain)
     with open(folder / "manifest.csv", "w", newline="") as f:
         table = csv.writer(f)
         table.writerow(["sample", "patient", "field:image", "label:finding:class"])
@@ -160,6 +160,7 @@ def main() -> None:
     p.add_argument("--count", type=int, default=100_000)
     p.add_argument("--kills", type=int, default=20)
     p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("--grain", type=float, default=4, help="of the films: 4 makes files of 72 kB, 1 of 27 kB, sooner")
     p.add_argument("--folder", type=Path, help="where the temporary folder is made")
     p.add_argument("--epoch", type=Path, help=argparse.SUPPRESS)
     p.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
@@ -167,13 +168,13 @@ def main() -> None:
     if args.epoch:
         return epoch(args.epoch)
     if args.generate:
-        return generate(args.generate, args.count)
+        return generate(args.generate, args.count, args.grain)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     with tempfile.TemporaryDirectory(prefix="medpair-films-", dir=args.folder) as t:
         folder = Path(t)
         (folder / "in").mkdir()
         run(
-            [__file__, "--generate", str(folder / "in"), "--count", str(args.count)]
+            [__file__, "--generate", str(folder / "in"), "--count", str(args.count), "--grain", str(args.grain)]
         )  # the system counts a parent's memory as its child's
         size = sum(p.stat().st_size for p in (folder / "in").glob("*/*.jpg"))
         print(f"{args.count:,} films of {size / args.count / 1e3:.0f} kB, {args.jobs} processes")
