@@ -39,6 +39,14 @@ def parser() -> argparse.ArgumentParser:
         "--column", action="append", metavar="COLUMN", help="of a table: this column alone; may be given again"
     )
     p.add_argument(
+        "--pretrained",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="of a table: rows start from the finished runs below DIR (another table's folder) that are those of its "
+        "pretrain; may be given again",
+    )
+    p.add_argument(
         "--no-preload", action="store_true", help="each point loads everything itself, instead of being forked"
     )
     add_all(p)
@@ -67,6 +75,9 @@ def _run(args: argparse.Namespace) -> int:
     points = chosen(sweep, args)
     if sweep.first is not None:
         check(sweep.first)
+    if args.pretrained:
+        sweep = with_runs(sweep, args.pretrained)
+        points = tuple(p for p in sweep.points if p.index in {q.index for q in points})
     check(sweep)
     if sweep.rows:
         refuse_missing_data(sweep, points)
@@ -182,6 +193,26 @@ def started_from(sweep: Sweep, points: Sequence[Point]) -> list[Point]:
     """The runs of pre-training that these points start from."""
     needed = {sweep.starts.get(p.name) for p in points}
     return [p for p in (sweep.first.points if sweep.first else ()) if p.name in needed]
+
+
+def with_runs(sweep: Sweep, folders: Sequence[Path]) -> Sweep:
+    """The sweep with rows that start from runs below `folders`, each of them said in a line.
+
+    Raises:
+        UserError, DataError: see trainer/sweep/pretrained.py.
+    """
+    from launch import pretrain
+    from trainer.config.recipe import build_config
+    from trainer.sweep.pretrained import with_pretrained
+
+    wanted = {}
+    for point in sweep.first.points if sweep.first else ():
+        args = pretrain.parser().parse_intermixed_args(list(point.words))
+        wanted[point.name], _ = build_config(args.method, args.recipe, args.overrides)
+    changed, found = with_pretrained(sweep, folders, wanted)
+    for name in wanted:
+        print(f"{name}: {found[name]}" if name in found else f"{name}: no such run there, it is made", flush=True)
+    return changed
 
 
 # ---------------------------------------------------------------------------------------------------------------- checking
