@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import distribution, requires
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,30 @@ def test_a_wide_line_is_seen(tmp_path: Path) -> None:
         f"`{long}`\n| {long}|\n```\n{long}\n```\n{long}\n<!-- a: generated -->\n{long}\n<!-- end -->\na {long}\n"
     )
     assert list(wide_lines(page)) == [f"{page}:6", f"{page}:10"]
+
+
+COMMAND = re.compile(r" {4}(?:deepspeed|python|medpair)\b")
+
+
+def cut_commands(page: Path) -> Iterator[str]:
+    """Indented commands that go on in the next line, where a shell would take that for another one."""
+    lines = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), page.read_text(), flags=re.M | re.S).split("\n")
+    for number, (line, after) in enumerate(pairwise(lines), 1):
+        goes_on = after.startswith("    ") and not COMMAND.match(after)
+        if COMMAND.match(line) and goes_on and not line.endswith("\\"):
+            yield f"{page}:{number}"
+
+
+def test_commands_are_whole() -> None:
+    assert not [where for page in kept(".md") for where in cut_commands(page)]
+
+
+def test_a_cut_command_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "    python a\n    python b\n\n    python c \\\n      d\n```sh\n    python e\n    f\n```\n    medpair g\n    h=1\n"
+    )
+    assert list(cut_commands(page)) == [f"{page}:10"]
 
 
 def test_a_dead_name_and_a_dead_link_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,17 +22,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.contract import Batch, Field, Schema, TargetSpec  # noqa: E402
+from models.contract import Batch, Field, Label, Schema, TargetSpec  # noqa: E402
 from models.finetuned import Downstream, FinetuneSettings, make_head  # noqa: E402
-from models.methods.slides._bag import BagMethod  # noqa: E402
 from models.registry import families, get_method  # noqa: E402
 from shards.resident import peak_resident  # noqa: E402
 
 DEFAULTS = {"patches": "15000", "genes": "60480", "width": "1024", "threads": "2", "device": "cpu"}
-
-
-def systems() -> list[str]:
-    return [n for n in families()["slides"] if issubclass(get_method(n), BagMethod)]
 
 
 def step(name: str, N: int, genes: int, width: int, threads: int, device: str) -> dict[str, Any]:
@@ -40,7 +35,8 @@ def step(name: str, N: int, genes: int, width: int, threads: int, device: str) -
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     rna = Field("rna", "array", "float32", (genes,), None, np.zeros(genes), np.ones(genes))
-    schema = Schema({"patches": Field("patches", "array", "float16", (None, width)), "rna": rna})
+    fields = {"patches": Field("patches", "array", "float16", (None, width)), "rna": rna}
+    schema = Schema(fields, {"subtype": Label("subtype", "class", ("a", "b"))})
     cls = get_method(name)
     given = yaml.safe_load((ROOT / "configs" / "methods" / name / "recommended.yaml").read_text()).get("method") or {}
     method = cls(cls.Options.parse(given), schema)
@@ -81,7 +77,7 @@ def main(words: list[str]) -> None:
     given = {**DEFAULTS, **dict(w.split("=", 1) for w in words if "=" in w)}
     if unknown := given.keys() - DEFAULTS.keys():
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(DEFAULTS)}")
-    names = [w for w in words if "=" not in w] or systems()
+    names = [w for w in words if "=" not in w] or families()["slides"]
     print(f"{'system':<20}{'patches':>10}{'parameters':>14}{'step':>10}{'peak':>10}")
     for name in names:
         for N in given["patches"].split(","):

@@ -44,7 +44,14 @@ def test_slide_and_genes_are_encoded_apart_and_then_fused(conventions):
 def test_each_option_of_the_product_is_one_of_its_parts():
     fusion = {
         str(o): slides.build("porpoise", **o).fusion
-        for o in ({}, {"gate_path": False}, {"gate_gene": False}, {"skip": False}, {"reduce": 4})
+        for o in (
+            {},
+            {"gate_path": False},
+            {"gate_gene": False},
+            {"skip": False},
+            {"reduce": 4},
+            {"fusion_dropout": 0.25},
+        )
     }
     whole = fusion["{}"]
     assert whole.first.gate is not None
@@ -55,6 +62,8 @@ def test_each_option_of_the_product_is_one_of_its_parts():
     assert fusion["{'gate_gene': False}"].second.gate is None
     assert fusion["{'skip': False}"].encoder2[0].in_features == 256
     assert fusion["{'reduce': 4}"].encoder1[0].in_features == 65 * 65
+    for made, p in ((whole, 0.0), (fusion["{'fusion_dropout': 0.25}"], 0.25)):
+        assert [part[-1].p for part in (made.first.out, made.encoder1, made.encoder2)] == [0.25, p, p]
 
 
 def test_the_gene_network_bends_as_conventions_say_and_the_option_overrides_them():

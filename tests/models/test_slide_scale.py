@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from models.methods.slides._bag import BagMethod
 from models.methods.slides._fused import FusedMethod
 from models.registry import families, get_method
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "slides.py"
-SYSTEMS = [n for n in families()["slides"] if issubclass(get_method(n), BagMethod)]
+SYSTEMS = families()["slides"]
 SIZES = [(n, 15_000) for n in SYSTEMS] + [(n, 148_569) for n in SYSTEMS if not issubclass(get_method(n), FusedMethod)]
 
 

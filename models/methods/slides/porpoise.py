@@ -37,6 +37,8 @@ class PorpoiseOptions(FusedOptions):
     """Each side has 256 / `reduce` numbers in the product."""
     input_dropout: float = Bounded(0.1, ge=0, lt=1)
     """Of the patch features, by number."""
+    fusion_dropout: float = Bounded(0.0, ge=0, lt=1)
+    """`fusion=bilinear`: behind each of the last two layers. PORPOISE's own model has none, its copy that MCAT uses .25."""
     dropout: float = Bounded(0.25, ge=0, lt=1)
     """Everywhere else."""
 
@@ -69,7 +71,9 @@ class Porpoise(FusedMethod):
             R = max(1, VECTOR // o.reduce)
             self.gated = (o.gate_path, o.gate_gene)
             sides = (Side(VECTOR, R, o.gate_path), Side(VECTOR, R, o.gate_gene))
-            self.fusion = KroneckerFusion(*sides, VECTOR, "inputs" if o.skip else "none", dropout=p)
+            self.fusion = KroneckerFusion(
+                *sides, VECTOR, "inputs" if o.skip else "none", dropout=p, encoder_dropout=o.fusion_dropout
+            )
 
     def encode(self, batch: Batch) -> Encoded:
         """Tokens h [B, N, D], pooled the fused vector [B, V]; zero where slide or genes are missing."""
