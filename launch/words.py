@@ -58,14 +58,14 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.errors import UserError
     from trainer.gwas.embeddings import features, source_of
     from trainer.state.files import write_atomic
-    from trainer.state.finished import open_run
+    from trainer.state.finished import open_encoder
 
     if problems := _problems(args):
         raise UserError(problems)
     path = str(ensure(demo_folder())) if args.data == "demo" else args.data
     data = Dataset.open(path, cache=shard_cache([path], None, 64.0))
     try:
-        run = open_run(args.run)
+        run = open_encoder(args.run)
         _no_leak(data, run)
         found = features(source_of(run, False), data, args.split, None)
         patients = data.patients_of(data.subset(args.split).indices)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.contract import Method, Stage
+from models.registry import get_method
 from trainer.config.schema import Config, StageConfig
 from trainer.engine.engine import bucket_size, persistence_threshold, split_batch
 from trainer.engine.memory import StateBytes, bucket_bytes, predict
@@ -37,11 +38,13 @@ class StagePlan:
 def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence[int]) -> list[StagePlan]:
     """Steps of every stage: `stages.NAME` first, then (for the last stage) `steps` / `epochs`, then the method's own length.
 
+    A recipe may give the length of a stage that the method has, and has not with these options (`left_out`).
+
     Raises:
         UserError: `stages` names a stage the method does not have.
     """
     names = [s.name for s in stages]
-    unknown = [n for n in config.stages if n not in names]
+    unknown = [n for n in config.stages if n not in names and n not in left_out(config, stages)]
     if unknown:
         raise UserError(
             [f"stages.{n}: {config.method_name} has no such stage; it has {', '.join(names)}" for n in unknown]
@@ -59,6 +62,12 @@ def stage_lengths(config: Config, stages: Sequence[Stage], epoch_steps: Sequence
             steps = stage.epochs * per_epoch
         plans.append(StagePlan(stage, per_epoch, steps, evaluate_every=per_epoch))
     return plans
+
+
+def left_out(config: Config, stages: Sequence[Stage]) -> list[str]:
+    """Stages that the configuration has a section of, and the method's options leave out."""
+    names = {s.name for s in stages}
+    return [n for n in config.stages if n in get_method(config.method_name).outline and n not in names]
 
 
 def parameters_by_module(method: Method, stage: str) -> list[tuple[str, int, int]]:
@@ -96,15 +105,17 @@ def describe(
     micro, accumulation = split_batch(config, world)
     lines = [f"{config.method_name}: {samples} training samples, {world} rank{'s' if world > 1 else ''}"]
     lines.append(f"global batch {config.global_batch} = micro batch {micro} x accumulation {accumulation} x {world}")
-    for plan, left_out in zip(plans, dropped, strict=True):
+    for gone in left_out(config, [p.stage for p in plans]):
+        lines.append(f"\nstage {gone}: left out by the method's options; what stages.{gone} says plays no part")
+    for plan, unread in zip(plans, dropped, strict=True):
         name = plan.stage.name
         lines.append(f"\nstage {name}: {plan.steps} steps, {plan.epoch_steps} an epoch, order {plan.stage.order}")
         optim, given = config.optim_of(name), config.stages.get(name, StageConfig()).optim
         per = given.get("lr_batch", config.optim.lr_batch)
         scaled = f" ({given.get('lr', config.optim.lr):g} x {config.global_batch} / {per})" if per else ""
         lines.append(f"  {optim.kind}, peak learning rate {optim.lr:.3g}{scaled}")
-        if left_out:
-            lines.append(f"  {left_out} samples of an epoch are left out (the last incomplete global batch)")
+        if unread:
+            lines.append(f"  {unread} samples of an epoch are left out (the last incomplete global batch)")
         for module, trainable, frozen in parameters_by_module(method, name):
             lines.append(f"  {module:<24}{trainable:>14,} trainable{frozen:>14,} frozen")
         b = state_bytes(method, name, config, world)

@@ -105,6 +105,11 @@ class Method(nn.Module):
         """Stages of pre-training, in order; none for a system that learns from a task's labels alone."""
         return ()
 
+    @classmethod
+    def unlearned(cls, options: _options.Options) -> str:
+        """Why runs with these options leave `encode` untrained, and what they are for; nothing where it is trained."""
+        return ""
+
     def enter(self, stage: str) -> None:
         """Makes `stage` the current one: sets `requires_grad` and what `sample` and `forward` do."""
         self.stage = stage

@@ -100,7 +100,7 @@ class ReportMethod(Method):
 
     def __init__(self, options: ReportOptions, schema: Schema):
         super().__init__(options, schema)
-        if problems := list(field_problems(schema, self.name, {"image": "image", "report": "text"})):
+        if problems := list(field_problems(schema, self.name, self.reads(options))):
             raise MethodError(problems)
         o = self.options
         self.tokens = self.tokenizer = tokens_of(schema, "report", o.tokenizer, o.cased)
@@ -118,6 +118,11 @@ class ReportMethod(Method):
         digest = np.frombuffer(bytes.fromhex(self.tokens.sha256), np.uint8)
         self.register_buffer("tokenizer_sha256", torch.from_numpy(digest.copy()))
         self.register_load_state_dict_pre_hook(same_tokenizer)
+
+    @classmethod
+    def reads(cls, options: ReportOptions) -> dict[str, str]:
+        """The fields that a data set must have, {field: kind}."""
+        return {"image": "image", "report": "text"}
 
     def enter(self, stage: str) -> None:
         """`pretrain`, or "" for the deployed encoder: the whole image, no text."""

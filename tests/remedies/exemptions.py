@@ -41,7 +41,10 @@ LISTED = "needs a folder of runs: tests/trainer/runs/test_runs.py gives the same
 
 BASELINE = "of a baseline's options: tests/trainer/downstream/test_baselines.py gives the same words"
 
+REPORTS = "needs a run of reports alone: tests/trainer/downstream/test_reports_alone.py begins other systems with it"
+
 EXEMPT = {
+    "give its weights as method.text.init_file": REPORTS,
     "method.columns=[age, sex]": BASELINE,
     "has no weights to train; give --mode linear": BASELINE,
     "give --task NAME: ": LISTED,

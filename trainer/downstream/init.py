@@ -25,7 +25,7 @@ from trainer.downstream.task.schema import Task
 from trainer.downstream.task.sections import Encoder
 from trainer.errors import UserError
 from trainer.runtime import seed_everything
-from trainer.state.finished import Finished, open_run
+from trainer.state.finished import Finished, open_encoder
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -130,7 +130,7 @@ def find_source(
 
 
 def _of_run(method: str, init: str, changes: dict[str, Any], task: Task, random: bool) -> Init:
-    run, cls = open_run(Path(init)), get_method(method).Options
+    run, cls = open_encoder(Path(init)), get_method(method).Options
     if run.method_name != method:
         raise UserError(
             f"{init} is a run of {run.method_name}, not of {method}: give --method {run.method_name}, or another run"

@@ -21,7 +21,7 @@ from shards.untyped import Json
 from trainer.errors import UserError
 from trainer.export.finetuned import Tuned, open_tuned
 from trainer.export.terms import Part, commercial_use
-from trainer.state.finished import Finished, open_run, read_schema
+from trainer.state.finished import Finished, open_encoder, read_schema
 
 To = Literal["timm", "safetensors"]
 FORMAT = "medpair-export/1"
@@ -72,7 +72,7 @@ def open_finished(out: Path) -> Exporting:
         run, parts = tuned.run, tuned.parts
         method = built(run.method_name, tuned.options, run.schema, tuned.weights, parts, "encoder.")
         return Exporting(run, method, _json(run.path / "method.json"), tuned.sha256, tuned)
-    run = open_run(out)
+    run = open_encoder(out)
     method = built(run.method_name, run.options, run.schema, run.weights)
     return Exporting(run, method, _json(out / "method.json"), run.sha256())
 

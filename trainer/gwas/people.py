@@ -22,7 +22,7 @@ from trainer.gwas.embeddings import HeldBack, held_back
 from trainer.gwas.kinship import read_relatives
 from trainer.gwas.same_people import check_people
 from trainer.gwas.settings import Settings
-from trainer.state.finished import Finished, open_run
+from trainer.state.finished import Finished, open_encoder
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def opened(settings: Settings, data: Dataset) -> tuple[Finished, FileSet, Tested
         UserError: all that is wrong with run, data, genotypes, covariates and relatives.
     """
     problems: list[str] = []
-    run = _try(problems, lambda: open_run(settings.run))
+    run = _try(problems, lambda: open_encoder(settings.run))
     files = _try(problems, lambda: open_file_set(settings.bed))
     people = covariates = joined = related = None
     same: list[str] | None = []

@@ -307,6 +307,19 @@ def open_run(path: Path) -> Finished:
     )  # fmt: skip
 
 
+def open_encoder(path: Path) -> Finished:
+    """A finished run that trained an encoder.
+
+    Raises:
+        UserError: see `open_run`; one that trained something else alone.
+    """
+    run = open_run(path)
+    cls = get_method(run.method_name)
+    if why := cls.unlearned(cls.Options.parse(run.options)):
+        raise UserError(f"{path}: {why}")
+    return run
+
+
 def _check_options(method: str, options: Mapping[str, Any]) -> None:
     try:
         get_method(method).Options.parse(options)

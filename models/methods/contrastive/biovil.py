@@ -18,12 +18,14 @@ from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import Batch, Output, Record, Sample, Schema, Stage
+from models.contract import options as _options
 from models.encoders.image import ImageOptions
 from models.encoders.resnet import ResNetOptions
 from models.heads.masked_words import MaskedWords
 from models.heads.projection import ProjectionHead
 from models.layers.batch_norm import counted
 from models.losses.contrastive import Pairs, all_pairs, chance, retrieval, symmetric
+from models.methods._report import ReportOptions
 from models.methods.contrastive._report import ReportPairMethod, ReportPairOptions
 from models.parallel import global_mean
 from models.pictures import alike, first, matrices, row_of_images
@@ -48,8 +50,9 @@ class BiovilOptions(ReportPairOptions):
     """The image encoder."""
     text_unit: Unit = "report"
     """A text is one sentence of the report, another one at every visit, or all of them."""
-    text_stage: Literal["auto", "always", "never"] = "auto"
-    """First a stage of reports alone: where no text encoder is loaded (`text.init=file`), always, or never."""
+    text_stage: Literal["auto", "always", "never", "only"] = "auto"
+    """First a stage of reports alone: where no text encoder is loaded (`text.init=file`), always, or never. `only`: nothing else, of
+    data that may have no images; the run's weights are other systems' `text.init_file`."""
     shuffle_sentences: bool = True
     """In that stage the sentences of a section come in any order."""
     project: int = Bounded(128, ge=1)
@@ -83,9 +86,24 @@ class Biovil(ReportPairMethod):
 
     def stages(self) -> tuple[Stage, ...]:
         o = self.options
-        alone = o.text_stage == "always" or (o.text_stage == "auto" and o.text.init == "scratch")
+        alone = o.text_stage in ("always", "only") or (o.text_stage == "auto" and o.text.init == "scratch")
         text = (Stage("text", ("report",), o.order, compares=True, epochs=100),) if alone else ()
+        if o.text_stage == "only":
+            return text
         return (*text, Stage("pretrain", ("image", "report"), o.order, compares=True, epochs=30))
+
+    @classmethod
+    def reads(cls, options: ReportOptions) -> dict[str, str]:
+        return {"report": "text"} if cls.unlearned(options) else super().reads(options)
+
+    @classmethod
+    def unlearned(cls, options: _options.Options) -> str:
+        if getattr(options, "text_stage", "") != "only":
+            return ""
+        return (
+            "its image encoder is as it began (method.text_stage=only): give its weights as method.text.init_file to the pre-training of a "
+            "system that reads images and reports (docs/methods/biovil.md)"
+        )
 
     def enter(self, stage: str) -> None:
         """`text`, `pretrain`, or "" for the deployed encoder: the whole image, no text."""
