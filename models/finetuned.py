@@ -30,7 +30,7 @@ from models.contract import (
     Stage,
     TargetSpec,
 )  # fmt: skip
-from models.contract.attention import maps_of
+from models.contract.attention import maps_of, scorers
 from models.contract.masks import MaskField
 from models.contract.method import IMAGE_SIDE
 from models.decoders.build import dense
@@ -262,6 +262,10 @@ class Downstream(Method):
     def attention_maps(self, batch: Batch) -> dict[str, Tensor]:
         """What the answer weighs patches by [B, N], by map; in eval mode."""
         return maps_of(self, self.encoder, self.head, batch)
+
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        """What gives the scores that the maps' shares are the softmax of."""
+        return scorers(self.encoder, self.head)
 
 
 # ----------------------------------------------------------------------------------------------------------------- building

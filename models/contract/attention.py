@@ -17,6 +17,11 @@ def own_maps(part: nn.Module) -> bool:
     return isinstance(part, Method) and type(part).attention_maps is not Method.attention_maps
 
 
+def scorers(encoder: Method, head: nn.Module) -> tuple[nn.Module, ...]:
+    """`patch_scores` of the part that `maps_of` asks."""
+    return head.patch_scores() if isinstance(head, Head) and own_maps(head) else encoder.patch_scores()
+
+
 @torch.no_grad()
 def maps_of(whole: nn.Module, encoder: Method, head: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """`Method.attention_maps` of what `whole` answers from, in eval mode; it is left in the mode that it was in."""

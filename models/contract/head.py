@@ -122,3 +122,7 @@ class Head(nn.Module):
     def attention_maps(self, encoded: Encoded) -> dict[str, Tensor]:
         """As `Method.attention_maps`, of a head that weighs patches (its branches, or a map an output); left out by all others."""
         return {}
+
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        """As `Method.patch_scores`, of a head that weighs patches."""
+        return ()

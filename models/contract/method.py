@@ -144,6 +144,13 @@ class Method(nn.Module):
         """
         return {}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        """The modules whose output [..., N, K] are the patches' scores, of which the shares of `attention_maps` are the softmax.
+
+        Empty where there are no maps, or their shares are no softmax over patches of what a module gives.
+        """
+        return ()
+
     def image_encoder(self) -> ImageEncoder | None:
         """The module that sees images, for layer decay, dense tasks and export; None without one. Where there is one, `encode` gives its
         `maps`. A method that is exported to timm says what happens to an image before and after it: `ShowsView`."""

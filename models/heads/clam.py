@@ -71,6 +71,9 @@ class ClamHead(Head):
             names = self.asked.classes if self.asked.kind == "binary" else self.asked.names
         return {name: weight_BNA[..., i] for i, name in enumerate(names)}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.attention,)
+
     def _answers(self, bag_BAD: Tensor) -> Tensor:
         if isinstance(self.bag, nn.ModuleList):
             each_BC = torch.cat([one(bag_BAD[:, c]) for c, one in enumerate(self.bag)], 1)

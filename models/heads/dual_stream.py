@@ -32,6 +32,7 @@ class DualStreamHead(Head):
         self.sigmoids = sigmoids and asked.kind == "multiclass"
         self.widths, K = widths, asked.outputs
         self.instance = nn.Linear(widths[0], K)
+        self.scored = nn.Identity()  # what may be asked for, or changed, between score and softmax
         self.bag = nn.Linear(K * (widths[2] or widths[0]), K)  # the published Conv1d over all of its input
 
     def streams(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -54,7 +55,7 @@ class DualStreamHead(Head):
             critical_K = torch.zeros(c_NK.shape[1], dtype=torch.int64, device=c_NK.device)
             led_KQ, highest_K = q_NQ.sum(0, keepdim=True), c_NK.sum(0)
         score_NK = (q_NQ.float() @ led_KQ.float().mT / self.widths[1] ** 0.5).expand_as(c_NK)
-        weight_NK = score_NK.softmax(0)
+        weight_NK = self.scored(score_NK).softmax(0)
         return weight_NK.to(v_NV.dtype).mT @ v_NV, highest_K, weight_NK, critical_K
 
     def forward(self, encoded: Encoded, target_BT: Tensor | None = None, weight_B: Tensor | None = None) -> HeadOutput:
@@ -79,6 +80,9 @@ class DualStreamHead(Head):
         """Of each output, by how alike patches are to its critical instance."""
         weight_BNK = self.streams(encoded)[2]
         return {name: weight_BNK[..., k] for k, name in enumerate(self.asked.names)}
+
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.scored,)
 
     def _standardised(self, target_BT: Tensor) -> Tensor:
         if self.asked.kind != "regression":

@@ -175,6 +175,46 @@ def test_repeated_patches_are_the_same_patch() -> None:
         )
 
 
+SCORED = [
+    (n, o) for n, o in CASES if n in ("abmil", "attention_baseline", "clam", "porpoise", "tangle", "pathomic_fusion")
+]
+SCORED = [(n, o) for n, o in SCORED if o.get("activation") != "sigmoid"]
+
+
+@pytest.mark.parametrize(("name", "options"), [*SCORED, ("dsmil", {"query": 4})])
+def test_a_score_far_below_the_others_is_a_patch_that_is_not_there(name: str, options: dict) -> None:
+    model, genes = tuned(name, options), slides.genome(slides.bags((6,))[0])
+    [x] = slides.bags((6,))
+    out = 2
+    if name == "dsmil":
+        out = int(model.head.instance(x).sum(1).argmin())  # a critical patch leads the others besides
+        assert out not in model.head.instance(x).argmax(0)
+    kept = torch.arange(6) != out
+    layers = model.patch_scores()
+    assert layers
+
+    def away(layer, given, score):
+        score = score.clone()
+        score.view(6, -1)[out] = -1e9
+        return score
+
+    hooks = [layer.register_forward_hook(away) for layer in layers]
+    with torch.no_grad():
+        without = model.logits(slides.batch_of([x], genes=[genes]))[0]
+        for hook in hooks:
+            hook.remove()
+        torch.testing.assert_close(
+            without, model.logits(slides.batch_of([x[kept]], genes=[genes]))[0], rtol=1e-5, atol=1e-7
+        )
+        assert (without - model.logits(slides.batch_of([x], genes=[genes]))[0]).abs().max() > 1e-7
+
+
+@pytest.mark.parametrize("name", ["transmil", "gimp", "mcat", "mgca_omic"])
+def test_class_tokens_and_gene_sets_say_no_scores(name: str) -> None:
+    assert tuned(name, SYSTEMS[name][0]).patch_scores() == ()
+    assert tuned("tangle", SYSTEMS["tangle"][1]).patch_scores() == (), "no softmax"
+
+
 def test_a_head_of_another_kind_leaves_no_map() -> None:
     """CLAM's attention stands in its own head: with a linear one nothing weighs patches, and an encoder that does still says so."""
     clam, abmil = build("clam", SYSTEMS["clam"][0]), build("abmil", SYSTEMS["abmil"][0])

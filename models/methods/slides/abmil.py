@@ -66,6 +66,9 @@ class Abmil(BagMethod):
         x_BNF, mask_BN = self.bags(batch)
         return {"attention": weights(self.attention(self.drop(self.embed(x_BNF))), mask_BN)[..., 0]}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.attention,)
+
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer on z, with PyTorch's first weights as in the official code."""
         if self.options.conventions == "published" and target.kind == "binary":

@@ -90,6 +90,9 @@ class PathomicFusion(FusedMethod):
         x_BNF, mask_BN = self.bags(batch)
         return {"attention": weights(self.attention(self.embed(x_BNF)), mask_BN)[..., 0]}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.attention,)
+
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights as in the official code."""
         return LinearHead(pooled, target.outputs, norm=False, std=None)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 import torch
 from pydantic import Field as Bounded
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Output, Record, Sample, Schema, Stage
 from models.encoders.bag_encoder import Activation, BagEncoder
@@ -257,6 +257,9 @@ class Tangle(GeneBagMethod):
         score_BNK = self.slide.scores(self.slide.embed(x_BNF))
         each = [shared_out(self.slide.weights(score_BN, mask_BN), mask_BN) for score_BN in score_BNK.unbind(-1)]
         return {"attention" if len(each) == 1 else f"head {i}": w_BN for i, w_BN in enumerate(each, 1)}
+
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return tuple(self.slide.attention) if self.slide.activation == "softmax" else ()
 
     # ------------------------------------------------------------------------------------------------------- pictures
 

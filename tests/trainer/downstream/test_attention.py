@@ -48,10 +48,13 @@ def test_maps_stand_beside_the_result(cohort: Path, finetune: Finetune, tmp_path
     out = tmp_path / "run"
     ended = finetune(out, *words, "output.attention=2")
     assert ended.codes == [0], ended.text
-    assert f"attention of 2 test slides, of the first seed, maps alpha, beta: {out / 'attention'}" in ended.text
+    assert (
+        f"attention of 2 test slides, of the first seed, maps alpha, beta, attention x gradient: {out / 'attention'}"
+        in ended.text
+    )
     result = (out / "result.json").read_bytes()
     lines = rows(out / "attention" / "slides.csv")
-    assert [line["map"] for line in lines] == ["alpha", "beta"] * 2
+    assert [line["map"] for line in lines] == ["alpha", "beta", "attention x gradient"] * 2
     data = open_task_data(build_task("demo_subtype", [f"data.path={cohort}"])[0])
     keys = list(data.keys_of(np.arange(len(data))))
     test = {keys[i] for i in data.subset("test").indices}

@@ -26,7 +26,6 @@ from trainer.downstream.maps.deletion import Deletion, trials, without_patches
 from trainer.downstream.maps.gradients import (
     Contributions,
     Side,
-    asked_of,
     background,
     contributions,
     corners,
@@ -36,6 +35,7 @@ from trainer.downstream.maps.gradients import (
 )
 from trainer.downstream.maps.picture import signed_cells, signed_places
 from trainer.downstream.maps.slides import COORDS, PATCHES
+from trainer.downstream.maps.weighed import losses_of
 from trainer.downstream.maps.write import Cells, csv_text, file_names, keep_alone, write_deletions
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
@@ -92,7 +92,7 @@ def case_maps(method: Downstream, data: Dataset, index: int, device: torch.devic
         image_HWC = batch["image"][0].cpu().numpy()
         maps = CaseMaps(record.key, record.patient, found, corners(*image_HWC.shape[:2]), image_HWC)
         without = without_cells(method, batch)
-    tested = trials(record.key, index, _maps(found), found.toward, without, losses_of(method, found))
+    tested = trials(record.key, index, found.maps(NAME), found.toward, without, losses_of(method, found))
     method.train(was)
     return maps, tested
 
@@ -108,22 +108,6 @@ def without_cells(method: Downstream, batch: Batch) -> Callable[[np.ndarray], Te
         return method.logits(with_field(batch, "image", changed_1))[0][0].double()
 
     return logits
-
-
-def losses_of(method: Downstream, found: Contributions) -> Callable[[Tensor, Tensor], list[float]]:
-    """By how much each answer falls; a number's, how far it comes towards its background's."""
-
-    def losses(whole_K: Tensor, less_K: Tensor) -> list[float]:
-        asked = asked_of(method, whole_K)
-        fall_M = (asked.of(whole_K[None]) - asked.of(less_K[None]))[0].cpu().numpy()
-        return list(fall_M * found.signs)
-
-    return losses
-
-
-def _maps(found: Contributions) -> tuple[str, ...]:
-    """Names of maps: the answer of one map differs from case to case."""
-    return (NAME,) if len(found.names) == 1 else tuple(f"{NAME} of {n}" for n in found.names)
 
 
 # -------------------------------------------------------------------------------------------------------------------- written

@@ -24,6 +24,7 @@ from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from trainer.downstream.maps.gradients import odds
 from trainer.downstream.maps.slides import COORDS, OF_SLIDE, PATCHES
+from trainer.downstream.maps.weighed import NAME, losses_of
 from trainer.downstream.samples import Behind
 
 if TYPE_CHECKING:
@@ -71,14 +72,18 @@ class Kept(Behind):
 
 
 def deletions(method: Downstream, data: Dataset, index: int, slide: SlideMaps, device: torch.device) -> list[Deletion]:
-    """The test of every map of a slide; none of a slide with a single patch."""
+    """The test of every map of a slide, shares first; none of a slide with a single patch."""
+    names, map_MN, signed = slide.names, slide.share_MN, slide.signed
 
     def losses(whole_K: Tensor, less_K: Tensor) -> list[float]:
-        return [lost(method, whole_K, less_K)] * len(slide.names)
+        of_shares = [lost(method, whole_K, less_K)] * len(slide.names)
+        return of_shares if signed is None else [*of_shares, *losses_of(method, signed)(whole_K, less_K)]
 
+    if signed is not None:
+        names, map_MN = (*names, *signed.maps(NAME)), np.concatenate([map_MN, signed.toward])
     was = method.training
     method.eval()
-    found = trials(slide.key, index, slide.names, slide.share_MN, without_patches(method, data, index, device), losses)
+    found = trials(slide.key, index, names, map_MN, without_patches(method, data, index, device), losses)
     method.train(was)
     return found
 

@@ -64,6 +64,10 @@ class Contributions:
         """What each place does for the answer that the case has: towards it above 0, against it below."""
         return self.of_MN * self.signs[:, None]
 
+    def maps(self, name: str) -> tuple[str, ...]:
+        """Names of the maps: of one answer, which differs from case to case, `name` alone."""
+        return (name,) if len(self.names) == 1 else tuple(f"{name} of {n}" for n in self.names)
+
 
 # ---------------------------------------------------------------------------------------------------------------- the answers
 

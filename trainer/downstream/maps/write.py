@@ -25,8 +25,10 @@ from models.finetuned import Downstream
 from shards.order.streams import sample_rng
 from shards.read.dataset import Dataset
 from trainer.downstream.maps.deletion import Deletion
-from trainer.downstream.maps.picture import picture
+from trainer.downstream.maps.gradients import Contributions
+from trainer.downstream.maps.picture import picture, signed_places
 from trainer.downstream.maps.slides import COORDS
+from trainer.downstream.maps.weighed import NAME, weighed
 from trainer.errors import UserError
 from trainer.state.files import write_atomic
 
@@ -41,13 +43,27 @@ PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "share")
 
 @dataclass(frozen=True)
 class SlideMaps:
-    """Maps of one slide: share_MN by `names`, each summing to 1; xy_N2 as stored in the data set."""
+    """Maps of one slide: share_MN by `names`, each summing to 1; xy_N2 as stored in the data set.
+
+    signed  what attention adds to the answer patch by patch (weighed.py); None of a system that does not say its scores
+    """
 
     key: str
     patient: str
     names: tuple[str, ...]
     share_MN: np.ndarray
     xy_N2: np.ndarray
+    signed: Contributions | None = None
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """{map: a number a patch}: shares, then what attention adds to each answer."""
+        shares = dict(zip(self.names, self.share_MN, strict=True))
+        return (
+            shares
+            if self.signed is None
+            else shares | dict(zip(self.signed.maps(NAME), self.signed.of_MN, strict=True))
+        )
 
 
 def maps_of(method: Downstream, data: Dataset, index: int, device: torch.device) -> SlideMaps:
@@ -66,17 +82,19 @@ def maps_of(method: Downstream, data: Dataset, index: int, device: torch.device)
             f"output.attention: sample '{record.key}': the shares of {', '.join(wrong)} do not sum to 1, so the weights of this training "
             "say nothing of its patches; look at its losses, or leave output.attention out"
         )
-    return SlideMaps(record.key, record.patient, tuple(found), share_MN, np.asarray(record.read(COORDS)))
+    xy_N2 = np.asarray(record.read(COORDS))
+    return SlideMaps(record.key, record.patient, tuple(found), share_MN, xy_N2, weighed(method, batch))
 
 
 def write_maps(folder: Path, slides: Sequence[SlideMaps], deleted: Sequence[Deletion] = ()) -> None:
     """Writes all files of the module's head; what an earlier start wrote of other slides is taken away."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {s.key: file_names(s.key, s.names) for s in slides}
+    names = {s.key: file_names(s.key, tuple(s.columns)) for s in slides}
     for slide in slides:
-        write_atomic(folder / names[slide.key][0], csv_text(("patch", "x", "y", *slide.names), _table(slide)))
-        for name, share_N, file in zip(slide.names, slide.share_MN, names[slide.key][1:], strict=True):
-            write_atomic(folder / file, picture(slide.xy_N2, share_N, f"{slide.key}: {name}"))
+        write_atomic(folder / names[slide.key][0], csv_text(("patch", "x", "y", *slide.columns), _table(slide)))
+        for (name, value_N), file in zip(slide.columns.items(), names[slide.key][1:], strict=True):
+            drawn = picture if name in slide.names else signed_places
+            write_atomic(folder / file, drawn(slide.xy_N2, value_N, f"{slide.key}: {name}"))
     write_atomic(folder / "patches.csv", csv_text(PATCHES, [row for s in slides for row in _ends(s)]))
     write_atomic(folder / "slides.csv", csv_text(SLIDES, [row for s in slides for row in _lines(s, names[s.key])]))
     write_deletions(folder, deleted)
@@ -115,7 +133,7 @@ def file_names(key: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _table(slide: SlideMaps) -> Iterator[Cells]:
     for i, (x, y) in enumerate(slide.xy_N2.tolist()):
-        yield i, x, y, *(f"{w:.9g}" for w in slide.share_MN[:, i])
+        yield i, x, y, *(f"{value_N[i]:.9g}" for value_N in slide.columns.values())
 
 
 def _ends(slide: SlideMaps) -> Iterator[Cells]:
@@ -134,9 +152,9 @@ def _ends(slide: SlideMaps) -> Iterator[Cells]:
 
 def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[Cells]:
     """`effective_patches` is 1 / sum of squared shares: all of them where shares are equal, 1 where one patch has all."""
-    for name, share_N, file in zip(slide.names, slide.share_MN, files[1:], strict=True):
-        effective, largest = 1 / float((share_N**2).sum()), float(share_N.max())
-        yield slide.key, slide.patient, name, len(share_N), f"{effective:.4g}", f"{largest:.9g}", files[0], file
+    for (name, value_N), file in zip(slide.columns.items(), files[1:], strict=True):
+        effective = f"{1 / float((value_N**2).sum()):.4g}" if name in slide.names else ""
+        yield slide.key, slide.patient, name, len(value_N), effective, f"{float(value_N.max()):.9g}", files[0], file
 
 
 def csv_text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
@@ -149,6 +167,6 @@ def csv_text(head: Sequence[str], rows: Iterable[Cells]) -> bytes:
 
 def told_of(slides: Sequence[SlideMaps], folder: Path, asked: int, split: str) -> str:
     """A line for a person."""
-    maps: Mapping[str, None] = dict.fromkeys(n for s in slides for n in s.names)
+    maps: Mapping[str, None] = dict.fromkeys(n for s in slides for n in s.columns)
     few = f" (all that there are, of {asked} asked for)" if len(slides) < asked else ""
     return f"attention of {len(slides)} {split} slides{few}, of the first seed, maps {', '.join(maps)}: {folder}"
