@@ -20,7 +20,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem, bad
 from shards.format.npy import UNREADABLE_NPZ
-from shards.sources._plink import read_bim, read_codes, read_fam
+from shards.sources._plink import beside, read_bim, read_codes, read_fam
 from shards.tables.alleles import named
 from shards.tables.identity import chromosome
 
@@ -69,8 +69,10 @@ class Genotypes:
         return replace(self, codes=self.codes[:, columns_S], snps=snps, counted=counted, other=other)
 
 
-def read_genotypes(path: Path, every: int | None, count: Count = "sorted") -> Genotypes:
+def read_genotypes(given: Path | Sequence[Path], every: int | None, count: Count = "sorted") -> Genotypes:
     """PLINK `.bed` (with .bim and .fam beside it) or an .npz with genotype [N, S], sample_id, rsid, chrom, and maybe pos and allele.
+
+    Several .bed files of the same people, such as one a chromosome, are read as the one that they would be if they were merged.
 
     Args:
         every: keep every n-th SNP of a chromosome, from its first, in the order of position; None: 100 for PLINK, all of
@@ -79,14 +81,19 @@ def read_genotypes(path: Path, every: int | None, count: Count = "sorted") -> Ge
             `file` the one that the file counts (PLINK's first).
 
     Raises:
-        DataError: unreadable, other codes than 0, 1, 2 and missing, a person who stands twice, or no SNP left.
+        DataError: unreadable, other codes than 0, 1, 2 and missing, a person who stands twice, people of one file who are not in
+            another, or no SNP left.
     """
-    if path.suffix == ".npz":
+    paths = [given] if isinstance(given, Path) else [*given]
+    path, kinds = paths[0], {p.suffix for p in paths}
+    if kinds == {".npz"} and len(paths) == 1:
         found = _npz(path, every or 1)
-    elif path.suffix == ".bed":
-        found = _plink(path, every or 100)
+    elif kinds == {".bed"}:
+        found = _plink(paths, every or 100)
     else:
-        raise bad("neither a PLINK .bed nor an .npz", path, "give --genotypes FILE.bed or FILE.npz")
+        odd = next((p for p in paths if p.suffix != ".bed"), path)
+        what = "neither a PLINK .bed nor an .npz" if len(paths) == 1 else "not a .bed, one of several files"
+        raise bad(what, odd, "give --genotypes FILE.bed or FILE.npz, or several .bed files, such as one a chromosome")
     twice = [name for name, n in Counter(found.people).items() if n > 1]
     if twice:
         raise DataError([Problem(f"person '{n}' stands more than once", str(path), "keep one of them") for n in twice])
@@ -174,16 +181,40 @@ def _npz(path: Path, every: int) -> Genotypes:
     return replace(found, codes=checked_codes(code[:, keep], people, found.snps, path))
 
 
-def _plink(path: Path, every: int) -> Genotypes:
-    lacking = [p.name for p in (path, path.with_suffix(".bim"), path.with_suffix(".fam")) if not p.is_file()]
-    if lacking:
-        raise bad(f"no {', '.join(lacking)}", path, "PLINK 1 writes .bed, .bim and .fam together; give all three")
-    bim, (people, said) = read_bim(path.with_suffix(".bim")), read_fam(path.with_suffix(".fam"))
-    keep = _chosen(bim.chromosomes, bim.positions, every, path)
-    counted, other = bases(bim.counted.tolist(), bim.other.tolist())
-    found = _kept(people, bim.ids.tolist(), bim.chromosomes, bim.positions, counted, other, keep, every)
-    code = read_codes(path, len(people), len(bim.ids), keep)
-    return replace(found, codes=checked_codes(code, people, found.snps, path), notes=said + found.notes)
+def _plink(paths: Sequence[Path], every: int) -> Genotypes:
+    of = [beside(path) for path in paths]
+    bims, (people, said) = [read_bim(bim) for bim, _ in of], read_fam(of[0][1])
+    rows = [_rows(people, read_fam(fam)[0], fam, of[0][1]) for _, fam in of]
+    chromosomes, ids, positions, first, second = (
+        np.concatenate([getattr(b, n) for b in bims]) for n in ("chromosomes", "ids", "positions", "counted", "other")
+    )
+    keep = _chosen(chromosomes, positions, every, paths[0])
+    counted, other = bases(first.tolist(), second.tolist())
+    found = _kept(people, ids.tolist(), chromosomes, positions, counted, other, keep, every)
+    code, stops = np.empty((len(people), len(keep)), np.int8), np.cumsum([len(b.ids) for b in bims])
+    for path, bim, row, stop in zip(paths, bims, rows, stops, strict=True):
+        mine = np.flatnonzero((stop - len(bim.ids) <= keep) & (keep < stop))
+        read = read_codes(path, len(people), len(bim.ids), keep[mine] - (stop - len(bim.ids)))
+        code[:, mine] = checked_codes(read, people, [found.snps[i] for i in mine], path)[row]
+    files = [f"genotypes: {len(paths)} files of the same people are read as one"] * (len(paths) > 1)
+    return replace(found, codes=code, notes=said + files + found.notes)
+
+
+def _rows(people: list[str], these: list[str], fam: Path, first: Path) -> np.ndarray:
+    """The row of each person in another file.
+
+    Raises:
+        DataError: people of one of both alone.
+    """
+    at = {name: i for i, name in enumerate(these)}
+    lacking, more = [p for p in people if p not in at], sorted(set(these) - set(people))
+    if lacking or more:
+        shown = ", ".join(f"'{p}'" for p in (lacking + more)[:3])
+        what = f"other people than in {first.name}: {len(lacking)} of its people are not here, {len(more)} are here alone ({shown})"
+        raise bad(
+            what, fam, "bring files of the same people: plink --keep-fam on each of them, or merge them (--bmerge)"
+        )
+    return np.array([at[p] for p in people], np.int64)
 
 
 def _chosen(chromosomes: np.ndarray, positions: np.ndarray, every: int, path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ Formats: https://www.cog-genomics.org/plink/1.9/formats (bed, bim, fam). Both PL
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from shards.errors import DataError, Problem, bad
 
 SHOWN = 3
 HEAD = 3  # bytes of a .bed before its first SNP
+# UK Biobank's ukb22418_c1_b0_v2.bed comes with ukb_snp_chr1_v2.bim and ukb22418_c1_b0_v2_s488131.fam; older
+# releases call the .bed ukb_cal_chr1_v2.bed.
+UKB_CHROMOSOME = re.compile(r"ukb.*_c(?:hr)?([0-9]{1,2}|XY|X|Y|MT)_")
 
 
 @dataclass
@@ -27,6 +31,24 @@ class Variants:
     positions: np.ndarray
     counted: np.ndarray
     other: np.ndarray
+
+
+def beside(bed: Path) -> tuple[Path, Path]:
+    """The .bim and the .fam of a .bed: of the same name, or as UK Biobank calls them.
+
+    Raises:
+        DataError: one of the three is not there.
+    """
+    bim, fam = bed.with_suffix(".bim"), bed.with_suffix(".fam")
+    if not bim.is_file() and (found := UKB_CHROMOSOME.match(bed.name)):
+        named = sorted(bed.parent.glob(f"ukb_snp_chr{found[1]}_v*.bim"))
+        bim = named[0] if len(named) == 1 else bim
+    if not fam.is_file():
+        named = sorted(bed.parent.glob(f"{bed.stem}_s*.fam"))
+        fam = named[0] if len(named) == 1 else fam
+    if lacking := [p.name for p in (bed, bim, fam) if not p.is_file()]:
+        raise bad(f"no {', '.join(lacking)}", bed, "PLINK 1 writes .bed, .bim and .fam together; give all three")
+    return bim, fam
 
 
 def read_bim(path: Path) -> Variants:

@@ -28,6 +28,7 @@ from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails
 from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.sources._scores import read_scores
+from shards.tables.identity import few
 from shards.tables.joins import REPAIR, Side, partners
 from shards.tables.keyed import keyed, no_column, read_rows
 from shards.tables.unknown import words_of
@@ -50,7 +51,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--eye-column",
         help="its column of eyes: brightness tails are cut for each eye (default: eye, where there is one)",
     )
-    add("--genotypes", type=Path, help="PLINK FILE.bed with .bim and .fam beside it, or an .npz")
+    what = "PLINK FILE.bed with .bim and .fam beside it (several files of the same people, such as one a chromosome), or an .npz"
+    add("--genotypes", type=Path, nargs="+", help=what)
     add("--every", type=int, help="keep every n-th SNP of a chromosome (default: 100 of PLINK, all of an .npz)")
     add(
         "--count-allele",
@@ -276,11 +278,9 @@ def _vectors(
     vocab: dict[str, Path] = {}
     meanings: dict[str, dict[str, str]] = {}
 
-    def join(
-        name: str, flag: str, path: Path, people: Mapping[str, str], reference: Callable[[str], Reference]
-    ) -> None:
-        fix = f"{path.name} must name people as {here.name} does, or bring a table of both with --pairing"
-        pairs, lines = partners(f"{flag} {path.name}", here, Side.of(path.name, people), fix, repair=args.repair_ids)
+    def join(name: str, flag: str, file: str, people: Mapping[str, str], reference: Callable[[str], Reference]) -> None:
+        fix = f"{file} must name people as {here.name} does, or bring a table of both with --pairing"
+        pairs, lines = partners(f"{flag} {file}", here, Side.of(file, people), fix, repair=args.repair_ids)
         vectors[name] = {mine: reference(theirs) for mine, theirs in pairs.items()}
         notes.extend(lines)
 
@@ -292,12 +292,13 @@ def _vectors(
         meanings["snp"] = {"allele": "the one in the SNP's name"} if found.names_say_alleles else {}
         if not any(str(m).startswith("snp.build=") for m in args.meaning or ()):
             notes.append("genotypes: reference build not known; state it: --meaning snp.build=GRCh38")
-        join("snp", "--genotypes", args.genotypes, dict.fromkeys(written, args.genotypes.name), written.__getitem__)
+        file = few([p.name for p in args.genotypes])
+        join("snp", "--genotypes", file, dict.fromkeys(written, file), written.__getitem__)
     for name in ("pgs", "burden"):
         if (path := getattr(args, name)) is not None:
             scores = read_scores(f"--{name}", path, getattr(args, f"{name}_people"), work)
             notes += scores.notes
-            join(name, f"--{name}", path, scores.people, scores.reference)
+            join(name, f"--{name}", path.name, scores.people, scores.reference)
     return vectors, vocab, meanings
 
 

@@ -172,3 +172,29 @@ def test_npz(tmp_path):
     np.savez(path, chrom=["1"] * 3, allele=["A/G"], **arrays)
     with pytest.raises(DataError, match="genotype is"):
         read_genotypes(path, None)
+
+
+def test_a_file_a_chromosome_is_read_as_one(tmp_path):
+    """Wherever the files are cut and whoever stands first in them; people who differ are named."""
+    rng = np.random.default_rng(0)
+    codes, people = rng.integers(0, 3, (4, 30)), [f"p{i}" for i in range(4)]
+    more = {"chromosome": ["22"] * 9 + ["1"] * 12 + ["22"] * 6 + ["X"] * 3, "sid": [f"rs{j}" for j in range(30)]}
+    more |= {"bp_position": rng.permutation(30) + 1, "allele_1": ["A"] * 30, "allele_2": ["G"] * 30}
+    whole = read_genotypes(plink(tmp_path, codes, **more), 4)
+    parts = []
+    for k, (mine, order) in enumerate(
+        [(range(12), [0, 1, 2, 3]), (range(12, 25), [3, 1, 0, 2]), (range(25, 30), [2, 3, 1, 0])]
+    ):
+        of = {n: [v[j] for j in mine] for n, v in more.items()}
+        parts.append(plink(tmp_path, codes[order][:, mine], f"part{k}", iid=[people[i] for i in order], **of))
+    found = read_genotypes(parts, 4)
+    assert (found.people, found.snps, found.names) == (whole.people, whole.snps, whole.names)
+    assert np.array_equal(found.codes, whole.codes)
+    assert "genotypes: 3 files of the same people are read as one" in found.notes
+    parts[1].with_suffix(".fam").write_text(parts[1].with_suffix(".fam").read_text().replace("p1", "q1"))
+    with pytest.raises(
+        DataError, match=r"part1.fam: other people than in part0.fam: 1 .* not here, 1 .* \('p1', 'q1'\)"
+    ):
+        read_genotypes(parts, 4)
+    with pytest.raises(DataError, match="one of several files"):
+        read_genotypes([parts[0], tmp_path / "g.npz"], 4)

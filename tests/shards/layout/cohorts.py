@@ -98,13 +98,18 @@ def ukb(root: Path) -> None:
     codes = rng.integers(-1, 3, (12, 220)).astype(float)
     codes[codes < 0] = np.nan
     chromosomes = ["1"] * 200 + ["22"] * 20
-    to_bed(
-        root / "ukb_cal_v2.bed", codes,
-        properties={
-            "fid": people, "iid": people, "chromosome": chromosomes, "sid": [f"rs{i}" for i in range(220)],
-            "bp_position": list(range(1, 221)), "allele_1": ["A"] * 220, "allele_2": ["G"] * 220,
-        },
-    )  # fmt: skip
+    for chromosome in ("1", "22"):  # a file each, whose neighbours have names of their own
+        mine = [i for i, c in enumerate(chromosomes) if c == chromosome]
+        bed = root / f"ukb22418_c{chromosome}_b0_v2.bed"
+        to_bed(
+            bed, codes[:, mine],
+            properties={
+                "fid": people, "iid": people, "chromosome": [chromosome] * len(mine), "sid": [f"rs{i}" for i in mine],
+                "bp_position": [i + 1 for i in mine], "allele_1": ["A"] * len(mine), "allele_2": ["G"] * len(mine),
+            },
+        )  # fmt: skip
+        bed.with_suffix(".bim").rename(root / f"ukb_snp_chr{chromosome}_v2.bim")
+        bed.with_suffix(".fam").rename(root / f"{bed.stem}_s12.fam")
     scores = [f"PGS{i:06d}" for i in range(4)]
     packed(root / "pgs.csv", ["IID", *scores], [[e, *rng.normal(size=4).round(4)] for e in UKB_PEOPLE[:8]])
     genes = ["BRCA1", "LDLR", "PCSK9"]
