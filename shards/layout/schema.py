@@ -296,6 +296,8 @@ class Argument(Strict):
 
     file: Names = []
     """Patterns of a file or folder below the root, of which one thing may be there."""
+    apart: Names = []
+    """Patterns of files that come in several (one a cohort or a chromosome): all of them are taken, if nothing of `file` is there."""
     value: str | None = None
     listed: bool = False
     """The table that `samples` makes."""
@@ -309,8 +311,10 @@ class Argument(Strict):
     def _one_way(self) -> Argument:
         if sum([bool(self.file), self.value is not None, self.listed]) != 1:
             raise ValueError("give one of file, value, listed")
-        if odd := [p for p in self.also if p not in self.file]:
-            raise ValueError(f"also: '{odd[0]}' is none of the patterns of file")
+        if odd := [p for p in self.also if p not in (*self.file, *self.apart)]:
+            raise ValueError(f"also: '{odd[0]}' is none of the patterns of file and apart")
+        if self.apart and not self.file:
+            raise ValueError("apart stands beside file")
         return self
 
 

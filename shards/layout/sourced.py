@@ -84,8 +84,9 @@ def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path 
 def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[str], problems: list[Problem]) -> None:
     """Gives an option what its patterns find, and others what goes with it; what is wrong, several things too, goes to `problems`."""
     root: Path = args.root
-    by_pattern = {pattern: no_twins(root.glob(pattern)) for pattern in argument.file}
+    by_pattern = {pattern: no_twins(root.glob(pattern)) for pattern in (*argument.file, *argument.apart)}
     found = sorted({p for paths in by_pattern.values() for p in paths})
+    several = argument.several or not any(by_pattern[pattern] for pattern in argument.file)
     shown, flag = few([p.relative_to(root).as_posix() for p in found]), f"--{name.replace('_', '-')}"
     if not found:
         if argument.optional:
@@ -94,12 +95,12 @@ def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[s
             fix = packed_fix(root) or f"bring it, or say where it is: {flag} PATH"
             problems.append(Problem(f"no {' or '.join(argument.file)}", str(root), fix))
         return
-    if len(found) > 1 and not argument.several:
+    if len(found) > 1 and not several:
         problems.append(
             Problem(f"{len(found)} could be meant by {flag}: {shown}", str(root), f"say which: {flag} FILE")
         )
         return
-    setattr(args, name, found if argument.several else found[0])
+    setattr(args, name, found if several else found[0])
     also = {n: v for pattern, given in argument.also.items() if by_pattern[pattern] for n, v in given.items()}
     also = {n: v for n, v in also.items() if getattr(args, n) is None}
     for other, value in also.items():

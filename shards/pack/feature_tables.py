@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from shards.errors import DataError, Problem
 from shards.format.describe import HeaderError
 from shards.pack.numeric_table import Table
 from shards.tables.features import Chosen, FeatureRule, choose, unused
+from shards.tables.identity import few
 from shards.tables.unknown import Words
 
 MAX_OPEN = 16  # each holds a temporary file, and a cohort may have a table a patient
@@ -29,6 +31,7 @@ class FeatureTables:
         self._tables: dict[Path, Table | DataError] = {}
         self._chosen: dict[tuple[Path, bool], Chosen] = {}
         self._last: tuple[list[str], tuple[Any, ...], Chosen] | None = None
+        self._aligned: dict[int, tuple[Chosen, Chosen]] = {}  # by the number of what was chosen, which is held with it
 
     def close(self) -> None:
         for table in self._tables.values():
@@ -102,6 +105,19 @@ class FeatureTables:
         """Names of the features."""
         return self.chosen(path, by_column).names
 
+    def align(self, path: Path, by_column: bool, names: list[str]) -> bool:
+        """Takes the features of a table in the order of `names` from here on; False, and nothing, where they are not the same ones."""
+        chosen = self.chosen(path, by_column)
+        if len(chosen.names) != len(names) or {*chosen.names} != {*names}:
+            return False
+        if id(chosen) not in self._aligned:
+            at = {name: i for i, name in enumerate(names)}
+            order = np.array([at[name] for name in chosen.names], np.int64)
+            place = np.where(chosen.place >= 0, order[chosen.place], -1)
+            self._aligned[id(chosen)] = chosen, replace(chosen, names=names, place=place)
+        self._chosen[path, by_column] = self._aligned[id(chosen)][1]
+        return True
+
     def vector(self, path: Path, name: str, by_column: bool) -> np.ndarray:
         """The float32 features [D] of a row or a column.
 
@@ -150,3 +166,13 @@ def _nearest(table: Table, name: str, by_column: bool) -> str:
     near = difflib.get_close_matches(name, names[:2000], n=1, cutoff=0.7)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"{hint}it has {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+
+
+def differs(first: list[str], words: list[str], version: str) -> HeaderError:
+    """What is to be said of a table that lacks features of its field's first one; `version` stands for what its names had behind them."""
+    lacking, more = (sorted(f"{n}{version}" for n in a) for a in ({*first} - {*words}, {*words} - {*first}))
+    here = [f"{len(lacking)} are not here ({few(lacking)})"] if lacking else []
+    here += [f"{len(more)} are here alone ({few(more)})"] if more else []
+    what = f"this table's features are not those of the field's first table: {' and '.join(here)}"
+    fix = "bring tables of one release, or leave out what is not in all of them: --not-features 'NAME,NAME'"
+    return HeaderError(what, fix)

@@ -16,6 +16,7 @@ from shards.format.info import KINDS
 from shards.format.meaning import FLAG, joined
 from shards.format.seal import SampleRow, vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
+from shards.pack.feature_tables import differs
 from shards.pack.labels import LabelRule
 from shards.pack.logarithms import looks, no_logarithm
 from shards.pack.manifest import Entry, Manifest
@@ -312,9 +313,12 @@ class Survey:
         return HeaderError(f"{len(bad_D)} of {len(x_D)} values are NaN or infinite ({which})", fix)
 
     def _same_vocab(self, name: str, ref: Reference) -> None:
+        """The features of a field are those of its first table, in whichever order another table has them."""
         words = self.reader.vocab(ref)
-        if self.vocab.setdefault(name, words) is not words and self.vocab[name] != words:
-            raise HeaderError("this table's features are not those of the field's first table, or in another order")
+        first = self.vocab.setdefault(name, words)
+        if first is words or first == words or self.reader.tables.align(ref.path, ref.by_column, first):
+            return
+        raise differs(first, words, "*" * (name in self.options.strip_version))
 
     def _words(self, name: str) -> list[str]:
         words = self.vocab[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from shards.sources._expression_units import told_of
 from shards.sources._star import UNITS, star_samples
 from shards.tables.cells import text_of
 from shards.tables.feature_names import known_kind, without_version
-from shards.tables.identity import barcode
+from shards.tables.identity import barcode, few
+from shards.tables.keyed import several
 from shards.tables.table_file import open_table
 
 BESIDE = 8  # columns in which barcodes are looked for, to say where they are
@@ -42,7 +44,8 @@ class Expression:
 def options(parser: argparse.ArgumentParser, required: bool, default: str = "") -> None:
     """The options that `expression_of` reads."""
     what = "expression table, cases as rows or as columns (found out by barcode), or GDC's folder of STAR counts"
-    parser.add_argument("--expression", type=Path, required=required, help=what + default)
+    what += "; several tables with the same genes, such as one a cohort, are one"
+    parser.add_argument("--expression", type=Path, nargs="+", required=required, help=what + default)
     parser.add_argument(
         "--expression-column", metavar="COLUMN", help=f"of STAR counts, which value of a gene: {', '.join(UNITS)}"
     )
@@ -55,16 +58,20 @@ def options(parser: argparse.ArgumentParser, required: bool, default: str = "") 
 
 
 def expression_of(
-    path: Path, args: argparse.Namespace, unmatched: list[tuple[str, str]], replicates: str = "ask"
+    given: Path | Sequence[Path], args: argparse.Namespace, unmatched: list[tuple[str, str]], replicates: str = "ask"
 ) -> Expression:
     """Of several samples of a patient the first by sample type and vial is taken; what is not taken goes to `unmatched` with its reason.
 
     Raises:
         DataError: no such file, no barcode in it, samples of one vial without `replicates="first"`, logarithms that were to be
-            taken again, or (of STAR counts) what `star_samples` refuses.
+            taken again, a sample or another unit in a second table, or (of STAR counts) what `star_samples` refuses.
     """
-    star = path.is_dir()
-    found = _star(path, args, unmatched) if star else _table(path)
+    paths = several(given)
+    path, star = paths[0], any(p.is_dir() for p in paths)
+    if star and len(paths) > 1:
+        fix = "say which is meant, or put GDC's files into one folder with one sample sheet: --expression FOLDER"
+        raise bad(f"{few([p.name for p in paths])}: a folder of GDC beside other expression", path, fix)
+    found = _star(path, args, unmatched) if star else _as_one([_table(p) for p in paths], paths)
     by_case: dict[str, list[str]] = defaultdict(list)
     for name in found.of_case:
         why, case = no_tumour(name), barcode(name)
@@ -82,7 +89,7 @@ def expression_of(
     found.of_case, found.samples = {c: found.of_case[n] for c, n in best.items()}, best
     if not star:
         stated = parse_meanings(getattr(args, "meaning", None)).get("rna", {})
-        _say_unit(path, args.expression_transform or "none", found, "unit" in stated)
+        _say_unit(paths, args.expression_transform or "none", found, "unit" in stated)
     return found
 
 
@@ -94,9 +101,29 @@ def _star(folder: Path, args: argparse.Namespace, unmatched: list[tuple[str, str
     return Expression(samples, notes=notes, versioned=versioned, meaning={"unit": UNITS[column]})
 
 
-def _say_unit(path: Path, transform: str, found: Expression, stated: bool) -> None:
-    """Takes what lies beside a table for what its values are; a logarithm is not taken twice."""
+def _as_one(tables: Sequence[Expression], paths: Sequence[Path]) -> Expression:
+    """Tables of different cohorts as one; that they have the same genes is seen when they are packed."""
+    found = Expression(versioned=any(t.versioned for t in tables))
+    for table, path in zip(tables, paths, strict=True):
+        if twice := sorted({*found.of_case} & {*table.of_case}):
+            what = f"{len(twice)} samples stand in another table too ({few(twice)})"
+            raise bad(what, path, "give the table of each cohort once: --expression FILE FILE")
+        found.of_case |= table.of_case
+        found.notes += [f"{path.name}: {n}" if len(tables) > 1 else n for n in table.notes]
+    return found
+
+
+def _say_unit(paths: Sequence[Path], transform: str, found: Expression, stated: bool) -> None:
+    """Takes what lies beside tables for what their values are; a logarithm is not taken twice."""
+    path = paths[0]
     found.meaning, by = told_of(path)
+    for other in paths[1:]:
+        if (told := told_of(other)[0]) != found.meaning:
+            here, there = (
+                ", ".join(f"{k} {v}" for k, v in sorted(m.items())) or "nothing" for m in (told, found.meaning)
+            )
+            what = f"values are not said to be those of {path.name}: {here} here, {there} there"
+            raise bad(what, other, "give tables of one unit and transform, each with the file beside it that says so")
     done = found.meaning.get("transform", "none")
     if transform != "none" and done != "none":
         what = f"values are {done} already ({by} says so)"

@@ -23,7 +23,7 @@ from shards.pack.manifest import Entry
 from shards.tables.cells import number
 from shards.tables.identity import barcode, few
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import Row, Rows, no_column, read_rows
+from shards.tables.keyed import Row, Rows, no_column, read_together, several
 from shards.tables.sides import SURVIVAL, understood
 from shards.tables.unknown import Words, words_of
 
@@ -74,7 +74,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(
         "--survival",
         type=Path,
-        help="clinical table of GDC, cBioPortal, Xena or MCAT, or another with the two options below",
+        nargs="+",
+        help="clinical table of GDC, cBioPortal, Xena or MCAT (several of one form, such as one a cohort), or another with the two "
+        "options below",
     )
     add("--endpoint", choices=ENDPOINTS, default="OS", help="of a table with several (default: OS)")
     add("--survival-time", metavar="COLUMN", help="the column of times")
@@ -106,7 +108,7 @@ def survival_of(args: argparse.Namespace, cases: Sequence[str], unmatched: Unmat
     """
     if args.survival is None:
         return None
-    rows = read_rows(args.survival)
+    rows, alone = read_together(args.survival)
     case_of = _case_column(rows)
     form = _form(rows, args)
     unit, wrong = _unit(form.time, args)
@@ -123,8 +125,8 @@ def survival_of(args: argparse.Namespace, cases: Sequence[str], unmatched: Unmat
     if wrong:
         raise DataError(wrong)
     fix = "both must name cases by TCGA barcode (TCGA-XX-XXXX)"
-    flag = f"--survival {args.survival.name}"
-    joined = partners(flag, Side.of("the samples", cases), Side.of(args.survival.name, list(lines)), fix)[1]
+    file = few([p.name for p in several(args.survival)])
+    joined = alone + partners(f"--survival {file}", Side.of("the samples", cases), Side.of(file, list(lines)), fix)[1]
     known = [found.of_case[c][1] for c in cases if c in found.of_case]
     found.notes += [*joined, f"{found.time} by '{form.time}', {found.event} by '{form.event}' ({said[0]})"]
     found.notes.append(f"{args.endpoint}: known of {len(known)} of {len(cases)} cases, {sum(known)} with the event")
@@ -175,7 +177,7 @@ def _form(rows: Rows, args: argparse.Namespace) -> Form:
 def _unit(time: str, args: argparse.Namespace) -> tuple[str, list[Problem]]:
     """The unit that the column's name has, or that is said; both must agree."""
     named = IN_NAME.fullmatch(time.lower())
-    said, where = args.survival_unit, f"{args.survival}, column '{time}'"
+    said, where = args.survival_unit, f"{several(args.survival)[0]}, column '{time}'"
     if named and said not in (None, named[1]):
         fix = f"leave it out, or give --survival-unit {named[1]}"
         return named[1], [Problem(f"is said to be {said}, and its name says {named[1]}", where, fix)]

@@ -30,7 +30,7 @@ from shards.sources._genotypes import Genotypes, impute_mode, read_genotypes
 from shards.sources._scores import read_scores
 from shards.tables.identity import few
 from shards.tables.joins import REPAIR, Side, partners
-from shards.tables.keyed import keyed, no_column, read_rows
+from shards.tables.keyed import keyed, no_column, read_rows, several
 from shards.tables.unknown import words_of
 
 EYE = "eye"
@@ -292,7 +292,7 @@ def _vectors(
         meanings["snp"] = {"allele": "the one in the SNP's name"} if found.names_say_alleles else {}
         if not any(str(m).startswith("snp.build=") for m in args.meaning or ()):
             notes.append("genotypes: reference build not known; state it: --meaning snp.build=GRCh38")
-        file = few([p.name for p in args.genotypes])
+        file = few([p.name for p in several(args.genotypes)])
         join("snp", "--genotypes", file, dict.fromkeys(written, file), written.__getitem__)
     for name in ("pgs", "burden"):
         if (path := getattr(args, name)) is not None:

@@ -35,7 +35,7 @@ from shards.tables.cells import number, text_of
 from shards.tables.features import Chosen, FeatureRule, choose, feature_rule, unused
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import column_problems, repeated
+from shards.tables.keyed import column_problems, repeated, several
 from shards.tables.table_file import open_table
 from shards.tables.unknown import Words, words_of
 
@@ -148,7 +148,7 @@ def _expression(
         return Expression(), unmatched
     if "rna" in omics.features:
         fix = "leave --expression out, or bring tables of omics without expression"
-        raise bad("the tables of omics and that of expression both hold 'rna'", args.expression, fix)
+        raise bad("the tables of omics and that of expression both hold 'rna'", several(args.expression)[0], fix)
     genes = expression_of(args.expression, args, unmatched)
     for case, reference in genes.of_case.items():
         vectors.setdefault(case, {})["rna"] = reference

@@ -37,7 +37,7 @@ from shards.sources._survival import put_survival
 from shards.tables.cells import number
 from shards.tables.identity import barcode
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import read_rows
+from shards.tables.keyed import read_rows, several
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -212,10 +212,10 @@ def _listed(table: Path) -> list[Slice]:
 
 
 def _genes(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> Expression:
-    path = args.expression or args.images / "rnaseq.csv.gz"
-    if not path.exists():
-        raise bad("no expression table", path, "give one with --expression (CSV, TSV or Parquet)")
-    return expression_of(path, args, unmatched)
+    paths = several(args.expression or args.images / "rnaseq.csv.gz")
+    if lacking := [p for p in paths if not p.exists()]:
+        raise bad("no expression table", lacking[0], "give one with --expression (CSV, TSV or Parquet)")
+    return expression_of(paths, args, unmatched)
 
 
 def _joins(

@@ -25,9 +25,9 @@ from shards.sources._expression import Expression, expression_of
 from shards.sources._expression import options as expression_options
 from shards.sources._survival import options as survival_options
 from shards.sources._survival import put_survival
-from shards.tables.identity import barcode
+from shards.tables.identity import barcode, few
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import no_column, read_rows
+from shards.tables.keyed import no_column, read_together, several
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
 SLIDE, AND = "slide ", " and "  # how a sample's slides are named in messages
@@ -37,7 +37,12 @@ SITE = "tss"  # tissue source site: the second field of a barcode
 def options(parser: argparse.ArgumentParser) -> None:
     bag_options(parser, required=True)
     expression_options(parser, required=True)
-    parser.add_argument("--labels", type=Path, help="label table, first column the case (not needed with --survival)")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        help="label table, first column the case (not needed with --survival); several of one form, such as one a cohort, are one",
+    )
     survival_options(parser)
     parser.add_argument("--label-columns", help="columns of the label table to keep, comma-separated (default: all)")
     parser.add_argument(
@@ -69,7 +74,7 @@ def find(args: argparse.Namespace) -> Found:
     slides, unmatched = bags.bags, bags.unmatched
     found = expression_of(args.expression, args, unmatched, args.replicates)
     expression, notes = found.of_case, found.notes
-    labels, columns = _labels(args, unmatched)
+    labels, columns = _labels(args, unmatched, notes)
     slides_of: dict[str, list[Bag]] = defaultdict(list)
     for slide in sorted(slides, key=lambda s: (slide_rank(s.name), s.name)):
         slides_of[barcode(slide.name) or ""].append(slide)
@@ -77,8 +82,9 @@ def find(args: argparse.Namespace) -> Found:
         slides_of = _one_each(slides_of, args.replicates, str(args.features), unmatched)
     here, fix = Side.of("--features", slides_of), "all three must name cases by TCGA barcode (TCGA-XX-XXXX)"
     given = {"expression": (args.expression, expression)} | ({"labels": (args.labels, labels)} if args.labels else {})
-    for name, (path, cases) in given.items():
-        notes += partners(f"--{name} {path.name}", here, Side.of(path.name, cases), fix)[1]
+    for name, (paths, cases) in given.items():
+        file = few([p.name for p in several(paths)])
+        notes += partners(f"--{name} {file}", here, Side.of(file, cases), fix)[1]
     joined: dict[str, Mapping[str, object]] = {"slide": slides_of} | {n: of for n, (_, of) in given.items()}
     entries: list[Entry] = []
     for case in sorted({c for of in joined.values() for c in of}):
@@ -159,17 +165,20 @@ def _entries(
     return entries
 
 
-def _labels(args: argparse.Namespace, unmatched: list[tuple[str, str]]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _labels(
+    args: argparse.Namespace, unmatched: list[tuple[str, str]], notes: list[str]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Cells of each case, and the columns that are labels."""
-    path, columns = args.labels, args.label_columns
-    if path is None:
+    paths, columns = args.labels, args.label_columns
+    if paths is None:
         if args.survival is None or columns:
             raise bad(
                 "no table of labels", "tcga_nsclc", "give one by --labels FILE, or survival alone by --survival FILE"
             )
         return {}, []
-    rows = read_rows(path)
+    rows, alone = read_together(paths)
+    notes += alone
     keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
     if unknown := sorted(set(keep) - set(rows.columns)):
-        raise DataError(no_column(unknown, "--label-columns", path, rows.columns))
+        raise DataError(no_column(unknown, "--label-columns", rows.path, rows.columns))
     return {case: {c: row[c] for c in keep} for case, row in by_case(rows, "--labels", unmatched).items()}, keep

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.tables.cells import text_of
+from shards.tables.identity import few
 from shards.tables.table_file import TableFile, open_table
 
 SHOWN = 3
@@ -87,6 +88,43 @@ def read_rows(path: Path, needed: Collection[str] = (), fix: str = "", header: C
     if problems:
         raise DataError(problems)
     return Rows(path, tuple(table.header), rows, table)
+
+
+def several(given: Path | Sequence[Path]) -> list[Path]:
+    """The tables of an option that takes one or several."""
+    return [given] if isinstance(given, Path) else [*given]
+
+
+def read_together(given: Path | Sequence[Path]) -> tuple[Rows, list[str]]:
+    """The rows of several tables, such as one a cohort, with the columns that all of them have; a line on those that are left out.
+
+    Raises:
+        DataError: as `read_rows`, of all tables at once; no column that all have.
+    """
+    tables, problems = [], []
+    for path in several(given):
+        try:
+            tables.append(read_rows(path))
+        except DataError as e:
+            problems += e.problems
+    if problems:
+        raise DataError(problems)
+    first = tables[0]
+    if len(tables) == 1:
+        return first, []
+    columns = tuple(c for c in first.columns if all(c in t.columns for t in tables))
+    if first.first not in columns:
+        lacks = next(t for t in tables if first.first not in t.columns)
+        raise bad(
+            f"no column '{first.first}', which names rows in {first.path.name}", lacks.path, "give tables of one form"
+        )
+    alone = sorted({c for t in tables for c in t.columns} - {*columns})
+    note = (
+        [f"{len(alone)} columns that only some of {len(tables)} tables have are not read ({few(alone)})"]
+        if alone
+        else []
+    )
+    return replace(first, columns=columns, rows=tuple(row for t in tables for row in t)), note
 
 
 def column_problems(table: TableFile, needed: Collection[str] = (), fix: str = "") -> list[Problem]:

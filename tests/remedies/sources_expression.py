@@ -118,3 +118,54 @@ def no_logarithms_at_all(place: Place) -> Command:
 @remedy("expression: nothing says its unit; state it: ", r"it: (--meaning rna.unit=TPM)", status=0)
 def a_unit_that_nothing_says(place: Place) -> Command:
     return gdc(place, expression=matrix(place.folder / "t.tsv", SAMPLES))
+
+
+def cohorts(place: Place, second: str, samples: list[str], *more: str) -> Command:
+    """Two matrices of different patients, of which the second is called so."""
+    matrix(place.folder / "TCGA-LUAD.star_tpm.tsv.gz", SAMPLES[:4])
+    matrix(place.folder / second, samples)
+    command = gdc(place, *more, expression=place.folder / "TCGA-LUAD.star_tpm.tsv.gz")
+    at = command.words.index("--expression") + 2
+    return Command("source", [*command.words[:at], str(place.folder / second), *command.words[at:]])
+
+
+def others(place: Place) -> None:
+    matrix(place.folder / "TCGA-LUSC.star_tpm.tsv.gz", SAMPLES[4:8])
+
+
+@remedy("give the table of each cohort once", r"(give the table of each cohort once)", mend=others)
+def a_sample_in_two_tables(place: Place) -> Command:
+    return cohorts(place, "TCGA-LUSC.star_tpm.tsv.gz", SAMPLES[3:8])
+
+
+def of_one_unit(place: Place) -> None:
+    (place.folder / "t.tsv.json").write_text('{"unit": "log2(tpm+1)"}')
+
+
+@remedy("give tables of one unit and transform", r"(give tables of one unit)", mend=of_one_unit)
+def tables_of_two_units(place: Place) -> Command:
+    return cohorts(place, "t.tsv", SAMPLES[4:8])
+
+
+@remedy("leave out what is not in all of them", r"all of them: (--not-features 'NAME,NAME')", {"NAME,NAME": "G2,H2"})
+def genes_of_another_release(place: Place) -> Command:
+    command = cohorts(place, "TCGA-LUSC.star_tpm.tsv", SAMPLES[4:8])
+    table = place.folder / "TCGA-LUSC.star_tpm.tsv"
+    table.write_text(table.read_text().replace("G2", "H2"))
+    return command
+
+
+def of_one_form(place: Place) -> None:
+    for name in ("l1.csv", "l2.csv"):
+        (place.folder / name).write_text(
+            "case,kind\n" + "".join(f"{c},a\n" for c in (CASES[:4], CASES[4:])[name == "l2.csv"])
+        )
+
+
+@remedy("give tables of one form", r"(give tables of one form)", mend=of_one_form)
+def tables_of_labels_of_two_forms(place: Place) -> Command:
+    command = gdc(place, expression=matrix(place.folder / "t.tsv", SAMPLES))
+    of_one_form(place)
+    (place.folder / "l2.csv").write_text((place.folder / "l2.csv").read_text().replace("case", "patient"))
+    words = [w for w in command.words if not w.startswith("--labels")]
+    return Command("source", [*words, "--labels", *(str(place.folder / n) for n in ("l1.csv", "l2.csv"))])

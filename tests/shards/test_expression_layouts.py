@@ -273,3 +273,12 @@ def test_only_the_columns_that_are_asked_for_are_read(cohort: Path) -> None:
     assert Table(path, only={VALUES[0], "no such column"}).columns == whole.columns
     rows = [Reference("", path, "column:a"), Reference("", path, "ENSG1")]
     assert columns_asked(rows) == {}, "a row is asked for too"
+
+
+def test_a_folder_of_gdc_stands_alone(tmp_path, capsys):
+    write(tmp_path / "b")
+    table = matrix(tmp_path / "t.tsv", SAMPLES)
+    (tmp_path / "gdc").mkdir()
+    words = ["source", "tcga_nsclc", "--features", str(tmp_path / "b"), "--out", str(tmp_path / "set"), "--expression"]
+    assert main([*words, str(table), str(tmp_path / "gdc")]) == 2
+    assert "t.tsv, gdc: a folder of GDC beside other expression. Fix: say which is meant" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ def test_every_quirk_in_the_docs_has_a_test():
     assert {n: set(load(n).quirks) for n in layout_names()} == TESTED
 
 
-def packed(name: str, tmp_path: Path, *more: str) -> Dataset:
+def packed(name: str, tmp_path: Path, *more: str, change: Callable[[Path], object] = lambda root: None) -> Dataset:
     root = made(name, tmp_path)
+    change(root)
     words = ["--root", str(root), "--out", str(tmp_path / "set"), "--split-fractions", "0.6,0.2,0.2", *more]
     assert main(["source", name, *words]) == 0
     return Dataset.open(tmp_path / "set")
@@ -137,6 +139,73 @@ def test_expression_of_the_portals_stands_in_for_a_table_of_omics(tmp_path):
     shutil.copy(root / "HiSeqV2.gz", both)
     with pytest.raises(DataError, match="both hold 'rna'"):
         find("tcga_gbm_lgg", both)
+
+
+def apart(root: Path) -> list[list[float]]:
+    """What the portals give of LUAD and LUSC each: a matrix, with genes in another order, and clinical tables; the values of all cases."""
+    shutil.rmtree(root / "gdc")
+    genes = [f"ENSG{g:011d}.3" for g in range(5)]
+    values = np.random.default_rng(0).gamma(2, 2, (5, len(cohorts.LUNG))).round(4)
+    tables = {
+        name: (root / name).read_text().splitlines()
+        for name in ("data_clinical_sample.txt", "data_clinical_patient.txt")
+    }
+    for project, mine, order in (("LUAD", range(5), [0, 1, 2, 3, 4]), ("LUSC", range(5, 12), [3, 1, 4, 0, 2])):
+        rows = [[genes[g], *values[g, mine]] for g in order]
+        head = ["Ensembl_ID", *(f"{cohorts.LUNG[i]}-01A" for i in mine)]
+        cohorts.packed(root / f"TCGA-{project}.star_tpm.tsv.gz", head, rows, "\t")
+        folder = root / f"{project.lower()}_tcga_gdc"
+        folder.mkdir()
+        for name, lines in tables.items():
+            chosen = [
+                line + ("\tmore" if project == "LUSC" and k else "")
+                for k, line in enumerate(lines)
+                if k < 5 or k - 5 in mine
+            ]
+            (folder / name).write_text("\n".join(chosen) + "\n")
+            (root / name).unlink(missing_ok=True)
+    return values.T.tolist()
+
+
+@quirk("tcga_luad_lusc", "for each project")
+def test_tables_of_two_projects_are_joined(tmp_path, capsys):
+    values: list[list[float]] = []
+    with packed("tcga_luad_lusc", tmp_path, change=lambda root: values.extend(apart(root))) as data:
+        of = {r.patient: (r.read("rna").tolist(), r.labels) for r in data}
+        assert data.vocabulary("rna") == tuple(f"ENSG{g:011d}" for g in range(5))
+        assert data.info.fields["rna"].meaning == {"unit": "TPM", "transform": "log2p1"}
+    assert sorted(of) == sorted(cohorts.LUNG)
+    assert np.allclose([of[c][0] for c in cohorts.LUNG], values, rtol=1e-3)
+    assert [of[c][1]["ONCOTREE_CODE"] for c in cohorts.LUNG[:2]] == ["LUSC", "LUAD"]
+    assert of[cohorts.LUNG[11]][1]["os_event"] == "event"
+    said = capsys.readouterr().out
+    assert "--expression TCGA-LUAD.star_tpm.tsv.gz, TCGA-LUSC.star_tpm.tsv.gz" in said
+
+
+def matrix(root: Path, name: str, sample: str, genes: Sequence[int]) -> None:
+    rows = [[f"ENSG{g:011d}.3", 1.5] for g in genes]
+    cohorts.packed(root / f"TCGA-{name}.tsv.gz", ["Ensembl_ID", sample], rows, "\t")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda root: matrix(root, "LUSC.star_fpkm", "TCGA-99-0001-01A", [0]),
+         "TCGA-LUSC.star_fpkm.tsv.gz: values are not said to be those of TCGA-LUAD.star_tpm.tsv.gz: transform log2p1, unit FPKM here"),
+        (lambda root: shutil.copy(root / "TCGA-LUAD.star_tpm.tsv.gz", root / "TCGA-LUSC.htseq_tpm.tsv.gz"),
+         "TCGA-LUSC.htseq_tpm.tsv.gz: 5 samples stand in another table too (TCGA-10-1000-01A"),
+        (lambda root: matrix(root, "LUSC.star_tpm", f"{cohorts.LUNG[-1]}-01A", [1, 2, 3, 4, 8]),
+         "not those of the field's first table: 1 are not here (ENSG00000000000*) and 1 are here alone (ENSG00000000008*)"),
+        (lambda root: (root / "gdc").mkdir(), "could be meant by --expression: TCGA-LUAD.star_tpm.tsv.gz, TCGA-LUSC.star_tpm.tsv.gz, gdc"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_not_of_one_kind_are_refused(harm, said, tmp_path, capsys):
+    root = made("tcga_luad_lusc", tmp_path)
+    apart(root)
+    harm(root)
+    assert main(["source", "tcga_luad_lusc", "--root", str(root), "--out", str(tmp_path / "set")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
 
 
 @quirk("kaggle_lgg_mri")
