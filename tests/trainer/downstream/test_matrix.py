@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from models.registry import get_method
+from models.registry import families, get_method
 from tests.diagonal import cells
 from tests.trainer.downstream.conftest import Finetune, tuning
 from trainer.downstream.metrics.predictions import Predictions
@@ -103,6 +103,10 @@ def by_labels_alone(method: str, task: Task, finetune: Finetune, tmp_path: Path)
 def checked_run(finetune: Finetune, out: Path, words: list[str], method: str, task: Task, mode: str) -> dict[str, Any]:
     ended = finetune(out, *words)
     assert ended.codes == [0], ended.text
+    if method in families()["slides"]:
+        shares = [r["padding"] for p in out.rglob("metrics.jsonl") for r in read_metrics(p.parent)]
+        assert shares
+        assert not any(shares), "nothing is computed on what fills a batch of slides up, and the log of steps says so"
     return checked(out, method, task, mode)
 
 
