@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trainer.sweep.file import Point, Sweep
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_ANY_DATA = ("report_retrieval",)
+"""Tasks of whatever images and reports there are, those of the demo cohort among them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -250,12 +252,12 @@ def refuse_missing_data(sweep: Sweep, points: Sequence[Point]) -> None:
     from trainer.errors import UserError
 
     tasks = {p.name: Path(task).stem for p in points for flag, task in itertools.pairwise(p.words) if flag == "--task"}
-    studies = sweep.command == "gwas"
-    real = [
-        p
-        for p in points
-        if (sweep.of_methods != "demo" if studies else not tasks.get(p.name, "demo_").startswith("demo_"))
-    ]
+    studies, demo = sweep.command == "gwas", sweep.of_methods == "demo"
+
+    def is_real(task: str) -> bool:
+        return not (demo if studies or task in OF_ANY_DATA else task.startswith("demo_"))
+
+    real = [p for p in points if is_real(tasks.get(p.name, "demo_"))]
     rows = [p.name for p in real if not studies and not _has_data(p)]
     starts = [p.name for p in started_from(sweep, real) if not _has_data(p)]
     problems = []

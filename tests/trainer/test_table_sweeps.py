@@ -23,6 +23,7 @@ from trainer.sweep.rows import Published, wilson
 from trainer.sweep.runner import reached
 
 TABLES = sorted((ROOT / "configs" / "sweep").glob("*-table*.yaml"))
+BESIDE = [ROOT / "configs" / "sweep" / f"demo-{name}.yaml" for name in ("probes", "zeroshot")]
 SMALL: dict[str, Any] = {
     "command": "finetune",
     "words": ["--task", "demo_subtype"],
@@ -77,7 +78,7 @@ def test_a_recipe_of_a_table_may_name_another_of_the_methods(tmp_path: Path) -> 
     ("file", "words"),
     [
         pytest.param(file, ["--recipe", name] if name else [], id=f"{file.stem}-{name or 'whole'}")
-        for file in TABLES
+        for file in [*TABLES, *BESIDE]
         for name in ("", *yaml.safe_load(file.read_text())["recipes"])
     ],
 )
@@ -108,6 +109,22 @@ def test_a_table_of_published_tasks_is_refused_without_data(tmp_path: Path, caps
     assert main([*line, "data.path=somewhere"]) == 0
     assert main([*line, "pretrain:data.path=somewhere"]) == 2
     assert "pre-training" not in capsys.readouterr().err
+
+
+def test_retrieval_is_a_task_of_the_demo_cohort_where_that_is_meant(tmp_path: Path, capsys) -> None:
+    rows = {"A": {"words": {"--method": "convirt"}, "start": "a"}}
+    content = {
+        **SMALL,
+        "words": ["--task", "report_retrieval"],
+        "pretrain": {"a": ["--method", "convirt"]},
+        "rows": rows,
+    }
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    line = [str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*line, "--recipe", "demo"]) == 0
+    assert main(line) == 2
+    assert "no data for the rows of report_retrieval" in capsys.readouterr().err
 
 
 def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
