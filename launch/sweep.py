@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainer.sweep.baselines import Side
     from trainer.sweep.file import Point, Sweep
+    from trainer.sweep.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_ANY_DATA = ("report_retrieval",)
@@ -57,24 +58,36 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
+    from trainer.sweep.preloaded import Preloaded, environment
+
+    # Before anything else is imported: it loads while this looks at the file. One point alone loads what it needs itself.
+    several = not (args.dry_run or args.no_preload or args.point is not None)
+    forking = Preloaded(environment(max(1, args.jobs))) if several else None
     from models.contract import MethodError
     from shards.errors import told
     from trainer.errors import EXIT_USER, UserError
 
     try:
-        return _run(args)
+        return _run(args, forking)
     except (UserError, MethodError) as e:
         print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
+    finally:
+        if forking is not None:
+            forking.close()
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, forking: Preloaded | None) -> int:
     from trainer.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER
     from trainer.sweep.file import read_sweep
+    from trainer.sweep.preloaded import Preloaded
     from trainer.sweep.runner import Runner, statuses, table
 
     sweep = read_sweep(args.file, args.out, args.recipe, args.words)
     points = chosen(sweep, args)
+    if forking is not None:
+        made = [s for s in (sweep, sweep.first) if s is not None]
+        forking.prepare([s.command for s in made], sorted({m for s in made for m in s.methods()}))
     if sweep.first is not None:
         check(sweep.first)
     if args.pretrained:
@@ -90,8 +103,11 @@ def _run(args: argparse.Namespace) -> int:
                 print(f"{p.index:>4}  {p.name}\n      {shlex.join((one or sweep).command_line(p))}")
         return EXIT_OK
 
+    if not Preloaded.fits():
+        forking = None
+
     def run(one: Sweep, some: Sequence[Point]) -> int:
-        code = Runner(one, args.jobs, args.retries, lambda line: print(line, flush=True), not args.no_preload).run(some)
+        code = Runner(one, args.jobs, args.retries, lambda line: print(line, flush=True), forking).run(some)
         print(f"\n{table(one, some)}\n{one.out}", flush=True)
         return code
 

@@ -1,55 +1,134 @@
 """A sweep of short fine-tunes whose points are forked from one process that has loaded everything, against a process a point.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--jobs 2]
+    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--jobs 2] [--memory 50]
 
-Prints both times, their ratio, and whether all results are the same.
+Prints seconds by the clock and of the processors for both ways, their ratios, and whether all results are the same to the last bit
+(result.json but for what it took, predictions, weights). With `--memory N` a forked sweep of N points more: what the forking process
+holds, and the largest memory of a point, along the way.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+WORDS = ["--task", "demo_subtype", "--method", "abmil", "protocol.epochs=null", "bootstrap.draws=100"]
+TOOK = ("wall_s", "seconds", "started", "ended")
+
+
+def swept(folder: Path, name: str, points: int, steps: int) -> Path:
+    """The file of a sweep of so many points."""
+    content = {
+        "command": "finetune",
+        "words": [*WORDS, f"protocol.steps={steps}"],
+        "grid": {"seeds": [[i] for i in range(points)]},
+        "baselines": False,
+    }
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def started(file: Path, out: Path, jobs: int, *how: str) -> subprocess.Popen[bytes]:
+    # As a user has it: compiled modules are kept, or each process of the old way would compile this project anew.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "launch/sweep.py", str(file), "--out", str(out), "--jobs", str(jobs), *how]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=env)
+
+
+def spent() -> float:
+    """Processor seconds of all that this process started and has waited for, and of what those did."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def without_time(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_time(v) for k, v in value.items() if k not in TOOK}
+    return [without_time(v) for v in value] if isinstance(value, list) else value
+
+
+def made(out: Path) -> dict[str, str]:
+    """{file: its hash} of results, predictions and weights."""
+    found = {}
+    for file in sorted(out.glob("*/**/*")):
+        name = str(file.relative_to(out))
+        if file.name == "result.json":
+            found[name] = json.dumps(without_time(json.loads(file.read_text())), sort_keys=True)
+        elif file.suffix in (".npz", ".safetensors"):
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def compared(folder: Path, points: int, jobs: int) -> None:
+    file, ways = swept(folder, "sweep", points, 20), {"forked": [], "a process a point": ["--no-preload"]}
+    took: dict[str, tuple[float, float]] = {}
+    results = []
+    for name, how in ways.items():
+        out = folder / name.replace(" ", "-")
+        clock, processor = time.perf_counter(), spent()
+        assert started(file, out, jobs, *how).wait() == 0
+        took[name] = time.perf_counter() - clock, spent() - processor
+        results.append(made(out))
+        print(
+            f"{name:>18}: {took[name][0]:7.1f} s by the clock, {took[name][1]:7.1f} s of processors, {points} points",
+            flush=True,
+        )
+    (a, b), (c, d) = took["forked"], took["a process a point"]
+    same = "the same" if results[0] == results[1] else "NOT THE SAME"
+    print(f"{c / a:.2f}x by the clock, {d / b:.2f}x of processors; {len(results[0])} files {same}", flush=True)
+
+
+def remembered(folder: Path, points: int, jobs: int) -> None:
+    """Resident memory along a forked sweep, in MiB, what is shared among it."""
+    out = folder / "memory"
+    process = started(swept(folder, "memory", points, 4), out, jobs)
+    held: dict[int, float] = {}
+    while process.poll() is None:
+        done = len(list(out.glob("*/result.json")))
+        try:
+            forking = psutil.Process(process.pid).children()
+            if forking and done:
+                held[done] = forking[0].memory_info().rss / 2**20
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.05)
+    assert process.returncode == 0
+    peaks = [_peak(out / f"seeds-{i}") for i in range(points)]
+    shown = sorted(held)[:: max(1, len(held) // 6)]
+    print("the forking process, MiB after so many points:", {n: round(held[n], 1) for n in shown})
+    print("largest memory of points, MiB, by tens:", [round(max(peaks[i : i + 10])) for i in range(0, points, 10)])
+
+
+def _peak(run: Path) -> float:
+    """With what is shared: the largest of all its steps."""
+    rows = [json.loads(line) for file in run.glob("*/*/metrics.jsonl") for line in file.read_text().splitlines()]
+    return max(r["peak_memory"] for r in rows) / 2**20
 
 
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--points", type=int, default=24)
     p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("--memory", type=int, default=0, metavar="POINTS")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "sweep.yaml"
-        words = [
-            "--task",
-            "demo_subtype",
-            "--method",
-            "abmil",
-            "protocol.steps=20",
-            "protocol.epochs=null",
-            "bootstrap.draws=100",
-        ]
-        file.write_text(
-            json.dumps({"command": "finetune", "words": words, "grid": {"seeds": [[i] for i in range(args.points)]}})
-        )
-        took, found = {}, {}
-        for name, how in (("forked", []), ("a process a point", ["--no-preload"])):
-            out = Path(folder) / name.replace(" ", "-")
-            start = time.perf_counter()
-            command = [sys.executable, "launch/sweep.py", str(file), "--out", str(out), "--jobs", str(args.jobs), *how]
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            took[name] = time.perf_counter() - start
-            found[name] = [json.loads(f.read_text())["metrics"] for f in sorted(out.glob("*/result.json"))]
-            print(f"{name:>18}: {took[name]:7.1f} s for {len(found[name])} points, {args.jobs} at a time", flush=True)
-    forked, alone = took.values()
-    print(
-        f"{alone / forked:.2f}x; results {'the same' if len(set(map(json.dumps, found.values()))) == 1 else 'DIFFER'}"
-    )
+        if args.points:
+            compared(Path(folder), args.points, args.jobs)
+        if args.memory:
+            remembered(Path(folder), args.memory, args.jobs)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _serve(words: Sequence[str], pass_fds: Sequence[int], env: Mapping[str, str]
         os.environ.update(env)
         from trainer.sweep import preloaded
 
-        preloaded.serve(socket.socket(fileno=int(words[0])), words[1:])
+        preloaded.serve(socket.socket(fileno=int(words[0])))
         status = 0
     finally:
         os._exit(status)

@@ -319,6 +319,28 @@ def test_a_sweep_that_is_stopped_or_killed_goes_on(tmp_path: Path, demo_cohort: 
 
 @pytest.mark.ranks
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_point_that_the_system_kills_for_memory_is_named_and_the_others_go_on(tmp_path: Path, forks: Forks) -> None:
+    """Whatever a point does ends with its process, although all of them were forked from one."""
+    words = [*TINY, "--recipe", "demo", "steps=40", "log.every=2"]
+    file, out = written(tmp_path / "s.yaml", words=words, grid={"seed": [0, 1]}), tmp_path / "out"
+    sweep = begun(forks, file, out, "--jobs", "2", "--retries", "0")
+    until(sweep, out / "seed-0" / "log.txt", "step 4/40")
+    os.kill(_pid(out / "seed-0"), signal.SIGKILL)
+    code, said = ended(sweep)
+    assert (code, [status(out, n)["state"] for n in ("seed-0", "seed-1")]) == (1, ["failed", "done"]), said
+    assert status(out, "seed-0")["exit"] == -signal.SIGKILL
+    assert "seed-0: failed, status -9" in said
+    assert "killed (SIGKILL): the system does so where memory is out; give fewer --jobs, or a smaller batch" in said
+
+
+def _pid(run: Path) -> int:
+    """Of the process that a run is."""
+    return json.loads((run / ".fence").read_bytes())["life"]["pid"]
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, forks: Forks) -> None:
     """The same numbers to the last bit, each in a process that is gone afterwards; refused and dead ones are told as such."""
@@ -338,13 +360,17 @@ def test_forked_points_are_those_of_processes_of_their_own(tmp_path: Path, forks
 
 
 def test_what_cannot_be_loaded_in_advance_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no method 'gimb'; did you mean 'gimp'"):
-        Preloaded(["gimb"], dict(os.environ))
+    forking = Preloaded(dict(os.environ))
+    forking.prepare(["pretrain"], ["gimb"])
+    with open(tmp_path / "log.txt", "ab") as log, pytest.raises(OSError, match="no method 'gimb'; did you mean 'gimp'"):
+        forking.start("launch.sweep", ["--help"], log.fileno(), log.fileno())
+    forking.close()
 
 
 def test_the_end_of_the_forking_process_is_noticed(tmp_path: Path) -> None:
     """A run that lives is waited for; how one ended that nobody saw is unknown, which counts as a failure."""
-    forking = Preloaded([], dict(os.environ))
+    forking = Preloaded(dict(os.environ))
+    forking.prepare(["gwas"], [])
     lock = _lock(tmp_path)
     assert lock is not None
     with open(tmp_path / "log.txt", "ab") as log:

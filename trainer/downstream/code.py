@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "shards", "trainer")
 RUNNER = "trainer.downstream.run"
+BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where a node of a syntax tree keeps statements."""
 MAKES_DATA = frozenset({"shards.demo", "shards.pack.pack"})
 
 
@@ -58,12 +60,16 @@ def _imports(content: bytes) -> tuple[str, ...]:
 
 
 def _named(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{a.name}" for a in node.names)
+        # Imports are statements, and those stand in lists of statements alone: a walk through all expressions takes five times as long.
+        waiting += [n for field in BODIES for n in getattr(node, field, ())]
 
 
 def _file(module: str) -> Path | None:

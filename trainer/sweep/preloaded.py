@@ -1,16 +1,19 @@
 """One process that has loaded PyTorch, DeepSpeed and the methods forks the points of a sweep: loading costs more than a short run.
 
 A forked point is a process as before: its own session, environment, log, exit status and memory, which goes with it. Only what is
-loaded is shared, and that is the same code that the point would load itself. With a GPU no point is forked, since CUDA does not survive
-a fork once a library has looked for a device; there each point is started anew (see `Preloaded.fits`).
+loaded is shared, and what is known of the code alone (its hash); that is the same code that the point would load itself. With a GPU no
+point is forked, since CUDA does not survive a fork once a library has looked for a device; there each point is started anew (see
+`Preloaded.fits`).
 
-The two sides talk over a socket, one JSON message a packet: asked {"module", "words"} with the log's and the lock's descriptors,
-answered {"pid"} and, when it has ended, {"pid", "code"}. If the asking side dies, its runs live on, as they do without this.
+The two sides talk over a socket, one JSON message a packet: asked first {"commands", "methods"}, which is answered when all is loaded;
+then {"module", "words"} with the log's and the lock's descriptors, answered {"pid"} and, when it has ended, {"pid", "code"}. If the
+asking side dies, its runs live on, as they do without this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -29,6 +32,19 @@ MOST = 1 << 20
 """Bytes of a message."""
 UNKNOWN = -signal.SIGKILL
 """The exit status of a run that nobody saw ending."""
+LOADED = {
+    "pretrain": ("trainer.pretrain", "trainer.run", "torch.utils.tensorboard", "shards.demo"),
+    "finetune": ("trainer.downstream.run", "trainer.downstream.external.tests", "sklearn.metrics", "shards.demo"),
+    "gwas": (),
+}
+"""What runs of a command import, sooner or later, besides `DEEPSPEED` and the methods."""
+DEEPSPEED = ("deepspeed", "deepspeed.module_inject.auto_ep_layer")
+"""The second it imports with its first engine, and Triton with it; another version may lack it."""
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """Of runs, so many at a time: they share the cores, unless OMP_NUM_THREADS says otherwise."""
+    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs)), **os.environ}
 
 
 class Forked:
@@ -45,31 +61,29 @@ class Forked:
 
 
 class Preloaded:
-    """The asking side.
+    """The asking side. The process is started at once, and loads while the caller looks at what is to be run.
 
     Args:
-        methods: loaded in advance.
         env: environment of the forking process and its runs; what libraries read when they are loaded (OMP_NUM_THREADS) holds for all.
-
-    Raises:
-        OSError: it could not load, with its traceback.
     """
 
-    def __init__(self, methods: Sequence[str], env: Mapping[str, str]):
+    def __init__(self, env: Mapping[str, str]):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # Its output is nobody's: a pipe that the sweep was given would otherwise stay open as long as a run lives.
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__)), str(theirs.fileno()), *methods],
+                [sys.executable, str(Path(__file__)), str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),), env=dict(env), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         self._socket = ours
         self._codes: dict[int, int] = {}
-        ready = self._receive()
-        if ready is None or "error" in ready:
-            self.close()
-            raise OSError((ready or {}).get("error", f"it ended with {self._process.returncode}"))
+        self._ready = False
+
+    def prepare(self, commands: Sequence[str], methods: Sequence[str]) -> None:
+        """What else to load: commands of launch/ and methods; before the first `start`, which waits for it."""
+        with contextlib.suppress(ConnectionError):  # `start` tells of it
+            self._socket.send(json.dumps({"commands": list(commands), "methods": list(methods)}).encode())
 
     @staticmethod
     def fits() -> bool:
@@ -82,8 +96,13 @@ class Preloaded:
         """Forks `module.main(words)`; both descriptors are its own from then on.
 
         Raises:
-            OSError: the forking process is gone.
+            OSError: the forking process could not load, with its traceback, or is gone.
         """
+        if not self._ready:
+            ready = self._receive() or {"error": "the process that forks the points ended while it loaded"}
+            if "error" in ready:
+                raise OSError(ready["error"])
+            self._ready = True
         message = json.dumps({"module": module, "words": list(words)}).encode()
         socket.send_fds(self._socket, [message], [log, lock])
         while (answer := self._receive()) is not None:
@@ -104,6 +123,8 @@ class Preloaded:
     def close(self) -> None:
         """Nothing more is asked: the forking process ends with its last run."""
         self._socket.close()
+        if not self._ready:
+            self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
 
@@ -126,12 +147,15 @@ def _gone(pid: int) -> bool:
 # ------------------------------------------------------------------------------------------------------------ forking side
 
 
-def serve(channel: socket.socket, methods: Sequence[str]) -> None:
+def serve(channel: socket.socket) -> None:
     """Forks what it is asked for; ends when nobody asks any more and no run is left."""
     try:
-        load(methods)
+        load_shared()
+        if not (content := channel.recv(MOST)):
+            return
+        load(**json.loads(content))
     except BaseException:
-        channel.send(json.dumps({"error": traceback.format_exc()[-4000:]}).encode())
+        _answer(channel, {"error": traceback.format_exc()[-4000:]})
         return
     # A byte in this pipe for each SIGCHLD, so that one `select` waits for a request or an end, whichever comes first.
     woken, waker = os.pipe()
@@ -159,25 +183,39 @@ def serve(channel: socket.socket, methods: Sequence[str]) -> None:
                 _answer(channel, {"pid": pid})
 
 
-def load(methods: Sequence[str]) -> None:
-    """What any run imports, before it is forked; nothing here may start a thread that computes."""
+def load_shared() -> None:
+    """What any run imports, before it is known which; nothing here and in `load` may start a thread that computes."""
     from trainer.runtime import choose_accelerator
 
     choose_accelerator()
-    for name in (
-        "deepspeed",
-        "trainer.run",
-        "trainer.downstream.run",
-        "trainer.pretrain",
-    ):
-        importlib.import_module(name)
-    from models.registry import get_method
+    for name in DEEPSPEED:
+        with contextlib.nullcontext() if name == "deepspeed" else contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
 
+
+def load(commands: Sequence[str], methods: Sequence[str]) -> None:
+    """What runs of these commands and methods import, and what is known of the code alone."""
+    from models.registry import get_method
+    from trainer.state.run_folder import versions
+
+    for name in dict.fromkeys(n for command in commands for n in LOADED[command]):
+        importlib.import_module(name)
+    versions()
     for method in methods:
         get_method(method)
+    if "finetune" in commands:
+        # A result's code is the code that was loaded, whatever becomes of the files meanwhile.
+        code = importlib.import_module("trainer.downstream.code")
+        for method in methods:
+            code.code_hash(method)
+        code.tree_hash()
+        importlib.import_module("trainer.downstream.metrics.simulated").cells()
+    # A run's collections of garbage then leave these objects alone, and their memory stays shared.
+    gc.collect()
+    gc.freeze()
 
 
-def _answer(channel: socket.socket, message: Mapping[str, int]) -> None:
+def _answer(channel: socket.socket, message: Mapping[str, int | str]) -> None:
     with contextlib.suppress(ConnectionError):  # the sweep was killed; its runs go on
         channel.send(json.dumps(message).encode())
 
@@ -223,4 +261,4 @@ def _run(asked: Mapping[str, Any], handed: Sequence[int], own: Sequence[int]) ->
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    serve(socket.socket(fileno=int(sys.argv[1])))

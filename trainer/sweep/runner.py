@@ -27,13 +27,15 @@ from typing import Any, Literal
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.state.files import write_atomic
 from trainer.sweep.file import Point, Sweep
-from trainer.sweep.preloaded import Forked, Preloaded
+from trainer.sweep.preloaded import Forked, Preloaded, environment
 from trainer.sweep.rows import STUDY
 from trainer.tracking.intervals import interval_text
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 MOST_LINES = 8  # of a log, in what the sweep says of a failure
 LOOK_EVERY = 0.1  # seconds between looks at the processes
+KILLS = (-signal.SIGKILL, 128 + signal.SIGKILL)
+KILLED = ", killed (SIGKILL): the system does so where memory is out; give fewer --jobs, or a smaller batch"
 ENDED_BY_US = (EXIT_STOPPED, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
@@ -106,15 +108,16 @@ class _Job:
 
 
 class Runner:
-    """Runs points with `jobs` processes at a time. `say` prints a line; `preload` forks several points from one process.
+    """Runs points with `jobs` processes at a time. `say` prints a line; `forking` is the process that points are forked from.
 
     A point that is done is not run again, one that stopped goes on, one that failed is tried `retries` times more (over all
     starts of the sweep; a refused input, status 2, once a start).
     """
 
-    def __init__(self, sweep: Sweep, jobs: int, retries: int, say: Callable[[str], None], preload: bool = True):
-        self.sweep, self.jobs, self.retries, self.say, self.preload = sweep, jobs, retries, say, preload
-        self.forking: Preloaded | None = None
+    def __init__(
+        self, sweep: Sweep, jobs: int, retries: int, say: Callable[[str], None], forking: Preloaded | None = None
+    ):
+        self.sweep, self.jobs, self.retries, self.say, self.forking = sweep, jobs, retries, say, forking
         self.running: list[_Job] = []
         self.stopping = False
 
@@ -144,10 +147,7 @@ class Runner:
             if status.attempts == 0:
                 self._prepare(point, status)
         pending, waited = list(points), False
-        # One point alone loads what it needs itself.
-        self.preload = self.preload and len(points) > 1 and Preloaded.fits()
-        with self.signals(), contextlib.ExitStack() as at_end:
-            at_end.callback(self._close)
+        with self.signals():
             while self.running or (pending and not self.stopping):
                 if not self.stopping:
                     self._start(pending)
@@ -157,10 +157,6 @@ class Runner:
                 time.sleep(LOOK_EVERY)
                 self._collect(pending)
         return self.verdict(points)
-
-    def _close(self) -> None:
-        if self.forking is not None:
-            self.forking.close()
 
     def verdict(self, points: Sequence[Point]) -> int:
         states = {s.state for s in statuses(self.sweep, points)}
@@ -209,18 +205,15 @@ class Runner:
 
     def _process(self, point: Point, log: int, lock: int) -> subprocess.Popen[bytes] | Forked:
         """The point's process, which holds its lock."""
-        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
-        env = {"OMP_NUM_THREADS": threads, **os.environ}
         line = self.sweep.command_line(point)
-        if self.preload:
+        if self.forking is not None:
             try:
-                self.forking = self.forking or Preloaded(self.sweep.methods(), env)
                 return self.forking.start(_module(line[1]), line[2:], log, lock)
             except OSError as e:
-                self.preload = False
+                self.forking = None
                 self.say(f"each point loads everything itself from here on: {e}")
         return subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, pass_fds=(lock,),
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment(self.jobs), pass_fds=(lock,),
             start_new_session=True,  # a signal to the sweep reaches its runs through `stop` alone, once
         )  # fmt: skip
 
@@ -240,7 +233,7 @@ class Runner:
             if again and not self.stopping:
                 pending.append(job.point)
             told = status.state if code in (0, EXIT_STOPPED) else f"{status.state}, status {code}"
-            why = last_words(self.sweep.folder(job.point)) if status.state == "failed" else ""
+            why = (KILLED * (code in KILLS) + last_words(self.sweep.folder(job.point))) * (status.state == "failed")
             self.say(f"{job.point.name}: {told} after {status.seconds:.0f} s{'; tried again' * again}{why}")
 
 
