@@ -75,6 +75,20 @@ def scan_on_cpu() -> str:
     return f"  {'numba':<14} {found}: {unless(numba_loads) or 'long selective scans on a CPU run in it'}"
 
 
+def products_on_cpu() -> str:
+    """Where float32 matrix products of a CPU would run with `matmul=auto`, and how fast either way is."""
+    from trainer.engine.matmul import speeds, why_not
+
+    reason = why_not("cpu")
+    if reason:
+        return f"  {'matmul=auto':<14} PyTorch's own kernels run: {reason}"
+    own, onednn = speeds()
+    return (
+        f"  {'matmul=auto':<14} float32 products run in oneDNN: {onednn:.0f} GFLOP/s a core, measured now, {onednn / own:.1f} times "
+        f"those of matmul=torch, the default ({own:.0f})"
+    )
+
+
 def unless(works: Callable[[], bool]) -> str:
     """What `works` warns of when it is false; nothing when it is true."""
     with warnings.catch_warnings(record=True) as said:
@@ -130,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "what comes next or the chunked PyTorch scan", cuda))
     print(scan_on_gpu(cuda))
     print(scan_on_cpu())
+    print(products_on_cpu())
     print("tools\n" + "\n".join(tools()))
     from models.registry import method_names
 

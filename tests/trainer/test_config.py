@@ -195,7 +195,7 @@ def test_optimisers_are_those_they_are_called(kind: str) -> None:
     """Two steps on one weight, by hand; decay is decoupled in AdamW, part of the gradient in the others."""
     w, optim, lr, decay = 2.0, Optim(kind=kind, betas=(0.9, 0.95)), 0.1, 0.5
     p = torch.nn.Parameter(torch.tensor(w, dtype=torch.float64))
-    made = make_optimizer([Group("one", [p])], optim.model_copy(update={"lr": lr, "weight_decay": decay}), cuda=False)
+    made = make_optimizer([Group("one", [p])], optim.model_copy(update={"lr": lr, "weight_decay": decay}), fused=False)
     m = v = 0.0
     for t, gradient in enumerate((1.0, -3.0), 1):
         p.grad = torch.tensor(gradient, dtype=torch.float64)
@@ -226,7 +226,7 @@ def test_lars_is_you_et_als_and_leaves_flat_groups_their_rate(decay: float) -> N
     def made(values: dict[str, torch.Tensor]) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
         own = {n: torch.nn.Parameter(v.clone()) for n, v in values.items()}
         groups = [Group("decay", [own["w"], own["zero"]]), Group("flat", [own["bias"]], decay_scale=0.0)]
-        return own, make_optimizer(groups, optim, cuda=False)
+        return own, make_optimizer(groups, optim, fused=False)
 
     own, optimizer = made(start)
     want, moved = (
@@ -294,6 +294,7 @@ def test_the_command_line_is_frozen() -> None:
             "global_batch",
             "health",
             "log",
+            "matmul",
             "method",
             "method_name",
             "micro_batch",
@@ -343,7 +344,7 @@ def test_options_and_overrides_come_in_any_order(capsys: pytest.CaptureFixture[s
 
 def test_runs_and_tasks_hold_the_same_settings_and_a_task_hands_all_of_them_on(tmp_path: Path) -> None:
     task = parse_task({
-        "name": "t", "kind": "binary", "label": "y", "precision": "bf16", "activation_checkpointing": True,
+        "name": "t", "kind": "binary", "label": "y", "precision": "bf16", "matmul": "auto", "activation_checkpointing": True,
         "zero": {"stage": 2}, "checkpoint": {"keep": 7}, "health": {"max_bad_steps": 3}, "log": {"every": 4},
         "resume": {"accept_data": True}, "deepspeed": {"wall_clock_breakdown": True},
     })  # fmt: skip

@@ -43,7 +43,7 @@ def literal(w: torch.Tensor, steps: int) -> list[torch.Tensor]:
 
 def made(p: torch.nn.Parameter) -> torch.optim.Optimizer:
     optim = Optim(kind="radam_lookahead", lr=LR, weight_decay=DECAY, betas=BETAS)
-    return make_optimizer([Group("one", [p])], optim, cuda=False)
+    return make_optimizer([Group("one", [p])], optim, fused=False)
 
 
 def test_it_is_both_papers_and_goes_on_from_what_a_checkpoint_holds() -> None:
@@ -63,7 +63,7 @@ def test_it_is_both_papers_and_goes_on_from_what_a_checkpoint_holds() -> None:
 def test_weights_without_gradient_stay() -> None:
     p, q = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     optim = Optim(kind="radam_lookahead")
-    optimizer = make_optimizer([Group("both", [p, q])], optim, cuda=False)
+    optimizer = make_optimizer([Group("both", [p, q])], optim, fused=False)
     for _ in range(13):
         p.grad = torch.ones(2)
         optimizer.step()

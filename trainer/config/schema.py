@@ -12,6 +12,7 @@ from trainer.config.shared import (
     Checkpoint,
     Health,
     Log,
+    Matmul,
     OptimKind,
     Precision,
     Resume,
@@ -131,6 +132,9 @@ class Config(Section):
     micro_batch: int | None = Field(None, ge=1)
     """Samples a rank passes at once; by default global_batch / world size, so that nothing is accumulated."""
     precision: Precision = "fp32"
+    matmul: Matmul = "torch"
+    """float32 matrix products on a CPU: in PyTorch's own kernels, or auto, in oneDNN's where those are as exact and faster (AMD with
+    AVX-512). The last bits of results differ."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
     zero: Zero = Zero()
@@ -246,6 +250,8 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
             "exact_decode": True,
             **stored["data"],
         }  # how all images were decoded before there was a choice
+    if "precision" in stored:
+        found.setdefault("matmul", "torch")
     if stored.get("method"):
         found["method"] = get_method(stored["method_name"]).Options.stored(stored["method"])
     about = stored.get("about")

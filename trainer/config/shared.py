@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from models.contract.options import Typed
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Matmul = Literal["torch", "auto"]
 OptimKind = Literal["adamw", "adam", "sgd", "lars", "radam_lookahead"]
 WHOLE = {
     "lars": "its rates need the norm of each weight, and sharding cuts weights into flat pieces",
@@ -111,6 +112,8 @@ class RunSettings(Protocol):
 
     @property
     def precision(self) -> Precision: ...
+    @property
+    def matmul(self) -> Matmul: ...
     @property
     def activation_checkpointing(self) -> bool: ...
     @property

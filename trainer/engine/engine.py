@@ -12,8 +12,8 @@ from torch import Tensor
 from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
 from trainer.config.schema import Config
-from trainer.engine import queues, tensors
-from trainer.engine.optimizers import constants, make_optimizer, plain
+from trainer.engine import matmul, queues, tensors
+from trainer.engine.optimizers import constants, make_optimizer, one_kernel, plain
 from trainer.engine.teachers import Teachers
 from trainer.runtime import Runtime
 
@@ -107,6 +107,8 @@ class Engine:
         import deepspeed
 
         set_activation_checkpointing(config.activation_checkpointing)
+        if said := matmul.choose(config.matmul, runtime.device):
+            runtime.say(said)
         self.config, self.stage, self.runtime = config, stage, runtime
         self.optim = config.optim_of(stage)
         method.to(runtime.device)
@@ -118,7 +120,7 @@ class Engine:
         self.teachers = Teachers(method, config.precision)
         self._trained = {id(p) for g in self.groups for p in g.params}
         cuda = runtime.device.type == "cuda"
-        optimizer = make_optimizer(self.groups, self.optim, cuda)
+        optimizer = make_optimizer(self.groups, self.optim, one_kernel(config, cuda))
         settings = deepspeed_config(config, stage, runtime.world, self.trainable, cuda, universal)
         self.deepspeed, *_ = deepspeed.initialize(model=method, optimizer=optimizer, config=settings)
         self.method: Method = self.deepspeed.module

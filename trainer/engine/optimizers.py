@@ -21,12 +21,18 @@ KINDS: dict[str, Any] = {
 MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "lars": 1, "radam_lookahead": 3}
 """float32 numbers that each keeps of a parameter."""
 FUSED = ("adamw", "adam", "sgd")
-"""They have one kernel for all parameters of a group on a GPU."""
+"""They have one kernel for all parameters of a group."""
 
 
 def plain(config: Config) -> bool:
     """Whether DeepSpeed runs the bare torch optimiser (fp32, nothing sharded): then norm and clipping are ours."""
     return config.zero.stage == 0 and config.precision == "fp32"
+
+
+def one_kernel(config: Config, cuda: bool) -> bool:
+    """Whether an update is one kernel where its optimiser has such. In fp32 a CPU's is not: its last bits would change."""
+    # In 16 bits the master copy is one flat tensor: a kernel an operation would go over all of it eight times.
+    return cuda or config.precision == "bf16"
 
 
 def constants(optim: Optim) -> dict[str, Any]:
@@ -36,13 +42,13 @@ def constants(optim: Optim) -> dict[str, Any]:
     return {"betas": optim.betas, "eps": optim.eps}
 
 
-def make_optimizer(groups: Sequence[Group], optim: Optim, cuda: bool) -> torch.optim.Optimizer:
+def make_optimizer(groups: Sequence[Group], optim: Optim, fused: bool) -> torch.optim.Optimizer:
     if optim.kind == "lars":
         return _lars(groups, optim)
     params = [{"params": g.params, "weight_decay": optim.weight_decay * g.decay_scale} for g in groups]
     uncompiled(KINDS[optim.kind])
-    fused: dict[str, Any] = {"fused": True if cuda else None} if optim.kind in FUSED else {}
-    return KINDS[optim.kind](params, lr=optim.lr, **fused, **constants(optim))
+    one: dict[str, Any] = {"fused": True if fused else None} if optim.kind in FUSED else {}
+    return KINDS[optim.kind](params, lr=optim.lr, **one, **constants(optim))
 
 
 def _lars(groups: Sequence[Group], optim: Optim) -> torch.optim.Optimizer:

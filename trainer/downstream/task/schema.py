@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from models.contract.masks import MaskField
 from models.contract.options import several
-from trainer.config.shared import Checkpoint, Health, Log, Precision, Resume, Section, Zero
+from trainer.config.shared import Checkpoint, Health, Log, Matmul, Precision, Resume, Section, Zero
 from trainer.downstream.task.other_data import OtherData
 from trainer.downstream.task.rules import problems_of
 from trainer.downstream.task.sections import Augment, Bootstrap, Encoder, Leak, Output, Protocol, Reference, TaskData
@@ -105,6 +105,7 @@ class Task(Section):
     """{name: folder}, or {name: {path, split, reads, ...}}: further data sets, looked at once, after the test split."""
     reference: tuple[Reference, ...] = ()
     precision: Precision = "fp32"
+    matmul: Matmul = "torch"
     activation_checkpointing: bool = False
     zero: Zero = Zero()
     checkpoint: Checkpoint = Checkpoint()
