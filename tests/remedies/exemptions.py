@@ -107,6 +107,7 @@ EXEMPT = {
     "(--slices positive)": NO_REMEDY,
     "next: python -m shards tokenizer DIR": "the step after this one, which tests/shards/test_cxr_reports.py takes",
     "pre-trains before it fine-tunes": SLURM,
+    "killed (SIGKILL): the system does so": "needs a run that is killed: tests/trainer/test_sweep.py types what the message gives",
     "is in another row or column": "makes a table of several tasks: tests/trainer/test_table_sweeps.py",
     "has no rows; write --recipe among": "makes another file of the sweep: tests/trainer/test_table_sweeps.py",
     "needs statistics of 'rna'": "needs a data set that has none: tests/models/test_slide_systems.py",

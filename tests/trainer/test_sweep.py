@@ -332,6 +332,9 @@ def test_a_point_that_the_system_kills_for_memory_is_named_and_the_others_go_on(
     assert status(out, "seed-0")["exit"] == -signal.SIGKILL
     assert "seed-0: failed, status -9" in said
     assert "killed (SIGKILL): the system does so where memory is out; give fewer --jobs, or a smaller batch" in said
+    code, said = swept(forks, file, out, "--jobs", "1", "--retries", "1")
+    assert code == 0, said
+    assert "seed-0: goes on" in said
 
 
 def _pid(run: Path) -> int:
