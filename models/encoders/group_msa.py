@@ -12,7 +12,7 @@ from pydantic import Field as Bounded
 from torch import Tensor, nn
 
 from models.contract import MethodError
-from models.encoders.snn import SNN
+from models.encoders.snn import SNN, Act
 from models.layers.transformer import Block
 from models.transforms.expression import ExpressionOptions
 
@@ -32,12 +32,14 @@ class GroupMsaOptions(ExpressionOptions):
     """Genes in a fragment; None: as many as make 720 fragments (84 of 60,480 genes), but at least 64."""
     depth: int = Bounded(1, ge=1)
     """Transformer blocks inside the groups, and as many across them."""
+    act: Act = "elu"
+    """`encoder=snn`: activation. ELU as published codes have it, or SELU, whose constants AlphaDropout has."""
 
     def build(self, genes: int, dim: int, heads: int, dropout: float) -> GroupMSA | SNN:
         """The encoder of so many genes; the SNN has a dropout of its own."""
         assert self.encoder != "none", "there is no gene encoder to build"
         if self.encoder == "snn":
-            return SNN(genes, dim)
+            return SNN(genes, dim, act=self.act)
         return GroupMSA(genes, dim, heads, self.groups, self.fragment, self.depth, dropout=dropout)
 
 

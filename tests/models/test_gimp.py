@@ -52,7 +52,7 @@ def test_choices_matter():
     base.eval()
     default = base(batch(base, records(8))).total.item()
     for option, value in choices():
-        if option in ("triplet_mean", "mining"):
+        if option in ("triplet_mean", "mining", "genes.act"):
             continue
         method = build("gimp", **{**SMALL, **nested({option: value})})
         method.enter("pretrain")
@@ -81,6 +81,12 @@ def test_genes_are_z_scored_with_the_data_sets_statistics():
     method(data)
     field = schema().fields["rna"]
     torch.testing.assert_close(seen[0].numpy(), (data["rna"].numpy() - field.mean) / field.std, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["elu", "selu"])
+def test_the_ablations_network_bends_as_its_option_says(act):
+    layers = build("gimp", genes={"encoder": "snn", "act": act}).genes.layers
+    assert [type(layers[i]).__name__ for i in (1, 4)] == [act.upper()] * 2
 
 
 def test_a_gene_that_never_varies_does_no_harm():

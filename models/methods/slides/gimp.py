@@ -58,6 +58,7 @@ class GimpOptions(Options):
         "normalise": "genes.normalise",
         "gene_clip": "genes.clip",
     }
+    unsaid: ClassVar = {"genes.act": "elu"}
 
     label: str | None = None
     """Class label to learn from; None takes the only class label, or else `subtype` or `label` where there is one of them."""

@@ -10,7 +10,7 @@ Shape letters: B samples, N instances, F patch feature width, D embedded width, 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field as Bounded
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from models.registry import register
 
 
 class PorpoiseOptions(FusedOptions):
+    unsaid: ClassVar = {"fusion_dropout": 0.0}
+
     fusion: Literal["bilinear", "concat"] = "bilinear"
     """The product of both sides, or both joined and two layers."""
     gate_path: bool = True
