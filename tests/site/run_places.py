@@ -223,3 +223,22 @@ def for_packing(bench: Bench) -> None:
 def real(bench: Bench) -> None:
     """The table of both sets of films that docs/results/tables.md tells of."""
     films(Path(os.environ["MEDPAIR_REAL_DATA"]) / "mrm_cxr", bench.folder / "cxr.csv")
+
+
+def words(bench: Bench) -> None:
+    """Reports without images as a manifest, and films with reports as a data set."""
+    made = sources(bench.folder, 24)
+    kept = ("sample", "patient", "text:report")
+    with_images = [{k: v for k, v in row.items() if k in (*kept, "field:image")} for row in made.rows]
+    made.rows = with_images
+    made.write()
+    assert main(["pack", str(made.manifest), "--out", str(bench.folder / "data/films")]) == 0
+    made.rows = [{k: row[k] for k in kept} for row in with_images]
+    made.write().rename(bench.folder / "reports.csv")
+
+
+def gene_sets(bench: Bench) -> None:
+    """Slides with genes, and sets of genes by their names."""
+    slides(bench, "DIR")
+    lines = ["\t".join([f"SET{k}", "", *(f"GENE{g}" for g in range(5 * k, 5 * k + 5))]) for k in range(4)]
+    (bench.folder / "SETS.gmt").write_text("\n".join(lines) + "\n")

@@ -17,7 +17,7 @@ import pytest
 
 from launch.medpair import COMMANDS, main
 from tests.site.screens import LARGEST
-from tests.site.worked import BLOCK, IN_CHECKOUT, PAGES, Block, blocks, kept, page_of, place_of
+from tests.site.worked import BLOCK, IN_CHECKOUT, PAGES, Block, blocks, kept, page_of, place_of, write_files
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,10 @@ def test_runnable_blocks_run(name: str, place: Path) -> None:
     runnable = [b for b in blocks(name) if b.mark == "run"]
     assert runnable, "each page has something that is seen to work"
     for block in runnable:
-        assert run(block) or block.commands == ["medpair shards demo data/demo"]
+        said = run(block)
+        assert said or block.commands == ["medpair shards demo data/demo"]
+        if block.language == "python":
+            assert f"```text output\n{said}```" in page_of(name).read_text(), "python -m tests.site.worked"
     assert not (place / "runs").exists(), "what trains is for the script"
 
 
@@ -85,6 +88,7 @@ def test_the_method_of_the_docs_keeps_the_contract(tmp_path: Path) -> None:
     """In a copy of the checkout, as a reader adds it; two ranks are for the script."""
     (name,) = IN_CHECKOUT
     place = place_of(name, tmp_path)
+    write_files(name, place)
     recipes = place / "configs/methods/rotnet"
     for other in ("recommended", "paper"):
         shutil.copy(recipes / "demo.yaml", recipes / f"{other}.yaml")

@@ -38,7 +38,7 @@ def test_every_block_is_run_or_named_with_its_reason() -> None:
     left_out = dict(LISTED.findall((ROOT / "docs/site.md").read_text()))
     assert not (set(known) & set(left_out)), "run, and named as not run"
     assert Counter(g.name for g in guides()) == Counter([*known, *left_out])
-    assert len(left_out) <= 8, "a short list"
+    assert len(left_out) <= 10, "a short list"
 
 
 def test_the_tests_that_are_named_exist() -> None:

@@ -13,6 +13,8 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
+from tests.launch import chromium
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -47,11 +49,7 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
     assert set(pages) <= set(nav)
     assert nav.index("sites.md") < nav.index("methods/index.md"), "a page that mkdocs.yml does not name is a guide"
     for name in nav:
-        stem = name.removesuffix(".md")
-        folder = site / (
-            stem.removesuffix("README").removesuffix("index") if stem.endswith(("README", "index")) else stem
-        )
-        assert (folder / "index.html").is_file(), name
+        assert (site / name.replace("README.md", "index.md")).with_suffix(".html").is_file(), name
 
 
 def test_no_page_fetches_from_elsewhere(site: Path) -> None:
@@ -62,20 +60,51 @@ def test_no_page_fetches_from_elsewhere(site: Path) -> None:
     assert not [p.name for p in site.rglob("*.css") if "fonts.googleapis" in p.read_text()]
 
 
+SHOWN = (
+    "index",
+    "start",
+    "examples/compare",
+    "layouts",
+    "methods/index",
+    "methods/gimp",
+    "reference/messages",
+    "results/tables",
+)
+
+
+def test_pages_fit_their_window_and_have_their_pictures(site: Path, tmp_path: Path) -> None:
+    """In a browser on a desk and on a phone: tables and blocks scroll by themselves, the page never sideways."""
+    chromium.needed()
+    with chromium.browser(tmp_path) as b:
+        for width in (1280, 390):
+            for name in SHOWN:
+                b.open(site / f"{name}.html", width)
+                assert b.run("document.documentElement.scrollWidth") <= width, f"{name} at {width}"
+                assert not b.run("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"), name
+
+
+def test_links_lead_to_files(site: Path) -> None:
+    """Somebody opens site/index.html without a server: a link to a folder would show its files."""
+    of_pages = re.compile(r"<a [^>]*href=\"?([^\"#>\s:]+)[\"#>\s]")
+    for page in site.rglob("*.html"):
+        if page.name != "404.html":
+            for link in of_pages.findall(page.read_text()):
+                assert (page.parent / link).is_file(), f"{page.relative_to(site)}: {link}"
+
+
 def test_what_is_made_from_the_code_is_there(site: Path) -> None:
     said = {
-        n: (site / "reference" / n / "index.html").read_text()
-        for n in ("commands", "keys", "exit-status", "files", "messages")
+        n: (site / f"reference/{n}.html").read_text() for n in ("commands", "keys", "exit-status", "files", "messages")
     }
     assert "medpair shards terms" in said["commands"]
     assert "protocol.batch" in said["keys"]
     assert "<td>75</td>" in said["exit-status"]
     assert "patients.txt" in said["files"]
     assert "no such folder" in said["messages"]
-    differ = (site / "differ" / "index.html").read_text()
+    differ = (site / "differ.html").read_text()
     assert "Table 1 of Jin et al. 2023" in differ
     assert "is no fraction of 189 or 190 cases" in differ
-    assert 'href="../methods/gimp/#why-might-my-number-differ"' in differ
+    assert 'href="methods/gimp.html#why-might-my-number-differ"' in differ
 
 
 def test_each_published_table_says_why_a_number_might_differ() -> None:

@@ -4,7 +4,8 @@
 
 A block is marked behind its language: `run` (the tests run it too, see tests/site/test_examples.py) or `worked` (this script alone,
 since it takes longer). `head=N` and `tail=N` keep that many lines of the output. What a block of `file=PATH` shows is written there
-first. Blocks of all pages share a folder, where a later page finds the runs of an earlier one; MEDPAIR_WORKED names it, and it then stays.
+before those below it run. Blocks of all pages share a folder, where a later page finds the runs of an earlier one; MEDPAIR_WORKED names
+it, and it then stays.
 Under its title a page says how long its blocks took, and when. Pictures of pages in a browser need Debian's chromium
 (tests/site/screens.py), the page on Slurm what the tests of Slurm need.
 """
@@ -83,7 +84,7 @@ def kept(output: str, keep: str) -> str:
 
 
 def place_of(name: str, folder: Path) -> Path:
-    """Where the blocks of a page run, with the files that the page shows."""
+    """Where the blocks of a page run."""
     place = folder
     if name in IN_CHECKOUT:
         place = folder / "checkout"
@@ -91,10 +92,15 @@ def place_of(name: str, folder: Path) -> Path:
         for path in filter(None, tracked.split("\0")):
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, place / path)
-    for m in FILE.finditer(page_of(name).read_text()):
-        (place / m["path"]).parent.mkdir(parents=True, exist_ok=True)
-        (place / m["path"]).write_text(m["text"])
     return place
+
+
+def write_files(name: str, place: Path, before: int | None = None) -> None:
+    """The files that a page shows, all of them or those that stand before a place of its text."""
+    for m in FILE.finditer(page_of(name).read_text()):
+        if before is None or m.start() < before:
+            (place / m["path"]).parent.mkdir(parents=True, exist_ok=True)
+            (place / m["path"]).write_text(m["text"])
 
 
 @contextmanager
@@ -143,6 +149,7 @@ def write(name: str, folder: Path) -> float:
     def again(m: re.Match[str]) -> str:
         nonlocal total
         block = Block(m["language"], m["mark"], m["text"], (m["keep"] or "").strip())
+        write_files(name, place, m.start())
         output, seconds = ran(block, place, env)
         total += seconds
         took = f"\n*Took {seconds:.0f} s.*\n" if block.mark == "worked" else ""
