@@ -148,9 +148,8 @@ def beside_all(sweep: Sweep, args: argparse.Namespace) -> Sweep:
     if sweep.baselines is None or args.point is not None or args.row or args.column:
         return replace(sweep, points=())
     kinds = {p.name: _kind_of(p) for p in sweep.points}
-    measured = tuple(p for p in sweep.points if kinds[p.name] != "retrieval")
-    masks = {name for name, kind in kinds.items() if kind == "segmentation"}
-    return baselines_of(replace(sweep, points=measured), sweep.baselines, {m: _side(m) for m in sweep.methods()}, masks)
+    masks, retrieval = ({name for name, kind in kinds.items() if kind == of} for of in ("segmentation", "retrieval"))
+    return baselines_of(sweep, sweep.baselines, {m: _side(m) for m in sweep.methods()}, masks, retrieval)
 
 
 def _side(method: str) -> Side:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from models.contract.batch import Batch, Sample
@@ -59,4 +60,17 @@ class JointSpace(Protocol):
 
     def joint_problem(self) -> str:
         """Why the options leave this model without such a space, with a remedy; "" where it has one."""
+        ...
+
+
+@runtime_checkable
+class FittedSpace(JointSpace, Protocol):
+    """A joint space without pre-training: a baseline that is fitted to images and reports of the training split when it is measured."""
+
+    def fit(self, pixels_NP: np.ndarray, words_NV: np.ndarray) -> None:
+        """What `encode` pools of N images, and the array `words` that `read_text` makes of their reports."""
+        ...
+
+    def shrink(self, strength: float) -> None:
+        """Sets how much it keeps to the mean; chosen on the validation split."""
         ...

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from models.registry import baseline_names
 from shards.format.info import sha256_of
 from shards.untyped import Json
 from trainer.downstream.metrics.doubts import doubts
@@ -178,7 +179,8 @@ def summary(result: Mapping[str, Any], out: Path) -> str:
     n = result["n"]
     share = f"{result['shots']} a class" if result["shots"] else f"{100 * result['fraction']:g} % of labels"
     control = f", control: {result['control']}" if result["control"] else ""
-    learned = f"{share}, trained on {n['train']}, chosen on {n['val']}" if n["train"] else "nothing trained or chosen"
+    alone = "fitted to training reports" if result["method"] in baseline_names() else "nothing trained or chosen"
+    learned = f"{share}, trained on {n['train']}, chosen on {n['val']}" if n["train"] else alone
     lines.append(
         f"{result['task']}, {result['method']} ({result['init']['kind']}), {result['mode']}{control}: {learned}, "
         f"tested once on {n['test']} cases of {n['test_patients']} patients"

@@ -128,6 +128,14 @@ class Chosen(Part):
         return max(len(self.grid), 1)
 
 
+class Candidates(Part):
+    """Of retrieval: how many there are to choose among, and by metric what a blind choice would find."""
+
+    images: int
+    reports: int
+    chance: dict[str, float] = {}
+
+
 class Answers(Part):
     words: dict[str, Words] = {}
 
@@ -243,6 +251,7 @@ class Content(Part):
     predictions: tuple[str, ...]
     predictions_sha256: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    candidates: Candidates | None = None
     groups: dict[str, Subgroups] = {}
     groups_file: str | None = None
     groups_sha256: str | None = None

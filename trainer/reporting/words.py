@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer.reporting.groups import Entry, Group
 from trainer.reporting.pairs import Pair, is_drawn_once
@@ -93,6 +93,7 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
     for g in groups:
         if once := _trained_once(g):
             notes[once] += 1
+        notes.update(dict.fromkeys(blind(g), 1))
         for e in g.entries:
             for r in e.results:
                 leak, line = r.content.leak, (r.content.first_line or r.content.leak.note).strip()
@@ -110,6 +111,14 @@ def warnings(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
                 if line:
                     (doubts if doubtful else notes)[f"{g.name}, {e.label}, {e.amount.name}: {line}"] += 1
     return list(doubts), list(notes)
+
+
+def blind(g: Group) -> Iterator[str]:
+    """Of retrieval what a choice without looking would find: the least that a system has to beat."""
+    for c in (r.content.candidates for e in g.entries for r in e.results):
+        if c is not None:
+            found = ", ".join(f"{name} {number(share)}" for name, share in c.chance.items())
+            yield f"{g.name}: among {c.images} images and {c.reports} reports a blind choice finds {found}."
 
 
 def _trained_once(g: Group) -> str:

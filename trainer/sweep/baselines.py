@@ -41,6 +41,7 @@ NOT_SHARED = (
 OF_LABELS = ("protocol.fraction=", "protocol.shots=", "protocol.draw=", "protocol.seeds=")
 """The part of `protocol` that a probe shares; a network that is trained shares all but what is said of an encoder that is there."""
 OF_ENCODER = ("protocol.freeze", "protocol.thaw_lr=", "protocol.layer_decay=", "protocol.encoder_lr_scale=")
+WORDS = "bag_of_words"
 PROBE = ("--init", "scratch", "--mode", "linear")
 
 
@@ -49,23 +50,32 @@ class Baselines(Section):
     """Labels, or array fields of one axis, that are read alone, by name; they must not hold the answer of a task."""
 
 
-def baselines_of(sweep: Sweep, asked: Baselines, side: Mapping[str, Side], masks: Collection[str] = ()) -> Sweep:
+def baselines_of(
+    sweep: Sweep,
+    asked: Baselines,
+    side: Mapping[str, Side],
+    masks: Collection[str] = (),
+    retrieval: Collection[str] = (),
+) -> Sweep:
     """The baselines of a sweep's points, as a sweep of its own.
 
     Args:
         asked: what its file says.
         side: {method: what it reads} of the methods whose tasks have baselines.
         masks: names of the points whose tasks ask for masks: they have a network beside them, and no probe.
+        retrieval: of those whose tasks ask for reports of images: nothing stands beside them that needs a label.
     """
     runs: dict[tuple[str, ...], str] = {}
     for point in sweep.points:
         reads = side.get(_flag(point, "--method"))
-        if reads is None or _flag(point, "--mode") == "zeroshot":
+        if reads is None:
             continue
-        drawn = point.name in masks
+        drawn, sought = point.name in masks, point.name in retrieval
+        spoken = sought or _flag(point, "--mode") == "zeroshot"
         for name, words in [
-            *([] if drawn else _probes(point, asked, reads)),
-            *_network(point, "masks" if drawn else reads),
+            *(_words(point) if spoken and reads == "image" else []),
+            *([] if drawn or sought else _probes(point, asked, reads)),
+            *([] if spoken else _network(point, "masks" if drawn else reads)),
         ]:
             runs.setdefault(words, name)
     names = _unique(list(runs.values()))
@@ -79,10 +89,20 @@ Found = Iterator[tuple[str, tuple[str, ...]]]
 """(name, words) of baselines."""
 
 
+def _words(point: Point) -> Found:
+    """Words by an image's brightness, for points that compare images with words."""
+    words = (w for w in _shared(point.words) if not w.startswith("protocol.") or w.startswith("protocol.seeds="))
+    yield f"{_flag(point, '--task')}-{WORDS}", ("--method", WORDS, "--init", "scratch", "--mode", "zeroshot", *words)
+
+
 def _probes(point: Point, asked: Baselines, reads: Side) -> Found:
     """Probes of what is measured, without a weight, on a point's task."""
     task = _flag(point, "--task")
-    labels = tuple(w for w in _shared(point.words) if not w.startswith("protocol.") or w.startswith(OF_LABELS))
+    labels = tuple(
+        w
+        for w in _shared(point.words)
+        if not w.startswith("prompts=") and (not w.startswith("protocol.") or w.startswith(OF_LABELS))
+    )
     yield f"{task}-mean_features", ("--method", "mean_features", *PROBE, f"method.reads={reads}", *labels)
     if asked.clinical:
         columns = f"method.columns=[{', '.join(asked.clinical)}]"

@@ -58,7 +58,7 @@ def vector(method: Any, record: Given) -> list[float]:
 
 
 def test_they_are_found_and_are_no_methods() -> None:
-    assert baseline_names() == ["clinical", "mean_features"]
+    assert baseline_names() == ["bag_of_words", "clinical", "mean_features"]
     assert not {*baseline_names()} & {*method_names()}
 
 
@@ -165,6 +165,29 @@ def test_masks_have_a_network_and_no_probe_and_none_has_itself_beside_it(
     assert [("mean_features" in w, "unet" in w) for w in shown("--task", "demo_subtype", "--method", "unet")[1:]] == [
         (True, False)
     ]
+
+
+def test_points_that_compare_images_with_words_have_brightness_and_words_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*words: str) -> list[str]:
+        content = {
+            "command": "finetune",
+            "words": ["--method", "convirt", "--init", "scratch", *words],
+            "grid": {"seeds": [[0]]},
+        }
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+        assert main([str(tmp_path / "s.yaml"), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+        return [w for w in capsys.readouterr().out.splitlines() if "--method" in w][1:]
+
+    brightness = "--method bag_of_words --init scratch --mode zeroshot --task"
+    (found,) = shown("--task", "report_retrieval", "protocol.eval_batch=8")
+    assert f"{brightness} report_retrieval 'protocol.seeds=[0]'" in found
+    assert "protocol.eval_batch" not in found
+    first, second = shown("--task", "demo_grade", "--mode", "zeroshot", "prompts=demo_grade")
+    assert f"{brightness} demo_grade prompts=demo_grade" in first
+    assert "--method mean_features --init scratch --mode linear method.reads=image --task demo_grade" in second
+    assert "prompts" not in second
 
 
 def test_they_can_be_switched_off_and_pretraining_has_none(tmp_path: Path) -> None:

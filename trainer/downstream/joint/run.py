@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.contract import Method
-from models.contract.joint import JointSpace
+from models.contract.joint import FittedSpace, JointSpace
 from models.registry import joint_names
 from shards.read.dataset import Dataset
 from trainer.downstream.init import Init
+from trainer.downstream.joint.fitted import fitted_space
 from trainer.downstream.joint.prompts import ReadPrompts
 from trainer.downstream.joint.retrieval import Reports, retrieval_predictions
 from trainer.downstream.joint.zeroshot import zeroshot_scores
@@ -88,6 +89,8 @@ def joint_predictions(about: Joint, runtime: Runtime, stop: StopFlag) -> Probed:
         method = about.source.build(seed)
         method.inputs = about.fields
         method.to(runtime.device)
+        if isinstance(method, FittedSpace):
+            runtime.say(fitted_space(method, task, data, runtime))
         if isinstance(about.words, Reports):
             found, image_NC = retrieval_predictions(task, method, data, subset, about.words, runtime)
         else:

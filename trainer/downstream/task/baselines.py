@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.registry import baseline_names
+from models.contract.joint import JointSpace
+from models.registry import baseline_names, get_method
 from trainer.downstream.task.schema import Task
 from trainer.errors import UserError
 
@@ -21,7 +22,8 @@ def check_baseline(task: Task, method: str, options: Mapping[str, Any]) -> None:
     if method not in baseline_names():
         return
     problems = []
-    if task.mode not in PROBES:
+    spoken = task.mode == "zeroshot" and issubclass(get_method(method), JointSpace)
+    if task.mode not in PROBES and not spoken:
         problems.append(f"mode: {task.mode}: {method} has no weights to train; give --mode linear")
     answers = {*task.labels, *filter(None, [task.time, task.event])}
     if both := [c for c in options.get("columns", ()) if c in answers]:
