@@ -160,6 +160,23 @@ def test_a_table_says_where_a_recipe_runs_another_task(tmp_path: Path) -> None:
     )
 
 
+def test_a_task_of_all_columns_is_said_to_be_another(tmp_path: Path) -> None:
+    """Columns of one task, which stands among the words of the whole table: MGI's, in three conventions of Dice."""
+    columns = {"A": {"words": {}, "metric": "auc"}, "B": {"words": {}, "metric": "accuracy"}}
+    rows = {"ABMIL": {"words": {"--method": "abmil"}, "printed": {"A": 0.7}}}
+    other = {"demo": ["--task", "demo_site"]}
+    table = table_of(read(tmp_path, recipe="demo", recipes=other, pretrain={}, columns=columns, rows=rows))
+    assert table.head[3:7] == (
+        "task demo_site in place of A",
+        "A, published",
+        "task demo_site in place of B",
+        "B, published",
+    )
+    assert "A: task demo_site in place of task demo_subtype" in table.note
+    same = table_of(read(tmp_path, recipe="demo", pretrain={}, columns=columns, rows=rows))
+    assert (same.head[3], "**" in same.note) == ("A", False)
+
+
 def test_rows_that_a_recipe_makes_equal_are_refused(tmp_path: Path, capsys) -> None:
     """The demo recipe of CLAM is multi-branch itself: a row that does not say `single` is the other row once more."""
     rows = {"SB": {"words": {"--method": "clam"}}, "MB": {"words": {"--method": "clam", "method.branches": "multi"}}}

@@ -228,8 +228,9 @@ def _instead(given: SweepFile, recipe: str | None) -> dict[str, Instead]:
     """Of each column (of the whole table, where it has none) the words of a recipe that make it another task or amount of labels."""
     if recipe is None:
         return {}
-    pairs = {at: (c.words, c.words_with(recipe)) for at, c in given.columns.items()}
-    pairs = pairs or {"": (_task_of(given.words), _task_of(given.recipes.get(recipe, given.words)))}
+    published, here = _task_of(given.words), _task_of(given.recipes.get(recipe, given.words))
+    pairs = {at: ({**published, **c.words}, {**here, **c.words_with(recipe)}) for at, c in given.columns.items()}
+    pairs = pairs or {"": (published, here)}
     differing = {at: [k for k in here if was.get(k) != here[k]] for at, (was, here) in pairs.items()}
     return {
         at: Instead({k: pairs[at][0].get(k, "none") for k in keys}, {k: pairs[at][1][k] for k in keys})
