@@ -75,7 +75,7 @@ def baselines_of(
         for name, words in [
             *(_words(point) if spoken and reads == "image" else []),
             *([] if drawn or sought else _probes(point, asked, reads)),
-            *([] if spoken else _network(point, "masks" if drawn else reads)),
+            *([] if spoken else _network(point, "masks" if drawn else reads, sweep.of_methods)),
         ]:
             runs.setdefault(words, name)
     names = _unique(list(runs.values()))
@@ -109,12 +109,16 @@ def _probes(point: Point, asked: Baselines, reads: Side) -> Found:
         yield f"{task}-clinical", ("--method", "clinical", *PROBE, columns, f"method.reads={reads}", *labels)
 
 
-def _network(point: Point, of: str) -> Found:
-    """The small network from nothing, under a point's protocol; none beside itself."""
+def _network(point: Point, of: str, of_methods: str | None) -> Found:
+    """The small network from nothing, under a point's protocol; none beside itself.
+
+    A row that starts from a run names no recipe, the run has it; the network is of the table's recipe beside it all the same.
+    """
     small, *sizes = yaml_text.read(NETWORKS)[of]
     if _flag(point, "--method") == small:
         return
     recipe = tuple(w for pair in pairwise(point.words) if pair[0] == "--recipe" for w in pair)
+    recipe = recipe or (("--recipe", of_methods) if of_methods else ())
     shared = tuple(w for w in _shared(point.words) if not w.startswith(OF_ENCODER))
     yield f"{_flag(point, '--task')}-{small}", ("--method", small, "--init", "scratch", *recipe, *sizes, *shared)
 

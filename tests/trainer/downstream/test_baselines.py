@@ -104,6 +104,27 @@ def test_the_answer_is_no_column_and_there_is_nothing_to_train() -> None:
     check_baseline(task, "abmil", {"columns": ["subtype"]})
 
 
+def test_one_network_beside_rows_from_a_run_and_rows_from_nothing(tmp_path: Path) -> None:
+    """A row that starts from a run of pre-training names no recipe; the network beside it is no other one for that."""
+    file = tmp_path / "s.yaml"
+    rows = {
+        "nothing": {"words": {"--method": "mae", "--init": "scratch"}},
+        "MAE": {"words": {"--method": "mae"}, "start": "mae"},
+    }
+    content = {
+        "command": "finetune",
+        "words": ["--task", "demo_subtype"],
+        "pretrain": {"mae": ["--method", "mae"]},
+        "rows": rows,
+    }
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    for recipe in (None, "demo"):
+        sweep = read_sweep(file, tmp_path / "out", recipe)
+        points = baselines_of(sweep, Baselines(), {"mae": "image"}).points
+        assert [p.name for p in points] == ["demo-subtype-mean-features", "demo-subtype-unet"]
+        assert ("--recipe" in points[1].words) is (recipe is not None)
+
+
 def words_of_baselines(tmp_path: Path, **content: Any) -> list[str]:
     file = tmp_path / "s.yaml"
     file.write_text(yaml.safe_dump({"command": "finetune", **content}))
