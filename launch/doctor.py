@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -89,6 +89,25 @@ def products_on_cpu() -> str:
     )
 
 
+def attentions(cuda: bool) -> Iterator[str]:
+    """Exact against Nystrom attention, measured here, and what follows for a recipe."""
+    import torch
+
+    from models.layers.crossover import crossover, pairs
+
+    found = []
+    for pair in pairs(torch.device("cuda" if cuda else "cpu")):
+        found.append(pair)
+        yield f"  {pair.tokens:>6} tokens   Nystrom {pair.nystrom * 1e3:7.1f} ms, exact {pair.exact * 1e3:7.1f} ms"
+    if most := crossover(found):
+        yield (
+            f"  exact attention is as fast up to {most} tokens: windows of so many lose no time by method.attention=exact "
+            "(gimp), which trains another network than the default"
+        )
+    else:
+        yield f"  Nystrom attention is faster at {found[0].tokens} tokens already"
+
+
 def unless(works: Callable[[], bool]) -> str:
     """What `works` warns of when it is false; nothing when it is true."""
     with warnings.catch_warnings(record=True) as said:
@@ -128,7 +147,11 @@ def tools() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="doctor.py", description=__doc__).parse_args(argv)
+    parser = argparse.ArgumentParser(prog="doctor.py", description=__doc__)
+    parser.add_argument(
+        "--attention", action="store_true", help="also measure up to how many tokens exact attention is the faster one"
+    )
+    args = parser.parse_args(argv)
     lines, complete = versions()
     print("packages\n" + "\n".join(lines))
     try:
@@ -145,6 +168,10 @@ def main(argv: list[str] | None = None) -> int:
     print(scan_on_gpu(cuda))
     print(scan_on_cpu())
     print(products_on_cpu())
+    if args.attention:
+        print("attention of one bag (width 512, 8 heads, 256 landmarks, forward and backward)")
+        for line in attentions(cuda):
+            print(line, flush=True)
     print("tools\n" + "\n".join(tools()))
     from models.registry import method_names
 
