@@ -19,6 +19,7 @@ import simplejpeg
 
 from shards.errors import bad
 from shards.format.info import KINDS, MAX_PIXELS
+from shards.format.jpeg_codes import is_quick, surely_whole
 from shards.format.npy import NpyError, read_array
 from shards.format.png import MAX_RATIO, missing_bytes, raw_bytes
 from shards.untyped import Decoded, Json
@@ -119,6 +120,20 @@ def eighth(data: bytes, where: object = "member") -> np.ndarray:
         return simplejpeg.decode_jpeg(data, "GRAY" if plain else "RGB", **small)
     except ValueError as e:
         raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+
+
+def check_jpeg(data: bytes, where: object = "member") -> None:
+    """Refuses what `eighth` refuses, in half its time where the codes of the file alone tell that nothing is wrong.
+
+    Raises:
+        DataError: as `decode` does.
+    """
+    try:
+        plain = _jpeg_header(data)[2] in ("YCbCr", "Gray")
+    except ValueError as e:
+        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+    if not (plain and is_quick() and surely_whole(data)):
+        eighth(data, where)
 
 
 def decode_jpeg_small(data: bytes, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shards.errors import DataError, Problem
-from shards.format.codecs import check_whole, decode, eighth, png_form
+from shards.format.codecs import check_jpeg, check_whole, decode, eighth, png_form
 from shards.format.describe import HeaderError
 from shards.format.images import Reading, eight_bit, is_mask, mask_values, opaque, reading_of
 from shards.format.orientation import orientation
@@ -95,10 +95,16 @@ class ImageTally:
     Args:
         stated: meanings that the user gave, or that a data set holds.
         keep_orientation: leave photographs as stored.
+        by_codes: a JPEG that need not be looked at is told whole by its Huffman codes where they can tell it.
     """
 
-    def __init__(self, stated: Mapping[str, Mapping[str, str]] | None = None, keep_orientation: bool = False):
-        self.stated, self.keep = stated or {}, keep_orientation
+    def __init__(
+        self,
+        stated: Mapping[str, Mapping[str, str]] | None = None,
+        keep_orientation: bool = False,
+        by_codes: bool = False,
+    ):
+        self.stated, self.keep, self.by_codes = stated or {}, keep_orientation, by_codes
         self.seen: dict[str, Seen] = {}
 
     def turned(self, name: str) -> bool:
@@ -122,7 +128,7 @@ class ImageTally:
         return tally
 
     def add(self, key: str, name: str, ext: str, data: bytes, skim: bool = False) -> np.ndarray | None:
-        """Looks at one file; its pixels before any scaling, or None where `skim` found no need to decode it.
+        """Looks at one file; its pixels before any scaling, or None where `skim` or `by_codes` left no need to decode it.
 
         Of a JPEG whose field has shown that it is bright enough these are those of an eighth of its size, in grey: all of its bytes are
         decoded, and nothing but damage is to be found in them.
@@ -142,7 +148,10 @@ class ImageTally:
             if skim and not _worth_decoding(name, ext, data):
                 return None
             if not self._asks_for_values(seen, ext, reading):
-                return eighth(data)
+                if not self.by_codes:
+                    return eighth(data)
+                check_jpeg(data)
+                return None
             pixels = decode(ext, data, indexed=reading.mask)
             check_whole(ext, data)
         except DataError as e:

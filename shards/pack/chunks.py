@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from shards.errors import Problem
 from shards.format.describe import FieldTally, header_of
 from shards.format.image_tally import ImageTally
+from shards.format.jpeg_codes import is_quick
 from shards.pack.manifest import Entry
 from shards.pack.reference import Reader
 from shards.pack.sample import members_of
@@ -21,6 +22,8 @@ from shards.pack.write import Laid, lay
 
 CHUNK_BYTES = 8 << 20
 CHUNK_SAMPLES = 64
+BY_CODES = 512 << 20
+"""Bytes of JPEGs that are worth loading the reader of their codes (shards/format/jpeg_codes.py)."""
 SLOT_BYTES = CHUNK_BYTES + (CHUNK_BYTES >> 2)  # headers and padding, and what conversion adds
 
 
@@ -78,9 +81,11 @@ class Packer:
         self, entries: Sequence[Entry], reader: Reader, plan: PackPlan, options: PackOptions, slots: Slots | None
     ):
         self.entries, self.reader, self.plan, self.options, self.slots = entries, reader, plan, options, slots
+        # Loaded here, before workers are forked; of less its loading takes longer than it saves.
+        self._by_codes = _jpeg_bytes(plan) >= BY_CODES and is_quick()
 
     def __call__(self, chunk: Chunk) -> Packed:
-        done = Packed(chunk, images=ImageTally(self.options.meanings, self.options.keep_orientation))
+        done = Packed(chunk, images=self._tally())
         at = 0
         for entry in self.entries[chunk.first : chunk.stop]:
             members = members_of(entry, self.reader, self.plan, self.options, done.images, done.problems)
@@ -94,6 +99,13 @@ class Packer:
                 laid, at = self.slots.take(chunk.slot, at, laid)
             done.samples.append(laid)
         return done
+
+    def _tally(self) -> ImageTally:
+        return ImageTally(self.options.meanings, self.options.keep_orientation, self._by_codes)
+
+
+def _jpeg_bytes(plan: PackPlan) -> int:
+    return sum(size for path, (size, _) in plan.files.items() if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def cut(sizes: Sequence[int], first: int, slots: int) -> Iterator[Chunk]:

@@ -28,6 +28,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from shards.format.codecs import check_jpeg
+from shards.format.jpeg_codes import is_quick
 from tests.benchmarks.loader import photo
 
 KINDS_OF_PHOTO = 64
@@ -122,6 +124,8 @@ def main() -> None:
         found["floor: decoded to RGB"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "RGB"))
         small = {"min_height": 1, "min_width": 1}
         found["floor: decoded at 1/8"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "GRAY", **small))
+        if is_quick():
+            found["floor: codes alone"] = lambda: floor(folder, check_jpeg)
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
         for _ in range(args.rounds):
             for name, measure in found.items():

@@ -20,7 +20,7 @@ from shards.__main__ import main
 from shards.check.lint import lint
 from shards.errors import DataError
 from shards.format import image_tally
-from shards.format.codecs import decode, eighth
+from shards.format.codecs import check_jpeg, decode, eighth
 from shards.format.image_tally import ImageTally
 from shards.format.jpeg import pixels_begin
 from shards.jobs import in_order, usable, waiting
@@ -235,7 +235,7 @@ def test_an_interrupt_keeps_whole_shards(tmp_path: Path, small: None, monkeypatc
 # --------------------------------------------------------------------------------------------------------- what is looked at
 
 
-def test_an_eighth_refuses_what_a_whole_decoding_refuses() -> None:
+def test_an_eighth_and_codes_alone_refuse_what_a_whole_decoding_refuses() -> None:
     rng, outcomes = np.random.default_rng(0), set()
     kinds = [
         jpeg(1),
@@ -255,10 +255,29 @@ def test_an_eighth_refuses_what_a_whole_decoding_refuses() -> None:
                 del damaged[at : at + int(rng.integers(1, 30))]
             else:
                 damaged[at] ^= 1 << int(rng.integers(8))
-            both = [_refused(lambda d=bytes(damaged), f=f: f(d)) for f in (lambda d: decode("jpg", d), eighth)]
-            assert both[0] == both[1]
+            both = [
+                _refused(lambda d=bytes(damaged), f=f: f(d)) for f in (lambda d: decode("jpg", d), eighth, check_jpeg)
+            ]
+            assert both[0] == both[1] == both[2]
             outcomes.add(both[0])
     assert outcomes == {False, True}
+
+
+def test_files_told_by_their_codes_are_packed_and_refused_as_others(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = films(tmp_path / "in")
+    made.write()
+    one, asked = packed(made, tmp_path / "one", 1), []
+    monkeypatch.setattr(chunks, "BY_CODES", 1)
+    monkeypatch.setattr(image_tally, "check_jpeg", lambda data: (asked.append(1), check_jpeg(data)))
+    assert packed(made, tmp_path / "two", 1) == one
+    assert len(asked) > 4, "all but the first of a chunk"
+    assert packed(made, tmp_path / "three", 2) == one
+    path = tmp_path / "in" / "p4.jpg"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"p4.jpg: cannot be decoded as jpg"):
+        packed(made, tmp_path / "four", 1)
 
 
 def _refused(read) -> bool:  # type: ignore[no-untyped-def]
