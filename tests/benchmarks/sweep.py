@@ -1,10 +1,11 @@
 """A sweep of short fine-tunes whose points are forked from one process that has loaded everything, against a process a point.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--jobs 2] [--memory 50]
+    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--alone 24] [--jobs 2] [--memory 50]
 
 Prints seconds by the clock and of the processors for both ways, their ratios, and whether all results are the same to the last bit
-(result.json but for what it took, predictions, weights). With `--memory N` a forked sweep of N points more: what the forking process
-holds, and the largest memory of a point, along the way.
+(result.json but for what it took, predictions, weights). With `--alone N` the first N points alone have a process each, whose time is
+counted for all of them. With `--memory N` a forked sweep of N points more: what the forking process holds, and the largest memory of
+a point, along the way.
 """
 
 from __future__ import annotations
@@ -72,23 +73,24 @@ def made(out: Path) -> dict[str, str]:
     return found
 
 
-def compared(folder: Path, points: int, jobs: int) -> None:
-    file, ways = swept(folder, "sweep", points, 20), {"forked": [], "a process a point": ["--no-preload"]}
+def compared(folder: Path, points: int, alone: int, jobs: int) -> None:
+    ways = {"forked": (points, []), "a process a point": (alone, ["--no-preload"])}
     took: dict[str, tuple[float, float]] = {}
     results = []
-    for name, how in ways.items():
+    for name, (count, how) in ways.items():
+        file = swept(folder, f"sweep-{count}", count, 20)
         out = folder / name.replace(" ", "-")
         clock, processor = time.perf_counter(), spent()
         assert started(file, out, jobs, *how).wait() == 0
         took[name] = time.perf_counter() - clock, spent() - processor
         results.append(made(out))
         print(
-            f"{name:>18}: {took[name][0]:7.1f} s by the clock, {took[name][1]:7.1f} s of processors, {points} points",
+            f"{name:>18}: {took[name][0]:7.1f} s by the clock, {took[name][1]:7.1f} s of processors, {count} points",
             flush=True,
         )
-    (a, b), (c, d) = took["forked"], took["a process a point"]
-    same = "the same" if results[0] == results[1] else "NOT THE SAME"
-    print(f"{c / a:.2f}x by the clock, {d / b:.2f}x of processors; {len(results[0])} files {same}", flush=True)
+    (a, b), (c, d) = took["forked"], (v * points / alone for v in took["a process a point"])
+    same = "the same" if results[1].items() <= results[0].items() else "NOT THE SAME"
+    print(f"{c / a:.2f}x by the clock, {d / b:.2f}x of processors; {len(results[1])} files {same}", flush=True)
 
 
 def remembered(folder: Path, points: int, jobs: int) -> None:
@@ -121,12 +123,13 @@ def _peak(run: Path) -> float:
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--points", type=int, default=24)
+    p.add_argument("--alone", type=int, default=0, metavar="POINTS")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--memory", type=int, default=0, metavar="POINTS")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.points:
-            compared(Path(folder), args.points, args.jobs)
+            compared(Path(folder), args.points, args.alone or args.points, args.jobs)
         if args.memory:
             remembered(Path(folder), args.memory, args.jobs)
 

@@ -1,4 +1,4 @@
-"""The selective scan on a processor without AVX-512, on a machine without a compiler, and without numba: the next path runs, `doctor` says so."""
+"""The selective scan on a processor without AVX-512, without a compiler, and without numba: the next path runs, `doctor` says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ def check() -> None:
     scan.NUMBA_STATES = 0
     given = inputs(150, D=70, N=16)
     assert_close(run(selective_scan, given), run(sequential, given, exact=True), 2e-6)
-    (code,) = scan_numba.forward_block.inspect_asm().values()
+    compiled: Any = scan_numba.forward_block
+    (code,) = compiled.inspect_asm().values()
     assert "ymm" in code, "the inner loop is in vectors of 256 bits"
     assert "zmm" not in code, "and in none of 512"
 
