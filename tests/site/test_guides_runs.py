@@ -37,6 +37,7 @@ PLACES: dict[str, tuple[at.Place, dict[str, str]]] = {
     "predict.md: python launch/predict.py RUN data.path=OTHER --evaluate label": (at.coded, {}),
     "predict.md: python launch/finetune.py": (at.two_hospitals, {}),
     "results/demo.md: python launch/pretrain.py": (at.nothing, {"S": "0", "N": "60", "simclr-S": "simclr-0"}),
+    "results/tables.md: python launch/sweep.py configs/sweep/gimp-table2": (lambda b: at.slides(b, "data/nsclc"), {}),
     "sites.md: python launch/finetune.py --task TASK --method METHOD --init RUN site=hospital": (
         at.runs("mgi"), {"TASK": "demo_subtype", "METHOD": "mgi", "RUN": "runs/mgi", "hospital": "site"}),
     "sites.md: python launch/finetune.py --task TASK --method METHOD --init RUN site=hospital hold_out=north": (
