@@ -11,6 +11,7 @@ from trainer.reporting import (
     bars,
     calibrated,
     cases,
+    coverage,
     curves,
     external,
     forest,
@@ -52,6 +53,8 @@ class Report:
     over: Table | None = None
     """Settings against each other over several tasks."""
     ranks: ranks.OverTasks = field(default_factory=ranks.OverTasks)
+    coverage: list[str] = field(default_factory=list)
+    """What simulation found of differences like these."""
 
     @property
     def pairs(self) -> list[Pair]:
@@ -74,6 +77,7 @@ def build(paths: Sequence[Path], draws: int, seed: int, rope: float = 0.01) -> R
         report.beside[g.name] = external.tables(g, report.groups)
     report.over = over_tasks.table(report.groups, draws, seed, rope)
     report.ranks = ranks.over_tasks(report.groups)
+    report.coverage = coverage.notes(report.groups)
     return report
 
 
@@ -141,6 +145,7 @@ def _about(g: Group) -> list[str]:
 
 def markdown(report: Report) -> str:
     doubts, notes = words.warnings(report.groups)
+    notes += report.coverage
     lines = [f"# {TITLE}", ""]
     lines += [f"> **Warning**: {table.escaped(w)}\n" for w in doubts]
     lines += [f"{table.escaped(a)}\n" for a in words.apart(report.groups)]
@@ -176,6 +181,7 @@ def _md(t: Table, level: str = "##") -> list[str]:
 def html(report: Report, exports: Exports | None = None) -> str:
     """`exports` is given the tables that the page links to."""
     doubts, notes = words.warnings(report.groups)
+    notes += report.coverage
     kept = exports or Exports()
     first = page.listing(doubts, "warning") + page.listing(words.apart(report.groups), "note")
     sections = []

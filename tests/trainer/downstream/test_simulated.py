@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.trainer.downstream.cohorts import make
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.simulated import WITHIN, cells, cohort_of, outside, size_of
+from trainer.downstream.metrics.simulated import WITHIN, cells, cells_of_differences, cohort_of, outside, size_of
 from trainer.downstream.metrics.table import METRICS
+from trainer.reporting import coverage
 
 PAGE = Path(__file__).parents[3] / "docs" / "results" / "coverage.md"
 COLUMNS = [(cohort, metric, size) for cohort, found in cells().items() for metric, of in found.items() for size in of]
@@ -74,6 +77,51 @@ def test_the_page_has_these_cells() -> None:
                 assert cell.strip().endswith("!") == (not WITHIN[0] <= share <= WITHIN[1])
                 found[cohort, metric, size] = share
     assert found == {(c, m, s): cells()[c][m][s] for c, m, s in COLUMNS}
+
+
+@pytest.mark.parametrize("how", list(cells_of_differences()))
+def test_cells_of_differences_outside_carry_a_warning_and_no_other(how: Any) -> None:
+    for cohort, found in cells_of_differences()[how].items():
+        for size in {s for of in found.values() for s in of}:
+            patients, _, images = size.partition("x")
+            said = " ".join(outside(drawn(cohort, int(patients), 0 if images == "1-10" else 1), list(found), how))
+            for m, of in found.items():
+                if size in of:
+                    assert (f"{m} in {of[size]:.1f} %" in said) == (not WITHIN[0] <= of[size] <= WITHIN[1]), (m, size)
+            assert not said or "of differences" in said
+
+
+@pytest.mark.parametrize(("how", "head"), [("systems", "two systems"), ("hospitals", "two hospitals")])
+def test_the_page_has_the_cells_of_differences(how: Any, head: str) -> None:
+    text = PAGE.read_text().split("## Differences")[1].split("\n## ")[0]
+    table = text.split(f"| {head}: metric |")[1].split("\n\n")[0].splitlines()
+    sizes = [h.replace(" ", "") for h in table[0].strip().strip("|").split("|")]
+    found = {}
+    for row in (r.strip("|").split("|") for r in table[2:]):
+        cohort, metric = row[0].strip().split(": ")
+        for size, cell in zip(sizes, row[1:], strict=True):
+            if cell.strip():
+                share = float(cell.split()[0])
+                assert cell.strip().endswith("!") == (not WITHIN[0] <= share <= WITHIN[1])
+                found[cohort, metric, size] = share
+    table_of = cells_of_differences()[how]
+    assert found == {(c, m, s): x for c, of in table_of.items() for m, by in of.items() for s, x in by.items()}
+
+
+def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = drawn("binary", 50, 1)
+    monkeypatch.setattr(coverage.cases, "predictions", lambda results: [p])
+
+    def group(entries: int, external: str | None) -> Any:
+        entry = SimpleNamespace(leaking=False, measured=SimpleNamespace(level=0.95), results=[])
+        return SimpleNamespace(name="t", primary="average_precision", external=external, entries=[entry] * entries)
+
+    assert coverage.notes([group(2, None)]) == [], "of two systems it is within"
+    (line,) = coverage.notes([group(1, "north")])
+    assert line.startswith(
+        "t: 95 % intervals of differences from other patients' cases of such test cases (simulated: binary, 50"
+    )
+    assert "average_precision in 89.4 %" in line
 
 
 def test_metrics_that_are_simulated_exist() -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 
 CELLS = Path(__file__).with_name("coverage.yaml")
+DIFFERENCES = Path(__file__).with_name("differences.yaml")
+"""The same of differences, {how: {cohort: ...}}."""
+How = Literal["systems", "hospitals"]
+"""Differences of two systems on the same test cases, or of one between these and other patients', of whom there were twice as many."""
 WITHIN = (93.0, 97.0)
 """Percent; a cell of exactly 95 leaves these bounds once in 25 times by chance."""
 RARE, STRONG = 0.15, 0.93
@@ -35,10 +40,27 @@ def cells() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
     return yaml_text.read(CELLS, "a table of coverage")
 
 
-def outside(p: Predictions, metrics: Sequence[str]) -> list[str]:
-    """Sentences on the metrics whose intervals, over test cases like these, held the true value too seldom or too often."""
+@cache
+def cells_of_differences() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]:
+    """{how: {cohort: {metric: {PATIENTSxIMAGES: percent}}}}."""
+    return yaml_text.read(DIFFERENCES, "a table of coverage")
+
+
+SAID: dict[How | None, str] = {
+    None: "95 % intervals",
+    "systems": "95 % intervals of differences between two systems",
+    "hospitals": "95 % intervals of differences from other patients' cases",
+}
+
+
+def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> list[str]:
+    """Sentences on the metrics whose intervals, over test cases like these, held the true value too seldom or too often.
+
+    how: of their differences instead; where these are between two sets of patients, `p` is of the smaller set.
+    """
     cohort, (patients, images) = cohort_of(p), size_of(p)
-    found = {m: v for m in metrics if (v := _cell(cohort, m, patients, images)) is not None}
+    table = cells() if how is None else cells_of_differences()[how]
+    found = {m: v for m in metrics if (v := _cell(table.get(cohort, {}).get(m, {}), patients, images)) is not None}
     like = f"of such test cases (simulated: {cohort}, {{}} patients with {'one image' if images == '1' else '1 to 10 images'} each)"
     lines = []
     for wrong, words in ((_low, "too seldom: take them for too narrow"), (_high, "more often than they say")):
@@ -46,7 +68,7 @@ def outside(p: Predictions, metrics: Sequence[str]) -> list[str]:
         if named:
             sizes = " or ".join(str(n) for n in sorted({n for n, _ in named.values()}))
             shares = ", ".join(f"{m} in {share:.1f} %" for m, (_, share) in named.items())
-            lines.append(f"95 % intervals {like.format(sizes)} held the true value {words} ({shares})")
+            lines.append(f"{SAID[how]} {like.format(sizes)} held the true value {words} ({shares})")
     return lines
 
 
@@ -70,12 +92,10 @@ def size_of(p: Predictions) -> tuple[int, str]:
     return patients, "1-10" if len(known) >= SEVERAL * patients else "1"
 
 
-def _cell(cohort: str, metric: str, patients: int, images: str) -> tuple[int, float] | None:
+def _cell(of_size: Mapping[str, float], patients: int, images: str) -> tuple[int, float] | None:
     """(patients, percent) of the measured size that is nearest by its logarithm."""
     measured = {
-        int(name.partition("x")[0]): share
-        for name, share in cells().get(cohort, {}).get(metric, {}).items()
-        if name.partition("x")[2] == images
+        int(name.partition("x")[0]): share for name, share in of_size.items() if name.partition("x")[2] == images
     }
     near = min(measured, key=lambda n: abs(math.log(n / max(patients, 1))), default=None)
     if near is None or abs(math.log(near / max(patients, 1))) > math.log(FURTHEST) + 1e-9:

@@ -1,0 +1,26 @@
+"""What simulation found of the intervals of differences in a report: they may be too narrow where each number's own are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.reporting import cases
+from trainer.reporting.groups import Group
+
+LEVEL = 0.95
+
+
+def notes(groups: Sequence[Group]) -> list[str]:
+    """Sentences on the differences of systems, and from own test cases to other data, by each task's primary metric."""
+    from trainer.downstream.metrics.simulated import outside
+
+    out = []
+    for g in groups:
+        compared = [e for e in g.entries if not e.leaking and e.measured.level == LEVEL]
+        if not compared:
+            continue
+        p = cases.predictions(compared[0].results)[0]
+        lines = outside(p, [g.primary], "systems") if len(compared) > 1 else []
+        lines += outside(p, [g.primary], "hospitals") if g.external else []
+        out += [f"{g.name}: {line}" for line in lines]
+    return out
