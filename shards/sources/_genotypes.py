@@ -211,9 +211,7 @@ def _rows(people: list[str], these: list[str], fam: Path, first: Path) -> np.nda
     if lacking or more:
         shown = ", ".join(f"'{p}'" for p in (lacking + more)[:3])
         what = f"other people than in {first.name}: {len(lacking)} of its people are not here, {len(more)} are here alone ({shown})"
-        raise bad(
-            what, fam, "bring files of the same people: plink --keep-fam on each of them, or merge them (--bmerge)"
-        )
+        raise bad(what, fam, "bring files of the same people: plink --keep PEOPLE --make-bed on each of them")
     return np.array([at[p] for p in people], np.int64)
 
 
