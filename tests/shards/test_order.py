@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shards.errors import DataError
 from shards.order.mix import MixPlan, diffuse
-from shards.order.patient_unique import most_batches
+from shards.order.patient_unique import _sorted_by, most_batches
 from shards.order.plan import Plan
 from shards.order.ranks import eval_plan, micro_slices, rank_slice
 from shards.order.stand_in import stand_ins
@@ -339,3 +339,11 @@ def test_sample_generators_are_their_coordinates(seed, epoch, index, repeat):
     np.testing.assert_array_equal(moved.at(epoch, index, repeat).integers(2**32, size=8, dtype=np.uint32), want)
     for other in ((epoch + 1, index, repeat), (epoch, index + 1, repeat), (epoch, index, repeat + 1)):
         assert (sample_rng(seed, *other).integers(2**32, size=8, dtype=np.uint32) != want).any()
+
+
+@pytest.mark.parametrize("top", [40, 1 << 16, (1 << 16) + 1, 1 << 21, (1 << 24) + 1, 1 << 31])
+def test_a_sort_by_parts_is_the_stable_sort(top):
+    """Numbers of up to 16 bits, and with one, some and many values of the bits above."""
+    rank = np.random.default_rng(0).integers(0, top, 5000, dtype=np.int32 if top < 1 << 31 else np.int64)
+    rank[:2500] = rank[2500:]
+    assert np.array_equal(_sorted_by(rank), np.argsort(rank, kind="stable"))
