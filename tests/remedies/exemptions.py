@@ -50,6 +50,7 @@ EXEMPT = {
     "give --task NAME: ": LISTED,
     "or give another --work": BESIDE,
     "whether a difference is more than chance": NO_REMEDY,
+    "exact attention is as fast up to": NO_REMEDY,
     "give the folder that runs were written below (out=FOLDER": LISTED,
     "give folders that hold runs (out=FOLDER)": LISTED,
     "leak.near=true looks all the same": MANY_FILMS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ def run(name: str, of: dict[str, tuple[at.Place, dict[str, str]]], bench: at.Ben
     place(bench)
     for command in commands(the(name), names):
         bench.ran(*shorter(command), world=command.world)
+
+
+@pytest.fixture(autouse=True)
+def samples_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block runs in a folder of its own, where a relative path to the real samples is none."""
+    if folder := os.environ.get("MEDPAIR_REAL_DATA"):
+        monkeypatch.setenv("MEDPAIR_REAL_DATA", str(Path(folder).resolve()))
 
 
 @pytest.mark.parametrize("name", PLACES)
