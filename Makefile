@@ -35,7 +35,7 @@ finetune: setup  ## pre-train mgi on the demo cohort, fine-tune it and its rando
 	. $(BIN)/activate && python launch/compare.py runs/demo --out report
 
 docs: setup  ## the documentation as a site, into site/: no warning is let through (docs/site.md)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 DS_ACCELERATOR=cpu $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
 
 lint: setup
