@@ -25,6 +25,7 @@ class CoAttention(nn.Module):
             nn.init.uniform_(layer.weight, -((6 / (4 * dim)) ** 0.5), (6 / (4 * dim)) ** 0.5)
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.out.bias)
+        self.scored = nn.Identity()  # what may be asked for, or changed, between score and softmax
 
     def forward(self, query_BLD: Tensor, h_PD: Tensor, lengths: tuple[int, ...]) -> Tensor:
         """Instances of all bags, one bag after another, and how many each has; a bag without any gives its queries zeros to project."""
@@ -32,8 +33,11 @@ class CoAttention(nn.Module):
         found = [self._found(q_LD, *kv_NE.chunk(2, -1)) for q_LD, kv_NE in zip(query_BLD, of_bag, strict=True)]
         return self.out(torch.stack(found))
 
-    @staticmethod
-    def _found(q_LD: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
+    def _found(self, q_LD: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
+        if len(k_ND) and not self.training and torch.is_grad_enabled():
+            # Where an answer is explained, scores stand in a tensor; elsewhere a kernel keeps them to itself.
+            score_NL = self.scored((k_ND @ q_LD.mT).float() * k_ND.shape[-1] ** -0.5)
+            return score_NL.softmax(0).to(v_ND.dtype).mT @ v_ND
         if len(k_ND):
             return attention(q_LD[None, None], k_ND[None, None], v_ND[None, None])[0, 0]
         # A softmax over nothing has no value. Zeros that keep queries, keys and values in the graph, as ZeRO needs.

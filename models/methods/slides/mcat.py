@@ -128,6 +128,9 @@ class Mcat(FusedMethod):
         weight_BSN = self.co_attention.weights(self.sets(batch), self.embed(x_BNF), mask_BN) * mask_BN[:, None]
         return {name: weight_BSN[:, s] for s, name in enumerate(self.set_names)}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.co_attention.scored,)
+
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer, with PyTorch's first weights as in the official code."""
         return LinearHead(pooled, target.outputs, norm=False, std=None)

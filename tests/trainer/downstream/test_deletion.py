@@ -103,3 +103,14 @@ def test_a_slide_of_one_patch_has_no_test_and_the_table_is_written(tmp_path: Pat
         "b,attention,4,0.1,0.2,0.1,0",
     ]
     assert "in 1 of 2 slides (mean loss 0.8 against 0.2)" in told(found)[0]
+
+
+def test_a_map_that_holds_too_seldom_comes_with_a_warning() -> None:
+    def of(holding: int, cases: int = 20) -> list[str]:
+        return told([Deletion(str(i), "attention", 4, float(i < holding), 0.5, 0.1) for i in range(cases)])
+
+    assert len(of(19)) == 1
+    line, warning = of(18)
+    assert "in 18 of 20 slides" in line
+    assert warning.startswith("warning: map attention holds in less than 95% of these slides")
+    assert len(of(0, 1)) == 2, "of one slide, too"

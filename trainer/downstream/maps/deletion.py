@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SHARE, DRAWS = 0.1, 20
 """Of the patches, rounded up, and random choices of as many."""
+ENOUGH = 0.95
+"""Share of cases in which a map must hold, or it comes with a warning."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def lost(method: Downstream, whole_K: Tensor, without_K: Tensor) -> float:
 
 
 def told(found: Sequence[Deletion], places: str = "patches", cases: str = "slides") -> list[str]:
-    """For each map in how many cases its places cost more than random ones."""
+    """For each map in how many cases its places cost more than random ones, and a warning where that is too seldom."""
     lines = []
     for name in dict.fromkeys(d.map for d in found):
         of = [d for d in found if d.map == name]
@@ -156,4 +158,8 @@ def told(found: Sequence[Deletion], places: str = "patches", cases: str = "slide
             f"deletion test, map {name}: the {SHARE:.0%} of largest shares cost more than as many random {places} in {holds} of {len(of)} "
             f"{cases} (mean loss {top:.3g} against {random:.3g})"
         )
+        if holds < ENOUGH * len(of):
+            lines.append(
+                f"warning: map {name} holds in less than {ENOUGH:.0%} of these {cases}: do not read its {places} as what decides"
+            )
     return lines

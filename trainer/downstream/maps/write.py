@@ -1,9 +1,9 @@
 """Attention maps as files: a table of shares a slide, a picture a map, and lists of all slides and of the patches at both ends.
 
 OUT/attention/slides.csv      a line a map: sample, patient, map, patches, effective_patches, largest share, files
-OUT/attention/patches.csv     of each map the patches with the largest shares and the smallest, with their places
+OUT/attention/patches.csv     of each map the patches with the largest values and the smallest, with their places
 OUT/attention/deletion.csv    of each map what the answer loses without the patches of largest shares, and without random ones
-OUT/attention/SAMPLE.csv      patch (its row in `patches`), x, y, and a column of shares a map
+OUT/attention/SAMPLE.csv      patch (its row in `patches`), x, y, and a column a map
 OUT/attention/SAMPLE-MAP.png  the same as a picture
 
 Shape letters: N patches of a slide, M maps.
@@ -38,7 +38,7 @@ ROUNDING = 1e-3
 Cells = tuple[str | int | float, ...]
 SLIDES = ("sample", "patient", "map", "patches", "effective_patches", "largest", "table", "picture")
 DELETION = ("sample", "map", "patches_removed", "loss", "loss_of_random", "sd_of_random", "holds")
-PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "share")
+PATCHES = ("sample", "map", "end", "place", "patch", "x", "y", "value")
 
 
 @dataclass(frozen=True)
@@ -137,17 +137,20 @@ def _table(slide: SlideMaps) -> Iterator[Cells]:
 
 
 def _ends(slide: SlideMaps) -> Iterator[Cells]:
-    """Largest first, smallest first; no patch at both ends. Of equal shares the one that stands first in the slide comes first."""
-    N = slide.share_MN.shape[1]
+    """Largest first, smallest first; no patch at both ends. Of equal values the one that stands first in the slide comes first.
+
+    Of a map with a sign the largest speak most for the answer, the smallest most against it.
+    """
+    N = len(slide.xy_N2)
     top = min(ENDS, (N + 1) // 2)
-    for name, share_N in zip(slide.names, slide.share_MN, strict=True):
-        order_N = np.argsort(-share_N, kind="stable")
+    for name, value_N in slide.columns.items():
+        order_N = np.argsort(-value_N, kind="stable")
         smallest_N = np.array(
-            [i for i in np.argsort(share_N, kind="stable") if i not in set(order_N[:top].tolist())], int
+            [i for i in np.argsort(value_N, kind="stable") if i not in set(order_N[:top].tolist())], int
         )
         for end, picked in (("top", order_N[:top]), ("bottom", smallest_N[: min(ENDS, N // 2)])):
             for place, i in enumerate(picked.tolist(), 1):
-                yield slide.key, name, end, place, i, *slide.xy_N2[i].tolist(), f"{share_N[i]:.9g}"
+                yield slide.key, name, end, place, i, *slide.xy_N2[i].tolist(), f"{value_N[i]:.9g}"
 
 
 def _lines(slide: SlideMaps, files: Sequence[str]) -> Iterator[Cells]:

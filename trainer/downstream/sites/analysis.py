@@ -95,10 +95,12 @@ def _judged(asked: Asked) -> dict[str, Any]:
     out: dict[str, Any] = {
         "probe": f"linear, brought to its optimum at weight decay {DECAY:g} of standardised features"
     }
-    out["read"] = _read(asked, asked.x_ND)
+    out["read"] = site_area(asked, asked.x_ND)
     classes = asked.cases.kind in OF_CLASSES
     if classes:
-        out["read_from_answer"] = _read(asked, np.eye(int(asked.cases.target.max()) + 1)[asked.cases.truth()])["auc"]
+        out["read_from_answer"] = site_area(asked, np.eye(int(asked.cases.target.max()) + 1)[asked.cases.truth()])[
+            "auc"
+        ]
         out["association"] = cramers_v(asked.cases.truth(), asked.site_N)
         out["robustness"] = _robustness(asked)
     if asked.cases.kind in PROBED:
@@ -106,7 +108,7 @@ def _judged(asked: Asked) -> dict[str, Any]:
     return out
 
 
-def _read(asked: Asked, x_ND: np.ndarray) -> dict[str, Any]:
+def site_area(asked: Asked, x_ND: np.ndarray) -> dict[str, Any]:
     """How well the site is told from features, as an area under the curve, of cases whose patients the probe was not fitted on."""
     names, code_N = np.unique(asked.site_N, return_inverse=True)
     cases = asked.cases
