@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainer.errors import UserError
 from trainer.runtime import Runtime
 
 PROBE = 8
+LOOKED_AT = 64
 
 
 @dataclass
@@ -113,6 +115,25 @@ class Data:
                     "enlarge it (python -m shards split), or data.val_split= for none"
                 )
 
+    def untold(self, method: Method, stage: Stage) -> list[str]:
+        """Notes on training samples that hold the stage's fields and tell it nothing; `LOOKED_AT` of each data set are looked at.
+
+        Sets that are far away are not: their samples lie in as many shards.
+
+        Raises:
+            UserError: there is nothing to learn from in any of them.
+        """
+        near = [d for d in self.datasets if d.cache is None]
+        records = [r for d in near for r in _spread(d, self.split) if all(r.has(f) for f in stage.fields)]
+        missing = Counter(filter(None, map(method.untold, records)))
+        if not missing or not records:
+            return []
+        (what, _), lacking = missing.most_common(1)[0], missing.total()
+        told = f"stage {stage.name}: {len(records) - lacking} of {len(records)} training samples that were looked at have {what}"
+        if lacking == len(records):
+            raise UserError(told.replace(f"{0} of", "none of", 1))
+        return [told] if 2 * lacking > len(records) else []
+
     def _validation_parts(self, config: Config) -> list[Dataset]:
         split = config.data.val_split
         return [d for d in self.datasets if split and d.info.splits.get(split)]
@@ -196,6 +217,13 @@ class Validation:
     def close(self) -> None:
         for loader in self.loaders:
             loader.close()
+
+
+def _spread(data: Dataset, split: str) -> list[Record]:
+    """Samples from all over a split."""
+    indices = data.subset(split).indices
+    at = np.unique(np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int))
+    return [data[int(i)] for i in indices[at]]
 
 
 def sampler(method: Method) -> Callable[[Record, np.random.Generator], Sample]:

@@ -60,9 +60,10 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     check_live_probe(config, data)
     for plan in plans:
         data.check(config, plan.stage, world)
+    untold = [note for plan in plans if plan.steps for note in data.untold(method, plan.stage)]
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)
-    text = "\n".join([text, *data.meaning_notes(), *data.cache_notes([p.stage for p in plans if p.steps])])
+    text = "\n".join([text, *data.meaning_notes(), *untold, *data.cache_notes([p.stage for p in plans if p.steps])])
     return Job(
         config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
     )

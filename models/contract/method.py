@@ -121,6 +121,10 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def untold(self, record: Record) -> str:
+        """Of a sample whose fields are there, but without anything to learn from: what is missing, and what to change; else ""."""
+        return ""
+
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged.
 

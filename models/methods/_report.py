@@ -173,6 +173,17 @@ class ReportMethod(Method):
         text = drawn_text(sentences, o.text_unit, rng)
         return swapped_sides(text) if mirrored and o.flip == "swap" else text
 
+    def untold(self, record: Record) -> str:
+        o = self.options
+        if not (text := record.read("report")).strip():
+            return "a report that is not empty; pack the texts of reports into field 'report'"
+        part = chosen(text, o.sections)
+        if not part:
+            return f"a report with the header that method.sections={o.sections} looks for; give method.sections=whole"
+        if sum(len(s.split()) for s in cleaned(part, o.clean)) < o.min_words:
+            return f"a report of method.min_words={o.min_words} words after method.clean={o.clean}; give method.min_words=1"
+        return ""
+
     # -------------------------------------------------------------------------------------------------------- forward
 
     def pixels(self, image_BHWC: Tensor) -> Tensor:

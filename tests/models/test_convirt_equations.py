@@ -139,6 +139,19 @@ def test_a_report_without_the_section_or_without_words_has_no_text():
     assert out.losses["contrastive"] == 0
 
 
+def test_what_a_report_lacks_is_told_with_its_remedy():
+    record = records(1)[0]
+
+    def untold(text, **options):
+        record.fields["report"] = text
+        return entered(**options).untold(record)
+
+    assert untold("No effusion.") == untold("IMPRESSION: No effusion.", sections="impression") == ""
+    assert "give method.sections=whole" in untold("No effusion.", sections="impression")
+    assert "give method.min_words=1" in untold("No effusion.", min_words=3)
+    assert "is not empty" in untold(" \n")
+
+
 def test_sides_follow_the_image():
     method = entered(flip="swap", text_unit="report", crop_scale=(1.0, 1.0), rotate=0.0, brightness=0.0)
     text = "Opacity in the left upper lobe."

@@ -40,6 +40,21 @@ def looks_at_nothing_held_back(place: Place) -> Command:
     return pretrain("mae", "monitor.probe.every=10", "data.val_split=")
 
 
+@remedy("that method.sections=", r"give (method\.sections=whole)")
+def reports_without_that_header(place: Place) -> Command:
+    return pretrain("convirt", "method.sections=impression")
+
+
+@remedy("words after method.clean=", r"give (method\.min_words=1)")
+def reports_of_few_words(place: Place) -> Command:
+    return pretrain("convirt", "method.min_words=1000")
+
+
+@remedy("a triplet of an entity that is learned", r"or give (method\.leave_out=\[\])")
+def triplets_of_none_that_is_learned(place: Place) -> Command:
+    return pretrain("medklip", "method.leave_out=[nodule,disease,mass,marking]")
+
+
 @remedy("no label of classes of", r"it has (\w+)", {"site": "monitor.probe.label=site"})
 def looks_for_a_number(place: Place) -> Command:
     return pretrain("mae", "monitor.probe.every=10", "monitor.probe.label=severity")

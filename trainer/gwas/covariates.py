@@ -70,7 +70,9 @@ def read_covariates(path: Path, people: Sequence[str], id_column: str | None, le
             continue
         names += [n for n, _ in made]
         values += [v for _, v in made]
-        notes += [f"covariate '{column}': {len(made) + 1} classes"] * (made[0][0] != column)
+        # Of a single class there is one column, of ones, and it is refused as constant.
+        if made[0][0] != column and np.nanmin(made[0][1]) == 0:
+            notes.append(f"covariate '{column}': {len(made) + 1} classes")
     if problems:
         raise DataError(problems)
     return Covariates((*names,), np.stack(values, 1), (*notes,))

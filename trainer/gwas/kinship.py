@@ -30,8 +30,8 @@ class Relatives:
 
     def problems(self, tested: dict[str, str], path: Path) -> list[str]:
         """What to refuse, with the remedy; none where there are none. tested: {form: name}."""
-        where, fix = f"{FLAG} {path}", "split the data set by family, or give --relatives drop, which leaves them out"
-        found = []
+        where, found = f"{FLAG} {path}", []
+        fix = "split the data set by family (python -m shards split DATA --group LABEL), or give --relatives drop, which leaves them out"
         if self.across:
             people = sorted({tested[a] for a, _ in self.across})
             shown = few([f"'{tested[a]}' and '{b}'" for a, b in self.across])

@@ -25,6 +25,9 @@ from trainer.gwas.settings import Settings
 from trainer.state.finished import Finished, open_encoder
 
 T = TypeVar("T")
+UNCOMPARED = (
+    "people are joined by name alone: the data set has no field of SNPs with which their genotypes could be compared"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def opened(settings: Settings, data: Dataset) -> tuple[Finished, FileSet, Tested
         joined = _try(problems, lambda: _rows(people, files, settings))
         related = _try(problems, lambda: _related(settings, data, run, files, people))
         if joined:
-            same = _try(problems, lambda: check_people(data, settings.split, people, files, joined))
+            same = _try(problems, lambda: check_people(data, settings.split, people, files, joined) or [UNCOMPARED])
     # What `_try` did not give has left a problem.
     if problems or not (run and files and people and covariates and related) or joined is None or same is None:
         raise UserError(problems)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GAP = 2e7
 """Base pairs between chromosomes on the axis."""
+MARKERS = (".", "x", "+", "^")
 MOST_POINTS = 5000
 """Of a QQ plot: all of the smallest P values, and evenly chosen ones of the rest."""
 
@@ -62,7 +63,9 @@ def qq(path: Path, log10_p_PM: np.ndarray, names: Sequence[str], inflation: Sequ
             rank = _chosen(len(observed))
             expected = -np.log10((rank + 0.5) / len(observed))
             label = f"{name} ($\\lambda$ {value:.2f})"
-            axes.plot(expected, observed[rank], ".", markersize=3, color=COLOURS[i % len(COLOURS)], label=label)
+            # Phenotypes beyond the colours have another form.
+            form = MARKERS[i // len(COLOURS) % len(MARKERS)]
+            axes.plot(expected, observed[rank], form, markersize=3, color=COLOURS[i % len(COLOURS)], label=label)
             if i == 0:
                 low, high = (-np.log10(beta.ppf(q, rank + 1, len(observed) - rank)) for q in (0.975, 0.025))
                 axes.fill_between(expected, low, high, color="#dddddd", linewidth=0, zorder=0)

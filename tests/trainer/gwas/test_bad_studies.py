@@ -49,7 +49,9 @@ def test_genotypes_of_some_people_are_counted(study: Study, tmp_path: Path, caps
     assert f"{len(study.people) - 9} people are left out without genotypes" in said
     bed = file_set(tmp_path / "more", np.random.default_rng(0).integers(0, 3, (40, 4)), study.people[:40])
     assert main(study.words(bed=bed, out=tmp_path / "ok")) == 0
-    assert f"40 of {len(study.people)} people of split 'test' are tested" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"40 of {len(study.people)} people of split 'test' are tested" in said
+    assert "joined by name alone" in said
 
 
 def test_people_of_pretraining_are_refused(study: Study, tmp_path: Path, capsys) -> None:
@@ -147,6 +149,7 @@ def test_words_are_classes_and_unknown_cells_are_missing(tmp_path: Path) -> None
     assert np.argwhere(np.isnan(found.value_NC)).tolist() == [[0, 0], [27, 1], [27, 2]]
     assert found.value_NC[:3, 1:].tolist() == [[0, 0], [1, 0], [0, 1]]
     assert found.notes == ("covariate 'site': 3 classes",)
+    assert read(tmp_path, age=AGES, site=["A"] * N).notes == ()
 
 
 def test_negative_numbers_are_numbers(tmp_path: Path) -> None:

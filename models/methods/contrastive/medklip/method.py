@@ -166,6 +166,11 @@ class Medklip(ImageMethod):
             arrays["candidates"][e] = drawn_candidates(found_PE[:, e] == PRESENT, o.negatives, rng)
         return Sample(arrays, present)
 
+    def untold(self, record: Record) -> str:
+        if (self.triplets(record) == UNKNOWN).all():
+            return "a triplet of an entity that is learned; find them again (python -m shards triplets), or give method.leave_out=[]"
+        return ""
+
     def triplets(self, record: Record) -> np.ndarray:
         """A sample's matrix, int8 [P, E] of the entities that are learned.
 
