@@ -68,7 +68,7 @@ class SweepFile(Section):
     """Words of launch/pretrain.py by name: runs that rows start from, made first."""
     recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By the name of a recipe: words in place of `words` when the sweep is given `--recipe NAME`. `--recipe OTHER` among them: the
-    methods' recipe has that name."""
+    methods' recipe has that name. Words with an address (`pretrain.NAME:WORD`) as at the command line, which goes before them."""
     baselines: bool | Baselines = True
     """Runs beside the points that cost little (trainer/sweep/baselines.py); false: none."""
 
@@ -177,7 +177,7 @@ def read_sweep(file: Path, out: Path | None = None, recipe: str | None = None, m
 def _table_of(file: Path, given: SweepFile, out: Path, recipe: str | None, more: Sequence[str]) -> Sweep:
     """Rows (in every column) as points named after them, and what they start from as a sweep of its own."""
     shared, flag = _with_recipe(given, recipe)
-    to = _addressed(file, given, more)
+    to = _addressed(file, given, _with_addressed(given, recipe, more))
     first = [
         Point(i, safe_name(name), {"pretrain": name}, (*words, *flag, *to[f"{PRETRAIN}.{name}"]))
         for i, (name, words) in enumerate(given.pretrain.items())
@@ -211,11 +211,18 @@ def _with_recipe(given: SweepFile, recipe: str | None) -> tuple[tuple[str, ...],
     """Words of all rows, and those that give each run its method's recipe: of the same name, or the one that the words name."""
     if recipe is None:
         return given.words, ()
-    words = given.recipes.get(recipe, given.words)
+    words = tuple(w for w in given.recipes.get(recipe, given.words) if not _address(w))
     if RECIPE not in words:
         return words, (RECIPE, recipe)
     at = words.index(RECIPE)
     return (*words[:at], *words[at + 2 :]), words[at : at + 2]
+
+
+def _with_addressed(given: SweepFile, recipe: str | None, more: Sequence[str]) -> Sequence[str]:
+    """`more`, after the recipe's words that are for a run or column by name and that `more` does not give anew."""
+    told = {w.partition("=")[0] for w in more}
+    own = (w for w in given.recipes.get(recipe or "", ()) if _address(w))
+    return [*(w for w in own if w.partition("=")[0] not in told), *more]
 
 
 def _baselines(given: SweepFile) -> Baselines | None:
