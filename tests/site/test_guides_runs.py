@@ -63,6 +63,7 @@ ON_RANKS_AND_REAL_DATA: dict[str, tuple[at.Place, dict[str, str]]] = {
 ON_REAL_DATA: dict[str, tuple[at.Place, dict[str, str]]] = {
     "results/tables.md: python -m shards source tcga_nsclc": (at.real, {}),
     "results/tables.md: python -m shards source lgg_mri": (at.nothing, {}),
+    "results/tables.md: python -m shards source fundus_genotypes": (at.nothing, {}),
     "results/tables.md: python -m shards source cxr_reports": (at.real, {"films-S": "films-0"}),
 }
 """Those with the real samples that MEDPAIR_REAL_DATA names."""

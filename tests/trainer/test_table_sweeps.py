@@ -74,6 +74,20 @@ def test_a_recipe_of_a_table_may_name_another_of_the_methods(tmp_path: Path) -> 
         read(tmp_path, recipes={"small": ["--task", "nsclc_subtype", "--recipe"]})
 
 
+def test_a_word_of_a_recipe_may_be_for_one_pre_training(tmp_path: Path) -> None:
+    """Of that recipe alone; what the command line says of the same key goes before it; a name that is not there is refused."""
+    recipes = {"demo": ["--task", "demo_site", "pretrain.one step:method.dim=32"]}
+    made = ("--method", "gimp", "steps=1")
+    sweep = read(tmp_path, recipes=recipes, recipe="demo")
+    assert sweep.first.points[0].words == (*made, "--recipe", "demo", "method.dim=32")
+    assert not any("method.dim" in w for p in sweep.points for w in p.words)
+    assert read(tmp_path, recipes=recipes).first.points[0].words == made
+    told = read(tmp_path, recipes=recipes, recipe="demo", more=("pretrain.one step:method.dim=8",))
+    assert told.first.points[0].words == (*made, "--recipe", "demo", "method.dim=8")
+    with pytest.raises(UserError, match=r"pretrain.mae: .* has no such column or run"):
+        read(tmp_path, recipes={"demo": ["pretrain.mae:steps=1"]}, recipe="demo")
+
+
 @pytest.mark.parametrize(
     ("file", "words"),
     [
