@@ -75,6 +75,14 @@ def scan_on_cpu() -> str:
     return f"  {'numba':<14} {found}: {unless(numba_loads) or 'long selective scans on a CPU run in it'}"
 
 
+def jpegs_of_packs() -> str:
+    """How `pack` sees that the JPEGs of a large set are whole."""
+    from shards.format.jpeg_codes import why_not_quick
+    from shards.pack.chunks import how_checked
+
+    return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of 512 MB of JPEGs and more)"
+
+
 def products_on_cpu() -> str:
     """Where float32 matrix products of a CPU would run with `matmul=auto`, and how fast either way is."""
     from trainer.engine.matmul import speeds, why_not
@@ -167,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "what comes next or the chunked PyTorch scan", cuda))
     print(scan_on_gpu(cuda))
     print(scan_on_cpu())
+    print(jpegs_of_packs())
     print(products_on_cpu())
     if args.attention:
         print("attention of one bag (width 512, 8 heads, 256 landmarks, forward and backward)")

@@ -38,15 +38,20 @@ class _Head:
 
 
 @functools.lru_cache
-def is_quick() -> bool:
-    """Whether the codes can be read by machine code here (extra `numba`)."""
+def why_not_quick() -> str:
+    """Why the codes cannot be read by machine code here (extra `numba`); empty where they can."""
     if importlib.util.find_spec("numba") is None:
-        return False
+        return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
     try:
         importlib.import_module("shards.format.huffman")
-    except Exception:
-        return False
-    return True
+    except Exception as e:  # whatever a package that does not fit the others raises
+        return f"numba does not work here ({type(e).__name__}: {str(e)[:200]})"
+    return ""
+
+
+def is_quick() -> bool:
+    """Whether the codes can be read by machine code here."""
+    return not why_not_quick()
 
 
 def surely_whole(data: bytes) -> bool:

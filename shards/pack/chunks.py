@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from shards.errors import Problem
 from shards.format.describe import FieldTally, header_of
 from shards.format.image_tally import ImageTally
-from shards.format.jpeg_codes import is_quick
+from shards.format.jpeg_codes import why_not_quick
 from shards.pack.manifest import Entry
 from shards.pack.reference import Reader
 from shards.pack.sample import members_of
@@ -82,7 +82,10 @@ class Packer:
     ):
         self.entries, self.reader, self.plan, self.options, self.slots = entries, reader, plan, options, slots
         # Loaded here, before workers are forked; of less its loading takes longer than it saves.
-        self._by_codes = _jpeg_bytes(plan) >= BY_CODES and is_quick()
+        why_not = why_not_quick() if _jpeg_bytes(plan) >= BY_CODES else None
+        self._by_codes = why_not == ""
+        self.said = "" if why_not is None else how_checked(why_not)
+        """Which way JPEGs are looked at, where there is a choice."""
 
     def __call__(self, chunk: Chunk) -> Packed:
         done = Packed(chunk, images=self._tally())
@@ -102,6 +105,13 @@ class Packer:
 
     def _tally(self) -> ImageTally:
         return ImageTally(self.options.meanings, self.options.keep_orientation, self._by_codes)
+
+
+def how_checked(why_not: str) -> str:
+    """Which way `pack` sees that JPEGs are whole, and why; `why_not`: of `jpeg_codes.why_not_quick`."""
+    if why_not:
+        return f"JPEGs that stay as they are are decoded to see that they are whole: {why_not}"
+    return "JPEGs that stay as they are are seen to be whole by their Huffman codes (numba), without decoding"
 
 
 def _jpeg_bytes(plan: PackPlan) -> int:

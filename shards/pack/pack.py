@@ -125,6 +125,7 @@ def _content(
         closing(in_order(packer, chunks, jobs)) as packed,
     ):
         progress.say(_gone_on(writer))
+        progress.say(packer.said)
         for part in packed:
             problems += part.problems
             tally.merge(part.fields)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import pytest
 from manifests import Sources, snapshot, sources
 from PIL import Image
 
+from launch import doctor
 from shards import jobs
 from shards.__main__ import main
 from shards.check.lint import lint
 from shards.errors import DataError
-from shards.format import image_tally
+from shards.format import image_tally, jpeg_codes
 from shards.format.codecs import check_jpeg, decode, eighth
 from shards.format.image_tally import ImageTally
 from shards.format.jpeg import pixels_begin
@@ -278,6 +280,30 @@ def test_files_told_by_their_codes_are_packed_and_refused_as_others(
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"p4.jpg: cannot be decoded as jpg"):
         packed(made, tmp_path / "four", 1)
+
+
+def test_which_way_files_are_looked_at_is_said_once_with_the_reason(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = films(tmp_path / "in")
+    made.write()
+    one = packed(made, tmp_path / "one", 1)
+    assert "JPEGs" not in capfd.readouterr().err, "a small set: there is nothing to choose"
+    monkeypatch.setattr(chunks, "BY_CODES", 1)
+    for name, why in (("broken", "needs NumPy 2.9 or less"), ("there", "")):
+        monkeypatch.setattr(jpeg_codes.importlib, "import_module", partial(_loaded, why))
+        jpeg_codes.why_not_quick.cache_clear()
+        assert packed(made, tmp_path / name, 2) == one
+        said = [line for line in capfd.readouterr().err.splitlines() if "JPEGs" in line]
+        assert said == [chunks.how_checked(f"numba does not work here (ImportError: {why})" if why else "")]
+        assert said[0] in doctor.jpegs_of_packs()
+    jpeg_codes.why_not_quick.cache_clear()
+
+
+def _loaded(why: str, name: str) -> None:
+    """Stands in for loading the compiled reader."""
+    if why:
+        raise ImportError(why)
 
 
 def _refused(read) -> bool:  # type: ignore[no-untyped-def]
