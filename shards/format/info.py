@@ -19,6 +19,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -191,7 +192,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes, again: bool = False) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], again: bool = False) -> None:
     """Writes under a temporary name, flushes to disk, renames: a reader sees the old bytes or the new ones.
 
     What a killed process left on its way to the same name is removed. `again`: a copy that is checked by its hash before it is used and
@@ -203,7 +204,7 @@ def write_atomic(path: Path, data: bytes, again: bool = False) -> None:
     fd, tmp = _temporary(path.parent, prefix)
     try:
         with os.fdopen(fd, "wb") as f:
-            f.write(data)
+            f.writelines([data] if isinstance(data, bytes) else data)
             f.flush()
             os.fchmod(f.fileno(), 0o644)
             if not again:

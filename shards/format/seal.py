@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from shards.errors import Problem, bad
 from shards.format.archive import no_twins
 from shards.format.info import SPLITS, DatasetInfo, LabelInfo, sha256_of, write_atomic
+from shards.tables.repeats import distinct
 
+PART = 4096
 SEALED = ("splits.csv", "labels.csv", "stats.npz", "vocab/*.txt", "labels/*.csv")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SampleRow:
     """One line of splits.csv and labels.csv. Labels: a class name, a number, or absent where unknown."""
 
@@ -37,11 +40,16 @@ def cell(value: str | float | None) -> str:
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return b"".join(csv_parts(header, rows))
+
+
+def csv_parts(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """The bytes of a table, some thousand rows at a time."""
+    left = chain([header], rows)
+    while some := list(islice(left, PART)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(some)
+        yield text.getvalue().encode()
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -66,9 +74,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def write_rows(folder: Path, rows: Sequence[SampleRow], labels: Mapping[str, LabelInfo]) -> None:
     """splits.csv and labels.csv, one row a sample in shard order."""
     splits = ((r.sample, r.patient, r.split) for r in rows)
-    write_atomic(folder / "splits.csv", csv_bytes(("sample", "patient", "split"), splits))
+    write_atomic(folder / "splits.csv", csv_parts(("sample", "patient", "split"), splits))
     values = ((r.sample, *(cell(r.labels.get(name)) for name in labels)) for r in rows)
-    write_atomic(folder / "labels.csv", csv_bytes(("sample", *labels), values))
+    write_atomic(folder / "labels.csv", csv_parts(("sample", *labels), values))
 
 
 def read_rows(folder: Path, labels: Mapping[str, LabelInfo]) -> list[SampleRow]:
@@ -151,7 +159,7 @@ def describe(info: DatasetInfo, folder: Path, rows: Sequence[SampleRow]) -> Data
     """`info` with the counts of `rows` and the hashes of the side files as they are on disk now."""
     update = {
         "samples": len(rows),
-        "patients": len({r.patient for r in rows}),
+        "patients": distinct(r.patient for r in rows),
         "splits": split_counts(rows),
         "files": hash_files(folder),
         "seal": 2,

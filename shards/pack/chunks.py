@@ -82,7 +82,7 @@ class Packer:
     ):
         self.entries, self.reader, self.plan, self.options, self.slots = entries, reader, plan, options, slots
         # Loaded here, before workers are forked; of less its loading takes longer than it saves.
-        why_not = why_not_quick() if _jpeg_bytes(plan) >= BY_CODES else None
+        why_not = why_not_quick() if plan.files.jpeg_bytes >= BY_CODES else None
         self._by_codes = why_not == ""
         self.said = "" if why_not is None else how_checked(why_not)
         """Which way JPEGs are looked at, where there is a choice."""
@@ -112,10 +112,6 @@ def how_checked(why_not: str) -> str:
     if why_not:
         return f"JPEGs that stay as they are are decoded to see that they are whole: {why_not}"
     return "JPEGs that stay as they are are seen to be whole by their Huffman codes (numba), without decoding"
-
-
-def _jpeg_bytes(plan: PackPlan) -> int:
-    return sum(size for path, (size, _) in plan.files.items() if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def cut(sizes: Sequence[int], first: int, slots: int) -> Iterator[Chunk]:

@@ -15,14 +15,11 @@ import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from shards.errors import Problem, bad, typed
+from shards.pack.entries import Entry, bare, change
 from shards.tables.cells import COMMA, COMMA_FIX, has_comma, number, unwritable
 from shards.tables.unknown import Words, words_of
-
-if TYPE_CHECKING:
-    from shards.pack.manifest import Entry
 
 KINDS = ("class", "number")
 SHOWN, MAX_NOTES = 3, 12
@@ -61,7 +58,17 @@ GRADES = frozenset(
         *("weak", "strong", "light", "heavy", "occasional", "frequent", "early", "late", "grade", "stage"),
     )
 )
-Cells = Sequence[tuple["Entry", str]]
+
+
+@dataclass(slots=True)
+class Cell:
+    """A text of a column: where it stood first, and in how many samples."""
+
+    where: str
+    count: int = 0
+
+
+Cells = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
@@ -128,14 +135,23 @@ def settle(
     )
     found.problems += [p for n in columns if (p := name_problem(n))]
     notes: list[str] = []
+    cells, meant = _cells(entries, columns), dict[str, dict[str, str | float]]()
     for name in columns:
         declared = rule.kinds.get(name) or (kinds or {}).get(name)
-        cells = [(e, str(e.labels[name]).strip()) for e in entries if name in e.labels]
-        known_cells = _known(name, cells, rule.words, notes)
+        known_cells, meant[name] = _known(name, cells[name], rule.words, notes), {}
         if not known_cells:
             _empty(name, name in asked, found, notes)
             continue
-        found.kinds[name] = _settle_one(name, known_cells, declared, of_numbers, found.problems)
+        found.kinds[name], meant[name] = _settle_one(name, known_cells, declared, of_numbers, found.problems)
+
+    def put(entry: Entry) -> None:
+        for name in meant.keys() & entry.labels.keys():
+            if (value := meant[name].get(str(entry.labels[name]).strip())) is None:
+                del entry.labels[name]
+            else:
+                entry.labels[name] = value
+
+    change(entries, put)
     found.notes += notes[:MAX_NOTES] + (
         [f"... and {len(notes) - MAX_NOTES} more such lines"] if len(notes) > MAX_NOTES else []
     )
@@ -148,18 +164,30 @@ def name_problem(name: str) -> Problem | None:
     return Problem(f"a label's name, {name!r}, {why}", f"label {name!r}", "rename it") if why else None
 
 
-def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> Cells:
-    """The cells that hold a value; the labels of the others are taken away."""
-    classes = {t.lower() for _, t in cells if not words(t) and number(t) is None}
+def _cells(entries: Sequence[Entry], columns: Sequence[str]) -> dict[str, dict[str, Cell]]:
+    """By column its different texts, in the order in which they are met."""
+    found: dict[str, dict[str, Cell]] = {name: {} for name in columns}
+    for entry in bare(entries):
+        for name, cells in found.items():
+            if (value := entry.labels.get(name)) is not None:
+                text = str(value).strip()
+                if (cell := cells.get(text)) is None:
+                    cell = cells[text] = Cell(entry.where)
+                cell.count += 1
+    return found
+
+
+def _known(name: str, cells: Cells, words: Words, notes: list[str]) -> dict[str, Cell]:
+    """The cells that hold a value."""
+    classes = {t.lower() for t in cells if not words(t) and number(t) is None}
     meant = meant_beside(classes) - words.unknown
-    kept, lost, held = [], Counter[str](), Counter[str]()
-    for entry, text in cells:
+    kept, lost, held = dict[str, Cell](), Counter[str](), Counter[str]()
+    for text, cell in cells.items():
         if words(text) and text.lower() not in meant:
-            del entry.labels[name]
-            lost.update([text] if text else [])
+            lost.update({text: cell.count} if text else {})
         else:
-            kept.append((entry, text))
-            held.update([text] if text.lower() in meant else [])
+            kept[text] = cell
+            held.update({text: cell.count} if text.lower() in meant else {})
     if lost:
         said = ", ".join(f"{n} x '{word}'" for word, n in lost.most_common())
         notes.append(f"label '{name}': {said} taken as unknown (--known WORD if it is a value)")
@@ -187,56 +215,49 @@ def _empty(name: str, asked: bool, found: Settled, notes: list[str]) -> None:
 
 def _settle_one(
     name: str, cells: Cells, declared: str | None, of_numbers: Callable[[Sequence[float]], str], problems: list[Problem]
-) -> str:
+) -> tuple[str, dict[str, str | float]]:
+    """The kind of a label, and the value of each of its texts."""
     problems += [
-        Problem(f"label '{name}' is {t!r}, which {why}", e.where, "write it on one line")
-        for e, t in cells
+        Problem(f"label '{name}' is {t!r}, which {why}", c.where, "write it on one line")
+        for t, c in cells.items()
         if not t.isprintable() and (why := unwritable(t))
     ]
-    values = [number(t) for _, t in cells]
-    numbers = [v for v in values if v is not None]
-    words = [(e, t) for (e, t), v in zip(cells, values, strict=True) if v is None]
+    values = {t: number(t) for t in cells}
+    numbers = [v for v in values.values() if v is not None]
+    words = {t: c for t, c in cells.items() if values[t] is None}
     kind = declared or ("number" if words and numbers else "class" if words else of_numbers(numbers))
     if kind == "number":
-        problems += _words_among_numbers(name, words, len(numbers), declared)
-        for (entry, _), value in zip(cells, values, strict=True):
-            if value is not None:
-                entry.labels[name] = value
-        return kind
+        problems += _words_among_numbers(
+            name, words, sum(c.count for t, c in cells.items() if t not in words), declared
+        )
+        return kind, {t: t if v is None else v for t, v in values.items()}
     if declared is None:
         problems += _doubtful_classes(name, cells)
-    for (entry, text), value in zip(cells, values, strict=True):
-        entry.labels[name] = f"{value:.15g}" if declared is None and value is not None else text
-    return kind
+    return kind, {t: f"{v:.15g}" if declared is None and v is not None else t for t, v in values.items()}
 
 
 def _words_among_numbers(name: str, words: Cells, numbers: int, declared: str | None) -> list[Problem]:
     """A problem for each of the first words that are no numbers, one for all others."""
-    of: dict[str, list[Entry]] = defaultdict(list)
-    for entry, text in words:
-        of[text].append(entry)
     found = []
-    for text, where in list(of.items())[:SHOWN]:
+    for text, cell in list(words.items())[:SHOWN]:
         what = f"label '{name}' is '{text}', not a number" + (f" like the {numbers} others" if numbers else "")
-        what += f" (in {len(where)} samples)" if len(where) > 1 else ""
+        what += f" (in {cell.count} samples)" if cell.count > 1 else ""
         fix = f"mend the cell; --unknown '{text}' if it means that the value is not known"
         fix += (
             ""
             if declared
             else f"; 'label:{name}:class' in a manifest or --label-kind {typed(f'{name}=class')} if the column holds classes"
         )
-        found.append(Problem(what, where[0].where, COMMA_FIX if has_comma(text) else fix))
-    if len(of) > SHOWN:
-        what = f"label '{name}' has {len(of) - SHOWN} more words that are no numbers"
+        found.append(Problem(what, cell.where, COMMA_FIX if has_comma(text) else fix))
+    if len(words) > SHOWN:
+        what = f"label '{name}' has {len(words) - SHOWN} more words that are no numbers"
         found.append(Problem(what, f"label '{name}'", "mend those above first"))
     return found
 
 
 def _doubtful_classes(name: str, cells: Cells) -> list[Problem]:
     """Classes that are numbers with a comma, or that differ from one another in spelling alone."""
-    first = dict[str, str]()
-    for entry, text in cells:
-        first.setdefault(text, entry.where)
+    first = {text: cell.where for text, cell in cells.items()}
     if commas := [t for t in first if has_comma(t)]:
         what = f"label '{name}' is '{commas[0]}', which {COMMA}"
         return [

@@ -8,18 +8,20 @@ each slice a sample. Any other column is refused, so that a typo is not lost dat
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shards.errors import Problem, bad
 from shards.format.describe import HeaderError
 from shards.format.info import FIELD, KEY, SPLITS
+from shards.pack.entries import Entries, Entry, bare, change
 from shards.pack.labels import LabelRule, settle
-from shards.pack.reference import Reference, parse
+from shards.pack.reference import parse
 from shards.pack.volumes import Volumes, slices_of
 from shards.tables.cells import text_of, unwritable
 from shards.tables.identity import CUT, damage, merged_note, one_spelling, person
+from shards.tables.repeats import repeated, torn
 from shards.tables.table_file import TableFile, open_table
 from shards.tables.unknown import Words, is_unknown
 
@@ -27,23 +29,10 @@ RESERVED = {"meta"}
 
 
 @dataclass
-class Entry:
-    """One sample of a manifest. `where` names its line."""
-
-    where: str
-    sample: str
-    patient: str
-    split: str | None = None
-    labels: dict[str, str | float] = field(default_factory=dict)
-    fields: dict[str, Reference] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
 class Manifest:
     """Entries in file order, and the kind ('class' or 'number') of each label. `notes`: what to tell of how cells were read."""
 
-    entries: list[Entry]
+    entries: Sequence[Entry]
     label_kinds: dict[str, str]
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,7 +56,7 @@ def read_manifest(path: Path, rule: LabelRule | None = None) -> Manifest:
         DataError: no such file, not a table, no samples.
     """
     table, rule = open_table(path), rule or LabelRule()
-    manifest = Manifest([], {})
+    manifest, entries = Manifest([], {}), Entries()
     columns = _columns(table, manifest.problems)
     roles, volumes = {c.role for c in columns if c}, Volumes()
     for line, cells in table:
@@ -76,7 +65,9 @@ def read_manifest(path: Path, rule: LabelRule | None = None) -> Manifest:
         # Without these columns, which is told, one name a line stands in, so that it is not told again for every line.
         entry.sample = entry.sample if "sample" in roles else f"line-{line}"
         entry.patient = entry.patient if "patient" in roles else f"line-{line}"
-        manifest.entries += _cut(entry, values.get(_Column("slices"), ""), rule.words, volumes, manifest.problems)
+        for made in _cut(entry, values.get(_Column("slices"), ""), rule.words, volumes, manifest.problems):
+            entries.append(made)
+    manifest.entries = entries.settled()
     manifest.problems += table.problems
     if not manifest.entries and not manifest.problems:
         raise bad("no samples", path, "one line a sample below the header")
@@ -173,20 +164,30 @@ def _cut(entry: Entry, axis: str, unknown: Words, volumes: Volumes, problems: li
 
 def one_name_each(manifest: Manifest) -> tuple[Manifest, list[str]]:
     """The manifest with one spelling for each person (the first), and a line that says who was written in several ways."""
-    spelling = one_spelling(e.patient for e in manifest.entries)
-    entries = [
-        e if spelling[e.patient] == e.patient else replace(e, patient=spelling[e.patient]) for e in manifest.entries
-    ]
+    entries = manifest.entries
+    several = torn((person(e.patient), e.patient) for e in bare(entries))
+    spelling = one_spelling(e.patient for e in bare(entries) if hash(person(e.patient)) in several)
+    if not merged_note(spelling):
+        return manifest, []
+    if not isinstance(entries, Entries):
+        entries = [replace(e) for e in entries]
+
+    def spelt(entry: Entry) -> None:
+        entry.patient = spelling.get(entry.patient, entry.patient)
+
+    change(entries, spelt)
     return replace(manifest, entries=entries), merged_note(spelling)
 
 
-def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
+def entry_problems(entries: Sequence[Entry], fields: bool = True) -> list[Problem]:
     """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits.
 
     Args:
         fields: samples without any field are told; not where no column for one exists, which is told already.
     """
     problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str, str]]()
+    twice = repeated(e.sample for e in bare(entries))
+    parted = torn((person(e.patient), e.split) for e in bare(entries) if e.split in SPLITS and e.patient)
     for e in entries:
         if not KEY.fullmatch(e.sample):
             fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
@@ -199,7 +200,8 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
                     "give every sample a key of its own",
                 )
             )
-        first.setdefault(e.sample, e.where)
+        if hash(e.sample) in twice:
+            first.setdefault(e.sample, e.where)
         if is_unknown(e.patient) or damage(e.patient) == CUT:
             problems.append(
                 Problem(
@@ -216,7 +218,7 @@ def entry_problems(entries: list[Entry], fields: bool = True) -> list[Problem]:
             )
         if e.split is not None and e.split not in SPLITS:
             problems.append(Problem(f"split '{e.split}'", e.where, f"one of {', '.join(SPLITS)}"))
-        elif e.split is not None and e.patient:
+        elif e.split is not None and e.patient and hash(person(e.patient)) in parted:
             other = split_of.setdefault(person(e.patient), (e.split, e.where, e.patient))
             if other[0] != e.split:
                 known = "" if other[2] == e.patient else f" as '{other[2]}'"

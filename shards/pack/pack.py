@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from shards.errors import DataError, Problem
@@ -20,11 +21,12 @@ from shards.format.seal import SampleRow, csv_bytes, describe, label_infos, writ
 from shards.format.staging import disk_errors
 from shards.jobs import in_order, usable, waiting
 from shards.pack.chunks import Packer, Slots, cut
-from shards.pack.manifest import Entry, Manifest, one_name_each, read_manifest
+from shards.pack.entries import Entry, bare
+from shards.pack.manifest import Manifest, one_name_each, read_manifest
 from shards.pack.reference import Reader
 from shards.pack.resume import digests
 from shards.pack.survey import PackOptions, PackPlan, Survey
-from shards.pack.write import DatasetWriter, refuse_used, staging_of
+from shards.pack.write import DatasetWriter, Keys, refuse_used, staging_of
 from shards.read.stats import write_stats
 from shards.terminal import Progress
 
@@ -115,7 +117,8 @@ def _content(
     jobs, done = usable(options.jobs, len(entries)), writer.done
     tally, problems = done.fields, list(plan.problems)
     images.merge(done.images)
-    writer.keys += [e.sample for e in entries[: done.samples]]
+    for entry in islice(bare(entries), done.samples):
+        writer.keys.add(entry.sample)
     reader.let_go()
     slots = Slots(waiting(jobs)) if jobs > 1 else None
     packer = Packer(entries, reader, plan, options, slots)
@@ -161,7 +164,7 @@ def finish(
 ) -> DatasetInfo:
     """Side files and description of the samples that `writer` took, then the move to the final name."""
     shards, folder = writer.close_shards(), writer.staging
-    assert writer.keys == [r.sample for r in rows]
+    assert writer.keys == Keys(r.sample for r in rows)
     with disk_errors(writer.out):
         hashes = write_vocab(folder, vocab)
         labels = label_infos(rows, label_kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def parse_fractions(text: str, where: str = WHERE) -> dict[str, float]:
 
 
 def assign(
-    patients: Sequence[str],
+    patients: Iterable[str],
     fractions: Mapping[str, float],
     seed: int,
     strata: Mapping[str, str] | None = None,
@@ -62,16 +62,19 @@ def assign(
     """
     names = sorted(set(patients))
     units: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        units[groups[name] if groups else name].append(name)
-    if len(units) < len(fractions):
-        what = f"{len(units)} {'sites' if groups else 'patients'} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
+    for name in names if groups else ():
+        units[groups[name]].append(name)
+    count = len(units) if groups else len(names)
+    if count < len(fractions):
+        what = (
+            f"{count} {'sites' if groups else 'patients'} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
+        )
         raise bad(what, where, f"ask for fewer splits ({where} 1), or bring more data")
     rng = np.random.default_rng(seed)
     strata = strata or {}
     of_unit = _greedy(units, fractions, rng, strata) if groups else _proportional(names, fractions, rng, strata)
     _fill_empty(of_unit, {u: len(m) for u, m in units.items()}, fractions)
-    return {name: of_unit[unit] for unit, members in units.items() for name in members}
+    return {name: of_unit[unit] for unit, members in units.items() for name in members} if groups else of_unit
 
 
 def _proportional(
@@ -126,12 +129,12 @@ def _greedy(
 
 
 def _fill_empty(of_unit: dict[str, str], sizes: Mapping[str, int], fractions: Mapping[str, float]) -> None:
-    """A split that rounding left empty takes the smallest unit of the split that has most units."""
+    """A split that rounding left empty takes the smallest unit of the split that has most units. `sizes`: over 1."""
     for split in fractions:
         counts = Counter(of_unit.values())
         if not counts[split]:
             donor = counts.most_common(1)[0][0]
-            moved = min((u for u, s in of_unit.items() if s == donor), key=lambda u: (sizes[u], u))
+            moved = min((u for u, s in of_unit.items() if s == donor), key=lambda u: (sizes.get(u, 1), u))
             of_unit[moved] = split
 
 

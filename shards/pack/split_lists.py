@@ -58,6 +58,7 @@ def by_lists(
         DataError: names that no sample or several have, that stand twice in a list, lines of the manifest that name a split already;
             images or patients in two splits, counted, unless `accept`.
     """
+    manifest = replace(manifest, entries=[*manifest.entries])  # the same objects each time
     problems = list(manifest.problems)
     if any(e.split for e in manifest.entries):
         problems.append(Problem("the manifest has a split column", FLAG, "drop the column, or the lists"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,14 +15,17 @@ from shards.format.bags import Told, bag_shape
 from shards.format.describe import FieldTally, Header, HeaderError
 from shards.format.info import KINDS
 from shards.format.meaning import FLAG, joined
-from shards.format.seal import SampleRow, vocab_problems
+from shards.format.seal import vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
+from shards.pack.entries import Entry, bare
 from shards.pack.feature_tables import differs
+from shards.pack.files import Files
 from shards.pack.labels import LabelRule
 from shards.pack.logarithms import looks, no_logarithm
-from shards.pack.manifest import Entry, Manifest
+from shards.pack.manifest import Manifest
 from shards.pack.pictures import BOX, PictureOptions, holds_boxes
 from shards.pack.reference import Reader, Reference, columns_asked
+from shards.pack.rows import Rows
 from shards.pack.split import assign
 from shards.pack.write import MAX_NAME, SHARD_BYTES
 from shards.read.stats import CODES, MISSING_CODE, odd_codes
@@ -86,21 +90,21 @@ class PackOptions:
 class PackPlan:
     """What the inspection settled: everything that converting one sample needs."""
 
-    rows: list[SampleRow]
+    rows: Rows
     dtypes: dict[str, str]
     fills: dict[str, np.ndarray]
     vocab: dict[str, list[str]]
     notes: list[str]
     problems: list[Problem]
     refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
-    files: dict[Path, tuple[int, int]]  # every file that is read: its bytes and when it was changed (ns)
-    sizes: list[int]  # bytes that are expected of each sample
+    files: Files
+    sizes: array[int]  # bytes that are expected of each sample
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
     not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
 
     @property
     def source_bytes(self) -> int:
-        return sum(size for size, _ in self.files.values())
+        return self.files.bytes
 
 
 class Survey:
@@ -115,8 +119,7 @@ class Survey:
         self.vocab: dict[str, list[str]] = {}
         self.missing: dict[str, int] = {}  # samples with NaN
         self.echoes = Echoes()
-        self.files: dict[Path, tuple[int, int]] = {}
-        self.sizes: list[int] = []
+        self.files, self.sizes = Files(options.scratch), array("q")
         self.refused: set[tuple[str, str]] = set()
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
         self.told = Told()
@@ -125,16 +128,18 @@ class Survey:
         names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
         self._check_options(names)
         rows = self._rows()
-        split_of = {r.sample: r.split for r in rows}
         for name, path in self.options.vocab.items():
             self._read_vocab(name, path)
         strip = set(self.options.strip_version)
-        self.reader.tables.strip = {r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip}
-        self.reader.tables.asked = columns_asked([r for e in self.manifest.entries for r in e.fields.values()])
+        if strip:
+            self.reader.tables.strip = {
+                r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip
+            }
+        self.reader.tables.asked = columns_asked(r for e in self.manifest.entries for r in e.fields.values())
         for entry in self.manifest.entries:
             self.sizes.append(sum(map(len, entry.texts.values())))
             for name, ref in entry.fields.items():
-                self._look(entry, name, ref, split_of.get(entry.sample) == "train")
+                self._look(entry, name, ref, rows.split_of(entry) == "train")
             for name in entry.texts:
                 self.tally.add(entry.sample, name, "txt", Header())
         self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
@@ -189,10 +194,10 @@ class Survey:
         if wrong:
             raise DataError(wrong)
 
-    def _rows(self) -> list[SampleRow]:
+    def _rows(self) -> Rows:
         entries, options = self.manifest.entries, self.options
-        given = [e.split for e in entries]
-        if any(given) and not all(given):
+        given = sum(bool(e.split) for e in bare(entries))
+        if 0 < given < len(entries):
             self.problems.append(
                 Problem(
                     "some lines have a split and some have none",
@@ -201,7 +206,7 @@ class Survey:
                 )
             )
         of: dict[str, str] = {}
-        if not any(given) and entries and all(e.patient for e in entries):
+        if not given and entries and all(e.patient for e in bare(entries)):
             if options.stratify is not None and options.stratify not in self.manifest.label_kinds:
                 self.problems.append(
                     Problem(
@@ -210,12 +215,13 @@ class Survey:
                         f"one of: {', '.join(self.manifest.label_kinds) or 'none'}",
                     )
                 )
-            strata = {e.patient: str(e.labels.get(options.stratify or "", "")) for e in entries}
+            by = options.stratify
+            strata = {e.patient: str(e.labels.get(by, "")) for e in bare(entries)} if by else None
             try:
-                of = assign([e.patient for e in entries], options.fractions, options.split_seed, strata)
+                of = assign((e.patient for e in bare(entries)), options.fractions, options.split_seed, strata)
             except DataError as e:
                 self.problems += e.problems
-        return [SampleRow(e.sample, e.patient, e.split or of.get(e.patient, "train"), e.labels) for e in entries]
+        return Rows(entries, of)
 
     def _read_vocab(self, name: str, path: Path) -> None:
         try:
@@ -228,7 +234,7 @@ class Survey:
         """Looks at one cell; whatever is wrong with it becomes a problem."""
         try:
             for part in ref.parts:
-                self._note_file(part.path)
+                self.files.note(part.path)
             if len(f"{entry.sample}.{name}.{ref.ext}") > MAX_NAME:
                 raise HeaderError(f"name of over {MAX_NAME} characters", "shorten the sample's key")
             head = self._as_stored(name, self.reader.header(name, ref))
@@ -247,18 +253,10 @@ class Survey:
             self.refused.add((entry.sample, name))
             self.problems += [p for p in e.problems if p not in self.problems]
 
-    def _note_file(self, path: Path) -> None:
-        if path in self.files:
-            return
-        if not path.is_file():
-            raise HeaderError("no such file", f"looked at {path}; paths are relative to the manifest")
-        stat = path.stat()
-        self.files[path] = stat.st_size, stat.st_mtime_ns
-
     def _expected(self, name: str, ref: Reference, head: Header) -> int:
         """Bytes that the member will have, more or less."""
         if head.shape is None or (KINDS[ref.ext] != "array" and ref.rows is None):
-            return self.files[ref.path][0]
+            return self.files.note(ref.path)
         return int(np.prod(head.shape)) * np.dtype(head.dtype or "float32").itemsize
 
     def _as_stored(self, name: str, head: Header) -> Header:

@@ -13,7 +13,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -145,6 +145,23 @@ def staging_of(out: Path) -> Path:
     return beside(Path(os.path.realpath(out)), "packing")
 
 
+class Keys:
+    """Keys one after the other, as a digest: whether two lists of them are the same."""
+
+    def __init__(self, keys: Iterable[str] = ()):
+        self._sha = hashlib.sha256()
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: str) -> None:
+        self._sha.update(key.encode() + b"\n")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys) and self._sha.digest() == other._sha.digest()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class DatasetWriter:
     """Context manager that writes a data set folder.
 
@@ -176,7 +193,7 @@ class DatasetWriter:
         self.staging = staging_of(out)
         self.shard_bytes, self.shard_samples, self.overwrite = shard_bytes, shard_samples or 2**63, overwrite
         self.shards: list[ShardInfo] = []
-        self.keys: list[str] = []
+        self.keys = Keys()
         self._shard: _Shard | None = None
         self._journal, self.done = journal, Done()
         self.anew: list[str] = []
@@ -224,7 +241,7 @@ class DatasetWriter:
         """Appends one sample that was laid out."""
         with disk_errors(self.out):
             self._room_for(laid.size).add(laid)
-        self.keys.append(laid.key)
+        self.keys.add(laid.key)
 
     def counted(self, stop: int, fields: FieldTally, images: ImageTally) -> None:
         """All samples before `stop` were appended, and this was seen of those since the last call: for the journal."""

@@ -85,8 +85,9 @@ class Moments:
 
 def fit(folder: Path, info: DatasetInfo, rows: Sequence[SampleRow]) -> dict[str, Moments]:
     """Moments of every vector field over the training samples of `rows`."""
-    train, fitted = {r.sample for r in rows if r.split == "train"}, {}
-    for name in vector_fields(info.fields):
+    fields, fitted = vector_fields(info.fields), {}
+    train = {r.sample for r in rows if r.split == "train"} if fields else set()
+    for name in fields:
         shape = info.fields[name].shape
         assert shape
         assert shape[0]
