@@ -62,6 +62,7 @@ def _packed(args: argparse.Namespace) -> int:
 
 
 def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
+    from shards.pack.entries import bare
     from shards.pack.pack import PackOptions, pack_entries
     from shards.pack.pictures import PictureOptions
     from shards.pack.split import parse_fractions
@@ -75,7 +76,7 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     given = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
     vocab = {**found.pack.get("vocab", {}), **given}
-    if "stratify" in found.pack and not args.stratify and not any(e.split for e in found.manifest.entries):
+    if "stratify" in found.pack and not args.stratify and not any(e.split for e in bare(found.manifest.entries)):
         print(
             f"splits: each gets its share of every class of '{found.pack['stratify']}' (--stratify names another label)"
         )
@@ -125,8 +126,9 @@ def say_twins(folder: Path) -> None:
 def _meanings(found: Found, given: Sequence[str] | None) -> dict[str, dict[str, str]]:
     """What the user states of the fields, with what the source found in its files."""
     from shards.format.meaning import FLAG, joined, parse_meanings
+    from shards.pack.entries import forms_of
 
-    fields = {n for e in found.manifest.entries for n in (*e.fields, *e.texts)}
+    fields = forms_of(found.manifest.entries).names
     known = {n: m for n, m in found.pack.get("meanings", {}).items() if n in fields}
     fix = "leave it out, or bring files that are what you state"
     return joined(parse_meanings(given), known, FLAG, fix)

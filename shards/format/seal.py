@@ -15,7 +15,7 @@ from shards.format.archive import no_twins
 from shards.format.info import SPLITS, DatasetInfo, LabelInfo, sha256_of, write_atomic
 from shards.tables.repeats import distinct
 
-PART = 4096
+PART = 256
 SEALED = ("splits.csv", "labels.csv", "stats.npz", "vocab/*.txt", "labels/*.csv")
 
 
@@ -44,7 +44,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 
 
 def csv_parts(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
-    """The bytes of a table, some thousand rows at a time."""
+    """The bytes of a table, some rows at a time."""
     left = chain([header], rows)
     while some := list(islice(left, PART)):
         text = io.StringIO()

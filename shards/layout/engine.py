@@ -26,9 +26,10 @@ from shards.layout.published import Published
 from shards.layout.rows import Line, lines_of
 from shards.layout.schema import Cell, FieldOf, Listing
 from shards.layout.texts import lacking_texts, text_of
+from shards.pack.entries import Entry, stored
 from shards.pack.keys import short_keys
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Manifest, entry_problems
 from shards.pack.reference import Reference, parse
 from shards.pack.volumes import Volumes, slices_of
 from shards.tables.identity import few
@@ -333,7 +334,7 @@ class _Finder:
         people = len({e.patient for e in entries})
         self.notes.append(f"{len(entries)} samples of {people} patients from {total} rows")
         self.notes += [f"  {n} x {why}" for why, n in Counter(w for _, w in self.unmatched).most_common()]
-        manifest = Manifest(entries, settled.kinds, problems, settled.notes)
+        manifest = Manifest(stored(entries), settled.kinds, problems, settled.notes)
         bits = {n: {"bits": str(self.films.bits)} for n in self.pictures.of_films if self.films.bits}
         meanings = {n: {**f.meaning, **_of_boxes(f), **bits.get(n, {})} for n, f in layout.fields.items()}
         pack = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 from shards.format.staging import disk_errors
-from shards.pack.reference import Reference
+from shards.pack.reference import Reference, columns_asked
 
 BLOCK = 256
 KEPT = 4096
@@ -39,6 +39,18 @@ class Entry:
 Change = Callable[[Entry], None]
 
 
+@dataclass(frozen=True)
+class Forms:
+    """What the entries hold: their fields as (name, extension of the member), texts too; of tables the columns that are named."""
+
+    kinds: frozenset[tuple[str, str]]
+    asked: dict[Path, set[str]]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({name for name, _ in self.kinds})
+
+
 class Entries(Sequence[Entry]):
     """Append all, then read: what `settled` gives. An entry that is read is a new one each time; `change` is for changes that last.
 
@@ -53,6 +65,7 @@ class Entries(Sequence[Entry]):
         self._count = 0
         self._changes: list[Change] = []
         self._held: tuple[int, list[Entry]] = -1, []
+        self.forms: Forms | None = None
 
     def append(self, entry: Entry) -> None:
         self._recent.append(entry)
@@ -128,6 +141,33 @@ class Entries(Sequence[Entry]):
             for entry in made:
                 change(entry)
         return made
+
+
+def stored(entries: Iterable[Entry]) -> Sequence[Entry]:
+    """The entries, on disk where they are many."""
+    kept = Entries()
+    for entry in entries:
+        kept.append(entry)
+    return kept.settled()
+
+
+def forms_of(entries: Sequence[Entry]) -> Forms:
+    """What they hold; of those that lie on disk it is told once."""
+    if isinstance(entries, Entries) and entries.forms:
+        return entries.forms
+    kinds = set[tuple[str, str]]()
+
+    def references() -> Iterator[Reference]:
+        for entry in entries:
+            kinds.update((name, "txt") for name in entry.texts)
+            kinds.update((name, ref.ext) for name, ref in entry.fields.items())
+            yield from entry.fields.values()
+
+    asked = columns_asked(references())
+    found = Forms(frozenset(kinds), asked)
+    if isinstance(entries, Entries):
+        entries.forms = found
+    return found
 
 
 def bare(entries: Sequence[Entry]) -> Iterable[Entry]:

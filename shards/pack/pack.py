@@ -21,7 +21,7 @@ from shards.format.seal import SampleRow, csv_bytes, describe, label_infos, writ
 from shards.format.staging import disk_errors
 from shards.jobs import in_order, usable, waiting
 from shards.pack.chunks import Packer, Slots, cut
-from shards.pack.entries import Entry, bare
+from shards.pack.entries import Entry, bare, forms_of
 from shards.pack.manifest import Manifest, one_name_each, read_manifest
 from shards.pack.reference import Reader
 from shards.pack.resume import digests
@@ -67,7 +67,7 @@ def pack_entries(
 
 def _with_pictures(manifest: Manifest, options: PackOptions) -> dict[str, Mapping[str, str]]:
     """The meanings, with what is done to the images of each field."""
-    names = {n for e in manifest.entries for n, r in e.fields.items() if KINDS.get(r.ext) == "image"}
+    names = {n for n, ext in forms_of(manifest.entries).kinds if KINDS.get(ext) == "image"}
     done = {n: options.pictures.meaning(n) for n in sorted(names)}
     return {**options.meanings, **{n: {**options.meanings.get(n, {}), **said} for n, said in done.items() if said}}
 

@@ -17,14 +17,14 @@ from shards.format.info import KINDS
 from shards.format.meaning import FLAG, joined
 from shards.format.seal import vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
-from shards.pack.entries import Entry, bare
+from shards.pack.entries import Entry, bare, forms_of
 from shards.pack.feature_tables import differs
 from shards.pack.files import Files
 from shards.pack.labels import LabelRule
 from shards.pack.logarithms import looks, no_logarithm
 from shards.pack.manifest import Manifest
 from shards.pack.pictures import BOX, PictureOptions, holds_boxes
-from shards.pack.reference import Reader, Reference, columns_asked
+from shards.pack.reference import Reader, Reference
 from shards.pack.rows import Rows
 from shards.pack.split import assign
 from shards.pack.write import MAX_NAME, SHARD_BYTES
@@ -125,8 +125,8 @@ class Survey:
         self.told = Told()
 
     def plan(self) -> PackPlan:
-        names = sorted({n for e in self.manifest.entries for n in (*e.fields, *e.texts)})
-        self._check_options(names)
+        forms = forms_of(self.manifest.entries)
+        self._check_options(forms.names)
         rows = self._rows()
         for name, path in self.options.vocab.items():
             self._read_vocab(name, path)
@@ -135,7 +135,7 @@ class Survey:
             self.reader.tables.strip = {
                 r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip
             }
-        self.reader.tables.asked = columns_asked(r for e in self.manifest.entries for r in e.fields.values())
+        self.reader.tables.asked = forms.asked
         for entry in self.manifest.entries:
             self.sizes.append(sum(map(len, entry.texts.values())))
             for name, ref in entry.fields.items():
