@@ -6,6 +6,7 @@ rows.py       tables and lists of files as rows, joined
 places.py     which file a row means; files that are missing, packed, doubled or in no table
 answers.py    labels from cells
 texts.py      texts from cells and text files
+long.py       long tables, such as mutations, as vectors
 drawn.py      masks from run lengths, boxes from rows, pictures in other containers as PNG
 pictures.py   files of a field as what a shard holds
 dicom.py      DICOM films as PNG (extra `dicom`)

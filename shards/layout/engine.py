@@ -20,6 +20,7 @@ from shards.layout import dicom
 from shards.layout.answers import Answers
 from shards.layout.begun import Begun, digest, is_begun, lacks_room, remove
 from shards.layout.drawn import Drawing, boxes_of, mask_of_runs, save_array, save_mask
+from shards.layout.long import Names, features_of, vector
 from shards.layout.pictures import Pictures, is_converted
 from shards.layout.places import Hit, Places, leaves_root
 from shards.layout.published import Published
@@ -123,6 +124,9 @@ class _Finder:
         self.answers = Answers(layout, words_of(args))
         self.films = dicom.Films(layout.header.labels, args)
         self.pictures = Pictures(self.work, self.films.develop)
+        self.names = Names()
+        self.features: dict[str, dict[str, int]] = {}
+        """Of fields from long tables: the place of each feature."""
 
     def find(self) -> Laid:
         lines = lines_of(self.layout, self.root, self.notes)
@@ -130,6 +134,7 @@ class _Finder:
         lines = self._chosen(lines)
         groups = self._groups(lines)
         groups = self._placed(groups)
+        self._find_features(groups)
         entries = [self._entry(g) for g in groups]
         self.problems += self.answers.problems()
         if self.problems:
@@ -258,6 +263,20 @@ class _Finder:
                 progress.reached(place.stop)
         self.notes += [f"{before} of {len(groups)} samples were converted by a killed command"] if before else []
 
+    def _find_features(self, groups: list[Group]) -> None:
+        for name, one in self.layout.fields.items():
+            if one.long is None:
+                continue
+            names = features_of(one.long, (g.line for g in groups))
+            self.features[name] = {n: i for i, n in enumerate(names)}
+            least = f" that {one.long.least} samples or more have" if one.long.least > 1 else ""
+            self.notes.append(f"{name}: {len(names)} features{least}, from rows of {one.long.table}")
+            if not names:
+                fix = (
+                    "bring the table of these samples, or count rows of other words (long.keep, long.drop, long.least)"
+                )
+                self.problems.append(Problem(f"no feature of '{name}' is left", one.long.table, fix))
+
     def _sliced(self, entries: list[Entry]) -> list[Entry]:
         """The slices of each entry's volumes, where the layout cuts them; says of whom there is no text."""
         self.notes += lacking_texts(self.layout, entries)
@@ -276,7 +295,7 @@ class _Finder:
         films = dicom.Films(self.layout.header.labels, self.args)
         one = copy(self)
         one.problems, one.films, one.pictures = [], films, Pictures(self.work, films.develop)
-        stamp = digest([groups[i].stamp() for i in place]) if converted else ""
+        stamp = digest(self.features, *[groups[i].stamp() for i in place]) if converted else ""
         if converted and (said := self.begun.page(place.start // PART, stamp)) is not None:
             one.pictures.there = True
             films.load(self.work, said)
@@ -307,7 +326,15 @@ class _Finder:
             text = group.line.fill(one.reference)
             if leaves_root(text):
                 raise Drawing(f"'{text}' lies outside the root")
-            return parse(text, self.root) if text else None
+            found = parse(text, self.root) if text else None
+            absent = found and found.is_table and one.missing == "absent" and not self.names.has(found)
+            return None if absent else found
+        if (long := one.long) is not None:
+            x_D = vector(long, self.features[name], group.line)
+            shown = f"{group.line.where}, {long.table}"
+            if x_D is None:
+                return None
+            return Reference(shown, self.pictures.drawn(name, f"{group.key}.npy", lambda path: save_array(x_D, path)))
         if (runs := one.runs) is not None:
             cells = [line.cells[runs.column] for line in group.lines]
             draw = lambda path: save_mask(mask_of_runs(cells, runs), path)  # noqa: E731
@@ -342,9 +369,16 @@ class _Finder:
             "dtypes": {
                 n: "float32" for n, f in layout.fields.items() if f.boxes and any(n in e.fields for e in entries)
             },
+            "vocab": {n: self._vocabulary(n, list(at)) for n, at in self.features.items()},
             "scratch": self.work,
         }
         return Laid(manifest, self.notes, self.unmatched, pack)
+
+    def _vocabulary(self, name: str, features: list[str]) -> Path:
+        path = self.work / name / "features.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{f}\n" for f in features), encoding="utf-8")
+        return path
 
 
 def _excluded(cell: str, keep: Sequence[str], drop: Sequence[str]) -> bool:

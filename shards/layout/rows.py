@@ -48,7 +48,9 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
     if not root.is_dir():
         raise bad("no such folder", root, "give --root the folder that the set was unpacked in")
     problems = list[Problem]()
-    read = {n: r for n, t in layout.tables.items() if (r := _table(t, root, notes, problems)) is not None}
+    read = {
+        n: r for n, t in layout.tables.items() if (r := _table(t, root, notes, problems, _only(layout, n))) is not None
+    }
     if problems:
         raise DataError(problems)
     if problems := [*_columns(layout, read)]:
@@ -91,7 +93,18 @@ def packed_fix(root: Path) -> str:
     )
 
 
-def _table(table: Table, root: Path, notes: list[str], problems: list[Problem]) -> Rows | None:
+def _only(layout: Listing, name: str) -> set[str] | None:
+    """The columns that are asked for of a long table; None of any other: its rows may have to be compared."""
+    long = [f.long for f in layout.fields.values() if f.long and f.long.table == name]
+    if not long or any(f.boxes and f.boxes.table == name for f in layout.fields.values()):
+        return None
+    asked = {c.removeprefix(f"{name}.") for c in _asked(layout)}
+    return {c for f in long for c in (f.feature, f.value or "", *f.keep, *f.drop)} | {*layout.tables[name].join} | asked
+
+
+def _table(
+    table: Table, root: Path, notes: list[str], problems: list[Problem], only: set[str] | None = None
+) -> Rows | None:
     """Its one file; what is wrong, two of them too, goes to `problems`."""
     found = sorted({p for name in table.file for p in no_twins(root.glob(name)) if p.is_file()})
     if not found:
@@ -110,7 +123,7 @@ def _table(table: Table, root: Path, notes: list[str], problems: list[Problem]) 
     fix = f"it is a table of another release: bring {others}, or copy the layout and name its columns"
     notes.append(f"table {found[0].relative_to(root).as_posix()}")
     try:
-        return read_rows(found[0], table.columns, fix, header=table.header or None)
+        return read_rows(found[0], table.columns, fix, header=table.header or None, only=only)
     except DataError as e:
         problems += e.problems
         return None
@@ -215,6 +228,8 @@ def _templates(layout: Listing) -> Iterator[tuple[str, str]]:
     yield "patient", layout.patient.value
     for name, one in layout.fields.items():
         yield from ((f"fields.{name}", t) for t in (*one.path, one.reference or "", *one.text))
+        if one.long:
+            yield f"fields.{name}", one.long.known or ""
         if one.runs:
             yield f"fields.{name}", f"{{{one.runs.column}}}"
         if one.boxes and one.boxes.table is None:

@@ -113,20 +113,23 @@ class FieldOf(Strict):
     every: Names = []
     """Patterns of all files of this kind: those that no row uses are counted and listed."""
     missing: Literal["refuse", "absent"] = "refuse"
-    """A row without its file is refused (or left out, `--partial`), or the sample has no such field."""
+    """A row without its file, or a reference without its row or column of a table, is refused (a file left out too, `--partial`), or the
+    sample has no such field."""
     reference: str | None = None
     """Template of a reference as in a manifest: FILE.h5#features (bags), TABLE.csv#ROW (omics)."""
     text: Names = []
     """Templates of the text itself; those that are filled are joined by a line."""
     runs: Runs | None = None
     boxes: Boxes | None = None
+    long: Long | None = None
     meaning: Words = {}
 
     @model_validator(mode="after")
     def _one_way(self) -> FieldOf:
-        ways = [n for n in ("path", "reference", "text", "runs", "boxes") if getattr(self, n)]
+        known = ("path", "reference", "text", "runs", "boxes", "long")
+        ways = [n for n in known if getattr(self, n)]
         if len(ways) != 1:
-            raise ValueError(f"has {' and '.join(ways) or 'none'} of path, reference, text, runs, boxes: give one")
+            raise ValueError(f"has {' and '.join(ways) or 'none'} of {', '.join(known)}: give one")
         return self
 
 
@@ -153,6 +156,26 @@ class Boxes(Strict):
     form: Literal["x y width height", "x0 y0 x1 y1"]
     table: str | None = None
     """The joined table that has them; without it the rows themselves do."""
+
+
+class Long(Strict):
+    """A joined table with a row for each finding of a sample (mutations), or each value (gene by gene), as a vector: one column a feature,
+    in alphabetical order, the names as its vocabulary."""
+
+    table: str
+    feature: str
+    """The column that names features."""
+    value: str | None = None
+    """The column of the value; without it a feature is 1 where the sample has a row of it, else 0."""
+    keep: dict[str, Names] = {}
+    """{column: words}: rows with another word do not count."""
+    drop: dict[str, Names] = {}
+    """{column: words}: rows with one of them do not count, such as silent mutations."""
+    least: int = Field(default=1, ge=1)
+    """Samples that must have a feature, for it to be one."""
+    known: str | None = None
+    """A template that is filled where a sample without any row was looked at: nothing was found. Without it such a sample has no such
+    field."""
 
 
 class Label(Strict):
@@ -284,6 +307,9 @@ class Listing(Strict):
         tables = [f.boxes.table for f in self.fields.values() if f.boxes and f.boxes.table]
         if odd := [t for t in tables if t not in joined]:
             raise ValueError(f"boxes.table: '{odd[0]}' is no joined table")
+        long = [f.long.table for f in self.fields.values() if f.long]
+        if odd := [t for t in long if t not in joined or not self.tables[t].several]:
+            raise ValueError(f"long.table: '{odd[0]}' is no joined table with several: true")
         return self
 
 

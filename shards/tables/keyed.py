@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from sys import intern
 
 from shards.errors import DataError, Problem, bad
 from shards.tables.cells import text_of
@@ -66,22 +67,35 @@ class Rows:
         return len(self.rows)
 
 
-def read_rows(path: Path, needed: Collection[str] = (), fix: str = "", header: Collection[str] | None = None) -> Rows:
+def read_rows(
+    path: Path,
+    needed: Collection[str] = (),
+    fix: str = "",
+    header: Collection[str] | None = None,
+    only: Collection[str] | None = None,
+) -> Rows:
     """Reads a table that fits in memory.
 
     Args:
         needed: columns that it must have.
         fix: what to do where it lacks them (default: to give a table that has them).
         header: names of the columns of a file that has no header.
+        only: columns whose cells are kept, each text once (mutations have a hundred columns, and a few texts in each).
 
     Raises:
         DataError: not a table; columns that are missing or stand twice; lines with another number of cells; no line at all.
     """
     table = open_table(path, header)
-    rows = tuple(
-        Row(dict(zip(table.header, (text_of(c).strip() for c in cells), strict=True)), line, table.place(line))
-        for line, cells in table
-    )
+    if only is None:
+        rows = tuple(
+            Row(dict(zip(table.header, (text_of(c).strip() for c in cells), strict=True)), line, table.place(line))
+            for line, cells in table
+        )
+    else:
+        at = [(i, c) for i, c in enumerate(table.header) if c in only]
+        rows = tuple(
+            Row({c: intern(text_of(cells[i]).strip()) for i, c in at}, line, table.place(line)) for line, cells in table
+        )
     problems = [*column_problems(table, needed, fix), *table.problems]
     if not rows and not problems:
         raise bad("no line below its header", path, "give a table with a line for each of what it is about")

@@ -188,6 +188,53 @@ def lung(root: Path) -> None:
 GLIOMA = [f"TCGA-{('02', '06', 'CS', 'DU')[i % 4]}-{4940 + i}" for i in range(12)]
 
 
+PORTAL = [f"TCGA-5{i % 3}-{5000 + i}" for i in range(12)]
+PORTAL_GENES = ("TP53", "IDH1", "EGFR", "ATRX", "PTEN")
+
+
+def portal(root: Path) -> None:
+    """Twelve cases, the last with two slides; mutations of seven of them, two more sequenced; copy numbers of ten, expression of nine."""
+    rng = np.random.default_rng(0)
+    names = [f"{c}-01Z-00-DX1.{i:08X}" for i, c in enumerate(PORTAL)] + [
+        f"{PORTAL[-1]}-01Z-00-DX2.AA",
+        f"{PORTAL[0]}-11A-00-DX1.BB",
+    ]
+    for i, name in enumerate(names):
+        (root / "features").mkdir(exist_ok=True)
+        with h5py.File(root / "features" / f"{name}.h5", "w") as f:
+            f["features"] = rng.standard_normal((3 + i % 2, 8)).astype(np.float32)
+            f["coords"] = np.arange(2 * (3 + i % 2)).reshape(-1, 2)
+    tumours = [f"{c}-01" for c in PORTAL]
+    clinical(
+        root / "data_clinical_sample.txt",
+        ["PATIENT_ID", "SAMPLE_ID", "ONCOTREE_CODE"],
+        [[c, t, ("GBM", "ASTR")[i % 2]] for i, (c, t) in enumerate(zip(PORTAL, tumours, strict=True))],
+    )
+    status = [("0:LIVING", "1:DECEASED", "")[i % 3] for i in range(12)]
+    clinical(
+        root / "data_clinical_patient.txt",
+        ["PATIENT_ID", "OS_STATUS", "OS_MONTHS"],
+        [[c, s, f"{3.5 + i}" if s else ""] for i, (c, s) in enumerate(zip(PORTAL, status, strict=True))],
+    )
+    rows = []
+    for i, t in enumerate(tumours[:7]):
+        found = [("TP53", "Missense_Mutation"), ("TP53", "Nonsense_Mutation"), ("EGFR", "Silent")]
+        found.append((PORTAL_GENES[1 + i % 3], "Frame_Shift_Del"))
+        rows += [[gene, 1, "BI", kind, t, "p.X1Y"] for gene, kind in found[i % 2 :]]
+    rows.append(["PTEN", 1, "BI", "Missense_Mutation", "TCGA-99-9999-01", "p.X1Y"])
+    head = ["Hugo_Symbol", "Entrez_Gene_Id", "Center", "Variant_Classification", "Tumor_Sample_Barcode", "HGVSp_Short"]
+    path = packed(root / "data_mutations.txt", head, rows, "\t")
+    path.write_text("#version 2.4\n" + path.read_text())
+    packed(root / "data_gene_panel_matrix.txt", ["SAMPLE_ID", "mutations"], [[t, "WES"] for t in tumours[5:9]], "\t")
+    matrices = (
+        ("data_cna.txt", tumours[2:], lambda i, j: (i + j) % 5 - 2),
+        ("data_mrna_seq_v2_rsem.txt", tumours[:9], lambda i, j: 10.5 * i + j),
+    )
+    for name, of, value in matrices:
+        table = [[gene, 100 + j, *(value(i, j) for i in range(len(of)))] for j, gene in enumerate(PORTAL_GENES)]
+        packed(root / name, ["Hugo_Symbol", "Entrez_Gene_Id", *of], table, "\t")
+
+
 def glioma(root: Path) -> None:
     """Tiles of eight cases, slides of the others and of one without omics; one table of everything, as MCAT's."""
     rng = np.random.default_rng(0)
@@ -266,6 +313,7 @@ COHORTS = {
     "brats_tcga_lgg": brats,
     "kaggle_lgg_mri": kaggle,
     "mimic_cxr_jpg": mimic,
+    "tcga_cbioportal": portal,
     "tcga_gbm_lgg": glioma,
     "tcga_luad_lusc": lung,
     "uk_biobank_fundus": ukb,

@@ -208,6 +208,82 @@ def test_tables_that_are_not_of_one_kind_are_refused(harm, said, tmp_path, capsy
     assert not (tmp_path / "set").exists()
 
 
+def words(folder: Path, field: str) -> list[str]:
+    return (folder / "vocab" / f"{field}.txt").read_text().split()
+
+
+@quirk("tcga_cbioportal")
+def test_mutations_copy_numbers_and_expression_of_a_portal(tmp_path):
+    with packed("tcga_cbioportal", tmp_path) as data:
+        assert len(data) == 13, "no slide of normal tissue"
+        of = {r.patient: r for r in data}
+        genes, *others = (words(tmp_path / "set", n) for n in ("mutation", "rna", "cnv"))
+        assert genes == ["ATRX", "EGFR", "IDH1", "TP53"], "of these cases, silent ones aside, in alphabetical order"
+        sequenced = [c for c in cohorts.PORTAL if of[c].has("mutation")]
+        assert sequenced == cohorts.PORTAL[:9], "seven with rows, two that the panel matrix names"
+        found = np.array([of[c].read("mutation") for c in sequenced])
+        assert found[:, genes.index("TP53")].tolist() == [1] * 7 + [0] * 2
+        assert found[:, genes.index("EGFR")].tolist() == [0, 1, 0, 0, 1, 0, 0, 0, 0], "two that are not silent"
+        assert not found[7:].any()
+        assert [c for c in cohorts.PORTAL if of[c].has("cnv")] == cohorts.PORTAL[2:]
+        assert of[cohorts.PORTAL[2]].read("cnv").tolist() == [-2, -1, 0, 1, 2]
+        assert [c for c in cohorts.PORTAL if of[c].has("rna")] == cohorts.PORTAL[:9]
+        assert others == [list(cohorts.PORTAL_GENES)] * 2
+        assert of[cohorts.PORTAL[1]].labels == {"ONCOTREE_CODE": "ASTR", "os_event": "event", "os_months": 4.5}
+
+
+LONG = """
+about: values gene by gene
+licence: internal
+citation: none
+tables:
+  people: {file: people.csv}
+  values: {file: values.csv, join: {who: "{id}"}, several: true}
+rows: [people]
+sample: "{id}"
+patient: "{id}"
+fields:
+  report: {text: ["{said}"]}
+  rna: {long: {table: values, feature: gene, value: level, keep: {unit: [TPM]}, least: 2}}
+"""
+
+
+def long(root: Path, rows: Sequence[Sequence[object]]) -> Path:
+    cohorts.packed(root / "people.csv", ["id", "said"], [[f"p{i}", f"words {i}"] for i in range(5)])
+    cohorts.packed(root / "values.csv", ["who", "gene", "level", "unit"], rows)
+    (root / "long.yaml").write_text(LONG)
+    return root / "long.yaml"
+
+
+def test_values_gene_by_gene_become_a_vector(tmp_path):
+    rows = [[f"p{i}", gene, 1.5 * i + j, "TPM"] for i in range(4) for j, gene in enumerate("ba")]
+    rows += [["p0", "once", 1, "TPM"], ["p1", "a", 99, "counts"], ["p2", "a", 4, "TPM"]]
+    found = find(str(long(tmp_path, rows)), tmp_path)
+    vectors = [np.load(e.fields["rna"].path).tolist() if "rna" in e.fields else None for e in found.manifest.entries]
+    assert vectors == [[1, 0], [2.5, 1.5], [4, 3], [5.5, 4.5], None]
+    assert found.pack["vocab"]["rna"].read_text() == "a\nb\n"
+    assert "rna: 2 features that 2 samples or more have, from rows of values" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["p0", "a", "much", "TPM"], "'much' of 'a' is no number (values.csv line 6), field 'rna'"),
+        (["p0", "a", 7, "TPM"], "'a' has two values, 1 and 7 (values.csv line 6)"),
+    ],
+)
+def test_values_that_contradict_are_refused(row, said, tmp_path, capsys):
+    layout = long(tmp_path, [*([f"p{i}", "a", 1, "TPM"] for i in range(4)), row])
+    assert main(["source", str(layout), "--root", str(tmp_path), "--out", str(tmp_path / "set")]) == 2
+    assert said.partition(", field")[0] in capsys.readouterr().err
+
+
+def test_a_long_table_without_a_frequent_feature_is_refused(tmp_path, capsys):
+    layout = long(tmp_path, [["p0", "a", 1, "TPM"], ["p1", "a", 1, "counts"]])
+    assert main(["source", str(layout), "--root", str(tmp_path), "--out", str(tmp_path / "set")]) == 2
+    assert "no feature of 'rna' is left" in capsys.readouterr().err
+
+
 @quirk("kaggle_lgg_mri")
 def test_slices_masks_and_expression_of_lgg(tmp_path):
     with packed("kaggle_lgg_mri", tmp_path) as data:
