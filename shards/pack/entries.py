@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, cast, overload
 
 from shards.format.staging import disk_errors
 from shards.pack.reference import Reference, columns_asked
@@ -37,6 +37,11 @@ class Entry:
 
 
 Change = Callable[[Entry], None]
+Plain = tuple[str, str, str | None, tuple[int, int] | None, list["Plain"], bool]
+"""A reference on disk."""
+Head = tuple[str, str, str, str | None, dict[str, str | float]]
+"""An entry on disk without its fields and texts, which stand in a `Body`."""
+Body = tuple[list[tuple[str, Plain]], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,14 @@ class Entries(Sequence[Entry]):
                 self._put([([(n, _plain(r)) for n, r in e.fields.items()], e.texts) for e in some])
         del self._recent[:count]
 
-    def _put(self, rows: list[tuple[Any, ...]]) -> None:
+    def _put(self, rows: list[Head] | list[Body]) -> None:
         assert self._file is not None
         data = pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
         while data:  # one write need not take all
             data = data[self._file.write(data) :]
         self._ends.append(self._file.tell())
 
-    def _get(self, number: int) -> list[tuple[Any, ...]]:
+    def _get(self, number: int) -> object:
         assert self._file is not None
         begin, end = self._ends[number], self._ends[number + 1]
         # By its place: processes that were forked share the file's position.
@@ -134,8 +139,9 @@ class Entries(Sequence[Entry]):
             yield from self._block(number, bare=True)
 
     def _block(self, number: int, bare: bool = False) -> list[Entry]:
-        made = [Entry(*row) for row in self._get(2 * number)]
-        for entry, (fields, texts) in zip(made, () if bare else self._get(2 * number + 1), strict=not bare):
+        made = [Entry(*head) for head in cast("list[Head]", self._get(2 * number))]
+        bodies = [] if bare else cast("list[Body]", self._get(2 * number + 1))
+        for entry, (fields, texts) in zip(made, bodies, strict=not bare):
             entry.fields, entry.texts = {n: _read(r) for n, r in fields}, texts
         for change in self._changes:
             for entry in made:
@@ -184,10 +190,10 @@ def change(entries: Sequence[Entry], by: Change) -> None:
         by(entry)
 
 
-def _plain(r: Reference) -> tuple[Any, ...]:
+def _plain(r: Reference) -> Plain:
     return r.text, str(r.path), r.member, r.rows, [_plain(m) for m in r.more], r.regions
 
 
-def _read(row: tuple[Any, ...]) -> Reference:
+def _read(row: Plain) -> Reference:
     text, path, member, rows, more, regions = row
     return Reference(text, Path(path), member, rows, tuple(map(_read, more)), regions)
