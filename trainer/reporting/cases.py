@@ -82,7 +82,8 @@ def recomputed(result: Result) -> Result:
     if problems:
         raise UserError(problems)
     try:
-        found = {name: _entry(result, name) for name in result.content.metrics}
+        of = system([result])
+        found = {name: _entry(result, of, name) for name in result.content.metrics}
     except UserError as e:
         raise UserError([f"{result.folder}: {p}; {MEND}" for p in e.problems]) from e
     problems = [
@@ -120,14 +121,13 @@ def _unlike_files(result: Result) -> Iterator[str]:
             yield f"{path}: predictions of kind {p.kind} in a result of kind {c.kind}; {MEND}"
 
 
-def _entry(result: Result, name: str) -> dict[str, Any]:
+def _entry(result: Result, of: System, name: str) -> dict[str, Any]:
     from trainer.downstream.metrics.statistics import entry
     from trainer.downstream.metrics.table import METRICS
 
     m, kind = result.content.metrics[name], result.content.kind
     if name not in METRICS or kind not in METRICS[name].kinds:
         raise UserError(f"metric '{name}' of {kind} predictions is not known here, so it cannot be checked")
-    of = system([result])
     of.stated(METRICS[name], m.per_seed)
     return entry(of, name, m.draws, m.bootstrap_seed, m.level)
 

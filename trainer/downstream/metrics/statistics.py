@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from trainer.downstream.metrics import delong, false_claim
-from trainer.downstream.metrics.constant import is_constant
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.same_cases import aligned, alike
 from trainer.downstream.metrics.system import System, system
@@ -128,7 +127,7 @@ def bootstrap(
     return Interval(
         metric.name, value, tuple(each), _spread(each), low, high, level, draws, seed, int(np.isnan(resampled_R).sum()),
         len(known), patients, tuple(int(metric.right(p) or 0) for p in of.known) if metric.count else None,
-        by, tuple(is_constant(p, metric.decides) for p in of.known),
+        by, of.constant(metric.decides),
     )  # fmt: skip
 
 

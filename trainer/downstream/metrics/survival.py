@@ -1,15 +1,18 @@
-"""Survival under censoring: Uno's C and the time-dependent area under the curve, by inverse probabilities of censoring.
+"""Survival under censoring: Harrell's C, Uno's C and the time-dependent area under the curve.
 
+The latter two by inverse probabilities of censoring.
 Uno's C: Uno and others, Statistics in Medicine 30, 2011. Area at a time: cumulative cases, dynamic controls, weights as in Hung and
 Chiang, Canadian Journal of Statistics 38, 2010; their mean weighted by the events that each time adds, Lambert and Chevret, Statistical
 Methods in Medical Research 25, 2016. Censoring is estimated on the test cases themselves (Kaplan and Meier with the events taken
 for censored; of equal times events come first), in every resample anew.
 
-Weighted forms as in weighted.py. Shape letters: R resamples, N cases, G different times, H horizons.
+Weighted forms as in weighted.py. Shape letters: R resamples, N cases, E cases with an event, G different times, H horizons.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +20,11 @@ import numpy as np
 from trainer.downstream.metrics import weighted
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.shared import narrow, of_same
 from trainer.downstream.metrics.weighted import Weighted, ratio
+
+# Rows of the matrix of pairs made at a time: 256 x 20,000 pairs are 20 MB. So many pairs, 4 MB, are kept as a whole.
+PAIR_ROWS, PAIRS_KEPT = 256, 2**20
 
 
 class Times:
@@ -27,33 +34,47 @@ class Times:
         self.time_N, self.event_N = p.target[:, 0], p.target[:, 1] == 1
         self.time_G, self.of_N = np.unique(self.time_N, return_inverse=True)
         every, G = np.arange(len(self.of_N)), len(self.time_G)
-        self._events = weighted.sum_of(self.of_N[self.event_N], every[self.event_N], G)
-        self._all = weighted.sum_of(self.of_N, every, G)
-
-    def _drawn(self, W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """[R, G] events, censored and at risk."""
-        event_RG, all_RG = self._events(W_RN), self._all(W_RN)
-        risk_RG = weighted.running(all_RG[:, ::-1].copy(order="K"))[:, ::-1]
-        return event_RG, all_RG - event_RG, risk_RG
-
-    def surviving(self, W_RN: np.ndarray) -> np.ndarray:
-        """[R, G] Kaplan and Meier's estimate of survival beyond each time."""
-        event_RG, _, risk_RG = self._drawn(W_RN)
-        return _kept(event_RG, risk_RG)
-
-    def uncensored(self, W_RN: np.ndarray) -> np.ndarray:
-        """[R, G] the same of not yet being censored beyond each time."""
-        event_RG, censored_RG, risk_RG = self._drawn(W_RN)
-        return _kept(censored_RG, risk_RG - event_RG)
+        self.events = weighted.sum_of(self.of_N[self.event_N], every[self.event_N], G)
+        self.all = weighted.sum_of(self.of_N, every, G)
 
     def before(self, horizon: float) -> int:
         """How many of the times are not after the horizon."""
         return int(np.searchsorted(self.time_G, horizon, side="right"))
 
 
+@lru_cache(maxsize=8)
+def times_of(p: Predictions) -> Times:
+    """One for all metrics of the same predictions."""
+    return Times(p)
+
+
+@of_same(4)
+def _drawn(times: Times, W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[R, G] events, censored, and how many lie after each time, those of equal times counted that are no events."""
+    event_RG, all_RG = times.events(narrow(W_RN)), times.all(narrow(W_RN))
+    risk_RG = weighted.running(all_RG[:, ::-1].copy(order="K"))[:, ::-1]
+    return event_RG, all_RG - event_RG, risk_RG - event_RG
+
+
+@of_same(4)
+def surviving(times: Times, W_RN: np.ndarray) -> np.ndarray:
+    """[R, G] Kaplan and Meier's estimate of survival beyond each time."""
+    event_RG, _, later_RG = _drawn(times, W_RN)
+    return _kept(event_RG, later_RG + event_RG)
+
+
+@of_same(4)
+def uncensored(times: Times, W_RN: np.ndarray) -> np.ndarray:
+    """[R, G] the same of not yet being censored beyond each time."""
+    _, censored_RG, later_RG = _drawn(times, W_RN)
+    return _kept(censored_RG, later_RG)
+
+
 def _kept(left_RG: np.ndarray, risk_RG: np.ndarray) -> np.ndarray:
     """[R, G] the product, up to each time, of the shares that did not leave then; nobody leaves where nobody is at risk."""
-    share_GR = 1 - left_RG.T / np.maximum(risk_RG.T, 1)
+    share_GR = 1 - np.divide(left_RG.T, np.maximum(risk_RG.T, 1), dtype=np.float64)
+    if share_GR.shape[1] == 1:
+        return np.cumprod(share_GR, axis=0, out=share_GR).T
     for before_R, here_R in pairwise(share_GR):
         here_R *= before_R
     return share_GR.T
@@ -61,24 +82,89 @@ def _kept(left_RG: np.ndarray, risk_RG: np.ndarray) -> np.ndarray:
 
 def _inverse(W_RN: np.ndarray, times: Times, cases: np.ndarray) -> np.ndarray:
     """[R, cases] 1 / P(not censored) at the times of these cases; NaN where that is 0 and the case was drawn, 0 where it was not."""
-    g_NR = times.uncensored(W_RN).T[times.of_N[cases]]
+    g_NR = uncensored(times, W_RN).T[times.of_N[cases]]
     return np.where(W_RN.T[cases] > 0, ratio(np.ones_like(g_NR), g_NR), 0.0).T
+
+
+# -------------------------------------------------------------------------------------------------------------- concordance
+
+
+class Pairs:
+    """Which cases lie after each event, and whether their scores are in the right order: 1, of equal scores one half."""
+
+    def __init__(self, p: Predictions) -> None:
+        self.time_N, self.event_N, self.score_N = p.target[:, 0], p.target[:, 1] == 1, p.score
+        self.of_E = np.flatnonzero(self.event_N)
+        few = len(self.of_E) * len(p) <= PAIRS_KEPT
+        self._whole = list(self._blocks()) if few else None
+
+    def right(self) -> Iterator[np.ndarray]:
+        """Blocks of rows of [E, N], float32."""
+        return iter(self._whole) if self._whole is not None else self._blocks()
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        time_N, event_N, score_N = self.time_N, self.event_N, self.score_N
+        for start in range(0, len(self.of_E), PAIR_ROWS):
+            i = self.of_E[start : start + PAIR_ROWS]
+            later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
+            higher_IN = (score_N < score_N[i, None]) + 0.5 * (score_N == score_N[i, None])
+            yield (later_IN * higher_IN).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _pairs(p: Predictions) -> Pairs:
+    return Pairs(p)
+
+
+@of_same(4)
+def _right(pairs: Pairs, W_RN: np.ndarray) -> np.ndarray:
+    """[E, R] how many of the pairs of each event are in the right order; whole or half, far below 2 ** 23: exact in float32."""
+    weight_NR = narrow(W_RN).T.astype(np.float32, copy=False)
+    found = [right_IN @ weight_NR for right_IN in pairs.right()]
+    return np.concatenate(found) if found else np.zeros((0, len(W_RN)), np.float32)
+
+
+def c_index(p: Predictions) -> Weighted:
+    """Harrell's C (1982): of the comparable pairs, the share whose earlier event has the higher risk; equal risks count one half.
+
+    A pair is comparable when the earlier time is an event, or when of two equal times just one is.
+    """
+    times, pairs = times_of(p), _pairs(p)
+
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        weight_RN = narrow(W_RN)
+        later_ER = _drawn(times, W_RN)[2].T[times.of_N[pairs.of_E]]
+        return _share(weight_RN.T[pairs.of_E], _right(pairs, W_RN), later_ER)
+
+    return of
+
+
+def _share(w_ER: np.ndarray, right_ER: np.ndarray, later_ER: np.ndarray) -> np.ndarray:
+    """[R] the share of pairs in the right order, each event's weighed by w."""
+    right_R = np.zeros(w_ER.shape[1])
+    for start in range(0, len(w_ER), PAIR_ROWS):
+        rows = slice(start, start + PAIR_ROWS)
+        right_R += np.einsum("ir,ir->r", w_ER[rows], right_ER[rows])
+    return ratio(right_R, np.einsum("ir,ir->r", w_ER, later_ER))
 
 
 def c_uno(p: Predictions) -> Weighted:
     """Harrell's pairs whose earlier time is below the last horizon, each by the squared inverse probability of its censoring."""
-    times = Times(p)
-    first = np.flatnonzero(times.event_N & (times.time_N < _horizons(p)[-1]))
+    times, pairs = times_of(p), _pairs(p)
+    among = np.flatnonzero(times.time_N[pairs.of_E] < _horizons(p)[-1])
+    first = pairs.of_E[among]
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        return weighted.concordance(p, first, W_RN, _inverse(W_RN, times, first) ** 2)
+        w_IR = W_RN.T[first] * (_inverse(W_RN, times, first) ** 2).T
+        later_IR = _drawn(times, W_RN)[2].T[times.of_N[first]].astype(np.float64)
+        return _share(w_IR, _right(pairs, W_RN)[among], later_IR)
 
     return of
 
 
 def time_auc(p: Predictions) -> Weighted:
     """The mean over horizons of the area under the curve of an event by then against none."""
-    times, horizons = Times(p), _horizons(p)
+    times, horizons = times_of(p), _horizons(p)
     cases = np.flatnonzero(times.event_N & (times.time_N <= horizons[-1]))
     cases = cases[np.argsort(times.time_N[cases], kind="stable")]
     forms = [_questions(times, p.score, horizon) for horizon in horizons]
@@ -86,7 +172,7 @@ def time_auc(p: Predictions) -> Weighted:
     def of(W_RN: np.ndarray) -> np.ndarray:
         """Cases weigh what their censoring says from the first horizon on that they have an event by."""
         by_then_NR = W_RN.T[cases] * _inverse(W_RN, times, cases).T
-        survival_GR = np.concatenate([np.ones((1, len(W_RN))), times.surviving(W_RN).T])
+        survival_GR = np.concatenate([np.ones((1, len(W_RN))), surviving(times, W_RN).T])
         survival_RH = survival_GR[[0, *(times.before(h) for h in horizons)]].T
         mixed_NR, auc_HR, done = W_RN.T.copy(), [], 0
         for horizon, at in zip(horizons, forms, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.survival import Times
+from trainer.downstream.metrics.survival import surviving, times_of, uncensored
 from trainer.downstream.metrics.weighted import Weighted, ratio
 
 
@@ -23,7 +23,7 @@ def integrated_brier(p: Predictions) -> Weighted:
     """
     if p.survival_NH is None:
         return lambda W_RN: np.full(len(W_RN), np.nan)
-    times, survival_NH = Times(p), p.survival_NH
+    times, survival_NH = times_of(p), p.survival_NH
     assert p.horizons_H is not None
     horizons_H = p.horizons_H
     case_HN = times.event_N & (times.time_N <= horizons_H[:, None])
@@ -33,7 +33,7 @@ def integrated_brier(p: Predictions) -> Weighted:
     def of(W_RN: np.ndarray) -> np.ndarray:
         """Horizons without a value: nobody was followed so long, or a case that counts cannot be weighed."""
         W_NR = W_RN.T
-        uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), times.uncensored(W_RN).T])
+        uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), uncensored(times, W_RN).T])
         of_case_NR, at_HR = uncensored_GR[times.of_N + 1], uncensored_GR[[times.before(h) for h in horizons_H]]
         inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
         # Few are lost in few resamples, if any.
@@ -66,11 +66,11 @@ def horizon_gap(p: Predictions) -> Weighted:
     if p.survival_NH is None:
         return lambda W_RN: np.full(len(W_RN), np.nan)
     assert p.horizons_H is not None
-    times, at = Times(p), middle(p.horizons_H)
+    times, at = times_of(p), middle(p.horizons_H)
     said_N, last = 1 - p.survival_NH[:, at], times.before(p.horizons_H[at])
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        surviving_GR = np.concatenate([np.ones((1, len(W_RN))), times.surviving(W_RN).T])
+        surviving_GR = np.concatenate([np.ones((1, len(W_RN))), surviving(times, W_RN).T])
         return 1 - surviving_GR[last] - ratio(W_RN @ said_N, W_RN.sum(1))
 
     return of

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainer.downstream.metrics import delong
+from trainer.downstream.metrics.constant import is_constant
 from trainer.downstream.metrics.metric import Metric
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.resampling import one_by_one, resampled
@@ -40,6 +41,7 @@ class System:
         self.of_N = np.unique(self.known[0].patients_N, return_inverse=True)[1]
         self._values: dict[Metric, list[float]] = {}
         self._resamples: dict[tuple[Metric, int, int], np.ndarray] = {}
+        self._constant: dict[bool, tuple[bool, ...]] = {}
         self._forms: tuple[Metric, list[Weighted]] | None = None
 
     @property
@@ -58,6 +60,12 @@ class System:
         own = self.values(metric)
         if len(own) == len(values) and np.allclose(own, values, rtol=SAME, atol=SAME, equal_nan=True):
             self._values[metric] = list(values)
+
+    def constant(self, decided: bool) -> tuple[bool, ...]:
+        """Of each seed, whether its answer is the same for all cases (constant.py)."""
+        if decided not in self._constant:
+            self._constant[decided] = tuple(is_constant(p, decided) for p in self.known)
+        return self._constant[decided]
 
     def resamples(self, metric: Metric, draws: int, seed: int) -> np.ndarray:
         """[R] the mean over seeds of the metric, in the same resamples of patients."""

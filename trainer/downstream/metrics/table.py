@@ -210,7 +210,7 @@ def _numbers() -> list[Metric]:
         own(
             "c_index", ("survival",),
             "Harrell's C over comparable pairs, equal risks one half; of equal times a pair counts when just one is an event",
-            weighted.c_index,
+            survival.c_index,
         ),
     ]  # fmt: skip
 

@@ -13,22 +13,27 @@ Shape letters: R resamples, N cases, K classes, labels or targets, M cases known
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.shared import narrow, of_same
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Weighted = Callable[[np.ndarray], np.ndarray]
-# Rows of the pair matrix of survival held at a time: 256 x 20,000 pairs are 20 MB.
-PAIR_ROWS = 256
 # Cases at an end that are looked at first: that none of so many was drawn has a probability of exp(-64).
 LOOK = 64
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a / b, NaN where b is zero."""
-    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0)
+    out = np.full(np.broadcast(a, b).shape, np.nan)
+    return np.divide(a, b, out=out, where=np.asarray(b) != 0, dtype=np.float64)
 
 
 def defined_mean(values_KR: np.ndarray) -> np.ndarray:
@@ -71,18 +76,32 @@ def drawn(W_RN: np.ndarray, case_M: np.ndarray) -> np.ndarray:
 
 
 def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int) -> Weighted:
-    """W_RN -> [R, rows]: in each row the sum of the weights of its cases; pair c says that case_C[c] counts for row_C[c]."""
-    from scipy.sparse import csr_array
+    """W_RN -> [R, rows]: in each row the sum of the weights of its cases; pair c says that case_C[c] counts for row_C[c].
 
-    order = np.argsort(row_C, kind="stable")
-    ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
+    In the weights' own precision (`shared.narrow`).
+    """
     N = int(case_C.max(initial=-1)) + 1
-    of = csr_array((np.ones(len(case_C)), case_C[order], ends), shape=(rows, N))
-    return lambda W_RN: (of @ W_RN.T[:N]).T
+
+    @lru_cache(maxsize=2)
+    def matrix(dtype: np.dtype) -> csr_array:
+        from scipy.sparse import csr_array
+
+        order = np.argsort(row_C, kind="stable")
+        ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
+        return csr_array((np.ones(len(case_C), dtype), case_C[order], ends), shape=(rows, N))
+
+    def of(W_RN: np.ndarray) -> np.ndarray:
+        if len(W_RN) == 1:  # the whole set: no matrix is worth making
+            return np.bincount(row_C, W_RN[0, case_C], minlength=rows)[None]
+        return (matrix(W_RN.dtype) @ W_RN.T[:N]).T
+
+    return of
 
 
 def running(x_RG: np.ndarray) -> np.ndarray:
     """Sums along the second axis, in place, whose steps are rows of W_RN.T: numpy's own goes draw by draw."""
+    if len(x_RG) == 1:
+        return np.cumsum(x_RG, axis=1, out=x_RG)
     for before_R, here_R in pairwise(x_RG.T):
         here_R += before_R
     return x_RG
@@ -147,7 +166,8 @@ def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Wei
     if not len(case_M):
         return nothing
     both, _ = steps(case_M, truth_M, score_M, join=True)
-    return lambda W_RN: area(*both(W_RN))
+    times = int(np.bincount(case_M).max())
+    return lambda W_RN: area(*both(narrow(W_RN, times)))
 
 
 def area(pos_RG: np.ndarray, neg_RG: np.ndarray) -> np.ndarray:
@@ -165,9 +185,9 @@ def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarr
     has = np.flatnonzero(has_G)
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        pos_RG, neg_RG = both(W_RN)
+        pos_RG, neg_RG = both(narrow(W_RN))
         seen_RG = drawn(running(pos_RG + neg_RG), has)
-        gained_RG = drawn(pos_RG, has)
+        gained_RG = drawn(pos_RG, has).astype(np.float64)
         to_RG = running(gained_RG.copy(order="K"))
         precision_RG = to_RG / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
         return ratio(np.einsum("rg,rg->r", precision_RG, gained_RG), to_RG[:, -1] if len(has) else np.zeros(len(W_RN)))
@@ -189,9 +209,14 @@ def macro(parts: Sequence[Weighted]) -> Weighted:
 
 def confusion(p: Predictions, of_RKK: Callable[[np.ndarray], np.ndarray]) -> Weighted:
     """A function of the confusion matrices [R, true, predicted]."""
+    return lambda W_RN: of_RKK(_confusion(p, W_RN))
+
+
+@of_same(8)
+def _confusion(p: Predictions, W_RN: np.ndarray) -> np.ndarray:
     K = 2 if p.kind == "binary" else p.score.shape[1]
     cells = sum_of(p.truth() * K + p.decided(), np.arange(len(p)), K * K)
-    return lambda W_RN: of_RKK(cells(W_RN).reshape(-1, K, K))
+    return cells(narrow(W_RN)).astype(np.float64).reshape(-1, K, K)
 
 
 def accuracy(C_RKK: np.ndarray) -> np.ndarray:
@@ -317,43 +342,3 @@ def _pearson(w_RM: np.ndarray, a_RM: np.ndarray, b_RM: np.ndarray) -> np.ndarray
     both_R = (w_RM * da_RM * db_RM).sum(1)
     deviation_R = np.sqrt((w_RM * da_RM**2).sum(1)) * np.sqrt((w_RM * db_RM**2).sum(1))
     return np.clip(ratio(both_R, deviation_R), -1, 1)
-
-
-# ------------------------------------------------------------------------------------------------------------------ survival
-
-
-def c_index(p: Predictions) -> Weighted:
-    """Harrell's C (1982): of the comparable pairs, the share whose earlier event has the higher risk; equal risks count one half.
-
-    A pair is comparable when the earlier time is an event, or when of two equal times just one is.
-    """
-    first = np.flatnonzero(p.target[:, 1] == 1)
-    return lambda W_RN: concordance(p, first, W_RN)
-
-
-def concordance(p: Predictions, first: np.ndarray, W_RN: np.ndarray, factor_RI: np.ndarray | None = None) -> np.ndarray:
-    """[R] the share of comparable pairs in the right order, of those whose earlier event is one of the cases `first`.
-
-    Args:
-        factor_RI: what each of these cases' pairs weigh, beside how often both were drawn; 1 by default.
-    """
-    time_N, event_N = p.target[:, 0], p.target[:, 1] == 1
-    right_R = np.zeros(len(W_RN))
-    W32_NR = W_RN.T.astype(np.float32)  # sums of a row of pairs are whole or half, far below 2 ** 24: exact
-    w_IR = W_RN.T[first] if factor_RI is None else W_RN.T[first] * factor_RI.T
-    for start in range(0, len(first), PAIR_ROWS):
-        i = first[start : start + PAIR_ROWS]
-        later_IN = (time_N > time_N[i, None]) | ((time_N == time_N[i, None]) & ~event_N)
-        higher_IN = (p.score < p.score[i, None]) + 0.5 * (p.score == p.score[i, None])
-        right_IR = (later_IN * higher_IN).astype(np.float32) @ W32_NR
-        right_R += np.einsum("ir,ir->r", w_IR[start : start + PAIR_ROWS], right_IR)
-    return ratio(right_R, np.einsum("ir,ir->r", w_IR, later_than(time_N, event_N, W_RN)[:, first].T))
-
-
-def later_than(time_N: np.ndarray, event_N: np.ndarray, W_RN: np.ndarray) -> np.ndarray:
-    """[R, N] how many times lie after that of each case, those of equal times counted that are no events."""
-    _, at_N = np.unique(-time_N, return_inverse=True)  # the latest first
-    G = int(at_N.max(initial=-1)) + 1
-    events = sum_of(at_N[event_N], np.flatnonzero(event_N), G)
-    to_RG = running(sum_of(at_N, np.arange(len(at_N)), G)(W_RN).copy(order="K"))
-    return drawn(to_RG - events(W_RN), at_N)
