@@ -9,13 +9,13 @@ import pytest
 from scipy.optimize import minimize
 
 from tests.trainer.downstream.cohorts import random_predictions
-from trainer.downstream.metrics import resampling, weighted
+from trainer.downstream.metrics import resampling, shared, survival, weighted
 from trainer.downstream.metrics.calibration import logit
 from trainer.downstream.metrics.logistic import LogisticFits
 from trainer.downstream.metrics.resampling import patient_draws, weights
 from trainer.downstream.metrics.statistics import bootstrap, paired
 from trainer.downstream.metrics.system import System
-from trainer.downstream.metrics.table import METRICS
+from trainer.downstream.metrics.table import KINDS, METRICS, Kind
 
 
 def likelihood(w_N: np.ndarray, x_N: np.ndarray, y_N: np.ndarray, a: float, b: float) -> float:
@@ -108,3 +108,51 @@ def test_stated_values_are_taken_only_where_the_form_agrees() -> None:
     assert by_form.values(auc) == near
     by_form.stated(auc, [])
     assert by_form.values(auc) == near
+
+
+# -------------------------------------------------------------------------------------------------- what is made once for several
+
+
+@pytest.mark.parametrize("exact", [shared.EXACT, 0.0], ids=["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_weights_give_the_same_bits_as_weights_of_their_own(
+    kind: Kind, exact: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept ones in float32 or not, with what other metrics made of them, of two seeds in turn; others in float64, all made anew."""
+    monkeypatch.setattr(shared, "EXACT", exact)
+    rng = np.random.default_rng(7)
+    seeds = [random_predictions(kind, rng, 60).known() for _ in range(2)]
+    kept_RN, *more = weights(np.arange(len(seeds[0])) // 2, 40, 5)
+    assert not more
+    assert weighted.narrow(kept_RN).dtype == (np.float32 if exact else np.float64)
+    for name in [n for n, m in METRICS.items() if kind in m.kinds and m.weighted]:
+        for p in seeds:
+            form = METRICS[name].weighted
+            assert form is not None
+            W_RN = kept_RN.T.copy().T
+            np.testing.assert_array_equal(form(p)(kept_RN), form(p)(W_RN), err_msg=name)
+            # One draw alone: sums of the whole set go another way.
+            one_1N = W_RN[3:4]
+            np.testing.assert_allclose(form(p)(one_1N), form(p)(W_RN)[3:4], rtol=1e-9, err_msg=name)
+
+
+def test_what_is_kept_is_of_these_very_weights() -> None:
+    p = random_predictions("survival", np.random.default_rng(0), 30).known()
+    times = survival.times_of(p)
+    assert survival.times_of(p) is times
+    (one_RN,), (other_RN,) = (weights(np.arange(len(p)), 20, seed) for seed in (0, 1))
+    found = survival.surviving(times, one_RN)
+    assert survival.surviving(times, one_RN) is found
+    assert not np.array_equal(survival.surviving(times, other_RN), found)
+    own_RN = one_RN.copy()
+    before = survival.surviving(times, own_RN)
+    own_RN[:] = other_RN
+    assert not np.array_equal(survival.surviving(times, own_RN), before)  # what can be written to may have been
+
+
+def test_sums_beyond_a_float32_stay_in_float64() -> None:
+    few_RN, many_RN = np.full((2, 10), 100.0), np.full((2, 10), 1000.0)
+    for W_RN, times, narrow in ((few_RN, 1, True), (few_RN, 5, False), (many_RN, 1, False)):
+        W_RN.flags.writeable = False
+        assert (weighted.narrow(W_RN, times).dtype == np.float32) is narrow
+    assert weighted.narrow(few_RN.copy()).dtype == np.float64

@@ -49,6 +49,7 @@ class LogisticFits:
         z_M = (x_M - self.centre) / self.scale
         self.z_3M = np.stack([np.ones_like(z_M), z_M, z_M**2])
         self.gained_2M = self.z_3M[:2] * truth_M
+        self._whole: np.ndarray | None = None
         self.first, self.second = (self.z_3M[:2], self.z_3M) if slope else (self.z_3M[:1], self.z_3M[:1])
 
     def __call__(self, W_RN: np.ndarray) -> np.ndarray:
@@ -69,10 +70,11 @@ class LogisticFits:
         return both_R & (self.x_M[high_0] > self.x_M[low_1]) & (self.x_M[high_1] > self.x_M[low_0])
 
     def _fitted(self, w_MR: np.ndarray) -> np.ndarray:
-        at_21 = np.array([[0.0], [1.0 if self.slope else self.scale]])
-        at_2R = np.repeat(at_21, w_MR.shape[1], 1)
+        if w_MR.shape[1] == 1 and (w_MR == 1).all():
+            return self._original(self._of_whole())
+        at_2R = np.repeat(self._start(), w_MR.shape[1], 1)
         if w_MR.shape[1] > 1:
-            at_21 = self._arrived(np.ones((len(w_MR), 1)), at_21)
+            at_21 = self._of_whole()
             series_2R = self._by_series(w_MR, *at_21[:, 0])
             at_2R = at_21 + series_2R
             far = np.flatnonzero(self.slope | (series_2R[0] == 0) | (np.abs(series_2R[0]) > SURE))
@@ -80,6 +82,20 @@ class LogisticFits:
             far = np.arange(1)
         if len(far):
             at_2R[:, far] = self._arrived(w_MR if len(far) == w_MR.shape[1] else w_MR[:, far], at_2R[:, far])
+        return self._original(at_2R)
+
+    def _start(self) -> np.ndarray:
+        """[2, 1] where nothing is known: probabilities as they are said."""
+        return np.array([[0.0], [1.0 if self.slope else self.scale]])
+
+    def _of_whole(self) -> np.ndarray:
+        """[2, 1] of the whole set: its value, and where all resamples start from."""
+        if self._whole is None:
+            self._whole = self._arrived(np.ones((len(self.x_M), 1)), self._start())
+        return self._whole
+
+    def _original(self, at_2R: np.ndarray) -> np.ndarray:
+        """[R, 2] a and b of x, from those of z."""
         a_R, b_R = at_2R
         b_R = b_R / self.scale
         return np.stack([a_R - b_R * self.centre, b_R], 1)
@@ -119,7 +135,8 @@ class LogisticFits:
         (g0, g1), (h0, h1, h2) = gradient_2G, h_3G
         determinant = h0 * h2 - h1 * h1
         da_G, db_G = ratio(h2 * g0 - h1 * g1, determinant), ratio(h0 * g1 - h1 * g0, determinant)
-        return np.nan_to_num(np.stack([da_G, db_G]))
+        step_2G = np.stack([da_G, db_G])
+        return step_2G if np.isfinite(step_2G).all() else np.nan_to_num(step_2G)
 
     def _by_series(self, w_MR: np.ndarray, a: float, b: float) -> np.ndarray:
         """[2, R] about how far each maximum is from (a, b), 0 where that is too far for the series.

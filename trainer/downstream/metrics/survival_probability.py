@@ -35,10 +35,12 @@ def integrated_brier(p: Predictions) -> Weighted:
         W_NR = W_RN.T
         uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), uncensored(times, W_RN).T])
         of_case_NR, at_HR = uncensored_GR[times.of_N + 1], uncensored_GR[[times.before(h) for h in horizons_H]]
-        inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
-        # Few are lost in few resamples, if any.
-        lost_NR = (W_NR > 0) & (of_case_NR == 0)
-        lost_HR = case_HN.astype(float) @ lost_NR if lost_NR.any() else np.zeros(at_HR.shape)
+        lost_HR = np.zeros(at_HR.shape)
+        if (of_case_NR > 0).all():
+            inverse_NR = W_NR / of_case_NR
+        else:
+            inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
+            lost_HR = case_HN.astype(float) @ ((W_NR > 0) & (of_case_NR == 0))  # few are lost in few resamples
         sum_HR = square_HN @ inverse_NR + np.nan_to_num(ratio(other_HN @ W_NR, at_HR))
         brier_HR = np.where((lost_HR > 0) | (at_HR == 0), np.nan, ratio(sum_HR, W_NR.sum(0)))
         return _over_span(brier_HR.T, horizons_H)

@@ -32,8 +32,10 @@ LOOK = 64
 
 def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a / b, NaN where b is zero."""
-    out = np.full(np.broadcast(a, b).shape, np.nan)
-    return np.divide(a, b, out=out, where=np.asarray(b) != 0, dtype=np.float64)
+    there = np.asarray(b) != 0
+    if there.all():  # several times as fast as a division with a mask
+        return np.divide(a, b, dtype=np.float64)
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=there, dtype=np.float64)
 
 
 def defined_mean(values_KR: np.ndarray) -> np.ndarray:
