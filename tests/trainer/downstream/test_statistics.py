@@ -58,8 +58,9 @@ def test_a_chunk_of_draws_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     p = random_predictions("survival", np.random.default_rng(0))
     whole = bootstrap([p], "c_index", draws=100)
     monkeypatch.setattr("trainer.downstream.metrics.resampling.CHUNK", 7 * len(p))
-    monkeypatch.setattr("trainer.downstream.metrics.weighted.PAIR_ROWS", 5)
-    parts = bootstrap([p], "c_index", draws=100)
+    monkeypatch.setattr("trainer.downstream.metrics.survival.PAIR_ROWS", 5)
+    monkeypatch.setattr("trainer.downstream.metrics.survival.PAIRS_KEPT", 0)
+    parts = bootstrap([replace(p)], "c_index", draws=100)  # replaced: nothing is kept of it
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
 
 

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-Owner, Made = TypeVar("Owner"), TypeVar("Made")
+Owner = TypeVar("Owner")
+Made = TypeVar("Made")
 Making = Callable[[Owner, np.ndarray], Made]
 # Of whole and half numbers below it a float32 holds each.
 EXACT = 2.0**23
