@@ -23,6 +23,7 @@ from shards.read.cache import Cache
 from shards.read.dataset import Dataset
 from shards.read.remote import is_url
 from shards.tables.alleles import other_alleles
+from shards.tables.identity import few
 from trainer.config.schema import Config
 from trainer.engine.engine import split_batch
 from trainer.engine.feed import EvalLoader
@@ -113,6 +114,31 @@ class Data:
                 raise UserError(
                     f"data.val_split={config.data.val_split}: {samples} samples for {world} ranks; "
                     "enlarge it (python -m shards split), or data.val_split= for none"
+                )
+
+    def check_made_of(self, method: Method) -> None:
+        """Refuses files of the method that were made of samples that are held back, which would be learned from by them, or of others.
+
+        Raises:
+            UserError: which they are.
+        """
+        for option, keys in method.made_of().items():
+            made_of, where = {*keys}, ", ".join(self.paths)
+            split_of = {
+                k: split
+                for d in self.datasets
+                for split, samples in d.info.splits.items()
+                if samples
+                for k in made_of.intersection(d.keys_of(d.subset(split).indices))
+            }
+            if held_back := [f"{k} in {s}" for k, s in split_of.items() if s != self.split]:
+                raise UserError(
+                    f"method.{option}: {len(held_back)} of the {len(made_of)} samples that it was made of are held back in {where} "
+                    f"({few(sorted(held_back))}), which is a leak; make it anew of today's training samples"
+                )
+            if not split_of:
+                raise UserError(
+                    f"method.{option}: none of the {len(made_of)} samples that it was made of is in {where}; make it of these"
                 )
 
     def untold(self, method: Method, stage: Stage) -> list[str]:

@@ -60,6 +60,7 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     check_live_probe(config, data)
     for plan in plans:
         data.check(config, plan.stage, world)
+    data.check_made_of(method)
     untold = [note for plan in plans if plan.steps for note in data.untold(method, plan.stage)]
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)

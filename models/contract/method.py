@@ -125,6 +125,10 @@ class Method(nn.Module):
         """Of a sample whose fields are there, but without anything to learn from: what is missing, and what to change; else ""."""
         return ""
 
+    def made_of(self) -> Mapping[str, Iterable[str]]:
+        """{option: keys of the samples that its file was made of}: training samples, none of which may be held back now."""
+        return {}
+
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Stacks samples (what the loader has stacked already is taken as it is); override it when arrays are ragged.
 

@@ -71,13 +71,21 @@ class BertOptions(Options):
         if (self.init == "file") != (self.init_file is not None):
             yield f"{where}.init=file and {where}.init_file=FILE go together; give both or neither"
 
-    def build(self, vocabulary: int, length: int, sha256: str | None = None, pooler: bool = False) -> ReportBert:
+    def build(
+        self,
+        vocabulary: int,
+        length: int,
+        sha256: str | None = None,
+        pooler: bool = False,
+        new_pooler: bool = False,
+    ) -> ReportBert:
         """The encoder, its weights loaded where a file is given.
 
         Args:
             vocabulary: rows of the word table.
             length: tokens that a text may have.
             sha256: of the vocabulary; a file that says another one is refused.
+            new_pooler: the pooler is not read from the file.
 
         Raises:
             MethodError: fewer places than tokens, or a file that does not fit.
@@ -99,7 +107,7 @@ class BertOptions(Options):
             pooler=pooler,
         )
         if self.init == "file":
-            bert.load_file(str(self.init_file), sha256)
+            bert.load_file(str(self.init_file), sha256, new_pooler)
         return bert
 
 
@@ -270,20 +278,22 @@ class ReportBert(nn.Module):
         """Parameters of the embeddings and of so many layers above them: what a loaded encoder keeps."""
         return [p for m in (self.embeddings, *self._layers()[:layers]) for p in m.parameters()]
 
-    def load_file(self, path: str | Path, sha256: str | None = None) -> Loaded:
+    def load_file(self, path: str | Path, sha256: str | None = None, new_pooler: bool = False) -> Loaded:
         """A BERT's file, its names with `bert.` in front or without, or the weights of a run whose text encoder it is; language models'
         heads and counters are left out, and all else of a run.
 
-        A pooler is left out where this encoder has none; one that is wanted must be there.
+        A pooler is left out where this encoder has none, or a new one (`new_pooler`); else it must be there.
 
         Raises:
             MethodError: not readable, word vectors of another vocabulary, or everything that did not match by name.
         """
         found = read_weights(path)
-        state, beside = _own_names(found, self.pooler is not None)
+        state, beside = _own_names(found, self.pooler is not None and not new_pooler)
         problems = _vocabulary_problems(str(path), found, state, self.vocabulary, sha256)
         if problems:
             raise MethodError(problems)
+        if self.pooler is not None and new_pooler:
+            state |= {f"{POOLER}{n}": v for n, v in self.pooler.state_dict().items()}
         try:
             return Loaded(str(path), load_strict(self, state, str(path)).taken, beside)
         except MethodError as e:
@@ -340,4 +350,7 @@ def _remedies(bert: ReportBert, state: Mapping[str, Tensor]) -> list[str]:
     inner = state.get("encoder.layer.0.intermediate.dense.weight")
     if inner is not None and len(inner) != bert.inner:
         found.append(f"text.inner={len(inner)}")
-    return [f"the file's sizes are {' '.join(f'method.{f}' for f in found)}"] if found else []
+    said = [f"the file's sizes are {' '.join(f'method.{f}' for f in found)}"] if found else []
+    if bert.pooler is not None and not any(n.startswith(POOLER) for n in state):
+        said.append("it has no pooler; give method.text_pooler=new for one that is learned")
+    return said

@@ -180,8 +180,13 @@ class ReportMethod(Method):
         part = chosen(text, o.sections)
         if not part:
             return f"a report with the header that method.sections={o.sections} looks for; give method.sections=whole"
-        if sum(len(s.split()) for s in cleaned(part, o.clean)) < o.min_words:
+        sentences = cleaned(part, o.clean)
+        if sum(len(s.split()) for s in sentences) < o.min_words:
             return f"a report of method.min_words={o.min_words} words after method.clean={o.clean}; give method.min_words=1"
+        ids_L, _ = self.ids_of(" ".join(sentences))
+        words = int((~np.isin(ids_L, (self.tokens.pad, self.tokens.cls, self.tokens.sep))).sum())
+        if 2 * int((ids_L == self.tokens.unk).sum()) > words:
+            return "a report of which the vocabulary knows half of the words; give method.tokenizer=null, or that of these reports"
         return ""
 
     # -------------------------------------------------------------------------------------------------------- forward

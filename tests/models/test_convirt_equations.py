@@ -150,6 +150,7 @@ def test_what_a_report_lacks_is_told_with_its_remedy():
     assert "give method.sections=whole" in untold("No effusion.", sections="impression")
     assert "give method.min_words=1" in untold("No effusion.", min_words=3)
     assert "is not empty" in untold(" \n")
+    assert "give method.tokenizer=null" in untold("Qqq zzz qqq zzz.")
 
 
 def test_sides_follow_the_image():

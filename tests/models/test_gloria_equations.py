@@ -143,6 +143,16 @@ def test_losses_are_both_comparisons_added():
     assert not alone.local_proj.weight.requires_grad
 
 
+def test_the_papers_power_divides_the_logarithm():
+    made = records(5)
+    data = batch(entered(), made)
+    by_power = entered(word_power=True)(data).losses["local"].item()
+    assert by_power == pytest.approx(entered(logit_scale=2.0)(data).losses["local"].item(), rel=1e-5)
+    assert by_power != pytest.approx(entered()(data).losses["local"].item(), rel=1e-2)
+    with pytest.raises(MethodError, match=r"contradicts method\.word_power=True"):
+        entered(conventions="published", word_power=True)
+
+
 def test_cells_of_a_convolutional_network_are_its_last_map_but_one():
     method = entered(image={"kind": "resnet", "name": "resnet10t", "image_size": 64}, crop_size=48)
     data = batch(method, records(2))

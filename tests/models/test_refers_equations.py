@@ -100,6 +100,18 @@ def test_words_follow_the_first_image_that_is_mirrored(rule):
     assert any(len(set(m)) > 1 for m in mirrored) == (rule == "each")
 
 
+def test_a_text_encoder_without_a_pooler_begins_it(tmp_path):
+    """As BioViL's stage of reports alone leaves it."""
+    method = build("refers")
+    state = {n: v for n, v in method.text.state_dict().items() if not n.startswith("pooler.")}
+    torch.save(state, tmp_path / "bert.bin")
+    text = {"init": "file", "init_file": str(tmp_path / "bert.bin")}
+    with pytest.raises(MethodError, match=r"give method\.text_pooler=new"):
+        build("refers", text=text)
+    begun = build("refers", seed=1, text=text, text_pooler="new").text
+    assert all(torch.equal(begun.state_dict()[n], v) for n, v in state.items())
+
+
 def test_views_that_are_not_there_say_nothing():
     """Whatever stands in the place of a missing image, and whoever else is in the batch."""
     method = entered()

@@ -190,8 +190,20 @@ def test_a_file_that_does_not_match_is_refused_by_name(tmp_path):
         bert(places=9, depth=2, inner=20).load_file(path)
     torch.save(bert().state_dict(), path)
     pooled = BertOptions.parse(SIZES).build(11, 8, pooler=True)
-    with pytest.raises(MethodError, match=r"lacks 2 of .*pooler\.dense\.weight"):
+    with pytest.raises(MethodError, match=r"(?s)lacks 2 of .*pooler\.dense\.weight.*method\.text_pooler=new"):
         pooled.load_file(path)
+
+
+def test_a_file_without_a_pooler_leaves_a_new_one_as_it_began(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(bert().state_dict(), path)
+    began = BertOptions.parse(SIZES).build(11, 8, pooler=True)
+    first = {n: p.clone() for n, p in began.named_parameters()}
+    began.load_file(path, new_pooler=True)
+    same = {n for n, p in began.named_parameters() if torch.equal(p, first[n])}
+    assert {n for n in same if n.startswith("pooler.")} == {"pooler.dense.weight", "pooler.dense.bias"}
+    theirs = torch.load(path)
+    assert all(torch.equal(p, theirs[n]) for n, p in began.named_parameters() if not n.startswith("pooler."))
 
 
 def test_a_file_that_says_another_vocabulary_is_refused(tmp_path):

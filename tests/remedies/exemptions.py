@@ -55,6 +55,7 @@ EXEMPT = {
     "give folders that hold runs (out=FOLDER)": LISTED,
     "leak.near=true looks all the same": MANY_FILMS,
     "medpair words RUN DATA --out FILE": WORDS,
+    "give method.text_pooler=new": BERT,
     " (of later runs: python -m shards terms DIR)": TERMS,
     "are unknown to this vocabulary; give that of an English BERT": BERT,
     "(positions, entities); make it by `python -m shards triplets DIR`": AGAIN,

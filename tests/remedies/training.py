@@ -50,6 +50,12 @@ def reports_of_few_words(place: Place) -> Command:
     return pretrain("convirt", "method.min_words=1000")
 
 
+@remedy("of which the vocabulary knows half of the words", r"give (method\.tokenizer=null)")
+def reports_in_words_of_others(place: Place) -> Command:
+    (place.folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nlunge\nherz\n")
+    return pretrain("convirt", f"method.tokenizer={place.folder / 'vocab.txt'}")
+
+
 @remedy("a triplet of an entity that is learned", r"or give (method\.leave_out=\[\])")
 def triplets_of_none_that_is_learned(place: Place) -> Command:
     return pretrain("medklip", "method.leave_out=[nodule,disease,mass,marking]")

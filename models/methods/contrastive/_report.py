@@ -49,7 +49,14 @@ class ReportPairMethod(ReportMethod):
     def __init__(self, options: ReportPairOptions, schema: Schema):
         super().__init__(options, schema)
         o = self.options
-        self.text: ReportBert = o.text.build(self.tokens.rows, o.report_length, self.tokens.sha256, self.pooled_text)
+        self.text: ReportBert = o.text.build(
+            self.tokens.rows, o.report_length, self.tokens.sha256, self.pooled_text, self.new_pooler(o)
+        )
+
+    @classmethod
+    def new_pooler(cls, options: ReportPairOptions) -> bool:
+        """Whether a pooler is learned from nothing though the text encoder starts from a file."""
+        return False
 
     def enter(self, stage: str) -> None:
         """`pretrain`, or "" for the deployed encoder: the whole image, no text."""

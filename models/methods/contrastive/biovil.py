@@ -41,6 +41,7 @@ EPS = 1e-12  # of the text head's norm, as in the published weights
 class BiovilOptions(ReportPairOptions):
     published: ClassVar = {
         "normalise": "none",
+        "compared": "rank",
         "same_text": "negative",
         "same_patient": "negative",
         "order": "shuffle",

@@ -32,6 +32,8 @@ from models.registry import register
 class GloriaOptions(ReportPairOptions):
     published: ClassVar = {
         "agg": "sum",
+        "word_softmax": True,
+        "word_power": False,
         "count_unknown": False,
         "clean": "gloria",
         "normalise": "half",
@@ -62,6 +64,8 @@ class GloriaOptions(ReportPairOptions):
     """Factor of similarities in the cross-entropies, of wholes and of words."""
     word_softmax: bool = True
     """A softmax over words before that over cells (the code; the paper has none)."""
+    word_power: bool = False
+    """The sum of exponentials over words is raised to the power 1 / `word_scale` (the paper), or not (the code)."""
     agg: Aggregate = "mean"
     """How words make a text: the mean of their exponentials, or the sum, by which longer texts fit every image better."""
     count_unknown: bool = True
@@ -209,7 +213,8 @@ class Gloria(ReportPairMethod):
         fit_GG = word_similarities(
             cells_BRE, words_BLE, count_B, o.attention_scale, o.word_scale, o.agg, o.word_softmax
         )
-        return compared(o.logit_scale * fit_GG, *self._rules(batch))
+        scale = o.logit_scale / o.word_scale if o.word_power else o.logit_scale
+        return compared(scale * fit_GG, *self._rules(batch))
 
     def _found(self, pairs: Callable[[], Pairs], weight_B: Tensor, name: str) -> dict[str, Tensor]:
         """Whose nearest counterpart is their own, both ways."""

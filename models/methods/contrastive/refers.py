@@ -87,6 +87,9 @@ class RefersOptions(ReportPairOptions):
     """Weight of writing the report, of each direction."""
     contrast_weight: float = Bounded(1.0, ge=0)
     """Weight of the comparison."""
+    text_pooler: Literal["file", "new"] = "file"
+    """With `text.init: file`: BERT's pooler from the file too, or a new one, which is learned (files of masked language models have none:
+    CXR-BERT's, those of BioViL's stage of reports alone)."""
     text_lr: float = Bounded(0.1, gt=0)
     """Rate of the text encoder and its layer, by that of the rest."""
 
@@ -113,6 +116,11 @@ class Refers(ReportPairMethod):
         self.decoder = CaptionDecoder(self.tokens.rows, o.report_length, D, o.decoder, o.direction == "both")
         self.text_fc = nn.Linear(self.text.width, len(VIEWS) * D)
         self.enter("")
+
+    @classmethod
+    def new_pooler(cls, options: ReportPairOptions) -> bool:
+        assert isinstance(options, RefersOptions)
+        return options.text_pooler == "new"
 
     def stages(self) -> tuple[Stage, ...]:
         optional = VIEWS[1:]

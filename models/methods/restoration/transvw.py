@@ -9,7 +9,7 @@ Shape letters: B images, D width, H x W pixels, C channels, K words.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -107,6 +107,9 @@ class TransVw(RestorationMethod):
             made = self.corrupted(self.around(picture_of(record, "image", self.options.grayscale), found, rng), rng)
         made.arrays["word"] = np.array(NOWHERE if found is None else found[0], np.int64)
         return made
+
+    def made_of(self) -> Mapping[str, Iterable[str]]:
+        return {} if isinstance(self.words, Places) else {"words_file": self.words.images}
 
     def around(self, picture: Picture, found: tuple[int, float, float] | None, rng: np.random.Generator) -> np.ndarray:
         """The neighbourhood of a word in the centre square of an image, uint8 [H, W, C]; of none a place anywhere."""
