@@ -109,8 +109,8 @@ def attentions(cuda: bool) -> Iterator[str]:
         yield f"  {pair.tokens:>6} tokens   Nystrom {pair.nystrom * 1e3:7.1f} ms, exact {pair.exact * 1e3:7.1f} ms"
     if most := crossover(found):
         yield (
-            f"  exact attention is as fast up to {most} tokens: windows of so many lose no time by method.attention=exact "
-            "(gimp), which trains another network than the default"
+            f"  exact attention is as fast up to {most} tokens: method.attention=auto method.exact_tokens={most} (gimp), which is another "
+            "network than the default; a run keeps this number wherever it goes on"
         )
     else:
         yield f"  Nystrom attention is faster at {found[0].tokens} tokens already"

@@ -89,7 +89,7 @@ class PatchAggregator(nn.Module):
     """Patches [B, L, F] -> (class token [B, C], patch tokens [B, L, C]).
 
     Args:
-        attention: "nystrom" (the paper) or "exact".
+        attention: "nystrom" (the paper), "exact", or "auto": exact for bags of up to `exact_tokens`, the class token counted.
         mask_token: replace masked patches, after the projection, by a learned token; else by zeros before it.
         pos: "sincos1d" adds the patch's place in the sequence.
         ppeg: TransMIL's convolutional positions between the first two layers.
@@ -102,7 +102,8 @@ class PatchAggregator(nn.Module):
         *,
         heads: int = 8,
         depth: int = 2,
-        attention: Literal["nystrom", "exact"] = "nystrom",
+        attention: Literal["nystrom", "exact", "auto"] = "nystrom",
+        exact_tokens: int = 0,
         landmarks: int = 256,
         iterations: int = 6,
         conv_kernel: int | None = 33,
@@ -112,13 +113,14 @@ class PatchAggregator(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        m = landmarks if attention == "nystrom" else None
+        m = None if attention == "exact" else landmarks
         self.project = nn.Sequential(nn.Linear(features, dim), nn.ReLU())
         self.class_token_C = nn.Parameter(torch.randn(dim) * 0.02)
         self.mask_token_C = nn.Parameter(torch.randn(dim) * 0.02) if mask_token else None
         self.pos = pos
         self.layers = nn.ModuleList(
-            Layer(dim, LongAttention(dim, heads, m, iterations, conv_kernel), dropout) for _ in range(depth)
+            Layer(dim, LongAttention(dim, heads, m, iterations, conv_kernel, exact_tokens), dropout)
+            for _ in range(depth)
         )
         self.ppeg = PPEG(dim) if ppeg else None
         self.norm = nn.LayerNorm(dim)

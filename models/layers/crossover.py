@@ -1,6 +1,7 @@
 """Up to how many tokens exact attention is faster than Nystrom attention on this machine: measured, never decided by itself.
 
-Both are trained with, so which one a network has is a choice of its recipe (`attention` of `gimp`), whatever the machine.
+Both are trained with, so which one a network has is a choice of its recipe (`attention` and `exact_tokens` of `gimp`), whatever the
+machine.
 """
 
 from __future__ import annotations

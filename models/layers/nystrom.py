@@ -76,31 +76,36 @@ def pseudo_inverse(a_BHmm: Tensor, iterations: int, heads_together: bool = False
 
 
 def nystrom_attention(
-    q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, landmarks: int, iterations: int = 6, lengths_B: Tensor | None = None
-) -> Tensor:
+    q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, landmarks: int, iterations: int = 6, lengths_B: Tensor | None = None,
+    exact_tokens: int = 0,
+) -> Tensor:  # fmt: skip
     """softmax(q k~^T) pinv(softmax(q~ k~^T)) softmax(q~ k^T) v, [B, H, L, D] (GiMP eq. 2, scale 1 / sqrt(D)).
 
-    Samples with no more tokens than landmarks get exact attention. With `lengths_B` a sample's real tokens stand
-    first; the outputs of the others are meaningless but finite, and no real output depends on them.
+    Samples with no more tokens than landmarks, or than `exact_tokens`, get exact attention. With `lengths_B` a sample's real
+    tokens stand first; the outputs of the others are meaningless but finite, and no real output depends on them.
     """
-    if q_BHLD.shape[2] <= landmarks:
+    exact = max(landmarks, exact_tokens)
+    if q_BHLD.shape[2] <= exact:
         return attention(q_BHLD, k_BHLD, v_BHLD, key_mask(lengths_B, q_BHLD.shape[2]))
     if lengths_B is None:
         return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, None)
-    short_B = lengths_B <= landmarks
+    short_B = lengths_B <= exact
     if not bool(short_B.any()):
         return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, lengths_B)
-    return _mixed(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, lengths_B, short_B)
-
-
-def _mixed(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor, short_B: Tensor) -> Tensor:
-    """Short samples exactly, long ones through landmarks, so that neither depends on which others share its batch."""
+    # Short samples exactly, long ones through landmarks, so that neither depends on which others share its batch.
     short, long = short_B.nonzero().flatten(), (~short_B).nonzero().flatten()
-    exact = attention(q[short, :, :m], k[short, :, :m], v[short, :, :m], key_mask(lengths_B[short], m))
-    out = torch.zeros_like(v).index_copy(0, short, F.pad(exact, (0, 0, 0, v.shape[2] - m)))
+    out = torch.zeros_like(v_BHLD).index_copy(0, short, _short(q_BHLD, k_BHLD, v_BHLD, exact, lengths_B, short))
     if len(long) == 0:
         return out
-    return out.index_copy(0, long, _nystrom(q[long], k[long], v[long], m, iterations, lengths_B[long]))
+    q, k, v = (x[long] for x in (q_BHLD, k_BHLD, v_BHLD))
+    return out.index_copy(0, long, _nystrom(q, k, v, landmarks, iterations, lengths_B[long]))
+
+
+def _short(q: Tensor, k: Tensor, v: Tensor, most: int, lengths_B: Tensor, these: Tensor) -> Tensor:
+    """Exact attention of these samples, none of which has more than `most` tokens."""
+    L = v.shape[2]
+    q, k, v = (x[these, :, :most] for x in (q, k, v))
+    return F.pad(attention(q, k, v, key_mask(lengths_B[these], most)), (0, 0, 0, L - most))
 
 
 def key_mask(lengths_B: Tensor | None, L: int) -> Tensor | None:
@@ -161,15 +166,18 @@ class HeadConv(nn.Module):
 
 
 class LongAttention(nn.Module):
-    """Multi-head self-attention over long bags: Nystrom, or exact when `landmarks` is None.
+    """Multi-head self-attention over long bags: Nystrom, or exact when `landmarks` is None and for bags of up to `exact_tokens`.
 
     Projections have no bias (GiMP eq. 1); `conv_kernel` None leaves the convolutional skip path out.
     """
 
-    def __init__(self, dim: int, heads: int, landmarks: int | None, iterations: int = 6, conv_kernel: int | None = 33):
+    def __init__(
+        self, dim: int, heads: int, landmarks: int | None, iterations: int = 6, conv_kernel: int | None = 33,
+        exact_tokens: int = 0,
+    ):  # fmt: skip
         super().__init__()
         assert dim % heads == 0, f"width {dim} is not a multiple of {heads} heads"
-        self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
+        self.heads, self.landmarks, self.iterations, self.exact_tokens = heads, landmarks, iterations, exact_tokens
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim)
         self.conv = HeadConv(heads, conv_kernel) if conv_kernel else None
@@ -183,7 +191,7 @@ class LongAttention(nn.Module):
         row_BHL = q.new_zeros(q.shape[:3], dtype=torch.float32)
         ends = [q.shape[2]] * len(q) if lengths_B is None else lengths_B.tolist()
         for b, n in enumerate(ends):
-            short = self.landmarks is None or n <= self.landmarks
+            short = self.landmarks is None or n <= max(self.landmarks, self.exact_tokens)
             q_HLD, k_HLD = q[b, :, :n], k[b, :, :n]
             row_HL = (
                 exact_row(q_HLD[:, 0], k_HLD)
@@ -199,5 +207,5 @@ class LongAttention(nn.Module):
             v_BLC = v_BLC * (torch.arange(v_BLC.shape[1], device=v_BLC.device) < lengths_B[:, None])[..., None]
         q, k, v = (split_heads(x, self.heads) for x in (q_BLC, k_BLC, v_BLC))
         m = q.shape[2] if self.landmarks is None else self.landmarks
-        y_BLC = merge_heads(nystrom_attention(q, k, v, m, self.iterations, lengths_B))
+        y_BLC = merge_heads(nystrom_attention(q, k, v, m, self.iterations, lengths_B, self.exact_tokens))
         return self.out(y_BLC if self.conv is None else y_BLC + self.conv(v_BLC))

@@ -39,6 +39,6 @@ def test_doctor_says_what_follows_for_a_recipe(monkeypatch: pytest.MonkeyPatch) 
     lines = list(attentions(cuda=False))
     assert lines[0] == "     512 tokens   Nystrom   200.0 ms, exact   100.0 ms"
     assert "up to 512 tokens" in lines[-1]
-    assert "method.attention=exact" in lines[-1]
+    assert "method.attention=auto method.exact_tokens=512" in lines[-1]
     monkeypatch.setattr(measured, "pairs", lambda device: iter([Pair(512, 0.1, 0.2)]))
     assert list(attentions(cuda=False))[-1] == "  Nystrom attention is faster at 512 tokens already"

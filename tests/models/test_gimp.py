@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import ranks
@@ -29,7 +31,8 @@ def choices() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("option", "value"), choices())
 def test_every_choice_trains_and_encodes(option, value):
-    method = build("gimp", **{**SMALL, **nested({option: value})})
+    needed = {"exact_tokens": 50} if value == "auto" else {}
+    method = build("gimp", **{**SMALL, **needed, **nested({option: value})})
     for stage in method.stages():
         method.enter(stage.name)
         method.train()
@@ -189,6 +192,18 @@ def test_all_problems_are_listed_at_once():
     with pytest.raises(MethodError) as e:
         Gimp(options, Schema({}, schema().labels))
     assert len(e.value.problems) == 5
+
+
+def test_auto_attention_is_exact_up_to_a_number_that_is_stated_and_stored():
+    """Never measured: without a number there is no such network, and the number comes back with the options."""
+    for wrong in ({"attention": "auto"}, {"attention": "auto", "exact_tokens": 16}, {"exact_tokens": 40}):
+        with pytest.raises(MethodError, match=r"method\.exact_tokens"):
+            Gimp(GimpOptions(landmarks=16, **wrong), schema())
+    options = GimpOptions(landmarks=16, attention="auto", exact_tokens=40, dim=32, heads=4)
+    again = GimpOptions.parse(json.loads(options.model_dump_json()))
+    assert again == options
+    layers = Gimp(again, schema()).aggregator.layers
+    assert [(layer.attn.landmarks, layer.attn.exact_tokens) for layer in layers] == [(16, 40)] * 2
 
 
 @pytest.mark.ranks

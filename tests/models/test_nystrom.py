@@ -70,6 +70,25 @@ def test_short_sequences_are_exact():
     assert not torch.allclose(nystrom_attention(q, k, v, 15), attention(q, k, v), atol=1e-6)
 
 
+def test_bags_of_up_to_so_many_tokens_are_exact_each_by_its_own_length():
+    """`exact_tokens` beyond the landmarks: alone, padded, and beside a longer one, which is as without it."""
+    torch.manual_seed(0)
+    kind = {"conv_kernel": 5, "iterations": 6}
+    auto, exact = LongAttention(32, 4, 8, exact_tokens=30, **kind).double(), LongAttention(32, 4, None, **kind).double()
+    exact.load_state_dict(auto.state_dict())
+    nystrom = LongAttention(32, 4, 8, **kind).double()
+    nystrom.load_state_dict(auto.state_dict())
+    x, lengths = torch.randn(4, 50, 32, dtype=torch.float64), [31, 30, 9, 5]
+    together = auto(x, torch.tensor(lengths))
+    for b, n in enumerate(lengths):
+        alone = x[b : b + 1, :n]
+        torch.testing.assert_close(together[b, :n], (nystrom if n > 30 else exact)(alone)[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(auto(alone), (nystrom if n > 30 else exact)(alone), rtol=1e-9, atol=1e-9)
+        row = (nystrom if n > 30 else exact).first_row(alone)
+        torch.testing.assert_close(auto.first_row(alone), row)
+    assert not torch.allclose(nystrom(x[1:2, :30]), exact(x[1:2, :30]), atol=1e-6)
+
+
 def test_segments_of_ragged_bags_are_those_of_each_bag_alone():
     x = qkv(B=3, L=37)[0]
     lengths = torch.tensor([37, 20, 11])

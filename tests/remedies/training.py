@@ -203,6 +203,16 @@ def a_clip_without_deviations(place: Place) -> Command:
     return pretrain("mgi", "method.genes.clip=3", "method.genes.normalise=none")
 
 
+@remedy("says of no bag beyond method.landmarks", r"set (method.exact_tokens=2048), say")
+def a_crossover_that_nobody_stated(place: Place) -> Command:
+    return pretrain("gimp", "method.attention=auto")
+
+
+@remedy("plays no part in method.attention=", r"set (method.attention=auto)")
+def a_crossover_without_auto(place: Place) -> Command:
+    return pretrain("gimp", "method.exact_tokens=512")
+
+
 @remedy("an image alone has no cross relations", r"use (self)", {"self": "method.match=self"})
 def relations_without_genes(place: Place) -> Command:
     return pretrain("mrm_relation", "method.genetics=[]", "method.match=cross")

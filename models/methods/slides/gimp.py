@@ -58,7 +58,7 @@ class GimpOptions(Options):
         "normalise": "genes.normalise",
         "gene_clip": "genes.clip",
     }
-    unsaid: ClassVar = {"genes.act": "elu"}
+    unsaid: ClassVar = {"genes.act": "elu", "exact_tokens": 0}
 
     label: str | None = None
     """Class label to learn from; None takes the only class label, or else `subtype` or `label` where there is one of them."""
@@ -72,8 +72,10 @@ class GimpOptions(Options):
     """Dropout of both encoders (the SNN has its own, 0.25)."""
     depth: int = Bounded(2, ge=1)
     """Attention layers of the patch aggregator."""
-    attention: Literal["nystrom", "exact"] = "nystrom"
-    """Attention over patches: the paper's approximation, or exact."""
+    attention: Literal["nystrom", "exact", "auto"] = "nystrom"
+    """Attention over patches: the paper's approximation, exact, or exact for bags of up to `exact_tokens` and else the paper's."""
+    exact_tokens: int = Bounded(0, ge=0)
+    """Of `auto`: the longest bag, its class token counted, with exact attention. Stated, and never measured by a run."""
     landmarks: int = Bounded(256, ge=2)
     """Landmarks of Nystrom attention (m); shorter bags get exact attention."""
     pinv_iterations: int = Bounded(6, ge=1)
@@ -139,6 +141,7 @@ class Gimp(Method):
             heads=o.heads,
             depth=o.depth,
             attention=o.attention,
+            exact_tokens=o.exact_tokens,
             landmarks=o.landmarks,
             iterations=o.pinv_iterations,
             conv_kernel=o.conv_kernel if o.conv_residual else None,
@@ -363,5 +366,13 @@ def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"
     if o.conv_residual and o.conv_kernel % 2 == 0:
         yield f"method.conv_kernel: {o.conv_kernel} is even and has no centre; use {o.conv_kernel + 1}"
+    if o.attention == "auto" and o.exact_tokens <= o.landmarks:
+        yield (
+            f"method.attention=auto: method.exact_tokens ({o.exact_tokens}) says of no bag beyond method.landmarks ({o.landmarks}) that "
+            "its attention is exact; `python launch/doctor.py --attention` measures up to how many tokens it is faster on a machine: set "
+            "method.exact_tokens=2048, say"
+        )
+    if o.attention != "auto" and o.exact_tokens:
+        yield f"method.exact_tokens: {o.exact_tokens} plays no part in method.attention={o.attention}; set method.attention=auto"
     if o.rec_weight == 0 and o.triplet_weight == 0:
         yield "method.rec_weight and method.triplet_weight are both 0: nothing would be learned; set one of them"
