@@ -18,6 +18,7 @@ from models.transforms.labels import class_label
 
 # Slides of 20 to 89 patches are all shorter than this window; the rest are the paper's choices on a small width.
 SMALL = {"window": 96, "dim": 32, "triplet_on": "pair"}
+NEEDS = {"auto": {"exact_tokens": 97}}  # that window and its class token
 
 
 def choices() -> list[tuple[str, object]]:
@@ -31,8 +32,7 @@ def choices() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("option", "value"), choices())
 def test_every_choice_trains_and_encodes(option, value):
-    needed = {"exact_tokens": 50} if value == "auto" else {}
-    method = build("gimp", **{**SMALL, **needed, **nested({option: value})})
+    method = build("gimp", **{**SMALL, **NEEDS.get(value, {}), **nested({option: value})})
     for stage in method.stages():
         method.enter(stage.name)
         method.train()
@@ -57,7 +57,7 @@ def test_choices_matter():
     for option, value in choices():
         if option in ("triplet_mean", "mining", "genes.act"):
             continue
-        method = build("gimp", **{**SMALL, **nested({option: value})})
+        method = build("gimp", **{**SMALL, **NEEDS.get(value, {}), **nested({option: value})})
         method.enter("pretrain")
         assert method.eval()(batch(method, records(8))).total.item() != default, (option, value)
 
