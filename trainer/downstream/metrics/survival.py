@@ -166,7 +166,6 @@ def time_auc(p: Predictions) -> Weighted:
     """The mean over horizons of the area under the curve of an event by then against none."""
     times, horizons = times_of(p), _horizons(p)
     cases = np.flatnonzero(times.event_N & (times.time_N <= horizons[-1]))
-    cases = cases[np.argsort(times.time_N[cases], kind="stable")]
     forms = [_questions(times, p.score, horizon) for horizon in horizons]
 
     def of(W_RN: np.ndarray) -> np.ndarray:
@@ -174,12 +173,9 @@ def time_auc(p: Predictions) -> Weighted:
         by_then_NR = W_RN.T[cases] * _inverse(W_RN, times, cases).T
         survival_GR = np.concatenate([np.ones((1, len(W_RN))), surviving(times, W_RN).T])
         survival_RH = survival_GR[[0, *(times.before(h) for h in horizons)]].T
-        mixed_NR, auc_HR, done = W_RN.T.copy(), [], 0
-        for horizon, at in zip(horizons, forms, strict=True):
-            upto = int(np.searchsorted(times.time_N[cases], horizon, side="right"))
-            mixed_NR[cases[done:upto]] = by_then_NR[done:upto]
-            auc_HR.append(weighted.area(*at(mixed_NR.T)) if at else weighted.nothing(W_RN))
-            done = upto
+        weighed_NR = np.zeros(W_RN.T.shape)
+        weighed_NR[cases] = by_then_NR
+        auc_HR = [weighted.area(*at(weighed_NR.T, narrow(W_RN))) if at else weighted.nothing(W_RN) for at in forms]
         return _mean(np.stack(auc_HR, 1), -np.diff(survival_RH, axis=1))
 
     return of

@@ -138,12 +138,13 @@ def groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
 
 
-Both = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Both = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, join: bool) -> tuple[Both, np.ndarray]:
     """(W_RN -> pos_RG, neg_RG; has_G): what weighs for and against at each step of the score, the lowest first.
 
+    Of two arrays of weights the second is that of negatives.
     Neighbouring scores of negatives alone are one step, and where `join` those of positives alone, too; `has_G`: whether it has positives.
     """
     order, starts = groups(score_M)
@@ -156,7 +157,11 @@ def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, join: bo
     step_M, G = np.repeat(step_G, size_G), int(step_G[-1]) + 1
     both = sum_of(np.where(truth_M, step_M, step_M + G), case_M, 2 * G)
 
-    def of(W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pos, neg = (sum_of(step_M[side_M], case_M[side_M], G) for side_M in (truth_M, ~truth_M))
+
+    def of(W_RN: np.ndarray, against_RN: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if against_RN is not None:
+            return pos(W_RN), neg(against_RN)
         both_RG = both(W_RN)
         return both_RG[:, :G], both_RG[:, G:]
 
@@ -175,7 +180,7 @@ def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Wei
 def area(pos_RG: np.ndarray, neg_RG: np.ndarray) -> np.ndarray:
     """[R] the area under the ROC curve, from what weighs for and against at each score, the lowest first."""
     to_RG = running(neg_RG.copy(order="K"))
-    half_RG = to_RG - neg_RG / 2
+    half_RG = (to_RG - neg_RG / 2).astype(pos_RG.dtype, copy=False)
     return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pos_RG.sum(1) * to_RG[:, -1])
 
 
@@ -189,10 +194,12 @@ def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarr
     def of(W_RN: np.ndarray) -> np.ndarray:
         pos_RG, neg_RG = both(narrow(W_RN))
         seen_RG = drawn(running(pos_RG + neg_RG), has)
-        gained_RG = drawn(pos_RG, has).astype(np.float64)
+        gained_RG = drawn(pos_RG, has)
         to_RG = running(gained_RG.copy(order="K"))
-        precision_RG = to_RG / np.maximum(seen_RG, 1)  # nothing seen: nothing gained either
-        return ratio(np.einsum("rg,rg->r", precision_RG, gained_RG), to_RG[:, -1] if len(has) else np.zeros(len(W_RN)))
+        # Nothing seen: nothing gained either.
+        precision_RG = np.divide(to_RG, np.maximum(seen_RG, 1), dtype=np.float64)
+        recall_R = np.einsum("rg,rg->r", precision_RG, gained_RG.astype(np.float64))
+        return ratio(recall_R, to_RG[:, -1] if len(has) else np.zeros(len(W_RN)))
 
     return of
 
