@@ -1,6 +1,6 @@
 """All that only a GPU can show, in one command: `python -m tests.gpu [--out gpu-check.md] [--only NAME ...] [--seconds 450]`.
 
-Without a GPU it checks what a CPU can and says of the rest why not. Exit status 1 when something failed.
+Without a GPU it checks what a CPU can, says of the rest why not, and says that none of it is of a GPU. Exit status 1 when something failed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.gpu import copies, kernels, runs
-from tests.gpu.outcome import Check, Outcome, outcomes, report
+from tests.gpu.outcome import Check, Outcome, lacking, outcomes, report
 
 CHECKS: dict[str, Check] = {
     "attention": kernels.attention,
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{o.state:>8}  {o.check}: {o.said} ({o.seconds:.1f} s)", flush=True)
         found.append(o)
     args.out.write_text(report(found, time.perf_counter() - began))
-    print(args.out)
+    print(f"{lacking()} {args.out}".strip())
     return int(any(o.state == "FAIL" for o in found))
 
 

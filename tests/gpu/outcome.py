@@ -65,6 +65,16 @@ def device_name() -> str:
     return ", ".join(f"{c.name} ({c.total_memory / 1e9:.0f} GB)" for c in cards)
 
 
+def lacking() -> str:
+    """Why nothing here is of a GPU; nothing where there is one."""
+    if torch.cuda.is_available():
+        return ""
+    why = "no card answers its driver" if torch.version.cuda else "it is a build without CUDA"
+    return (
+        f"No GPU was found (torch {torch.__version__}: {why}): what passed did so on a CPU and says nothing of a GPU."
+    )
+
+
 def report(found: Iterable[Outcome], seconds: float) -> str:
     """As Markdown: the device, the versions, a line an outcome."""
     rows = list(found)
@@ -76,6 +86,7 @@ def report(found: Iterable[Outcome], seconds: float) -> str:
         "",
         f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['not run']} not run; {seconds:.0f} s.",
         "",
+        *([lacking(), ""] if lacking() else []),
         "| check | | | s |",
         "|---|---|---|---|",
         *(f"| {o.check} | {o.state} | {_cell(o.said)} | {o.seconds:.1f} |" for o in rows),

@@ -60,9 +60,12 @@ def test_on_a_cpu_it_checks_what_a_cpu_can(tmp_path: Path, capsys: pytest.Captur
     assert command.main(["--only", "attention", "copies", "--out", str(out)]) == 0
     text = out.read_text()
     assert "no GPU" in text
+    assert "says nothing of a GPU" in text
     assert "| attention: sdpa, learned bias, float32 | pass |" in text
     assert "| copies | not run |" in text
-    assert "sdpa float32" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sdpa float32" in said
+    assert "No GPU was found" in said.splitlines()[-1]
 
 
 def test_a_wrong_kernel_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +84,15 @@ def test_losses_are_judged_with_the_steps_that_were_left_out() -> None:
     # fp16: the first step was too large for the scale, so that all after it are one update behind.
     assert runs.judged("x", rows([2.0, 2.0, 1.0], [True, False, False]), whole, 0.05).state == "pass"
     assert runs.judged("x", rows([2.0, 2.0, 2.0], [True, True, True]), whole, 0.05).state == "FAIL"
+
+
+def test_a_recipe_passes_by_its_losses_its_steps_and_its_speed() -> None:
+    fine = [{"loss": 1.0, "skipped": False}] * 3
+    assert runs.sound(fine, 0.9, least=0.5)
+    assert not runs.sound(fine, 0.4, least=0.5)
+    assert not runs.sound([*fine, {"loss": float("nan"), "skipped": False}], 0.9, least=0.5)
+    assert not runs.sound([*fine, {"loss": 1.0, "skipped": True}], 0.9, least=0.5)
+    assert not runs.sound(fine, float("nan"), least=0.0)
 
 
 def test_peaks_are_those_of_the_card_itself() -> None:
