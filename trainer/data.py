@@ -155,10 +155,10 @@ class Data:
         if not missing or not records:
             return []
         (what, _), lacking = missing.most_common(1)[0], missing.total()
-        told = f"stage {stage.name}: {len(records) - lacking} of {len(records)} training samples that were looked at have {what}"
+        told = f"of {len(records)} training samples that were looked at have {what}"
         if lacking == len(records):
-            raise UserError(told.replace(f"{0} of", "none of", 1))
-        return [told] if 2 * lacking > len(records) else []
+            raise UserError(f"stage {stage.name}: none {told}")
+        return [f"stage {stage.name}: {len(records) - lacking} {told}"] if 2 * lacking > len(records) else []
 
     def _validation_parts(self, config: Config) -> list[Dataset]:
         split = config.data.val_split
