@@ -37,6 +37,7 @@ PLACES: dict[str, tuple[at.Place, dict[str, str]]] = {
     "predict.md: python launch/predict.py RUN data.path=NEW": (at.deployed, {}),
     "predict.md: python launch/predict.py RUN data.path=OTHER --evaluate label": (at.coded, {}),
     "predict.md: python launch/finetune.py": (at.two_hospitals, {}),
+    "learning.md: python launch/sweep.py": (at.nothing, {}),
     "results/demo.md: python launch/pretrain.py": (at.nothing, {"S": "0", "N": "60", "simclr-S": "simclr-0"}),
     "results/tables.md: python launch/sweep.py configs/sweep/gimp-table2": (lambda b: at.slides(b, "data/nsclc"), {}),
     "sites.md: python launch/finetune.py --task TASK --method METHOD --init RUN site=hospital": (
@@ -48,6 +49,7 @@ PLACES: dict[str, tuple[at.Place, dict[str, str]]] = {
     "zeroshot.md: python launch/finetune.py --task demo_findings": (at.runs("convirt"), {}),
     "zeroshot.md: python launch/finetune.py --task report_retrieval": (at.runs("convirt", data="data/mine"), {}),
     "zeroshot.md: python launch/pretrain.py": (at.nothing, {}),
+    "zeroshot.md: python launch/sweep.py": (at.nothing, {}),
 }  # fmt: skip
 """By the beginning of a block's name: what lies there, and what stands for the reader's own names."""
 
