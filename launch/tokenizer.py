@@ -1,4 +1,5 @@
-"""A code book of a data set's images, for systems that name patches by codes: `medpair tokenizer DATA [DATA ...] --out FILE`.
+"""A code book of a data set's images, for systems that name patches by codes: `medpair tokenizer DATA [DATA ...] --out FILE`
+(or `python -m models tokenizer`, which starts it).
 
 Views of training images are cut into small cells; their principal components are clustered by k-means, and the softmax's temperature is
 found that leaves open as many codes as asked for. The same command on the same data gives the same code book.
@@ -73,6 +74,10 @@ def _run(args: argparse.Namespace) -> None:
 
 def _problems(args: argparse.Namespace) -> list[str]:
     problems = []
+    if args.split in ("val", "test"):
+        problems.append(
+            f"--split {args.split}: codes are learned in pre-training, and those of held-back images would be a leak; leave it out"
+        )
     if args.out.suffix != ".safetensors":
         problems.append(f"--out {args.out}: a code book is a .safetensors file; name it so")
     if args.out.exists():

@@ -1,4 +1,4 @@
-"""`python -m models list | describe NAME [--markdown] | docs [--check]`: the methods, and what each says about itself.
+"""`python -m models list | describe NAME [--markdown] | docs [--check] | tokenizer ...`: the methods, and what each says about itself.
 
 Exit status: 0 done, 1 `docs --check` found a page that is stale, 2 something to change in the input.
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+TOKENIZER = Path(__file__).resolve().parent.parent / "launch" / "tokenizer.py"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,10 +25,16 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--markdown", action="store_true", help="as a page")
     docs = verbs.add_parser("docs", help="write the generated tables of README.md and docs/methods/ anew")
     docs.add_argument("--check", action="store_true", help="write nothing; say which pages are stale")
+    made = verbs.add_parser("tokenizer", help="a code book of a data set's images (medpair tokenizer)", add_help=False)
+    made.add_argument("words", nargs=argparse.REMAINDER)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["tokenizer"]:
+        # Models see no data: it is another command, which is started and not imported.
+        return subprocess.run([sys.executable, str(TOKENIZER), *argv[1:]]).returncode
     args = build_parser().parse_args(argv)
     from models.contract import MethodError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.tokenizer import main
+from models.__main__ import main as models
 from models.layers.code_book import CodeBook
 from tests.trainer.launching import small_cohort
 
@@ -37,6 +38,7 @@ def test_a_code_book_of_a_data_set(cohort: Path, tmp_path: Path, capsys: pytest.
         (["--cell", "7"], "--cell 7: larger than the patch, 6"),
         (["--patch", "7"], "--image-size 48: not a multiple of the patch, 7"),
         (["--area", "0.8", "0.2"], "give two shares within"),
+        (["--split", "test"], "those of held-back images would be a leak"),
         (["--split", "holdout"], "no split 'holdout'"),
         (["--codes", "1"], "at least 2 codes"),
         (["--cells", "20", "--codes", "16"], "for 16 codes: give more or larger images"),
@@ -50,6 +52,15 @@ def test_what_makes_no_code_book_is_told(
     assert main([str(cohort), "--out", str(tmp_path / "codes.safetensors"), *SMALL, *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_of_methods_starts_it(cohort: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "codes.safetensors"
+    words = ["tokenizer", str(cohort), "--out", str(out), *SMALL, "--cells", "900"]
+    assert models([*words, "--split", "test"]) == 2
+    assert "would be a leak" in capfd.readouterr().err
+    assert models(words) == 0
+    assert CodeBook.read(out).codes == 8
 
 
 def test_a_file_that_is_there_is_not_overwritten(
