@@ -20,7 +20,7 @@ from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, read_over_time
-from trainer.downstream.metrics.simulated import outside
+from trainer.downstream.metrics.simulated import LEVEL, How, outside
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
@@ -124,17 +124,35 @@ def write_result(
         },
     }
     content |= _recalibrated(task, predictions, metrics, fits)
+    content["warnings"] += _simulated(predictions[0], content.get("calibrated", {}), b.level, "calibrated")
     if groups:
-        write_groups(out / GROUPS, groups)
-        each = {n: by_group(predictions, words, metrics[0], b.draws, b.seed, b.level) for n, words in groups.items()}
-        content |= {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}
+        found, gaps = _within(out, task, predictions, metrics[0], groups)
+        content |= found
+        content["warnings"] += gaps
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
 
 
-def _simulated(p: Predictions, measured: Mapping[str, Mapping[str, Any]], level: float) -> list[str]:
+def _simulated(
+    p: Predictions, measured: Mapping[str, Mapping[str, Any]], level: float, how: How | None = None
+) -> list[str]:
     """What simulation says of the intervals; of 95 %, as they were simulated, and by resamples alone."""
-    return outside(p, [m for m, v in measured.items() if v["interval_by"] == BOOTSTRAP]) if level == 0.95 else []
+    return outside(p, [m for m, v in measured.items() if v["interval_by"] == BOOTSTRAP], how) if level == LEVEL else []
+
+
+def _within(
+    out: Path, task: Task, predictions: Sequence[Predictions], metric: str, groups: Mapping[str, Mapping[str, str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """A metric within the groups of each label, and what simulation says of the gaps between the worst and the best of them."""
+    write_groups(out / GROUPS, groups)
+    b, lines = task.bootstrap, []
+    each = {n: by_group(predictions, words, metric, b.draws, b.seed, b.level) for n, words in groups.items()}
+    for name, found in each.items():
+        if found["gap_interval"] is not None and b.level == LEVEL:
+            judged = sum(g["value"] is not None for g in found["groups"].values())
+            how: How = "gap of 2 groups" if judged == 2 else "gap of 4 groups"
+            lines += [f"{name}: {line}" for line in outside(predictions[0], [metric], how)]
+    return {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}, lines
 
 
 def _recalibrated(

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from trainer.reporting import cases
 from trainer.reporting.groups import Group
 
-LEVEL = 0.95
-
 
 def notes(groups: Sequence[Group]) -> list[str]:
     """Sentences on the differences of systems, and from own test cases to other data, by each task's primary metric."""
-    from trainer.downstream.metrics.simulated import outside
+    from trainer.downstream.metrics.simulated import LEVEL, outside
 
     out = []
     for g in groups:

@@ -11,9 +11,22 @@ import numpy as np
 import pytest
 
 from tests.trainer.downstream.cohorts import make
+from trainer.downstream.metrics import simulated
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.simulated import WITHIN, cells, cells_of_differences, cohort_of, outside, size_of
+from trainer.downstream.metrics.recalibrated import recalibrated
+from trainer.downstream.metrics.simulated import (
+    WITHIN,
+    cells,
+    cells_of_differences,
+    cells_of_parts,
+    cohort_of,
+    outside,
+    size_of,
+)
 from trainer.downstream.metrics.table import METRICS
+from trainer.downstream.results import write_result
+from trainer.downstream.sites.analysis import Asked, site_report
+from trainer.downstream.task.read import parse_task
 from trainer.reporting import coverage
 
 PAGE = Path(__file__).parents[3] / "docs" / "results" / "coverage.md"
@@ -79,16 +92,16 @@ def test_the_page_has_these_cells() -> None:
     assert found == {(c, m, s): cells()[c][m][s] for c, m, s in COLUMNS}
 
 
-@pytest.mark.parametrize("how", list(cells_of_differences()))
-def test_cells_of_differences_outside_carry_a_warning_and_no_other(how: Any) -> None:
-    for cohort, found in cells_of_differences()[how].items():
+@pytest.mark.parametrize("how", [*cells_of_differences(), *cells_of_parts()])
+def test_cells_of_differences_and_parts_outside_carry_a_warning_and_no_other(how: Any) -> None:
+    for cohort, found in {**cells_of_differences(), **cells_of_parts()}[how].items():
         for size in {s for of in found.values() for s in of}:
             patients, _, images = size.partition("x")
             said = " ".join(outside(drawn(cohort, int(patients), 0 if images == "1-10" else 1), list(found), how))
             for m, of in found.items():
                 if size in of:
                     assert (f"{m} in {of[size]:.1f} %" in said) == (not WITHIN[0] <= of[size] <= WITHIN[1]), (m, size)
-            assert not said or "of differences" in said
+            assert not said or ("of differences" in said) == (how in cells_of_differences())
 
 
 @pytest.mark.parametrize(("how", "head"), [("systems", "two systems"), ("hospitals", "two hospitals")])
@@ -106,6 +119,21 @@ def test_the_page_has_the_cells_of_differences(how: Any, head: str) -> None:
                 found[cohort, metric, size] = share
     table_of = cells_of_differences()[how]
     assert found == {(c, m, s): x for c, of in table_of.items() for m, by in of.items() for s, x in by.items()}
+
+
+def test_the_page_has_the_cells_of_parts() -> None:
+    text = PAGE.read_text().split("## Parts of a result")[1].split("\n## ")[0]
+    head, _, *rows = re.findall(r"^\|.*$", text, re.MULTILINE)
+    sizes = [h.replace(" ", "") for h in head.strip("|").split("|")][1:]
+    found = {}
+    for row in (r.strip("|").split("|") for r in rows):
+        how, metric = row[0].strip().split(": ")
+        for size, cell in zip(sizes, row[1:], strict=True):
+            if cell.strip():
+                found[how, metric, size] = float(cell.split()[0])
+                assert cell.strip().endswith("!") == (not WITHIN[0] <= found[how, metric, size] <= WITHIN[1])
+    table = cells_of_parts()
+    assert found == {(h, m, s): x for h, of in table.items() for m, by in of["binary"].items() for s, x in by.items()}
 
 
 def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +154,34 @@ def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_metrics_that_are_simulated_exist() -> None:
     assert {m for _, m, _ in COLUMNS} <= METRICS.keys()
+
+
+def test_a_result_says_it_of_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    few = {"100x1": 80.0}
+    parts = {
+        "calibrated": {"binary": {"brier": few}},
+        "gap of 2 groups": {"binary": {"auc": few}},
+        "sites": {"binary": {"auc": few}},
+    }
+    monkeypatch.setattr(simulated, "cells_of_parts", lambda: parts)
+    p = drawn("binary", 100, 1)
+    task = parse_task(
+        {"name": "own", "kind": "binary", "label": "x", "calibration": "temperature", "groups": ["sex"]}
+        | {"protocol": {"seeds": [0]}, "bootstrap": {"draws": 100}}
+    )
+    about: dict[str, Any] = {
+        "method": "gimp", "mode": "finetune", "init": {"kind": "scratch"}, "control": None, "first_line": "", "seeds": [0], "chosen": [],
+        "n": {"train": 9, "val": 9, "test": 100, "test_patients": 100},
+    }  # fmt: skip
+    sex = {k: "fm"[i % 2] for i, k in enumerate(p.keys_N.tolist())}
+    found = write_result(tmp_path, task, about, [p], ["auc", "brier"], groups={"sex": sex}, fits=[recalibrated(p)])
+    x_ND = np.random.default_rng(0).normal(size=(100, 3))
+    site = Asked(x_ND, p, np.array(["north", "south"] * 50, dtype=object), "auc", 100, 0, 0.95)
+    said = [*found["warnings"], *site_report("site", site, {})["warnings"]]
+    like = "of such test cases (simulated: binary, 100 patients with one image each) held the true value too seldom"
+    like += ": take them for too narrow"
+    assert [w for w in said if "80.0 %" in w] == [
+        f"95 % intervals of calibrated numbers {like} (brier in 80.0 %)",
+        f"sex: 95 % intervals of the gap between two groups {like} (auc in 80.0 %)",
+        f"site: 95 % intervals of how well a site is read from features {like} (auc in 80.0 %)",
+    ]

@@ -22,10 +22,15 @@ from trainer.downstream.metrics.table import METRICS
 CELLS = Path(__file__).with_name("coverage.yaml")
 DIFFERENCES = Path(__file__).with_name("differences.yaml")
 """The same of differences, {how: {cohort: ...}}."""
-How = Literal["systems", "hospitals"]
-"""Differences of two systems on the same test cases, or of one between these and other patients', of whom there were twice as many."""
+PARTS = Path(__file__).with_name("parts.yaml")
+"""The same of parts of a result (`tests/benchmarks/coverage_of_parts.py`)."""
+How = Literal["systems", "hospitals", "calibrated", "gap of 2 groups", "gap of 4 groups", "sites"]
+"""Differences of two systems on the same test cases, or of one between these and other patients', of whom there were twice as many; numbers
+of divided log odds; what parts the worst group from the best; how well a site is read from features."""
 WITHIN = (93.0, 97.0)
 """Percent; a cell of exactly 95 leaves these bounds once in 25 times by chance."""
+LEVEL = 0.95
+"""Of the intervals that were simulated."""
 RARE, STRONG = 0.15, 0.93
 """Share of the rarer answer's patients below which a binary cohort is `rare`, and AUC from which it is `strong`."""
 SEVERAL = 1.5
@@ -46,20 +51,31 @@ def cells_of_differences() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str
     return yaml_text.read(DIFFERENCES, "a table of coverage")
 
 
+@cache
+def cells_of_parts() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]:
+    """{how: {cohort: {metric: {PATIENTSxIMAGES: percent}}}}."""
+    return yaml_text.read(PARTS, "a table of coverage")
+
+
 SAID: dict[How | None, str] = {
     None: "95 % intervals",
     "systems": "95 % intervals of differences between two systems",
     "hospitals": "95 % intervals of differences from other patients' cases",
+    "calibrated": "95 % intervals of calibrated numbers",
+    "gap of 2 groups": "95 % intervals of the gap between two groups",
+    "gap of 4 groups": "95 % intervals of the gap between the worst and the best of four groups",
+    "sites": "95 % intervals of how well a site is read from features",
 }
 
 
 def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> list[str]:
     """Sentences on the metrics whose intervals, over test cases like these, held the true value too seldom or too often.
 
-    how: of their differences instead; where these are between two sets of patients, `p` is of the smaller set.
+    how: of their differences, or of a part of a result, instead; where differences are between two sets of patients, `p` is of the smaller
+        set; for `sites` its cases have the site as their answer.
     """
     cohort, (patients, images) = cohort_of(p), size_of(p)
-    table = cells() if how is None else cells_of_differences()[how]
+    table = cells() if how is None else {**cells_of_differences(), **cells_of_parts()}[how]
     found = {m: v for m in metrics if (v := _cell(table.get(cohort, {}).get(m, {}), patients, images)) is not None}
     like = f"of such test cases (simulated: {cohort}, {{}} patients with {'one image' if images == '1' else '1 to 10 images'} each)"
     lines = []

@@ -17,6 +17,7 @@ import numpy as np
 
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.resampling import patient_draws
+from trainer.downstream.metrics.simulated import LEVEL, outside
 from trainer.downstream.metrics.table import metric_of
 from trainer.downstream.metrics.tails import Scale, error_of, interval
 from trainer.downstream.metrics.weighted import ratio
@@ -61,6 +62,8 @@ def site_report(label: str, asked: Asked, alone: Mapping[str, str]) -> dict[str,
     else:
         found |= _judged(used)
     found["warnings"] = list(_warnings(found, asked.metric, used.cases.kind in OF_CLASSES))
+    if not found["not_judged"] and found["read"]["interval"] is not None and asked.level == LEVEL:
+        found["warnings"] += [f"{label}: {line}" for line in outside(_site_of_each(used), ["auc"], "sites")]
     return found | {"lines": list(_lines(found, asked.metric))}
 
 
@@ -110,17 +113,21 @@ def _judged(asked: Asked) -> dict[str, Any]:
 
 def site_area(asked: Asked, x_ND: np.ndarray) -> dict[str, Any]:
     """How well the site is told from features, as an area under the curve, of cases whose patients the probe was not fitted on."""
-    names, code_N = np.unique(asked.site_N, return_inverse=True)
-    cases = asked.cases
-    if len(names) == 2:
-        sites = Predictions("binary", cases.keys_N, cases.patients_N, code_N, np.zeros(len(cases)))
-    else:
-        flat = np.full((len(cases), len(names)), 1 / len(names))
-        sites = Predictions("multiclass", cases.keys_N, cases.patients_N, code_N, flat, tuple(names))
-    fold_N = by_patient(sites, FOLDS, code_N)
+    sites = _site_of_each(asked)
+    fold_N = by_patient(sites, FOLDS, sites.truth())
     said, has_N = answered(x_ND, sites, fold_N)
     found = folded(said.take(has_N), fold_N[has_N], metric_of("auc", sites.kind), asked.draws, asked.seed)
     return {"auc": _plain(found.value), "interval": _interval(found.value, found.value_R, asked, "share")}
+
+
+def _site_of_each(asked: Asked) -> Predictions:
+    """The cases with their site as the answer, about which nothing is said yet."""
+    names, code_N = np.unique(asked.site_N, return_inverse=True)
+    cases = asked.cases
+    if len(names) == 2:
+        return Predictions("binary", cases.keys_N, cases.patients_N, code_N, np.zeros(len(cases)))
+    flat = np.full((len(cases), len(names)), 1 / len(names))
+    return Predictions("multiclass", cases.keys_N, cases.patients_N, code_N, flat, tuple(names))
 
 
 def _robustness(asked: Asked) -> dict[str, Any] | None:
