@@ -62,8 +62,9 @@ def assign(
     """
     names = sorted(set(patients))
     units: dict[str, list[str]] = defaultdict(list)
-    for name in names if groups else ():
-        units[groups[name]].append(name)
+    if groups:
+        for name in names:
+            units[groups[name]].append(name)
     count = len(units) if groups else len(names)
     if count < len(fractions):
         what = (

@@ -123,6 +123,21 @@ def films_with_and_without_a_window(place: Place) -> Command:
     return source(place, layout(place.folder), place.folder / "root")
 
 
+@remedy(
+    "bring the table of these samples, or count rows of other words (long.keep, long.drop, long.least)",
+    r"(bring the table of these samples)",
+    mend=replaced("root/data_mutations.txt", "Silent", "Missense_Mutation"),
+)
+def mutations_that_do_not_count(place: Place) -> Command:
+    root = place.folder / "root"
+    cohorts.portal(root)
+    kinds = ("Missense_Mutation", "Nonsense_Mutation", "Frame_Shift_Del")
+    table = root / "data_mutations.txt"
+    for kind in kinds:
+        table.write_text(table.read_text().replace(kind, "Silent"))
+    return source(place, "tcga_cbioportal", root)
+
+
 def slices(place: Place) -> tuple[Path, Command]:
     """A layout that names a source in Python, and its folder."""
     root = place.folder / "brain"

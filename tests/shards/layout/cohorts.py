@@ -199,8 +199,8 @@ def portal(root: Path) -> None:
         f"{PORTAL[-1]}-01Z-00-DX2.AA",
         f"{PORTAL[0]}-11A-00-DX1.BB",
     ]
+    (root / "features").mkdir(parents=True)
     for i, name in enumerate(names):
-        (root / "features").mkdir(exist_ok=True)
         with h5py.File(root / "features" / f"{name}.h5", "w") as f:
             f["features"] = rng.standard_normal((3 + i % 2, 8)).astype(np.float32)
             f["coords"] = np.arange(2 * (3 + i % 2)).reshape(-1, 2)
