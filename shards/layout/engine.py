@@ -55,7 +55,7 @@ class Laid:
     pack: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(slots=True)
 class Group:
     """The rows of one sample; its first is the one that files are looked up by."""
 

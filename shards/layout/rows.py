@@ -18,7 +18,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".z01", ".zip.001"
 Key = tuple[str, ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """A row with the cells of the tables joined to it. `more`: rows of joined tables of which several may be of one."""
 
@@ -94,8 +94,10 @@ def packed_fix(root: Path) -> str:
 
 
 def _only(layout: Listing, name: str) -> set[str] | None:
-    """The columns that are asked for of a long table; None of any other: its rows may have to be compared."""
+    """The columns that are asked for of a table of samples or a long one; None of any other joined one, whose rows may be compared."""
     long = [f.long for f in layout.fields.values() if f.long and f.long.table == name]
+    if not layout.tables[name].join:
+        return _asked(layout)
     if not long or any(f.boxes and f.boxes.table == name for f in layout.fields.values()):
         return None
     asked = {c.removeprefix(f"{name}.") for c in _asked(layout)}
