@@ -6,6 +6,7 @@ spelling) is done again to each that is read.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, cast, overload
 
 from shards.format.staging import disk_errors
-from shards.pack.reference import Reference, columns_asked
+from shards.pack.reference import COLUMN, Reference
 
 BLOCK = 256
 KEPT = 4096
@@ -44,16 +45,38 @@ Head = tuple[str, str, str, str | None, dict[str, str | float]]
 Body = tuple[list[tuple[str, Plain]], dict[str, str]]
 
 
-@dataclass(frozen=True)
 class Forms:
-    """What the entries hold: their fields as (name, extension of the member), texts too; of tables the columns that are named."""
+    """What entries hold, told entry by entry."""
 
-    kinds: frozenset[tuple[str, str]]
-    asked: dict[Path, set[str]]
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.kinds = set[tuple[str, str]]()
+        """(field, extension of the member), texts too."""
+        self._known, self._rows, self._columns = set[tuple[str, str]](), set[Path](), dict[Path, set[str]]()
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        for name in entry.texts:
+            self.kinds.add((name, "txt"))
+        for name, ref in entry.fields.items():
+            if ref.member is None and (name, ref.path.suffix) in self._known:
+                continue
+            self.kinds.add((name, ref.ext))
+            if ref.is_table and ref.by_column:
+                self._columns.setdefault(ref.path, set()).add((ref.member or "").removeprefix(COLUMN))
+            elif ref.is_table:
+                self._rows.add(ref.path)
+            elif ref.member is None and ref.path.suffix != ".gz":
+                self._known.add((name, ref.path.suffix))
 
     @property
     def names(self) -> list[str]:
         return sorted({name for name, _ in self.kinds})
+
+    @property
+    def asked(self) -> dict[Path, set[str]]:
+        """{table: its columns that are named}, of tables of which nothing but columns is."""
+        return {path: names for path, names in self._columns.items() if path not in self._rows}
 
 
 class Entries(Sequence[Entry]):
@@ -70,9 +93,12 @@ class Entries(Sequence[Entry]):
         self._count = 0
         self._changes: list[Change] = []
         self._held: tuple[int, list[Entry]] = -1, []
-        self.forms: Forms | None = None
+        self.forms, self.fieldless = Forms(), set[int]()
 
     def append(self, entry: Entry) -> None:
+        self.forms.add(entry)
+        if not (entry.fields or entry.texts):
+            self.fieldless.add(self._count)
         self._recent.append(entry)
         self._count += 1
         if len(self._recent) >= (KEPT + BLOCK if self._file is None else BLOCK):
@@ -127,11 +153,13 @@ class Entries(Sequence[Entry]):
     def __getitem__(self, at: slice) -> list[Entry]: ...
     def __getitem__(self, at: int | slice) -> Entry | list[Entry]:
         if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        number, within = divmod(range(self._count)[at], BLOCK)
-        if self._held[0] != number:
-            self._held = number, self._block(number)
-        return self._held[1][within]
+            return [self._at(i) for i in range(*at.indices(self._count))]
+        return self._at(range(self._count)[at])
+
+    def _at(self, i: int) -> Entry:
+        if self._held[0] != i // BLOCK:
+            self._held = i // BLOCK, self._block(i // BLOCK)
+        return self._held[1][i % BLOCK]
 
     def bare(self) -> Iterator[Entry]:
         """All, without their fields and texts, which take most of the time."""
@@ -158,22 +186,15 @@ def stored(entries: Iterable[Entry]) -> Sequence[Entry]:
 
 
 def forms_of(entries: Sequence[Entry]) -> Forms:
-    """What they hold; of those that lie on disk it is told once."""
-    if isinstance(entries, Entries) and entries.forms:
-        return entries.forms
-    kinds = set[tuple[str, str]]()
+    """What they hold."""
+    return entries.forms if isinstance(entries, Entries) else Forms(entries)
 
-    def references() -> Iterator[Reference]:
-        for entry in entries:
-            kinds.update((name, "txt") for name in entry.texts)
-            kinds.update((name, ref.ext) for name, ref in entry.fields.items())
-            yield from entry.fields.values()
 
-    asked = columns_asked(references())
-    found = Forms(frozenset(kinds), asked)
+def fieldless(entries: Sequence[Entry]) -> set[int]:
+    """Places of the entries that have no field and no text."""
     if isinstance(entries, Entries):
-        entries.forms = found
-    return found
+        return entries.fieldless
+    return {i for i, e in enumerate(entries) if not (e.fields or e.texts)}
 
 
 def bare(entries: Sequence[Entry]) -> Iterable[Entry]:
@@ -188,6 +209,13 @@ def change(entries: Sequence[Entry], by: Change) -> None:
         return
     for entry in entries:
         by(entry)
+
+
+def line_of(entry: Entry) -> bytes:
+    """What of an entry decides the bytes of shards."""
+    refs = {n: [r.text, str(r.path), r.member, r.rows, len(r.more), r.regions] for n, r in entry.fields.items()}
+    said = [entry.sample, entry.patient, entry.labels, refs, entry.texts]
+    return json.dumps(said, sort_keys=True).encode() + b"\n"
 
 
 def _plain(r: Reference) -> Plain:

@@ -15,7 +15,7 @@ from pathlib import Path
 from shards.errors import Problem, bad
 from shards.format.describe import HeaderError
 from shards.format.info import FIELD, KEY, SPLITS
-from shards.pack.entries import Entries, Entry, bare, change
+from shards.pack.entries import Entries, Entry, bare, change, fieldless
 from shards.pack.labels import LabelRule, settle
 from shards.pack.reference import parse
 from shards.pack.volumes import Volumes, slices_of
@@ -188,7 +188,8 @@ def entry_problems(entries: Sequence[Entry], fields: bool = True) -> list[Proble
     problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str, str]]()
     twice = repeated(e.sample for e in bare(entries))
     parted = torn((person(e.patient), e.split) for e in bare(entries) if e.split in SPLITS and e.patient)
-    for e in entries:
+    lacking = fieldless(entries) if fields else set()
+    for i, e in enumerate(bare(entries)):
         if not KEY.fullmatch(e.sample):
             fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
             problems.append(Problem(f"sample '{e.sample}' is not a key", e.where, fix))
@@ -212,7 +213,7 @@ def entry_problems(entries: Sequence[Entry], fields: bool = True) -> list[Proble
             )
         elif why := unwritable(e.patient):
             problems.append(Problem(f"patient {e.patient!r} {why}", e.where, "write the name on one line"))
-        if fields and not e.fields and not e.texts:
+        if i in lacking:
             problems.append(
                 Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")
             )

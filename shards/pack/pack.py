@@ -87,7 +87,7 @@ def _write(
         shard_bytes=options.shard_bytes,
         shard_samples=options.shard_samples,
         overwrite=options.overwrite,
-        journal=Journal(staging_of(out), digests(entries, options, plan)),
+        journal=Journal(staging_of(out), digests(options, plan)),
     )
     with writer:
         tally, problems = _content(entries, writer, options, reader, plan, images)

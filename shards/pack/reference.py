@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -131,17 +131,6 @@ def _slice(text: str, path: Path, member: str, mark: bool) -> Reference:
     if not found or found[1] not in AXES:
         raise HeaderError(f"'{text}' names no slice: FILE.nii.gz#axial[77], the axis one of {', '.join(AXES)}")
     return Reference(text, path, found[1], (int(found[2]), int(found[2]) + 1))
-
-
-def columns_asked(refs: Iterable[Reference]) -> dict[Path, set[str]]:
-    """{table: its columns that are named}, of tables of which nothing but columns is."""
-    rows, asked = set[Path](), dict[Path, set[str]]()
-    for ref in refs:
-        if ref.is_table and ref.by_column:
-            asked.setdefault(ref.path, set()).add((ref.member or "").removeprefix(COLUMN))
-        elif ref.is_table:
-            rows.add(ref.path)
-    return {path: names for path, names in asked.items() if path not in rows}
 
 
 class Reader:

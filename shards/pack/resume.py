@@ -6,18 +6,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 
-from shards.pack.manifest import Entry
 from shards.pack.survey import PackOptions, PackPlan
 
 FORM = "2"
 """Counts up with what packing makes of the same files."""
 
 
-def digests(entries: Iterable[Entry], options: PackOptions, plan: PackPlan) -> dict[str, str]:
+def digests(options: PackOptions, plan: PackPlan) -> dict[str, str]:
     """What decides the bytes of shards: manifest, files, options; by name, so that it can be said what has changed."""
     return {
         "version": FORM,
-        "manifest": _digest(_line(e) for e in entries),
+        "manifest": plan.manifest,
         "files": plan.files.digest(),
         "options": _digest(_settings(options, plan)),
     }
@@ -28,11 +27,6 @@ def _digest(parts: Iterable[object]) -> str:
     for part in parts:
         sha.update(json.dumps(part, sort_keys=True).encode() + b"\n")
     return sha.hexdigest()
-
-
-def _line(entry: Entry) -> list[object]:
-    refs = {n: [r.text, str(r.path), r.member, r.rows, len(r.more), r.regions] for n, r in entry.fields.items()}
-    return [entry.sample, entry.patient, entry.labels, refs, entry.texts]
 
 
 def _settings(options: PackOptions, plan: PackPlan) -> Iterator[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from shards.format.info import KINDS
 from shards.format.meaning import FLAG, joined
 from shards.format.seal import vocab_problems
 from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
-from shards.pack.entries import Entry, bare, forms_of
+from shards.pack.entries import Entry, bare, forms_of, line_of
 from shards.pack.feature_tables import differs
 from shards.pack.files import Files
 from shards.pack.labels import LabelRule
@@ -98,6 +99,7 @@ class PackPlan:
     problems: list[Problem]
     refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
     files: Files
+    manifest: str  # digest of the entries
     sizes: array[int]  # bytes that are expected of each sample
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
     not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
@@ -120,6 +122,7 @@ class Survey:
         self.missing: dict[str, int] = {}  # samples with NaN
         self.echoes = Echoes()
         self.files, self.sizes = Files(options.scratch), array("q")
+        self._manifest = hashlib.sha256()
         self.refused: set[tuple[str, str]] = set()
         self.squeezed: dict[str, int] = {}  # bags that came as [1, N, D]
         self.told = Told()
@@ -137,6 +140,7 @@ class Survey:
             }
         self.reader.tables.asked = forms.asked
         for entry in self.manifest.entries:
+            self._manifest.update(line_of(entry))
             self.sizes.append(sum(map(len, entry.texts.values())))
             for name, ref in entry.fields.items():
                 self._look(entry, name, ref, rows.split_of(entry) == "train")
@@ -160,6 +164,7 @@ class Survey:
             self.problems,
             self.refused,
             self.files,
+            self._manifest.hexdigest(),
             self.sizes,
             meanings,
             left_out,

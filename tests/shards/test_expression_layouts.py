@@ -13,8 +13,9 @@ import pytest
 from shards.__main__ import main
 from shards.errors import DataError
 from shards.format.info import load_info
+from shards.pack.entries import Entry, Forms
 from shards.pack.numeric_table import Table
-from shards.pack.reference import Reference, columns_asked
+from shards.pack.reference import Reference
 from shards.read.dataset import Dataset
 from shards.sources import Found, get_source
 from tests.shards.test_bags import CASES, write
@@ -261,10 +262,14 @@ def test_what_is_stated_must_agree_with_the_column(cohort: Path, capsys: pytest.
     assert "rna.unit is stated as 'FPKM' and is 'TPM'" in capsys.readouterr().err
 
 
+def asked_of(references: list[Reference]) -> dict[Path, set[str]]:
+    return Forms(Entry("", "", "", fields={"rna": r}) for r in references).asked
+
+
 def test_only_the_columns_that_are_asked_for_are_read(cohort: Path) -> None:
     """GDC's files have nine columns of one gene; a word in another one does no harm, and a table asked for rows is read whole."""
     path = cohort / "rna" / "id0" / file_of(0)
-    asked = columns_asked([Reference("", path, f"column:{c}") for c in VALUES[:2]])
+    asked = asked_of([Reference("", path, f"column:{c}") for c in VALUES[:2]])
     assert asked == {path: set(VALUES[:2])}
     table = Table(path, only=asked[path])
     assert (table.columns, table.has_odd_cells) == (list(VALUES[:2]), False)
@@ -272,7 +277,7 @@ def test_only_the_columns_that_are_asked_for_are_read(cohort: Path) -> None:
     np.testing.assert_array_equal(table.line(1, True), whole.line(whole.find(VALUES[1], True), True))
     assert Table(path, only={VALUES[0], "no such column"}).columns == whole.columns
     rows = [Reference("", path, "column:a"), Reference("", path, "ENSG1")]
-    assert columns_asked(rows) == {}, "a row is asked for too"
+    assert asked_of(rows) == {}, "a row is asked for too"
 
 
 def test_a_folder_of_gdc_stands_alone(tmp_path, capsys):
