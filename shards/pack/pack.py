@@ -58,7 +58,7 @@ def pack_entries(
     images = ImageTally(options.meanings, options.keep_orientation)
     with Reader(images.turned, options.features, options.labels.words) as reader:
         plan = Survey(manifest, options, reader).plan()
-        if plan.problems and plan.source_bytes > SMALL:
+        if plan.problems and plan.files.bytes > SMALL:
             raise DataError(plan.problems)
         options = replace(options, meanings=plan.meanings)
         plan.not_features += unmatched

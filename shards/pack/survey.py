@@ -104,10 +104,6 @@ class PackPlan:
     meanings: dict[str, dict[str, str]] = field(default_factory=dict)
     not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
 
-    @property
-    def source_bytes(self) -> int:
-        return self.files.bytes
-
 
 class Survey:
     """Call `plan` once."""
@@ -354,9 +350,8 @@ class Survey:
     def _dtypes(self) -> tuple[dict[str, str], list[str]]:
         dtypes = {n: self.options.dtypes.get(n, array_dtype(n, s)) for n, s in self.sources.items()}
         told = self.told.meanings()
-        micrometres = [
-            n for n, s in self.sources.items() if s.startswith("float") and told.get(n, {}).get("unit") == "um"
-        ]
+        floats = [n for n, s in self.sources.items() if s.startswith("float")]
+        micrometres = [n for n in floats if told.get(n, {}).get("unit") == "um"]
         # These have fractions, or get them.
         boxes = [n for n in self.sources if self.options.pictures.side and holds_boxes(n, self.options.meanings)]
         dtypes |= {n: "float32" for n in (*micrometres, *boxes) if n not in self.options.dtypes}
