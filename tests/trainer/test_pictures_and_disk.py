@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shards.check.readable import unreadable
 from tests.disk_full import with_no_room
@@ -194,10 +195,14 @@ def test_tensorboard_without_a_folder_is_said_once(tmp_path: Path) -> None:
 def test_tensorboard_that_can_be_written_is(tmp_path: Path) -> None:
     said: list[str] = []
     board = Board(tmp_path, 0, said.append)
-    board.scalars({"loss": 1.0}, 1)
+    for step in (1, 2):
+        board.scalars({"s/loss": 1.0 / step, "s/val/loss/a": 0.25, "s/skipped": False}, step)
     board.close()
     assert not said
-    assert sum(p.stat().st_size for p in tmp_path.glob("events*")) > 50
+    events = EventAccumulator(str(tmp_path)).Reload()
+    read = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    twice = {"s/val/loss/a": 0.25, "s/skipped": 0.0}
+    assert read == {"s/loss": [(1, 1.0), (2, 0.5)], **{tag: [(1, v), (2, v)] for tag, v in twice.items()}}
 
 
 # ----------------------------------------------------------------------------------------------- what a run cannot do without

@@ -38,8 +38,12 @@ class Board:
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         def write() -> None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            """All curves of a step as one event: one each costs four times the time."""
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from torch.utils.tensorboard.summary import scalar
+
+            made = [scalar(name, value).value[0] for name, value in values.items()]
+            self._writer.file_writer.add_summary(Summary(value=made), step)  # type: ignore[attr-defined]  # declared as None
 
         if self._open:
             self._guarded(write)
