@@ -287,6 +287,17 @@ def published(gold, form: str, folder):
     return method
 
 
+def test_codes_are_three_rounds_of_sharing_out():
+    score = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    q = [[math.exp(float(s) / 0.05 - float(score.max()) / 0.05) for s in row] for row in score[:3]]
+    for _ in range(3):
+        down = [sum(q[g][k] for g in range(3)) for k in range(3)]
+        q = [[x / down[k] / 3 for k, x in enumerate(row)] for row in q]
+        q = [[x / sum(row) / 3 for x in row] for row in q]
+    wanted = torch.tensor([[3 * x for x in row] for row in q] + [[0.0] * 3])
+    torch.testing.assert_close(codes(score, torch.tensor([True, True, True, False])), wanted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("form", ["vit_base", "resnet_50"])

@@ -93,6 +93,13 @@ def test_covariates_a_million_times_larger_change_no_digit(study) -> None:
     same(associate(model_of(scaled, y_NP), count_MN), associate(model_of(covariates_NC, y_NP), count_MN))
 
 
+def test_covariates_far_from_0_lose_no_digit(study) -> None:
+    """Whole numbers, so that the table itself holds them exactly; without centring digits of the estimates would be lost."""
+    count_MN, _, y_NP = study
+    days_NC = np.random.default_rng(2).integers(0, 40, (PEOPLE, 2)).astype(float)
+    same(associate(model_of(days_NC + 1e11, y_NP), count_MN), associate(model_of(days_NC, y_NP), count_MN))
+
+
 def test_order_of_people_and_the_counted_allele_do_not_matter(study) -> None:
     count_MN, covariates_NC, y_NP = study
     one = associate(model_of(covariates_NC, y_NP), count_MN)
