@@ -11,7 +11,7 @@ from trainer.gwas import plots
 
 
 def test_ten_phenotypes_of_a_qq_plot_look_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forms = []
+    forms: list[tuple[object, object]] = []
     monkeypatch.setattr(
         plots, "_save", lambda figure, _: forms.extend((x.get_color(), x.get_marker()) for x in figure.axes[0].lines)
     )
