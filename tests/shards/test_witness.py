@@ -61,6 +61,16 @@ def test_an_image_under_two_names(tmp_path: Path) -> None:
     assert "s09" not in line
 
 
+def test_where_nothing_stands_twice_no_table_is_read(tmp_path: Path) -> None:
+    made = split_evenly(sources(tmp_path / "in", count=12))
+    made.pack(tmp_path / "clean")
+    made.rows[8]["field:image"] = made.rows[0]["field:image"]
+    made.pack(tmp_path / "set")
+    for name in ("clean", "set"):
+        with Dataset.open(tmp_path / name) as data:
+            assert bool(split_lines(data)) == ("_splits" in vars(data)) == (name == "set")
+
+
 def test_a_bag_under_two_names(tmp_path: Path) -> None:
     made = split_evenly(sources(tmp_path / "in", count=30))
     made.rows[5]["field:patches"] = made.rows[4]["field:patches"]
