@@ -1,11 +1,12 @@
 """A sweep of short fine-tunes whose points are forked from one process that has loaded everything, against a process a point.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--alone 24] [--jobs 2] [--memory 50]
+    OMP_NUM_THREADS=1 python tests/benchmarks/sweep.py [--points 24] [--alone 24] [--launcher 24] [--jobs 2] [--memory 50]
 
-Prints seconds by the clock and of the processors for both ways, their ratios, and whether all results are the same to the last bit
+Prints seconds by the clock and of the processors for all ways, their ratios, and whether all results are the same to the last bit
 (result.json but for what it took, predictions, weights). With `--alone N` the first N points alone have a process each, whose time is
-counted for all of them. With `--memory N` a forked sweep of N points more: what the forking process holds, and the largest memory of
-a point, along the way.
+counted for all of them. `--launcher N`: also N points as commands of their own, `deepspeed --num_gpus 1 launch/finetune.py`, as many
+at a time; that is what a sweep costs who types it. With `--memory N` a forked sweep of N points more: what the forking process
+holds, and the largest memory of a point, along the way.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import hashlib
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["--task", "demo_subtype", "--method", "abmil", "protocol.epochs=null", "bootstrap.draws=100"]
+STEPS = 20
+ALONE, LAUNCHER = "a process a point", "by the launcher"
 TOOK = ("wall_s", "seconds", "started", "ended")
 
 
@@ -55,6 +60,29 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+class Typed:
+    """Points as commands of DeepSpeed's launcher, so many at a time."""
+
+    def __init__(self, out: Path, points: int, jobs: int):
+        self.out, self.points, self.jobs = out, points, jobs
+
+    def wait(self) -> int:
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return max(pool.map(self._one, range(self.points)))
+
+    def _one(self, i: int) -> int:
+        free = socket.create_server(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        launcher = ["deepspeed", "--num_gpus", "1", "--master_port", str(port)]
+        words = [*WORDS, f"protocol.steps={STEPS}", f"seeds=[{i}]", f"out={self.out / f'seeds-{i}'}"]
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        command = [*launcher, "launch/finetune.py", *words]
+        return subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+        ).returncode
+
+
 def without_time(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: without_time(v) for k, v in value.items() if k not in TOOK}
@@ -73,24 +101,32 @@ def made(out: Path) -> dict[str, str]:
     return found
 
 
-def compared(folder: Path, points: int, alone: int, jobs: int) -> None:
-    ways = {"forked": (points, []), "a process a point": (alone, ["--no-preload"])}
+def compared(folder: Path, points: int, counts: dict[str, int], jobs: int) -> None:
+    """counts: {way of old: its points}, whose time is counted for all of them."""
+    ways = {"forked": points, **counts}
     took: dict[str, tuple[float, float]] = {}
-    results = []
-    for name, (count, how) in ways.items():
-        file = swept(folder, f"sweep-{count}", count, 20)
+    results = {}
+    for name, count in ways.items():
         out = folder / name.replace(" ", "-")
         clock, processor = time.perf_counter(), spent()
-        assert started(file, out, jobs, *how).wait() == 0
+        if name == LAUNCHER:
+            status = Typed(out, count, jobs).wait()
+        else:
+            how = [] if name == "forked" else ["--no-preload"]
+            status = started(swept(folder, f"sweep-{count}", count, STEPS), out, jobs, *how).wait()
+        assert status == 0, name
         took[name] = time.perf_counter() - clock, spent() - processor
-        results.append(made(out))
+        results[name] = made(out)
+        a, b = took[name]
+        print(f"{name:>18}: {a:7.1f} s by the clock, {b:7.1f} s of processors, {count} points", flush=True)
+    forked, (a, b) = results["forked"], took["forked"]
+    for name, count in counts.items():
+        c, d = (v * points / count for v in took[name])
+        same = "the same" if results[name].items() <= forked.items() else "NOT THE SAME"
         print(
-            f"{name:>18}: {took[name][0]:7.1f} s by the clock, {took[name][1]:7.1f} s of processors, {count} points",
+            f"{name:>18}: {c / a:.2f}x by the clock, {d / b:.2f}x of processors; {len(results[name])} files {same}",
             flush=True,
         )
-    (a, b), (c, d) = took["forked"], (v * points / alone for v in took["a process a point"])
-    same = "the same" if results[1].items() <= results[0].items() else "NOT THE SAME"
-    print(f"{c / a:.2f}x by the clock, {d / b:.2f}x of processors; {len(results[1])} files {same}", flush=True)
 
 
 def remembered(folder: Path, points: int, jobs: int) -> None:
@@ -124,12 +160,14 @@ def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("--points", type=int, default=24)
     p.add_argument("--alone", type=int, default=0, metavar="POINTS")
+    p.add_argument("--launcher", type=int, default=0, metavar="POINTS")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--memory", type=int, default=0, metavar="POINTS")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.points:
-            compared(Path(folder), args.points, args.alone or args.points, args.jobs)
+            counts = {ALONE: args.alone or args.points, LAUNCHER: args.launcher}
+            compared(Path(folder), args.points, {k: n for k, n in counts.items() if n}, args.jobs)
         if args.memory:
             remembered(Path(folder), args.memory, args.jobs)
 
