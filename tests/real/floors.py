@@ -50,7 +50,7 @@ from trainer.downstream.metrics.table import METRICS
 from trainer.downstream.results import summary, write_result
 from trainer.downstream.targets import said
 from trainer.downstream.targets.label_subset import labelled
-from trainer.downstream.targets.read import Targets, fitted, read_targets
+from trainer.downstream.targets.read import Targets, fitted, read_targets, with_horizons
 from trainer.downstream.task.read import build_task
 from trainer.downstream.task.schema import Task
 from trainer.downstream.trial import metric_names
@@ -94,6 +94,7 @@ def case_of(name: str, out: Path, fraction: float) -> Case:
     data = Dataset.open(out / "data" / data_set)
     targets = read_targets(task, data, ("image",) if "image" in data.info.fields else ("patches",))
     train, val, test = (at[targets.used_N[at]] for at in (data.subset(s).indices for s in ("train", "val", "test")))
+    targets = with_horizons(task, targets, train)
     return Case(task, data, targets, labelled(task, data, targets, train, 0), val, test)
 
 
@@ -176,7 +177,11 @@ def survival(case: Case, x_NF: np.ndarray) -> Predictions:
     frame["time"], frame["event"] = y_NT[case.train].T
     model = CoxPHFitter(penalizer=0.1).fit(frame, "time", "event")
     there = pd.DataFrame(reduce.transform(x_NF[case.test])).add_prefix("c")
-    return case.predictions(y_NT[case.test], np.log(model.predict_partial_hazard(there).to_numpy()))
+    return case.predictions(
+        y_NT[case.test],
+        np.log(model.predict_partial_hazard(there).to_numpy()),
+        horizons_H=np.array(case.targets.horizons),
+    )
 
 
 def masks(case: Case, how: str) -> Predictions:
