@@ -155,7 +155,8 @@ class Method(nn.Module):
     def patch_scores(self) -> tuple[nn.Module, ...]:
         """The modules whose output [..., N, K] are the patches' scores, of which the shares of `attention_maps` are the softmax.
 
-        Empty where there are no maps, or their shares are no softmax over patches of what a module gives.
+        Of a class token: the module that gives a number of each patch, 0, which all layers add to its scores, and by which it counts in
+        the means of landmarks. Empty where there are no maps, or their shares are no softmax over patches of what a module gives.
         """
         return ()
 

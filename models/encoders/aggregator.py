@@ -9,6 +9,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.nystrom import LongAttention
@@ -81,8 +82,27 @@ class Layer(nn.Module):
         self.attn = attn
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        return x_BLC + self.drop(self.attn(self.norm(x_BLC), lengths_B))
+    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None, log_weight_BL: Tensor | None = None) -> Tensor:
+        return x_BLC + self.drop(self.attn(self.norm(x_BLC), lengths_B, log_weight_BL))
+
+
+class PatchWeight(nn.Module):
+    """Log weights of the tokens of a bag, as all its layers take them: how much of each patch there is to attend to.
+
+    All of it, which is 0 and changes nothing: made only where an answer is explained (in eval mode, with gradient), to be differentiated
+    along what `scored` gives for the patches. A weight of -inf would be a patch that no token looks at.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scored = nn.Identity()
+
+    def forward(self, patch_BNC: Tensor) -> Tensor | None:
+        """[B, 1 + N], the class token in front; None elsewhere."""
+        if self.training or not torch.is_grad_enabled():
+            return None
+        zero_BN1 = torch.zeros(*patch_BNC.shape[:2], 1, device=patch_BNC.device)
+        return F.pad(self.scored(zero_BN1)[..., 0], (1, 0))
 
 
 class PatchAggregator(nn.Module):
@@ -124,6 +144,7 @@ class PatchAggregator(nn.Module):
         )
         self.ppeg = PPEG(dim) if ppeg else None
         self.norm = nn.LayerNorm(dim)
+        self.weight = PatchWeight()
 
     def forward(
         self, patches_BLF: Tensor, masked_BL: Tensor | None = None, patches_B: Tensor | None = None
@@ -136,8 +157,9 @@ class PatchAggregator(nn.Module):
         """Class token and embedded patches behind so many layers."""
         x_BLC = torch.cat([self.class_token_C.expand(len(x_BLC), 1, -1), x_BLC], 1)
         lengths_B = None if patches_B is None else patches_B + 1
+        log_weight_BL = None if patches_B is not None else self.weight(x_BLC[:, 1:])
         for i, layer in enumerate(self.layers[:layers]):
-            x_BLC = layer(x_BLC, lengths_B)
+            x_BLC = layer(x_BLC, lengths_B, log_weight_BL)
             if i == 0 and self.ppeg is not None:
                 x_BLC = torch.cat([x_BLC[:, :1], self.ppeg(x_BLC[:, 1:], patches_B)], 1)
         return x_BLC

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.encoders.aggregator import PPEG, Layer, sides
+from models.encoders.aggregator import PPEG, Layer, PatchWeight, sides
 from models.layers.nystrom import LongAttention
 from models.layers.nystrom_library import LibraryAttention
 
@@ -51,21 +51,33 @@ class TransMilNetwork(nn.Module):
         )
         self.ppeg = PPEG(dim) if ppeg else None
         self.norm = nn.LayerNorm(dim)
+        self.weight = PatchWeight()
 
     def forward(self, x_BNF: Tensor, patches_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`patches_B`: real patches of each bag, 1 or more, which stand first; None when all are."""
-        x_BLC, lengths_B = self._half_way(x_BNF, patches_B)
-        x_BLC = self.norm(self.layers[1](x_BLC, lengths_B))
+        log_weight_BL = None if patches_B is not None else self._weights(x_BNF)
+        x_BLC, lengths_B = self._half_way(x_BNF, patches_B, log_weight_BL)
+        x_BLC = self.norm(self.layers[1](x_BLC, lengths_B, log_weight_BL))
         return x_BLC[:, 0], x_BLC[:, 1 : x_BNF.shape[1] + 1]
 
-    def _half_way(self, x_BNF: Tensor, patches_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _weights(self, x_BNF: Tensor) -> Tensor | None:
+        """Of the tokens of whole bags (`PatchWeight`); a patch that is repeated has its weight at both places."""
+        log_weight_BL = self.weight(x_BNF)
+        if log_weight_BL is None or not self.repeat:
+            return log_weight_BL
+        patch_BN1, _ = squared(log_weight_BL[:, 1:, None], None)
+        return torch.cat([log_weight_BL[:, :1], patch_BN1[..., 0]], 1)
+
+    def _half_way(
+        self, x_BNF: Tensor, patches_B: Tensor | None, log_weight_BL: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """What the last layer is given [B, L, C], and how many tokens of it are real."""
         h_BNC = self.project(x_BNF)
         if self.repeat:
             h_BNC, patches_B = squared(h_BNC, patches_B)
         x_BLC = torch.cat([self.class_token_C.expand(len(h_BNC), 1, -1), h_BNC], 1)
         lengths_B = None if patches_B is None else patches_B + 1
-        x_BLC = self.layers[0](x_BLC, lengths_B)
+        x_BLC = self.layers[0](x_BLC, lengths_B, log_weight_BL)
         if self.ppeg is not None:
             x_BLC = torch.cat([x_BLC[:, :1], self.ppeg(x_BLC[:, 1:], patches_B)], 1)
         return x_BLC, lengths_B

@@ -23,6 +23,7 @@ def attention(
     mask: Tensor | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
+    key_bias_BS: Tensor | None = None,
 ) -> Tensor:
     """softmax(q k^T * scale) v, [B, H, L, D] (Vaswani et al. 2017, eq. 1), without a matrix of L x S.
 
@@ -31,12 +32,27 @@ def attention(
             bias added to the scaled logits, with gradient (relative positions).
         dropout: probability of dropping an attention weight; the caller passes 0 in eval mode.
         scale: default 1 / sqrt(D).
+        key_bias_BS: added to the scaled logits of each key, for all heads and queries, with gradient.
     """
+    if key_bias_BS is not None:
+        D, scale = v_BHSD.shape[-1], scale or q_BHLD.shape[-1] ** -0.5
+        wider = _with_key_bias(q_BHLD, k_BHSD, v_BHSD, key_bias_BS / scale)
+        return attention(*wider, mask, dropout, scale)[..., :D]
     if mask is not None and mask.is_floating_point():
         mask = mask.to(q_BHLD.dtype)
     if backend(q_BHLD.device, q_BHLD.dtype, q_BHLD.shape[-1], mask is not None) == "xformers":
         return _xformers_attention(q_BHLD, k_BHSD, v_BHSD, dropout, scale)
     return F.scaled_dot_product_attention(q_BHLD, k_BHSD, v_BHSD, attn_mask=mask, dropout_p=dropout, scale=scale)
+
+
+def _with_key_bias(q_BHLD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eight columns more of queries, keys and values, by which `bias_BS` is added to the products q k^T.
+
+    So the kernels, which want one width that is a multiple of eight, need no matrix of L x S, nor does the gradient of the bias.
+    """
+    one = F.pad(q_BHLD.new_ones(*q_BHLD.shape[:3], 1), (0, 7))
+    bias = F.pad(bias_BS[:, None, :, None].expand(*k_BHSD.shape[:3], 1).to(k_BHSD.dtype), (0, 7))
+    return torch.cat([q_BHLD, one], -1), torch.cat([k_BHSD, bias], -1), F.pad(v_BHSD, (0, 8))
 
 
 def backend(device: torch.device, dtype: torch.dtype, head_dim: int, masked: bool) -> str:

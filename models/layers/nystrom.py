@@ -28,9 +28,15 @@ def segment_ids(lengths_B: Tensor, L: int, m: int) -> Tensor:
     return torch.where(token_L < long_B1, token_L // (q_B1 + 1), in_tail).clamp_max(m - 1)
 
 
-def segment_means(x_BHLD: Tensor, m: int, lengths_B: Tensor | None = None) -> Tensor:
-    """Means of m runs of consecutive tokens, [B, H, m, D]; tokens past a sample's length do not enter."""
+def segment_means(
+    x_BHLD: Tensor, m: int, lengths_B: Tensor | None = None, log_weight_BL: Tensor | None = None
+) -> Tensor:
+    """Means of m runs of consecutive tokens, [B, H, m, D]; tokens past a sample's length do not enter, others by their weight."""
     L = x_BHLD.shape[2]
+    if log_weight_BL is not None:
+        weight_B1L1 = log_weight_BL.exp()[:, None, :, None]
+        sum_BHmD, of_B1m1 = (segment_means(x, m, lengths_B) for x in (x_BHLD * weight_B1L1, weight_B1L1))
+        return (sum_BHmD / of_B1m1).to(x_BHLD.dtype)
     if lengths_B is not None:
         return _ragged_segment_means(x_BHLD, m, lengths_B)
     q, r = divmod(L, m)
@@ -77,18 +83,24 @@ def pseudo_inverse(a_BHmm: Tensor, iterations: int, heads_together: bool = False
 
 def nystrom_attention(
     q_BHLD: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, landmarks: int, iterations: int = 6, lengths_B: Tensor | None = None,
-    exact_tokens: int = 0,
+    exact_tokens: int = 0, log_weight_BL: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """softmax(q k~^T) pinv(softmax(q~ k~^T)) softmax(q~ k^T) v, [B, H, L, D] (GiMP eq. 2, scale 1 / sqrt(D)).
 
     Samples with no more tokens than landmarks, or than `exact_tokens`, get exact attention. With `lengths_B` a sample's real
     tokens stand first; the outputs of the others are meaningless but finite, and no real output depends on them.
+
+    Args:
+        log_weight_BL: how much of a key there is, 0 for all of it: added to its logits, and its weight in the mean of a landmark. For whole
+            bags alone.
     """
     exact = max(landmarks, exact_tokens)
+    assert lengths_B is None or log_weight_BL is None, "weights are of bags without padding"
     if q_BHLD.shape[2] <= exact:
-        return attention(q_BHLD, k_BHLD, v_BHLD, key_mask(lengths_B, q_BHLD.shape[2]))
+        mask = key_mask(lengths_B, q_BHLD.shape[2])
+        return attention(q_BHLD, k_BHLD, v_BHLD, mask, key_bias_BS=log_weight_BL)
     if lengths_B is None:
-        return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, None)
+        return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, None, log_weight_BL)
     short_B = lengths_B <= exact
     if not bool(short_B.any()):
         return _nystrom(q_BHLD, k_BHLD, v_BHLD, landmarks, iterations, lengths_B)
@@ -138,12 +150,15 @@ def nystrom_row(
     return torch.cat(rows)
 
 
-def _nystrom(q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor | None) -> Tensor:
-    ql_BHmD, kl_BHmD = segment_means(q, m, lengths_B), segment_means(k, m, lengths_B)
+def _nystrom(
+    q: Tensor, k: Tensor, v: Tensor, m: int, iterations: int, lengths_B: Tensor | None,
+    log_weight_BL: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    ql_BHmD, kl_BHmD = (segment_means(x, m, lengths_B, log_weight_BL) for x in (q, k))
     with torch.autocast(q.device.type, enabled=False):
         work = torch.promote_types(q.dtype, torch.float32)
         a_BHmm = ((ql_BHmD.to(work) * q.shape[-1] ** -0.5) @ kl_BHmD.to(work).mT).softmax(-1)
-    summary_BHmD = attention(ql_BHmD, k, v, key_mask(lengths_B, k.shape[2]))
+    summary_BHmD = attention(ql_BHmD, k, v, key_mask(lengths_B, k.shape[2]), key_bias_BS=log_weight_BL)
     values_BHmD = (pseudo_inverse(a_BHmm, iterations) @ summary_BHmD.to(work)).to(v.dtype)
     return attention(q, kl_BHmD, values_BHmD)
 
@@ -182,8 +197,9 @@ class LongAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.conv = HeadConv(heads, conv_kernel) if conv_kernel else None
 
-    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        return checkpointed(self._forward, x_BLC, lengths_B)
+    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None, log_weight_BL: Tensor | None = None) -> Tensor:
+        """`log_weight_BL`: see `nystrom_attention`."""
+        return checkpointed(self._forward, x_BLC, lengths_B, log_weight_BL)
 
     def first_row(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """What the first token gives to each token [B, H, L], float32, without the convolution; padding has 0."""
@@ -201,11 +217,11 @@ class LongAttention(nn.Module):
             row_BHL[b, :, :n] = row_HL
         return row_BHL
 
-    def _forward(self, x_BLC: Tensor, lengths_B: Tensor | None) -> Tensor:
+    def _forward(self, x_BLC: Tensor, lengths_B: Tensor | None, log_weight_BL: Tensor | None) -> Tensor:
         q_BLC, k_BLC, v_BLC = self.qkv(x_BLC).chunk(3, -1)
         if lengths_B is not None:
             v_BLC = v_BLC * (torch.arange(v_BLC.shape[1], device=v_BLC.device) < lengths_B[:, None])[..., None]
         q, k, v = (split_heads(x, self.heads) for x in (q_BLC, k_BLC, v_BLC))
         m = q.shape[2] if self.landmarks is None else self.landmarks
-        y_BLC = merge_heads(nystrom_attention(q, k, v, m, self.iterations, lengths_B, self.exact_tokens))
+        y_BLC = merge_heads(nystrom_attention(q, k, v, m, self.iterations, lengths_B, self.exact_tokens, log_weight_BL))
         return self.out(y_BLC if self.conv is None else y_BLC + self.conv(v_BLC))

@@ -28,14 +28,19 @@ def fronted(x_BLC: Tensor, lengths_B: Tensor, m: int) -> tuple[Tensor, Tensor]:
     return x_BLC.gather(1, rows_BPC).masked_fill(~real_BP[..., None], 0.0), front_B
 
 
-def padded_attention(q_HPD: Tensor, k_HPD: Tensor, v_HPD: Tensor, m: int, iterations: int) -> Tensor:
+def padded_attention(
+    q_HPD: Tensor, k_HPD: Tensor, v_HPD: Tensor, m: int, iterations: int, log_weight_1P: Tensor | None = None
+) -> Tensor:
     """Of one bag whose length is a multiple of m, zeros included, [H, P, D]."""
     q, k, v = q_HPD[None], k_HPD[None], v_HPD[None]
-    ql, kl = segment_means(q, m), segment_means(k, m)
+    ql, kl = (segment_means(x, m, log_weight_BL=log_weight_1P) for x in (q, k))
     with torch.autocast(q.device.type, enabled=False):
         work = torch.promote_types(q.dtype, torch.float32)
         a_BHmm = ((ql.to(work) * q.shape[-1] ** -0.5) @ kl.to(work).mT).softmax(-1)
-    values = (pseudo_inverse(a_BHmm, iterations, heads_together=True) @ attention(ql, k, v).to(work)).to(v.dtype)
+    values = (
+        pseudo_inverse(a_BHmm, iterations, heads_together=True)
+        @ attention(ql, k, v, key_bias_BS=log_weight_1P).to(work)
+    ).to(v.dtype)
     return attention(q, kl, values)[0]
 
 
@@ -62,11 +67,11 @@ class LibraryAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.conv = HeadConv(heads, conv_kernel) if conv_kernel else None
 
-    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """`lengths_B`: real tokens of each bag, which stand first; None when all are."""
+    def forward(self, x_BLC: Tensor, lengths_B: Tensor | None = None, log_weight_BL: Tensor | None = None) -> Tensor:
+        """`lengths_B`: real tokens of each bag, which stand first; None when all are. `log_weight_BL`: `nystrom_attention`."""
         if lengths_B is None:
             lengths_B = torch.full((len(x_BLC),), x_BLC.shape[1], device=x_BLC.device)
-        return checkpointed(self._forward, x_BLC, lengths_B)
+        return checkpointed(self._forward, x_BLC, lengths_B, log_weight_BL)
 
     def first_row(self, x_BLC: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """What the first token gives to each token [B, H, L], float32, without the convolution; zeros in front and padding have 0.
@@ -85,14 +90,16 @@ class LibraryAttention(nn.Module):
             row_BHL[b, :, :n] = nystrom_row(q_HPD, k_HPD, place, m, self.iterations, heads_together=True)[:, front:]
         return row_BHL
 
-    def _forward(self, x_BLC: Tensor, lengths_B: Tensor) -> Tensor:
+    def _forward(self, x_BLC: Tensor, lengths_B: Tensor, log_weight_BL: Tensor | None) -> Tensor:
         L, m = x_BLC.shape[1], self.landmarks
         # No bias, so zeros before the projection are zeros behind it.
         padded_BPC, front_B = fronted(self.qkv(x_BLC), lengths_B, m)
         q, k, v = (split_heads(x, self.heads) for x in padded_BPC.chunk(3, -1))
         y_BHPD = torch.zeros_like(v)
+        weight_BP = None if log_weight_BL is None else fronted(log_weight_BL[..., None], lengths_B, m)[0][..., 0]
         for b, p in enumerate((lengths_B + front_B).tolist()):
-            y_BHPD[b, :, :p] = padded_attention(q[b, :, :p], k[b, :, :p], v[b, :, :p], m, self.iterations)
+            weight_1P = None if weight_BP is None else weight_BP[b : b + 1, :p]
+            y_BHPD[b, :, :p] = padded_attention(q[b, :, :p], k[b, :, :p], v[b, :, :p], m, self.iterations, weight_1P)
         y_BPC = merge_heads(y_BHPD)
         if self.conv is not None:
             y_BPC = y_BPC + self.conv(padded_BPC.chunk(3, -1)[2])

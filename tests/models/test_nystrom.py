@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,6 +88,34 @@ def test_bags_of_up_to_so_many_tokens_are_exact_each_by_its_own_length():
         row = (nystrom if n > 30 else exact).first_row(alone)
         torch.testing.assert_close(auto.first_row(alone), row)
     assert not torch.allclose(nystrom(x[1:2, :30]), exact(x[1:2, :30]), atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", [None, True])
+def test_a_bias_of_keys_is_that_of_a_matrix(mask):
+    q, k, v = qkv()
+    bias_BS, real_B1S = torch.randn(2, 37, dtype=torch.float64), torch.arange(37) < 30
+    seen = None if mask is None else real_B1S[None, None, None]
+    whole = bias_BS[:, None, None].masked_fill(~real_B1S, -torch.inf) if mask else bias_BS[:, None, None]
+    torch.testing.assert_close(attention(q, k, v, seen, key_bias_BS=bias_BS), attention(q, k, v, whole))
+    torch.testing.assert_close(
+        attention(q, k, v, seen, scale=0.2, key_bias_BS=bias_BS), attention(q, k, v, whole, scale=0.2)
+    )
+
+
+def test_a_token_of_weight_two_stands_twice_and_one_of_weight_nought_not_at_all():
+    """Exactly, in softmax and mean alike; of landmarks as far as their segments stay what they are."""
+    q, k, v = qkv(L=16)
+    weight_BL = torch.zeros(2, 16, dtype=torch.float64)
+    weight_BL[:, 3], weight_BL[:, 5] = float(np.log(2)), -1e9
+    as_often = [0, 1, 2, 3, 3, 4, *range(6, 16)]
+    twice = nystrom_attention(q[:, :, as_often], k[:, :, as_often], v[:, :, as_often], 16)
+    weighed = nystrom_attention(q, k, v, 16, log_weight_BL=weight_BL)
+    torch.testing.assert_close(weighed[:, :, [0, 1, 2, 3, 4, 15]], twice[:, :, [0, 1, 2, 3, 5, 15]])
+    # Two landmarks of eight places each: 3 stands twice, 5 not at all.
+    long = nystrom_attention(q[:, :, as_often], k[:, :, as_often], v[:, :, as_often], 2)
+    torch.testing.assert_close(
+        nystrom_attention(q, k, v, 2, log_weight_BL=weight_BL)[:, :, [0, 3, 15]], long[:, :, [0, 3, 15]]
+    )
 
 
 def test_segments_of_ragged_bags_are_those_of_each_bag_alone():

@@ -307,6 +307,9 @@ class OmicMethod(BagMethod):
         x_BLF, mask_BL = self.bags(batch)
         return {"class token": shared_out(self.slide.class_row(x_BLF, batch.get("length")), mask_BL)}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.slide.weight.scored,)
+
     @torch.no_grad()
     def pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         """`similarity` for TensorBoard: cosines of slides' vectors (rows) with the genes'."""

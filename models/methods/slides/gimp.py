@@ -341,6 +341,9 @@ class Gimp(Method):
         patches_BLF, mask_BL = real_patches(batch, self.dtype)
         return {"class token": shared_out(self.aggregator.class_row(patches_BLF, batch.get("length")), mask_BL)}
 
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.aggregator.weight.scored,)
+
     # ------------------------------------------------------------------------------------------------------- pictures
 
     @torch.no_grad()

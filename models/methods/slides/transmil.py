@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field as Bounded
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contract import Batch, Encoded, Head, MethodError, Options, Schema, TargetSpec
 from models.encoders.transmil import TransMilNetwork
@@ -89,6 +89,9 @@ class TransMil(BagMethod):
         """What the class token gives to patches in the last layer, without what it gives to itself. Not of the convolution of values."""
         x_BNF, mask_BN = self.bags(batch)
         return {"class token": shared_out(self.network.class_row(x_BNF, mask_BN.sum(1).clamp_min(1)), mask_BN)}
+
+    def patch_scores(self) -> tuple[nn.Module, ...]:
+        return (self.network.weight.scored,)
 
     def task_head(self, target: TargetSpec, pooled: int, tokens: int) -> Head:
         """One linear layer on the class token, with PyTorch's first weights as in the official code."""

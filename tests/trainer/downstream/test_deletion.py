@@ -13,6 +13,7 @@ from torch import nn
 
 from shards.read.dataset import Dataset
 from trainer.downstream.maps.deletion import DRAWS, Deletion, Kept, deletions, lost, told
+from trainer.downstream.maps.made import Made
 from trainer.downstream.maps.write import SlideMaps, write_maps
 
 CPU = torch.device("cpu")
@@ -103,6 +104,9 @@ def test_a_slide_of_one_patch_has_no_test_and_the_table_is_written(tmp_path: Pat
         "b,attention,4,0.1,0.2,0.1,0",
     ]
     assert "in 1 of 2 slides (mean loss 0.8 against 0.2)" in told(found)[0]
+    (warning,) = (line for line in Made((1, 0), [one]).told(tmp_path, "test") if "warning" in line)
+    assert "no map could be tested" in warning
+    assert not any("could be tested" in line for line in Made((1, 0), [one], found).told(tmp_path, "test"))
 
 
 def test_a_map_that_holds_too_seldom_comes_with_a_warning() -> None:

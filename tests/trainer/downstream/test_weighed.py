@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.contract import TargetSpec
+from models.contract import Encoded, TargetSpec
 from models.finetuned import Downstream
+from models.layers.attention import split_heads
 from shards.read.dataset import Dataset
 from tests.models import slides
 from trainer.downstream.maps.deletion import DRAWS, deletions
@@ -85,13 +86,75 @@ def test_labels_have_a_map_each_and_numbers_the_side_they_lie_on() -> None:
     assert number.signs.tolist() == [1.0 if number.answer_M[0] >= number.background_M[0] else -1.0]
 
 
+CLASS_TOKEN = {"dim": 8, "heads": 2}
+
+
+def test_of_a_class_token_it_is_the_row_of_each_head_times_its_slope() -> None:
+    """One layer of exact attention: the row is all that the answer has of the patches."""
+    options = {**CLASS_TOKEN, "depth": 1, "landmarks": 64, "genes": {"groups": 2}}
+    model: Any = slides.tuned(slides.build("mgca_omic", **options), slides.BINARY)
+    batch, network = bag(), model.encoder.slide
+    found = weighed(model, batch)
+    assert found is not None
+    layer, seen = network.layers[0].attn, {}
+    layer.register_forward_hook(lambda m, given, out: seen.update(x_1LC=given[0].detach()))
+    with torch.no_grad():
+        genes_1D = model.encoder.encode(batch)["pooled_BD"][:, 8:]
+        row_HL = layer.first_row(seen["x_1LC"])[0]
+        v_HLD = split_heads(layer.qkv(seen["x_1LC"]).chunk(3, -1)[2], 2)[0]
+        beside_1C = layer.conv(layer.qkv(seen["x_1LC"]).chunk(3, -1)[2])[:, 0] + 0.0
+    row_HL.requires_grad_()
+    mixed_1C = torch.einsum("hl,hld->hd", row_HL, v_HLD).flatten()[None]
+    token_1C = network.norm(network.class_token_C + layer.out(mixed_1C + beside_1C))
+    said = model.head(Encoded(None, None, torch.cat([token_1C, genes_1D], 1))).logits[0, 0]
+    (slope_HL,) = torch.autograd.grad(said.abs(), row_HL)
+    of_HL = row_HL * (slope_HL - (row_HL * slope_HL).sum(1, keepdim=True))
+    np.testing.assert_allclose(found.of_MN[0], of_HL.sum(0)[1:].detach().numpy(), atol=1e-6)
+    assert np.abs(found.of_MN).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("transmil", {"landmarks": 4, "conv_kernel": 5, "nystrom": "exact_short"}),
+        ("transmil", {"landmarks": 4, "conv_kernel": 5, "nystrom": "library"}),
+        ("transmil", {"landmarks": 64, "conv_kernel": 5, "nystrom": "library_009", "square": "fill"}),
+        ("refers_omic", {"landmarks": 4, "conv_kernel": None, "genes": {"groups": 2}}),
+        ("gimp", {"landmarks": 4, "ppeg": True, "genes": {"encoder": "none"}}),
+    ],
+)
+def test_of_landmarks_it_is_what_a_little_less_of_a_patch_changes(name: str, options: dict[str, Any]) -> None:
+    model: Any = slides.tuned(slides.build(name, **CLASS_TOKEN, **options), slides.BINARY).double()
+    batch = bag()
+    batch["patches"] = batch["patches"].double()
+    found = weighed(model, batch)
+    assert found is not None
+    step, moved = 1e-5, []
+
+    def answer() -> float:
+        with torch.enable_grad():
+            return float(model.logits(batch)[0].detach().abs())
+
+    whole = answer()
+    for i in range(N):
+
+        def less(layer: Any, given: Any, score: torch.Tensor, i: int = i) -> torch.Tensor:
+            return score - step * (torch.arange(N) == i).double()[:, None]
+
+        hook = model.patch_scores()[0].register_forward_hook(less)
+        moved.append(whole - answer())
+        hook.remove()
+    np.testing.assert_allclose(found.of_MN[0], np.array(moved) / step, rtol=1e-3, atol=1e-7)
+    assert np.abs(found.of_MN).max() > 1e-5
+
+
 def test_nothing_stays_behind_and_systems_without_scores_have_none() -> None:
     model: Any = abmil().train()
     weighed(model, bag())
     assert model.training
     assert not model.encoder.attention._forward_hooks
-    long = {"dim": 8, "heads": 2, "landmarks": 4, "conv_kernel": 5, "nystrom": "exact_short"}
-    assert weighed(slides.tuned(slides.build("transmil", **long), slides.BINARY), bag()) is None
+    no_softmax = slides.build("tangle", version="v2", hidden=8, activation="sigmoid")
+    assert weighed(slides.tuned(no_softmax, slides.BINARY), bag()) is None
 
 
 # ------------------------------------------------------------------------------------------------------ tested and written

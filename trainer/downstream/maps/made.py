@@ -18,6 +18,8 @@ from trainer.downstream.maps.slides import chosen_slides
 from trainer.downstream.maps.write import SlideMaps, maps_of, told_of, write_maps
 from trainer.downstream.task.schema import Task
 
+UNTESTED = "warning: {}: no case has two places or more, so no map could be tested by deletion: do not read them as what decides"
+
 
 @dataclass
 class Made:
@@ -41,12 +43,16 @@ class Made:
         if self.attention:
             yield told_of(self.attention, out / "attention", self.asked[0], split)
         yield from told_deletions(self.attention_tested)
+        if self.attention and not self.attention_tested:
+            yield UNTESTED.format("attention")
         if self.gradients:
             yield _told_gradients(self.gradients, out / FOLDER, self.asked[1], split)
             slides = self.gradients[0].image_HWC is None
             yield from told_deletions(
                 self.gradients_tested, *(("patches", "slides") if slides else ("cells", "images"))
             )
+            if not self.gradients_tested:
+                yield UNTESTED.format("gradients")
 
 
 def asks_for_maps(task: Task) -> bool:

@@ -5,7 +5,8 @@ of the answer along it, g_i, says both (Serrano and Smith, Is Attention Interpre
 Attention-Model Explainability, ICCV 2021, equation 5). Shares sum to 1, so what one patch loses the others gain: along the score before the
 softmax the slope is a_i (g_i - sum_j a_j g_j), the same product less what the other patches would give in this one's place. That is, to
 first order, what the answer loses without the patch. Of several maps (branches, heads) it is summed: a patch that is taken out is
-missing in all of them.
+missing in all of them. Of a class token it is the sum over all layers, heads and tokens that look at the patch (Chefer, Gur and Wolf keep
+of it what lies above 0, and add layer upon layer; the slope along a score that all layers share has both in it, signs included).
 
 Shape letters: N patches of a slide, K maps, M answers.
 """
