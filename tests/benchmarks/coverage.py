@@ -4,10 +4,9 @@
     python tests/benchmarks/coverage.py claims [--sets 500] [--seeds 1 3 5]
 
 A cohort has patients of a common truth with so many images each (0: from 1 to 10, at random), whose scores share their patient's effect.
-KIND is one of the cohorts below; `strong` are binary answers of a system that is nearly always right, `rare` ones with 8 % positives,
-`differences` paired ones of two systems, `hospitals` those between two sets of patients. True values come from one large cohort. The
-table is printed as Markdown, a cell outside 93 to 97 % is marked. Claims: two systems whose trainings vary, of the same skill (false
-claims, marked above 5 %) or not (power).
+KIND is one of the cohorts below; `strong` are binary answers of a system that is nearly always right, `rare` ones with 8 % positives.
+True values come from one large cohort. The table is printed as Markdown, a cell outside 93 to 97 % is marked. Claims: two systems whose
+trainings vary, of the same skill (false claims, marked above 5 %) or not (power).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ if __name__ == "__main__":
 
 from scipy.special import expit, softmax
 
-from trainer.downstream.metrics.apart import apart
 from trainer.downstream.metrics.predictions import Kind, Predictions
 from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.metrics.statistics import paired
@@ -37,8 +35,6 @@ HORIZONS = np.arange(2.0, 14.0, 3.0)
 CUTS = np.array([-1.0, 0.3, 1.5])
 LARGE, PAIRS, MASKS = 200_000, 12_000, 60_000
 """Patients of the cohort that true values come from; pairs of survival, and masks, are counted over fewer."""
-COHORTS_OF_PAIRS = 12
-"""So many of which a difference is averaged over, in survival."""
 Made = Callable[[np.random.Generator, np.ndarray], tuple[Kind, np.ndarray, np.ndarray, tuple[str, ...]]]
 
 
@@ -131,8 +127,14 @@ def large(name: str, images: int) -> Predictions:
 
 
 def metrics_of(name: str) -> list[str]:
-    kind = name if name in DEFAULTS else "binary"
-    return [m for m in DEFAULTS[kind] if METRICS[m].resampled]  # type: ignore[index]
+    """Every one with an interval of the cohort's kind, but those that are for comparison alone; a kind's own first."""
+    kind: Kind = name if name in DEFAULTS else "binary"  # type: ignore[assignment]
+    more = [
+        m.name
+        for m in METRICS.values()
+        if kind in m.kinds and m.name not in DEFAULTS[kind] and not m.name.endswith("_contig")
+    ]
+    return [m for m in (*DEFAULTS[kind], *more) if METRICS[m].resampled]
 
 
 # ----------------------------------------------------------------------------------------------------------------- intervals
@@ -165,51 +167,6 @@ def covered(
         for m, (low, high) in intervals(cohort(name, rng, patients, images), list(true), draws).items():
             hits[m].append(low <= true[m] <= high)
     return {m: fmean(h) for m, h in hits.items() if h}
-
-
-# --------------------------------------------------------------------------------------------------- differences and hospitals
-
-COMPARED = {"binary": ("auc", "accuracy", "average_precision", "brier"), "survival": ("c_index", "time_auc"),
-            "segmentation": ("dice_patient",), "regression": ("mae",)}  # fmt: skip
-
-
-def worse(p: Predictions, rng: np.random.Generator) -> Predictions:
-    """Another system on the same cases."""
-    if p.kind == "segmentation":
-        return replace(p, score=np.stack([np.floor(p.score[:, 0] * rng.uniform(0.7, 1, len(p))), p.score[:, 1]], 1))
-    if p.kind == "binary":
-        return replace(p, score=expit(0.8 * np.log(p.score / (1 - p.score)) + 0.8 * rng.normal(size=len(p))))
-    return replace(p, score=p.score + 0.5 * rng.normal(size=len(p)))
-
-
-def true_difference(name: str, metric: str, images: int) -> float:
-    """Of two systems, the mean over large cohorts: pairs of survival are counted over few patients, whose number alone is too rough."""
-    found = []
-    for seed in range(COHORTS_OF_PAIRS if name == "survival" else 1):
-        rng = np.random.default_rng([99, seed])
-        whole = cohort(name, rng, PAIRS, 1) if name == "survival" else large(name, images)
-        found.append(METRICS[metric].compute(whole) - METRICS[metric].compute(worse(whole, rng)))
-    return fmean(found)
-
-
-def compared(how: str, patients: int, images: int, sets: int, draws: int) -> dict[str, float]:
-    """Coverage of differences: of two systems on the same patients, or of one between these and twice as many others."""
-    out = {}
-    for name, metrics in COMPARED.items():
-        rng = np.random.default_rng([patients, images, 7])
-        for m in metrics:
-            true = true_difference(name, m, images) if how == "differences" else 0.0
-            hits = []
-            for _ in range(sets):
-                p = cohort(name, rng, patients, images)
-                found = (
-                    paired([p], [worse(p, rng)], m, draws)
-                    if how == "differences"
-                    else apart([p], [cohort(name, rng, 2 * patients, images)], m, draws)
-                )
-                hits.append(found.low <= true <= found.high)
-            out[f"{name}: {m}"] = fmean(hits)
-    return out
 
 
 # -------------------------------------------------------------------------------------------------------------------- claims
@@ -248,12 +205,13 @@ def mark(share: float, wrong: bool) -> str:
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("kinds", nargs="*", default=[*COHORTS, "differences", "hospitals", "claims"])
+    p.add_argument("kinds", nargs="*", default=[*COHORTS, "claims"])
     p.add_argument("--sets", type=int, default=500)
     p.add_argument("--draws", type=int, default=300)
     p.add_argument("--patients", type=int, nargs="+", default=[50, 100, 200, 500])
     p.add_argument("--images", type=int, nargs="+", default=[1, 0])
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 3, 5])
+    p.add_argument("--metrics", nargs="*", default=[], help="these alone")
     args = p.parse_args()
     columns = [(n, k) for n in args.patients for k in args.images]
     for name in args.kinds:
@@ -264,17 +222,13 @@ def main() -> int:
                 shares = (claimed(n, k, seeds, args.sets, args.draws, gain, metric) for n, k in columns)
                 line([metric, str(seeds), f"{gain:g}", *(mark(s, gain == 0 and s > 0.05) for s in shares)])
             continue
-        if name in ("differences", "hospitals"):
-            cells = [compared(name, n, k, args.sets, args.draws) for n, k in columns]
-            truths: list[Mapping[str, float]] = []
-        else:
-            by_images = {k: large(name, k) for k in args.images}
-            truths = [{m: METRICS[m].compute(by_images[k]) for m in metrics_of(name)} for _, k in columns]
-            cells = [covered(name, n, k, args.sets, args.draws, t) for (n, k), t in zip(columns, truths, strict=True)]
-        head(["metric", *["true"] * bool(truths)], columns)
+        by_images = {k: large(name, k) for k in args.images}
+        names = [m for m in metrics_of(name) if not args.metrics or m in args.metrics]
+        truths = [{m: METRICS[m].compute(by_images[k]) for m in names} for _, k in columns]
+        cells = [covered(name, n, k, args.sets, args.draws, t) for (n, k), t in zip(columns, truths, strict=True)]
+        head(["metric", "true"], columns)
         for m in cells[0]:
-            true = [f"{truths[0][m]:.4f}"] if truths else []
-            line([m, *true, *(mark(c[m], not 0.93 <= c[m] <= 0.97) for c in cells)])
+            line([m, f"{truths[0][m]:.4f}", *(mark(c[m], not 0.93 <= c[m] <= 0.97) for c in cells)])
     return 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from trainer.downstream.metrics.doubts import doubts
 from trainer.downstream.metrics.floor import narrow
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import CALIBRATED, Recalibration, bounded, calibrated_entry, read_over_time
-from trainer.downstream.metrics.simulated import LEVEL, How, outside
+from trainer.downstream.metrics.simulated import LEVEL, How, of_gap, outside
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.subgroups import by_group, told_of, write_groups
 from trainer.downstream.predict import Example
@@ -110,7 +110,7 @@ def write_result(
         "warnings": [
             *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
             *(*narrow(predictions[0]), *_simulated(predictions[0], measured, b.level), *bounded(fits)),
-            *(line for part in ("sites", "near") for line in about.get(part, {}).get("warnings", ())),
+            *(line for part in ("sites", "near", "external") for line in about.get(part, {}).get("warnings", ())),
         ],
         "versions": versions(),
         "predictions": names,
@@ -145,14 +145,25 @@ def _within(
 ) -> tuple[dict[str, Any], list[str]]:
     """A metric within the groups of each label, and what simulation says of the gaps between the worst and the best of them."""
     write_groups(out / GROUPS, groups)
-    b, lines = task.bootstrap, []
+    b, lines = task.bootstrap, list[str]()
     each = {n: by_group(predictions, words, metric, b.draws, b.seed, b.level) for n, words in groups.items()}
-    for name, found in each.items():
-        if found["gap_interval"] is not None and b.level == LEVEL:
-            judged = sum(g["value"] is not None for g in found["groups"].values())
-            how: How = "gap of 2 groups" if judged == 2 else "gap of 4 groups"
-            lines += [f"{name}: {line}" for line in outside(predictions[0], [metric], how)]
+    if b.level == LEVEL:
+        lines = [
+            f"{n}: {line}" for n, found in each.items() for line in _of_groups(predictions[0], groups[n], found, metric)
+        ]
     return {"groups": each, "groups_file": GROUPS, "groups_sha256": sha256_of(out / GROUPS)}, lines
+
+
+def _of_groups(p: Predictions, word_of: Mapping[str, str], found: Mapping[str, Any], metric: str) -> Iterator[str]:
+    """What simulation says of the intervals within groups, each sentence with the groups that it is true of, and of the gap."""
+    word_N, said = np.array([word_of[k] for k in p.keys_N.tolist()], dtype=object), dict[str, list[str]]()
+    for word, g in found["groups"].items():
+        for line in outside(p.take(word_N == word), [metric], "group") if g["interval"] else ():
+            said.setdefault(line, []).append(word)
+    yield from (f"{', '.join(words)}: {line}" for line, words in said.items())
+    if found["gap_interval"] is not None:
+        for how in of_gap(sum(g["value"] is not None for g in found["groups"].values())):
+            yield from outside(p, [metric], how)
 
 
 def _recalibrated(

@@ -220,8 +220,9 @@ def _unlike_groups(result: Result) -> Iterator[str]:
         return
     for name, again in found.items():
         stated, now = _leaves(json.loads(c.groups[name].model_dump_json()), name), _leaves(again, name)
-        # Percentiles of an earlier version, which named nothing, are replaced, not compared.
-        old = ("interval", "gap_interval", "interval_by") if c.groups[name].interval_by is None else ()
+        # Percentiles of an earlier version, which named nothing, are replaced, not compared; so is a gap that knew of no picking.
+        old = ("interval", "interval_by") if c.groups[name].interval_by is None else ()
+        old = (*old, "gap_interval", "gap_by") if c.groups[name].gap_by is None else old
         for where in sorted({*stated, *now}):
             a, b = stated.get(where), now.get(where)
             if where.rpartition(".")[2] not in old and a is not b and not _same(a, b):

@@ -171,6 +171,8 @@ class Subgroups(Part):
     gap_interval: tuple[Value, Value] | None
     interval_by: str | None = None
     """None in results of earlier versions, whose intervals were percentiles."""
+    gap_by: str | None = None
+    """What gave the gap's interval; None in results of earlier versions, which took no account of the picking of worst and best."""
 
 
 Interval = tuple[Value, Value]

@@ -74,7 +74,21 @@ def test_other_sizes_go_by_the_nearest_and_far_ones_by_none() -> None:
     assert line.startswith("95 % intervals of such test cases (simulated: binary, 100 patients with one image each)")
     assert line.endswith("too seldom: take them for too narrow (average_precision in 92.2 %)")
     assert of(2 * 120, 2) == [], "with several images it is within"
-    assert of(20) == of(5000) == [], "nothing like it was simulated"
+    assert of(5000) == [], "far more patients than were simulated"
+    (line,) = of(10)
+    assert line.startswith(
+        "95 % intervals of such test cases (binary, 10 patients, 1 images each) were not simulated for "
+    )
+    assert line.endswith("average_precision, auc: how often they hold the true value is not known")
+
+
+def test_what_was_not_simulated_is_said_to_be_so() -> None:
+    p = drawn("ordinal", 100, 1)
+    assert outside(p, ["kappa_contig"]) == [
+        "95 % intervals of such test cases (ordinal, 100 patients, 1 images each) were not simulated for kappa_contig: how often they hold "
+        "the true value is not known"
+    ]
+    assert outside(drawn("segmentation", 100, 1), ["dice_patient/disc"]) == [], "a structure is as the only one"
 
 
 def test_the_page_has_these_cells() -> None:
@@ -97,7 +111,9 @@ def test_cells_of_differences_and_parts_outside_carry_a_warning_and_no_other(how
     for cohort, found in {**cells_of_differences(), **cells_of_parts()}[how].items():
         for size in {s for of in found.values() for s in of}:
             patients, _, images = size.partition("x")
-            said = " ".join(outside(drawn(cohort, int(patients), 0 if images == "1-10" else 1), list(found), how))
+            these = [m for m, of in found.items() if size in of]
+            said = " ".join(outside(drawn(cohort, int(patients), 0 if images == "1-10" else 1), these, how))
+            assert "were not simulated" not in said
             for m, of in found.items():
                 if size in of:
                     assert (f"{m} in {of[size]:.1f} %" in said) == (not WITHIN[0] <= of[size] <= WITHIN[1]), (m, size)
@@ -123,17 +139,18 @@ def test_the_page_has_the_cells_of_differences(how: Any, head: str) -> None:
 
 def test_the_page_has_the_cells_of_parts() -> None:
     text = PAGE.read_text().split("## Parts of a result")[1].split("\n## ")[0]
-    head, _, *rows = re.findall(r"^\|.*$", text, re.MULTILINE)
-    sizes = [h.replace(" ", "") for h in head.strip("|").split("|")][1:]
     found = {}
-    for row in (r.strip("|").split("|") for r in rows):
-        how, metric = row[0].strip().split(": ")
-        for size, cell in zip(sizes, row[1:], strict=True):
-            if cell.strip():
-                found[how, metric, size] = float(cell.split()[0])
-                assert cell.strip().endswith("!") == (not WITHIN[0] <= found[how, metric, size] <= WITHIN[1])
-    table = cells_of_parts()
-    assert found == {(h, m, s): x for h, of in table.items() for m, by in of["binary"].items() for s, x in by.items()}
+    for table in re.findall(r"^\| part: cohort: metric .*(?:\n\|.*)+", text, re.MULTILINE):
+        head, _, *rows = table.splitlines()
+        sizes = [h.replace(" ", "") for h in head.strip("|").split("|")][1:]
+        for row in (r.strip("|").split("|") for r in rows):
+            how, cohort, metric = row[0].strip().split(": ")
+            for size, cell in zip(sizes, row[1:], strict=True):
+                if cell.strip():
+                    share = found[how, cohort, metric, size] = float(cell.split()[0])
+                    assert cell.strip().endswith("!") == (not WITHIN[0] <= share <= WITHIN[1])
+    cells_of = ((h, c, m, by) for h, of in cells_of_parts().items() for c, ms in of.items() for m, by in ms.items())
+    assert found == {(h, c, m, s): share for h, c, m, by in cells_of for s, share in by.items()}
 
 
 def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +166,8 @@ def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) ->
     assert line.startswith(
         "t: 95 % intervals of differences from other patients' cases of such test cases (simulated: binary, 50"
     )
-    assert "average_precision in 89.4 %" in line
+    share = cells_of_differences()["hospitals"]["binary"]["average_precision"]["50x1"]
+    assert f"average_precision in {share:.1f} %" in line
 
 
 def test_metrics_that_are_simulated_exist() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import studentized_range
 
 from tests.trainer.downstream.cohorts import make
+from trainer.downstream.metrics.picked import reach_of_picked
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import bootstrap
 from trainer.downstream.metrics.subgroups import by_group, told_of
@@ -61,7 +63,7 @@ def test_a_group_alone_is_its_own_result() -> None:
     whole = bootstrap(seeds, "auc", 200, 0, 0.95)
     assert found["groups"]["all"]["value"] == pytest.approx(whole.value)
     assert found["groups"]["all"]["interval"] == pytest.approx([whole.low, whole.high])
-    assert (found["worst"], found["gap"], found["gap_interval"]) == (None, None, None)
+    assert (found["worst"], found["gap"], found["gap_interval"], found["gap_by"]) == (None, None, None, None)
 
 
 def test_the_worst_of_an_error_is_the_largest() -> None:
@@ -119,3 +121,43 @@ def test_resamples_are_of_patients() -> None:
     whole = by_group(seeds, site, "auc", 200, 0, 0.95)["groups"]["B"]["interval"]
     alone = [replace(p, patients_N=p.keys_N) for p in seeds]
     assert by_group(alone, site, "auc", 200, 0, 0.95)["groups"]["B"]["interval"] != whole
+
+
+@pytest.mark.parametrize("groups", [2, 4, 8])
+def test_the_gap_of_groups_that_may_be_alike_reaches_as_far_as_their_range(groups: int) -> None:
+    """The range of so many normal numbers is Tukey's, whatever they happen to look like."""
+    rng = np.random.default_rng(3)
+    value_G = 0.5 * rng.normal(size=groups)
+    reach = reach_of_picked(value_G, value_G[:, None] + rng.normal(size=(groups, 20_000)), np.ones(groups), 1e6, 0.95)
+    assert reach == pytest.approx(studentized_range.ppf(0.95, groups, np.inf) / np.sqrt(2), abs=0.04)
+
+
+def test_groups_that_cannot_be_the_worst_leave_the_gap_as_it_is() -> None:
+    rng = np.random.default_rng(4)
+    value_G = np.array([0.0, 20.0, 21.5, 50.0])
+    reach = reach_of_picked(value_G, value_G[:, None] + rng.normal(size=(4, 4000)), np.ones(4), 1e6, 0.95)
+    assert reach == pytest.approx(1.96, abs=0.1)
+    few = reach_of_picked(value_G, value_G[:, None] + rng.normal(size=(4, 4000)), np.ones(4), 5, 0.95)
+    assert few == pytest.approx(2.57, abs=0.2), "Student's t of few patients"
+
+
+def test_resamples_without_a_value_in_some_group_are_left_out() -> None:
+    value_G, none = np.array([0.0, 1.0, 2.0]), np.full((3, 10), np.nan)
+    assert np.isnan(reach_of_picked(value_G, none, np.ones(3), 50, 0.95))
+    drawn = value_G[:, None] + np.random.default_rng(0).normal(size=(3, 300))
+    assert reach_of_picked(value_G, np.c_[drawn, none], np.ones(3), 50, 0.95) == pytest.approx(
+        reach_of_picked(value_G, drawn, np.ones(3), 50, 0.95)
+    )
+
+
+def test_a_report_replaces_the_gap_of_an_earlier_version(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    site = content["groups"]["site"]
+    now, site["gap_interval"] = site["gap_interval"], [-0.9, -0.1]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="gap_interval"):
+        cases.recomputed(read_result(tmp_path / "result.json"))
+    del site["gap_by"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    again = cases.recomputed(read_result(tmp_path / "result.json"))
+    assert again.content.groups["site"].gap_interval == pytest.approx(now)

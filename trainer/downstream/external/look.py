@@ -30,6 +30,7 @@ from trainer.downstream.maps.made import Made, asks_for_maps, make_maps
 from trainer.downstream.metrics.apart import apart
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.recalibrated import of_plain, with_survival
+from trainer.downstream.metrics.simulated import LEVEL, outside, size_of
 from trainer.downstream.predict import EvalCases, EvalOutput, evaluated
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
@@ -249,12 +250,16 @@ def _external(found: External, name: str, predictions: list[Predictions]) -> dic
             "internal": _plain(d.a), "external": _plain(d.b), "difference": _plain(d.difference),
             "interval": [_plain(d.low), _plain(d.high)], "level": d.level, "draws": d.draws, "undefined_draws": d.undefined,
         }  # fmt: skip
+    smaller = min(own[0], predictions[0], key=lambda p: size_of(p)[0])
     return {
         "name": name,
         "split": found.split,
         "predictions_sha256": run["predictions_sha256"],
         "own": same,
         "drop": drop,
+        "warnings": outside(smaller, [m for m, d in drop.items() if d["interval"][0] is not None], "hospitals")
+        if b.level == LEVEL
+        else [],
     }
 
 

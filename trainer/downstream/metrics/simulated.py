@@ -1,7 +1,8 @@
-"""Whether intervals like a result's held the true value in simulation: what `tests/benchmarks/coverage.py` found, cell by cell.
+"""Whether intervals like a result's held the true value in simulation: what `tests/benchmarks/coverage*.py` found, cell by cell.
 
-`coverage.yaml` has the share of 500 data sets, in percent, by cohort, metric, and `PATIENTSxIMAGES` (`1`, or `1-10` at random); the
-cohorts are those of the simulation. A cell that was not measured, or a metric that was not, warns of nothing.
+`coverage.yaml` has the share of simulated data sets, in percent, by cohort, metric, and `PATIENTSxIMAGES` (`1`, or `1-10` at random); the
+cohorts are those of the simulation. What was not simulated is said to be so: a metric, a cohort, or fewer patients than the smallest
+measured size stands for. Of more patients than the largest one stands for nothing is said.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ DIFFERENCES = Path(__file__).with_name("differences.yaml")
 """The same of differences, {how: {cohort: ...}}."""
 PARTS = Path(__file__).with_name("parts.yaml")
 """The same of parts of a result (`tests/benchmarks/coverage_of_parts.py`)."""
-How = Literal["systems", "hospitals", "calibrated", "gap of 2 groups", "gap of 4 groups", "sites"]
+How = Literal[
+    "systems", "hospitals", "calibrated", "group", "gap of 2 groups", "gap of 4 groups", "gap of 4 groups, one worse", "gap of 8 groups",
+    "sites", "robustness", "held out",
+]  # fmt: skip
 """Differences of two systems on the same test cases, or of one between these and other patients', of whom there were twice as many; numbers
-of divided log odds; what parts the worst group from the best; how well a site is read from features."""
+of divided log odds; a group of test cases, and what parts the worst from the best; how well a site is read from features, whether a case's
+neighbours share it, and what is lost at sites held out."""
 WITHIN = (93.0, 97.0)
 """Percent; a cell of exactly 95 leaves these bounds once in 25 times by chance."""
 LEVEL = 0.95
@@ -35,7 +40,7 @@ RARE, STRONG = 0.15, 0.93
 """Share of the rarer answer's patients below which a binary cohort is `rare`, and AUC from which it is `strong`."""
 SEVERAL = 1.5
 """Cases a patient from which there are several."""
-FURTHEST = 2.0
+FURTHEST = 2.5
 """Factor of patients up to which a simulated size stands for others."""
 
 
@@ -62,10 +67,22 @@ SAID: dict[How | None, str] = {
     "systems": "95 % intervals of differences between two systems",
     "hospitals": "95 % intervals of differences from other patients' cases",
     "calibrated": "95 % intervals of calibrated numbers",
+    "group": "95 % intervals within a group",
     "gap of 2 groups": "95 % intervals of the gap between two groups",
     "gap of 4 groups": "95 % intervals of the gap between the worst and the best of four groups",
+    "gap of 4 groups, one worse": "95 % intervals of the gap between the worst and the best of four groups, where one was worse,",
+    "gap of 8 groups": "95 % intervals of the gap between the worst and the best of eight groups",
     "sites": "95 % intervals of how well a site is read from features",
+    "robustness": "95 % intervals of the robustness index",
+    "held out": "95 % intervals of what is lost at sites held out",
 }
+
+
+def of_gap(judged: int) -> tuple[How, ...]:
+    """What stands for a gap between the worst and the best of so many groups."""
+    if judged == 2:
+        return ("gap of 2 groups",)
+    return ("gap of 4 groups", "gap of 4 groups, one worse") if judged < 6 else ("gap of 8 groups",)
 
 
 def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> list[str]:
@@ -75,8 +92,9 @@ def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> l
         set; for `sites` its cases have the site as their answer.
     """
     cohort, (patients, images) = cohort_of(p), size_of(p)
-    table = cells() if how is None else {**cells_of_differences(), **cells_of_parts()}[how]
-    found = {m: v for m in metrics if (v := _cell(table.get(cohort, {}).get(m, {}), patients, images)) is not None}
+    table = cells() if how is None else {**cells_of_differences(), **cells_of_parts()}.get(how, {})
+    measured = {m: _measured(table.get(cohort, {}).get(m.partition("/")[0], {}), images) for m in metrics}
+    found = {m: v for m, of in measured.items() if (v := _nearest(of, patients)) is not None}
     like = f"of such test cases (simulated: {cohort}, {{}} patients with {'one image' if images == '1' else '1 to 10 images'} each)"
     lines = []
     for wrong, words in ((_low, "too seldom: take them for too narrow"), (_high, "more often than they say")):
@@ -85,6 +103,13 @@ def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> l
             sizes = " or ".join(str(n) for n in sorted({n for n, _ in named.values()}))
             shares = ", ".join(f"{m} in {share:.1f} %" for m, (_, share) in named.items())
             lines.append(f"{SAID[how]} {like.format(sizes)} held the true value {words} ({shares})")
+    if unknown := [
+        m for m, of in measured.items() if m not in found and patients <= FURTHEST * max(of, default=patients)
+    ]:
+        lines.append(
+            f"{SAID[how]} of such test cases ({cohort}, {patients} patients, {images} images each) were not simulated for "
+            f"{', '.join(unknown)}: how often they hold the true value is not known"
+        )
     return lines
 
 
@@ -108,11 +133,13 @@ def size_of(p: Predictions) -> tuple[int, str]:
     return patients, "1-10" if len(known) >= SEVERAL * patients else "1"
 
 
-def _cell(of_size: Mapping[str, float], patients: int, images: str) -> tuple[int, float] | None:
+def _measured(of_size: Mapping[str, float], images: str) -> dict[int, float]:
+    """{patients: percent} of the sizes with so many images."""
+    return {int(name.partition("x")[0]): share for name, share in of_size.items() if name.partition("x")[2] == images}
+
+
+def _nearest(measured: Mapping[int, float], patients: int) -> tuple[int, float] | None:
     """(patients, percent) of the measured size that is nearest by its logarithm."""
-    measured = {
-        int(name.partition("x")[0]): share for name, share in of_size.items() if name.partition("x")[2] == images
-    }
     near = min(measured, key=lambda n: abs(math.log(n / max(patients, 1))), default=None)
     if near is None or abs(math.log(near / max(patients, 1))) > math.log(FURTHEST) + 1e-9:
         return None

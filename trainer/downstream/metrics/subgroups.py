@@ -2,7 +2,7 @@
 
 All groups are seen in the same resamples of test patients, so that a patient with cases in two groups is no two patients. Groups under
 the floor (floor.py) have a number of cases and no value. Worst and best are picked on the patients that they are measured on: with many
-small groups a gap is there by chance alone, and its interval does not know of the picking.
+small groups a gap is there by chance alone. From three groups on its interval knows of the picking (picked.py).
 
 Shape letters: R resamples, N cases, P patients.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from trainer.downstream.metrics.floor import too_few
 from trainer.downstream.metrics.metric import Metric
+from trainer.downstream.metrics.picked import PICKED, reach_of_picked
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.resampling import weights
 from trainer.downstream.metrics.table import metric_of
@@ -82,13 +83,35 @@ def _gap(
 ) -> dict[str, Any]:
     """The worst and the best group, and the difference of both."""
     if len(judged) < 2:
-        return {"worst": None, "best": None, "gap": None, "gap_interval": None}
+        return {"worst": None, "best": None, "gap": None, "gap_interval": None, "gap_by": None}
     ranked = sorted(judged, key=lambda w: found[w]["value"] * (1 if metric.higher_is_better else -1))
     worst, best = ranked[0], ranked[-1]
     patients = min(found[w]["patients"] for w in (worst, best))
     gap = found[worst]["value"] - found[best]["value"]
-    gap_interval = _interval(gap, judged[worst] - judged[best], patients, level, "real")
-    return {"worst": worst, "best": best, "gap": gap, "gap_interval": gap_interval}
+    if len(judged) == 2:
+        gap_interval = _interval(gap, judged[worst] - judged[best], patients, level, "real")
+    else:
+        gap_interval = _of_picked(ranked, found, judged, gap, patients - 1, level)
+    by = BOOTSTRAP if len(judged) == 2 else PICKED
+    return {"worst": worst, "best": best, "gap": gap, "gap_interval": gap_interval, "gap_by": by}
+
+
+def _of_picked(
+    ranked: Sequence[str],
+    found: Mapping[str, Mapping[str, Any]],
+    judged: Mapping[str, np.ndarray],
+    gap: float,
+    freedom: float,
+    level: float,
+) -> list[float] | None:
+    """The interval of a gap between the first and the last of several groups."""
+    error_G = np.array([error_of(judged[w], found[w]["patients"]) for w in ranked])
+    error = float(np.hypot(error_G[0], error_G[-1]))
+    if not error > 0 or np.isnan(error_G).any():
+        return None if error != error else [gap, gap]
+    value_G, value_GR = np.array([found[w]["value"] for w in ranked]), np.stack([judged[w] for w in ranked])
+    reach = reach_of_picked(value_G, value_GR, error_G, freedom, level) * error
+    return None if reach != reach else [gap - reach, gap + reach]
 
 
 def _interval(value: float, value_R: np.ndarray, patients: int, level: float, scale: Scale) -> list[float] | None:
