@@ -83,6 +83,18 @@ def jpegs_of_packs() -> str:
     return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of 512 MB of JPEGs and more)"
 
 
+def films_decoded() -> str:
+    """What decodes the grey films of a loader."""
+    from shards.format.jpeg_own import why_not_own
+
+    how = (
+        f"by libjpeg-turbo alone: {why}"
+        if (why := why_not_own())
+        else "by medpair's own code (numba), to the same pixels"
+    )
+    return f"  {'films':<14} grey JPEGs are decoded {how}"
+
+
 def products_on_cpu() -> str:
     """Where float32 matrix products of a CPU would run with `matmul=auto`, and how fast either way is."""
     from trainer.engine.matmul import speeds, why_not
@@ -176,6 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     print(scan_on_gpu(cuda))
     print(scan_on_cpu())
     print(jpegs_of_packs())
+    print(films_decoded())
     print(products_on_cpu())
     if args.attention:
         print("attention of one bag (width 512, 8 heads, 256 landmarks, forward and backward)")

@@ -23,6 +23,10 @@ class StoredImage(Protocol):
         """uint8 [ceil(H / divisor), ceil(W / divisor), 1 or 3]; one channel where all are equal."""
         ...
 
+    def part(self, divisor: int, box: tuple[int, int, int, int]) -> tuple[np.ndarray, int, int]:
+        """At least a box (left, top, right, bottom, in pixels of the whole image) of `pixels`, and the row and column where it begins."""
+        ...
+
 
 @runtime_checkable
 class StoresImages(Protocol):

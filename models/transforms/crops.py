@@ -83,35 +83,54 @@ class Picture:
 
     def __init__(self, image: StoredImage | np.ndarray, channels: Literal[1, 3] | None = None):
         self._stored, self._channels = (None if isinstance(image, np.ndarray) else image), channels
-        self._divisor, self._pixels_HWC = 1, (image if isinstance(image, np.ndarray) else None)
-        if isinstance(image, np.ndarray):
-            self._pixels_HWC = self._narrowed(image)
+        self._divisor, self._at = 1, (0, 0)
+        self._part_HWC = self._narrowed(image) if isinstance(image, np.ndarray) else None
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the whole image."""
         if self._stored is not None:
             return self._stored.size
-        assert self._pixels_HWC is not None
-        H, W, _ = self._pixels_HWC.shape
+        assert self._part_HWC is not None
+        H, W, _ = self._part_HWC.shape
         return H, W
 
     def decoded(self, shrink: float) -> tuple[np.ndarray, int]:
         """Pixels [h, w, C] for views that shrink the whole image by at least `shrink`, and by what its sides are divided."""
-        divisor = 1 if self._stored is None else self._stored.divisor(shrink)
-        # What was decoded more finely, for a view that needed it, serves as well.
-        if self._pixels_HWC is None or divisor < self._divisor:
-            assert self._stored is not None
-            self._divisor, self._pixels_HWC = divisor, self._narrowed(self._stored.pixels(divisor))
-        return self._pixels_HWC, self._divisor
+        H, W = self.size
+        self._decode(shrink, (0, 0, W, H))
+        assert self._part_HWC is not None
+        return self._part_HWC, self._divisor
+
+    def _decode(self, shrink: float, box: Box) -> None:
+        """Makes `_part_HWC`, from `_at` on in an image whose sides are divided by `_divisor`, cover a box of the whole image."""
+        if self._stored is None:
+            return
+        divisor, part_HWC = self._stored.divisor(shrink), self._part_HWC
+        if part_HWC is not None:
+            # What was decoded more finely, for a view that needed it, serves as well.
+            divisor = min(divisor, self._divisor)
+            if divisor == self._divisor and self._covers(box):
+                return
+        pixels_HWC, *at = self._stored.part(divisor, box)
+        self._divisor, self._at, self._part_HWC = divisor, (at[0], at[1]), self._narrowed(pixels_HWC)
+
+    def _covers(self, box: Box) -> bool:
+        assert self._part_HWC is not None
+        (y, x), d, (h, w, _) = self._at, self._divisor, self._part_HWC.shape
+        left, top, right, bottom = box
+        return x <= left // d and y <= top // d and -(-right // d) <= x + w and -(-bottom // d) <= y + h
 
     def view(self, box: Box, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
         """A box (left, top, right, bottom) of the whole image at (height, width) `size`, [h, w, C]."""
         left, top, right, bottom = box
-        pixels_HWC, d = self.decoded(min((bottom - top) / size[0], (right - left) / size[1]))
+        self._decode(min((bottom - top) / size[0], (right - left) / size[1]), box)
+        assert self._part_HWC is not None
+        d, (first, column) = self._divisor, self._at
         # Cut first: Pillow's own box would let the filter look at pixels outside it.
         x, y = left // d, top // d
-        part_HWC = np.ascontiguousarray(pixels_HWC[y : -(-bottom // d), x : -(-right // d)])
+        rows, columns = slice(y - first, -(-bottom // d) - first), slice(x - column, -(-right // d) - column)
+        part_HWC = np.ascontiguousarray(self._part_HWC[rows, columns])
         inner = None if d == 1 else (left / d - x, top / d - y, right / d - x, bottom / d - y)
         view_HWC = filtered(part_HWC, lambda p: p.resize(size[::-1], how, inner))
         return np.repeat(view_HWC, 3, -1) if self._channels == 3 and view_HWC.shape[-1] == 1 else view_HWC

@@ -20,6 +20,7 @@ import simplejpeg
 from shards.errors import bad
 from shards.format.info import KINDS, MAX_PIXELS
 from shards.format.jpeg_codes import is_quick, surely_whole
+from shards.format.jpeg_own import own
 from shards.format.npy import NpyError, read_array
 from shards.format.png import MAX_RATIO, missing_bytes, raw_bytes
 from shards.untyped import Decoded, Json
@@ -89,12 +90,32 @@ class Jpeg:
             raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
         self._space = "GRAY" if colours == "Gray" else "RGB"
 
+    @property
+    def channels(self) -> int:
+        """Of its pixels, 1 or 3."""
+        return 1 if self._space == "GRAY" else 3
+
     def decode(self, divisor: int = 1) -> np.ndarray:
         """uint8 [ceil(H / divisor), ceil(W / divisor), 1 of a grey file, else 3], divisor 1, 2, 4 or 8.
 
         Raises:
             DataError: cannot be decoded.
         """
+        return np.ascontiguousarray(self.part(divisor)[0])
+
+    def part(self, divisor: int = 1, box: tuple[int, int, int, int] | None = None) -> tuple[np.ndarray, int, int]:
+        """At least a box (left, top, right, bottom; pixels of the whole image) of what `decode` gives, and where that part begins.
+
+        Returns:
+            uint8 [h, w, 1 or 3], and the row and the column of its first pixel in the image whose sides are divided.
+
+        Raises:
+            DataError: cannot be decoded, be it within the box or outside it.
+        """
+        found = own.decode(self._data, divisor, box) if self.channels == 1 else None
+        return (self._library(divisor), 0, 0) if found is None else found
+
+    def _library(self, divisor: int) -> np.ndarray:
         height, width = -(-self.height // divisor), -(-self.width // divisor)
         try:
             image = simplejpeg.decode_jpeg(

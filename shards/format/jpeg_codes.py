@@ -29,7 +29,8 @@ class _Head:
 
     codes: dict[int, bytes] = field(default_factory=dict)
     """Huffman tables by class and number (0x00 to 0x03 DC, 0x10 to 0x13 AC)."""
-    quanta: set[int] = field(default_factory=set)
+    quanta: dict[int, bytes] = field(default_factory=dict)
+    """Quantization tables by number, in the order of the zigzag."""
     size: tuple[int, int] = (0, 0)
     components: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Number, samples across and down, quantization table."""
@@ -37,16 +38,39 @@ class _Head:
     begin: int = 0
 
 
-@functools.lru_cache
-def why_not_quick() -> str:
-    """Why the codes cannot be read by machine code here (extra `numba`); empty where they can."""
+@dataclass(frozen=True)
+class GreyPlan:
+    """A grey film of one scan."""
+
+    height: int
+    width: int
+    across: int
+    """Blocks side by side."""
+    down: int
+    dc: bytes
+    ac: bytes
+    quanta: np.ndarray
+    """int32 [64], in the order of the zigzag."""
+    begin: int
+    """The byte at which the codes begin."""
+
+
+def why_not(*modules: str) -> str:
+    """Why modules of machine code (extra `numba`) cannot be used here; empty where they can, and then they are loaded."""
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
     try:
-        importlib.import_module("shards.format.huffman")
+        for module in modules:
+            importlib.import_module(module)
     except Exception as e:  # whatever a package that does not fit the others raises
         return f"numba does not work here ({type(e).__name__}: {str(e)[:200]})"
     return ""
+
+
+@functools.lru_cache
+def why_not_quick() -> str:
+    """Why the codes cannot be read by machine code here; empty where they can."""
+    return why_not("shards.format.huffman", "shards.format.jpeg_blocks")
 
 
 def is_quick() -> bool:
@@ -57,11 +81,14 @@ def is_quick() -> bool:
 def surely_whole(data: bytes) -> bool:
     """True only where all pixels are there and nothing is wrong with their codes."""
     from shards.format import huffman
+    from shards.format.jpeg_blocks import scanned
 
     head = _head(data)
     plan = _plan(head) if head else None
     if head is None or plan is None or data[-2:] != END:
         return False
+    if len(head.components) == 1:
+        return scanned(data) is not None
     mcus, blocks, used = plan
     tables = huffman.tables(tuple((head.codes[n], n < AC) for n in used))
     codes = np.frombuffer(data, np.uint8)[head.begin : -2]
@@ -70,6 +97,27 @@ def surely_whole(data: bytes) -> bool:
     if tables is None or length < 0:
         return False
     return bool(huffman.whole(plain.view(">u4").astype(np.uint32), 8 * length, mcus, blocks, *tables))
+
+
+def grey_plan(data: bytes) -> GreyPlan | None:
+    """How a grey film is laid out; None of other files, and of what is not plain."""
+    head = _head(data)
+    plan = _plan(head) if head and len(head.components) == 1 else None
+    if head is None or plan is None:
+        return None
+    ((dc, ac),) = plan[1].tolist()
+    number = head.components[0][3]
+    height, width = head.size
+    return GreyPlan(
+        height,
+        width,
+        -(-width // 8),
+        -(-height // 8),
+        head.codes[plan[2][dc]],
+        head.codes[plan[2][ac]],
+        np.frombuffer(head.quanta[number], np.uint8).astype(np.int32),
+        head.begin,
+    )
 
 
 def _head(data: bytes) -> _Head | None:
@@ -98,7 +146,7 @@ def _take(head: _Head, marker: int, segment: bytes) -> bool:
             kind = segment[0]
             if kind > 3 or len(segment) < 65:
                 return False
-            head.quanta.add(kind)
+            head.quanta[kind] = segment[1:65]
             segment = segment[65:]
     elif marker in FRAMES:
         n = segment[5] if len(segment) > 5 else 0

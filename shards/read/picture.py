@@ -2,7 +2,8 @@
 
 A JPEG is decoded to a smaller size by leaving out frequencies (the scaled inverse transform of its 8 x 8 blocks), which costs less
 than decoding all of it, and so do the crop and the filter that follow. The sides are divided by powers of two alone: these have fast
-paths in libjpeg-turbo, others (such as 5/8) are slower than the whole image. A grey JPEG is decoded to its one channel.
+paths in libjpeg-turbo, others (such as 5/8) are slower than the whole image. A grey JPEG is decoded to its one channel, and of one
+that medpair decodes itself (jpeg_own.py) no more than the crop touches.
 """
 
 from __future__ import annotations
@@ -54,3 +55,11 @@ class StoredImage:
             DataError: cannot be decoded.
         """
         return self._read if self._jpeg is None else self._jpeg.decode(divisor)
+
+    def part(self, divisor: int, box: tuple[int, int, int, int]) -> tuple[np.ndarray, int, int]:
+        """At least a box (left, top, right, bottom, in pixels of the whole image) of `pixels`, and the row and column where it begins.
+
+        Raises:
+            DataError: cannot be decoded, be it within the box or outside it.
+        """
+        return (self._read, 0, 0) if self._jpeg is None else self._jpeg.part(divisor, box)

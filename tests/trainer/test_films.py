@@ -37,9 +37,9 @@ class Counted(StoredImage):
         self.asked.append((shrink, super().divisor(shrink)))
         return self.asked[-1][1]
 
-    def pixels(self, divisor: int = 1) -> np.ndarray:
+    def part(self, divisor: int, box: tuple[int, int, int, int]) -> tuple[np.ndarray, int, int]:
         self.decoded.append(divisor)
-        return super().pixels(divisor)
+        return super().part(divisor, box)
 
 
 @pytest.fixture(scope="module")
