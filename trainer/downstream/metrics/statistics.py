@@ -48,7 +48,7 @@ class Interval:
     low, high     the interval of `value` over resampled patients; NaN for fewer than two patients, or without a value
     by            what gave it: "bootstrap-se", an exact bound's name, "degenerate" (no resample differs, no bound is known), "none"
     constant      for each seed, whether its answer is the same for all cases as far as the metric looks (constant.py)
-    undefined     resamples in which the metric has no value (one class only, say); they are left out of the interval
+    undefined     resamples in which the metric has no value (one class only, say); they are left out of the interval; 0 where none is made
     n, patients   cases and patients with a known target
     right         k of k / n for each seed, where the metric is a count
     """
@@ -121,7 +121,7 @@ def bootstrap(
     seeds, known, patients = of.seeds, of.known[0], of.patients
     metric = metric_for(metric, seeds[0])
     each = of.values(metric)
-    value, resampled_R = fmean(each), of.resamples(metric, draws, seed)
+    value, resampled_R = fmean(each), of.resamples(metric, draws, seed) if metric.resampled else np.empty(0)
     found = interval(value, error_of(resampled_R, patients), patients - 1, level, metric.scale)
     low, high, by = _bounded(metric, of.known, each, found, level)
     return Interval(

@@ -12,7 +12,8 @@ import numpy as np
 
 from trainer.downstream.metrics.metric import Metric, own
 from trainer.downstream.metrics.predictions import Predictions
-from trainer.downstream.metrics.survival import surviving, times_of, uncensored
+from trainer.downstream.metrics.shared import of_same
+from trainer.downstream.metrics.survival import Horizons, horizons_of, surviving, uncensored
 from trainer.downstream.metrics.weighted import Weighted, ratio
 
 
@@ -23,29 +24,37 @@ def integrated_brier(p: Predictions) -> Weighted:
     """
     if p.survival_NH is None:
         return lambda W_RN: np.full(len(W_RN), np.nan)
-    times, survival_NH = times_of(p), p.survival_NH
-    assert p.horizons_H is not None
-    horizons_H = p.horizons_H
-    case_HN = times.event_N & (times.time_N <= horizons_H[:, None])
-    control_HN = times.time_N > horizons_H[:, None]
+    horizons, survival_NH = horizons_of(p), p.survival_NH
+    case_HN, control_HN = _counting(horizons)
     square_HN, other_HN = case_HN * survival_NH.T**2, control_HN * (1 - survival_NH.T) ** 2
 
     def of(W_RN: np.ndarray) -> np.ndarray:
         """Horizons without a value: nobody was followed so long, or a case that counts cannot be weighed."""
-        W_NR = W_RN.T
-        uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), uncensored(times, W_RN).T])
-        of_case_NR, at_HR = uncensored_GR[times.of_N + 1], uncensored_GR[[times.before(h) for h in horizons_H]]
-        lost_HR = np.zeros(at_HR.shape)
-        if (of_case_NR > 0).all():
-            inverse_NR = W_NR / of_case_NR
-        else:
-            inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
-            lost_HR = case_HN.astype(float) @ ((W_NR > 0) & (of_case_NR == 0))  # few are lost in few resamples
-        sum_HR = square_HN @ inverse_NR + np.nan_to_num(ratio(other_HN @ W_NR, at_HR))
-        brier_HR = np.where((lost_HR > 0) | (at_HR == 0), np.nan, ratio(sum_HR, W_NR.sum(0)))
-        return _over_span(brier_HR.T, horizons_H)
+        inverse_NR, at_HR, without_HR, drawn_R = _weighed(horizons, W_RN)
+        sum_HR = square_HN @ inverse_NR + np.nan_to_num(ratio(other_HN @ W_RN.T, at_HR))
+        return _over_span(np.where(without_HR, np.nan, ratio(sum_HR, drawn_R)).T, horizons.at_H)
 
     return of
+
+
+def _counting(horizons: Horizons) -> tuple[np.ndarray, np.ndarray]:
+    """([H, N] who has had an event by each horizon, [H, N] who is followed beyond it)."""
+    times, at_H1 = horizons.times, horizons.at_H[:, None]
+    return times.event_N & (times.time_N <= at_H1), times.time_N > at_H1
+
+
+@of_same(2)
+def _weighed(horizons: Horizons, W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """([N, R] weights by the censoring before each case's time, [H, R] the share not censored, [H, R] without a value, [R] cases drawn)."""
+    times, W_NR = horizons.times, W_RN.T
+    uncensored_GR = np.concatenate([np.ones((1, len(W_RN))), uncensored(times, W_RN).T])
+    of_case_NR, at_HR = uncensored_GR[times.of_N + 1], uncensored_GR[horizons.before_H]
+    drawn_R = W_NR.sum(0)
+    if (of_case_NR > 0).all():
+        return W_NR / of_case_NR, at_HR, at_HR == 0, drawn_R
+    inverse_NR = np.divide(W_NR, of_case_NR, out=np.zeros(W_NR.shape), where=of_case_NR > 0)
+    lost_HR = _counting(horizons)[0].astype(float) @ ((W_NR > 0) & (of_case_NR == 0))  # few are lost in few resamples
+    return inverse_NR, at_HR, (lost_HR > 0) | (at_HR == 0), drawn_R
 
 
 def _over_span(brier_RH: np.ndarray, horizons_H: np.ndarray) -> np.ndarray:
@@ -67,13 +76,13 @@ def horizon_gap(p: Predictions) -> Weighted:
     """The share with an event by the middle horizon, by Kaplan and Meier, less the mean probability that was said."""
     if p.survival_NH is None:
         return lambda W_RN: np.full(len(W_RN), np.nan)
-    assert p.horizons_H is not None
-    times, at = times_of(p), middle(p.horizons_H)
-    said_N, last = 1 - p.survival_NH[:, at], times.before(p.horizons_H[at])
+    horizons = horizons_of(p)
+    at = middle(horizons.at_H)
+    said_N, last = 1 - p.survival_NH[:, at], horizons.before_H[at]
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        surviving_GR = np.concatenate([np.ones((1, len(W_RN))), surviving(times, W_RN).T])
-        return 1 - surviving_GR[last] - ratio(W_RN @ said_N, W_RN.sum(1))
+        survival_R = surviving(horizons.times, W_RN)[:, last - 1] if last else np.ones(len(W_RN))
+        return 1 - survival_R - ratio(W_RN @ said_N, W_RN.sum(1))
 
     return of
 

@@ -77,12 +77,12 @@ def drawn(W_RN: np.ndarray, case_M: np.ndarray) -> np.ndarray:
     return W_RN if whole else W_RN.T[case_M].T
 
 
-def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int) -> Weighted:
-    """W_RN -> [R, rows]: in each row the sum of the weights of its cases; pair c says that case_C[c] counts for row_C[c].
+def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int, share_C: np.ndarray | None = None) -> Weighted:
+    """W_RN -> [R, rows]: in each row the sum of the weights of its cases; pair c says that case_C[c] counts for row_C[c], all or a share.
 
     In the weights' own precision (`shared.narrow`).
     """
-    N = int(case_C.max(initial=-1)) + 1
+    N, share_C = int(case_C.max(initial=-1)) + 1, np.ones(len(case_C)) if share_C is None else share_C
 
     @lru_cache(maxsize=2)
     def matrix(dtype: np.dtype) -> csr_array:
@@ -90,11 +90,13 @@ def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int) -> Weighted:
 
         order = np.argsort(row_C, kind="stable")
         ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
-        return csr_array((np.ones(len(case_C), dtype), case_C[order], ends), shape=(rows, N))
+        return csr_array((share_C[order].astype(dtype), case_C[order], ends), shape=(rows, N))
 
     def of(W_RN: np.ndarray) -> np.ndarray:
+        if not len(case_C):
+            return np.zeros((rows, len(W_RN)), W_RN.dtype).T
         if len(W_RN) == 1:  # the whole set: no matrix is worth making
-            return np.bincount(row_C, W_RN[0, case_C], minlength=rows)[None]
+            return np.bincount(row_C, W_RN[0, case_C] * share_C, minlength=rows)[None]
         return (matrix(W_RN.dtype) @ W_RN.T[:N]).T
 
     return of
@@ -141,65 +143,71 @@ def groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 Both = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, join: bool) -> tuple[Both, np.ndarray]:
-    """(W_RN -> pos_RG, neg_RG; has_G): what weighs for and against at each step of the score, the lowest first.
+def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, area: bool) -> Both:
+    """W_RN -> (pos_RS, neg_RS1): the positives at each step of the score, the lowest first, and the negatives from the one before on.
 
+    A step is a score that positives have; for an area neighbouring ones without a negative between are one. Negatives with the score of
+    a step count for it, for an area one half for it and one half for the next. The last column is what lies beyond all steps.
     Of two arrays of weights the second is that of negatives.
-    Neighbouring scores of negatives alone are one step, and where `join` those of positives alone, too; `has_G`: whether it has positives.
     """
     order, starts = groups(score_M)
     case_M, truth_M = case_M[order], np.asarray(truth_M[order], dtype=bool)
     size_G = np.diff(np.append(starts, len(case_M)))
     positive_G = np.add.reduceat(truth_M, starts, dtype=np.int64)
-    kind_G = np.where(positive_G == 0, 0, np.where(positive_G == size_G, 1, 2))
-    joined_G = (kind_G[1:] == kind_G[:-1]) & (kind_G[1:] <= int(join))
-    step_G = np.concatenate(([0], np.cumsum(~joined_G)))
-    step_M, G = np.repeat(step_G, size_G), int(step_G[-1]) + 1
-    both = sum_of(np.where(truth_M, step_M, step_M + G), case_M, 2 * G)
-
-    pos, neg = (sum_of(step_M[side_M], case_M[side_M], G) for side_M in (truth_M, ~truth_M))
+    begins_G = positive_G > 0
+    if area:
+        alone_G = positive_G == size_G
+        begins_G[1:] &= ~(alone_G[1:] & alone_G[:-1])
+    S = int(begins_G.sum())
+    # Of a score with positives the step it is in, of others the next one.
+    next_G = np.cumsum(begins_G) - (positive_G > 0)
+    next_M, tied_M = np.repeat(next_G, size_G), np.repeat(positive_G > 0, size_G) & ~truth_M & area
+    row_C = np.concatenate([np.where(truth_M, next_M, S + next_M), S + 1 + next_M[tied_M]])
+    case_C = np.concatenate([case_M, case_M[tied_M]])
+    share_C = np.concatenate([np.where(tied_M, 0.5, 1.0), np.full(int(tied_M.sum()), 0.5)])
+    both = sum_of(row_C, case_C, 2 * S + 1, share_C)
+    yes_C = row_C < S
+    pos = sum_of(row_C[yes_C], case_C[yes_C], S)
+    neg = sum_of(row_C[~yes_C] - S, case_C[~yes_C], S + 1, share_C[~yes_C])
 
     def of(W_RN: np.ndarray, against_RN: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         if against_RN is not None:
             return pos(W_RN), neg(against_RN)
-        both_RG = both(W_RN)
-        return both_RG[:, :G], both_RG[:, G:]
+        both_RS = both(W_RN)
+        return both_RS[:, :S], both_RS[:, S:]
 
-    return of, np.bincount(step_M[truth_M], minlength=G) > 0
+    return of
 
 
 def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
     """Mann-Whitney U over the pairs of a positive and a negative, ties one half (Hanley and McNeil 1982)."""
     if not len(case_M):
         return nothing
-    both, _ = steps(case_M, truth_M, score_M, join=True)
+    both = steps(case_M, truth_M, score_M, area=True)
     times = int(np.bincount(case_M).max())
     return lambda W_RN: area(*both(narrow(W_RN, times)))
 
 
-def area(pos_RG: np.ndarray, neg_RG: np.ndarray) -> np.ndarray:
-    """[R] the area under the ROC curve, from what weighs for and against at each score, the lowest first."""
-    to_RG = running(neg_RG.copy(order="K"))
-    half_RG = (to_RG - neg_RG / 2).astype(pos_RG.dtype, copy=False)
-    return ratio(np.einsum("rg,rg->r", pos_RG, half_RG), pos_RG.sum(1) * to_RG[:, -1])
+def area(pos_RS: np.ndarray, neg_RS1: np.ndarray) -> np.ndarray:
+    """[R] the area under the ROC curve, from the positives of each step and the negatives below it (`steps`, of an area)."""
+    below_RS1 = running(neg_RS1).astype(pos_RS.dtype, copy=False)
+    return ratio(np.einsum("rs,rs->r", pos_RS, below_RS1[:, :-1]), pos_RS.sum(1) * below_RS1[:, -1])
 
 
 def average_precision(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
     """Precision at each distinct score, weighted by the recall gained there; no interpolation."""
     if not len(case_M):
         return nothing
-    both, has_G = steps(case_M, truth_M, -score_M, join=False)
-    has = np.flatnonzero(has_G)
+    both = steps(case_M, truth_M, -score_M, area=False)
 
     def of(W_RN: np.ndarray) -> np.ndarray:
-        pos_RG, neg_RG = both(narrow(W_RN))
-        seen_RG = drawn(running(pos_RG + neg_RG), has)
-        gained_RG = drawn(pos_RG, has)
-        to_RG = running(gained_RG.copy(order="K"))
+        gained_RS, neg_RS1 = both(narrow(W_RN))
+        to_RS = running(gained_RS.copy(order="K"))
+        seen_RS = running(neg_RS1[:, :-1]) + to_RS
         # Nothing seen: nothing gained either.
-        precision_RG = np.divide(to_RG, np.maximum(seen_RG, 1), dtype=np.float64)
-        recall_R = np.einsum("rg,rg->r", precision_RG, gained_RG.astype(np.float64))
-        return ratio(recall_R, to_RG[:, -1] if len(has) else np.zeros(len(W_RN)))
+        precision_RS = np.divide(to_RS, np.maximum(seen_RS, 1), dtype=np.float64)
+        recall_R = np.einsum("rs,rs->r", precision_RS, gained_RS.astype(np.float64))
+        return ratio(recall_R, to_RS[:, -1] if to_RS.shape[1] else np.zeros(len(W_RN)))
 
     return of
 
