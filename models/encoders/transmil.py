@@ -25,6 +25,7 @@ class TransMilNetwork(nn.Module):
 
     Args:
         nystrom: `exact_short` is models/layers/nystrom.py; `library` and `library_009` are models/layers/nystrom_library.py.
+        exact_tokens: of `exact_short`: bags of up to so many tokens have exact attention, as those of no more than landmarks.
         repeat: the repeated patches are tokens of both layers (the official code), or fill PPEG's square alone.
     """
 
@@ -38,6 +39,7 @@ class TransMilNetwork(nn.Module):
         iterations: int,
         conv_kernel: int | None,
         nystrom: Nystrom,
+        exact_tokens: int = 0,
         repeat: bool,
         ppeg: bool,
         dropout: float,
@@ -47,7 +49,8 @@ class TransMilNetwork(nn.Module):
         self.project = nn.Sequential(nn.Linear(features, dim), nn.ReLU())
         self.class_token_C = nn.Parameter(torch.randn(dim))
         self.layers = nn.ModuleList(
-            Layer(dim, _attention(dim, heads, landmarks, iterations, conv_kernel, nystrom), dropout) for _ in range(2)
+            Layer(dim, _attention(dim, heads, landmarks, iterations, conv_kernel, nystrom, exact_tokens), dropout)
+            for _ in range(2)
         )
         self.ppeg = PPEG(dim) if ppeg else None
         self.norm = nn.LayerNorm(dim)
@@ -105,8 +108,9 @@ def squared(h_BNC: Tensor, patches_B: Tensor | None) -> tuple[Tensor, Tensor | N
 
 
 def _attention(
-    dim: int, heads: int, landmarks: int, iterations: int, kernel: int | None, nystrom: Nystrom
+    dim: int, heads: int, landmarks: int, iterations: int, kernel: int | None, nystrom: Nystrom, exact_tokens: int
 ) -> nn.Module:
     if nystrom == "exact_short":
-        return LongAttention(dim, heads, landmarks, iterations, kernel)
+        return LongAttention(dim, heads, landmarks, iterations, kernel, exact_tokens)
+    assert not exact_tokens, "the package's form has no exact one"
     return LibraryAttention(dim, heads, landmarks, iterations, kernel, first_rows=nystrom == "library_009")

@@ -9,6 +9,7 @@ import torch
 from synthetic import MemoryRecord
 from torch.nn.functional import normalize
 
+from models.contract import MethodError
 from models.losses.prototypes import codes, swapped
 from models.losses.token_alignment import align, shares
 
@@ -92,6 +93,17 @@ def test_segments_are_means_of_runs_of_patch_tokens_and_short_bags_have_one_a_pa
         tokens = method.slide(bag[None])[1][0]
         wanted = torch.stack([t.mean(0) for t in tokens.split(runs)])
         torch.testing.assert_close(segments[: len(runs)], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_slides_of_up_to_so_many_tokens_have_exact_attention_where_the_options_say_so():
+    made = slides.bags((10,))[0][None]
+    exact, nystrom = (begun(landmarks=n).slide(made)[0] for n in (11, 4))
+    auto, shorter = (begun(landmarks=4, attention="auto", exact_tokens=n).slide(made)[0] for n in (11, 10))
+    torch.testing.assert_close(auto, exact)
+    torch.testing.assert_close(shorter, nystrom)
+    assert not torch.allclose(exact, nystrom, atol=1e-4)
+    with pytest.raises(MethodError, match=r"set method\.attention=auto"):
+        begun(exact_tokens=300)
 
 
 def test_the_total_is_the_weighted_sum_and_a_term_of_weight_0_is_not_there():

@@ -107,6 +107,29 @@ def test_conventions_choose_the_attention_and_the_option_overrides_them():
     assert not torch.allclose(found["recommended", None], found["published", None], atol=1e-3)
 
 
+def test_bags_of_up_to_so_many_tokens_are_exact_class_token_and_repeats_counted():
+    """16 patches fill their square: 17 tokens. As with so many landmarks, beyond which nothing is approximated; longer bags as without."""
+    few = {k: v for k, v in SMALL.items() if k != "landmarks"}
+    made = slides.batch_of(slides.bags((16, 13)))
+    exact, nystrom = (slides.build("transmil", **few, landmarks=n).encode(made)["pooled_BD"] for n in (17, 4))
+    few["landmarks"] = 4
+    auto = slides.build("transmil", **few, attention="auto", exact_tokens=17).encode(made)["pooled_BD"]
+    torch.testing.assert_close(auto, exact)
+    assert not torch.allclose(auto, nystrom, atol=1e-4)
+    shorter = slides.build("transmil", **few, attention="auto", exact_tokens=16).encode(made)["pooled_BD"]
+    torch.testing.assert_close(shorter, nystrom)
+
+
+def test_there_is_no_exact_form_of_the_package_and_none_without_a_number():
+    cls = get_method("transmil")
+    for wrong in ({"exact_tokens": 300}, {"attention": "auto", "exact_tokens": 256}):
+        with pytest.raises(MethodError, match=r"method\.exact_tokens"):
+            cls(cls.Options(**wrong), slides.schema())
+    for of_package in ({"nystrom": "library_009"}, {"conventions": "published"}):
+        with pytest.raises(MethodError, match=r"set method\.nystrom=exact_short"):
+            cls(cls.Options(attention="auto", exact_tokens=300, **of_package), slides.schema())
+
+
 def test_repeated_patches_are_tokens_or_fill_the_square_alone():
     made = slides.batch_of(slides.bags((5,)))
     a, b = (slides.build("transmil", square=s, **SMALL).encode(made) for s in ("repeat", "fill"))

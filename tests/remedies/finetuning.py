@@ -23,6 +23,12 @@ def own(place: Place, **content: object) -> str:
     return str(place.folder / "own.yaml")
 
 
+@remedy("the package's form, of which there is no exact one", r"set (method.nystrom=exact_short)")
+def an_exact_form_of_a_package_that_has_none(place: Place) -> Command:
+    words = ("method.conventions=published", "method.attention=auto", "method.exact_tokens=512")
+    return finetune(*words, method="transmil")
+
+
 # --------------------------------------------------------------------------------------------------------- keys of a task
 
 

@@ -60,6 +60,18 @@ class BagMethod(Method):
         return real_patches(batch, self.dtype)
 
 
+def exact_problems(attention: str, exact_tokens: int, landmarks: int) -> Iterator[str]:
+    """What `attention` and `exact_tokens` of a system with Nystrom attention do not say together."""
+    if attention == "auto" and exact_tokens <= landmarks:
+        yield (
+            f"method.attention=auto: method.exact_tokens ({exact_tokens}) says of no bag beyond method.landmarks ({landmarks}) that "
+            "its attention is exact; `python launch/doctor.py --attention` measures up to how many tokens it is faster on a machine: set "
+            "method.exact_tokens=2048, say"
+        )
+    if attention != "auto" and exact_tokens:
+        yield f"method.exact_tokens: {exact_tokens} plays no part in method.attention={attention}; set method.attention=auto"
+
+
 def real_rows(batch: Batch, present_B: Tensor) -> Bags:
     """Patch features of each slide as they are stored, without padding; none of a sample that is not present."""
     x_BNF = batch["patches"]

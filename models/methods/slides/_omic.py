@@ -37,7 +37,7 @@ from models.layers.nystrom import segment_means
 from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.contrastive import Pairs, SamePatient, all_pairs, chance, retrieval, symmetric
-from models.methods.slides._bag import BagMethod, one_by_one, width_problems
+from models.methods.slides._bag import BagMethod, exact_problems, one_by_one, width_problems
 from models.pictures import alike, first, matrices
 from models.transforms.bags import tiled, window_start
 from models.transforms.expression import ExpressionOptions, standardised
@@ -58,6 +58,8 @@ class OmicGenes(ExpressionOptions):
 
 
 class OmicOptions(Options):
+    unsaid: ClassVar = {"attention": "nystrom", "exact_tokens": 0}
+
     genes: OmicGenes = OmicGenes()
     """The gene encoder, GiMP's GroupMSA, as wide as the patch aggregator."""
     label: str | None = None
@@ -70,6 +72,10 @@ class OmicOptions(Options):
     """Attention layers of the patch aggregator."""
     dropout: float = Bounded(0.1, ge=0, lt=1)
     """Everywhere."""
+    attention: Literal["nystrom", "auto"] = "nystrom"
+    """Attention over patches: Nystrom, or exact for bags of up to `exact_tokens` and else Nystrom, which is another network."""
+    exact_tokens: int = Bounded(0, ge=0)
+    """Of `auto`: the longest bag, its class token counted, with exact attention. Stated, and never measured by a run."""
     landmarks: int = Bounded(256, ge=2)
     """Landmarks of Nystrom attention; shorter bags get exact attention."""
     conv_kernel: int | None = Bounded(33, ge=1)
@@ -129,7 +135,8 @@ class OmicMethod(BagMethod):
     def __init__(self, options: OmicOptions, schema: Schema):
         o = options
         problems = [p for n, axes in (("patches", 2), ("rna", 1)) for p in width_problems(schema, n, axes, self.name)]
-        if problems := [*problems, *o.genes.clip_problems("method.genes", ("rna",), schema)]:
+        problems += o.genes.clip_problems("method.genes", ("rna",), schema)
+        if problems := [*problems, *exact_problems(o.attention, o.exact_tokens, o.landmarks)]:
             raise MethodError(problems)
         super().__init__(options, schema)
         field = schema.need("rna")
@@ -139,8 +146,8 @@ class OmicMethod(BagMethod):
         # A gene that never varies carries nothing: it becomes 0, not a division by zero.
         self.register_buffer("gene_std_G", torch.from_numpy(np.where(std > 0, std, 1.0).astype(np.float32)))
         self.slide = PatchAggregator(
-            self.features, o.dim, heads=o.heads, depth=o.depth, landmarks=o.landmarks, conv_kernel=o.conv_kernel, mask_token=False,
-            dropout=o.dropout,
+            self.features, o.dim, heads=o.heads, depth=o.depth, landmarks=o.landmarks, exact_tokens=o.exact_tokens,
+            conv_kernel=o.conv_kernel, mask_token=False, dropout=o.dropout,
         )  # fmt: skip
         g = o.genes
         self.hides = self.hides and g.start == "scratch"

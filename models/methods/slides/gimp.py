@@ -40,7 +40,7 @@ from models.layers.pooling import shared_out
 from models.losses.classes import accuracy, cross_entropy
 from models.losses.masked import masked_l1
 from models.losses.triplet import Mining, triplet
-from models.methods.slides._bag import filled, one_by_one, real_patches, real_rows, width_problems
+from models.methods.slides._bag import exact_problems, filled, one_by_one, real_patches, real_rows, width_problems
 from models.parallel import global_mean, total
 from models.pictures import alike, first, matrices
 from models.registry import register
@@ -369,13 +369,6 @@ def _problems(o: GimpOptions, schema: Schema) -> Iterable[str]:
         yield f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one"
     if o.conv_residual and o.conv_kernel % 2 == 0:
         yield f"method.conv_kernel: {o.conv_kernel} is even and has no centre; use {o.conv_kernel + 1}"
-    if o.attention == "auto" and o.exact_tokens <= o.landmarks:
-        yield (
-            f"method.attention=auto: method.exact_tokens ({o.exact_tokens}) says of no bag beyond method.landmarks ({o.landmarks}) that "
-            "its attention is exact; `python launch/doctor.py --attention` measures up to how many tokens it is faster on a machine: set "
-            "method.exact_tokens=2048, say"
-        )
-    if o.attention != "auto" and o.exact_tokens:
-        yield f"method.exact_tokens: {o.exact_tokens} plays no part in method.attention={o.attention}; set method.attention=auto"
+    yield from exact_problems(o.attention, o.exact_tokens, o.landmarks)
     if o.rec_weight == 0 and o.triplet_weight == 0:
         yield "method.rec_weight and method.triplet_weight are both 0: nothing would be learned; set one of them"

@@ -10,7 +10,7 @@ Shape letters: B bags, N instances, F patch feature width, C width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field as Bounded
 from torch import Tensor, nn
@@ -19,11 +19,13 @@ from models.contract import Batch, Encoded, Head, MethodError, Options, Schema, 
 from models.encoders.transmil import TransMilNetwork
 from models.heads.linear import LinearHead
 from models.layers.pooling import shared_out
-from models.methods.slides._bag import BagMethod, one_by_one
+from models.methods.slides._bag import BagMethod, exact_problems, one_by_one
 from models.registry import register
 
 
 class TransMilOptions(Options):
+    unsaid: ClassVar = {"attention": "nystrom", "exact_tokens": 0}
+
     conventions: Literal["recommended", "published"] = "recommended"
     """Attention, unless `nystrom` says it: `recommended` as `exact_short`, `published` as `library`."""
     dim: int = Bounded(512, ge=1)
@@ -38,6 +40,11 @@ class TransMilOptions(Options):
     """`exact_short`: nothing is padded, bags of no more tokens than landmarks get exact attention. `library`: the package
     nystrom-attention 0.0.14, whose zeros in front take part in the softmax. `library_009`: 0.0.9, which the official repository pins and
     which gives a token the output of one some places earlier. Null: as `conventions` says."""
+    attention: Literal["nystrom", "auto"] = "nystrom"
+    """`auto`: exact for bags of up to `exact_tokens` and else Nystrom, which is another network; of `nystrom: exact_short` alone, since
+    the package's zeros and misplaced rows are of its approximation."""
+    exact_tokens: int = Bounded(0, ge=0)
+    """Of `auto`: the longest bag with exact attention, its class token and repeated patches counted. Stated, never measured by a run."""
     square: Literal["repeat", "fill"] = "repeat"
     """Patches that are repeated to fill PPEG's square are tokens of both layers (the official code), or only fill the square."""
     ppeg: bool = True
@@ -64,9 +71,15 @@ class TransMil(BagMethod):
             problems.append(f"method.dim: {o.dim} is not a multiple of method.heads ({o.heads}); make it one")
         if o.conv_kernel and o.conv_kernel % 2 == 0:
             problems.append(f"method.conv_kernel: {o.conv_kernel} is even and has no centre; use {o.conv_kernel + 1}")
+        nystrom = o.nystrom or ("library" if o.conventions == "published" else "exact_short")
+        problems += exact_problems(o.attention, o.exact_tokens, o.landmarks)
+        if o.attention == "auto" and nystrom != "exact_short":
+            problems.append(
+                f"method.attention=auto: method.nystrom is {nystrom}, the package's form, of which there is no exact one; set "
+                "method.nystrom=exact_short"
+            )
         if problems:
             raise MethodError(problems)
-        nystrom = o.nystrom or ("library" if o.conventions == "published" else "exact_short")
         self.network = TransMilNetwork(
             self.features,
             o.dim,
@@ -75,6 +88,7 @@ class TransMil(BagMethod):
             iterations=o.pinv_iterations,
             conv_kernel=o.conv_kernel,
             nystrom=nystrom,
+            exact_tokens=o.exact_tokens,
             repeat=o.square == "repeat",
             ppeg=o.ppeg,
             dropout=o.dropout,

@@ -103,7 +103,9 @@ class Horizons:
 
 
 def horizons_of(p: Predictions) -> Horizons:
-    assert p.horizons_H is not None, f"metrics of {p.kind} over time need Predictions.horizons_H, times of training events"
+    assert p.horizons_H is not None, (
+        f"metrics of {p.kind} over time need Predictions.horizons_H, times of training events"
+    )
     return _horizons(times_of(p), p.horizons_H.tobytes())
 
 
