@@ -150,6 +150,27 @@ def test_what_is_kept_is_of_these_very_weights() -> None:
     assert not np.array_equal(survival.surviving(times, own_RN), before)  # what can be written to may have been
 
 
+def test_what_is_said_of_times_is_one_for_all_scores_of_the_same_cases() -> None:
+    rng = np.random.default_rng(0)
+    p, other = (random_predictions("survival", rng, 30).known() for _ in range(2))
+    q = replace(p, score=rng.normal(size=len(p)))
+    assert survival.times_of(q) is survival.times_of(p)
+    assert survival.times_of(other) is not survival.times_of(p)
+    assert survival.horizons_of(q) is survival.horizons_of(p)
+    assert p.horizons_H is not None
+    later = replace(p, horizons_H=p.horizons_H * 1.5, survival_NH=None)
+    assert survival.horizons_of(later) is not survival.horizons_of(p)
+
+
+def test_what_gets_no_interval_is_not_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = random_predictions("binary", np.random.default_rng(0), 40)
+    monkeypatch.delattr(System, "resamples")
+    i = bootstrap([p], "ece", draws=50)
+    assert (i.by, i.undefined, np.isnan(i.low)) == ("none", 0, True)
+    with pytest.raises(AttributeError, match="resamples"):
+        bootstrap([p], "brier", draws=50)
+
+
 def test_sums_beyond_a_float32_stay_in_float64() -> None:
     few_RN, many_RN = np.full((2, 10), 100.0), np.full((2, 10), 1000.0)
     for W_RN, times, narrow in ((few_RN, 1, True), (few_RN, 5, False), (many_RN, 1, False)):

@@ -161,7 +161,8 @@ def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, area: bo
     S = int(begins_G.sum())
     # Of a score with positives the step it is in, of others the next one.
     next_G = np.cumsum(begins_G) - (positive_G > 0)
-    next_M, tied_M = np.repeat(next_G, size_G), np.repeat(positive_G > 0, size_G) & ~truth_M & area
+    next_M: np.ndarray = np.repeat(next_G, size_G)
+    tied_M = np.repeat(positive_G > 0, size_G) & ~truth_M & area
     row_C = np.concatenate([np.where(truth_M, next_M, S + next_M), S + 1 + next_M[tied_M]])
     case_C = np.concatenate([case_M, case_M[tied_M]])
     share_C = np.concatenate([np.where(tied_M, 0.5, 1.0), np.full(int(tied_M.sum()), 0.5)])
