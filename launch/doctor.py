@@ -121,8 +121,8 @@ def attentions(cuda: bool) -> Iterator[str]:
         yield f"  {pair.tokens:>6} tokens   Nystrom {pair.nystrom * 1e3:7.1f} ms, exact {pair.exact * 1e3:7.1f} ms"
     if most := crossover(found):
         yield (
-            f"  exact attention is as fast up to {most} tokens: method.attention=auto method.exact_tokens={most} (gimp, transmil and "
-            "slide systems that end in _omic), which is another network than the default; a run keeps this number wherever it goes on"
+            f"  exact attention is as fast up to {most} tokens: method.attention=auto method.exact_tokens={most} (of systems "
+            "with Nystrom attention), which is another network than the default; a run keeps this number wherever it goes on"
         )
     else:
         yield f"  Nystrom attention is faster at {found[0].tokens} tokens already"
