@@ -15,6 +15,7 @@ from shards.errors import DataError, Problem
 from shards.format.images import bits_fix
 from shards.format.meaning import meanings_of, merged, one_sided
 from shards.load.loader import Loader
+from shards.order.large import ORDER_VERSION
 from shards.order.mix import Mix, MixPlan, make_plan
 from shards.order.mix import open_data as open_parts
 from shards.order.plan import WINDOW, Plan
@@ -44,6 +45,8 @@ class Data:
     weights: list[float] | None
     demo: bool
     split: str
+    order_version: int = ORDER_VERSION
+    """Of the orders of large sets: the one that the run began with, which a checkpoint names."""
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +68,7 @@ class Data:
         return make_plan(
             self.parts, self.split, stage.order, config.seed, config.global_batch,
             weights=self.weights, label=stage.order_label if stage.order == "class_balanced" else None,
+            order_version=self.order_version,
         )  # fmt: skip
 
     @property

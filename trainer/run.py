@@ -17,6 +17,7 @@ from models.init.grids import grid_text
 from models.init.weights import weights_bytes
 from models.parallel import alone
 from shards.format.meaning import disagreements
+from shards.load.position import version_of
 from trainer.config.schema import Config, out_folder
 from trainer.data import Data
 from trainer.engine.engine import Engine
@@ -357,6 +358,7 @@ def _progress_of(run: Run, path: Path, state: dict[str, Any]) -> Progress:
     problems += [str(p) for p in differing]
     if problems:
         raise UserError(problems)
+    run.data.order_version = version_of(state["loader"])  # before a loader or the probe batch is made of it
     progress = Progress(**state["progress"])
     run.runtime.say(f"going on from {path} (step {progress.step})")
     return progress

@@ -14,7 +14,18 @@ from shards.read.dataset import Dataset
 def state_of(data: Dataset | Mix, plan: Plan | MixPlan, consumed: int) -> dict[str, Any]:
     """What is stored once the whole run, all ranks together, has used `consumed` samples."""
     epoch = consumed // plan.samples_per_epoch
-    return {"seed": plan.seed, "epoch": epoch, "consumed": consumed, "fingerprint": data.fingerprint}
+    return {
+        "seed": plan.seed,
+        "epoch": epoch,
+        "consumed": consumed,
+        "fingerprint": data.fingerprint,
+        "order_version": plan.order_version,
+    }
+
+
+def version_of(state: Mapping[str, Any]) -> int:
+    """The version of the order that a state was stored under; states of before there were several do not name it."""
+    return int(state.get("order_version", 1))
 
 
 def place_of(
@@ -27,7 +38,7 @@ def place_of(
         accept: how the user says that, for the message.
 
     Raises:
-        DataError: other data, another seed, or a position that is no step of this plan.
+        DataError: other data, another seed, another version of the order where that matters, or a position that is no step of this plan.
     """
     problems = []
     if state["fingerprint"] != data.fingerprint and not accept_data:
@@ -36,6 +47,9 @@ def place_of(
     if state["seed"] != plan.seed:
         what = f"the run has seed {state['seed']}, this is {plan.seed}"
         problems.append(Problem(what, "seed", f"set seed={state['seed']}"))
+    if plan.versioned and version_of(state) != plan.order_version:
+        what = f"the run follows version {version_of(state)} of the order of large sets, this is {plan.order_version}"
+        problems.append(Problem(what, "order_version", f"give order_version={version_of(state)}"))
     if problems:
         raise DataError(problems)
     return step_at(plan, int(state["consumed"]), round_down=accept_data)

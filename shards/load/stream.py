@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from shards.errors import BrokenSeal, DataError, Problem, bad
 from shards.load.position import place_of, state_of, step_at
+from shards.order.large import ORDER_VERSION
 from shards.order.mix import Mix, make_plan, open_data
 from shards.order.ranks import micro_slices, rank_slice
 from shards.read.dataset import Dataset
@@ -49,6 +50,7 @@ class Stream(IterableDataset[dict[str, Any]]):
         batch_size: B, samples that the DataLoader (or `webdataset.batched`) puts together; 1 when it hands them on one by one. Several
             workers must know it. It divides G / W.
         epochs: that one iteration goes through, the first from the place on; None for ever.
+        order_version: of the order of large sets; 1 goes on with the state of a run that began when there was no other.
         options: of the order: label, classes_per_batch, window; weights of a mix.
 
     Raises:
@@ -68,6 +70,7 @@ class Stream(IterableDataset[dict[str, Any]]):
         world: int | None = None,
         batch_size: int | None = None,
         epochs: int | None = 1,
+        order_version: int = ORDER_VERSION,
         **options: Any,
     ):
         self.path, self.batch_size, self.epochs = path, batch_size, epochs
@@ -78,7 +81,7 @@ class Stream(IterableDataset[dict[str, Any]]):
         self._process, self.fingerprint = -1, ""
         data = self._opened()
         self.fingerprint = data.fingerprint
-        self.plan = make_plan(data, split, order, seed, global_batch, **options)
+        self.plan = make_plan(data, split, order, seed, global_batch, order_version=order_version, **options)
         self._share = rank_slice(global_batch, self.rank, self.world)
         self._cuts = micro_slices(global_batch // self.world, 1 if batch_size is None else batch_size, "batch_size")
         _check(data, self.fields, epochs)

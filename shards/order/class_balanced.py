@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from shards.errors import DataError, Problem, bad
+from shards.order.large import ORDER_VERSION, WHOLE, shuffled, whole_of
 from shards.order.streams import Purpose, stream
 from shards.read.subset import Subset
 
@@ -19,12 +20,20 @@ class ClassBalanced:
     """An epoch makes as many draws as there are samples with a class: large classes are seen in part, small ones repeatedly."""
 
     def __init__(
-        self, subset: Subset, seed: int, global_batch: int, label: str | None, classes_per_batch: int | None = None
+        self,
+        subset: Subset,
+        seed: int,
+        global_batch: int,
+        label: str | None,
+        classes_per_batch: int | None = None,
+        order_version: int = ORDER_VERSION,
     ):
         names = _class_names(subset, label)
         codes = subset.labels[str(label)]
         self.group = codes
-        self._members = [np.flatnonzero(codes == c) for c in range(len(names))]
+        self._members = [_places(codes, c) for c in range(len(names))]
+        self._whole = whole_of(order_version)
+        self.large = max(map(len, self._members), default=0) > WHOLE
         _all_present(self._members, names, str(label), subset.source)
         self.P = classes_per_batch or len(names)
         self.seed, self.global_batch = seed, global_batch
@@ -69,9 +78,16 @@ class ClassBalanced:
         """A class in the order of a pass; kept until the next one begins, as permuting a large class takes seconds."""
         known = self._walked.get(c)
         if known is None or known[0] != (epoch, number):
-            order = stream(self.seed, epoch, Purpose.WINDOW, c, number).permutation(self._members[c])
+            self._walked.pop(c, None)  # two passes would be in memory at once
+            order = shuffled(stream(self.seed, epoch, Purpose.WINDOW, c, number), self._members[c], self._whole)
             known = self._walked[c] = ((epoch, number), order)
         return known[1]
+
+
+def _places(codes: np.ndarray, code: int) -> np.ndarray:
+    """Where `codes` are `code`."""
+    places = np.flatnonzero(codes == code)
+    return places.astype(np.int32) if len(codes) < 2**31 else places
 
 
 def _class_names(subset: Subset, label: str | None) -> tuple[str, ...]:

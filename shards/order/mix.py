@@ -17,6 +17,7 @@ import numpy as np
 
 from shards.errors import DataError, Problem, bad
 from shards.format.meaning import check_agreement, meanings_of
+from shards.order.large import ORDER_VERSION
 from shards.order.plan import WINDOW, Draws, Plan, Shuffle, check_batch
 from shards.order.streams import Purpose, check_seed, stream
 from shards.read.dataset import Dataset
@@ -109,6 +110,7 @@ class MixPlan:
     """
 
     strategy = "shuffle"
+    order_version, versioned = ORDER_VERSION, False
 
     def __init__(
         self,
@@ -221,6 +223,7 @@ def make_plan(
     label: str | None = None,
     classes_per_batch: int | None = None,
     window: int = WINDOW,
+    order_version: int = ORDER_VERSION,
 ) -> Plan | MixPlan:
     """The plan of a data set or mix.
 
@@ -238,6 +241,7 @@ def make_plan(
             label=label,
             classes_per_batch=classes_per_batch,
             window=window,
+            order_version=order_version,
         )
     if strategy != "shuffle":
         what = f"order {strategy} over several data sets: batches of each would have to satisfy it together"

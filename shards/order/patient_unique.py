@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from shards.errors import bad
+from shards.order.large import ORDER_VERSION, WHOLE, batches_of_patients, position_in_run, shuffled, small, whole_of
 from shards.order.streams import Purpose, stream
 from shards.read.subset import Subset
 
@@ -19,30 +20,45 @@ from shards.read.subset import Subset
 class PatientUnique:
     """Deals patients over batches; patients, their samples, and the batches come in a new random order every epoch."""
 
-    def __init__(self, subset: Subset, seed: int, global_batch: int):
-        self.seed, self.global_batch = seed, global_batch
+    def __init__(self, subset: Subset, seed: int, global_batch: int, order_version: int = ORDER_VERSION):
+        self.seed, self.global_batch, self._whole = seed, global_batch, whole_of(order_version)
+        self.large, self._patient = len(subset) > WHOLE, subset.patients
         counts = np.bincount(subset.patients)
-        # Patients of the subset alone, numbered from 0; counted, as sorting them would grow faster than the samples.
-        self._patient = _small(np.cumsum(counts > 0) - 1)[subset.patients]
-        counts = counts[counts > 0]
-        if len(counts) < global_batch:
+        if len(subset) <= self._whole:
+            # Patients of the subset alone, numbered from 0; counted, as sorting them would grow faster than the samples.
+            self._patient = small(np.cumsum(counts > 0) - 1)[subset.patients]
+        size, alike = _alike(counts)
+        if alike.sum() < global_batch:
             raise bad(
-                f"order patient_unique: a global batch of {global_batch} needs as many patients, there are {len(counts)}",
+                f"order patient_unique: a global batch of {global_batch} needs as many patients, there are {alike.sum()}",
                 subset.source,
-                f"set global_batch to at most {len(counts)}, or use order shuffle",
+                f"set global_batch to at most {alike.sum()}, or use order shuffle",
             )
         self.steps = most_batches(counts, global_batch)
-        surplus = int(np.maximum(counts - self.steps, 0).sum())
+        surplus = int(np.maximum(size - self.steps, 0) @ alike)
+        self._spare = len(subset) - surplus - self.steps * global_batch
         self.notes: list[str] = []
         if surplus:
-            many = int((counts > self.steps).sum())
+            many = int(alike[size > self.steps].sum())
             self.notes.append(f"{surplus} of them because {many} patients have more samples than the epoch has batches")
-        self._dealt: tuple[int, np.ndarray] | None = None
+        self._dealt: tuple[int, np.ndarray, np.ndarray | None] | None = None
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         if self._dealt is None or self._dealt[0] != epoch:
-            self._dealt = (epoch, self._deal(epoch))
-        return self._dealt[1][step], np.zeros(self.global_batch, np.int64)
+            self._dealt = None  # two epochs would be in memory at once
+            whole = len(self._patient) <= self._whole
+            self._dealt = (epoch, self._deal(epoch), None) if whole else (epoch, *self._deal_large(epoch))
+        _, batches, row = self._dealt
+        at, repeat = batches[step if row is None else row[step]], np.zeros(self.global_batch, np.int64)
+        if row is None:
+            return at, repeat
+        return at[stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))], repeat
+
+    def _deal_large(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the subset [B, G], and the row [B] of each step; a row is put in order when its step comes."""
+        rng = stream(self.seed, epoch, Purpose.ORDER)
+        batches = batches_of_patients(rng, self._patient, self._spare, self.steps, self.global_batch, self._whole)
+        return batches, shuffled(rng, np.arange(self.steps), self._whole)
 
     def _deal(self, epoch: int) -> np.ndarray:
         """Positions in the subset [B, G]."""
@@ -52,7 +68,7 @@ class PatientUnique:
         rank = _permutation(rng, int(self._patient.max()) + 1)[self._patient[shuffled]]
         runs = shuffled[_sorted_by(rank)]
         del shuffled, rank
-        nth = _position_in_run(self._patient[runs])
+        nth = position_in_run(self._patient[runs])
         runs = runs[nth < B]
         # Fewer than G are too many now (else one more batch would fit); which ones is a matter of chance.
         kept = np.zeros(len(runs), bool)
@@ -62,14 +78,9 @@ class PatientUnique:
         return rng.permuted(batches, axis=1)
 
 
-def _small(numbers: np.ndarray) -> np.ndarray:
-    """In half the memory where they fit."""
-    return numbers.astype(np.int32) if len(numbers) < 2**31 else numbers
-
-
 def _permutation(rng: np.random.Generator, n: int) -> np.ndarray:
     """`rng.permutation(n)`, in half its memory."""
-    numbers = _small(np.arange(n))
+    numbers = small(np.arange(n))
     rng.shuffle(numbers)
     return numbers
 
@@ -83,26 +94,29 @@ def _sorted_by(rank: np.ndarray) -> np.ndarray:
     if rank.max(initial=0) <= 0xFFFF:
         return np.argsort(rank.astype(np.uint16), kind="stable")
     high = (rank >> 16).astype(np.uint8 if rank.max() < 1 << 24 else np.uint16)
-    order = _small(np.argsort(high, kind="stable"))
+    order = small(np.argsort(high, kind="stable"))
     low, stops = (rank[order] & 0xFFFF).astype(np.uint16), np.cumsum(np.bincount(high))
     for start, stop in zip([0, *stops[:-1]], stops, strict=True):
         order[start:stop] = order[start:stop][np.argsort(low[start:stop], kind="stable")]
     return order
 
 
+def _alike(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of samples that patients have, and how many patients have each: few numbers for any number of patients."""
+    patients = np.bincount(counts)
+    size = np.flatnonzero(patients)
+    size = size[size > 0]
+    return size, patients[size]
+
+
 def most_batches(counts: np.ndarray, global_batch: int) -> int:
     """The largest B with sum_p min(n_p, B) >= B G; 0 if none."""
-    lo, hi = 0, int(counts.sum()) // global_batch
+    size, alike = _alike(counts)
+    lo, hi = 0, int(size @ alike) // global_batch
     while lo < hi:
         mid = (lo + hi + 1) // 2
-        if np.minimum(counts, mid).sum() >= mid * global_batch:
+        if np.minimum(size, mid) @ alike >= mid * global_batch:
             lo = mid
         else:
             hi = mid - 1
     return lo
-
-
-def _position_in_run(values: np.ndarray) -> np.ndarray:
-    """0, 1, 2, ... within every run of equal values."""
-    first = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
-    return np.arange(len(values)) - np.repeat(first, np.diff(np.append(first, len(values))))

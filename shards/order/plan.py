@@ -19,6 +19,7 @@ import numpy as np
 
 from shards.errors import bad
 from shards.order.class_balanced import ClassBalanced
+from shards.order.large import ORDER_VERSION
 from shards.order.patient_unique import PatientUnique
 from shards.order.streams import Purpose, check_seed, sample_rng, stream
 from shards.read.subset import Subset
@@ -137,6 +138,7 @@ class Plan:
         label: class_balanced: the label whose classes are balanced.
         classes_per_batch: class_balanced: P; all classes when None.
         window: shuffle: shards in a window.
+        order_version: of the order of large sets, as the run began with it (`shards.order.large`).
 
     Raises:
         DataError: the samples cannot be dealt so; it says why and what would work.
@@ -152,6 +154,7 @@ class Plan:
         label: str | None = None,
         classes_per_batch: int | None = None,
         window: int = WINDOW,
+        order_version: int = ORDER_VERSION,
     ):
         if strategy not in STRATEGIES:
             raise bad(f"no strategy '{strategy}'", "order", f"use one of {', '.join(STRATEGIES)}")
@@ -163,12 +166,19 @@ class Plan:
             )
         check_batch(global_batch, len(subset), subset.source)
         self.strategy, self.subset, self.global_batch = strategy, subset, global_batch
-        self.seed = check_seed(seed)
+        self.seed, self.order_version = check_seed(seed), order_version
         options: dict[str, object] = {"window": window} if strategy == "shuffle" else {}
         if strategy == "class_balanced":
             options = {"label": label, "classes_per_batch": classes_per_batch}
+        if strategy in ("patient_unique", "class_balanced"):
+            options["order_version"] = order_version
         self.order = STRATEGIES[strategy](subset, self.seed, global_batch, **options)
         assert self.order.steps > 0
+
+    @property
+    def versioned(self) -> bool:
+        """Whether the version makes a difference: not for small sets, nor for an order that has not changed."""
+        return getattr(self.order, "large", False)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -204,6 +214,7 @@ class Once(Plan):
     def __init__(self, subset: Subset, global_batch: int):
         assert global_batch > 0, "an evaluation needs a batch size"
         self.strategy, self.subset, self.global_batch, self.seed = "sequential", subset, global_batch, 0
+        self.order_version = ORDER_VERSION
         self.order = Sequential(subset, 0, global_batch)
 
 

@@ -49,7 +49,10 @@ class TaskSamples(Data):
     def plan(self, config: Config, stage: Stage) -> Plan:
         assert self.train is not None
         strategy = "class_balanced" if self.balance else "shuffle"
-        return Plan(strategy, self.train, config.seed, config.global_batch, label=LABEL if self.balance else None)
+        return Plan(
+            strategy, self.train, config.seed, config.global_batch, label=LABEL if self.balance else None,
+            order_version=self.order_version,
+        )  # fmt: skip
 
     def check(self, config: Config, stage: Stage, world: int) -> None:
         check_batch(config, NORMS if stage.compares else None, world)
