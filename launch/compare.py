@@ -61,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as e:
         print(f"error: {told(e)}", file=sys.stderr)
         return EXIT_USER
+    from trainer.reporting.baselines import missing
     from trainer.reporting.words import warnings
 
-    for line in warnings(report.groups)[0]:
+    for line in (*warnings(report.groups)[0], *(m for g in report.groups for m in missing(g))):
         print(f"warning: {line}")
     results = sum(len(e.results) for g in report.groups for e in g.entries)
     print(

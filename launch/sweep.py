@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.sweep.baselines import Side
     from trainer.sweep.file import Point, Sweep
     from trainer.sweep.preloaded import Preloaded
 
@@ -97,7 +96,7 @@ def _run(args: argparse.Namespace, forking: Preloaded | None) -> int:
     if sweep.rows:
         refuse_missing_data(sweep, points)
     if args.dry_run:
-        beside = beside_all(sweep, args)
+        beside = beside_all(sweep, args, points)
         for one, some in ((sweep.first, started_from(sweep, points)), (sweep, points), (beside, beside.points)):
             for p in some:
                 print(f"{p.index:>4}  {p.name}\n      {shlex.join((one or sweep).command_line(p))}")
@@ -116,15 +115,11 @@ def _run(args: argparse.Namespace, forking: Preloaded | None) -> int:
         before = run(sweep.first, needed)
         if before == EXIT_STOPPED:
             return before
-        failed = {p.name for p, s in zip(needed, statuses(sweep.first, needed), strict=True) if s.state != "done"}
-        left = [p.name for p in points if sweep.starts.get(p.name) in failed]
-        for name in left:
-            print(
-                f"{name}: left out, since what it starts from failed ({sweep.first.out / sweep.starts[name]}/log.txt)"
-            )
-        points = tuple(p for p in points if p.name not in left)
+        points = with_their_starts(sweep, sweep.first, points, needed)
     code = max(before, run(sweep, points)) if points else before
-    beside = beside_all(sweep, args)
+    beside = beside_all(sweep, args, points)
+    if args.point is not None and sweep.baselines is not None and (left := going_on(sweep)):
+        print(f"baselines: made by the point that ends last; {len(left)} have not ended", flush=True)
     if beside.points and code != EXIT_STOPPED:
         print("baselines (baselines: false in the sweep's file leaves them out)", flush=True)
         # One that the data do not fit, or that failed, is told in the table and ends nothing.
@@ -139,31 +134,42 @@ def _run(args: argparse.Namespace, forking: Preloaded | None) -> int:
     return code
 
 
-def beside_all(sweep: Sweep, args: argparse.Namespace) -> Sweep:
-    """The baselines of a sweep that is run as a whole; a part of it (a job of an array) has none."""
+def with_their_starts(
+    sweep: Sweep, first: Sweep, points: Sequence[Point], needed: Sequence[Point]
+) -> tuple[Point, ...]:
+    """The points whose runs of pre-training are done; the others are said."""
+    from trainer.sweep.runner import statuses
+
+    failed = {p.name for p, s in zip(needed, statuses(first, needed), strict=True) if s.state != "done"}
+    left = [p.name for p in points if sweep.starts.get(p.name) in failed]
+    for name in left:
+        print(f"{name}: left out, since what it starts from failed ({first.out / sweep.starts[name]}/log.txt)")
+    return tuple(p for p in points if p.name not in left)
+
+
+def beside_all(sweep: Sweep, args: argparse.Namespace, points: Sequence[Point]) -> Sweep:
+    """The baselines of a sweep; of rows and columns their own; of a point alone (a job of an array) all, if it is the last to end."""
     from dataclasses import replace
 
-    from trainer.sweep.baselines import baselines_of
+    from trainer.downstream.task.read import kind_of
+    from trainer.sweep.baselines import beside
 
-    if sweep.baselines is None or args.point is not None or args.row or args.column:
+    if args.point is not None and (args.dry_run or going_on(sweep)):
         return replace(sweep, points=())
-    kinds = {p.name: _kind_of(p) for p in sweep.points}
-    masks, retrieval = ({name for name, kind in kinds.items() if kind == of} for of in ("segmentation", "retrieval"))
-    return baselines_of(sweep, sweep.baselines, {m: _side(m) for m in sweep.methods()}, masks, retrieval)
+    whole = beside(sweep, kind_of)
+    if args.point is not None or not (args.row or args.column):
+        return whole
+    # Their folders are those of the whole, where some have a number.
+    own = {p.words for p in beside(replace(sweep, points=tuple(points)), kind_of).points}
+    return replace(whole, points=tuple(p for p in whole.points if p.words in own))
 
 
-def _side(method: str) -> Side:
-    """What a baseline beside the method reads."""
-    from models.registry import places
+def going_on(sweep: Sweep) -> list[Point]:
+    """The points that have not ended yet, or never began."""
+    from trainer.sweep.runner import statuses
 
-    place = places().get(method)
-    return "patches" if place is not None and place.family == "slides" else "image"
-
-
-def _kind_of(point: Point) -> str:
-    from trainer.downstream.task.read import build_task
-
-    return next((build_task(w, [])[0].kind for f, w in itertools.pairwise(point.words) if f == "--task"), "")
+    states = [s.state for s in statuses(sweep, sweep.points)]
+    return [p for p, state in zip(sweep.points, states, strict=True) if state not in ("done", "failed")]
 
 
 def chosen(sweep: Sweep, args: argparse.Namespace) -> tuple[Point, ...]:

@@ -111,7 +111,9 @@ def dry_run(command: Sequence[str], world: int) -> str:
 
 
 def _sweep(words: Sequence[str]) -> JobPlan:
-    """The points of a sweep that are not done yet, an element of a job array each."""
+    """The points of a sweep and its baselines that are not done yet, an element of a job array each."""
+    from trainer.downstream.task.read import kind_of
+    from trainer.sweep.baselines import beside
     from trainer.sweep.file import read_sweep
     from trainer.sweep.runner import statuses
 
@@ -127,13 +129,17 @@ def _sweep(words: Sequence[str]) -> JobPlan:
             f"{args.file}` in a job of its own"
         )
     said = dry_run((str(ROOT / "launch" / "sweep.py"), str(args.file), "--out", str(out)), 1)
-    states = statuses(sweep, sweep.points)
-    points = [point for point, status in zip(sweep.points, states, strict=True) if status.state != "done"]
-    if not points:
+    left = [
+        (one, point)
+        for one in (sweep, beside(sweep, kind_of))
+        for point, status in zip(one.points, statuses(one, one.points), strict=True)
+        if status.state != "done"
+    ]
+    if not left:
         raise UserError(f"{args.file}: all {len(sweep.points)} points in {out} are done; there is nothing to submit")
-    tasks = tuple(tuple(sweep.command_line(point)[1:]) for point in points)
-    about = tuple({"index": p.index, "words": p.words} for p in points)
-    return JobPlan("sweep", tuple(words), out, tuple(sweep.folder(p) for p in points), tasks, said, about)
+    tasks = tuple(tuple(one.command_line(point)[1:]) for one, point in left)
+    about = tuple({"index": point.index, "words": point.words} for _, point in left)
+    return JobPlan("sweep", tuple(words), out, tuple(one.folder(point) for one, point in left), tasks, said, about)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the job

@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer.errors import UserError
 from trainer.reporting import (
     bars,
+    baselines,
     calibrated,
     cases,
     coverage,
@@ -140,6 +141,7 @@ def _about(g: Group) -> list[str]:
     return [
         f"{g.kind}; {g.primary}: {convention}; {better} is better; {tested}.",
         *g.entries[0].first.content.meaning,
+        *baselines.missing(g),
     ]
 
 

@@ -8,7 +8,7 @@ OUT/baselines/NAME holds them. They are fine-tunes like the points: the same spl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -48,6 +48,27 @@ PROBE = ("--init", "scratch", "--mode", "linear")
 class Baselines(Section):
     clinical: tuple[str, ...] = ()
     """Labels, or array fields of one axis, that are read alone, by name; they must not hold the answer of a task."""
+
+
+def beside(sweep: Sweep, kind_of: Callable[[str], str]) -> Sweep:
+    """The baselines that a sweep's file asks for; none where it asks for none.
+
+    Args:
+        kind_of: the kind of a task, by its name or file.
+    """
+    if sweep.baselines is None:
+        return replace(sweep, points=())
+    kinds = {p.name: kind_of(task) if (task := _flag(p, "--task")) else "" for p in sweep.points}
+    masks, retrieval = ({name for name, kind in kinds.items() if kind == of} for of in ("segmentation", "retrieval"))
+    return baselines_of(sweep, sweep.baselines, {m: side_of(m) for m in sweep.methods()}, masks, retrieval)
+
+
+def side_of(method: str) -> Side:
+    """What a baseline beside the method reads."""
+    from models.registry import places
+
+    place = places().get(method)
+    return "patches" if place is not None and place.family == "slides" else "image"
 
 
 def baselines_of(
@@ -114,13 +135,18 @@ def _network(point: Point, of: str, of_methods: str | None) -> Found:
 
     A row that starts from a run names no recipe, the run has it; the network is of the table's recipe beside it all the same.
     """
-    small, *sizes = yaml_text.read(NETWORKS)[of]
+    small, *sizes = network_of(of)
     if _flag(point, "--method") == small:
         return
     recipe = tuple(w for pair in pairwise(point.words) if pair[0] == "--recipe" for w in pair)
     recipe = recipe or (("--recipe", of_methods) if of_methods else ())
     shared = tuple(w for w in _shared(point.words) if not w.startswith(OF_ENCODER))
     yield f"{_flag(point, '--task')}-{small}", ("--method", small, "--init", "scratch", *recipe, *sizes, *shared)
+
+
+def network_of(side: str) -> tuple[str, ...]:
+    """The small network beside systems that read patches or images, or draw masks, and the words that give its size."""
+    return tuple(yaml_text.read(NETWORKS)[side])
 
 
 def _shared(words: Sequence[str]) -> tuple[str, ...]:

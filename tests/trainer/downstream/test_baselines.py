@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from launch.sweep import main
+from launch.sweep import beside_all, main, parser
 from models.contract import Field, Label, MethodError, Schema
 from models.registry import baseline_names, get_method, method_names
 from tests.trainer.downstream.conftest import Finetune
@@ -19,6 +19,7 @@ from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 from trainer.sweep.baselines import Baselines, baselines_of
 from trainer.sweep.file import read_sweep
+from trainer.sweep.runner import Status
 
 SCHEMA = Schema(
     {
@@ -221,9 +222,7 @@ def test_they_can_be_switched_off_and_pretraining_has_none(tmp_path: Path) -> No
         read_sweep(tmp_path / "s.yaml")
 
 
-def test_a_dry_run_shows_them_and_a_part_of_a_sweep_has_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_shows_them_and_that_of_a_point_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = {
         "command": "finetune",
         "words": ["--task", "demo_subtype", "--method", "clam"],
@@ -235,6 +234,49 @@ def test_a_dry_run_shows_them_and_a_part_of_a_sweep_has_none(
     assert capsys.readouterr().out.count("--method mean_features") == 2
     assert main([*line, "--point", "0"]) == 0
     assert "mean_features" not in capsys.readouterr().out
+
+
+def test_the_point_that_ends_last_makes_them(tmp_path: Path) -> None:
+    """Each job of an array looks whether all others have ended: done or failed, not stopped, and not what a kill left running."""
+    content = {
+        "command": "finetune",
+        "words": ["--task", "demo_subtype", "--method", "clam"],
+        "grid": {"seeds": [[0], [1], [2]]},
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    args = parser().parse_args([str(tmp_path / "s.yaml"), "--point", "0"])
+    sweep = read_sweep(tmp_path / "s.yaml", tmp_path / "out")
+
+    def beside(*states: Any) -> list[str]:
+        for point, state in zip(sweep.points, states, strict=True):
+            Status(point.index, list(point.words), state).write(sweep.folder(point))
+        return [p.name for p in beside_all(sweep, args, sweep.points[:1]).points]
+
+    for other in ("waiting", "running", "stopped"):
+        assert beside("done", "failed", other) == []
+    assert len(beside("done", "failed", "done")) == 6, "two of each seed"
+    args.dry_run = True
+    assert beside("done", "failed", "done") == []
+
+
+def test_rows_of_a_table_have_their_own_in_the_folders_of_the_whole(tmp_path: Path) -> None:
+    rows = {
+        "A": {"words": {"--method": "clam", "protocol.fraction": 0.5}},
+        "B": {"words": {"--method": "clam", "protocol.fraction": 1.0}},
+    }
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({"command": "finetune", "words": ["--task", "demo_subtype"], "rows": rows}, sort_keys=False)
+    )
+    sweep = read_sweep(tmp_path / "s.yaml", tmp_path / "out")
+
+    def names(*words: str, points: slice = slice(None)) -> list[str]:
+        args = parser().parse_args([str(tmp_path / "s.yaml"), *words])
+        return [p.name for p in beside_all(sweep, args, sweep.points[points]).points]
+
+    whole = names()
+    assert whole == [f"demo-subtype-{n}{i}" for i in ("", "-2") for n in ("mean-features", "attention-baseline")]
+    assert names("--row", "A", points=slice(1)) == whole[:2]
+    assert names("--row", "B", points=slice(1, 2)) == whole[2:]
 
 
 def test_nothing_of_a_system_reaches_a_baseline(tmp_path: Path) -> None:

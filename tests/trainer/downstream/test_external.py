@@ -16,6 +16,7 @@ from PIL import Image
 from tests.trainer.downstream.conftest import Finetune
 from tests.trainer.downstream.planted import other_scanner, planted
 from tests.trainer.forking import Forks
+from trainer.downstream.external.reading import name_of
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
@@ -221,6 +222,16 @@ def test_what_a_look_cannot_change_is_refused(words: list[str], says: str, hospi
     code, text = predict(hospital, *words)
     assert code == 2
     assert says in text
+
+
+def test_two_sets_are_two_looks() -> None:
+    with pytest.raises(UserError) as e:
+        name_of(None, {"data": {"path": ["a", "b"]}})
+    assert (
+        "one data set is looked at at a time, these are 2; give the command with data.path=a, then data.path=b"
+        in str(e.value)
+    )
+    assert name_of(None, {"data": {"path": "sets/a/"}}) == "a"
 
 
 def test_a_folder_that_holds_no_weights_is_refused(

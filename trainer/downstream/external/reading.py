@@ -125,11 +125,16 @@ def name_of(asked: str | None, given: Mapping[str, Any]) -> str:
     """What a data set is called: as asked, or its folder's name.
 
     Raises:
-        UserError: no data set, or a name that is no file's.
+        UserError: no data set or several, or a name that is no file's.
     """
     path = given.get("data", {}).get("path") if isinstance(given.get("data"), Mapping) else None
     if not path:
         raise UserError("data.path: no data set is given; write data.path=FOLDER")
+    if isinstance(path, (list, tuple)):
+        each = ", then ".join(f"data.path={p}" for p in path)
+        raise UserError(
+            f"data.path: one data set is looked at at a time, these are {len(path)}; give the command with {each}"
+        )
     name = asked or str(path).rstrip("/").rpartition("/")[2]
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise UserError(f"{name!r} is no name of a folder: give --name with letters, digits, dots, dashes alone")

@@ -34,6 +34,11 @@ def parse_task(values: Mapping[str, Any]) -> Task:
     return checked(Task, values)
 
 
+def kind_of(task: str) -> str:
+    """The kind of a task, by its name or file."""
+    return build_task(task, [])[0].kind
+
+
 def build_task(name: str, words: Sequence[str], mode: str | None = None) -> tuple[Task, Path]:
     """The task of a command line, and its file. A recipe named in the file lies below its keys, one in the words above them."""
     path = find_task(name)
