@@ -80,6 +80,17 @@ def test_one_system_under_two_names_stays_one() -> None:
     assert (same.difference, same.p, same.degenerate) == (0, 1, True)
 
 
+def test_two_systems_whose_seeds_have_the_same_numbers_stay_two() -> None:
+    """One lucky training of three on either side: over patients they never differ, and other seeds may."""
+    rng = np.random.default_rng(4)
+    nothing, something = (make("binary", TRUTH, s) for s in (np.full(PATIENTS, 0.1), np.where(TRUTH, 0.9, 0.2)))
+    other = [make("binary", TRUTH, p.score * rng.uniform(0.9, 1, PATIENTS)) for p in (nothing, something, nothing)]
+    found = paired([something, nothing, nothing], other, "accuracy", draws=100)
+    assert found.difference == 0
+    assert not found.degenerate
+    assert found.low < -0.1 < 0.1 < found.high
+
+
 def several(kind: object, positives: int, patients: int, per_patient: int = 3) -> Predictions:
     n = patients * per_patient
     yes_N = np.repeat(np.arange(patients) < positives, per_patient)
