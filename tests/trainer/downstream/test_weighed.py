@@ -96,7 +96,7 @@ def test_of_a_class_token_it_is_the_row_of_each_head_times_its_slope() -> None:
     batch, network = bag(), model.encoder.slide
     found = weighed(model, batch)
     assert found is not None
-    layer, seen = network.layers[0].attn, {}
+    layer, seen = network.layers[0].attn, dict[str, torch.Tensor]()
     layer.register_forward_hook(lambda m, given, out: seen.update(x_1LC=given[0].detach()))
     with torch.no_grad():
         genes_1D = model.encoder.encode(batch)["pooled_BD"][:, 8:]
@@ -106,7 +106,7 @@ def test_of_a_class_token_it_is_the_row_of_each_head_times_its_slope() -> None:
     row_HL.requires_grad_()
     mixed_1C = torch.einsum("hl,hld->hd", row_HL, v_HLD).flatten()[None]
     token_1C = network.norm(network.class_token_C + layer.out(mixed_1C + beside_1C))
-    said = model.head(Encoded(None, None, torch.cat([token_1C, genes_1D], 1))).logits[0, 0]
+    said = model.head(Encoded(torch.zeros(1, 0, 8), torch.zeros(1, 0), torch.cat([token_1C, genes_1D], 1))).logits[0, 0]
     (slope_HL,) = torch.autograd.grad(said.abs(), row_HL)
     of_HL = row_HL * (slope_HL - (row_HL * slope_HL).sum(1, keepdim=True))
     np.testing.assert_allclose(found.of_MN[0], of_HL.sum(0)[1:].detach().numpy(), atol=1e-6)
