@@ -242,7 +242,7 @@ def _questions(times: Times, score_N: np.ndarray, horizon: float) -> weighted.Bo
     case_M = np.flatnonzero(by_then_N | (times.time_N > horizon))
     if not len(case_M):
         return None
-    return weighted.steps(case_M, by_then_N[case_M], score_N[case_M], area=True)
+    return weighted.steps(case_M, by_then_N[case_M], score_N[case_M], area=True, apart=True)
 
 
 def _mean(auc_RH: np.ndarray, weight_RH: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ class System:
     def stated(self, metric: Metric, values: Sequence[float]) -> None:
         """Takes values that a library gave before, to the last bit, where the metric's form says the same but for rounding."""
         own = self.values(metric)
-        if len(own) == len(values) and np.allclose(own, values, rtol=SAME, atol=SAME, equal_nan=True):
+        if len(own) == len(values) and all(map(_alike, own, values)):
             self._values[metric] = list(values)
 
     def constant(self, decided: bool) -> tuple[bool, ...]:
@@ -99,6 +99,10 @@ class System:
             of = metric.weighted
             self._forms = metric, [of(p) if of else one_by_one(p, metric, self.of_N) for p in self.known]
         return self._forms[1]
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(a - b) <= SAME + SAME * abs(b) or (a != a and b != b)
 
 
 def system(of: Sequence[Predictions] | System) -> System:

@@ -13,7 +13,6 @@ Shape letters: R resamples, N cases, K classes, labels or targets, M cases known
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -83,14 +82,16 @@ def sum_of(row_C: np.ndarray, case_C: np.ndarray, rows: int, share_C: np.ndarray
     In the weights' own precision (`shared.narrow`).
     """
     N, share_C = int(case_C.max(initial=-1)) + 1, np.ones(len(case_C)) if share_C is None else share_C
+    made: dict[np.dtype, csr_array] = {}
 
-    @lru_cache(maxsize=2)
     def matrix(dtype: np.dtype) -> csr_array:
         from scipy.sparse import csr_array
 
-        order = np.argsort(row_C, kind="stable")
-        ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
-        return csr_array((share_C[order].astype(dtype), case_C[order], ends), shape=(rows, N))
+        if dtype not in made:
+            order = np.argsort(row_C, kind="stable")
+            ends = np.concatenate(([0], np.cumsum(np.bincount(row_C, minlength=rows))))
+            made[dtype] = csr_array((share_C[order].astype(dtype), case_C[order], ends), shape=(rows, N))
+        return made[dtype]
 
     def of(W_RN: np.ndarray) -> np.ndarray:
         if not len(case_C):
@@ -143,12 +144,12 @@ def groups(x_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 Both = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, area: bool) -> Both:
+def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, area: bool, apart: bool = False) -> Both:
     """W_RN -> (pos_RS, neg_RS1): the positives at each step of the score, the lowest first, and the negatives from the one before on.
 
     A step is a score that positives have; for an area neighbouring ones without a negative between are one. Negatives with the score of
     a step count for it, for an area one half for it and one half for the next. The last column is what lies beyond all steps.
-    Of two arrays of weights the second is that of negatives.
+    Of `apart` positives and negatives have weights of their own: W_RN, against_RN -> the same.
     """
     order, starts = groups(score_M)
     case_M, truth_M = case_M[order], np.asarray(truth_M[order], dtype=bool)
@@ -160,24 +161,28 @@ def steps(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray, area: bo
         begins_G[1:] &= ~(alone_G[1:] & alone_G[:-1])
     S = int(begins_G.sum())
     # Of a score with positives the step it is in, of others the next one.
-    next_G = np.cumsum(begins_G) - (positive_G > 0)
-    next_M: np.ndarray = np.repeat(next_G, size_G)
+    next_G: np.ndarray = np.cumsum(begins_G) - (positive_G > 0)
+    next_M = np.repeat(next_G, size_G)
     tied_M = np.repeat(positive_G > 0, size_G) & ~truth_M & area
     row_C = np.concatenate([np.where(truth_M, next_M, S + next_M), S + 1 + next_M[tied_M]])
     case_C = np.concatenate([case_M, case_M[tied_M]])
     share_C = np.concatenate([np.where(tied_M, 0.5, 1.0), np.full(int(tied_M.sum()), 0.5)])
-    both = sum_of(row_C, case_C, 2 * S + 1, share_C)
-    yes_C = row_C < S
-    pos = sum_of(row_C[yes_C], case_C[yes_C], S)
-    neg = sum_of(row_C[~yes_C] - S, case_C[~yes_C], S + 1, share_C[~yes_C])
+    return _apart(row_C, case_C, S, share_C) if apart else _together(sum_of(row_C, case_C, 2 * S + 1, share_C), S)
 
-    def of(W_RN: np.ndarray, against_RN: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if against_RN is not None:
-            return pos(W_RN), neg(against_RN)
+
+def _together(both: Weighted, S: int) -> Both:
+    def of(W_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         both_RS = both(W_RN)
         return both_RS[:, :S], both_RS[:, S:]
 
     return of
+
+
+def _apart(row_C: np.ndarray, case_C: np.ndarray, S: int, share_C: np.ndarray) -> Both:
+    yes_C = row_C < S
+    pos = sum_of(row_C[yes_C], case_C[yes_C], S)
+    neg = sum_of(row_C[~yes_C] - S, case_C[~yes_C], S + 1, share_C[~yes_C])
+    return lambda W_RN, against_RN: (pos(W_RN), neg(against_RN))
 
 
 def roc_auc(case_M: np.ndarray, truth_M: np.ndarray, score_M: np.ndarray) -> Weighted:
