@@ -25,8 +25,8 @@ OF_SYSTEM = (
 
 
 def missing(g: Group) -> list[str]:
-    """A sentence an amount of labels without a baseline; nothing of other data and of sites held out, where none can stand."""
-    if g.external or g.held_out:
+    """A sentence an amount of labels without a baseline; nothing of other data, where a probe has no weights to be looked at with."""
+    if g.external:
         return []
     return [f"{g.name}, {a.name} of labels: {_said(g, a)}" for a in g.amounts if not any(map(_is_one, g.at(a)))]
 
@@ -75,7 +75,7 @@ def _words(g: Group, amount: Amount, task: Mapping[str, Any], path: str) -> Iter
         method = ("mean_features", *PROBE, f"method.reads={side_of(first.content.method)}")
     yield from ("--task", g.task, "--method", *method, *_differing(g.task, task, g.kind == "segmentation"))
     yield f"data.path={path}"
-    yield f"out={first.folder.parent / FOLDER / safe_name(f'{g.task}-{method[0]}-{amount.name}')}"
+    yield f"out={first.folder.parent / FOLDER / safe_name(f'{g.name}-{method[0]}-{amount.name}')}"
 
 
 def _asked(folder: Path) -> tuple[Mapping[str, Any], str]:

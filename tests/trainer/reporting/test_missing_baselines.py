@@ -15,7 +15,7 @@ from trainer.reporting import report
 from trainer.reporting.baselines import missing
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import group
-from trainer.reporting.result import Result
+from trainer.reporting.result import External, Result
 
 
 def said(root: Path) -> list[str]:
@@ -56,7 +56,7 @@ def test_a_table_without_one_says_how_to_make_it(tmp_path: Path) -> None:
     assert "no baseline is in this table" in report.html(made)
 
 
-def test_one_is_enough_for_its_amount_and_elsewhere_none_can_stand(tmp_path: Path) -> None:
+def test_one_is_enough_for_its_amount_and_on_other_data_none_can_stand(tmp_path: Path) -> None:
     probe: dict[str, Any] = {"method": "mean_features", "mode": "linear", **runs.SCRATCH}
     for share in (0.5, 1.0):
         runs.write(tmp_path / f"{share}", fraction=share)
@@ -64,9 +64,13 @@ def test_one_is_enough_for_its_amount_and_elsewhere_none_can_stand(tmp_path: Pat
     (left,) = said(tmp_path)
     assert "100 % of labels" in left
     (away,) = (r for r in collect([tmp_path / "1.0"]).results)
-    held = away.content.model_copy(update={"hold_out": "north"})
-    (g,) = group([Result(away.folder, held)])
+    there = External(name="north", predictions_sha256=())
+    (g,) = group([Result(away.folder, away.content.model_copy(update={"external": there}))])
     assert missing(g) == []
+    (g,) = group([Result(away.folder, away.content.model_copy(update={"hold_out": "north"}))])
+    (held,) = missing(g)
+    assert held.startswith("demo_binary at north, held out, 100 % of labels: no baseline")
+    assert held.rpartition("out=")[2] != left.rpartition("out=")[2], "a folder of its own"
 
 
 @pytest.mark.parametrize(
