@@ -114,7 +114,7 @@ def test_another_hospital_is_measured_once(run: Path, hospital: Path, predict: P
     known = [r for r in table(hospital / "splits.csv") if r["split"] in ("train", "val")]
     count = result["near"]["count"]
     assert 0.9 * len(known) <= count <= len(known), "the same films, brighter: said, not refused"
-    assert f"NEAR-EQUAL: {count} test cases have a film that looks like one of another patient" in text
+    assert f"NEAR-EQUAL: {count} test cases have a film that looks like one in training or validation" in text
     shift = json.loads((run / "external/b/shift.json").read_bytes())
     mean = shift["contents"]["image"]["mean"]
     assert mean["here"][2] - mean["run"][2] > 10, "the brighter films are seen"

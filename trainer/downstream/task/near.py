@@ -74,9 +74,11 @@ def _line(what: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     named = ", ".join(f"{r['case']} like {r.get('like', 'one of them')} ({_how(r)})" for r in rows[:3])
     means = "by a perceptual hash: no proof" if what == "film" else "patches of equal bytes"
+    # A run keeps hashes without patients: of cases that it learned from, the patient may be the same.
+    whose = " of another patient" if "like" in rows[0] else ""
     return (
-        f"NEAR-EQUAL: {len(rows)} test cases have a {what} that looks like one of another patient in training or validation ({means}; look "
-        f"at them): {named}{', ...' if len(rows) > 3 else ''}"
+        f"NEAR-EQUAL: {len(rows)} test cases have a {what} that looks like one{whose} in training or validation ({means}; look at them): "
+        f"{named}{', ...' if len(rows) > 3 else ''}"
     )
 
 
