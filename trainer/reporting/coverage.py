@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from trainer.reporting import cases
 from trainer.reporting.groups import Group
 
+OVER_SEEDS = (("binary", "auc"), ("binary", "accuracy"))
+"""Kinds and metrics whose differences were simulated with several trainings a system."""
+SEVERAL = (
+    "simulation of this metric was of one training a system: how often intervals over several seeds hold the true value was "
+    "not simulated"
+)
+
 
 def notes(groups: Sequence[Group]) -> list[str]:
     """Sentences on the differences of systems, and from own test cases to other data, by each task's primary metric."""
@@ -18,7 +25,10 @@ def notes(groups: Sequence[Group]) -> list[str]:
         if not compared:
             continue
         p = cases.predictions(compared[0].results)[0]
-        lines = outside(p, [g.primary], "systems") if len(compared) > 1 else []
+        # A site held out stands beside the same cases of the training that saw it, as one system beside another.
+        lines = outside(p, [g.primary], "systems") if len(compared) > 1 or g.held_out else []
         lines += outside(p, [g.primary], "hospitals") if g.external else []
+        if (g.kind, g.primary) not in OVER_SEEDS and any(len(e.measured.per_seed) > 1 for e in compared):
+            lines.append(SEVERAL)
         out += [f"{g.name}: {line}" for line in lines]
     return out

@@ -38,7 +38,8 @@ def table(groups: Sequence[Group], draws: int, seed: int, rope: float) -> Table 
         "patients, or with shared ones, say less than their number. A site held out is no task of its own, and results that only their "
         "folders tell apart are left out, as is a task on which both say the same of every case: it has no standard error. Of one seed: a "
         "system stands in the task with one training, and of one seed each no standard error knows of others; such probabilities are "
-        "of these trainings more than of the systems."
+        "of these trainings more than of the systems. In simulation the interval held the true mean in 92 to 96 % where tasks stray by "
+        "0.05, in 97 to 100 % where by less, and in 80 to 91 % where by 0.1 (docs/results/coverage.md)."
     )
     more = f" {len(shared) - MOST} settings are not shown." * (len(shared) > MOST)
     return Table("Over several tasks", head, tuple(rows), note=note + more)

@@ -157,9 +157,11 @@ def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) ->
     p = drawn("binary", 50, 1)
     monkeypatch.setattr(coverage.cases, "predictions", lambda results: [p])
 
-    def group(entries: int, external: str | None) -> Any:
-        entry = SimpleNamespace(leaking=False, measured=SimpleNamespace(level=0.95), results=[])
-        return SimpleNamespace(name="t", primary="average_precision", external=external, entries=[entry] * entries)
+    def group(entries: int, external: str | None, primary: str = "average_precision", seeds: int = 1) -> Any:
+        measured = SimpleNamespace(level=0.95, per_seed=(0.5,) * seeds)
+        entry = SimpleNamespace(leaking=False, measured=measured, results=[])
+        about = {"name": "t", "kind": "binary", "primary": primary, "external": external, "held_out": None}
+        return SimpleNamespace(**about, entries=[entry] * entries)
 
     assert coverage.notes([group(2, None)]) == [], "of two systems it is within"
     (line,) = coverage.notes([group(1, "north")])
@@ -168,6 +170,8 @@ def test_a_report_says_it_of_its_differences(monkeypatch: pytest.MonkeyPatch) ->
     )
     share = cells_of_differences()["hospitals"]["binary"]["average_precision"]["50x1"]
     assert f"average_precision in {share:.1f} %" in line
+    assert coverage.notes([group(2, None, "auc", seeds=3)]) == []
+    assert coverage.notes([group(2, None, seeds=3)]) == [f"t: {coverage.SEVERAL}"]
 
 
 def test_metrics_that_are_simulated_exist() -> None:

@@ -128,7 +128,7 @@ def report(
     words_N = np.array([names[s] for s in site_N], dtype=object)
     found = site_report("site", Asked(x_ND, p, words_N, metric, 200, 0, 0.95), dict(alone))
     # What simulation says of such intervals is test_simulated.py's.
-    found["warnings"] = [w for w in found["warnings"] if "simulated:" not in w]
+    found["warnings"] = [w for w in found["warnings"] if "simulated" not in w]
     return json.loads(json.dumps(found, allow_nan=False))
 
 

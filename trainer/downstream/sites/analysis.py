@@ -62,9 +62,19 @@ def site_report(label: str, asked: Asked, alone: Mapping[str, str]) -> dict[str,
     else:
         found |= _judged(used)
     found["warnings"] = list(_warnings(found, asked.metric, used.cases.kind in OF_CLASSES))
-    if not found["not_judged"] and found["read"]["interval"] is not None and asked.level == LEVEL:
-        found["warnings"] += [f"{label}: {line}" for line in outside(_site_of_each(used), ["auc"], "sites")]
+    if not found["not_judged"] and asked.level == LEVEL:
+        found["warnings"] += [f"{label}: {line}" for line in _simulated(found, used)]
     return found | {"lines": list(_lines(found, asked.metric))}
+
+
+def _simulated(found: Mapping[str, Any], used: Asked) -> Iterator[str]:
+    """What simulation says of the intervals."""
+    if found["read"]["interval"] is not None:
+        yield from outside(_site_of_each(used), ["auc"], "sites")
+    if (found.get("robustness") or {}).get("interval") is not None:
+        yield from outside(used.cases, ["index"], "robustness")
+    if (found.get("score") or {}).get("interval") is not None:
+        yield from outside(used.cases, [used.metric], "held out")
 
 
 def _used(asked: Asked) -> tuple[Asked, dict[str, Any]]:
