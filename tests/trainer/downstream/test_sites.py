@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from tests.trainer.downstream.cohorts import make
 from tests.trainer.downstream.conftest import Finetune
@@ -19,7 +20,7 @@ from tests.trainer.reporting.runs import write
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.table import DEFAULTS
-from trainer.downstream.sites.analysis import Asked, cramers_v, site_report
+from trainer.downstream.sites.analysis import Asked, _interval, cramers_v, site_report
 from trainer.downstream.sites.folds import DECAY, answered, by_patient, by_site
 from trainer.downstream.sites.robustness import robustness
 from trainer.downstream.task.read import parse_task
@@ -111,6 +112,23 @@ def test_chance_is_what_random_neighbours_give() -> None:
     assert found.index == pytest.approx(found.chance, abs=0.03)
 
 
+def test_resamples_of_the_index_count_both_ends_of_a_pair() -> None:
+    x_ND, class_N, site_N, who_N = features(1, 0.3, 1, 1, patients=20)
+    found = robustness(x_ND, class_N, site_N, who_N)
+    assert found is not None
+    count_RP = np.random.default_rng(0).integers(0, 3, (3, who_N.max() + 1))
+    count_RP[0] = 1
+    for count_P, index in zip(count_RP, found.resampled(who_N, count_RP), strict=True):
+        so = os = 0
+        for i, near in enumerate(found.near_NK):
+            for j in near:
+                times = count_P[who_N[i]] * count_P[who_N[j]]
+                so += times * (class_N[j] == class_N[i] and site_N[j] != site_N[i])
+                os += times * (class_N[j] != class_N[i] and site_N[j] == site_N[i])
+        assert index == pytest.approx(so / (so + os))
+    assert found.resampled(who_N, count_RP)[0] == pytest.approx(found.index)
+
+
 def test_one_patient_has_no_neighbours() -> None:
     x_ND, class_N, site_N, who_N = features(0, 0, 1, 1, patients=10)
     assert robustness(x_ND, class_N, site_N, np.zeros_like(who_N)) is None
@@ -143,6 +161,19 @@ def test_a_score_that_leans_on_the_site_is_said_to() -> None:
     assert "leans on the site" in said
     assert f"{score['by_site']:.3f} at sites that it was not fitted on" in said
     assert "robustness index" in found["lines"][2]
+
+
+@pytest.mark.parametrize(("folds", "times"), [(5, 1.5), (2, 3**0.5), (0, 1)])
+def test_intervals_of_means_over_folds_are_wider(folds: int, times: float) -> None:
+    """Nadeau and Bengio: the variance of J independent folds, times (1 / J + 1 / (J - 1)) / (1 / J)."""
+    x_ND, class_N, _, who_N = features(3, 0, 1, 1)
+    p = make("binary", class_N, np.full(len(class_N), 0.5))
+    asked = Asked(x_ND, type(p)("binary", p.keys_N, who_N.astype(str), p.target, p.score), who_N, "auc", 9, 0, 0.95)
+    value_R = np.random.default_rng(0).normal(size=50)
+    low, high = _interval(0.2, value_R, asked, "real", folds) or (0, 0)
+    patients = len(np.unique(who_N))
+    error = value_R.std(ddof=1) * np.sqrt(patients / (patients - 1))
+    assert high - low == pytest.approx(2 * times * t.ppf(0.975, patients - 1) * error)
 
 
 @pytest.mark.parametrize("of_site", [0, 5])

@@ -8,6 +8,7 @@ Shape letters: N cases, D width of the features, R resamples.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.metrics.simulated import LEVEL, outside
 from trainer.downstream.metrics.table import metric_of
 from trainer.downstream.metrics.tails import Scale, error_of, interval
-from trainer.downstream.metrics.weighted import ratio
 from trainer.downstream.sites.folds import DECAY, FOLDS, Folded, answered, by_patient, by_site, folded
 from trainer.downstream.sites.robustness import robustness
 
@@ -127,7 +127,10 @@ def site_area(asked: Asked, x_ND: np.ndarray) -> dict[str, Any]:
     fold_N = by_patient(sites, FOLDS, sites.truth())
     said, has_N = answered(x_ND, sites, fold_N)
     found = folded(said.take(has_N), fold_N[has_N], metric_of("auc", sites.kind), asked.draws, asked.seed)
-    return {"auc": _plain(found.value), "interval": _interval(found.value, found.value_R, asked, "share")}
+    return {
+        "auc": _plain(found.value),
+        "interval": _interval(found.value, found.value_R, asked, "share", len(found.each)),
+    }
 
 
 def _site_of_each(asked: Asked) -> Predictions:
@@ -146,12 +149,11 @@ def _robustness(asked: Asked) -> dict[str, Any] | None:
     if found is None or found.index != found.index:
         return None
     names_P, of_N = np.unique(asked.cases.patients_N, return_inverse=True)
-    so_P, os_P = (np.bincount(of_N, v, len(names_P)) for v in (found.so_N, found.os_N))
     drawn = patient_draws(len(names_P), len(asked.cases), asked.draws, asked.seed)
-    value_R = np.concatenate([ratio(count_RP @ so_P, count_RP @ (so_P + os_P)) for count_RP in drawn])
+    value_R = np.concatenate([found.resampled(of_N, count_RP) for count_RP in drawn])
     return {
         "index": found.index, "interval": _interval(found.index, value_R, asked, "share"), "chance": _plain(found.chance), "k": found.k,
-        "balanced_accuracy": found.balanced_accuracy, "so": int(found.so_N.sum()), "os": int(found.os_N.sum()),
+        "balanced_accuracy": found.balanced_accuracy, "so": int(found.so_NK.sum()), "os": int(found.os_NK.sum()),
     }  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def _score(asked: Asked) -> dict[str, Any]:
         return out | {"difference": None, "interval": None}
     lost_R = held_out.value_R - random.value_R if len(held_out.value_R) == len(random.value_R) else np.array([np.nan])
     difference = held_out.value - random.value
-    lost = {"difference": difference, "interval": _interval(difference, lost_R, asked, "real")}
+    lost = {"difference": difference, "interval": _interval(difference, lost_R, asked, "real", F)}
     return out | lost | {"each": _each(asked, site_fold_N, held_out)}
 
 
@@ -202,10 +204,16 @@ def cramers_v(a_N: np.ndarray, b_N: np.ndarray) -> float:
     return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / (min(table.shape) - 1)))
 
 
-def _interval(value: float, value_R: np.ndarray, asked: Asked, scale: Scale) -> list[float] | None:
-    """Of a number from its resamples over patients; None where it has none, or no resample differs (at an end of its scale)."""
+def _interval(value: float, value_R: np.ndarray, asked: Asked, scale: Scale, folds: int = 0) -> list[float] | None:
+    """Of a number from its resamples over patients; None where it has none, or no resample differs (at an end of its scale).
+
+    folds: of a mean over so many folds: a patient who is tested in one is learned from in the others, which resamples of what was said do
+        not see. The variance is that of independent folds times (1 / J + n_test / n_train) / (1 / J), as corrected by Nadeau and Bengio
+        (Machine Learning 52, 2003, equation 15).
+    """
     patients = len(np.unique(asked.cases.patients_N))
-    low, high = interval(value, error_of(value_R, patients), patients - 1, asked.level, scale)
+    more = math.sqrt(1 + folds / (folds - 1)) if folds > 1 else 1.0
+    low, high = interval(value, more * error_of(value_R, patients), patients - 1, asked.level, scale)
     return None if low != low or low == high else [low, high]
 
 

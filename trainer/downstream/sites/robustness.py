@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainer.downstream.metrics.weighted import ratio
+
 FIRST, STEP, MOST = (1, 3, 5, 7, 9), 10, 600
 """Numbers of neighbours to try: these, then 11, 21, ... below 600, as PathoROB does on CAMELYON."""
 CHUNK = 512
@@ -27,14 +29,36 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Robustness:
-    """index and chance from 0 to 1, NaN where no neighbour differs in just one of class and site; `so_N` and `os_N` count by case."""
+    """index and chance from 0 to 1, NaN where no neighbour differs in just one of class and site. `near_NK` are the k nearest of
+    each case; `so_NK` says which share its class alone, `os_NK` which its site alone."""
 
     index: float
     chance: float
     k: int
     balanced_accuracy: float
-    so_N: np.ndarray
-    os_N: np.ndarray
+    near_NK: np.ndarray
+    so_NK: np.ndarray
+    os_NK: np.ndarray
+
+    def resampled(self, of_N: np.ndarray, count_RP: np.ndarray) -> np.ndarray:
+        """[R] the index where patients count so often, each as one who has neighbours and as one who is a neighbour.
+
+        A pair of cases counts by the product: with the first alone the index would seem to vary half as much as it does (a mean over pairs
+        is a U-statistic of degree 2; Hoeffding, Annals of Mathematical Statistics 19, 1948). Neighbours stay those that they are.
+
+        Args:
+            of_N: the patient of each case, from 0.
+        """
+        so_R, os_R = (self._pairs(kind_NK, of_N, count_RP) for kind_NK in (self.so_NK, self.os_NK))
+        return ratio(so_R, so_R + os_R)
+
+    def _pairs(self, kind_NK: np.ndarray, of_N: np.ndarray, count_RP: np.ndarray) -> np.ndarray:
+        from scipy.sparse import coo_array
+
+        case_M, at_M = np.nonzero(kind_NK)
+        ends = of_N[case_M], of_N[self.near_NK[case_M, at_M]]
+        pairs_PP = coo_array((np.ones(len(case_M)), ends), shape=(count_RP.shape[1],) * 2).tocsr()
+        return np.asarray((count_RP * (count_RP @ pairs_PP)).sum(1))
 
 
 def robustness(x_ND: np.ndarray, class_N: np.ndarray, site_N: np.ndarray, patient_N: np.ndarray) -> Robustness | None:
@@ -54,9 +78,9 @@ def robustness(x_ND: np.ndarray, class_N: np.ndarray, site_N: np.ndarray, patien
     tried = [k for k in (*FIRST, *range(11, MOST, STEP)) if k <= near_NK.shape[1]]
     told = [_balanced_accuracy(_majority(class_N[near_NK[:, :k]]), class_N) for k in tried]
     k = tried[int(np.argmax(told))]
-    so_N, os_N = _mixed(near_NK[:, :k], class_N, site_N)
-    index, chance = _index(so_N.sum(), os_N.sum()), _chance(class_N, site_N, patient_N)
-    return Robustness(index, chance, k, max(told), so_N, os_N)
+    so_NK, os_NK = _mixed(near_NK[:, :k], class_N, site_N)
+    index, chance = _index(so_NK.sum(), os_NK.sum()), _chance(class_N, site_N, patient_N)
+    return Robustness(index, chance, k, max(told), near_NK[:, :k], so_NK, os_NK)
 
 
 def neighbours(x_ND: np.ndarray, patient_N: np.ndarray, most: int) -> np.ndarray:
@@ -77,9 +101,9 @@ def _index(so: float, os: float) -> float:
 
 
 def _mixed(near_NK: np.ndarray, class_N: np.ndarray, site_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many neighbours of each case share its class alone, and its site alone."""
+    """Which neighbours of each case share its class alone, and which its site alone."""
     same_class_NK, same_site_NK = (v[near_NK] == v[:, None] for v in (class_N, site_N))
-    return (same_class_NK & ~same_site_NK).sum(1), (~same_class_NK & same_site_NK).sum(1)
+    return same_class_NK & ~same_site_NK, ~same_class_NK & same_site_NK
 
 
 def _chance(class_N: np.ndarray, site_N: np.ndarray, patient_N: np.ndarray) -> float:
