@@ -6,8 +6,9 @@ A problem makes a training run wrong or impossible; a warning is worth a look. M
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 
 from shards.check.lint_counts import counts, forms, statistics
@@ -20,11 +21,13 @@ from shards.format.archive import no_twins
 from shards.format.info import SPLITS, DatasetInfo, LabelInfo, index_path, load_info, sha256_of
 from shards.format.meaning import not_stored
 from shards.format.members import Rule, rule_of
-from shards.format.seal import SampleRow, read_table, vocab_problems
+from shards.format.sample_rows import Cells, SampleRow, SampleRows
+from shards.format.seal import table_rows, vocab_problems
 from shards.jobs import usable
-from shards.pack.split import leaks
+from shards.pack.split import leaks, respelling
 from shards.tables.cells import number
-from shards.tables.identity import merged_note, one_spelling
+from shards.tables.identity import merged_note
+from shards.tables.repeats import repeated
 from shards.tables.table_file import read_text
 
 FIX_SPLIT = "run `python -m shards split` on the folder"
@@ -76,7 +79,7 @@ def lint(folder: Path, reference: Mapping[str, Path] | None = None, jobs: int | 
     report.warnings += [*_unused_splits(rows), *_respelled(rows), *_meanings(info)]
     report.problems += counts(info, rows, not problems) if rows else ()
     report.warnings += [*_unsealed(info), *not_features(folder, info), *unknown_classes(info)]
-    check = MemberCheck(info, {r.sample: r for r in rows})
+    check = MemberCheck(info, rows.by_sample())
     try:
         rule = rule_of(info.adopted)
     except DataError as e:
@@ -166,37 +169,58 @@ def _unknown(name: str, words: Sequence[str], path: Path) -> Iterator[Problem]:
         yield Problem(what, f"vocabulary of '{name}'", "rename or drop the columns, or give the right reference")
 
 
-def _rows(folder: Path, info: DatasetInfo) -> tuple[list[SampleRow], list[Problem]]:
+def _rows(folder: Path, info: DatasetInfo) -> tuple[SampleRows, list[Problem]]:
     """The rows of splits.csv with their labels, and what is wrong with both files."""
     problems: list[Problem] = []
-    tables: dict[str, list[dict[str, str]]] = {}
-    for name, columns in (("splits.csv", ["sample", "patient", "split"]), ("labels.csv", ["sample", *info.labels])):
-        path = folder / name
-        try:
-            tables[name] = read_table(path) if path.is_file() else []
-        except DataError as e:
-            problems, tables[name] = problems + e.problems, []
-        if tables[name] and list(tables[name][0]) != columns:
-            problems.append(Problem(f"columns {list(tables[name][0])}, not {columns}", str(path), FIX_INDEX))
-            tables[name] = []
-    labels = {r["sample"]: r for r in tables["labels.csv"]}
-    rows = []
-    for line, row in enumerate(tables["splits.csv"], 2):
-        where = f"{folder / 'splits.csv'} line {line}"
-        if row["split"] not in SPLITS:
-            problems.append(Problem(f"split '{row['split']}'", where, f"one of {', '.join(SPLITS)}"))
-        if not row["patient"]:
-            problems.append(Problem(f"sample '{row['sample']}' has no patient", where, "fill it"))
-        values, bad_cells = _labels(
-            labels.get(row["sample"], {}), info.labels, f"{folder / 'labels.csv'} sample '{row['sample']}'"
-        )
+    splits = _table(folder / "splits.csv", {"sample": False, "patient": False, "split": True}, problems)
+    few = {n: one.kind != "number" for n, one in info.labels.items()}
+    of = _table(folder / "labels.csv", {"sample": False, **few}, problems)
+    rows = SampleRows({n: one.kind == "number" for n, one in info.labels.items()})
+    place, alike = _places_of(of, splits), len(of) == len(splits)
+    for at, split in enumerate(splits):
+        where = f"{folder / 'splits.csv'} line {at + 2}"
+        sample, patient, name = split
+        if name not in SPLITS:
+            problems.append(Problem(f"split '{name}'", where, f"one of {', '.join(SPLITS)}"))
+        if not patient:
+            problems.append(Problem(f"sample '{sample}' has no patient", where, "fill it"))
+        found = place(at, sample)
+        cells = {} if found is None else dict(zip(info.labels, of[found][1:], strict=True))
+        values, bad_cells = _labels(cells, info.labels, f"{folder / 'labels.csv'} sample '{sample}'")
         problems += bad_cells
-        rows.append(SampleRow(row["sample"], row["patient"], row["split"], values))
-    if tables["labels.csv"] and [r["sample"] for r in tables["labels.csv"]] != [r.sample for r in rows]:
+        rows.name(sample, patient, name)
+        rows.label(values)
+        alike = alike and of.first[at] == sample
+    if len(of) and not alike:
         problems.append(
             Problem("lists other samples than splits.csv, or in another order", str(folder / "labels.csv"), FIX_INDEX)
         )
     return rows, problems
+
+
+def _table(path: Path, columns: Mapping[str, bool], problems: list[Problem]) -> Cells:
+    """The cells of a side file; none where it cannot be read, which is told. `columns`: whether they have few words."""
+    few = [*columns.values()][1:]
+    cells, header = Cells(few), [*columns]
+    try:
+        for row in table_rows(path) if path.is_file() else ():
+            header = header if len(cells) else list(row)
+            if header == [*columns]:
+                cells.append(row.values())
+    except DataError as e:
+        problems += e.problems
+        return Cells(few)
+    if header != [*columns]:
+        problems.append(Problem(f"columns {header}, not {[*columns]}", str(path), FIX_INDEX))
+    return cells
+
+
+def _places_of(cells: Cells, like: Cells) -> Callable[[int, str], int | None]:
+    """Of a sample at a line of `like`: its line of `cells`, the last if it stands twice."""
+    if len(cells) == len(like) and not repeated(cells.first) and all(map(eq, cells.first, like.first)):
+        return lambda at, sample: at
+    by_name = {sample: at for at, sample in enumerate(cells.first)}
+    return lambda at, sample: by_name.get(sample)
 
 
 def _labels(
@@ -268,7 +292,7 @@ def _meanings(info: DatasetInfo) -> Iterator[Problem]:
 
 
 def _respelled(rows: Sequence[SampleRow]) -> list[Problem]:
-    lines = merged_note(one_spelling(r.patient for r in rows))
+    lines = merged_note(respelling(rows))
     return [Problem(line, "splits.csv", f"if they are one each, write them alike; {FIX_SPLIT}") for line in lines]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shards.format.info import KINDS, DatasetInfo
 from shards.format.npy import UNREADABLE_NPZ, NpyError, check_size, header_length, parse_header
 from shards.format.seal import SampleRow, is_torn, split_counts
 from shards.read.stats import Moments, arrays_of
+from shards.tables.repeats import distinct
 
 FIX = "pack again, or run `python -m shards index` on the folder"
 FIX_STATS = "run `python -m shards seal` on the folder: they are fitted anew, the splits stay as they are"
@@ -29,20 +31,25 @@ def counts(info: DatasetInfo, rows: Sequence[SampleRow], whole: bool) -> Iterato
     for count, what in ((len(rows), "splits.csv has"), (sum(s.samples for s in info.shards), "its shards have")):
         if count != info.samples:
             yield Problem(f"says {info.samples} samples, {what} {count}", where, FIX)
-    patients = len({r.patient for r in rows})
+    patients = distinct(r.patient for r in rows)
     if patients != info.patients:
         yield Problem(f"says {info.patients} patients, splits.csv has {patients}", where, FIX)
     for name in split_counts(rows).keys() - info.splits.keys():
         yield Problem(f"says nothing of split '{name}', which splits.csv has", where, FIX)
     if info.leaking_splits and not is_torn(rows):
         yield Problem("says leaking_splits, but no patient stands in two splits", where, FIX)
+    known, found = Counter[str](), {name: set[object]() for name in info.labels}
+    for row in rows if whole else ():
+        known.update(row.labels.keys())
+        for name, value in row.labels.items():
+            if info.labels[name].classes:
+                found[name].add(value)
     for name, label in info.labels.items() if whole else ():
-        values = [r.labels[name] for r in rows if name in r.labels]
-        if (missing := len(rows) - len(values)) != label.missing:
+        if (missing := len(rows) - known[name]) != label.missing:
             yield Problem(
                 f"says that label '{name}' is missing {label.missing} times, labels.csv: {missing}", where, FIX
             )
-        unused = [c for c in label.classes if c not in set(values)]
+        unused = [c for c in label.classes if c not in found[name]]
         if unused or len(set(label.classes)) != len(label.classes):
             said = f"without a sample: {', '.join(unused[:5])}" if unused else "twice"
             yield Problem(f"lists classes of label '{name}' {said}", where, FIX)

@@ -9,11 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from struct import pack, unpack
 
 import numpy as np
 from isal import isal_zlib
 
 from shards.check.image_lint import image_problems
+from shards.check.twins import Twins
 from shards.check.view_lint import ViewTally
 from shards.check.witness import FIX_NAMES, MANY, is_answers, is_witness, tells
 from shards.errors import DataError, Problem
@@ -21,10 +23,12 @@ from shards.format.codecs import decode
 from shards.format.describe import MEND_FILE, FieldTally, HeaderError, header_of
 from shards.format.image_tally import ImageTally
 from shards.format.info import KINDS, DatasetInfo, FieldInfo
-from shards.format.seal import SampleRow, cell
+from shards.format.sample_rows import SampleRow, Texts
+from shards.format.seal import cell
 from shards.read.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 from shards.tables.identity import person
 from shards.tables.likeness import Likeness, codes
+from shards.tables.repeats import repeated
 from shards.untyped import Decoded, Json
 
 FIX = "store the member again from its source and pack again"
@@ -42,7 +46,7 @@ class MemberCheck:
     def __init__(self, info: DatasetInfo, rows: Mapping[str, SampleRow]):
         self.info, self.rows = info, rows
         self.members = self.bytes = 0
-        self.keys: list[str] = []
+        self.keys = Texts()
         self.counts: Counter[str] = Counter()
         self.tally = FieldTally()
         self.images = ImageTally({n: f.meaning for n, f in info.fields.items() if f.meaning})
@@ -54,16 +58,18 @@ class MemberCheck:
         """Fields with a member that could not be used: their statistics cannot be told."""
         self.unread = 0
         """Shards whose members could not be looked at."""
-        self.seen: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+        self.numbers = {name: i for i, name in enumerate(info.fields)}
+        self.seen = Twins(24)
+        """By number of the field, size and checksum."""
         self.likeness: dict[str, Likeness] = {}
         self.codes: dict[tuple[str, int, int], bytes] = {}
         """Of vectors: what they hold, as far as it is to be told from others."""
-        self.witness: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
-        """(key, field) of each image and bag that tells whose it is, by the SHA-256 of its bytes."""
+        self.witness = Twins(32)
+        """Images and bags that tell whose they are, by the SHA-256 of their bytes."""
 
     def __getstate__(self) -> dict[str, object]:
         """Without what every process has."""
-        return {n: v for n, v in vars(self).items() if n not in ("info", "rows")}
+        return {n: v for n, v in vars(self).items() if n not in ("info", "rows", "numbers")}
 
     def merge(self, later: MemberCheck) -> None:
         """Takes in what another check has seen, of members that come after those of this one."""
@@ -72,6 +78,8 @@ class MemberCheck:
             self.bytes + later.bytes,
             self.unread + later.unread,
         )
+        self.seen.merge(later.seen, len(self.keys))
+        self.witness.merge(later.witness, len(self.keys))
         self.keys += later.keys
         self.counts += later.counts
         self.warnings += later.warnings
@@ -85,10 +93,6 @@ class MemberCheck:
             if (mine := self.likeness.setdefault(name, Likeness(likeness.width))).width == likeness.width:
                 mine.merge(likeness)
         self.codes = later.codes | self.codes
-        for mark, keys in later.seen.items():
-            self.seen[mark] += keys
-        for sha, members in later.witness.items():
-            self.witness[sha] += members
 
     def _merge_moments(self, name: str, moments: Moments) -> None:
         mine = self.moments.setdefault(name, Moments(len(moments.mean_D)))
@@ -140,11 +144,11 @@ class MemberCheck:
         self.views.add(key, name)
         if is_witness(name, info):
             if tells(np.asarray(value)) or (ext in JPEG and tells(decode(ext, data, where))):
-                self.witness[hashlib.sha256(data).digest()].append((key, name))
+                self.witness.add(hashlib.sha256(data).digest(), len(self.keys) - 1, self.numbers[name])
         # Masks with nothing on them are all alike, so are vectors of nothing, the places of patches, and what reports say of findings.
         elif self._may_tell(name, info) and value.size and value.min() < value.max():
             mark = (name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data))
-            self.seen[mark].append(key)
+            self.seen.add(pack("<QQQ", self.numbers[name], *mark[1:]), len(self.keys) - 1, self.numbers[name])
             if value.ndim == 1:
                 self._vector(mark, value)
         if KINDS[ext] == "array":
@@ -215,14 +219,17 @@ class MemberCheck:
     def finish(self, rows: Sequence[SampleRow]) -> list[Problem]:
         """What only the whole can tell."""
         problems = self.tally.problems({})
-        listed = [r.sample for r in rows]
-        if listed and listed != self.keys:
-            lacking, extra = sorted(set(self.keys) - set(listed)), sorted(set(listed) - set(self.keys))
+        if len(rows) and (
+            len(rows) != len(self.keys) or any(r.sample != k for r, k in zip(rows, self.keys, strict=True))
+        ):
+            listed = {r.sample for r in rows}
+            lacking, extra = sorted(set(self.keys) - listed), sorted(listed - set(self.keys))
             detail = f"{len(lacking)} not in it, {len(extra)} in no shard" + (
                 f" ({', '.join((lacking + extra)[:4])})" if lacking or extra else "; the order differs"
             )
             problems.append(Problem(f"does not list the samples of the shards: {detail}", "splits.csv", FIX_INDEX))
-        twice = [k for k, n in Counter(self.keys).items() if n > 1]
+        again = repeated(self.keys)
+        twice = [k for k, n in Counter(k for k in self.keys if hash(k) in again).items() if n > 1]
         if twice:
             problems.append(
                 Problem(
@@ -241,8 +248,10 @@ class MemberCheck:
                     )
                 )
         wrong, odd = image_problems(self.info, self.images)
-        problems += [*wrong, *self._leaks()]
-        self.warnings += [*self._constant(), *self._twins(), *odd, *self.views.warnings(self.witness.values())]
+        names = list(self.info.fields)
+        same = [[(self.keys[k], names[n]) for k, n in members] for _, members in self.witness.groups()]
+        problems += [*wrong, *self._leaks(same)]
+        self.warnings += [*self._constant(), *self._twins(), *odd, *self.views.warnings(same)]
         return problems
 
     def _constant(self) -> Iterator[Problem]:
@@ -254,11 +263,11 @@ class MemberCheck:
                     what, f"field '{name}'", "they teach nothing (they are scaled to 0): drop them if you can"
                 )
 
-    def _leaks(self) -> Iterator[Problem]:
+    def _leaks(self, same: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Problem]:
         """Equal images and bags under different patients in different splits; a content of over MANY people is nobody's."""
         found: dict[str, list[str]] = defaultdict(list)
-        for members in self.witness.values():
-            rows = [self.rows[k] for k, _ in members if k in self.rows] if len(members) > 1 else []
+        for members in same:
+            rows = [self.rows[k] for k, _ in members if k in self.rows]
             who = {(person(r.patient), r.split): r for r in reversed(rows)}
             if len({p for p, _ in who}) > MANY:
                 continue
@@ -273,9 +282,12 @@ class MemberCheck:
     def _twins(self) -> Iterator[Problem]:
         """Equal bytes under different patients in different splits, of what is not somebody's own by itself."""
         pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for mark, keys in self.seen.items():
-            name = mark[0]
-            known = [self.rows[k] for k in keys if k in self.rows]
+        names = list(self.info.fields)
+        for packed, members in self.seen.groups():
+            number, *content = unpack("<QQQ", packed)
+            name = names[number]
+            mark = (name, content[0], content[1])
+            known = [row for k, _ in members if (row := self.rows.get(self.keys[k]))]
             first = known[0] if known else None
             other = next((r for r in known if first and r.patient != first.patient and r.split != first.split), None)
             if first and other and self._tells(mark, len({r.patient for r in known})):

@@ -6,30 +6,17 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 from shards.errors import Problem, bad
 from shards.format.archive import no_twins
 from shards.format.info import SPLITS, DatasetInfo, LabelInfo, sha256_of, write_atomic
+from shards.format.sample_rows import SampleRow, SampleRows
 from shards.tables.repeats import distinct
 
 PART = 256
 SEALED = ("splits.csv", "labels.csv", "stats.npz", "vocab/*.txt", "labels/*.csv")
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRow:
-    """One line of splits.csv and labels.csv. Labels: a class name, a number, or absent where unknown."""
-
-    sample: str
-    patient: str
-    split: str
-    labels: Mapping[str, str | float]
-
-    def moved(self, split: str) -> SampleRow:
-        return replace(self, split=split)
 
 
 def cell(value: str | float | None) -> str:
@@ -53,22 +40,30 @@ def csv_parts(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a small CSV of ours as dictionaries.
+    """Rows of a small CSV of ours as dictionaries; raises as `table_rows`."""
+    return list(table_rows(path))
+
+
+def table_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a CSV of ours as dictionaries, one after another.
 
     Raises:
-        DataError: not UTF-8, or a row with more or fewer cells than the header.
+        DataError: not UTF-8, or, once the rest has been read, a row with more or fewer cells than the header.
     """
+    odd = 0
     try:
         with open(path, encoding="utf-8", newline="") as f:
-            rows = list(csv.DictReader(f))
+            for line, row in enumerate(csv.DictReader(f), 2):
+                if not odd and (None in row or None in row.values()):
+                    odd = line
+                if not odd:
+                    yield row
     except (UnicodeDecodeError, csv.Error) as e:
         then = " and `python -m shards split`" * (path.name == "splits.csv")
         fix = f"save it in UTF-8, or remove it and run `python -m shards index`{then} on the folder"
         raise bad(f"is not a CSV in UTF-8 ({e})", path, fix) from e
-    for line, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise bad(f"line {line} has another number of cells than the header", path, "mend the line")
-    return rows
+    if odd:
+        raise bad(f"line {odd} has another number of cells than the header", path, "mend the line")
 
 
 def write_rows(folder: Path, rows: Sequence[SampleRow], labels: Mapping[str, LabelInfo]) -> None:
@@ -79,18 +74,29 @@ def write_rows(folder: Path, rows: Sequence[SampleRow], labels: Mapping[str, Lab
     write_atomic(folder / "labels.csv", csv_parts(("sample", *labels), values))
 
 
-def read_rows(folder: Path, labels: Mapping[str, LabelInfo]) -> list[SampleRow]:
+def read_rows(folder: Path, labels: Mapping[str, LabelInfo]) -> SampleRows:
     """The inverse of `write_rows`."""
-    splits, values = read_table(folder / "splits.csv"), read_table(folder / "labels.csv")
-    if [r.get("sample") for r in splits] != [r.get("sample") for r in values]:
+    kinds = {name: float if info.kind == "number" else str for name, info in labels.items()}
+    rows, lines, same = SampleRows({n: kind is float for n, kind in kinds.items()}), 0, True
+    wrong: Exception | None = None
+    for s in table_rows(folder / "splits.csv"):
+        rows.name(s.get("sample", ""), s.get("patient", ""), s.get("split", ""))
+        if lacking := [n for n in ("sample", "patient", "split") if n not in s]:
+            wrong = KeyError(lacking[0])
+    for v in table_rows(folder / "labels.csv"):
+        same &= lines < len(rows) and rows.samples[lines] == v.get("sample", "")
+        lines += 1
+        try:
+            rows.label({n: to(v[n]) for n, to in kinds.items() if v[n]})
+        except (ValueError, KeyError) as e:
+            wrong = wrong or e
+    if not same or lines != len(rows):
         raise bad(
             "splits.csv and labels.csv list different samples", folder, "run `python -m shards index` on the folder"
         )
-    kinds = {name: float if info.kind == "number" else str for name, info in labels.items()}
-    return [
-        SampleRow(s["sample"], s["patient"], s["split"], {n: to(v[n]) for n, to in kinds.items() if v[n]})
-        for s, v in zip(splits, values, strict=True)
-    ]
+    if wrong is not None:
+        raise wrong
+    return rows
 
 
 def write_vocab(folder: Path, vocab: Mapping[str, Sequence[str]]) -> dict[str, str]:

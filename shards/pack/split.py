@@ -11,11 +11,13 @@ import numpy as np
 
 from shards.errors import Problem, bad
 from shards.format.info import SPLITS, DatasetInfo, load_info, save_info, write_atomic
-from shards.format.seal import SampleRow, csv_bytes, describe, read_rows, write_rows
+from shards.format.sample_rows import SampleRow
+from shards.format.seal import csv_bytes, describe, read_rows, write_rows
 from shards.format.staging import rewriting, settle
 from shards.read.stats import write_stats
 from shards.tables.cells import number
 from shards.tables.identity import barcode, one_spelling, person
+from shards.tables.repeats import torn
 
 WHERE = "--split-fractions"
 AGAIN = "--fractions"
@@ -139,24 +141,34 @@ def _fill_empty(of_unit: dict[str, str], sizes: Mapping[str, int], fractions: Ma
             of_unit[moved] = split
 
 
+def respelling(rows: Sequence[SampleRow]) -> dict[str, str]:
+    """The first spelling of each person that is written in several ways, by each of them."""
+    several = torn((person(r.patient), r.patient) for r in rows)
+    return one_spelling(r.patient for r in rows if hash(person(r.patient)) in several)
+
+
 def one_name_each(rows: Sequence[SampleRow]) -> list[SampleRow]:
     """The rows with one spelling for each person, the first."""
-    spelling = one_spelling(r.patient for r in rows)
-    return [r if spelling[r.patient] == r.patient else replace(r, patient=spelling[r.patient]) for r in rows]
+    spelling = respelling(rows)
+    return [replace(r, patient=spelling[r.patient]) if r.patient in spelling else r for r in rows]
 
 
 def patient_labels(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
     """A patient's class: the most frequent one of its samples ('' where none is known)."""
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        seen[row.patient][str(row.labels.get(label, ""))] += 1
-    return {p: min(c, key=lambda v: (-c[v], v)) for p, c in seen.items()}
+    seen = Counter((row.patient, str(row.labels.get(label, ""))) for row in rows)
+    most: dict[str, str] = {}
+    for (patient, value), count in seen.items():
+        known = most.setdefault(patient, value)
+        if (-count, value) < (-seen[patient, known], known):
+            most[patient] = value
+    return most
 
 
 def leaks(rows: Sequence[SampleRow]) -> list[Problem]:
     """One problem for each patient that stands in several splits, in whatever spelling."""
+    parted = torn((person(row.patient), row.split) for row in rows)
     seen: dict[str, tuple[set[str], dict[str, None]]] = {}
-    for row in rows:
+    for row in (r for r in rows if hash(person(r.patient)) in parted):
         splits, names = seen.setdefault(person(row.patient), (set(), {}))
         splits.add(row.split)
         names[row.patient] = None
@@ -175,10 +187,11 @@ def nested_fractions(
 
     Patients are ranked once, classes interleaved in proportion; a fraction is a prefix of that ranking, of at least one patient a class.
     """
-    train = [r for r in rows if r.split == "train"]
-    strata = patient_labels(train, label) if label else {}
+    if not fractions:
+        return {}
+    strata = patient_labels([r for r in rows if r.split == "train"], label) if label else {}
     by_stratum: dict[str, list[str]] = defaultdict(list)
-    for patient in sorted({r.patient for r in train}):
+    for patient in sorted({r.patient for r in rows if r.split == "train"}):
         by_stratum[strata.get(patient, "")].append(patient)
     rng, ranked = np.random.default_rng(seed), []
     for stratum in sorted(by_stratum):
@@ -190,7 +203,7 @@ def nested_fractions(
     lists = {}
     for fraction in fractions:
         chosen = set(order[: max(round(fraction * len(order)), len(by_stratum))])
-        lists[f"train-{100 * fraction:g}.csv"] = [r for r in train if r.patient in chosen]
+        lists[f"train-{100 * fraction:g}.csv"] = [r for r in rows if r.split == "train" and r.patient in chosen]
     return lists
 
 
@@ -225,7 +238,9 @@ def _resplit(
     label_fractions: Sequence[float],
 ) -> DatasetInfo:
     info = load_info(folder)
-    rows = one_name_each(read_rows(folder, info.labels))
+    rows = read_rows(folder, info.labels)
+    spelling = respelling(rows)
+    rows = rows.respelt(lambda name: spelling.get(name, name))
     barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
     for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
         if name is not None and name not in info.labels:
@@ -243,7 +258,7 @@ def _resplit(
     sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
     groups = sites or (_sites(rows, group) if group else None)
     of = assign([r.patient for r in rows], fractions, seed, strata, groups, AGAIN)
-    rows = [r.moved(of[r.patient]) for r in rows]
+    rows = rows.moved(of)
     classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]
     by = stratify or (classes[0] if len(classes) == 1 else None)
     write_rows(folder, rows, info.labels)
