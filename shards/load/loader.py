@@ -1,4 +1,4 @@
-"""Batches for one rank, prepared ahead by threads; the whole state is {seed, epoch, consumed} and the data's fingerprint."""
+"""Batches for one rank, prepared ahead by threads; the whole state is {seed, epoch, consumed, order_version} and the fingerprint."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_restart_at_any_step_goes_on_as_if_nothing_had_happened(data):
     for done in range(16):
         with loader_of(data) as loader:
             state = loader.state(want[done].consumed)
-            assert set(state) == {"seed", "epoch", "consumed", "fingerprint"}
+            assert set(state) == {"seed", "epoch", "consumed", "fingerprint", "order_version"}
             assert content(take(loader, 2, *goes_on_at(loader, state))) == content(want[done + 1 : done + 3])
 
 
