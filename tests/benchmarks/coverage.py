@@ -128,7 +128,7 @@ def large(name: str, images: int) -> Predictions:
 
 def metrics_of(name: str) -> list[str]:
     """Every one with an interval of the cohort's kind, but those that are for comparison alone; a kind's own first."""
-    kind: Kind = name if name in DEFAULTS else "binary"  # type: ignore[assignment]
+    kind: Kind = name if name in DEFAULTS else "binary"
     more = [
         m.name
         for m in METRICS.values()
@@ -182,8 +182,8 @@ def claimed(patients: int, images: int, seeds: int, sets: int, draws: int, gain:
         def trained(g: float, known_N: np.ndarray = known_N, signal_N: np.ndarray = signal_N) -> np.ndarray:
             return expit(known_N + (g + rng.normal(0, 0.3)) * signal_N + 0.3 * rng.normal(size=len(known_N)))
 
-        systems = [[replace(base, score=trained(g)) for _ in range(seeds)] for g in (gain, 0.0)]
-        found.append(paired(*systems, metric, draws=draws).p < 0.05)
+        better, other = ([replace(base, score=trained(g)) for _ in range(seeds)] for g in (gain, 0.0))
+        found.append(paired(better, other, metric, draws=draws).p < 0.05)
     return fmean(found)
 
 

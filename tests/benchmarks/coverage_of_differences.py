@@ -48,7 +48,9 @@ def worse(p: Predictions, rng: np.random.Generator, noise: float = 0.8) -> Predi
     """Another system on the same cases."""
     e_N = noise * rng.normal(size=len(p))
     if p.kind == "segmentation":
-        return replace(p, score=np.stack([np.floor(p.score[:, 0] * np.exp(-np.abs(e_N) / 3)), p.score[:, 1]], 1))
+        both_N = np.floor(p.score[:, 0] * np.exp(-np.abs(e_N) / 3))
+        more_N = np.floor((p.score[:, 1] - p.score[:, 0]) * np.exp(noise * rng.normal(size=len(p))))
+        return replace(p, score=np.stack([both_N, both_N + more_N], 1))
     if p.kind == "retrieval":
         return replace(p, score=np.floor(p.score * np.exp(np.abs(e_N))[:, None] / 1.5).clip(1))
     if p.kind == "survival":

@@ -103,7 +103,8 @@ def tasks(sets: int) -> None:
             rng, hits = np.random.default_rng([number, int(100 * stray), 5]), []
             for _ in range(sets):
                 error_K = rng.uniform(0.01, 0.05, number)
-                over = over_tasks(rng.normal(0.01, stray, number) + error_K * rng.normal(size=number), error_K)
+                difference_K = rng.normal(0.01, stray, number) + error_K * rng.normal(size=number)
+                over = over_tasks(difference_K.tolist(), error_K.tolist())
                 hits.append(over.low <= 0.01 <= over.high)
             cells.append(mark(fmean(hits), not 0.93 <= fmean(hits) <= 0.97))
         line([str(number), *cells])

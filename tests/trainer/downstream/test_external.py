@@ -18,6 +18,7 @@ from tests.trainer.downstream.planted import other_scanner, planted
 from tests.trainer.forking import Forks
 from trainer.downstream.external.reading import name_of
 from trainer.downstream.metrics.predictions import Predictions
+from trainer.downstream.metrics.simulated import outside, size_of
 from trainer.downstream.task.read import parse_task
 from trainer.errors import UserError
 
@@ -109,6 +110,11 @@ def test_another_hospital_is_measured_once(run: Path, hospital: Path, predict: P
     assert drop["difference"] == pytest.approx(drop["external"] - own)
     assert drop["interval"][0] <= drop["difference"] <= drop["interval"][1]
     assert f"auc: {own:.4f} on the run's own test cases, {drop['external']:.4f} here" in text
+    both = [Predictions.load(run / at / "predictions/seed-0.npz") for at in ("", "external/b")]
+    drops = [m for m, d in result["external"]["drop"].items() if d["interval"][0] is not None]
+    said = outside(min(both, key=lambda p: size_of(p)[0]), drops, "hospitals")
+    assert result["external"]["warnings"] == said
+    assert [w for w in result["warnings"] if "differences from other patients' cases" in w] == said
     assert result["leak"]["checked"]
     assert not result["first_line"]
     known = [r for r in table(hospital / "splits.csv") if r["split"] in ("train", "val")]

@@ -243,9 +243,10 @@ def _external(found: External, name: str, predictions: list[Predictions]) -> dic
         if sha256_of(found.trained.path / n) != wanted:
             raise UserError(f"{found.trained.path / n} is another file than the run was measured from: restore it")
     same = set(own[0].keys_N) == set(predictions[0].keys_N) and identity_of(own[0], predictions[0])
-    drop = {}
+    drop, judged = {}, list[str]()
     for metric in () if same else found.setting.metrics:
         d = apart(own, predictions, metric, b.draws, b.seed, b.level)
+        judged += [metric] * (d.low == d.low)
         drop[metric] = {
             "internal": _plain(d.a), "external": _plain(d.b), "difference": _plain(d.difference),
             "interval": [_plain(d.low), _plain(d.high)], "level": d.level, "draws": d.draws, "undefined_draws": d.undefined,
@@ -257,9 +258,7 @@ def _external(found: External, name: str, predictions: list[Predictions]) -> dic
         "predictions_sha256": run["predictions_sha256"],
         "own": same,
         "drop": drop,
-        "warnings": outside(smaller, [m for m, d in drop.items() if d["interval"][0] is not None], "hospitals")
-        if b.level == LEVEL
-        else [],
+        "warnings": outside(smaller, judged, "hospitals") if b.level == LEVEL else [],
     }
 
 
