@@ -2,7 +2,8 @@
 
 `coverage.yaml` has the share of simulated data sets, in percent, by cohort, metric, and `PATIENTSxIMAGES` (`1`, or `1-10` at random); the
 cohorts are those of the simulation. What was not simulated is said to be so: a metric, a cohort, or fewer patients than the smallest
-measured size stands for. Of more patients than the largest one stands for nothing is said.
+measured size stands for. Of more patients than the largest one stands for nothing is said, nor under the floor (floor.py), which has a
+sentence of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from trainer.config import yaml_text
 from trainer.downstream.metrics import weighted
+from trainer.downstream.metrics.floor import PATIENTS
 from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.table import METRICS
 
@@ -103,9 +105,9 @@ def outside(p: Predictions, metrics: Sequence[str], how: How | None = None) -> l
             sizes = " or ".join(str(n) for n in sorted({n for n, _ in named.values()}))
             shares = ", ".join(f"{m} in {share:.1f} %" for m, (_, share) in named.items())
             lines.append(f"{SAID[how]} {like.format(sizes)} held the true value {words} ({shares})")
-    if unknown := [
-        m for m, of in measured.items() if m not in found and patients <= FURTHEST * max(of, default=patients)
-    ]:
+    # Of fewer than the floor a result says that intervals may be too narrow, whatever was simulated.
+    unknown = [m for m, of in measured.items() if m not in found and patients <= FURTHEST * max(of, default=patients)]
+    if unknown and patients >= PATIENTS:
         lines.append(
             f"{SAID[how]} of such test cases ({cohort}, {patients} patients, {images} images each) were not simulated for "
             f"{', '.join(unknown)}: how often they hold the true value is not known"
