@@ -32,6 +32,8 @@ def decode(data: bytes, divisor: int, box: Box | None = None) -> tuple[np.ndarra
     if scan is None:
         return None
     plan, side = scan.plan, 8 // divisor
+    if divisor > 1 and min(plan.height, plan.width) <= 8:
+        return None  # several divisors give the same size, of which the library takes the one that it likes
     left, top, right, bottom = (0, 0, plan.width, plan.height) if box is None else box
     x0, y0, x1, y1 = left // 8, top // 8, -(-right // 8), -(-bottom // 8)
     dc = np.empty(y1 * plan.across, np.int32)
