@@ -293,7 +293,8 @@ def _cpu(process: Any) -> float:
 
 
 def in_process(name: str, folder: Path, batches: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", name, "--data", str(folder), "--batches", str(batches)]
+    # -P: beside this file lies one with the name of a package that numba imports where it is found.
+    command = [sys.executable, "-P", __file__, "--one", name, "--data", str(folder), "--batches", str(batches)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
