@@ -285,6 +285,7 @@ def test_files_told_by_their_codes_are_packed_and_refused_as_others(
 def test_which_way_files_are_looked_at_is_said_once_with_the_reason(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    jpeg_codes.why_not_quick()  # numba is loaded before what loads it is replaced
     made = films(tmp_path / "in")
     made.write()
     one = packed(made, tmp_path / "one", 1)
