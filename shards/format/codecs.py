@@ -112,7 +112,9 @@ class Jpeg:
         Raises:
             DataError: cannot be decoded, be it within the box or outside it.
         """
-        found = own.decode(self._data, divisor, box) if self.channels == 1 else None
+        # All pixels of a small film take the library no longer.
+        lesser = divisor > 1 or box is not None
+        found = own.decode(self._data, divisor, box) if self.channels == 1 and lesser else None
         return (self._library(divisor), 0, 0) if found is None else found
 
     def _library(self, divisor: int) -> np.ndarray:
