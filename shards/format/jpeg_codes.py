@@ -55,6 +55,19 @@ class GreyPlan:
     """The byte at which the codes begin."""
 
 
+@dataclass(frozen=True)
+class ColourPlan:
+    """A baseline file of one scan."""
+
+    mcus: int
+    blocks: tuple[int, ...]
+    """Of each block of an MCU, which of `pairs` it has."""
+    pairs: tuple[tuple[bytes, bytes], ...]
+    """Tables for DC and AC as they stand in the file."""
+    begin: int
+    """The byte at which the codes begin."""
+
+
 def why_not(*modules: str) -> str:
     """Why modules of machine code (extra `numba`) cannot be used here; empty where they can, and then they are loaded."""
     if importlib.util.find_spec("numba") is None:
@@ -70,7 +83,7 @@ def why_not(*modules: str) -> str:
 @functools.lru_cache
 def why_not_quick() -> str:
     """Why the codes cannot be read by machine code here; empty where they can."""
-    return why_not("shards.format.huffman", "shards.format.jpeg_blocks")
+    return why_not("shards.format.jpeg_blocks")
 
 
 def is_quick() -> bool:
@@ -80,23 +93,13 @@ def is_quick() -> bool:
 
 def surely_whole(data: bytes) -> bool:
     """True only where all pixels are there and nothing is wrong with their codes."""
-    from shards.format import huffman
-    from shards.format.jpeg_blocks import scanned
+    from shards.format.jpeg_blocks import scanned, whole
 
     head = _head(data)
     plan = _plan(head) if head else None
-    if head is None or plan is None or data[-2:] != END:
+    if head is None or plan is None:
         return False
-    if len(head.components) == 1:
-        return scanned(data) is not None
-    mcus, blocks, used = plan
-    tables = huffman.tables(tuple((head.codes[n], n < AC) for n in used))
-    codes = np.frombuffer(data, np.uint8)[head.begin : -2]
-    plain = np.zeros(len(codes) + 8 + -len(codes) % 4, np.uint8)
-    length = huffman.unstuffed(codes, plain)
-    if tables is None or length < 0:
-        return False
-    return bool(huffman.whole(plain.view(">u4").astype(np.uint32), 8 * length, mcus, blocks, *tables))
+    return scanned(data) is not None if len(head.components) == 1 else whole(data, plan)
 
 
 def grey_plan(data: bytes) -> GreyPlan | None:
@@ -105,7 +108,7 @@ def grey_plan(data: bytes) -> GreyPlan | None:
     plan = _plan(head) if head and len(head.components) == 1 else None
     if head is None or plan is None:
         return None
-    ((dc, ac),) = plan[1].tolist()
+    ((dc, ac),) = plan.pairs
     number = head.components[0][3]
     height, width = head.size
     return GreyPlan(
@@ -113,8 +116,8 @@ def grey_plan(data: bytes) -> GreyPlan | None:
         width,
         -(-width // 8),
         -(-height // 8),
-        head.codes[plan[2][dc]],
-        head.codes[plan[2][ac]],
+        dc,
+        ac,
         np.frombuffer(head.quanta[number], np.uint8).astype(np.int32),
         head.begin,
     )
@@ -174,8 +177,8 @@ def _take_tables(head: _Head, segment: bytes) -> bool:
     return True
 
 
-def _plan(head: _Head) -> tuple[int, np.ndarray, list[int]] | None:
-    """MCUs, the tables of each block of one [blocks, 2] as places in the third, and the tables used."""
+def _plan(head: _Head) -> ColourPlan | None:
+    """None where it is not plain."""
     (height, width), n = head.size, len(head.components)
     scan = [tuple(head.scan[i : i + 2]) for i in range(1, 1 + 2 * n, 2)]
     if (
@@ -192,9 +195,10 @@ def _plan(head: _Head) -> tuple[int, np.ndarray, list[int]] | None:
         return None
     across, down = (1, 1) if n == 1 else (max(h for h, _ in sides), max(v for _, v in sides))
     each = [1] if n == 1 else [h * v for h, v in sides]
-    of = [(t >> 4, 0x10 | t & 15) for _, t in scan]
-    used = sorted({t for pair in of for t in pair})
-    if sum(each) > 10 or any(t not in head.codes for t in used):
+    of = [(t >> 4, AC | t & 15) for _, t in scan]
+    if sum(each) > 10 or any(t not in head.codes for pair in of for t in pair):
         return None
-    blocks = [[used.index(t) for t in pair] for pair, k in zip(of, each, strict=True) for _ in range(k)]
-    return -(-width // (8 * across)) * -(-height // (8 * down)), np.array(blocks, np.int64), used
+    used = sorted({*of})
+    blocks = tuple(used.index(pair) for pair, k in zip(of, each, strict=True) for _ in range(k))
+    pairs = tuple((head.codes[dc], head.codes[ac]) for dc, ac in used)
+    return ColourPlan(-(-width // (8 * across)) * -(-height // (8 * down)), blocks, pairs, head.begin)
