@@ -153,7 +153,13 @@ def _take(head: _Head, marker: int, segment: bytes) -> bool:
             segment = segment[65:]
     elif marker in FRAMES:
         n = segment[5] if len(segment) > 5 else 0
-        if marker not in BASELINE or head.components or segment[0] != 8 or n not in (1, 3) or len(segment) != 6 + 3 * n:
+        if (
+            marker not in BASELINE
+            or head.components
+            or segment[:1] != b"\x08"
+            or n not in (1, 3)
+            or len(segment) != 6 + 3 * n
+        ):
             return False
         head.size = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
         parts = [segment[i : i + 3] for i in range(6, len(segment), 3)]

@@ -77,28 +77,36 @@ def any_code(front: int, row: np.ndarray, is_dc: bool) -> int:
     return 0
 
 
-@njit("i8(u8, i8[::1])", nogil=True, cache=True)
-def _length(front: int, row: np.ndarray) -> int:
-    """Bits of the code at the front, without its value; 17 where there is none."""
-    sixteen = np.int64(front >> np.uint64(48))
-    for n in range(1, 17):
-        if 0 <= (sixteen >> (16 - n)) - row[3 * n] < row[3 * n + 1]:
-            return n
-    return 17
+@njit("(i8[::1], i4[::1])", nogil=True, cache=True)
+def _first(row: np.ndarray, out: np.ndarray) -> None:
+    """Of each `LOOK` bits the code that they begin with: its symbol (above 5 bits) and how many bits it has; 0 where it is longer."""
+    out[:] = 0
+    for n in range(1, LOOK + 1):
+        for i in range(row[3 * n + 1]):
+            begin = (row[3 * n] + i) << (LOOK - n)
+            out[begin : begin + (1 << (LOOK - n))] = row[SYMBOLS + row[3 * n + 2] + i] << 5 | n
 
 
-@njit("i8(u8, i8[:, ::1], b1)", nogil=True, cache=True)
-def _together(front: int, codes: np.ndarray, is_dc: bool) -> int:
+@njit("UniTuple(i8, 2)(i8, b1)", nogil=True, cache=True)
+def _meant(symbol: int, is_dc: bool) -> tuple[int, int]:
+    """(bits of the value, coefficients that it goes on)"""
+    if is_dc:
+        return symbol, 1
+    on = (symbol >> 4) + 1
+    return symbol & 15, END if symbol & 15 == 0 and on < 16 else on
+
+
+@njit("i8(i8, i4[:, ::1], b1)", nogil=True, cache=True)
+def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
     """An entry of `passing`: as many codes as stand whole in the bits, values aside, up to the end of a block."""
     taken, on, ends = 0, 0, 0
     while taken < LOOK and not ends:
-        rest = front << np.uint64(taken)
-        entry = any_code(rest, codes[0 if is_dc and on == 0 else 1], is_dc and on == 0)
-        more = entry & 63
-        known = entry != 0 and taken + _length(rest, codes[0 if is_dc and on == 0 else 1]) <= LOOK
-        if not known or taken + more > MOST or on + (entry >> 8 & 255) >= 2 * END:
+        begins = is_dc and on == 0
+        code = first[0 if begins else 1, (bits << taken) & ((1 << LOOK) - 1)]
+        size, step = _meant(code >> 5, begins)
+        more = (code & 31) + size
+        if code == 0 or taken + (code & 31) > LOOK or taken + more > MOST or on + step >= 2 * END:
             break
-        step = entry >> 8 & 255
         if step < END and on + step >= END:
             break
         taken += more
@@ -109,12 +117,28 @@ def _together(front: int, codes: np.ndarray, is_dc: bool) -> int:
     return (ends << 7 | on) << 6 | taken if taken else END << 6
 
 
+@njit("i8(i8, i4[::1], b1)", nogil=True, cache=True)
+def _valued(bits: int, first: np.ndarray, is_dc: bool) -> int:
+    """An entry of `values`, as `any_code` has it."""
+    code = first[bits << (LOOK - LOOK_VALUES)]
+    size, on = _meant(code >> 5, is_dc)
+    taken = (code & 31) + size
+    if code == 0 or taken > LOOK_VALUES:
+        return 0
+    value = (bits >> (LOOK_VALUES - taken)) & ((1 << size) - 1)
+    if size and value < 1 << (size - 1):
+        value -= (1 << size) - 1
+    return value << 16 | on << 8 | taken
+
+
 @njit("(i8[:, ::1], i4[::1], u2[::1])", nogil=True, cache=True)
 def fill(codes: np.ndarray, values: np.ndarray, passing: np.ndarray) -> None:
     """Fills `values` and `passing`."""
+    first = np.empty((2, 1 << LOOK), np.int32)
+    for half in range(2):
+        _first(codes[half], first[half])
     for half in range(2):
         for bits in range(1 << LOOK_VALUES):
-            entry = any_code(np.uint64(bits) << np.uint64(64 - LOOK_VALUES), codes[1 - half], half == 1)
-            values[half << LOOK_VALUES | bits] = entry if entry & 63 <= LOOK_VALUES else 0
+            values[half << LOOK_VALUES | bits] = _valued(bits, first[1 - half], half == 1)
         for bits in range(1 << LOOK):
-            passing[half << LOOK | bits] = _together(np.uint64(bits) << np.uint64(64 - LOOK), codes, half == 1)
+            passing[half << LOOK | bits] = _together(bits, first, half == 1)

@@ -43,6 +43,24 @@ def test_every_sampling_and_every_length_of_code(sampling: str) -> None:
     assert surely_whole(grain("RGB", sampling, 100))
 
 
+@pytest.mark.parametrize("sampling", ["444", "420"])
+def test_the_second_place_may_never_find_back(sampling: str) -> None:
+    """Bits that repeat let it go on in step with them, and blocks of one colour alone let it take one for another."""
+    for side in (8, 24, 100, 333):
+        for value in (0, 77, 255):
+            pixels = np.full((side, side, 3), value, np.uint8)
+            assert surely_whole(simplejpeg.encode_jpeg(pixels, quality=90, colorsubsampling=sampling))
+            pixels[: side // 2] = np.random.default_rng(side).integers(0, 256, (side // 2, side, 3))
+            for image in (pixels, pixels[::-1].copy()):  # nearly all bits are those of one half
+                assert surely_whole(simplejpeg.encode_jpeg(image, quality=90, colorsubsampling=sampling))
+
+
+def test_a_head_that_is_cut_off_is_not_plain() -> None:
+    data = jpeg(1, side=40)
+    at = data.index(b"\xff\xc0")
+    assert not surely_whole(data[: at + 2] + b"\0\2" + data[at + 19 :])
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_of_other_files_nothing_is_said(kind: str) -> None:
     data = jpeg(1, side=90, **OTHERS[kind])  # type: ignore[arg-type]
