@@ -30,8 +30,7 @@ def unstuffed(codes: np.ndarray, out: np.ndarray) -> int:
     """Copies the bytes of a scan without the zeros that stand behind each 255; how many they are, -1 where a marker stands among them."""
     n, i, size, stride = uint64(0), uint64(0), uint64(len(codes)), uint64(STRIDE)
     while i < size:
-        stop = min(i + stride, size)
-        if stop == i + stride:
+        if i + stride <= size:
             marks = np.uint8(0)
             for j in range(stride):  # in vectors
                 out[n + j] = codes[i + j]
@@ -39,14 +38,15 @@ def unstuffed(codes: np.ndarray, out: np.ndarray) -> int:
             if not marks:
                 i, n = i + stride, n + stride
                 continue
-        while i < stop:
-            byte = codes[i]
-            out[n] = byte
-            n, i = n + uint64(1), i + uint64(1)
-            if byte == 255:
-                if i == size or codes[i] != 0:
-                    return -1
-                i += uint64(1)
+            while codes[i] != 255:  # which is less than a stride away
+                i, n = i + uint64(1), n + uint64(1)
+        byte = codes[i]
+        out[n] = byte
+        n, i = n + uint64(1), i + uint64(1)
+        if byte == 255:
+            if i == size or codes[i] != 0:
+                return -1
+            i += uint64(1)
     return n
 
 

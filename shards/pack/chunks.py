@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from shards.errors import Problem
 from shards.format.describe import FieldTally, header_of
-from shards.format.image_tally import ImageTally
+from shards.format.image_tally import FEW_LEVELS, ImageTally, Seen
 from shards.format.jpeg_codes import why_not_quick
 from shards.pack.manifest import Entry
 from shards.pack.reference import Reader
@@ -86,6 +86,8 @@ class Packer:
         self._by_codes = why_not == ""
         self.said = "" if why_not is None else how_checked(why_not)
         """Which way JPEGs are looked at, where there is a choice."""
+        self._bright = dict[str, int]()
+        """Of fields that a former chunk of this process has shown to be bright enough, the largest value that it saw."""
 
     def __call__(self, chunk: Chunk) -> Packed:
         done = Packed(chunk, images=self._tally())
@@ -101,10 +103,13 @@ class Packer:
             if self.slots is not None:
                 laid, at = self.slots.take(chunk.slot, at, laid)
             done.samples.append(laid)
+        self._bright |= {n: s.largest for n, s in done.images.seen.items() if s.largest >= FEW_LEVELS}
         return done
 
     def _tally(self) -> ImageTally:
-        return ImageTally(self.options.meanings, self.options.keep_orientation, self._by_codes)
+        tally = ImageTally(self.options.meanings, self.options.keep_orientation, self._by_codes)
+        tally.seen = {name: Seen(largest=largest) for name, largest in self._bright.items()}
+        return tally
 
 
 def how_checked(why_not: str) -> str:

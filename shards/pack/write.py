@@ -37,11 +37,25 @@ MAX_MEMBER = 8 << 30  # ustar: eleven octal digits
 Members = Mapping[tuple[str, str], bytes]  # (field, ext) -> the member's bytes
 
 
+def _blank_header() -> bytes:
+    """The ustar header of a member without name and size, as Python writes it, with blanks for its checksum."""
+    member = tarfile.TarInfo()
+    member.mode, member.mtime = 0o644, 0
+    block = member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    return b"".join((bytes(MAX_NAME), block[MAX_NAME:_SUM], b" " * 8, block[_SUM + 8 :]))
+
+
+_SIZE, _SUM = 124, 148  # where size and checksum stand in a header
+_BLANK = _blank_header()
+_BLANK_SUM = sum(_BLANK) - 11 * ord("0")
+
+
 def tar_header(name: str, size: int) -> bytes:
-    """One ustar header block whose bytes depend on nothing but name and size."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = size, 0o644, 0
-    return member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    """One ustar header block whose bytes depend on nothing but name and size (up to `MAX_NAME` characters, less than `MAX_MEMBER`)."""
+    front, digits = name.encode("ascii"), b"%011o" % size
+    checksum = b"%06o\0 " % (_BLANK_SUM + sum(front) + sum(digits))
+    before, after = _BLANK[MAX_NAME:_SIZE], _BLANK[_SIZE + 11 : _SUM]
+    return b"".join((front.ljust(MAX_NAME, b"\0"), before, digits, after, checksum, _BLANK[_SUM + 8 :]))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from shards.format.codecs import check_jpeg
 from shards.format.jpeg_codes import is_quick
 from tests.benchmarks.loader import photo
 
+FOLDER = Path(__file__).resolve().parent
 KINDS_OF_PHOTO = 64
 COPY = """
 import sys, csv, webdataset
@@ -69,7 +70,7 @@ def timed(words: list[str]) -> tuple[float, float]:
 
 
 def shards(*words: str) -> list[str]:
-    return [sys.executable, "-m", "shards", *words]
+    return [sys.executable, "-P", "-m", "shards", *words]
 
 
 def contenders(folder: Path, jobs: list[int | None]) -> dict[str, Callable[[], tuple[float, float]]]:
@@ -83,7 +84,7 @@ def contenders(folder: Path, jobs: list[int | None]) -> dict[str, Callable[[], t
     def copied() -> tuple[float, float]:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        return timed([sys.executable, "-c", COPY, str(folder), str(out)])
+        return timed([sys.executable, "-P", "-c", COPY, str(folder), str(out)])
 
     found: dict[str, Callable[[], tuple[float, float]]] = {"webdataset.ShardWriter": copied}
     for n in jobs:
@@ -114,7 +115,9 @@ def main() -> None:
     p.add_argument("--jobs", type=int, nargs="*", default=[1, 2], help="none: without the option")
     p.add_argument("--rounds", type=int, default=3)
     args = p.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # Without this folder, where a file has the name of a package that numba imports where it is found; children have -P.
+    sys.path[:] = [p for p in sys.path if Path(p).resolve() != FOLDER]
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parents[1])}
     with tempfile.TemporaryDirectory(prefix="medpair-packing-") as t:
         folder = Path(t) / "in"
         folder.mkdir()

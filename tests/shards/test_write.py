@@ -98,6 +98,14 @@ def test_header_is_plain_ustar() -> None:
     assert block == tar_header("a.rna.npy", 7)
 
 
+@pytest.mark.parametrize("size", [0, 7, 8, 150_000, (8 << 30) - 1])
+@pytest.mark.parametrize("name", ["a.rna.npy", "x" * 90 + ".image.jpg"])
+def test_header_is_that_of_tarfile(name: str, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, 0
+    assert tar_header(name, size) == member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
 @pytest.mark.parametrize("key", ["../x", "a/b", "", "a.b", "x" * 98, "-rf"])
 def test_names_that_cannot_be_members_are_refused(tmp_path: Path, key: str) -> None:
     with (
