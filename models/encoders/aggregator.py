@@ -90,14 +90,15 @@ class PatchWeight(nn.Module):
     """Log weights of the tokens of a bag, as all its layers take them: how much of each patch there is to attend to.
 
     All of it, which is 0 and changes nothing: made only where an answer is explained (in eval mode, with gradient), to be differentiated
-    along what `scored` gives for the patches. A weight of -inf would be a patch that no token looks at.
+    along what `scored` gives for the patches. A weight of -inf would be a patch that no token looks at. Called as no module is: one
+    that some ranks call in training and others, whose bags are not padded, would put ZeRO 3's order of weights apart.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.scored = nn.Identity()
 
-    def forward(self, patch_BNC: Tensor) -> Tensor | None:
+    def of(self, patch_BNC: Tensor) -> Tensor | None:
         """[B, 1 + N], the class token in front; None elsewhere."""
         if self.training or not torch.is_grad_enabled():
             return None
@@ -157,7 +158,7 @@ class PatchAggregator(nn.Module):
         """Class token and embedded patches behind so many layers."""
         x_BLC = torch.cat([self.class_token_C.expand(len(x_BLC), 1, -1), x_BLC], 1)
         lengths_B = None if patches_B is None else patches_B + 1
-        log_weight_BL = None if patches_B is not None else self.weight(x_BLC[:, 1:])
+        log_weight_BL = None if patches_B is not None else self.weight.of(x_BLC[:, 1:])
         for i, layer in enumerate(self.layers[:layers]):
             x_BLC = layer(x_BLC, lengths_B, log_weight_BL)
             if i == 0 and self.ppeg is not None:

@@ -65,7 +65,7 @@ class TransMilNetwork(nn.Module):
 
     def _weights(self, x_BNF: Tensor) -> Tensor | None:
         """Of the tokens of whole bags (`PatchWeight`); a patch that is repeated has its weight at both places."""
-        log_weight_BL = self.weight(x_BNF)
+        log_weight_BL = self.weight.of(x_BNF)
         if log_weight_BL is None or not self.repeat:
             return log_weight_BL
         patch_BN1, _ = squared(log_weight_BL[:, 1:, None], None)
