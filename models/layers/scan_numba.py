@@ -3,8 +3,7 @@
 Several channels go side by side through one state after another, a segment of steps at a time, so that all of a segment stays
 in a core's cache and every innermost loop runs over neighbours in memory. The backward pass makes a segment's states again
 from the state before it. Threads take blocks of channels; each adds up the gradients of B and C, which belong to all channels,
-for itself. Which thread takes which block is fixed, so that a run with as many threads is the same to the last bit. Blocks are
-narrower where wide ones would leave a thread idle.
+for itself. Which thread takes which block is fixed, so that a run with as many threads is the same to the last bit.
 
 Long because: each pass is one nest of loops, which the compiler must see whole to know that rows of the scratch do not overlap.
 
@@ -16,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +30,7 @@ from torch.autograd.function import once_differentiable
 Floats = npt.NDArray[np.float32]
 F = TypeVar("F", bound=Callable[..., object])
 
-S = 64
-WIDE, NARROW = 64, 32
+S, W = 64, 64
 MATRIX, CUBE = "float32[:, :]", "float32[:, :, :]"
 f32 = np.float32
 ZERO, ONE, LN2 = f32(0), f32(1), f32(math.log(2))
@@ -95,154 +92,128 @@ DY, A, DU, DDELTA, H = 3 * S, 4 * S, 5 * S, 6 * S, 7 * S
 BACKWARD_ROWS = 8 * S + 1
 
 
-class Kernels(NamedTuple):
-    """Both passes over one block of channels."""
+@compiled(f"void({', '.join([MATRIX] * 6)}, {CUBE}, int64)", {"contract"})
+def forward_block(
+    x: Floats, delta: Floats, rate: Floats, Bs: Floats, Cs: Floats, y: Floats, starts: Floats, first: int
+) -> None:
+    """Channels first .. first + W of y [L, D] and of the states before each segment, starts [L / S, N, D].
 
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-
-
-@lru_cache
-def kernels(W: int) -> Kernels:
-    """For blocks of W channels, which the compiler has to know."""
-
-    @compiled(f"void({', '.join([MATRIX] * 6)}, {CUBE}, int64)", {"contract"})
-    def forward_block(
-        x: Floats, delta: Floats, rate: Floats, Bs: Floats, Cs: Floats, y: Floats, starts: Floats, first: int
-    ) -> None:
-        """Channels first .. first + W of y [L, D] and of the states before each segment, starts [L / S, N, D].
-
-        rate: A in powers of two, [N, D]; x, delta [L, D], Bs, Cs [L, N].
-        """
-        L, N, width = x.shape[0], rate.shape[0], min(W, x.shape[1] - first)
-        w = np.zeros((FORWARD_ROWS, W), np.float32)
-        h, k = np.zeros((N, W), np.float32), np.zeros((N, W), np.float32)
-        k[:, :width] = rate[:, first : first + width]
-        for s in range(0, L, S):
-            steps = min(S, L - s)
-            starts[s // S, :, first : first + width] = h[:, :width]
+    rate: A in powers of two, [N, D]; x, delta [L, D], Bs, Cs [L, N].
+    """
+    L, N, width = x.shape[0], rate.shape[0], min(W, x.shape[1] - first)
+    w = np.zeros((FORWARD_ROWS, W), np.float32)
+    h, k = np.zeros((N, W), np.float32), np.zeros((N, W), np.float32)
+    k[:, :width] = rate[:, first : first + width]
+    for s in range(0, L, S):
+        steps = min(S, L - s)
+        starts[s // S, :, first : first + width] = h[:, :width]
+        for t in range(steps):
+            for d in range(width):
+                w[X + t, d], w[DELTA + t, d] = x[s + t, first + d], delta[s + t, first + d]
+        for t in range(steps):
+            for d in range(W):
+                w[U + t, d] = w[DELTA + t, d] * w[X + t, d]
+                w[Y + t, d] = ZERO
+        for n in range(N):
             for t in range(steps):
-                for d in range(width):
-                    w[X + t, d], w[DELTA + t, d] = x[s + t, first + d], delta[s + t, first + d]
-            for t in range(steps):
+                b, c = Bs[s + t, n], Cs[s + t, n]
                 for d in range(W):
-                    w[U + t, d] = w[DELTA + t, d] * w[X + t, d]
-                    w[Y + t, d] = ZERO
-            for n in range(N):
-                for t in range(steps):
-                    b, c = Bs[s + t, n], Cs[s + t, n]
-                    for d in range(W):
-                        now = exp2(w[DELTA + t, d] * k[n, d]) * h[n, d] + b * w[U + t, d]
-                        h[n, d] = now
-                        w[Y + t, d] += c * now
-            for t in range(steps):
-                for d in range(width):
-                    y[s + t, first + d] = w[Y + t, d]
+                    now = exp2(w[DELTA + t, d] * k[n, d]) * h[n, d] + b * w[U + t, d]
+                    h[n, d] = now
+                    w[Y + t, d] += c * now
+        for t in range(steps):
+            for d in range(width):
+                y[s + t, first + d] = w[Y + t, d]
 
-    # Sums over channels may be reordered here, or they could not be taken side by side.
-    @compiled(
-        f"void({', '.join([MATRIX] * 5)}, {CUBE}, {', '.join([MATRIX] * 3)}, float64[:, :], {MATRIX}, {MATRIX}, int64)",
-        {"contract", "reassoc", "nsz"},
-    )
-    def backward_block(
-        x: Floats,
-        delta: Floats,
-        rate: Floats,
-        Bs: Floats,
-        Cs: Floats,
-        starts: Floats,
-        dy: Floats,
-        dx: Floats,
-        ddelta: Floats,
-        drate: npt.NDArray[np.float64],
-        dB: Floats,
-        dC: Floats,
-        first: int,
-    ) -> None:
-        """The gradients of one block's channels; dB and dC [L, N] are added to, drate [N, D] is that of A (not of `rate`).
 
-        With g_t = dLoss / dh_t = C_t dy_t + a_{t+1} g_{t+1} and a_t = exp(delta_t A):
-        dC_t = dy_t h_t,  dB_t = g_t u_t,  du_t = g_t B_t for u = delta x,  d(delta_t A) = g_t a_t h_{t-1}.
-        """
-        L, N, width = x.shape[0], rate.shape[0], min(W, x.shape[1] - first)
-        w = np.zeros((BACKWARD_ROWS, W), np.float32)
-        g, k, dk = np.zeros((N, W), np.float32), np.zeros((N, W), np.float32), np.zeros((N, W), np.float32)
-        k[:, :width] = rate[:, first : first + width]
-        for i in range((L - 1) // S, -1, -1):
-            s = i * S
-            steps = min(S, L - s)
+# Sums over channels may be reordered here, or they could not be taken side by side.
+@compiled(
+    f"void({', '.join([MATRIX] * 5)}, {CUBE}, {', '.join([MATRIX] * 3)}, float64[:, :], {MATRIX}, {MATRIX}, int64)",
+    {"contract", "reassoc", "nsz"},
+)
+def backward_block(
+    x: Floats,
+    delta: Floats,
+    rate: Floats,
+    Bs: Floats,
+    Cs: Floats,
+    starts: Floats,
+    dy: Floats,
+    dx: Floats,
+    ddelta: Floats,
+    drate: npt.NDArray[np.float64],
+    dB: Floats,
+    dC: Floats,
+    first: int,
+) -> None:
+    """The gradients of one block's channels; dB and dC [L, N] are added to, drate [N, D] is that of A (not of `rate`).
+
+    With g_t = dLoss / dh_t = C_t dy_t + a_{t+1} g_{t+1} and a_t = exp(delta_t A):
+    dC_t = dy_t h_t,  dB_t = g_t u_t,  du_t = g_t B_t for u = delta x,  d(delta_t A) = g_t a_t h_{t-1}.
+    """
+    L, N, width = x.shape[0], rate.shape[0], min(W, x.shape[1] - first)
+    w = np.zeros((BACKWARD_ROWS, W), np.float32)
+    g, k, dk = np.zeros((N, W), np.float32), np.zeros((N, W), np.float32), np.zeros((N, W), np.float32)
+    k[:, :width] = rate[:, first : first + width]
+    for i in range((L - 1) // S, -1, -1):
+        s = i * S
+        steps = min(S, L - s)
+        for t in range(steps):
+            for d in range(width):
+                w[X + t, d], w[DELTA + t, d] = x[s + t, first + d], delta[s + t, first + d]
+                w[DY + t, d] = dy[s + t, first + d]
+        for t in range(steps):
+            for d in range(W):
+                w[U + t, d] = w[DELTA + t, d] * w[X + t, d]
+                w[DU + t, d] = ZERO
+                w[DDELTA + t, d] = ZERO
+        for n in range(N):
+            w[H, :width] = starts[i, n, first : first + width]
             for t in range(steps):
-                for d in range(width):
-                    w[X + t, d], w[DELTA + t, d] = x[s + t, first + d], delta[s + t, first + d]
-                    w[DY + t, d] = dy[s + t, first + d]
-            for t in range(steps):
+                b = Bs[s + t, n]
                 for d in range(W):
-                    w[U + t, d] = w[DELTA + t, d] * w[X + t, d]
-                    w[DU + t, d] = ZERO
-                    w[DDELTA + t, d] = ZERO
-            for n in range(N):
-                w[H, :width] = starts[i, n, first : first + width]
-                for t in range(steps):
-                    b = Bs[s + t, n]
-                    for d in range(W):
-                        a = exp2(w[DELTA + t, d] * k[n, d])
-                        w[A + t, d] = a
-                        w[H + t + 1, d] = a * w[H + t, d] + b * w[U + t, d]
-                for t in range(steps - 1, -1, -1):
-                    b, c = Bs[s + t, n], Cs[s + t, n]
-                    along_b, along_c = ZERO, ZERO
-                    for d in range(W):
-                        dyd = w[DY + t, d]
-                        gd = g[n, d] + dyd * c
-                        along_c += dyd * w[H + t + 1, d]
-                        along_b += gd * w[U + t, d]
-                        w[DU + t, d] += gd * b
-                        gd *= w[A + t, d]
-                        g[n, d] = gd
-                        q = gd * w[H + t, d]
-                        w[DDELTA + t, d] += q * k[n, d]
-                        dk[n, d] += q * w[DELTA + t, d]
-                    dB[s + t, n] += along_b
-                    dC[s + t, n] += along_c
-            for t in range(steps):
-                for d in range(width):
-                    du = w[DU + t, d]
-                    ddelta[s + t, first + d] = w[DDELTA + t, d] * LN2 + du * w[X + t, d]
-                    dx[s + t, first + d] = du * w[DELTA + t, d]
-            # A segment's sum in float32, their sum in float64: a million terms of one sign would lose digits otherwise.
-            for n in range(N):
-                for d in range(width):
-                    drate[n, first + d] += dk[n, d]
-                dk[n] = ZERO
-
-    return Kernels(forward_block, backward_block)
-
-
-# Where machine code cannot be made, that shows when this module is loaded; the narrow blocks' is made when asked for.
-kernels(WIDE)
+                    a = exp2(w[DELTA + t, d] * k[n, d])
+                    w[A + t, d] = a
+                    w[H + t + 1, d] = a * w[H + t, d] + b * w[U + t, d]
+            for t in range(steps - 1, -1, -1):
+                b, c = Bs[s + t, n], Cs[s + t, n]
+                along_b, along_c = ZERO, ZERO
+                for d in range(W):
+                    dyd = w[DY + t, d]
+                    gd = g[n, d] + dyd * c
+                    along_c += dyd * w[H + t + 1, d]
+                    along_b += gd * w[U + t, d]
+                    w[DU + t, d] += gd * b
+                    gd *= w[A + t, d]
+                    g[n, d] = gd
+                    q = gd * w[H + t, d]
+                    w[DDELTA + t, d] += q * k[n, d]
+                    dk[n, d] += q * w[DELTA + t, d]
+                dB[s + t, n] += along_b
+                dC[s + t, n] += along_c
+        for t in range(steps):
+            for d in range(width):
+                du = w[DU + t, d]
+                ddelta[s + t, first + d] = w[DDELTA + t, d] * LN2 + du * w[X + t, d]
+                dx[s + t, first + d] = du * w[DELTA + t, d]
+        # A segment's sum in float32, their sum in float64: a million terms of one sign would lose digits otherwise.
+        for n in range(N):
+            for d in range(width):
+                drate[n, first + d] += dk[n, d]
+            dk[n] = ZERO
 
 
 # ------------------------------------------------------------------------------------------------------- in autograd
 
 
-def width_for(batch: int, channels: int) -> int:
-    """Channels of a block by which the threads are done first; what a channel gives does not depend on it."""
-
-    def turns(width: int) -> float:
-        # A narrow block takes 0.6 of the time of a wide one: what a step costs besides is shared by half as many channels.
-        return math.ceil(batch * math.ceil(channels / width) / torch.get_num_threads()) * (0.6 if width < WIDE else 1.0)
-
-    return min((WIDE, NARROW), key=turns)
+def threads_for(batch: int, channels: int) -> int:
+    return min(torch.get_num_threads(), batch * -(-channels // W))
 
 
-def threads_for(batch: int, channels: int, width: int) -> int:
-    return min(torch.get_num_threads(), batch * -(-channels // width))
-
-
-def each_block(work: Callable[[int, int, int], None], batch: int, channels: int, width: int) -> None:
+def each_block(work: Callable[[int, int, int], None], batch: int, channels: int) -> None:
     """work(thread, sample, first channel) for every block of channels of every sample."""
-    blocks = [(b, first) for b in range(batch) for first in range(0, channels, width)]
-    threads = threads_for(batch, channels, width)
+    blocks = [(b, first) for b in range(batch) for first in range(0, channels, W)]
+    threads = threads_for(batch, channels)
 
     def turn(thread: int) -> None:
         for b, first in blocks[thread::threads]:
@@ -279,9 +250,7 @@ class NumbaScan(torch.autograd.Function):
         y_BLD = torch.empty(B, L, D)
         starts = torch.empty(B, -(-L // S), *rate.shape)
         y, at = y_BLD.numpy(), starts.numpy()
-        W = width_for(B, D)
-        run = kernels(W).forward
-        each_block(lambda _, b, d: run(x[b], delta[b], rate, Bs[b], Cs[b], y[b], at[b], d), B, D, W)
+        each_block(lambda _, b, d: forward_block(x[b], delta[b], rate, Bs[b], Cs[b], y[b], at[b], d), B, D)
         ctx.save_for_backward(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, starts)
         return y_BLD.to(x_BLD.dtype)
 
@@ -293,17 +262,15 @@ class NumbaScan(torch.autograd.Function):
         x, delta, Bs, Cs, starts, dy = arrays(*given[:2], *given[3:], starts_BTND, dy_BLD)
         rate = _rate(given[2])
         B, _, D = x.shape
-        W = width_for(B, D)
-        run = kernels(W).backward
         dx, ddelta = np.empty_like(x), np.empty_like(delta)
         drate = np.zeros((B, *rate.shape))
-        dB, dC = (np.zeros((threads_for(B, D, W), *Bs.shape), np.float32) for _ in range(2))
+        dB, dC = (np.zeros((threads_for(B, D), *Bs.shape), np.float32) for _ in range(2))
 
         def work(thread: int, b: int, first: int) -> None:
             into = (dx[b], ddelta[b], drate[b], dB[thread, b], dC[thread, b])
-            run(x[b], delta[b], rate, Bs[b], Cs[b], starts[b], dy[b], *into, first)
+            backward_block(x[b], delta[b], rate, Bs[b], Cs[b], starts[b], dy[b], *into, first)
 
-        each_block(work, B, D, W)
+        each_block(work, B, D)
         # In place: a copy would be the largest thing in memory after the gradients themselves.
         for sums in (dB, dC):
             for other in sums[1:]:

@@ -30,7 +30,7 @@ def check() -> None:
     scan.NUMBA_STATES = 0
     given = inputs(150, D=70, N=16)
     assert_close(run(selective_scan, given), run(sequential, given, exact=True), 2e-6)
-    compiled: Any = scan_numba.kernels(scan_numba.WIDE).forward
+    compiled: Any = scan_numba.forward_block
     (code,) = compiled.inspect_asm().values()
     assert "ymm" in code, "the inner loop is in vectors of 256 bits"
     assert "zmm" not in code, "and in none of 512"

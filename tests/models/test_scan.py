@@ -158,7 +158,7 @@ def test_which_implementation_runs(device, dtype, states, loads, runs, monkeypat
     assert backend(device, dtype, states) == runs
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 63, 5), (1, 64, 64), (2, 65, 70), (1, 300, 130), (1, 200, 33)])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 63, 5), (1, 64, 64), (2, 65, 70), (1, 300, 130)])
 def test_numba_equals_the_sequential_reference(shape, numba, threads):
     """Rests of segments and of blocks of channels, several samples, one thread and more than there are blocks."""
     B, L, D = shape
