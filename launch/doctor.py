@@ -109,6 +109,20 @@ def products_on_cpu() -> str:
     )
 
 
+def compiled_blocks(cuda: bool, tries: bool) -> str:
+    """Whether `compile=auto` would compile blocks of networks here; `tries`: by compiling a small function, which takes seconds."""
+    from trainer.engine.compiling import missing, why_not
+
+    device = "cuda" if cuda else "cpu"
+    reason = why_not(device) if tries else missing(device)
+    if reason:
+        return f"  {'compile=auto':<14} networks run uncompiled: {reason}"
+    how = (
+        "a small function passed just now" if tries else "where a first small function passes (--compile tries one now)"
+    )
+    return f"  {'compile=auto':<14} blocks of networks are compiled{':' if tries else ''} {how}; compile=off is the default"
+
+
 def attentions(cuda: bool) -> Iterator[str]:
     """Exact against Nystrom attention, measured here, and what follows for a recipe."""
     import torch
@@ -171,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--attention", action="store_true", help="also measure up to how many tokens exact attention is the faster one"
     )
+    parser.add_argument("--compile", action="store_true", help="also try whether torch.compile works here")
     args = parser.parse_args(argv)
     lines, complete = versions()
     print("packages\n" + "\n".join(lines))
@@ -190,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     print(jpegs_of_packs())
     print(films_decoded())
     print(products_on_cpu())
+    print(compiled_blocks(cuda, args.compile))
     if args.attention:
         print("attention of one bag (width 512, 8 heads, 256 landmarks, forward and backward)")
         for line in attentions(cuda):

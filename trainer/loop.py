@@ -250,6 +250,7 @@ def train(
                 **({"left_out": True} if left_out else {}),
                 "replaced_samples": int(votes["replaced"]),
                 **({"padding": 1 - votes["real"] / votes["computed"]} if votes["computed"] else {}),
+                **engine.readings(),
             }
         )
         if evaluates and applied:  # what is not finite has no picture, and a step that is skipped leaves none

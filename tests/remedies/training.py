@@ -35,6 +35,18 @@ def an_optimizer_of_whole_weights(place: Place) -> Command:
     return pretrain("gimp", "optim.kind=lars", "zero.stage=1")
 
 
+@remedy("would have to be gathered in the middle of it", r"set (zero.stage=2)")
+@remedy("would have to be gathered in the middle of it", r"or less, or (compile=off)")
+def compiled_blocks_of_sharded_weights(place: Place) -> Command:
+    return pretrain("mae", "compile=auto", "zero.stage=3")
+
+
+@remedy("not be drawn alike when it is recomputed", r"set (activation_checkpointing=false)")
+@remedy("not be drawn alike when it is recomputed", r"or (compile=off)")
+def compiled_blocks_that_are_recomputed(place: Place) -> Command:
+    return pretrain("mae", "compile=auto", "activation_checkpointing=true")
+
+
 @remedy("no sample is held back (data.val_split=", r"or set (monitor.probe.every=0)")
 def looks_at_nothing_held_back(place: Place) -> Command:
     return pretrain("mae", "monitor.probe.every=10", "data.val_split=")

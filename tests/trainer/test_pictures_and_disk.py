@@ -122,6 +122,9 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
 
         def backward(self, loss: Any) -> None: ...
 
+        def readings(self) -> dict[str, int]:
+            return {}
+
         def at(self, done: float) -> None:
             told.append(done)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trainer.config.shared import (
     Checkpoint,
+    Compile,
     Health,
     Log,
     Matmul,
@@ -18,6 +19,7 @@ from trainer.config.shared import (
     Resume,
     Section,
     Zero,
+    compile_problems,
     sharding_problem,
 )
 from trainer.errors import UserError
@@ -135,6 +137,9 @@ class Config(Section):
     matmul: Matmul = "torch"
     """float32 matrix products on a CPU: in PyTorch's own kernels, or auto, in oneDNN's where those are as exact and faster (AMD with
     AVX-512). The last bits of results differ."""
+    compile: Compile = "off"
+    """auto: blocks of the network are compiled by torch.compile, where the machine can (a C++ compiler on a CPU, Triton on a GPU). The
+    last bits of results differ."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
     zero: Zero = Zero()
@@ -162,6 +167,7 @@ class Config(Section):
         kinds |= {f"stages.{n}.optim.kind": str(s.optim["kind"]) for n, s in self.stages.items() if "kind" in s.optim}
         for where, kind in kinds.items():
             problems += sharding_problem(kind, self.zero.stage, self.precision, where)
+        problems += compile_problems(self.compile, self.zero.stage, self.activation_checkpointing)
         if self.precision == "bf16" and self.zero.stage == 0:
             problems.append(
                 "precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
@@ -252,6 +258,7 @@ def by_todays_names(stored: Mapping[str, Any]) -> dict[str, Any]:
         }  # how all images were decoded before there was a choice
     if "precision" in stored:
         found.setdefault("matmul", "torch")
+        found.setdefault("compile", "off")
     if stored.get("method"):
         found["method"] = get_method(stored["method_name"]).Options.stored(stored["method"])
     about = stored.get("about")

@@ -11,6 +11,7 @@ from models.contract.options import Typed
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Matmul = Literal["torch", "auto"]
+Compile = Literal["off", "auto"]
 OptimKind = Literal["adamw", "adam", "sgd", "lars", "radam_lookahead"]
 WHOLE = {
     "lars": "its rates need the norm of each weight, and sharding cuts weights into flat pieces",
@@ -25,6 +26,22 @@ def sharding_problem(kind: str, stage: int, precision: Precision, where: str) ->
         return []
     given = f"zero.stage={stage}" if stage > 0 else f"precision={precision}"
     return [f"{where}={kind} with {given}: {WHOLE[kind]}; set zero.stage=0 and precision=fp32, or {where}=adamw"]
+
+
+def compile_problems(compile: Compile, stage: int, recompute: bool) -> list[str]:
+    """What blocks cannot be compiled together with."""
+    out = []
+    if compile == "auto" and stage == 3:
+        out.append(
+            "compile=auto with zero.stage=3: weights of a compiled block would have to be gathered in the middle of it; set zero.stage=2 "
+            "or less, or compile=off"
+        )
+    if compile == "auto" and recompute:
+        out.append(
+            "compile=auto with activation_checkpointing=true: a compiled block keeps what its own backward pass needs, and dropout would "
+            "not be drawn alike when it is recomputed; set activation_checkpointing=false, or compile=off"
+        )
+    return out
 
 
 class Section(Typed):
@@ -114,6 +131,8 @@ class RunSettings(Protocol):
     def precision(self) -> Precision: ...
     @property
     def matmul(self) -> Matmul: ...
+    @property
+    def compile(self) -> Compile: ...
     @property
     def activation_checkpointing(self) -> bool: ...
     @property

@@ -156,6 +156,8 @@ class Setting:
             del task["calibration"]  # the same
         if self.task.matmul == "torch":
             del task["matmul"]  # the same
+        if self.task.compile == "off":
+            del task["compile"]  # the same
         if self.source.parts == Encoder():
             del task["encoder"]  # a task without it is what it was before there was such a section
         # Of a task that draws nothing what stood there before there was `auto`, so that its results stay its own.

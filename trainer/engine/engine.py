@@ -13,6 +13,7 @@ from models.contract import Batch, Encoded, Group, Method, Output
 from models.layers.checkpointing import set_activation_checkpointing
 from trainer.config.schema import Config
 from trainer.engine import matmul, queues, tensors
+from trainer.engine.compiling import compiled
 from trainer.engine.optimizers import constants, make_optimizer, one_kernel, plain
 from trainer.engine.teachers import Teachers
 from trainer.runtime import Runtime
@@ -109,6 +110,7 @@ class Engine:
         set_activation_checkpointing(config.activation_checkpointing)
         if said := matmul.choose(config.matmul, runtime.device):
             runtime.say(said)
+        self.compiled = compiled(config.compile, method, runtime)
         self.config, self.stage, self.runtime = config, stage, runtime
         self.optim = config.optim_of(stage)
         method.to(runtime.device)
@@ -184,6 +186,10 @@ class Engine:
             if torch.is_tensor(state.get("step")):
                 state["step"] = state["step"].clone()
 
+    def readings(self) -> dict[str, int]:
+        """What the engine adds to the log of a step."""
+        return {} if self.compiled is None else self.compiled.readings()
+
     def trains(self, p: torch.nn.Parameter) -> bool:
         """Whether the optimizer has a hold of it."""
         return id(p) in self._trained
@@ -209,4 +215,6 @@ class Engine:
 
     def close(self) -> None:
         """Takes DeepSpeed's hooks off, so that another engine can be built in this process."""
+        if self.compiled is not None:
+            self.compiled.close()
         self.deepspeed.destroy()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
-from trainer.config.shared import sharding_problem
+from trainer.config.shared import compile_problems, sharding_problem
 from trainer.downstream.task.by_encoder import FROZEN, key_problems
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def problems_of(t: Task) -> Sequence[str]:
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
         out.append(f"mode: knn has no {t.kind} form; use linear")
     out += sharding_problem(t.protocol.optimizer, t.zero.stage, t.precision, "protocol.optimizer")
+    out += compile_problems(t.compile, t.zero.stage, t.activation_checkpointing)
     if t.precision == "bf16" and t.zero.stage == 0:
         out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
     return out

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from models.contract.masks import MaskField
 from models.contract.options import several
-from trainer.config.shared import Checkpoint, Health, Log, Matmul, Precision, Resume, Section, Zero
+from trainer.config.shared import Checkpoint, Compile, Health, Log, Matmul, Precision, Resume, Section, Zero
 from trainer.downstream.task.other_data import OtherData
 from trainer.downstream.task.rules import problems_of
 from trainer.downstream.task.sections import Augment, Bootstrap, Encoder, Leak, Output, Protocol, Reference, TaskData
@@ -106,6 +106,7 @@ class Task(Section):
     reference: tuple[Reference, ...] = ()
     precision: Precision = "fp32"
     matmul: Matmul = "torch"
+    compile: Compile = "off"
     activation_checkpointing: bool = False
     zero: Zero = Zero()
     checkpoint: Checkpoint = Checkpoint()
