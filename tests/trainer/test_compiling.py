@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.encoders.mamba import MambaBlock
 from models.layers.vit_block import Block
+from tests.trainer.downstream.test_resume_states import held
 from tests.trainer.forking import Forks
 from tests.trainer.launching import rows, series
 from trainer.config.schema import by_todays_names, differences, parse
@@ -163,9 +164,15 @@ def test_doctor_says_what_auto_would_do(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def run(forks: Forks, out: Path, words: Sequence[str], faults: dict[str, Any] | None = None, code: int = 0) -> str:
-    ended = forks.launch(1, [*words, f"out={out}"], faults)
+    ended = forks.launch(1, [*words, f"out={out}"], faults, limit=1200)
     assert ended.codes == [code], ended.text
     return str(ended.text)
+
+
+def states(to: Path) -> dict[str, Any]:
+    """Not a fault: writes down all that the rank holds at the last save."""
+    to.mkdir()
+    return {"states": {"to": str(to), "at": 4}}
 
 
 def weights(out: Path) -> dict[str, Tensor]:
@@ -207,16 +214,20 @@ def test_a_compiled_run_is_the_uncompiled_one_and_goes_on_alike(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     words = [*SMALL, f"data.path={cohort}"]
     run(forks, tmp_path / "off", words)
-    said = run(forks, tmp_path / "whole", [*words, "compile=auto"])
+    said = run(forks, tmp_path / "whole", [*words, "compile=auto"], states(tmp_path / "whole-states"))
     assert said.count("compile=auto: 3 blocks (Block) are compiled in their first steps") == 1
-    assert 0 < rows(tmp_path / "whole")[1]["compiled_graphs"] == rows(tmp_path / "whole")[-1]["compiled_graphs"]
+    graphs = [row["compiled_graphs"] for row in rows(tmp_path / "whole")]
+    assert 0 < graphs[0] == graphs[1] <= graphs[2] == graphs[3]  # a save looks at the probe batch, in another mode
     assert "compiled_graphs" not in rows(tmp_path / "off")[0]
     close(tmp_path / "whole", tmp_path / "off", 2e-3)
     run(forks, tmp_path / "cut", [*words, "compile=auto"], {"die": {"step": 3}}, -9)
-    assert "going on from" in run(forks, tmp_path / "cut", [*words, "compile=auto"])
+    assert "going on from" in run(forks, tmp_path / "cut", [*words, "compile=auto"], states(tmp_path / "cut-states"))
     assert series(tmp_path / "cut", *WHAT) == series(tmp_path / "whole", *WHAT)  # to the last bit
     whole, cut = ((tmp_path / n / "weights.safetensors").read_bytes() for n in ("whole", "cut"))
     assert cut == whole
+    kept = [held(tmp_path / n, "saved", 4, 0) for n in ("whole-states", "cut-states")]
+    assert kept[0].keys() == kept[1].keys()
+    assert [n for n in kept[0] if not torch.equal(kept[0][n], kept[1][n])] == []
     assert "compile: auto -> off" in run(forks, tmp_path / "cut", words, code=2)
     assert processes_with(str(tmp_path / "compiled")) == []
 

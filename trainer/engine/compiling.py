@@ -132,12 +132,15 @@ def _allow() -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache()))
     import torch._dynamo
+    import torch._functorch.config
     import torch._inductor.config
 
     torch._inductor.config.compile_threads = int(os.environ["TORCHINDUCTOR_COMPILE_THREADS"])
     torch._dynamo.config.recompile_limit = MOST
-    # What the compiler cannot take runs uncompiled, and torch says so on standard error.
+    # What the compiler cannot take runs uncompiled, and torch says so on standard error. That is known in the forward pass alone, so the
+    # backward pass is compiled there too.
     torch._dynamo.config.suppress_errors = True
+    torch._functorch.config.force_non_lazy_backward_lowering = True
 
 
 def _cache() -> Path:
