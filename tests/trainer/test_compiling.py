@@ -139,7 +139,7 @@ def test_too_many_graphs_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     graphs = 5
     monkeypatch.setattr(compiling, "_graphs", lambda: graphs)
-    found = compiling.Compiled([Block(8, 2)], said.append)
+    found = compiling.Compiled([Block(8, 2)], said.append, before=5)
     assert found.readings() == {"compiled_graphs": 0}
     graphs = 5 + compiling.MOST
     assert found.readings() == found.readings() == {"compiled_graphs": compiling.MOST}

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,11 +36,11 @@ LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 @dataclass
 class Compiled:
-    """What of a network is compiled; `graphs` of the process before it."""
+    """Blocks of a network that are compiled; `before`: graphs that the process had compiled before it."""
 
     blocks: list[nn.Module]
     say: Callable[[str], None]
-    before: int = field(default_factory=lambda: _graphs())
+    before: int = 0
     told: bool = False
 
     def readings(self) -> dict[str, int]:
@@ -78,7 +78,7 @@ def compiled(compile: Compile, network: nn.Module, runtime: Runtime) -> Compiled
         if found
         else f"compile=auto: the network runs uncompiled ({type(network).__name__} has no list of blocks that can be)"
     )
-    return Compiled(found, runtime.say)
+    return Compiled(found, runtime.say, _graphs())
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
