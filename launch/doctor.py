@@ -117,9 +117,7 @@ def compiled_blocks(cuda: bool, tries: bool) -> str:
     reason = why_not(device) if tries else missing(device)
     if reason:
         return f"  {'compile=auto':<14} networks run uncompiled: {reason}"
-    how = (
-        "a small function passed just now" if tries else "where a first small function passes (--compile tries one now)"
-    )
+    how = "a small function passed just now" if tries else "where a first small function passes (not tried now)"
     return f"  {'compile=auto':<14} blocks of networks are compiled{':' if tries else ''} {how}; compile=off is the default"
 
 

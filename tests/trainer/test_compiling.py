@@ -151,9 +151,7 @@ def test_doctor_says_what_auto_would_do(monkeypatch: pytest.MonkeyPatch) -> None
     from launch.doctor import compiled_blocks
 
     monkeypatch.setattr(compiling, "missing", lambda device: "")
-    assert "compiled where a first small function passes (--compile tries one now)" in compiled_blocks(
-        False, tries=False
-    )
+    assert "compiled where a first small function passes (not tried now)" in compiled_blocks(False, tries=False)
     monkeypatch.setattr(compiling, "largest_error", lambda device: 0.0)
     assert "compiled: a small function passed just now" in compiled_blocks(False, tries=True)
     monkeypatch.setattr(compiling, "missing", lambda device: "none of its kind")
