@@ -190,11 +190,12 @@ def close(mine: Path, other: Path, rate: float, loss: float = LOSS) -> None:
 
 
 def processes_with(text: str) -> list[str]:
-    """Processes whose environment has it."""
+    """Processes whose environment has it, but for this one and what forks the ranks."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if text.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+            ours = int(path.parent.name) == os.getpid() or b"forking.py" in (path.parent / "cmdline").read_bytes()
+            if text.encode() in path.read_bytes() and not ours:
                 found.append(path.parent.name)
         except OSError:
             continue  # ended, or another user's
