@@ -74,11 +74,15 @@ def problems_of(t: Task) -> Sequence[str]:
         out.append(f"mode: {t.mode} works on pooled vectors, not on pixels; use finetune with protocol.freeze=encoder")
     if t.mode == "knn" and t.kind in ("multilabel", "survival"):
         out.append(f"mode: knn has no {t.kind} form; use linear")
-    out += sharding_problem(t.protocol.optimizer, t.zero.stage, t.precision, "protocol.optimizer")
-    out += compile_problems(t.compile, t.zero.stage, t.activation_checkpointing)
+    return out + list(_engine(t))
+
+
+def _engine(t: Task) -> Iterator[str]:
+    """Settings of the engine that do not go together."""
+    yield from sharding_problem(t.protocol.optimizer, t.zero.stage, t.precision, "protocol.optimizer")
+    yield from compile_problems(t.compile, t.zero.stage, t.activation_checkpointing)
     if t.precision == "bf16" and t.zero.stage == 0:
-        out.append("precision=bf16 with zero.stage=0: set zero.stage=1")
-    return out
+        yield "precision=bf16 with zero.stage=0: set zero.stage=1"
 
 
 ZEROSHOT = ("binary", "multiclass", "multilabel", "ordinal", "retrieval")
