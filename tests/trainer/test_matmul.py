@@ -36,7 +36,7 @@ def test_the_default_leaves_every_bit_and_is_what_old_runs_had() -> None:
     before = product()
     assert matmul.choose("torch", CPU) is None
     assert torch.equal(product(), before)
-    new = {"precision": "fp32", "matmul": "torch"}
+    new = {"precision": "fp32", "matmul": "torch", "compile": "off"}
     assert differences(by_todays_names({"precision": "fp32"}), new) == []
     assert differences(by_todays_names({"precision": "fp32"}), new | {"matmul": "auto"}) == ["matmul: torch -> auto"]
 
