@@ -168,7 +168,7 @@ def tools() -> list[str]:
     known = {
         "deepspeed": "the launcher",
         "sbatch": "Slurm jobs",
-        "g++": "DeepSpeed's CPUAdam, only with offload on GPU machines",
+        "g++": "torch.compile on a CPU, and DeepSpeed's CPUAdam with offload on GPU machines",
     }
     lines = []
     for name, use in known.items():
