@@ -135,7 +135,7 @@ class Config(Section):
     """Samples a rank passes at once; by default global_batch / world size, so that nothing is accumulated."""
     precision: Precision = "fp32"
     matmul: Matmul = "torch"
-    """float32 matrix products on a CPU: in PyTorch's own kernels, or auto, in oneDNN's where those are as exact and faster (AMD with
+    """float32 matrix products on a CPU: in PyTorch's own kernels, or auto, in oneDNN's where those are near enough to float64 (AMD with
     AVX-512). The last bits of results differ."""
     compile: Compile = "off"
     """auto: blocks of the network are compiled by torch.compile, where the machine can (a C++ compiler on a CPU, Triton on a GPU). The

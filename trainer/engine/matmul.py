@@ -1,4 +1,4 @@
-"""Where float32 matrix products of a CPU run: in the library that PyTorch chose, or in oneDNN's kernels, as exact and faster on some.
+"""Where float32 matrix products of a CPU run: in the library that PyTorch chose, or in oneDNN's kernels, which are faster on some.
 
 PyTorch's x86 builds take MKL, which leaves AVX-512 of AMD's processors unused. oneDNN, which every build has as well, uses it. The one
 door to it is PyTorch's precision "medium", which allows products of rounded numbers where a processor has such units (AMX); so it is

@@ -7,8 +7,9 @@ difference of these is so many standard errors from the true one of this pair. T
 the reach. Values that are left as far apart as they look would make the picking look harmless (Hall and Miller, Annals of Statistics 37,
 2009, on resampled ranks among ties), so who may be the worst is asked first: whose distance is within CONTENDS standard errors.
 
-In simulation (docs/results/coverage.md) it holds the true difference of the picked groups in 92 to 97 % of data sets, whether groups are
-alike, one is worse, or they are spread; all pairs at once (Games and Howell, Journal of Educational Statistics 1, 1976) in 95 to 99 %.
+In simulation (docs/results/coverage.md) of normal numbers it holds the true difference of the picked groups in 92 to 97 % of data sets,
+whether groups are alike, one is worse, or they are spread; all pairs at once (Games and Howell, Journal of Educational Statistics 1, 1976)
+in 95 to 99 %. Of metrics it holds in 87 to 100 %, and results warn by cell.
 
 Shape letters: G groups, R resamples.
 """
