@@ -31,6 +31,8 @@ def selective_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor
     runs = backend(x_BLD.device, x_BLD.dtype, x_BLD.numel() * A_DN.shape[1])
     if runs == "mamba_ssm":
         return _kernel_scan(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D)
+    if runs == "numba":
+        return _implementation(runs).apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN, D_D)
     y_BLD = _implementation(runs).apply(x_BLD, delta_BLD, A_DN, B_BLN, C_BLN)
     return y_BLD + x_BLD * D_D.to(x_BLD.dtype)
 

@@ -1,0 +1,153 @@
+"""Vectors of float32 as values of numba's compiled functions, so that a kernel says what stands in a register and what in memory.
+
+A vector is as wide as a register of the processor (16 numbers with AVX-512, else 8). Arrays are flat and contiguous; an index
+counts numbers, not vectors, and nothing checks it. numba keeps machine code by the date of the file of the function that was
+compiled: after a change here, touch the files that import it, or their machine code of before runs on.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic, models, overload, register_model
+
+
+def features() -> str:
+    """Of the processor that numba compiles for: this one, or what NUMBA_CPU_FEATURES says."""
+    said: str | None = vars(config)["CPU_FEATURES"]
+    return binding.get_host_cpu_features().flatten() if said is None else said
+
+
+V = 16 if "+avx512f" in features().split(",") else 8
+FLOATS, INTEGERS = ir.VectorType(ir.FloatType(), V), ir.VectorType(ir.IntType(32), V)
+# A product and a sum may be one instruction where the processor has it.
+FUSED = ("contract",)
+
+
+class Vector(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"float32 x {V}")
+
+
+vector = Vector()
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, type_: Vector) -> None:
+        super().__init__(manager, type_, FLOATS)
+
+
+def integers(*values: int) -> ir.Constant:
+    return ir.Constant(INTEGERS, list(values) if len(values) > 1 else [values[0]] * V)
+
+
+def operation(result: types.Type, *arguments: types.Type | None) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: a function of an IR builder becomes one that compiled functions call. None: an argument of any type (an array)."""
+
+    def make(build: Callable[..., Any]) -> Any:
+        def typed(given: tuple[types.Type, ...]) -> tuple[Any, Callable[..., Any]]:
+            taken = [g if a is None else a for a, g in zip(arguments, given, strict=True)]
+
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                # Of an array only its data is wanted.
+                values = [
+                    context.make_array(t)(context, builder, a).data if isinstance(t, types.Array) else a
+                    for t, a in zip(signature.args, args, strict=True)
+                ]
+                found = build(builder, *values)
+                return context.get_dummy_value() if result is types.void else found
+
+            return result(*taken), generate
+
+        # numba reads how many arguments there are from the function itself.
+        by_number = {
+            1: lambda context, a: typed((a,)),
+            2: lambda context, a, b: typed((a, b)),
+            3: lambda context, a, b, c: typed((a, b, c)),
+        }
+        return intrinsic(by_number[len(arguments)])
+
+    return make
+
+
+def place(builder: Any, data: Any, index: Any) -> Any:
+    return builder.bitcast(builder.gep(data, [index]), FLOATS.as_pointer())
+
+
+@operation(vector, None, types.intp)
+def load(builder: Any, data: Any, index: Any) -> Any:
+    return builder.load(place(builder, data, index), align=4)
+
+
+@operation(types.void, None, types.intp, vector)
+def store(builder: Any, data: Any, index: Any, value: Any) -> Any:
+    return builder.store(value, place(builder, data, index), align=4)
+
+
+@operation(vector, types.float32)
+def spread(builder: Any, number: Any) -> Any:
+    """The number in every place."""
+    nothing = ir.Constant(FLOATS, ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(nothing, number, ir.IntType(32)(0)), nothing, integers(0))
+
+
+@operation(vector, vector, vector)
+def plus(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fadd(a, b, flags=FUSED)
+
+
+@operation(vector, vector, vector)
+def minus(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fsub(a, b, flags=FUSED)
+
+
+@operation(vector, vector, vector)
+def times(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fmul(a, b, flags=FUSED)
+
+
+@operation(vector, vector, vector)
+def at_least(builder: Any, a: Any, low: Any) -> Any:
+    """The larger of the two; NaN where a is."""
+    return builder.select(builder.fcmp_ordered("<", a, low), low, a)
+
+
+@operation(vector, vector, vector)
+def at_most(builder: Any, a: Any, high: Any) -> Any:
+    """The smaller of the two; NaN where a is."""
+    return builder.select(builder.fcmp_ordered(">", a, high), high, a)
+
+
+@operation(vector, vector)
+def power(builder: Any, a: Any) -> Any:
+    """2^i of the integer i, -127 to 128, in the lowest bits of a (0 and infinity at the ends)."""
+    exponent = builder.add(builder.bitcast(a, INTEGERS), integers(127))
+    return builder.bitcast(builder.shl(exponent, integers(23)), FLOATS)
+
+
+@operation(vector, None)
+def sums(builder: Any, data: Any) -> Any:
+    """One vector of the sums of V vectors, which lie one after another: neighbours are added in log2 V rounds."""
+    rows = [builder.load(place(builder, data, ir.IntType(64)(i * V)), align=4) for i in range(V)]
+    even, odd = integers(*range(0, 2 * V, 2)), integers(*range(1, 2 * V, 2))
+    while len(rows) > 1:
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        rows = [builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd)) for a, b in pairs]
+    return rows[0]
+
+
+def between(function: Any) -> Callable[..., Any]:
+    """What numba asks for an operator: its implementation for two vectors, none for anything else."""
+    # Lambdas, because numba compares both lists of arguments, annotations included.
+    return lambda a, b: (lambda a, b: function(a, b)) if isinstance(a, Vector) and isinstance(b, Vector) else None
+
+
+overload(operator.add)(between(plus))
+overload(operator.sub)(between(minus))
+overload(operator.mul)(between(times))
