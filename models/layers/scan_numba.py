@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from models.layers.simd import V, at_least, at_most, load, power, spread, store, sums
+from models.layers.simd import Register, V, at_least, at_most, load, power, spread, store, sums
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -62,7 +62,7 @@ def compiled(signature: str | None = None) -> Callable[[F], F]:
 
 
 @compiled()
-def exp2(z: Any) -> Any:
+def exp2(z: Register) -> Register:
     """2^z of a vector for z <= 128 with an error of less than an ulp; 0 from -127 down, NaN for NaN.
 
     z is split into its nearest integer and a rest in -1/2 .. 1/2. The nearest one, not the one below: a decay that is almost 1
