@@ -32,7 +32,7 @@ def spacing(kind, **sizes):
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = KINDS[kind], uid.generate_uid()
     meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     film = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    film.SOPClassUID, film.SOPInstanceUID, film.Modality = KINDS[kind], meta.MediaStorageSOPInstanceUID, kind if kind != "SC" else "OT"
+    film.SOPClassUID, film.SOPInstanceUID, film.Modality = KINDS[kind], meta.MediaStorageSOPInstanceUID, "DX" if kind == "SC" else kind
     film.Rows, film.Columns, film.SamplesPerPixel, film.PhotometricInterpretation = 4, 6, 1, "MONOCHROME2"
     film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
     film.PixelData = bytes(2 * 4 * 6)
