@@ -23,9 +23,10 @@ from shards.format.codecs import decode
 from shards.format.describe import MEND_FILE, FieldTally, HeaderError, header_of
 from shards.format.image_tally import ImageTally
 from shards.format.info import KINDS, DatasetInfo, FieldInfo
-from shards.format.sample_rows import SampleRow, Texts
+from shards.format.sample_rows import SampleRow
 from shards.format.seal import cell
 from shards.read.stats import MISSING_CODE, Moments, odd_codes, vector_fields
+from shards.tables.columns import Texts
 from shards.tables.identity import person
 from shards.tables.likeness import Likeness, codes
 from shards.tables.repeats import repeated

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from shards.errors import Problem
-from shards.layout.rows import Line
+from shards.layout.lines import Line
 from shards.layout.schema import Label, Listing
 from shards.tables.cells import number, plain
 from shards.tables.identity import few
@@ -15,6 +15,8 @@ from shards.tables.identity import few
 PRESENT, ABSENT = "present", "absent"
 UNKNOWN = "unknown"
 VIEW = "view"
+MOST = 4096
+"""Different cells of a column whose meaning is remembered."""
 
 
 class Answers:
@@ -23,6 +25,9 @@ class Answers:
     def __init__(self, layout: Listing, unknown: Callable[[str], bool]):
         self.layout, self.unknown = layout, unknown
         self.strange: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        columns = [(label, c) for label in layout.labels for c in label.columns or [label.column or ""]]
+        self._asked = [(label, column, dict[str, dict[str, str | float]]()) for label, column in columns]
+        """With what cells of a column mean, of the first that differ."""
         self.kinds: dict[str, str] = {}
         for label in layout.labels:
             self.kinds |= dict.fromkeys(_names(label), label.kind)
@@ -31,16 +36,24 @@ class Answers:
 
     def __call__(self, line: Line) -> dict[str, str | float]:
         found: dict[str, str | float] = {}
-        for label in self.layout.labels:
-            for column in label.columns or [label.column or ""]:
-                cell = line.cells[column]
-                # A word that the layout knows is a value, whatever it means elsewhere ("-1", "None").
-                if _meant(cell, label.words) is None and self.unknown(cell):
-                    continue
-                found |= self._among(label, cell, line) if label.among else self._one(label, column, cell, line)
+        for label, column, known in self._asked:
+            cell = line.cells[column]
+            if (meant := known.get(cell)) is None:
+                odd = len(self.strange)
+                meant = self._meant(label, column, cell, line)
+                # Of a strange cell every row is named.
+                if len(known) < MOST and len(self.strange) == odd and not odd:
+                    known[cell] = meant
+            found |= meant
         if view := self.view(line):
             found[VIEW] = view
         return found
+
+    def _meant(self, label: Label, column: str, cell: str, line: Line) -> dict[str, str | float]:
+        # A word that the layout knows is a value, whatever it means elsewhere ("-1", "None").
+        if _meant(cell, label.words) is None and self.unknown(cell):
+            return {}
+        return self._among(label, cell, line) if label.among else self._one(label, column, cell, line)
 
     def _one(self, label: Label, column: str, cell: str, line: Line) -> dict[str, str | float]:
         name = label.name or (plain(column) if label.plain else column)

@@ -30,7 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where there is no room for a file."""
 SHORT = "requested and"
 """NumPy's words for an array of which a part was written; it gives no number."""
-FORM = 1
+FORM = 2
 """Counts up with what is made of the same files."""
 
 

@@ -24,12 +24,14 @@ from shards.errors import Problem, bad
 from shards.format.image_tally import DEPTHS
 from shards.format.info import MAX_PIXELS
 from shards.layout.drawn import Drawing
-from shards.tables.identity import few
+from shards.tables.columns import Texts
+from shards.tables.identity import SHOWN, few
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 HEADER, NONE = "header", "none"
+SEEN = ("windowed", "plain", "several")
 SQUARE = 0.01
 """Sides of a pixel may differ by this share."""
 PRIVATE = ("PN", "DA", "DT", "TM", "UI", "OB", "OW", "UN", "SQ")
@@ -60,17 +62,37 @@ class _Pixels:
 
 
 @dataclass
+class Some:
+    """How many names there are, and the first of them."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def append(self, name: str) -> None:
+        self.merge(Some(1, [name]))
+
+    def merge(self, later: Some) -> None:
+        self.count += later.count
+        self.names += later.names[: SHOWN + 1 - len(self.names)]
+
+    def __str__(self) -> str:
+        return few(self.names)
+
+
+@dataclass
 class Films:
     """Develops the DICOM files of a set. `chosen`: keywords of header fields that become labels."""
 
     chosen: Mapping[str, str]
     args: argparse.Namespace
     said: dict[str, dict[str, str]] = field(default_factory=dict)
-    windowed: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)
-    several: list[str] = field(default_factory=list)
+    """Labels of each film of this process, by its name; of all films together they are kept nowhere."""
+    windowed: Some = field(default_factory=Some)
+    plain: Some = field(default_factory=Some)
+    several: Some = field(default_factory=Some)
     """Films that offer several windows, of which the first is taken."""
-    later: list[Path] = field(default_factory=list)
+    later: Texts = field(default_factory=Texts)
+    """Films that are turned over when the bits of all are known."""
     largest: int = -1
     bits: int | None = None
     """Of films over 8 bits, those that are used; known when all are settled."""
@@ -103,7 +125,7 @@ class Films:
             known = pixels.values_HW if pixels.padding_HW is None else pixels.values_HW[~pixels.padding_HW]
             self.largest = max(self.largest, int(known.max(initial=0)))
         if pixels.inverse:
-            self.later.append(png)
+            self.later.append(str(png))
             if pixels.padding_HW is not None:
                 np.save(padding_of(png), pixels.padding_HW)
         elif pixels.padding_HW is not None:
@@ -115,30 +137,33 @@ class Films:
 
     def merge(self, later: Films) -> None:
         """Takes in what another process developed, of films that come after these."""
-        self.said |= later.said
-        self.windowed += later.windowed
-        self.plain += later.plain
-        self.several += later.several
+        self.windowed.merge(later.windowed)
+        self.plain.merge(later.plain)
+        self.several.merge(later.several)
         self.later += later.later
         self.largest, self.bits = max(self.largest, later.largest), later.bits or self.bits
 
     def dump(self, work: Path) -> dict[str, Any]:
         """What was seen, as JSON."""
-        later = [p.relative_to(work).as_posix() for p in self.later]
-        names = {n: getattr(self, n) for n in ("said", "windowed", "plain", "several", "largest", "bits")}
-        return {**names, "later": later}
+        counts = {n: [(some := getattr(self, n)).count, some.names] for n in SEEN}
+        later = [Path(p).relative_to(work).as_posix() for p in self.later]
+        return {**counts, "said": self.said, "largest": self.largest, "bits": self.bits, "later": later}
 
-    def load(self, work: Path, said: dict[str, Any]) -> None:
+    def load(self, work: Path, dumped: dict[str, Any]) -> None:
         """Takes in what `dump` gave, of films that a command before this one developed."""
-        later = [work / name for name in said["later"]]
-        self.merge(Films(self.chosen, self.args, **{**said, "later": later}))
+        for name in SEEN:
+            getattr(self, name).merge(Some(*dumped[name]))
+        for name in dumped["later"]:
+            self.later.append(str(work / name))
+        self.said |= dumped["said"]
+        self.largest, self.bits = max(self.largest, dumped["largest"]), dumped["bits"] or self.bits
 
     def settle(self, notes: list[str]) -> Iterator[Problem]:
         """Turns those over that waited for the bits of all; what is wrong with all of them together."""
-        if self.windowed and self.plain:
+        if self.windowed.count and self.plain.count:
             what = (
-                f"{len(self.windowed)} films have a window or VOI table ({few(self.windowed)}), "
-                f"{len(self.plain)} have none ({few(self.plain)})"
+                f"{self.windowed.count} films have a window or VOI table ({self.windowed}), "
+                f"{self.plain.count} have none ({self.plain})"
             )
             yield Problem(
                 what, "DICOM", "what is as bright in both cannot be told: take the values as they are: --window none"
@@ -146,14 +171,14 @@ class Films:
         if self.largest >= 0:
             self.bits = next(b for b in DEPTHS if self.largest < 1 << b)
         for png in self.later:
-            _turn_over(png, (1 << (self.bits or 8)) - 1)
-        if self.windowed or self.plain:
+            _turn_over(Path(png), (1 << (self.bits or 8)) - 1)
+        if films := self.windowed.count + self.plain.count:
             kept = ", ".join(self.chosen) or "none"
-            how = "by the window of each" if self.windowed else "with their values as they are"
-            notes.append(f"{len(self.windowed) + len(self.plain)} DICOM films {how}; header fields kept: {kept}")
-        if self.several:
-            which = f"{len(self.several)} films offer several windows or VOI tables, of which the first is taken"
-            notes.append(f"{which} ({few(self.several)})")
+            how = "by the window of each" if self.windowed.count else "with their values as they are"
+            notes.append(f"{films} DICOM films {how}; header fields kept: {kept}")
+        if self.several.count:
+            which = f"{self.several.count} films offer several windows or VOI tables, of which the first is taken"
+            notes.append(f"{which} ({self.several})")
 
 
 def _installed() -> None:

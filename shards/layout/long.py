@@ -10,19 +10,19 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.layout.drawn import Drawing
-from shards.layout.rows import Line
+from shards.layout.lines import Line
 from shards.layout.schema import Long
 from shards.pack.reference import COLUMN, Reference
 from shards.tables.cells import number, text_of
-from shards.tables.keyed import Row
+from shards.tables.column_table import TableRow
 from shards.tables.table_file import open_table
 
 
-def counted(long: Long, line: Line) -> Sequence[Row]:
+def counted(long: Long, line: Line) -> Sequence[TableRow]:
     """The rows of a sample that count."""
     return [
         row
-        for row in line.more.get(long.table, ())
+        for row in line.more(long.table)
         if row[long.feature]
         and all(row[c] in words for c, words in long.keep.items())
         and not any(row[c] in words for c, words in long.drop.items())
@@ -44,7 +44,7 @@ def vector(long: Long, at: Mapping[str, int], line: Line) -> np.ndarray | None:
     Raises:
         Drawing: a value that is no number, two values of one feature.
     """
-    if not line.more.get(long.table) and not (long.known and line.fill(long.known)):
+    if not line.more(long.table) and not (long.known and line.fill(long.known)):
         return None
     x_D = np.full(len(at), np.nan if long.value else 0.0, np.float32)
     for row in counted(long, line):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 from shards.errors import Problem
-from shards.format.archive import no_twins
-from shards.layout.rows import Line, packed_fix
+from shards.layout.lines import Line, Lines
+from shards.layout.pictures import is_converted
+from shards.layout.rows import packed_fix
 from shards.layout.schema import COLUMN, FieldOf
-from shards.tables.identity import few
+from shards.layout.walk import Walk
+from shards.tables.columns import Column, Found, Marks
+from shards.tables.identity import SHOWN, few
 
 Hit = tuple[Path, str]  # a file, and its path below the root
 
-MISSING = "no file"
 PARTIAL = "--partial"
+NONE = -1
 
 
 def leaves_root(name: str) -> bool:
@@ -24,36 +31,106 @@ def leaves_root(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("#")[0].split("/")
 
 
+class _Index:
+    """Of a template with `*` all files, by what stands in place of its columns: the folders are read once. Some 30 bytes a file.
+
+    Of a file's path is kept what `*` stands for; the rest of it is in the cells of its row.
+    """
+
+    FORMS: ClassVar = {"*": r"([^/]*)", "**/": r"((?:.*/)?)"}
+
+    def __init__(self, root: Path, template: str):
+        self.pattern = COLUMN.sub("*", template)
+        parts = re.split(r"(\{[^{}]+\}|\*\*/|\*)", template)
+        whole = "".join(self.FORMS.get(p, r"([^/]+)" if COLUMN.fullmatch(p) else re.escape(p)) for p in parts)
+        groups = [p for p in parts if p in self.FORMS or COLUMN.fullmatch(p)]
+        self._form = "".join("%s" if p in groups else p.replace("%", "%%") for p in parts)
+        self._of_cell = [None if p in self.FORMS else p[1:-1] for p in groups]
+        self._columns = [p[1:-1] for p in groups if p not in self.FORMS]
+        self._between, names, walk, others = Column(), Marks(), Walk(root, [self.pattern]), 0
+        keys = [i for i, p in enumerate(groups) if p not in self.FORMS]
+        stars = [i for i, p in enumerate(groups) if p in self.FORMS]
+        match = re.compile(whole).fullmatch
+        for name in walk.files():
+            if not (hit := match(name)):
+                others += 1
+                continue
+            texts = hit.groups()
+            names.append(*(texts[i] for i in keys))
+            self._between.append("\0".join([texts[i] for i in stars]))
+        self._found: Found | None = names.found()
+        self._asked = bytearray(len(names))
+        self._whole = not others and not walk.passed
+
+    def files(self, line: Line) -> list[tuple[str, int]]:
+        """The files of a row, by name and number, in order."""
+        assert self._found is not None
+        numbers = [*self._found.every(*[line.cells[c] for c in self._columns])]
+        for number in numbers[:1]:
+            self._asked[number] = True
+        found = [(self.name(line, number), number) for number in numbers]
+        return sorted(found, key=lambda one: one[0].split("/")) if len(found) > 1 else found
+
+    def name(self, line: Line, number: int) -> str:
+        stars = iter(self._between[number].split("\0"))
+        return self._form % tuple([next(stars) if c is None else line.cells[c] for c in self._of_cell])
+
+    def close(self) -> None:
+        """No row is looked up any more."""
+        self._found = None
+
+    @property
+    def all_asked(self) -> bool:
+        """Whether each file that the pattern finds is a row's."""
+        return self._whole and all(self._asked)
+
+
 class Places:
     """Files of one field below a root."""
 
-    def __init__(self, root: Path, name: str, field: FieldOf):
-        self.root, self.name, self.field = root, name, field
-        self._listed: dict[str, dict[tuple[str, ...], list[str]]] = {}
-        self._missing: list[tuple[Line, str]] = []
-        self._doubled: list[str] = []
-        self._outside: list[str] = []
-        self._used: set[str] = set()
-        self._taken = Counter[str]()
+    def __init__(self, root: Path, name: str, field: FieldOf, lines: Lines):
+        self.root, self.name, self.field, self._lines = root, name, field, lines
+        self._indexes: dict[str, _Index] = {}
+        self._rows, self._templates, self._numbers = array("I"), array("b"), array("i")
+        self._doubled, self._outside = list[str](), list[str]()
 
-    def __call__(self, line: Line) -> Hit | None:
-        """The file of a row; what is missing is remembered."""
-        for template in self.field.path:
-            name = self._found(template, line)
-            if name is None:
-                continue
-            self._used.add(name)
-            self._taken[template] += 1
-            return self.root / name, name
-        if self.field.missing == "refuse":
-            self._missing.append((line, self._expected(line)))
-        return None
+    def add(self, row: int) -> None:
+        """Looks for the file of a row."""
+        line = self._lines[row]
+        found = next((hit for i in range(len(self.field.path)) if (hit := self._found(i, line))), None)
+        self._rows.append(row)
+        self._templates.append(found[1] if found else NONE)
+        self._numbers.append(found[2] if found else NONE)
+
+    def hit(self, at: int) -> Hit | None:
+        """The file of the row that was added as number `at`."""
+        name = self._name(at)
+        return None if name is None else (self.root / name, name)
+
+    def are_converted(self) -> bool:
+        """Whether a shard holds another form of any of the files."""
+        for i in {i for i in self._templates if i != NONE}:
+            ending = COLUMN.sub("*", self.field.path[i]).rsplit("*", 1)[-1]
+            if "." in ending:
+                if is_converted(Path(f"a{ending}")):
+                    return True
+            elif any(j == i and is_converted(Path(self._name(at) or "")) for at, j in enumerate(self._templates)):
+                return True
+        return False
+
+    def _name(self, at: int) -> str | None:
+        if (i := self._templates[at]) == NONE:
+            return None
+        template, line = self.field.path[i], self._lines[self._rows[at]]
+        return self._indexes[template].name(line, self._numbers[at]) if "*" in template else line.fill(template)
 
     def _expected(self, line: Line) -> str:
         filled = [line.fill(t) for t in self.field.path]
         return next((f for f in filled if f), self.field.path[0])
 
-    def _found(self, template: str, line: Line) -> str | None:
+    def _found(self, i: int, line: Line) -> tuple[str, int, int] | None:
+        """(name, number of the template, number of the file where the template has `*`)."""
+        template = self.field.path[i]
         name = line.fill(template)
         if not name:
             return None
@@ -61,50 +138,40 @@ class Places:
             self._outside.append(f"'{name}' ({line.where})")
             return None
         if "*" not in template:
-            return name if (self.root / name).is_file() else None
-        hits = self._index(template).get(tuple(line.cells[c] for c in COLUMN.findall(template)), [])
+            return (name, i, NONE) if os.path.isfile(f"{self.root}/{name}") else None
+        if template not in self._indexes:
+            self._indexes[template] = _Index(self.root, template)
+        hits = self._indexes[template].files(line)
         if len(hits) > 1:
-            self._doubled.append(" and ".join(hits[:2]))
-        return hits[0] if hits else None
-
-    def _index(self, template: str) -> dict[tuple[str, ...], list[str]]:
-        """Of a template with `*` all files by what stands in place of its columns: the folders are read once."""
-        if template not in self._listed:
-            found: dict[tuple[str, ...], list[str]] = defaultdict(list)
-            columns = COLUMN.findall(template)
-            parts = re.split(r"(\{[^{}]+\}|\*\*/|\*)", template)
-            forms = {"*": r"[^/]*", "**/": r"(?:.*/)?"}
-            pattern = re.compile(
-                "".join(forms.get(p, r"([^/]+)" if COLUMN.fullmatch(p) else re.escape(p)) for p in parts)
-            )
-            for path in no_twins(self.root.glob(COLUMN.sub("*", template))):
-                name = path.relative_to(self.root).as_posix()
-                if (hit := pattern.fullmatch(name)) and path.is_file():
-                    found[tuple(hit.groups()[: len(columns)])].append(name)
-            self._listed[template] = found
-        return self._listed[template]
+            self._doubled.append(" and ".join(n for n, _ in hits[:2]))
+        return (hits[0][0], i, hits[0][1]) if hits else None
 
     def notes(self) -> Iterator[str]:
         """How many files each template gave, where not all are of one: they may differ in how they were made."""
-        if len(self._taken) > 1:
-            each = ", ".join(f"{self._taken[t]} as {t}" for t in self.field.path if t in self._taken)
+        taken = Counter(self._templates)
+        taken.pop(NONE, None)
+        if len(taken) > 1:
+            each = ", ".join(f"{taken[i]} as {t}" for i, t in enumerate(self.field.path) if i in taken)
             yield f"files for '{self.name}' are not all of one name: {each}"
 
-    def left_out(self, lines: Sequence[Line]) -> None:
-        """Files of rows that the layout or `--views` leaves out are in the tables all the same."""
-        for line in lines:
-            self._used |= {name for template in self.field.path if (name := self._found(template, line))}
+    def lacking(self) -> Iterator[int]:
+        """Numbers of the rows whose file is not there and must be."""
+        if self.field.missing == "refuse":
+            yield from (at for at, i in enumerate(self._templates) if i == NONE)
 
-    def lacking(self) -> Sequence[tuple[Line, str]]:
-        """Rows whose file is not there, with the name that was looked for."""
-        return self._missing
+    def lacks(self, at: int) -> str | None:
+        """The name that was looked for, of such a row."""
+        if self.field.missing != "refuse" or self._templates[at] != NONE:
+            return None
+        return self._expected(self._lines[self._rows[at]])
 
-    def problems(self, rows: int, partial: bool) -> Iterator[Problem]:
-        where = str(self.root)
-        if self._missing and (not partial or len(self._missing) == rows):
-            some = few([f"'{n}'" for _, n in self._missing])
-            what = f"{len(self._missing)} of {rows} rows have no file for '{self.name}' (such as {some})"
-            go_on = "" if len(self._missing) == rows else f"; or leave these rows out: {PARTIAL}"
+    def problems(self, partial: bool) -> Iterator[Problem]:
+        where, rows = str(self.root), len(self._rows)
+        missing = self._templates.count(NONE) if self.field.missing == "refuse" else 0
+        if missing and (not partial or missing == rows):
+            some = few([f"'{self.lacks(at)}'" for at in islice(self.lacking(), SHOWN + 1)])
+            what = f"{missing} of {rows} rows have no file for '{self.name}' (such as {some})"
+            go_on = "" if missing == rows else f"; or leave these rows out: {PARTIAL}"
             fix = (
                 packed_fix(self.root) or "finish the download, or give --root the folder that holds these paths"
             ) + go_on
@@ -116,7 +183,26 @@ class Places:
             what = f"{len(self._outside)} rows name a file outside the root ({few(self._outside)})"
             yield Problem(what, where, "mend the table: paths begin in --root")
 
-    def unused(self) -> list[tuple[str, str]]:
-        """Files of this kind that no row uses, for the list of what was left out."""
-        names = {p.relative_to(self.root).as_posix() for g in self.field.every for p in no_twins(self.root.glob(g))}
-        return [(n, f"a file for '{self.name}' that the tables do not list") for n in sorted(names - self._used)]
+    def unused(self, left_out: Iterable[int]) -> list[str]:
+        """Files of this kind that no row uses, for the list of what was left out.
+
+        Args:
+            left_out: rows that the layout or `--views` leaves out; their files are in the tables all the same.
+        """
+        if not self.field.every:
+            return []
+        used = Marks()
+        for line in map(self._lines.__getitem__, left_out):
+            for found in (self._found(i, line) for i in range(len(self.field.path))):
+                if found:
+                    used.append(found[0])
+        whole = {index.pattern for index in self._indexes.values() if index.all_asked}
+        for index in self._indexes.values():
+            index.close()
+        if not (patterns := [p for p in self.field.every if p not in whole]):
+            return []
+        for at in range(len(self._rows)):
+            if (name := self._name(at)) is not None:
+                used.append(name)
+        known = used.found()
+        return sorted(n for n in Walk(self.root, patterns).names(in_order=False) if known(n) < 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shards.errors import Problem
+from shards.layout.choice import LeftOut
 from shards.layout.schema import Splits
-from shards.pack.manifest import Entry
+from shards.pack.entries import Entry, bare, change, stored
 from shards.pack.split import assign
+from shards.tables.columns import Column, Marks
 from shards.tables.identity import few, sample
 from shards.tables.table_file import read_text
 
@@ -18,13 +20,11 @@ OTHER_SPLITS = "split by patient: --splits patient"
 class Published:
     """The splits of a layout; fills `notes`, `unmatched` and `problems` of the engine."""
 
-    def __init__(
-        self, splits: Splits, root: Path, notes: list[str], unmatched: list[tuple[str, str]], problems: list[Problem]
-    ):
+    def __init__(self, splits: Splits, root: Path, notes: list[str], unmatched: LeftOut, problems: list[Problem]):
         self.splits, self.root = splits, root
         self.notes, self.unmatched, self.problems = notes, unmatched, problems
 
-    def __call__(self, entries: list[Entry]) -> list[Entry]:
+    def __call__(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that have a split, each with it."""
         splits = self.splits
         if splits.lists:
@@ -39,37 +39,85 @@ class Published:
         )
         return entries
 
-    def _listed(self, entries: list[Entry], lists: Mapping[str, str]) -> list[Entry]:
+    def _listed(self, entries: Sequence[Entry], lists: Mapping[str, str]) -> Sequence[Entry]:
         """The entries that the lists name; patients of two lists are told by `entry_problems`."""
-        of: dict[str, str] = {}
+        listed = self._read(lists)
+
+        def named() -> Iterator[Entry]:
+            for entry in entries:
+                entry.split = listed.take(sample(entry.fields["image"].text))
+                if entry.split:
+                    yield entry
+                else:
+                    self.unmatched.append(entry.sample, "in no published list of splits")
+
+        kept = stored(named())
+        if not kept and not self.problems:
+            what = "the lists of splits name none of the images"
+            self._wrong(what, self.root, f"bring those of this set, or {OTHER_SPLITS}")
+        left, some = listed.left()
+        self.notes += [f"the lists name {left} images more, such as {some}"] if left else []
+        return kept
+
+    def _read(self, lists: Mapping[str, str]) -> _Lists:
+        listed = _Lists()
         for split, file in lists.items():
             path = self.root / file
             if not path.is_file():
                 self._wrong(f"no list of splits {file}", self.root, f"bring it, or {OTHER_SPLITS}")
                 continue
-            names = [sample(n.split()[0]) for n in read_text(path).splitlines() if n.strip()]
-            if twice := [n for n in names if n in of]:
+            names = (sample(n.split()[0]) for n in read_text(path).splitlines() if n.strip())
+            if twice := listed.add(names, split):
                 what = f"{len(twice)} images are in two lists, or twice in {file} ({few(twice)})"
                 self._wrong(what, path, f"bring the lists as published, or {OTHER_SPLITS}")
-            of |= dict.fromkeys(names, split)
-        kept = []
-        for entry in entries:
-            entry.split = of.pop(sample(entry.fields["image"].text), None)
-            kept += [entry] if entry.split else []
-            self.unmatched += [] if entry.split else [(entry.sample, "in no published list of splits")]
-        if not kept and not self.problems:
-            what = "the lists of splits name none of the images"
-            self._wrong(what, self.root, f"bring those of this set, or {OTHER_SPLITS}")
-        self.notes += [f"the lists name {len(of)} images more, such as {next(iter(of))}"] if of else []
-        return kept
+        listed.settle()
+        return listed
 
     def _wrong(self, what: str, where: Path, fix: str) -> None:
         self.problems.append(Problem(what, str(where), fix))
 
 
-def _draw_validation(entries: Iterable[Entry], share: float) -> None:
+class _Lists:
+    """The names of all lists, each of which may be taken once; of one in two lists the last decides."""
+
+    def __init__(self) -> None:
+        self._names, self._splits, self._marks = Column(), Column(), Marks()
+        self._taken = bytearray()
+
+    def add(self, names: Iterator[str], split: str) -> list[str]:
+        """Takes in a list; its names that are in another one."""
+        twice, known = list[str](), self._marks.found()
+        for name in names:
+            if known(name) >= 0:
+                twice.append(name)
+            self._names.append(name)
+            self._splits.append(split)
+            self._marks.append(name)
+        return twice
+
+    def settle(self) -> None:
+        """All lists are there."""
+        self._found, first_N = self._marks.found(), self._marks.first()
+        self._taken = bytearray(int(first) != at for at, first in enumerate(first_N))
+
+    def take(self, name: str) -> str | None:
+        if not (at := [*self._found.every(name)]) or self._taken[at[0]]:
+            return None
+        self._taken[at[0]] = True
+        return self._splits[at[-1]]
+
+    def left(self) -> tuple[int, str]:
+        """How many were not taken, and the first of them."""
+        return self._taken.count(False), self._names[at] if (at := self._taken.find(0)) >= 0 else ""
+
+
+def _draw_validation(entries: Sequence[Entry], share: float) -> None:
     """Moves a share of training's patients to validation; the draw is the same on every machine."""
-    training = [e for e in entries if e.split == "train"]
-    of = assign([e.patient for e in training], {"train": 1 - share, "val": share}, seed=0)
-    for entry in training:
-        entry.split = of[entry.patient]
+    of = assign((e.patient for e in bare(entries) if e.split == "train"), {"train": 1 - share, "val": share}, seed=0)
+    drawn = {patient for patient, split in of.items() if split == "val"}
+
+    def move(entry: Entry) -> None:
+        if entry.split == "train" and entry.patient in drawn:
+            entry.split = "val"
+
+    change(entries, move)

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
+from shards.layout.join import join
+from shards.layout.lines import Lines
 from shards.layout.schema import COLUMN, Listed, Listing, Table
+from shards.layout.walk import Walk
+from shards.tables.column_table import ColumnTable, read_columns
+from shards.tables.columns import Column
 from shards.tables.identity import few
-from shards.tables.keyed import Row, Rows, read_rows, repeated
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".z01", ".zip.001", ".zip.part")
-Key = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Line:
-    """A row with the cells of the tables joined to it. `more`: rows of joined tables of which several may be of one."""
-
-    cells: dict[str, str]
-    where: str
-    more: dict[str, list[Row]] = field(default_factory=dict)
-
-    def said(self) -> list[object]:
-        """All of its cells, as JSON."""
-        return [self.cells, {name: [dict(row) for row in rows] for name, rows in self.more.items()}]
-
-    def fill(self, template: str) -> str:
-        """The template with its columns filled in; '' where one of them is blank."""
-        values = [self.cells[c] for c in COLUMN.findall(template)]
-        if not all(values):
-            return ""
-        texts = iter(values)
-        return COLUMN.sub(lambda _: next(texts), template)
-
-
-def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
+def lines_of(layout: Listing, root: Path, notes: list[str]) -> Lines:
     """All rows of a set.
 
     Raises:
@@ -47,29 +27,24 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> list[Line]:
     """
     if not root.is_dir():
         raise bad("no such folder", root, "give --root the folder that the set was unpacked in")
-    problems = list[Problem]()
-    read = {
-        n: r for n, t in layout.tables.items() if (r := _table(t, root, notes, problems, _only(layout, n))) is not None
-    }
-    if problems:
-        raise DataError(problems)
+    read = _tables(layout, root, notes)
     if problems := [*_columns(layout, read)]:
         raise DataError(problems)
-    lines: list[Line] = []
-    asked = _asked(layout)
+    lines = Lines()
     for source in layout.rows:
         if isinstance(source, Listed):
-            lines += _files(source, root)
+            _add_files(lines, source, root)
         else:
-            lines += _rows(layout.tables[source], read[source], asked)
-    if not lines:
+            _add_rows(lines, layout.tables[source], read[source])
+    if not len(lines):
         patterns = [p for s in layout.rows if isinstance(s, Listed) for p in s.files]
         raise bad(
             f"no file {' or '.join(patterns)}", root, packed_fix(root) or "give --root the folder that holds the set"
         )
+    asked = _asked(layout)
     for name, table in layout.tables.items():
         if table.join:
-            _join(name, table, read.get(name), lines, asked, notes, problems)
+            join(name, table, read.pop(name, None), lines, asked, notes, problems)
     if problems:
         raise DataError(problems)
     return lines
@@ -93,22 +68,34 @@ def packed_fix(root: Path) -> str:
     )
 
 
-def _only(layout: Listing, name: str) -> set[str] | None:
-    """The columns that are asked for of a table of samples or a long one; None of any other joined one, whose rows may be compared."""
-    long = [f.long for f in layout.fields.values() if f.long and f.long.table == name]
-    if not layout.tables[name].join:
-        return _asked(layout)
-    if not long or any(f.boxes and f.boxes.table == name for f in layout.fields.values()):
-        return None
-    asked = {c.removeprefix(f"{name}.") for c in _asked(layout)}
-    return {c for f in long for c in (f.feature, f.value or "", *f.keep, *f.drop)} | {*layout.tables[name].join} | asked
+def _tables(layout: Listing, root: Path, notes: list[str]) -> dict[str, ColumnTable]:
+    """All tables that are there, first those of samples: what these have of each row is not kept of those joined to them.
+
+    Raises:
+        DataError: what is wrong with any of them.
+    """
+    read, said, wrong = dict[str, ColumnTable](), dict[str, list[str]](), dict[str, list[Problem]]()
+    for name in sorted(layout.tables, key=lambda n: bool(layout.tables[n].join)):
+        said[name], wrong[name] = [], []
+        if (found := _table(name, layout, root, read, said[name], wrong[name])) is not None:
+            read[name] = found
+    notes += [note for name in layout.tables for note in said[name]]
+    if problems := [problem for name in layout.tables for problem in wrong[name]]:
+        raise DataError(problems)
+    return read
 
 
 def _table(
-    table: Table, root: Path, notes: list[str], problems: list[Problem], only: set[str] | None = None
-) -> Rows | None:
+    name: str,
+    layout: Listing,
+    root: Path,
+    read: Mapping[str, ColumnTable],
+    notes: list[str],
+    problems: list[Problem],
+) -> ColumnTable | None:
     """Its one file; what is wrong, two of them too, goes to `problems`."""
-    found = sorted({p for name in table.file for p in no_twins(root.glob(name)) if p.is_file()})
+    table = layout.tables[name]
+    found = sorted({p for pattern in table.file for p in no_twins(root.glob(pattern)) if p.is_file()})
     if not found:
         if table.optional:
             notes.append(f"{table.file[0]} is not there: what it says is not known")
@@ -124,78 +111,82 @@ def _table(
     others = "; ".join(n for n in table.file[:3])
     fix = f"it is a table of another release: bring {others}, or copy the layout and name its columns"
     notes.append(f"table {found[0].relative_to(root).as_posix()}")
+    kept = _kept(name, layout, read)
     try:
-        return read_rows(found[0], table.columns, fix, header=table.header or None, only=only)
+        return read_columns(
+            found[0], _needed(name, layout), fix, table.header or None, kept.__contains__, [*table.join]
+        )
     except DataError as e:
         problems += e.problems
         return None
 
 
-def _rows(table: Table, rows: Rows, asked: set[str]) -> list[Line]:
-    """The cells that the layout speaks of: a table may have a hundred columns, and half a million rows."""
-    kept = [c for c in rows.columns if c in asked]
-    cut = {c: re.compile(p) for c, p in table.cut.items() if c in kept}
-    return [
-        Line({c: cut[c].sub("", row[c]) if c in cut else row[c] for c in kept} | table.set, row.where) for row in rows
-    ]
+class _All:
+    """Every column."""
+
+    def __contains__(self, column: object) -> bool:
+        return True
 
 
-def _files(listed: Listed, root: Path) -> Iterator[Line]:
-    """Files that the pattern is found in; others are not meant."""
-    for path in no_twins(p for pattern in listed.files for p in root.glob(pattern)):
-        name = path.relative_to(root).as_posix()
-        if found := re.search(listed.pattern, name):
-            yield Line({"path": name, **{k: v or "" for k, v in found.groupdict().items()}, **listed.set}, name)
-
-
-def _join(
-    name: str,
-    table: Table,
-    rows: Rows | None,
-    lines: list[Line],
-    asked: set[str],
-    notes: list[str],
-    problems: list[Problem],
-) -> None:
-    """Adds the cells of a joined table to every line, or its rows where several are of one."""
-    columns = tuple(rows.columns) if rows else tuple(table.columns)
-    # A column that both have keeps the value of the rows; the joined one is called TABLE.COLUMN.
-    own, named = [c for c in columns if c in asked], [c for c in columns if f"{name}.{c}" in asked]
-    for line in lines:
-        line.cells |= {f"{name}.{c}": "" for c in named} | {c: line.cells.get(c, "") for c in own}
-    if rows is None:
-        return
-    of: dict[Key, list[Row]] = defaultdict(list)
-    for row in rows:
-        of[tuple(row[c] for c in table.join)].append(row)
-    if not table.several and (twice := list(_differing(of))):
-        problems.append(repeated(rows.path, twice, "row"))
-    joined, used = 0, set[Key]()
-    for line in lines:
-        key = tuple(line.fill(t) for t in table.join.values())
-        if not (mine := of.get(key)):
-            continue
-        joined += 1
-        used.add(key)
-        if table.several:
-            line.more[name] = mine
-        line.cells |= {f"{name}.{c}": mine[0][c] for c in named}
-        line.cells |= {c: mine[0][c] for c in own if not line.cells.get(c)}
-    if not joined and not table.several:
-        some = next(iter(of), ("",))
-        what = f"joined nobody: it has {'/'.join(some)}, the rows have {'/'.join(lines[0].fill(t) for t in table.join.values())}"
-        problems.append(Problem(what, str(rows.path), "bring the tables of one release"))
-    notes.append(
-        f"{rows.path.name}: {joined} of {len(lines)} rows joined; {len(of) - len(used)} of its {len(of)} are of no row"
+def _kept(name: str, layout: Listing, read: Mapping[str, ColumnTable]) -> set[str] | _All:
+    """The columns whose cells are kept: a table may have a hundred columns, and half a million rows."""
+    table, asked = layout.tables[name], _asked(layout)
+    if not table.join:
+        return asked
+    named = {c.removeprefix(f"{name}.") for c in asked if c.startswith(f"{name}.")}
+    long = [f.long for f in layout.fields.values() if f.long and f.long.table == name]
+    if table.several and (not long or any(f.boxes and f.boxes.table == name for f in layout.fields.values())):
+        return _All()
+    of_long = {c for f in long for c in (f.feature, f.value or "", *f.keep, *f.drop)} | (
+        {*table.join} if long else set()
     )
+    return named | of_long | (asked - _whole(layout, read))
 
 
-def _differing(of: Mapping[Key, list[Row]]) -> Iterator[tuple[str, str, str]]:
-    """Keys on two lines that do not say the same."""
-    for key, rows in of.items():
-        other = next((r for r in rows[1:] if dict(r) != dict(rows[0])), None)
-        if other is not None:
-            yield "/".join(key), rows[0].where, other.where
+def _whole(layout: Listing, read: Mapping[str, ColumnTable]) -> set[str]:
+    """Columns in which no row of a sample is blank: a joined table has nothing to add to them."""
+    found = [{"path"} if isinstance(s, Listed) else _filled(layout.tables[s], read.get(s)) for s in layout.rows]
+    return set.intersection(*found)
+
+
+def _filled(table: Table, read: ColumnTable | None) -> set[str]:
+    columns = {} if read is None else read.columns
+    return {c for c, column in columns.items() if not column.blanks and c not in table.cut and c not in table.set}
+
+
+def _needed(name: str, layout: Listing) -> list[str]:
+    """The columns that a table must have: those that the layout lists, and those that it cannot do without."""
+    table = layout.tables[name]
+    more = [*table.join]
+    for one in layout.fields.values():
+        if one.boxes and one.boxes.table == name:
+            more += one.boxes.columns
+        if one.long and one.long.table == name:
+            more += [c for c in (one.long.feature, one.long.value or "", *one.long.keep, *one.long.drop) if c]
+    return [*dict.fromkeys((*table.columns, *more))]
+
+
+def _add_rows(lines: Lines, table: Table, read: ColumnTable) -> None:
+    columns = dict(read.columns)
+    for column, pattern in table.cut.items():
+        if column in columns:
+            cut = re.compile(pattern)
+            columns[column] = Column(cut.sub("", cell) for cell in columns[column])
+    constant = {c: Column.of(word, len(read)) for c, word in table.set.items()}
+    lines.add(columns | constant, len(read), read.where)
+
+
+def _add_files(lines: Lines, listed: Listed, root: Path) -> None:
+    """Files that the pattern is found in; others are not meant."""
+    pattern = re.compile(listed.pattern)
+    columns = {c: Column() for c in ("path", *pattern.groupindex)}
+    for name in Walk(root, listed.files).names():
+        if found := pattern.search(name):
+            for column, cell in {"path": name, **found.groupdict()}.items():
+                columns[column].append(cell or "")
+    paths = columns["path"]
+    constant = {c: Column.of(word, len(paths)) for c, word in listed.set.items()}
+    lines.add(columns | constant, len(paths), paths.__getitem__)
 
 
 def _asked(layout: Listing) -> set[str]:
@@ -204,25 +195,34 @@ def _asked(layout: Listing) -> set[str]:
     return {c for t in (*joins, *(t for _, t in _templates(layout))) for c in COLUMN.findall(t)}
 
 
-def _columns(layout: Listing, read: Mapping[str, Rows]) -> Iterator[Problem]:
+def _columns(layout: Listing, read: Mapping[str, ColumnTable]) -> Iterator[Problem]:
     """Columns that the layout speaks of and not all rows have."""
     known = set.intersection(*(_columns_of(layout, source, read) for source in layout.rows))
     for name, table in layout.tables.items():
         if table.join:
-            columns = read[name].columns if name in read else table.columns
+            for column in (c for t in table.join.values() for c in COLUMN.findall(t) if c not in known):
+                what = (
+                    f"tables.{name} joins by a column '{column}', which neither all rows nor the tables above it have"
+                )
+                yield Problem(what, "the layout", f"put the table that has it above, or name one of {_some(known)}")
+            columns = read[name].header if name in read else table.columns
             known |= {c for column in columns for c in (column, f"{name}.{column}")}
     asked: dict[str, str] = {}
     for place, template in _templates(layout):
         asked |= {c: place for c in COLUMN.findall(template) if c not in known}
     for column, place in asked.items():
-        fix = f"columns are {', '.join(sorted(known)[:40])}"
+        fix = f"columns are {_some(known)}"
         yield Problem(f"{place} speaks of a column '{column}', which not all rows have", "the layout", fix)
 
 
-def _columns_of(layout: Listing, source: str | Listed, read: Mapping[str, Rows]) -> set[str]:
+def _some(columns: set[str]) -> str:
+    return ", ".join(sorted(columns)[:40])
+
+
+def _columns_of(layout: Listing, source: str | Listed, read: Mapping[str, ColumnTable]) -> set[str]:
     if isinstance(source, Listed):
         return {"path", *re.compile(source.pattern).groupindex, *source.set}
-    return {*read[source].columns, *layout.tables[source].set}
+    return {*read[source].header, *layout.tables[source].set}
 
 
 def _templates(layout: Listing) -> Iterator[tuple[str, str]]:

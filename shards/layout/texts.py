@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from shards.errors import DataError
 from shards.layout.drawn import Drawing
+from shards.layout.lines import Line
 from shards.layout.places import Hit
-from shards.layout.rows import Line
 from shards.layout.schema import FieldOf, Listing
 from shards.pack.manifest import Entry
 from shards.tables.table_file import read_text
@@ -38,9 +39,19 @@ def text_of(name: str, one: FieldOf, line: Line, hits: Mapping[str, Hit]) -> str
     return text if re.search(r"\w", text) else ""
 
 
-def lacking_texts(layout: Listing, entries: Iterable[Entry]) -> Iterator[str]:
-    """A line for each field of text files that some samples lack."""
-    entries = list(entries)
-    for name, one in layout.fields.items():
-        if one.path and is_text(one) and (lacking := sum(name not in e.texts for e in entries)):
-            yield f"{lacking} of {len(entries)} samples have no '{name}'"
+class Lacking:
+    """Counts the samples that lack a text file, by field."""
+
+    def __init__(self, layout: Listing):
+        self._names, self._count = [n for n, f in layout.fields.items() if f.path and is_text(f)], 0
+        self._lacking = Counter[str]()
+
+    def seen(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            self._count += 1
+            self._lacking.update(n for n in self._names if n not in entry.texts)
+            yield entry
+
+    def notes(self) -> Iterator[str]:
+        """A line for each field that some samples lack."""
+        return (f"{n} of {self._count} samples have no '{name}'" for name in self._names if (n := self._lacking[name]))

@@ -10,10 +10,13 @@ KEY_LENGTH = 64
 
 
 def short_keys(names: Sequence[str], whole: Sequence[str]) -> list[str]:
-    """Keys of names, or of whole names where those repeat.
+    """Keys of names, or of whole names where those repeat."""
+    return [short_key(n, w) for n, w in zip(names, whole, strict=True)]
 
-    Long ones are cut and end in a hash of the whole name, because a tar's member names are short.
-    """
-    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", n).strip("_-") or "image" for n in names]
-    hashes = (hashlib.sha256(w.encode()).hexdigest()[:8] for w in whole)
-    return [k if len(k) <= KEY_LENGTH else f"{k[: KEY_LENGTH - 9]}-{h}" for k, h in zip(keys, hashes, strict=True)]
+
+def short_key(name: str, whole: str) -> str:
+    """The key of a name. A long one is cut and ends in a hash of the whole name, because a tar's member names are short."""
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", name).strip("_-") or "image"
+    if len(key) <= KEY_LENGTH:
+        return key
+    return f"{key[: KEY_LENGTH - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"

@@ -38,7 +38,7 @@ class Found:
 
     manifest: Manifest
     notes: list[str] = field(default_factory=list)
-    unmatched: list[tuple[str, str]] = field(default_factory=list)
+    unmatched: Sequence[tuple[str, str]] = ()
     pack: dict[str, Any] = field(default_factory=dict)
 
 

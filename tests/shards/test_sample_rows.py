@@ -13,7 +13,7 @@ import pytest
 from shards.check.twins import Twins
 from shards.errors import DataError
 from shards.format.info import LabelInfo
-from shards.format.sample_rows import SampleRow, SampleRows, Texts
+from shards.format.sample_rows import SampleRow, SampleRows
 from shards.format.seal import read_rows, write_rows
 
 LABELS = {"kind": LabelInfo(kind="class", classes=("a", "b")), "age": LabelInfo(kind="number")}
@@ -73,15 +73,6 @@ def test_a_row_is_found_by_its_sample_and_the_last_of_a_name() -> None:
     assert [found[k].patient for k in "ab"] == ["3", "2"]
     assert "c" not in found
     assert found.get("c") is None
-
-
-def test_texts_end_to_end() -> None:
-    one, two = Texts(), Texts()
-    for text in ("", "ä", "b" * 300):
-        one.append(text)
-        two.append(text[::-1] + "!")
-    one += two
-    assert one[:] == ["", "ä", "b" * 300, "!", "ä!", "b" * 300 + "!"]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shards.__main__ import main
-from shards.layout import dicom, engine
+from shards.layout import dicom, filling
 from shards.layout.begun import converting
 from shards.terminal import Progress
 from tests.shards.kills import run_until
@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def parts_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PART", 3)
+    monkeypatch.setattr(filling, "PART", 3)
 
 
 def test_killed_at_any_step_it_ends_in_the_same_set(tmp_path, parts_of_three, capfd):
@@ -124,8 +124,8 @@ def test_masks_from_run_lengths_go_on_too(tmp_path, parts_of_three, monkeypatch)
     right = find("siim_acr", root).manifest.entries
     masks = [np.fromfile(e.fields["mask"].path, np.uint8) for e in right]
     drawn: list[int] = []
-    draw = engine.mask_of_runs
-    monkeypatch.setattr(engine, "mask_of_runs", lambda cells, runs: (drawn.append(1), draw(cells, runs))[1])
+    draw = filling.mask_of_runs
+    monkeypatch.setattr(filling, "mask_of_runs", lambda cells, runs: (drawn.append(1), draw(cells, runs))[1])
     entries = find("siim_acr", root).manifest.entries
     assert not drawn, "the folder of work was left, as by a kill"
     assert all(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.layout import engine
+from shards.layout import filling
 from shards.layout.describe import PAGE, with_table
 from shards.layout.files import about, layout_names, load
 from shards.read.dataset import Dataset
@@ -200,7 +200,7 @@ def test_the_list_in_the_docs_is_that_of_the_layouts():
 
 @pytest.mark.parametrize("name", ["rsna_pneumonia", "siim_acr"])
 def test_two_processes_convert_to_the_same_bytes(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "PART", 3)
+    monkeypatch.setattr(filling, "PART", 3)
     root, said = made(name, tmp_path), []
     for jobs in ("1", "2"):
         words = ["--root", str(root), "--out", str(tmp_path / "set"), "--split-fractions", "0.6,0.2,0.2", "--overwrite"]

@@ -1,0 +1,70 @@
+"""What the tables of a layout say of the rows of another one: cells by a key that stands once, or rows of which several are of one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from shards.errors import Problem
+from shards.layout.lines import Lines, Several, fill
+from shards.layout.schema import COLUMN, Table
+from shards.tables.column_table import ColumnTable
+from shards.tables.columns import Column, Marks
+from shards.tables.keyed import repeated
+
+
+def join(
+    name: str,
+    table: Table,
+    read: ColumnTable | None,
+    lines: Lines,
+    asked: Collection[str],
+    notes: list[str],
+    problems: list[Problem],
+) -> None:
+    """Adds the cells of a joined table to every line, or its rows where several are of one. `read`: None where it is not there.
+
+    A column that both have keeps the value of the rows; the joined one is called TABLE.COLUMN.
+    """
+    columns = read.header if read else table.columns
+    place_N = np.full(len(lines), -1) if read is None else _joined(name, table, read, lines, notes, problems)
+    for column in columns:
+        there = Column() if read is None else read.columns.get(column, Column())
+        if f"{name}.{column}" in asked:
+            lines.columns[f"{name}.{column}"] = there.taken(place_N)
+        if column not in asked:
+            continue
+        own = lines.columns.get(column)
+        if own is None:
+            lines.columns[column] = there.taken(place_N)
+        elif own.blanks and len(there):
+            lines.columns[column] = there.taken(place_N, own)
+
+
+def _joined(
+    name: str, table: Table, read: ColumnTable, lines: Lines, notes: list[str], problems: list[Problem]
+) -> np.ndarray:
+    """int64 [N]: the row that each line is joined with, -1 for none."""
+    keys, first_M = Marks(), read.keys.first()
+    for parts in zip(*(_filled(t, lines) for t in table.join.values()), strict=True):
+        keys.append(*parts)
+    place_N = read.keys.found().all_of(keys)
+    if not table.several and (twice := read.differing(first_M)):
+        problems.append(repeated(read.path, twice, "row"))
+    joined = int((place_N >= 0).sum())
+    if not joined and not table.several:
+        mine = "/".join(lines[0].fill(t) for t in table.join.values())
+        what = f"joined nobody: it has {'/'.join(read.first_key)}, the rows have {mine}"
+        problems.append(Problem(what, str(read.path), "bring the tables of one release"))
+    if table.several:
+        lines.more[name] = Several(read, first_M, place_N)
+    of, used = int((first_M == np.arange(len(first_M))).sum()), len(np.unique(place_N[place_N >= 0]))
+    notes.append(f"{read.path.name}: {joined} of {len(lines)} rows joined; {of - used} of its {of} are of no row")
+    return place_N
+
+
+def _filled(template: str, lines: Lines) -> Iterator[str]:
+    """The template of every line."""
+    only = COLUMN.fullmatch(template)
+    return iter(lines.columns[only[1]]) if only else (fill(template, line.cells) for line in lines)
