@@ -311,7 +311,8 @@ class NumbaScan(torch.autograd.Function):
         K, wide, threads = len(rate), len(rate) * W, threads_for(B, len(rate))
         dx, ddelta = np.empty_like(x), np.empty_like(delta)
         drate, dskip = np.zeros((B, *rate.shape)), np.zeros((B, *skip.shape))
-        dB, dC = (np.zeros((threads, *Bs.shape), np.float32) for _ in range(2))
+        # Written here, not asked for as zeros: those would come page by page, while the threads wait for each other's.
+        dB, dC = (np.full((threads, *Bs.shape), ZERO) for _ in range(2))
 
         def work(thread: int, b: int, k: int) -> None:
             of_inputs = (x[b], delta[b], rate[k], skip[k], Bs[b], Cs[b], starts[b, k], dy[b])
