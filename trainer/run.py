@@ -269,6 +269,8 @@ def _engine_for(run: Run, plan: StagePlan, same_world: bool) -> Engine:
     copies = entered_bytes(method, plan.stage.name, config, run.runtime.world).saved
     universal = not same_world and config.zero.stage > 0
     engine = Engine(method, config, plan.stage.name, run.runtime, universal=universal)
+    if engine.compiled is not None:
+        engine.compiled.watch(run.watchdog.compiling)
     run.checkpoints.reserve(engine, copies)
     return engine
 

@@ -161,16 +161,18 @@ def test_doctor_says_what_auto_would_do(monkeypatch: pytest.MonkeyPatch) -> None
 # --------------------------------------------------------------------------------------------------------------------- real runs
 
 
-def run(forks: Forks, out: Path, words: Sequence[str], faults: dict[str, Any] | None = None, code: int = 0) -> str:
-    ended = forks.launch(1, [*words, f"out={out}"], faults, limit=1200)
-    assert ended.codes == [code], ended.text
+def run(
+    forks: Forks, out: Path, words: Sequence[str], faults: dict[str, Any] | None = None, code: int = 0, ranks: int = 1
+) -> str:
+    ended = forks.launch(ranks, [*words, f"out={out}"], faults, limit=1200)
+    assert ended.codes == [code] * ranks, ended.text
     return str(ended.text)
 
 
-def states(to: Path) -> dict[str, Any]:
-    """Not a fault: writes down all that the rank holds at the last save."""
-    to.mkdir()
-    return {"states": {"to": str(to), "at": 4}}
+def states(to: Path, at: int = 4) -> dict[str, Any]:
+    """Not a fault: writes down all that the ranks hold at the save of step `at` (the last), and after a load."""
+    to.mkdir(exist_ok=True)
+    return {"states": {"to": str(to), "at": at}}
 
 
 def weights(out: Path) -> dict[str, Tensor]:
@@ -205,12 +207,9 @@ def processes_with(text: str) -> list[str]:
 @pytest.mark.ranks
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_compiled_run_is_the_uncompiled_one_and_goes_on_alike(
-    cohort: Path, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_run_is_the_uncompiled_one_and_goes_on_alike(cohort: Path, forks: Forks, tmp_path: Path) -> None:
     if compiling.missing("cpu"):
         pytest.skip(f"of this machine: {compiling.missing('cpu')}")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     words = [*SMALL, f"data.path={cohort}"]
     run(forks, tmp_path / "off", words)
     said = run(forks, tmp_path / "whole", [*words, "compile=auto"], states(tmp_path / "whole-states"))
@@ -228,7 +227,26 @@ def test_a_compiled_run_is_the_uncompiled_one_and_goes_on_alike(
     assert kept[0].keys() == kept[1].keys()
     assert [n for n in kept[0] if not torch.equal(kept[0][n], kept[1][n])] == []
     assert "compile: auto -> off" in run(forks, tmp_path / "cut", words, code=2)
-    assert processes_with(str(tmp_path / "compiled")) == []
+    assert processes_with(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == []
+
+
+@pytest.mark.ranks
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_compiled_ranks_go_on_as_one(cohort: Path, forks: Forks, tmp_path: Path) -> None:
+    """Gradients sharded; a rank that compiles for longer than `health.notice` is said to. What the test before compiled is found."""
+    if compiling.missing("cpu"):
+        pytest.skip(f"of this machine: {compiling.missing('cpu')}")
+    words = [*SMALL, "zero.stage=2", "checkpoint.every=1", "steps=2", f"data.path={cohort}"]
+    run(forks, tmp_path / "off", words, ranks=2)
+    auto, kept = [*words, "compile=auto", "health.notice=0.05"], tmp_path / "states"
+    said = run(forks, tmp_path / "auto", auto, states(kept, 1) | {"die": {"step": 2}}, -9, ranks=2)
+    assert "has compiled blocks of the network for" in said
+    assert "going on from" in run(forks, tmp_path / "auto", auto, states(kept))
+    saved, loaded = held(kept, "saved", 1, 0), held(kept, "loaded", 1, 0)
+    assert saved.keys() == loaded.keys()
+    assert [n for n in saved if not torch.equal(saved[n], loaded[n])] == []
+    close(tmp_path / "auto", tmp_path / "off", 2e-3)
 
 
 PAPERS = {"gimp": ["stages.gene.epochs=0"], "mgi": [], "mrm_relation": [], "mrm_record": []}

@@ -65,6 +65,62 @@ def test_a_step_is_late_by_the_median_of_steps_without_their_waits_and_the_first
     assert clock.limit() == 100, "another stage begins"
 
 
+def test_compiling_is_no_part_of_a_step_and_is_added_up_over_it() -> None:
+    time = Time()
+    clock = Clock(HEALTH, time)
+    steps(clock, time, FIRST_STEPS + 9, 1)
+    clock.at("data", step := FIRST_STEPS + 10)
+    clock.at("forward and backward", step)
+    time.now += 2
+    for seconds in (20, 25):
+        clock.compiling(True)
+        time.now += seconds
+        found, limit, slow = clock.place(), clock.limit(), clock.slow()
+        clock.compiling(False)
+    assert (found, limit) == ((step, "compile", 45), 100), "as long as an evaluation may take"
+    assert slow == (step, "compile")
+    time.now += 1
+    assert (clock.place(), clock.limit()) == ((step, "forward and backward", 3), 30)
+    clock.at("evaluate", step)
+    clock.compiling(True)
+    clock.compiling(False)
+    assert clock.place() == (step, "evaluate", 0)
+
+
+def said_after(dog: Watchdog, capfd: pytest.CaptureFixture[str]) -> str:
+    """What the watchdog's thread says next."""
+    text = ""
+    while not text.endswith("\n"):
+        dog._over.wait(dog.tick)
+        text += capfd.readouterr().err
+    return text
+
+
+@pytest.mark.timeout(60)
+def test_slow_compiling_is_said_as_such_and_by_who_waits_for_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    health = Health(notice=0.05)
+    token = Watchdog.prepare(tmp_path, health)
+    dogs = [Watchdog(tmp_path, rank, 2, health, token) for rank in range(2)]
+    try:
+        for dog in dogs:
+            dog.at("data", 1)
+            dog.at("forward and backward", 1)
+            dog.compiling(True)
+        said = said_after(dogs[0], capfd)
+        assert said.startswith("slow: rank 0 on ")
+        assert "at step 1 (compile=auto)" in said
+        assert "health.hang_pause=3600 s" in said
+        dogs[0].compiling(False)
+        said = said_after(dogs[0], capfd)
+        assert "the others wait for rank 1 on " in said
+        assert ": compile of step 1, " in said
+    finally:
+        for dog in dogs:
+            dog.close()
+
+
 def test_time_that_the_process_did_not_run_is_forgiven() -> None:
     time = Time()
     clock = Clock(HEALTH, time)

@@ -54,8 +54,14 @@ class Compiled:
             )
         return {"compiled_graphs": graphs}
 
+    def watch(self, compiling: Callable[[bool], None]) -> None:
+        """`compiling` is told when this process begins to compile, and when it goes on: a step may wait minutes for it."""
+        if self.blocks:
+            torch._dynamo.on_compile_start(lambda _: compiling(True))
+            torch._dynamo.on_compile_end(lambda _: compiling(False))
+
     def close(self) -> None:
-        """Lets go of what was compiled, so that another network of this process begins as the first did."""
+        """Lets go of what was compiled, and of who watches, so that another network of this process begins as the first did."""
         if self.blocks:
             torch._dynamo.reset()
 

@@ -23,6 +23,9 @@ from typing import Any
 RECORD = 1024
 COLLECTIVES = ("torch/distributed/", "deepspeed/comm/")
 
+COMPILE = "compile"
+PAUSES = ("start", "data", COMPILE, "evaluate", "show", "save", "finish")
+"""Phases that may take long."""
 WRITERS = "checkpoint writers"
 """What the process group of the ranks' writers is called (trainer/state/writer.py): its collectives are no steps of training."""
 
@@ -132,8 +135,8 @@ def _frames() -> dict[int, FrameType]:
 
 
 def hindmost(beats: Mapping[int, Beat]) -> Beat:
-    """The rank that has come least far."""
-    return min(beats.values(), key=lambda b: (b.step, b.collectives or 0))
+    """The rank that has come least far; of several, one that is at something that may take long."""
+    return min(beats.values(), key=lambda b: (b.step, b.collectives or 0, b.phase not in PAUSES))
 
 
 def missing(

@@ -7,11 +7,11 @@ takes longer than
     max(health.hang_floor, health.hang_factor x the median step)
 
 it compares the ranks' files, dumps the stacks of all ranks, and leaves with the status of a crash, whatever the main thread is in;
-launcher or cluster then end the others, stopped processes among them. Waiting for data, start-up and the first steps, evaluation, saving
-and finishing are not steps: they may take `health.hang_pause`, on whichever rank they happen.
+launcher or cluster then end the others, stopped processes among them. Waiting for data, start-up and the first steps, evaluation, saving,
+finishing and compiling (`compile=auto`) are not steps: they may take `health.hang_pause`, on whichever rank they happen.
 
 Before that, after `health.notice` seconds (and five median steps), a line says who or what is waited for: a rank that waits for data
-names the threads and samples that are read, rank 0 the rank that is behind the others. Nothing ends by it.
+names the threads and samples that are read, rank 0 the rank that is behind the others, or that it compiles. Nothing ends by it.
 
 Not seen: a run on one rank whose code holds the interpreter lock for ever, and what happens before the ranks have met.
 """
@@ -36,9 +36,9 @@ from shards.load.micro_batch import slow_readers
 from trainer.config.shared import Health
 from trainer.errors import EXIT_BUG, UserError
 from trainer.health import hang
+from trainer.health.hang import COMPILE, PAUSES
 
-PAUSES = ("start", "data", "evaluate", "show", "save", "finish")
-QUIET = tuple(p for p in PAUSES if p != "data")  # may take long, and are said when they begin or end
+QUIET = tuple(p for p in PAUSES if p not in ("data", COMPILE))  # may take long, and are said when they begin or end
 SLOW = 5  # median steps
 FIRST_STEPS = 3  # kernels are chosen, buffers made
 KEPT = 101
@@ -51,6 +51,8 @@ class Clock:
         self.health, self._now = health, now
         self.step, self.phase, self.since = 0, "start", now()
         self._spent = 0.0  # in the ordinary phases of this step
+        self._compiled = 0.0  # of this step, up to the compiling that goes on
+        self._within = self.phase  # the phase that compiling interrupts
         self._done = 0  # steps since the last start
         self._steps: deque[float] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
@@ -61,16 +63,24 @@ class Clock:
             ordinary = self.phase not in PAUSES
             if phase in PAUSES and ordinary:
                 self._spent += now - self.since
+            if self.phase == COMPILE:
+                self._compiled += now - self.since
             if phase == "start":
                 self._done, self._spent = 0, 0.0
             if step != self.step:
                 if self._spent and self._done >= FIRST_STEPS:
                     self._steps.append(self._spent)
                 self._done += bool(self._spent)
-                self._spent = 0.0
+                self._spent = self._compiled = 0.0
             if phase in PAUSES or not ordinary:
                 self.since = now
             self.step, self.phase = step, phase
+
+    def compiling(self, begins: bool) -> None:
+        """Code is compiled in the middle of a phase, which goes on when that is over."""
+        if begins:
+            self._within = self.phase
+        self.at(COMPILE if begins else self._within, self.step)
 
     def forgive(self, seconds: float) -> None:
         """The process did not run for so long (it was suspended): that is nobody's fault."""
@@ -80,7 +90,8 @@ class Clock:
     def place(self) -> tuple[int, str, float]:
         """Step, phase, seconds in it."""
         with self._lock:
-            spent = 0.0 if self.phase in PAUSES else self._spent
+            ordinary = 0.0 if self.phase in PAUSES else self._spent
+            spent = self._compiled if self.phase == COMPILE else ordinary
             return self.step, self.phase, spent + self._now() - self.since
 
     @property
@@ -118,6 +129,7 @@ class Watchdog:
         self.out, self.rank, self.world = out, rank, world
         self.clock = Clock(health)
         self.at: Callable[[str, int], None] = self.clock.at if health.hang_factor else off
+        self.compiling = self.clock.compiling
         self.folder = out / f".beats-{token}"
         self.tick = min(10.0, health.hang_floor / 20, health.notice / 3)
         self.grace = max(10.0, 6 * self.tick)
@@ -208,11 +220,17 @@ class Watchdog:
                 or "no reader thread is at a sample, so it is the order or the cache that it waits for"
             )
             say(f"slow: {here} has waited for data for {seconds:.0f} s at step {step}: {what}\n")
+        elif phase == COMPILE and self.rank == 0:
+            say(
+                f"slow: {here} has compiled blocks of the network for {seconds:.0f} s at step {step} (compile=auto), which steps that meet "
+                f"something new have to wait for; it may take health.hang_pause={self.clock.health.hang_pause:g} s\n"
+            )
         elif self.rank == 0:
             beats = hang.read_beats(self.folder, self.world)
             last = hang.hindmost(beats) if beats else None
-            alike = last is None or all(
-                (b.step, b.collectives) == (last.step, last.collectives) for b in beats.values()
+            alike = last is None or (
+                last.phase not in PAUSES
+                and all((b.step, b.collectives) == (last.step, last.collectives) for b in beats.values())
             )
             who = "all ranks stand at the same place" if alike or last is None else f"the others wait for {last.told()}"
             say(
