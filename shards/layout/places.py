@@ -31,6 +31,12 @@ def leaves_root(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("#")[0].split("/")
 
 
+def pattern_of(template: str) -> str:
+    """The pattern of all files that a template may name."""
+    parts = COLUMN.sub("\0", template).split("/")
+    return "/".join(p if p == "**" else re.sub(r"[\0*]+", "*", p) for p in parts)
+
+
 class _Index:
     """Of a template with `*` all files, by what stands in place of its columns: the folders are read once. Some 30 bytes a file.
 
@@ -40,7 +46,7 @@ class _Index:
     FORMS: ClassVar = {"*": r"([^/]*)", "**/": r"((?:.*/)?)"}
 
     def __init__(self, root: Path, template: str):
-        self.pattern = COLUMN.sub("*", template)
+        self.pattern = pattern_of(template)
         parts = re.split(r"(\{[^{}]+\}|\*\*/|\*)", template)
         whole = "".join(self.FORMS.get(p, r"([^/]+)" if COLUMN.fullmatch(p) else re.escape(p)) for p in parts)
         groups = [p for p in parts if p in self.FORMS or COLUMN.fullmatch(p)]

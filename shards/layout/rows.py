@@ -95,7 +95,7 @@ def _table(
 ) -> ColumnTable | None:
     """Its one file; what is wrong, two of them too, goes to `problems`."""
     table = layout.tables[name]
-    found = sorted({p for pattern in table.file for p in no_twins(root.glob(pattern)) if p.is_file()})
+    found = [name for name in Walk(root, table.file).names() if (root / name).is_file()]
     if not found:
         if table.optional:
             notes.append(f"{table.file[0]} is not there: what it says is not known")
@@ -105,16 +105,15 @@ def _table(
         problems.append(Problem(what, str(root), fix))
         return None
     if len(found) > 1:
-        names = few([p.relative_to(root).as_posix() for p in found])
-        problems.append(Problem(f"{len(found)} files could be one table: {names}", str(root), "keep one of each"))
+        problems.append(Problem(f"{len(found)} files could be one table: {few(found)}", str(root), "keep one of each"))
         return None
     others = "; ".join(n for n in table.file[:3])
     fix = f"it is a table of another release: bring {others}, or copy the layout and name its columns"
-    notes.append(f"table {found[0].relative_to(root).as_posix()}")
+    notes.append(f"table {found[0]}")
     kept = _kept(name, layout, read)
     try:
         return read_columns(
-            found[0], _needed(name, layout), fix, table.header or None, kept.__contains__, [*table.join]
+            root / found[0], _needed(name, layout), fix, table.header or None, kept.__contains__, [*table.join]
         )
     except DataError as e:
         problems += e.problems
@@ -204,7 +203,9 @@ def _columns(layout: Listing, read: Mapping[str, ColumnTable]) -> Iterator[Probl
                 what = (
                     f"tables.{name} joins by a column '{column}', which neither all rows nor the tables above it have"
                 )
-                yield Problem(what, "the layout", f"put the table that has it above, or name one of {_some(known)}")
+                yield Problem(
+                    what, "the layout", f"put tables in the order in which they join; columns are {_some(known)}"
+                )
             columns = read[name].header if name in read else table.columns
             known |= {c for column in columns for c in (column, f"{name}.{column}")}
     asked: dict[str, str] = {}

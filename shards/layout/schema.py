@@ -10,7 +10,7 @@ import difflib
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shards.format.info import FIELD, SPLITS
 from shards.format.terms import Commercial
@@ -35,8 +35,17 @@ def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _patterns(values: list[str]) -> list[str]:
+    for value in values:
+        parts = value.split("/")
+        if value.startswith("/") or not any(parts) or any("**" in p and p != "**" for p in parts):
+            raise ValueError(f"'{value}' is no pattern of files below the root, in which ** stands between slashes")
+    return values
+
+
 Words = Annotated[dict[str, str], BeforeValidator(_words)]
 Names = Annotated[list[str], BeforeValidator(_words), BeforeValidator(_several)]
+Globs = Annotated[Names, AfterValidator(_patterns)]
 
 
 def _pattern(value: str) -> str:
@@ -68,7 +77,7 @@ class Strict(BaseModel):
 class Table(Strict):
     """A table of the set. The first of `file` that is there is read; names may have `*`."""
 
-    file: Names
+    file: Globs
     columns: Names = []
     """Those that it must have."""
     header: Names = []
@@ -88,7 +97,7 @@ class Table(Strict):
 class Listed(Strict):
     """Files as rows: their path (`path`) and the named groups of a pattern that is searched in it are the columns."""
 
-    files: Names
+    files: Globs
     pattern: Pattern
     set: Words = {}
 
@@ -110,7 +119,7 @@ class FieldOf(Strict):
 
     path: Names = []
     """Templates of where the file lies below the root, the first that is there counts; `*` stands for any name."""
-    every: Names = []
+    every: Globs = []
     """Patterns of all files of this kind: those that no row uses are counted and listed."""
     missing: Literal["refuse", "absent"] = "refuse"
     """A row without its file, or a reference without its row or column of a table, is refused (a file left out too, `--partial`), or the
@@ -320,9 +329,9 @@ class Layout(Listing, Terms):
 class Argument(Strict):
     """What an option of a source in Python is given, unless the command line gives it."""
 
-    file: Names = []
+    file: Globs = []
     """Patterns of a file or folder below the root, of which one thing may be there."""
-    apart: Names = []
+    apart: Globs = []
     """Patterns of files that come in several (one a cohort or a chromosome): all of them are taken, if nothing of `file` is there."""
     value: str | None = None
     listed: bool = False

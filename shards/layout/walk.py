@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shards.errors import bad
 from shards.format.archive import is_twin
 
 State = tuple[int, int]
@@ -23,15 +22,7 @@ class Walk:
     """
 
     def __init__(self, root: Path, patterns: Sequence[str]):
-        """
-        Raises:
-            DataError: a pattern that begins at the root of the disk, or has `**` within a name.
-        """
         self.root, self.patterns = root, [[p for p in pattern.split("/") if p not in ("", ".")] for pattern in patterns]
-        for parts, pattern in zip(self.patterns, patterns, strict=True):
-            if pattern.startswith("/") or not parts or any("**" in p and p != "**" for p in parts):
-                fix = "patterns begin below --root, and ** stands between slashes"
-                raise bad(f"'{pattern}' is no pattern of files", "the layout", fix)
         self.passed = 0
         """Names that were found and are no files, by `files`."""
         self._forms = {p: re.compile(fnmatch.translate(p)).match for parts in self.patterns for p in parts if _magic(p)}

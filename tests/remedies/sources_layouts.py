@@ -263,6 +263,16 @@ def nothing_but_what_is_excluded(place: Place) -> Command:
     return edited(place, "labels:", "exclude: [{column: grade, keep: [9], why: another grade}]\nlabels:", "mine.yaml")
 
 
+@remedy(
+    "put tables in the order in which they join",
+    r"(put tables in the order in which they join)",
+    mend=replaced("mine.yaml", "  people: {file: rna.csv, columns: [TP53], join: {case: '{cases.person}'}}\n", ""),
+)
+def a_table_that_joins_by_a_later_one(place: Place) -> Command:
+    later = "  people: {file: rna.csv, columns: [TP53], join: {case: '{cases.person}'}}\n"
+    return edited(place, "rows: [films]", f"{later}rows: [films]", "mine.yaml")
+
+
 @remedy("views are ", r"(views are PA)", mend=lambda place: None, instead=["--views"])
 def a_view_that_no_row_has(place: Place) -> Command:
     return edited(

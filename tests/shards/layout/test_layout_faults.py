@@ -224,12 +224,21 @@ def test_a_layout_of_ones_own_with_bags_and_genes(tmp_path, capsys):
         ("column: grade", "column: grades", "labels speaks of a column 'grades', which not all rows have"),
         ("  rna:", "  RNA:", "field 'RNA'"),
         ("rows: [films]", "rows: [films", "is no YAML"),
+        ("file: films.csv", "file: /films.csv", "tables.films.file: '/films.csv' is no pattern of files below the root"),
+        ("file: films.csv", "file: films**.csv", "tables.films.file: 'films**.csv' is no pattern of files"),
+        ("rows:", "  people: {file: rna.csv, join: {case: '{names}'}}\nrows:", "tables.people joins by a column 'names', which neither"),
+        ("rows:", "  people: {file: rna.csv, join: {id: '{person}'}}\nrows:", "no column id (it is comma-separated and has 'case'"),
     ],
 )  # fmt: skip
 def test_what_a_layout_cannot_say_is_refused(tmp_path, old, new, says):
     assert old in OWN
     root, layout = own(tmp_path, OWN.replace(old, new))
     assert says in refused(str(layout), root)
+
+
+def test_a_star_may_stand_beside_a_column(tmp_path):
+    root, layout = own(tmp_path, OWN.replace('path: "{film}.png"', 'path: "{film}*.png"'))
+    assert [e.fields["image"].text for e in find(str(layout), root).manifest.entries] == [f"f{i}.png" for i in range(8)]
 
 
 def test_a_reference_outside_the_root_is_not_read(tmp_path):

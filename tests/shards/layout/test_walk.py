@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from shards.errors import DataError
 from shards.format.archive import no_twins
 from shards.layout.walk import Walk
 
@@ -61,9 +60,3 @@ def test_finds_what_pathlib_does(seed: int, tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_read_or_is_none_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert [*Walk(tmp_path, ["file/*", "nowhere/*", "*/x"]).names()] == []
-
-
-@pytest.mark.parametrize("pattern", ["/films/*", "a**/b", ""])
-def test_what_is_no_pattern(pattern: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no pattern of files"):
-        Walk(tmp_path, [pattern])
