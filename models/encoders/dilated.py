@@ -12,13 +12,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from models.contract.loaded import Loaded
+from models.encoders.pyramid import Pyramid
 from models.init.weights import load_strict, read_weights
 from models.layers.batch_norm import globalised
 
 Name = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 
-class DilatedResNet(nn.Module):
+class DilatedResNet(Pyramid):
     """An `ImageEncoder` (models/contract/image_encoder.py): the library's encoder of this name, which is `net`.
 
     Args:
@@ -38,26 +39,9 @@ class DilatedResNet(nn.Module):
         self.strides: tuple[int, ...] = tuple(min(2 << i, output_stride) for i in range(5))
         self.net: nn.Module = globalised(net)
 
-    @property
-    def width(self) -> int:
-        return self.channels[-1]
-
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """All maps, finest first; the library gives the image itself before them."""
         return list(self.net(x_BCHW))[1:]
-
-    def tokens(self, x_BCHW: Tensor) -> Tensor:
-        """Places of the last map, row by row, [B, L, D]."""
-        return self(x_BCHW)[-1].flatten(2).transpose(1, 2)
-
-    def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
-        """The `n` deepest maps, finest first."""
-        return self(x_BCHW)[-n:]
-
-    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Places of the last map, and maps: of one pass."""
-        maps = tuple(self.maps(x_BCHW, n))
-        return maps[-1].flatten(2).transpose(1, 2), maps
 
     def layers(self) -> list[tuple[str, ...]]:
         return [("net.conv1.", "net.bn1."), *((f"net.layer{i}.",) for i in range(1, 5))]

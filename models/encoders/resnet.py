@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from models.contract import MethodError
 from models.contract.loaded import Loaded, listed
+from models.encoders.pyramid import Pyramid
 from models.encoders.started import StartedOptions
 from models.init.weights import load_strict, read_weights
 from models.layers.batch_norm import globalised
@@ -52,7 +53,7 @@ class ResNetOptions(StartedOptions):
         return net
 
 
-class ConvNet(nn.Module):
+class ConvNet(Pyramid):
     """An `ImageEncoder` (models/contract/image_encoder.py) around a timm network, which is `net`.
 
     Args:
@@ -74,10 +75,6 @@ class ConvNet(nn.Module):
         self._tops = tuple(net.feature_info.module_name())
         self.net: nn.Module = globalised(net)
         self._check_maps()
-
-    @property
-    def width(self) -> int:
-        return self.channels[-1]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -113,20 +110,6 @@ class ConvNet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """All maps, finest first."""
         return list(self.net(x_BCHW))
-
-    def tokens(self, x_BCHW: Tensor) -> Tensor:
-        """Places of the last map, row by row, [B, L, D]."""
-        return self(x_BCHW)[-1].flatten(2).transpose(1, 2)
-
-    def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
-        """The `n` deepest maps, finest first."""
-        assert 1 <= n <= len(self.strides), f"{self.name} has {len(self.strides)} maps, not {n}"
-        return self(x_BCHW)[-n:]
-
-    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Places of the last map, and maps: of one pass."""
-        maps = tuple(self.maps(x_BCHW, n))
-        return maps[-1].flatten(2).transpose(1, 2), maps
 
     def layers(self) -> list[tuple[str, ...]]:
         """A layer a map: what leads to it from the one before."""

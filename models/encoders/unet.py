@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contract.loaded import Loaded
+from models.encoders.pyramid import Pyramid
 from models.init.weights import load_strict, read_weights
 from models.layers.conv_block import DoubleConv
 
 
-class UNetEncoder(nn.Module):
+class UNetEncoder(Pyramid):
     """An `ImageEncoder` (models/contract/image_encoder.py): a double convolution a level, each level half as fine and twice as wide.
 
     Args:
@@ -40,29 +41,12 @@ class UNetEncoder(nn.Module):
         """A map on its way to the level below."""
         return F.max_pool2d(x_BCHW, 2)
 
-    @property
-    def width(self) -> int:
-        return self.channels[-1]
-
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """The maps of all levels, finest first; the last is the bottleneck."""
         maps = [self.levels[0](x_BCHW)]
         for level in self.levels[1:]:
             maps.append(level(self.shrunk(maps[-1])))
         return maps
-
-    def tokens(self, x_BCHW: Tensor) -> Tensor:
-        """Places of the bottleneck, row by row, [B, L, D]."""
-        return self(x_BCHW)[-1].flatten(2).transpose(1, 2)
-
-    def maps(self, x_BCHW: Tensor, n: int = 4) -> list[Tensor]:
-        """The `n` deepest maps, finest first."""
-        return self(x_BCHW)[-n:]
-
-    def tokens_and_maps(self, x_BCHW: Tensor, n: int = 4) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Places of the bottleneck, and maps: of one pass."""
-        maps = tuple(self.maps(x_BCHW, n))
-        return maps[-1].flatten(2).transpose(1, 2), maps
 
     def layers(self) -> list[tuple[str, ...]]:
         return [(f"levels.{i}.",) for i in range(len(self.levels))]
