@@ -25,6 +25,8 @@ from shards.format.npy import NpyError, read_array
 from shards.format.png import MAX_RATIO, missing_bytes, raw_bytes
 from shards.untyped import Decoded, Json
 
+Room = Callable[[tuple[int, ...]], np.ndarray | None]
+"""Gives an array for a shape, if it has one."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Channels of a PNG by IHDR colour type: grey, RGB, palette, grey + alpha, RGBA.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -48,9 +50,7 @@ def decode(ext: str, data: bytes | memoryview, where: object = "member", *, inde
         raise bad(f"cannot be decoded as {ext}: {e or type(e).__name__}", where, _MEND) from e
 
 
-def decode_jpeg(
-    data: bytes, where: object, canvas: Callable[[tuple[int, ...]], np.ndarray | None] | None = None
-) -> np.ndarray:
+def decode_jpeg(data: bytes, where: object, canvas: Room | None = None) -> np.ndarray:
     """`decode` of a JPEG, into the uint8 [H, W, 3] array that `canvas` gives for the shape, or else a new one."""
     try:
         shape = (*_jpeg_size(data), 3)
@@ -95,13 +95,19 @@ class Jpeg:
         """Of its pixels, 1 or 3."""
         return 1 if self._space == "GRAY" else 3
 
-    def decode(self, divisor: int = 1) -> np.ndarray:
+    def decode(self, divisor: int = 1, canvas: Room | None = None) -> np.ndarray:
         """uint8 [ceil(H / divisor), ceil(W / divisor), 1 of a grey file, else 3], divisor 1, 2, 4 or 8.
+
+        Args:
+            canvas: gives an array for a shape, into which it is decoded where that is possible.
 
         Raises:
             DataError: cannot be decoded.
         """
-        return np.ascontiguousarray(self.part(divisor)[0])
+        home = None if canvas is None else canvas((*self._size(divisor), self.channels))
+        if home is not None and not home.flags.c_contiguous:
+            home = None
+        return np.ascontiguousarray(self._decoded(divisor, None, home)[0])
 
     def part(self, divisor: int = 1, box: tuple[int, int, int, int] | None = None) -> tuple[np.ndarray, int, int]:
         """At least a box (left, top, right, bottom; pixels of the whole image) of what `decode` gives, and where that part begins.
@@ -112,21 +118,27 @@ class Jpeg:
         Raises:
             DataError: cannot be decoded, be it within the box or outside it.
         """
-        # All pixels of a small film take the library no longer.
-        lesser = divisor > 1 or box is not None
-        found = own.decode(self._data, divisor, box) if self.channels == 1 and lesser else None
-        return (self._library(divisor), 0, 0) if found is None else found
+        return self._decoded(divisor, box, None)
 
-    def _library(self, divisor: int) -> np.ndarray:
-        height, width = -(-self.height // divisor), -(-self.width // divisor)
+    def _decoded(
+        self, divisor: int, box: tuple[int, int, int, int] | None, home: np.ndarray | None
+    ) -> tuple[np.ndarray, int, int]:
+        found = own.decode(self._data, divisor, box, home) if self.channels == 1 else None
+        return (self._library(divisor, home), 0, 0) if found is None else found
+
+    def _size(self, divisor: int) -> tuple[int, int]:
+        return -(-self.height // divisor), -(-self.width // divisor)
+
+    def _library(self, divisor: int, home: np.ndarray | None) -> np.ndarray:
+        height, width = self._size(divisor)
         try:
             image = simplejpeg.decode_jpeg(
-                self._data, self._space, min_height=height, min_width=width, min_factor=divisor
+                self._data, self._space, min_height=height, min_width=width, min_factor=divisor, buffer=home
             )
         except ValueError as e:
             raise bad(f"cannot be decoded as jpg: {e}", self._where, _MEND) from e
         assert image.shape[:2] == (height, width), f"divided by {divisor}, the decoder made {image.shape}"
-        return image
+        return image if home is None else home
 
 
 def eighth(data: bytes, where: object = "member") -> np.ndarray:

@@ -12,24 +12,27 @@ from numba import njit
 
 from shards.format.jpeg_blocks import scanned
 from shards.format.jpeg_transforms import eights, fours, twos
-from shards.format.jpeg_values import LANES, coefficients, dc_values, zigzag
+from shards.format.jpeg_values import LANES, STRIDE, coefficients, dc_values, pairs_of, zigzag
 
 ORDER = zigzag()
+PLACES = (ORDER[1:65] // np.uint64(STRIDE)).astype(np.intp)
 Box = tuple[int, int, int, int]
 
 
-def decode(data: bytes, divisor: int, box: Box | None = None) -> tuple[np.ndarray, int, int] | None:
+def decode(
+    data: bytes, divisor: int, box: Box | None = None, home: np.ndarray | None = None
+) -> tuple[np.ndarray, int, int] | None:
     """Pixels uint8 [h, w, 1] of a box, with the row and the column at which they begin in the image whose sides are divided.
 
     Args:
         divisor: of the sides: 1, 2, 4 or 8.
         box: (left, top, right, bottom) in pixels of the whole image, of which more may come; None: all of it.
+        home: an array that is taken for the pixels where all of the image is asked for and its sides are whole blocks.
 
     Returns:
-        None where the library has to be asked.
+        None where the library has to be asked; `home` is spoilt then.
     """
-    scan = scanned(data)
-    if scan is None:
+    if (scan := scanned(data)) is None:
         return None
     plan, side = scan.plan, 8 // divisor
     if divisor > 1 and min(plan.height, plan.width) <= 8:
@@ -40,18 +43,21 @@ def decode(data: bytes, divisor: int, box: Box | None = None) -> tuple[np.ndarra
     codes, _, values = scan.tables
     if not dc_values(scan.bits, scan.starts, len(dc), codes, values, dc):
         return None
-    out = np.empty(((y1 - y0) * side, (x1 - x0) * side), np.uint8)
-    quanta = np.zeros(2 * LANES, np.int32)
-    quanta[1:65] = plan.quanta
+    size = (y1 - y0) * side, (x1 - x0) * side
+    if box is not None or (home is not None and home.shape != (*size, 1)):
+        home = None
+    out = np.empty(size, np.uint8) if home is None else home[..., 0]
+    quanta = np.empty(64, np.int32)
+    quanta[PLACES] = plan.quanta
     blocks = np.array([x0, y0, x1, y1, plan.across], np.int64)
-    if not _region(scan.bits, scan.starts, dc, blocks, side, codes, values, ORDER, quanta, out):
+    if not _region(scan.bits, scan.starts, dc, blocks, side, codes, *pairs_of(codes.tobytes()), ORDER, quanta, out):
         return None
     height, width = -(-plan.height // divisor) - y0 * side, -(-plan.width // divisor) - x0 * side
-    return out[:height, :width, None], y0 * side, x0 * side
+    return out[:height, :width, None] if home is None else home, y0 * side, x0 * side
 
 
 @njit(
-    "b1(u1[::1], i4[::1], i4[::1], i8[::1], i8, i8[:, ::1], i4[::1], u8[::1], i4[::1], u1[:, ::1])",
+    "b1(u1[::1], i4[::1], i4[::1], i8[::1], i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[::1], u1[:, ::1])",
     nogil=True,
     cache=True,
 )
@@ -62,14 +68,15 @@ def _region(
     blocks: np.ndarray,
     side: int,
     codes: np.ndarray,
-    values: np.ndarray,
+    steps: np.ndarray,
+    pairs: np.ndarray,
     order: np.ndarray,
     quanta: np.ndarray,
     out: np.ndarray,
 ) -> bool:
     """Fills `out` with blocks from x0 to x1 and y0 to y1, of `side` pixels a side each; False where a pixel is not sure."""
     x0, y0, x1, y1, across = blocks
-    coef, columns = np.empty(65 * LANES, np.int32), np.empty(64 * LANES, np.int32)
+    coef, columns = np.empty(65 * STRIDE, np.int16), np.empty(64 * LANES, np.int32)
     sure = True
     for y in range(y0, y1):
         for x in range(x0, x1, LANES):
@@ -77,17 +84,17 @@ def _region(
             top, left = (y - y0) * side, (x - x0) * side
             if side == 1:
                 for b in range(count):
-                    level = ((dc[first + b] * quanta[1] + 4) >> 3) + 128
+                    level = ((dc[first + b] * quanta[0] + 4) >> 3) + 128
                     sure &= -384 <= level < 640
                     out[top, left + b] = min(max(level, 0), 255)
                 continue
-            coefficients(bits, starts, first, count, codes, values, order, quanta, coef)
+            coefficients(bits, starts, first, count, codes, steps, pairs, order, coef)
             for b in range(count):
-                coef[b] = dc[first + b] * quanta[1]
+                coef[b] = dc[first + b]
             if side == 8:
-                sure &= eights(coef, columns, out, top, left, count)
+                sure &= eights(coef, quanta, columns, out, top, left, count)
             elif side == 4:
-                sure &= fours(coef, columns, out, top, left, count)
+                sure &= fours(coef, quanta, columns, out, top, left, count)
             else:
-                sure &= twos(coef, columns, out, top, left, count)
+                sure &= twos(coef, quanta, columns, out, top, left, count)
     return sure

@@ -34,13 +34,15 @@ class Own:
     def __init__(self, worth: int = WORTH):
         self._left, self._lock, self._loaded = worth, threading.Lock(), False
 
-    def decode(self, data: bytes, divisor: int, box: Box | None) -> tuple[np.ndarray, int, int] | None:
+    def decode(
+        self, data: bytes, divisor: int, box: Box | None, home: np.ndarray | None = None
+    ) -> tuple[np.ndarray, int, int] | None:
         """`jpeg_grey.decode`; None where the library has to be asked."""
         if not self._loaded and not self._load(len(data)):
             return None
         from shards.format import jpeg_grey
 
-        return jpeg_grey.decode(data, divisor, box)
+        return jpeg_grey.decode(data, divisor, box, home)
 
     def _load(self, size: int) -> bool:
         """Whether it is loaded now; while one thread does that, which may take a while, the others go on with the library."""

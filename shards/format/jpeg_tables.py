@@ -78,7 +78,7 @@ def any_code(front: int, row: np.ndarray, is_dc: bool) -> int:
 
 
 @njit("(i8[::1], i4[::1])", nogil=True, cache=True)
-def _first(row: np.ndarray, out: np.ndarray) -> None:
+def first_codes(row: np.ndarray, out: np.ndarray) -> None:
     """Of each `LOOK` bits the code that they begin with: its symbol (above 5 bits) and how many bits it has; 0 where it is longer."""
     out[:] = 0
     for n in range(1, LOOK + 1):
@@ -88,7 +88,7 @@ def _first(row: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit("UniTuple(i8, 2)(i8, b1)", nogil=True, cache=True)
-def _meant(symbol: int, is_dc: bool) -> tuple[int, int]:
+def meant(symbol: int, is_dc: bool) -> tuple[int, int]:
     """(bits of the value, coefficients that it goes on)"""
     if is_dc:
         return symbol, 1
@@ -103,7 +103,7 @@ def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
     while taken < LOOK and not ends:
         begins = is_dc and on == 0
         code = first[0 if begins else 1, (bits << taken) & ((1 << LOOK) - 1)]
-        size, step = _meant(code >> 5, begins)
+        size, step = meant(code >> 5, begins)
         more = (code & 31) + size
         if code == 0 or taken + (code & 31) > LOOK or taken + more > MOST or on + step >= 2 * END:
             break
@@ -121,7 +121,7 @@ def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
 def _valued(bits: int, first: np.ndarray, is_dc: bool) -> int:
     """An entry of `values`, as `any_code` has it."""
     code = first[bits << (LOOK - LOOK_VALUES)]
-    size, on = _meant(code >> 5, is_dc)
+    size, on = meant(code >> 5, is_dc)
     taken = (code & 31) + size
     if code == 0 or taken > LOOK_VALUES:
         return 0
@@ -136,7 +136,7 @@ def fill(codes: np.ndarray, values: np.ndarray, passing: np.ndarray) -> None:
     """Fills `values` and `passing`."""
     first = np.empty((2, 1 << LOOK), np.int32)
     for half in range(2):
-        _first(codes[half], first[half])
+        first_codes(codes[half], first[half])
     for half in range(2):
         for bits in range(1 << LOOK_VALUES):
             values[half << LOOK_VALUES | bits] = _valued(bits, first[1 - half], half == 1)

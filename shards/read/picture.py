@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from shards.format.codecs import Jpeg
+from shards.format.codecs import Jpeg, Room
 
 DIVISORS = (8, 4, 2)
 LARGE = 1 << 20
@@ -27,10 +27,20 @@ class StoredImage:
         jpeg: its bytes, where they may be decoded in part; None for images that only `whole` can read.
         whole: reads it as `ShardRecord.read` does.
         exact: never decode it smaller.
+        canvas: see `Jpeg.decode`.
+        seen: told of an image that was decoded whole.
     """
 
-    def __init__(self, jpeg: Jpeg | None, whole: Callable[[], np.ndarray], exact: bool):
+    def __init__(
+        self,
+        jpeg: Jpeg | None,
+        whole: Callable[[], np.ndarray],
+        exact: bool,
+        canvas: Room | None = None,
+        seen: Callable[[np.ndarray], None] | None = None,
+    ):
         self._jpeg, self._whole, self._exact = jpeg, whole, exact
+        self._canvas, self._seen = canvas, seen
 
     @cached_property
     def _read(self) -> np.ndarray:
@@ -54,7 +64,12 @@ class StoredImage:
         Raises:
             DataError: cannot be decoded.
         """
-        return self._read if self._jpeg is None else self._jpeg.decode(divisor)
+        if self._jpeg is None:
+            return self._read
+        image = self._jpeg.decode(divisor, self._canvas)
+        if self._seen is not None:
+            self._seen(image)
+        return image
 
     def part(self, divisor: int, box: tuple[int, int, int, int]) -> tuple[np.ndarray, int, int]:
         """At least a box (left, top, right, bottom, in pixels of the whole image) of `pixels`, and the row and column where it begins.

@@ -113,7 +113,10 @@ class ShardRecord:
         if ext not in ("jpg", "jpeg") or not reading.plain:
             return StoredImage(None, lambda: self.read(name), exact=True)
         jpeg = codecs.Jpeg(self._bytes(table, name), where)
-        return StoredImage(jpeg, lambda: self.read(name), self._data.exact_decode)
+        if (canvas := self.canvas) is None:
+            return StoredImage(jpeg, lambda: self.read(name), self._data.exact_decode)
+        take, seen = partial(canvas.take, name), partial(canvas.seen, name)
+        return StoredImage(jpeg, lambda: self.read(name), self._data.exact_decode, take, seen)
 
     def stored(self, name: str) -> tuple[str, bytes]:
         """(extension, bytes) of a whole field as it lies in its shard, not decoded.

@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+import jpeg_coder
 import numpy as np
 import pytest
 import simplejpeg
@@ -109,6 +110,36 @@ def test_own_tables_and_samplings_of_one_channel() -> None:
     assert plain[at] == 0x11
     for sampling in (0x22, 0x21, 0x12, 0x44):
         assert all(same(plain[:at] + bytes([sampling]) + plain[at + 1 :], d) for d in DIVISORS)
+
+
+@needs_numba
+def test_any_tables_and_coefficients() -> None:
+    """Codes and values of all lengths in any order: two codes a look-up, one, or none; blocks that end with their last coefficient."""
+    rng, decoded = np.random.default_rng(7), 0
+    for turn in range(40):
+        blocks, most = np.zeros((4 * 11, 64), np.int64), int(rng.choice([2, 8, 40, 300, 1000]))
+        for block in blocks:
+            at = rng.choice(64, int(rng.integers(65)), replace=False)
+            block[at] = rng.integers(-most, most + 1, len(at))
+            block[0] = rng.integers(-20, 21)
+        data = jpeg_coder.coded(blocks, 11, 1, rng, shortest=(1, 2, 5, 8)[turn % 4])
+        decoded += sum(same(data, d) for d in DIVISORS)
+    assert decoded > 80
+
+
+@needs_numba
+@pytest.mark.parametrize("size", [(64, 128), (60, 128), (64, 127)])
+@pytest.mark.parametrize("worth", [0, 1 << 60])
+def test_it_is_decoded_into_an_array_that_is_there(
+    size: tuple[int, int], worth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.format.codecs.own", Own(worth=worth))
+    data = coded(pictures(np.random.default_rng(8), *size)["grain"], 95)
+    for d in DIVISORS:
+        home = np.zeros((-(-size[0] // d), -(-size[1] // d), 1), np.uint8)
+        found = Jpeg(data).decode(d, lambda shape, home=home: home if shape == home.shape else None)
+        np.testing.assert_array_equal(found, library(data, d))
+        assert found is home or (worth == 0 and size != (64, 128))
 
 
 @needs_numba

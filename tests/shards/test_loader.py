@@ -245,15 +245,26 @@ def as_decoded(record, rng):
     return Sample({"view": record.read("image"), "index": np.array(record.index)})
 
 
+def as_stored(record, rng):
+    return Sample({"view": record.stored_image("image").pixels(), "index": np.array(record.index)})
+
+
 def flipped_beside_as_decoded(record, rng):
     """The name that a field was learnt to end in sometimes gets something else, while the image goes elsewhere."""
-    image = record.read("image")
+    return flipped_beside(record.read("image"), record, rng)
+
+
+def flipped_beside_as_stored(record, rng):
+    return flipped_beside(record.stored_image("image").pixels(), record, rng)
+
+
+def flipped_beside(image, record, rng):
     first, second = (image, image[::-1]) if rng.random() < 0.5 else (image[::-1], image)
     return Sample({"view": first, "other": second, "index": np.array(record.index)})
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-@pytest.mark.parametrize("call", [as_decoded, flipped_beside_as_decoded])
+@pytest.mark.parametrize("call", [as_decoded, flipped_beside_as_decoded, as_stored, flipped_beside_as_stored])
 def test_images_decoded_in_place_equal_those_read_alone(data, call, workers):
     with loader_of(data, call=call, workers=workers, max_bad_samples=0) as loader:
         steps = take(loader)
@@ -262,7 +273,7 @@ def test_images_decoded_in_place_equal_those_read_alone(data, call, workers):
         batch = s.micro[0]
         for j, i in enumerate(batch["index"].tolist()):
             want = data[i].read("image")
-            if call is as_decoded:
+            if call in (as_decoded, as_stored):
                 np.testing.assert_array_equal(batch["view"][j].numpy(), want)
                 continue
             pair = {batch["view"][j].numpy().tobytes(), batch["other"][j].numpy().tobytes()}
