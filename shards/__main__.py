@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_every(False)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = build_parser(_layouts(words)).parse_args(words)
+        args = build_parser(_layouts(words), words[:1] == ["source"]).parse_args(words)
         for name in ("folder", "out", "manifest"):
             if re.match(r"\w{2,}:/", str(getattr(args, name, None))):
                 what = f"`{args.command}` works on a folder, not on an address"

@@ -137,10 +137,8 @@ def _cells(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def build_parser(layouts: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The command line. `layouts`: paths of layouts of one's own, which are sources too."""
-    from shards.sources import get_source, source_names
-
+def build_parser(layouts: Sequence[str] = (), sources: bool = True) -> argparse.ArgumentParser:
+    """The command line. `layouts`: paths of layouts of one's own, which are sources too. `sources`: with the words of `source`."""
     parser = argparse.ArgumentParser(
         "python -m shards", description="Packs, checks and shows data sets (docs/data.md)."
     )
@@ -151,16 +149,25 @@ def build_parser(layouts: Sequence[str] = ()) -> argparse.ArgumentParser:
     source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(
         dest="name_of_source", required=True, metavar="SOURCE"
     )
-    for name in (*source_names(), *layouts):
-        one = get_source(name)
-        child = source.add_parser(name, help=one.help)
-        one.options(child)
-        _packing(child)
+    if sources:
+        _source_commands(source, layouts)
     _folder_commands(commands)
     _looking_commands(commands)
     for command in (*(c for n, c in commands.choices.items() if n != "source"), *source.choices.values()):
         add_all(command)
     return parser
+
+
+def _source_commands(
+    source: argparse._SubParsersAction[argparse.ArgumentParser], layouts: Sequence[str]
+) -> None:
+    from shards.sources import get_source, source_names
+
+    for name in (*source_names(), *layouts):
+        one = get_source(name)
+        child = source.add_parser(name, help=one.help)
+        one.options(child)
+        _packing(child)
 
 
 def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

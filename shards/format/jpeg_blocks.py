@@ -1,22 +1,15 @@
-"""The Huffman codes of a baseline JPEG, read from first to last (numba).
-
-Of a grey one where its blocks begin among its bits, once all of them are seen to be there (jpeg_scan.py); of one of several colours
-whether they are (jpeg_mcus.py).
-"""
+"""Where the blocks of a grey baseline JPEG begin among its bits, once all of them are seen to be there (numba; jpeg_scan.py)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from shards.format.jpeg_codes import END, ColourPlan, GreyPlan, grey_plan
-from shards.format.jpeg_mcus import BEYOND, all_there
-from shards.format.jpeg_scan import PAD, START, STRIDE, block_starts, unstuffed
-from shards.format.jpeg_tables import LOOK, Tables, tables
-
-MOST_BITS = 1 << 30
+from shards.format.jpeg_codes import END, GreyPlan, grey_plan
+from shards.format.jpeg_huffman import MOST_BITS, PAD, STRIDE
+from shards.format.jpeg_scan import block_starts, unstuffed
+from shards.format.jpeg_tables import Tables, tables
 
 
 @dataclass
@@ -52,30 +45,3 @@ def _bits(data: bytes, begin: int) -> tuple[np.ndarray, int] | None:
         return None
     bits[length:] = 0
     return bits, length
-
-
-def whole(data: bytes, plan: ColourPlan) -> bool:
-    """Whether all pixels of a file of several colours are surely there, with nothing wrong in their codes."""
-    found = _several(plan.pairs, plan.blocks)
-    if data[-2:] != END or 8 * len(data) > MOST_BITS or found is None or (codes := _bits(data, plan.begin)) is None:
-        return False
-    bits, length = codes
-    starts = np.empty((2, plan.mcus + BEYOND), np.int32)
-    return bool(all_there(bits, 8 * length, plan.mcus, *found, starts))
-
-
-@lru_cache(maxsize=64)
-def _several(
-    pairs: tuple[tuple[bytes, bytes], ...], blocks: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Tables of several pairs, one after the other, and the phases (jpeg_mcus.py) of an MCU whose blocks have those; None of odd ones."""
-    each = [found for pair in pairs if (found := tables(*pair)) is not None]
-    if len(each) < len(pairs):
-        return None
-    phases, n = np.zeros(len(blocks), np.uint64), len(blocks)
-    for i, table in enumerate(blocks):
-        following = (i + 1) % n
-        row, start = table << LOOK + 1, blocks[following] << LOOK + 1 | int(START)
-        phases[i] = row | start << 16 | i << 32 | following << 40 | (following == 0) << 48 | table << 56
-    codes, passing, values = (np.concatenate([t[i] for t in each]) for i in range(3))
-    return codes, passing, values, phases

@@ -83,7 +83,7 @@ def why_not(*modules: str) -> str:
 @functools.lru_cache
 def why_not_quick() -> str:
     """Why the codes cannot be read by machine code here; empty where they can."""
-    return why_not("shards.format.jpeg_blocks")
+    return why_not("shards.format.jpeg_whole")
 
 
 def is_quick() -> bool:
@@ -93,13 +93,11 @@ def is_quick() -> bool:
 
 def surely_whole(data: bytes) -> bool:
     """True only where all pixels are there and nothing is wrong with their codes."""
-    from shards.format.jpeg_blocks import scanned, whole
+    from shards.format.jpeg_whole import whole
 
     head = _head(data)
     plan = _plan(head) if head else None
-    if head is None or plan is None:
-        return False
-    return scanned(data) is not None if len(head.components) == 1 else whole(data, plan)
+    return plan is not None and whole(data, plan)
 
 
 def grey_plan(data: bytes) -> GreyPlan | None:

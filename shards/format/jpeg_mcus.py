@@ -14,11 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
+from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES
 from shards.format.jpeg_scan import BROKEN, window
-from shards.format.jpeg_tables import END, LOOK, LOOK_VALUES, any_code
+from shards.format.jpeg_tables import any_code
 
-BEYOND = 8
-"""MCUs that are noted beyond the last one, at most."""
 MARGIN = 256
 """Bits before the end at which turns are left: behind the last code is filling, where the second place would seem to be lost."""
 POS, K, ROW, N, PHASE = range(5)
@@ -174,7 +173,7 @@ def _meeting(
     return -1
 
 
-@njit("b1(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[:, ::1])", nogil=True, cache=True)
+@njit("b1(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[:, ::1], u8[:, ::1])", nogil=True, cache=True)
 def all_there(
     bits: np.ndarray,
     length: int,
@@ -184,15 +183,18 @@ def all_there(
     values: np.ndarray,
     phases: np.ndarray,
     starts: np.ndarray,
+    at: np.ndarray,
 ) -> bool:
     """Whether `length` bits, less than a byte of filling aside, are the codes of so many MCUs.
 
     Args:
-        bits: uint8, with `jpeg_scan.PAD` bytes of zeros behind them.
+        bits: uint8, with `jpeg_huffman.PAD` bytes of zeros behind them.
         codes, passing, values: those of jpeg_tables.py, of one pair of tables after the other.
         starts: int32 [2, mcus + BEYOND], scratch.
+        at: uint64 [3, 5], scratch.
     """
-    at, stops, most = np.zeros((2, 5), np.uint64), np.zeros(2, np.uint64), uint64(mcus)
+    stops, most = at[2], uint64(mcus)
+    at[:] = 0
     at[:, ROW] = phases[len(phases) - 1] >> uint64(16) & uint64(0xFFFF)
     middle = uint64(length) >> uint64(4) << uint64(3)
     at[1, POS] = stops[0] = middle

@@ -12,14 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types, uint64
 
-from shards.format.jpeg_tables import END, LOOK, LOOK_VALUES, any_code
+from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES, STRIDE
+from shards.format.jpeg_huffman import START as FIRST
+from shards.format.jpeg_tables import any_code
 
 _READ_ONLY = types.Array(types.uint8, 1, "C", readonly=True)
-START = np.uint64(1 << LOOK)
+START = np.uint64(FIRST)
 BROKEN = 2
-PAD = 16
-"""Bytes of zeros behind the bits, so that windows may reach beyond."""
-STRIDE = 64
 POS, K, ROW, N = range(4)
 """Of a place in the file: bits before it, coefficients of its block before it, which half of the tables, blocks before it."""
 

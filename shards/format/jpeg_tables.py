@@ -1,15 +1,4 @@
-"""Tables by which the Huffman codes of a JPEG are read (ITU-T T.81, F.2.2), compiled by numba (extra `numba`).
-
-    codes   of each code, as int64 [2, 307], DC and AC: 17 x (first code of a length, how many, where their symbols begin), then the
-            symbols
-    passing uint16 [2 << LOOK]: what so many bits say where values do not matter, as many codes as begin within them
-    values  int32 [2 << LOOK_VALUES]: the one code that so many bits begin with, and its value
-
-In tables of bits the first half is for codes within a block (AC), the second for a block's beginning (DC). An entry of `passing` holds,
-from its low bits on: how many bits of the file it takes (6), how many coefficients it goes on (7; 64 or more: look at `values`), whether
-the block ends (1). An entry of `values`: bits (6, and 2 free), coefficients (8; 64 and more where the block ends), the value (16 and
-sign); 0 where the code and its value have more bits.
-"""
+"""Tables by which the Huffman codes of a JPEG are read (jpeg_huffman.py), compiled by numba (extra `numba`)."""
 
 from __future__ import annotations
 
@@ -18,44 +7,19 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-LOOK, LOOK_VALUES = 13, 12
-MOST = 22
-"""Bits of the file that an entry of `passing` takes at most: three of them and another look-up are in the 57 bits of a window."""
-END = 64
-"""Coefficients that the end of a block goes on: beyond the last one."""
-LARGEST_DC = 11  # bits of a difference of 8-bit samples
-SYMBOLS = 51  # where they begin in a row of `codes`
+from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES, MOST, SYMBOLS, codes_of
 
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @lru_cache(maxsize=64)
 def tables(dc: bytes, ac: bytes) -> Tables | None:
-    """(codes, passing, values) of two tables as they stand in a DHT segment (16 counts, then the symbols); None of odd ones."""
-    rows = [canonical(dc, is_dc=True), canonical(ac, is_dc=False)]
-    codes = np.zeros((2, SYMBOLS + 256), np.int64)
-    for row, found in zip(codes, rows, strict=True):
-        if found is None:
-            return None
-        row[: len(found)] = found
-    values, passing = np.zeros(2 << LOOK_VALUES, np.int32), np.zeros(2 << LOOK, np.uint16)
-    fill(codes, values, passing)
-    return codes, passing, values
-
-
-def canonical(code: bytes, is_dc: bool) -> np.ndarray | None:
-    """A row of `codes`; None where it is not surely a table that decoders take."""
-    counts, symbols = np.frombuffer(code[:16], np.uint8).astype(np.int64), np.frombuffer(code[16:], np.uint8)
-    if counts.sum() != len(symbols) or not len(symbols) or (is_dc and symbols.max() > LARGEST_DC):
+    """(codes, passing, values) of two tables as they stand in a DHT segment; None of odd ones."""
+    if (codes := codes_of(dc, ac)) is None:
         return None
-    lengths = np.zeros((17, 3), np.int64)
-    first = at = 0
-    for n in range(1, 17):
-        lengths[n] = first, counts[n - 1], at
-        if first + counts[n - 1] > (1 << n) - 1:  # the code of ones alone is kept free
-            return None
-        first, at = 2 * (first + counts[n - 1]), at + counts[n - 1]
-    return np.concatenate([lengths.ravel(), symbols])
+    values, passing = np.zeros(2 << LOOK_VALUES, np.int32), np.zeros(2 << LOOK, np.uint16)
+    fill(codes, np.empty((2, 1 << LOOK), np.int32), values, passing)
+    return codes, passing, values
 
 
 @njit("i8(u8, i8[::1], b1)", nogil=True, cache=True)
@@ -131,10 +95,9 @@ def _valued(bits: int, first: np.ndarray, is_dc: bool) -> int:
     return value << 16 | on << 8 | taken
 
 
-@njit("(i8[:, ::1], i4[::1], u2[::1])", nogil=True, cache=True)
-def fill(codes: np.ndarray, values: np.ndarray, passing: np.ndarray) -> None:
-    """Fills `values` and `passing`."""
-    first = np.empty((2, 1 << LOOK), np.int32)
+@njit("(i8[:, ::1], i4[:, ::1], i4[::1], u2[::1])", nogil=True, cache=True)
+def fill(codes: np.ndarray, first: np.ndarray, values: np.ndarray, passing: np.ndarray) -> None:
+    """Fills `values` and `passing`; `first`: scratch, [2, 1 << LOOK]."""
     for half in range(2):
         first_codes(codes[half], first[half])
     for half in range(2):

@@ -19,8 +19,9 @@ from functools import lru_cache
 import numpy as np
 from numba import int16, int32, njit, uint64
 
+from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES
 from shards.format.jpeg_scan import window
-from shards.format.jpeg_tables import END, LOOK, LOOK_VALUES, any_code, first_codes, meant
+from shards.format.jpeg_tables import any_code, first_codes, meant
 
 LANES, STRIDE = 64, 96
 """Blocks whose values lie side by side: as many as are transformed together; and room for those that are read beyond them."""

@@ -18,11 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import bad
-from shards.layout import engine, sourced
-from shards.layout.begun import remove
-from shards.layout.files import about, layout_names, load, path_of, source_of
-from shards.layout.schema import Layout as Whole
-from shards.layout.schema import Sourced, Terms
 from shards.pack.manifest import Manifest
 
 
@@ -74,6 +69,9 @@ def register(name: str, options: Callable[[argparse.ArgumentParser], None]) -> C
 
 def source_names() -> list[str]:
     """All sources, by file name: modules and layouts."""
+    # Here and below: what reads layouts takes longer to load than all else that packing a manifest needs.
+    from shards.layout.files import layout_names
+
     return sorted(
         [*(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")), *layout_names()]
     )
@@ -90,8 +88,11 @@ def get_source(name: str) -> Layout:
     Raises:
         DataError: unknown name, and the nearest is named; a layout that says what means nothing.
     """
+    from shards.layout.files import layout_names
+    from shards.sources._by_layout import by_layout
+
     if is_file(name) or name in layout_names():
-        return _by_python(name, inner) if (inner := source_of(name)) else _by_engine(name)
+        return by_layout(name)
     if name not in source_names():
         near = difflib.get_close_matches(name, source_names(), n=1, cutoff=0.4)
         raise bad(
@@ -101,41 +102,3 @@ def get_source(name: str) -> Layout:
         )
     importlib.import_module(f"shards.sources.{name}")
     return _registered[name]
-
-
-def _by_engine(name: str) -> Layout:
-    def find(args: argparse.Namespace) -> Found:
-        layout = load(name)
-        assert isinstance(layout, Whole)
-        laid = engine.find(layout, args)
-        return Found(laid.manifest, laid.notes, laid.unmatched, {**laid.pack, **terms_of(layout)})
-
-    return Layout(name, about(name), engine.options, find)
-
-
-def _by_python(name: str, inner: str) -> Layout:
-    """A layout that names a source in Python."""
-    layout = load(name)
-    assert isinstance(layout, Sourced)
-    if inner not in (p.stem for p in Path(__file__).parent.glob("[!_]*.py")):
-        raise bad(f"no source '{inner}' in Python", path_of(name), "mend the layout (docs/layouts.md lists its keys)")
-    of = get_source(inner)
-
-    def find(args: argparse.Namespace) -> Found:
-        notes, scratch = sourced.resolve(layout, args)
-        try:
-            found = of.find(args)
-        except BaseException:
-            if scratch is not None:
-                remove(scratch)
-            raise
-        more = {"scratch": scratch} if scratch is not None else {}
-        return Found(
-            found.manifest, [*notes, *found.notes], found.unmatched, {**found.pack, **terms_of(layout), **more}
-        )
-
-    return Layout(name, layout.about, lambda parser: sourced.options(layout, parser, of.options), find)
-
-
-def terms_of(layout: Terms) -> dict[str, str]:
-    return {"licence": layout.licence, "commercial": layout.commercial, "citation": layout.citation}

@@ -1,0 +1,79 @@
+"""Whether all codes of a baseline JPEG are there, asked of machine code (jpeg_machine.py), which is loaded with this module."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shards.format.jpeg_huffman import BEYOND, LOOK, LOOK_VALUES, MOST_BITS, PAD, START, STRIDE, codes_of
+from shards.format.jpeg_machine import functions
+
+if TYPE_CHECKING:
+    from shards.format.jpeg_codes import ColourPlan
+
+_call = functions()
+
+
+class _Room(threading.local):
+    """Memory of a thread for the machine code to work in."""
+
+    def __init__(self) -> None:
+        self.bits, self.starts = np.empty(0, np.uint8), np.empty(0, np.int32)
+        self.at = np.zeros((3, 5), np.uint64)
+
+    def of(self, size: int, mcus: int) -> tuple[int, int, int]:
+        """Addresses of bits, starts, and places, for a file of so many bytes and MCUs."""
+        if len(self.bits) < size + PAD + STRIDE:
+            self.bits = np.empty(size + (size >> 1) + PAD + STRIDE, np.uint8)
+        if len(self.starts) < 2 * (mcus + BEYOND):
+            self.starts = np.empty(2 * (mcus + (mcus >> 1) + BEYOND), np.int32)
+        return self.bits.ctypes.data, self.starts.ctypes.data, self.at.ctypes.data
+
+
+_room = _Room()
+
+
+def whole(data: bytes, plan: ColourPlan) -> bool:
+    """Whether all pixels of a file are surely there, with nothing wrong in their codes."""
+    if data[-2:] != b"\xff\xd9" or 8 * len(data) > MOST_BITS or (found := _tables(plan.pairs, plan.blocks)) is None:
+        return False
+    end = len(data) - 2
+    bits, starts, at = _room.of(end - plan.begin, plan.mcus)
+    return bool(_call["whole"](data, plan.begin, end, plan.mcus, bits, *found.addresses, starts, at))
+
+
+@dataclass(frozen=True)
+class _Tables:
+    arrays: tuple[np.ndarray, ...]
+    addresses: tuple[int, ...]
+    """As the machine code takes them."""
+
+
+@lru_cache(maxsize=64)
+def _tables(pairs: tuple[tuple[bytes, bytes], ...], blocks: tuple[int, ...]) -> _Tables | None:
+    """Tables of several pairs, one after the other, and the phases (jpeg_mcus.py) of an MCU whose blocks have those; None of odd ones."""
+    each = [codes_of(*pair) for pair in pairs]
+    if any(codes is None for codes in each):
+        return None
+    codes = np.concatenate([c for c in each if c is not None])
+    passing, values = np.zeros(len(pairs) * (2 << LOOK), np.uint16), np.zeros(len(pairs) * (2 << LOOK_VALUES), np.int32)
+    first = np.empty((2, 1 << LOOK), np.int32)
+    for i in range(len(pairs)):
+        rows, look, valued = codes[2 * i :], values[i * (2 << LOOK_VALUES) :], passing[i * (2 << LOOK) :]
+        _call["fill_tables"](rows.ctypes.data, first.ctypes.data, look.ctypes.data, valued.ctypes.data)
+    phases = _phases(blocks)
+    to = [a.ctypes.data for a in (codes, passing, values)]
+    return _Tables((codes, passing, values, phases), (*to, len(pairs), phases.ctypes.data, len(blocks)))
+
+
+def _phases(blocks: tuple[int, ...]) -> np.ndarray:
+    phases, n = np.zeros(len(blocks), np.uint64), len(blocks)
+    for i, table in enumerate(blocks):
+        following = (i + 1) % n
+        row, start = table << LOOK + 1, blocks[following] << LOOK + 1 | START
+        phases[i] = row | start << 16 | i << 32 | following << 40 | (following == 0) << 48 | table << 56
+    return phases
