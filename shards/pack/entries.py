@@ -19,6 +19,7 @@ from typing import IO, cast, overload
 from shards.format.staging import disk_errors
 from shards.pack.reference import COLUMN, Reference
 
+_sorted = json.JSONEncoder(sort_keys=True).encode
 BLOCK = 256
 KEPT = 4096
 """Samples up to which a manifest stays in memory."""
@@ -215,7 +216,7 @@ def line_of(entry: Entry) -> bytes:
     """What of an entry decides the bytes of shards."""
     refs = {n: [r.text, str(r.path), r.member, r.rows, len(r.more), r.regions] for n, r in entry.fields.items()}
     said = [entry.sample, entry.patient, entry.labels, refs, entry.texts]
-    return json.dumps(said, sort_keys=True).encode() + b"\n"
+    return _sorted(said).encode() + b"\n"
 
 
 def _plain(r: Reference) -> Plain:

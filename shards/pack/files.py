@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
+from stat import S_ISREG
 
 from isal import isal_zlib
 
@@ -35,9 +38,9 @@ class Files:
         """
         if (size := self._lately.get(path)) is not None:
             return size
-        if not path.is_file():
+        stat = _stat(path)
+        if stat is None or not S_ISREG(stat.st_mode):
             raise HeaderError("no such file", f"looked at {path}; paths are relative to the manifest")
-        stat = path.stat()
         made = self.scratch is not None and path.is_relative_to(self.scratch)
         stamp = [str(path), stat.st_size, isal_zlib.crc32(path.read_bytes()) if made else stat.st_mtime_ns]
         self._sha.update(json.dumps(stamp).encode() + b"\n")
@@ -50,3 +53,15 @@ class Files:
 
     def digest(self) -> str:
         return self._sha.hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None where `Path.is_file` says no without an error: nothing there, or a name that no file can have."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as e:
+        if e.errno in (errno.EBADF, errno.ELOOP):
+            return None
+        raise

@@ -18,6 +18,7 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -78,22 +79,30 @@ class Reference:
         """Itself and what follows, each alone."""
         return (replace(self, more=()), *self.more) if self.more else (self,)
 
+    # Asked several times of every sample.
+    @cached_property
+    def suffix(self) -> str:
+        return self.path.suffix.lower()
+
+    @cached_property
+    def is_slice(self) -> bool:
+        return is_volume(self.path)
+
     @property
     def is_table(self) -> bool:
-        return self.member is not None and self.path.suffix.lower() not in ARRAYS and not is_volume(self.path)
+        return self.member is not None and self.suffix not in ARRAYS and not self.is_slice
 
     @property
     def by_column(self) -> bool:
         """Of a table's reference: whether it names a column."""
         return (self.member or "").startswith(COLUMN)
 
-    @property
+    @cached_property
     def ext(self) -> str:
         """Extension of the member it becomes in a shard."""
-        if is_volume(self.path):
+        if self.is_slice:
             return "png"
-        suffix = self.path.suffix.lower()
-        return "npy" if self.member is not None or suffix == ".pt" else suffix[1:].replace("jpeg", "jpg")
+        return "npy" if self.member is not None or self.suffix == ".pt" else self.suffix[1:].replace("jpeg", "jpg")
 
 
 def parse(text: str, folder: Path) -> Reference:
@@ -201,10 +210,10 @@ class Reader:
             return Header(whole.dtype, (M * P, D))
         if ref.is_table:
             return Header("float32", self.vector(ref).shape)
-        if is_volume(ref.path):
+        if ref.is_slice:
             _cut_by_slices(ref)
             return self.volumes.header(ref)
-        suffix = ref.path.suffix.lower()
+        suffix = ref.suffix
         if suffix == ".npz":
             head = self._npz(ref)[1]
             return _sliced(Header(head.dtype.name, head.shape), ref)
@@ -230,7 +239,7 @@ class Reader:
             return x_MPD.reshape(-1, x_MPD.shape[-1])
         if ref.is_table:
             return self.vector(ref)
-        suffix = ref.path.suffix.lower()
+        suffix = ref.suffix
         if suffix == ".npz":
             stream, head = self._npz(ref)
             _sliced(Header(head.dtype.name, head.shape), ref)
@@ -247,9 +256,9 @@ class Reader:
         """What a file of bags says of the numbers of field `name`, by the names of its folders and by its attributes."""
         if ref.more:
             return [said for part in ref.parts for said in self.told(name, part)]
-        if is_volume(ref.path):
+        if ref.is_slice:
             return [self.volumes.told(name, ref)]
-        suffix = ref.path.suffix.lower()
+        suffix = ref.suffix
         if not is_bag(name) or suffix not in (".h5", ".hdf5", ".pt"):
             return []
         told: dict[str, Any] = {}
@@ -268,7 +277,7 @@ class Reader:
 
     def raw(self, name: str, ref: Reference) -> bytes:
         """The bytes of field `name` in a plain file, or of a slice as PNG."""
-        return self.volumes.png(name, ref) if is_volume(ref.path) else _file_bytes(ref.path, None)
+        return self.volumes.png(name, ref) if ref.is_slice else _file_bytes(ref.path, None)
 
     def _npz(self, ref: Reference) -> tuple[IO[bytes], NpyHeader]:
         key = ref.path, ref.member or ""
@@ -323,8 +332,8 @@ def _npy_header(data: bytes) -> NpyHeader:
 
 def _file_bytes(path: Path, limit: int | None) -> bytes:
     def read() -> bytes:
-        with open(path, "rb") as f:
-            return f.read() if limit is None else f.read(limit)
+        with open(path, "rb", buffering=0) as f:
+            return f.readall() if limit is None else f.read(limit) or b""
 
     return _guarded(read)
 

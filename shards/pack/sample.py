@@ -22,12 +22,13 @@ from shards.pack.survey import PackOptions, PackPlan, cell_place
 from shards.pack.write import npy_bytes
 
 META = ("meta", "json")
+_sorted = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 def meta_bytes(patient: str, labels: Mapping[str, str | float], provenance: Mapping[str, str]) -> bytes:
     """meta.json of a sample."""
     meta = {"patient": patient, "labels": dict(labels), "provenance": dict(provenance)}
-    return json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()
+    return _sorted(meta).encode()
 
 
 def members_of(
