@@ -158,9 +158,7 @@ def build_parser(layouts: Sequence[str] = (), sources: bool = True) -> argparse.
     return parser
 
 
-def _source_commands(
-    source: argparse._SubParsersAction[argparse.ArgumentParser], layouts: Sequence[str]
-) -> None:
+def _source_commands(source: argparse._SubParsersAction[argparse.ArgumentParser], layouts: Sequence[str]) -> None:
     from shards.sources import get_source, source_names
 
     for name in (*source_names(), *layouts):

@@ -5,16 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, cfunc
 
-from shards.format.jpeg_huffman import BEYOND, LOOK, LOOK_VALUES, PAD, STRIDE, SYMBOLS
+from shards.format.jpeg_huffman import BEYOND, KEPT, LOOK, LOOK_VALUES, PAD, PLACES, STRIDE, SYMBOLS
 from shards.format.jpeg_mcus import all_there
 from shards.format.jpeg_scan import unstuffed
 from shards.format.jpeg_tables import fill
 
 ROW = SYMBOLS + 256
-_BYTES, _CODES, _STARTS, _PASSING, _LONGS = "CPointer(u1)", "CPointer(i8)", "CPointer(i4)", "CPointer(u2)", "CPointer(u8)"
+_BYTES, _CODES, _STARTS, _PASSING, _LONGS = (
+    "CPointer(u1)",
+    "CPointer(i8)",
+    "CPointer(i4)",
+    "CPointer(u2)",
+    "CPointer(u8)",
+)
 
 
-@cfunc(f"i8({_CODES}, {_STARTS}, {_STARTS}, {_PASSING})", nopython=True)
+@cfunc(f"i8({_CODES}, {_STARTS}, {_STARTS}, {_PASSING})")
 def fill_tables(codes: np.ndarray, first: np.ndarray, values: np.ndarray, passing: np.ndarray) -> int:
     """`jpeg_tables.fill`; 0."""
     fill(
@@ -28,7 +34,6 @@ def fill_tables(codes: np.ndarray, first: np.ndarray, values: np.ndarray, passin
 
 @cfunc(
     f"i8({_BYTES}, i8, i8, i8, {_BYTES}, {_CODES}, {_PASSING}, {_STARTS}, i8, {_LONGS}, i8, {_STARTS}, {_LONGS})",
-    nopython=True,
 )
 def whole(
     data: np.ndarray,
@@ -66,9 +71,9 @@ def whole(
         carray(codes, (2 * pairs, ROW)),
         carray(passing, pairs * (2 << LOOK)),
         carray(values, pairs * (2 << LOOK_VALUES)),
-        carray(phases, blocks),
-        carray(starts, (2, mcus + BEYOND)),
-        carray(at, (3, 5)),
+        carray(phases, 2 * blocks),
+        carray(starts, (PLACES, mcus + BEYOND)),
+        carray(at, (PLACES + 1, KEPT)),
     )
     return 1 if there else 0
 

@@ -6,9 +6,9 @@
     values  int32 [2 << LOOK_VALUES]: the one code that so many bits begin with, and its value
 
 In tables of bits the first half is for codes within a block (AC), the second for a block's beginning (DC). An entry of `passing` holds,
-from its low bits on: how many bits of the file it takes (6), how many coefficients it goes on (7; 64 or more: look at `values`), whether
-the block ends (1). An entry of `values`: bits (6, and 2 free), coefficients (8; 64 and more where the block ends), the value (16 and
-sign); 0 where the code and its value have more bits.
+from its low bits on: how many bits of the file it takes (7), how many coefficients it goes on (7, and 1 free; 64 or more: look at
+`values`), whether the block ends (1); the fields of three entries can be added up. An entry of `values`: bits (6, and 2 free),
+coefficients (8; 64 and more where the block ends), the value (16 and sign); 0 where the code and its value have more bits.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ STRIDE = 64
 START = 1 << LOOK
 MOST_BITS = 1 << 30
 """Of a file: places of bits are int32."""
+PLACES, KEPT = 3, 8
+"""Of a file, which are read in turns, and what is kept of each."""
 BEYOND = 8
 """MCUs that are noted beyond the last one, at most."""
 

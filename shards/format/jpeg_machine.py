@@ -14,17 +14,31 @@ import os
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 from shards.format.info import write_atomic
+
+if TYPE_CHECKING:
+    from llvmlite.binding import TargetMachine
 
 SOURCES = ("jpeg_entry", "jpeg_huffman", "jpeg_mcus", "jpeg_scan", "jpeg_tables")
 Functions = dict[str, Callable[..., int]]
 ARGUMENTS = {"fill_tables": 4, "whole": 13}
+
 NEVER_CALLED = ("NRT_", "numba_")
 """How names of numba's runtime begin, which stand in branches for Python's errors and for counts of references; there are none."""
-_kept: list[Any] = []
+_kept: list[object] = []
 """What must live as long as its code."""
+
+
+class Compiled(Protocol):
+    """What numba's `cfunc` gives."""
+
+    __name__: str
+    address: int
+    native_name: str
+
+    def inspect_llvm(self) -> str: ...
 
 
 def functions() -> Functions:
@@ -70,7 +84,7 @@ def _linked(code: bytes, names: dict[str, str], never: Iterable[str]) -> Functio
     """The functions of object code: `names` are what they are called there, `never` what it names and does not call."""
     import llvmlite.binding as llvm
 
-    abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
     for name in never:
         if llvm.address_of_symbol(name) is None:
             llvm.add_symbol(name, abort)
@@ -88,7 +102,7 @@ def _callable(name: str, address: int) -> Callable[..., int]:
     return ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(address)
 
 
-def _machine() -> Any:
+def _machine() -> TargetMachine:
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -100,18 +114,19 @@ def _machine() -> Any:
 
 def _compiled(path: Path) -> Functions:
     """The functions as numba compiles them now, kept for other processes where there is a folder for them."""
-    from shards.format.jpeg_entry import FUNCTIONS
+    from shards.format import jpeg_entry
 
+    compiled = cast("tuple[Compiled, ...]", jpeg_entry.FUNCTIONS)
     with contextlib.suppress(OSError):
-        code, names, never = _object(FUNCTIONS)
+        code, names, never = _object(compiled)
         head = {"sha256": hashlib.sha256(code).hexdigest(), "names": names, "never": never}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(head).encode() + b"\n" + code, again=True)
-    _kept.extend(FUNCTIONS)
-    return {f.__name__: _callable(f.__name__, f.address) for f in FUNCTIONS}
+    _kept.extend(compiled)
+    return {f.__name__: _callable(f.__name__, f.address) for f in compiled}
 
 
-def _object(compiled: Iterable[Any]) -> tuple[bytes, dict[str, str], list[str]]:
+def _object(compiled: Iterable[Compiled]) -> tuple[bytes, dict[str, str], list[str]]:
     """Object code of functions, what each is called in it, and names that it does not call."""
     import llvmlite.binding as llvm
 

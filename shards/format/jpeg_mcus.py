@@ -1,12 +1,13 @@
-"""Reads the Huffman codes of a baseline JPEG of several colours from first to last: whether all of its MCUs are there (numba).
+"""Reads the Huffman codes of a baseline JPEG from first to last: whether all of its MCUs are there (numba).
 
-As in jpeg_scan.py, values are passed over and two places of the file are read in turns. An MCU has blocks of each colour, of which each
-has tables of its own, so the second place has to find which block of an MCU it stands in, too. It starts as if an MCU began there: where
-that is wrong, it reads some blocks by tables that are not theirs, its count slips, and it slips on until it is right. It is right where an
-MCU of the first place begins at a bit where one of the second has begun.
+As in jpeg_scan.py, values are passed over, and several places of the file are read in turns: three. An MCU has blocks of each colour, of
+which each has tables of its own, so the places within the file have to find which block of an MCU they stand in, too. They start as if an
+MCU began there: where that is wrong, they read some blocks by tables that are not theirs, their count slips, and it slips on until it is
+right. It is right where an MCU of the place before begins at a bit where one of theirs has begun.
 
-    phases  uint64 [blocks of an MCU]; from its low bits on: the row of `passing` for codes within this block (AC; 16), that for the
-            next block's beginning (DC; 16), this block (8), the next one (8), whether the MCU ends with it (8), its tables (8)
+    phases  uint64 [2 x blocks of an MCU]; from its low bits on: the row of `passing` for codes within this block (AC; 16), that for the
+            next block's beginning (DC; 16), this block (8), the next one (8), whether the MCU ends with it (8), its tables (8); and
+            for each once more how to go on, where it does not end (32) and where it does (32): the row (16) and the block (16)
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES
+from shards.format.jpeg_huffman import END, KEPT, LOOK, LOOK_VALUES, PLACES
 from shards.format.jpeg_scan import BROKEN, window
 from shards.format.jpeg_tables import any_code
 
 MARGIN = 256
 """Bits before the end at which turns are left: behind the last code is filling, where the second place would seem to be lost."""
-POS, K, ROW, N, PHASE = range(5)
-"""Of a place in the file: bits before it, coefficients of its block before it, its row of `passing`, MCUs before it, block of the MCU."""
+NOTED, LEAST = 144, 16
+"""Blocks, and MCUs at least, of the places within a file of which it is noted where they begin: within them they have to be right."""
+POS, K, ROW, N, PHASE, ENDS, ON, FOUND = range(KEPT)
+"""Of a place in the file: bits before it, coefficients of its block before it, its row of `passing`, MCUs before it, block of the MCU;
+blocks that ended, coefficients that its next codes go on to, and MCUs that are noted."""
 
 
-@njit("UniTuple(u8, 3)(u1[::1], u8, u8, u8, i8[:, ::1], i4[::1])", nogil=True, cache=True)
+# As `window`, put in place where it is called.
+@njit(inline="always")
 def _single(
     bits: np.ndarray, pos: int, k: int, table: int, codes: np.ndarray, values: np.ndarray
 ) -> tuple[int, int, int]:
@@ -67,7 +72,7 @@ def _alone(
         front = window(bits, pos)
         for _ in range(3):
             info, entry = phases[phase], uint64(passing[row | front >> uint64(64 - LOOK)])
-            on = k + (entry >> uint64(6) & uint64(127))
+            on = k + (entry >> uint64(7) & uint64(127))
             if on >= uint64(END):
                 pos, k, ended = _single(bits, pos, k, info >> uint64(56), codes, values)
                 sound = ended != uint64(BROKEN)
@@ -75,7 +80,7 @@ def _alone(
                 starts[n + uint64(1)] = pos
                 n += whole
                 break
-            ends = entry >> uint64(13)
+            ends = entry >> uint64(15)
             k = on & (ends - uint64(1))
             pos += entry & uint64(63)
             front <<= entry & uint64(63)
@@ -88,63 +93,123 @@ def _alone(
     return sound
 
 
-@njit("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[:, ::1], u8[::1], u8, i4[::1])", nogil=True, cache=True)
-def _both(
+@njit(inline="always")
+def _odd(
+    bits: np.ndarray, codes: np.ndarray, values: np.ndarray, phases: np.ndarray, pos: int, k: int, state: int
+) -> tuple[int, int, int, int]:
+    """Past one code of a special entry: (pos, k, state, what `_single` says)."""
+    info = phases[state >> uint64(16) & uint64(255)]
+    pos, k, ended = _single(bits, pos, k, info >> uint64(56), codes, values)
+    row, phase, _ = _on(ended & uint64(1), info)
+    return pos, k, row | phase << uint64(16), ended
+
+
+@njit(inline="always")
+def _entry(passing: np.ndarray, front: int, state: int) -> int:
+    return uint64(passing[(state & uint64(0xFFFF)) + (front >> uint64(64 - LOOK))])
+
+
+@njit(inline="always")
+def _next(steps: np.ndarray, entry: int, state: int) -> int:
+    """Row and block (16 bits each, and more above) behind the codes of an entry."""
+    return steps[state >> uint64(16) & uint64(255)] >> _ended(entry)
+
+
+@njit(inline="always")
+def _ended(entry: int) -> int:
+    """32 where the codes of an entry end a block, else 0."""
+    return entry >> uint64(10) & uint64(32)
+
+
+@njit("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8[:, ::1], u8[::1])", nogil=True, cache=True)
+def _turns(
+    bits: np.ndarray,
+    codes: np.ndarray,
+    passing: np.ndarray,
+    values: np.ndarray,
+    phases: np.ndarray,
+    steps: np.ndarray,
+    at: np.ndarray,
+    stops: np.ndarray,
+) -> int:
+    """Three places in turns, up to where one of them has come to its stop; which of them finds something broken, -1 where none does.
+
+    What is done for a code decides how long all of this takes, so nothing is counted but bits and blocks, in the fields of one sum.
+    """
+    above, broken, blocks = uint64(3 * END), -1, uint64(len(phases))
+    for i in range(PLACES):
+        at[i, ENDS] = at[i, PHASE]
+    pa, pb, pc = at[0, POS], at[1, POS], at[2, POS]
+    ka, kb, kc = at[0, K], at[1, K], at[2, K]
+    sa, sb, sc = (
+        at[0, ROW] | at[0, PHASE] << uint64(16),
+        at[1, ROW] | at[1, PHASE] << uint64(16),
+        at[2, ROW] | at[2, PHASE] << uint64(16),
+    )
+    while broken < 0 and pa < stops[0] and pb < stops[1] and pc < stops[2]:
+        a, b, c = window(bits, pa), window(bits, pb), window(bits, pc)
+        da, db, dc = uint64(0), uint64(0), uint64(0)
+        oa, ob, oc = uint64(0), uint64(0), uint64(0)
+        for _ in range(3):
+            ea, eb, ec = _entry(passing, a, sa), _entry(passing, b, sb), _entry(passing, c, sc)
+            oa, ob, oc = ka + (ea >> uint64(7)), kb + (eb >> uint64(7)), kc + (ec >> uint64(7))
+            if (oa | ob | oc) & above:
+                break
+            da, db, dc = da + ea, db + eb, dc + ec
+            a, b, c = a << (ea & uint64(63)), b << (eb & uint64(63)), c << (ec & uint64(63))
+            ka, kb, kc = oa >> _ended(ea), ob >> _ended(eb), oc >> _ended(ec)
+            sa, sb, sc = _next(steps, ea, sa), _next(steps, eb, sb), _next(steps, ec, sc)
+        pa, pb, pc = pa + (da & uint64(127)), pb + (db & uint64(127)), pc + (dc & uint64(127))
+        at[0, ENDS] += da >> uint64(15)
+        at[1, ENDS] += db >> uint64(15)
+        at[2, ENDS] += dc >> uint64(15)
+        if (oa | ob | oc) & above:
+            if oa & above:
+                pa, ka, sa, ended = _odd(bits, codes, values, phases, pa, ka, sa)
+                at[0, ENDS] += ended & uint64(1)
+                broken = 0 if ended == uint64(BROKEN) else broken
+            if ob & above:
+                pb, kb, sb, ended = _odd(bits, codes, values, phases, pb, kb, sb)
+                at[1, ENDS] += ended & uint64(1)
+                broken = 1 if ended == uint64(BROKEN) and broken < 0 else broken
+            if oc & above:
+                pc, kc, sc, ended = _odd(bits, codes, values, phases, pc, kc, sc)
+                at[2, ENDS] += ended & uint64(1)
+                broken = 2 if ended == uint64(BROKEN) and broken < 0 else broken
+    at[0, POS], at[1, POS], at[2, POS] = pa, pb, pc
+    at[0, K], at[1, K], at[2, K] = ka, kb, kc
+    at[0, ROW], at[1, ROW], at[2, ROW] = sa & uint64(0xFFFF), sb & uint64(0xFFFF), sc & uint64(0xFFFF)
+    at[0, PHASE], at[1, PHASE] = sa >> uint64(16) & uint64(255), sb >> uint64(16) & uint64(255)
+    at[2, PHASE] = sc >> uint64(16) & uint64(255)
+    for i in range(PLACES):
+        at[i, N] += at[i, ENDS] // blocks
+    return broken
+
+
+@njit("(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1])", nogil=True, cache=True)
+def _find(
     bits: np.ndarray,
     codes: np.ndarray,
     passing: np.ndarray,
     values: np.ndarray,
     phases: np.ndarray,
     at: np.ndarray,
-    stops: np.ndarray,
+    stop: int,
     most: int,
     starts: np.ndarray,
-) -> bool:
-    """Two places in turns, up to where the first of them is done; False where the first one's file is broken.
-
-    Where MCUs of the second begin is noted. Where it finds something broken, it is not right yet: it begins anew a bit further on.
-    """
-    pos, k, row, n, phase = at[0, POS], at[0, K], at[0, ROW], at[0, N], at[0, PHASE]
-    pos2, k2, row2, n2, phase2 = at[1, POS], at[1, K], at[1, ROW], at[1, N], at[1, PHASE]
-    begin, sound = row, True
-    while sound and pos < stops[0] and pos2 < stops[1] and n2 < most:
-        front, front2 = window(bits, pos), window(bits, pos2)
-        for _ in range(3):
-            info, entry = phases[phase], uint64(passing[row | front >> uint64(64 - LOOK)])
-            info2, entry2 = phases[phase2], uint64(passing[row2 | front2 >> uint64(64 - LOOK)])
-            on, on2 = k + (entry >> uint64(6) & uint64(127)), k2 + (entry2 >> uint64(6) & uint64(127))
-            if (on | on2) >= uint64(END):
-                if on >= uint64(END):
-                    pos, k, ended = _single(bits, pos, k, info >> uint64(56), codes, values)
-                    sound = ended != uint64(BROKEN)
-                    row, phase, whole = _on(ended & uint64(1), info)
-                    n += whole
-                if on2 >= uint64(END):
-                    before = pos2
-                    pos2, k2, ended = _single(bits, pos2, k2, info2 >> uint64(56), codes, values)
-                    row2, phase2, whole = _on(ended & uint64(1), info2)
-                    starts[n2 + uint64(1)] = pos2
-                    n2 += whole
-                    if ended == uint64(BROKEN):
-                        pos2, k2, row2, n2, phase2 = before + uint64(1), uint64(0), begin, uint64(0), uint64(0)
-                        starts[0] = pos2
-                break
-            ends, ends2 = entry >> uint64(13), entry2 >> uint64(13)
-            k, k2 = on & (ends - uint64(1)), on2 & (ends2 - uint64(1))
-            pos, pos2 = pos + (entry & uint64(63)), pos2 + (entry2 & uint64(63))
-            front <<= entry & uint64(63)
-            front2 <<= entry2 & uint64(63)
-            row, phase, whole = _on(ends, info)
-            n += whole
-            row2, phase2, whole = _on(ends2, info2)
-            starts[n2 + uint64(1)] = pos2  # overwritten until the MCU ends
-            n2 += whole
-    at[0, POS], at[0, K], at[0, ROW], at[0, N], at[0, PHASE] = pos, k, row, n, phase
-    at[1, POS], at[1, K], at[1, ROW], at[1, N], at[1, PHASE] = pos2, k2, row2, n2, phase2
-    return sound
+) -> None:
+    """`_alone` of a place within the file: where it finds something broken, it is not right yet, and begins anew a bit further on."""
+    begin = at[ROW]
+    starts[0] = at[POS]
+    while not _alone(bits, codes, passing, values, phases, at, stop, most, starts):
+        at[POS] += uint64(1)
+        at[K], at[ROW], at[N], at[PHASE] = uint64(0), begin, uint64(0), uint64(0)
+        starts[0] = at[POS]
 
 
-@njit("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[:, ::1], u8, u8, i4[:, ::1])", nogil=True, cache=True)
+@njit(
+    "i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1], i4[::1], u8)", nogil=True, cache=True
+)
 def _meeting(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -155,20 +220,22 @@ def _meeting(
     length: int,
     most: int,
     starts: np.ndarray,
+    others: np.ndarray,
+    have: int,
 ) -> int:
-    """Lets the first place go on to an MCU that the second has begun too: which of the second's that is.
+    """Lets a place go on to an MCU that the next place has begun too: which of its first `have`, which begin at `others`, that is.
 
     -1 where there is none, -BROKEN where the file is broken before.
     """
-    number, have = 0, np.int64(at[1, N])
-    while at[0, N] < most and at[0, POS] < length:
-        if not _alone(bits, codes, passing, values, phases, at[0], length, at[0, N] + uint64(1), starts[0]):
+    number = 0
+    while at[N] < most and at[POS] < length:
+        if not _alone(bits, codes, passing, values, phases, at, length, at[N] + uint64(1), starts):
             return -BROKEN
-        while number <= have and starts[1, number] < np.int64(at[0, POS]):
+        while number <= have and others[number] < np.int64(at[POS]):
             number += 1
         if number > have:
             return -1
-        if starts[1, number] == np.int64(at[0, POS]) and at[0, PHASE] == uint64(0) and at[0, K] == uint64(0):
+        if others[number] == np.int64(at[POS]) and at[PHASE] == uint64(0) and at[K] == uint64(0):
             return number
     return -1
 
@@ -190,30 +257,50 @@ def all_there(
     Args:
         bits: uint8, with `jpeg_huffman.PAD` bytes of zeros behind them.
         codes, passing, values: those of jpeg_tables.py, of one pair of tables after the other.
-        starts: int32 [2, mcus + BEYOND], scratch.
-        at: uint64 [3, 5], scratch.
+        starts: int32 [PLACES, mcus + BEYOND], scratch.
+        at: uint64 [PLACES + 1, KEPT], scratch.
     """
-    stops, most = at[2], uint64(mcus)
+    blocks = len(phases) // 2
+    stops, most, steps, phases = at[PLACES], uint64(mcus), phases[blocks:], phases[:blocks]
     at[:] = 0
-    at[:, ROW] = phases[len(phases) - 1] >> uint64(16) & uint64(0xFFFF)
-    middle = uint64(length) >> uint64(4) << uint64(3)
-    at[1, POS] = stops[0] = middle
-    stops[1] = max(length - MARGIN, 0)
-    starts[1, 0] = middle
-    if not _both(bits, codes, passing, values, phases, at, stops, most, starts[1]):
+    at[:PLACES, ROW] = phases[blocks - 1] >> uint64(16) & uint64(0xFFFF)
+    for i in range(1, PLACES):
+        at[i, POS] = stops[i - 1] = uint64(length * i // PLACES) >> uint64(3) << uint64(3)
+    stops[PLACES - 1] = max(length - MARGIN, 0)
+    noted = min(most, uint64(max(NOTED // blocks, LEAST)))
+    for i in range(1, PLACES):
+        _find(bits, codes, passing, values, phases, at[i], stops[i], noted, starts[i])
+        at[i, FOUND] = at[i, N]
+    broken, before, last = _turns(bits, codes, passing, values, phases, steps, at, stops), 0, 0
+    if broken == 0:
         return False
-    if not _alone(bits, codes, passing, values, phases, at[0], middle, most, starts[0]):
-        return False
-    met = _meeting(bits, codes, passing, values, phases, at, uint64(length), most, starts)
-    if met == -BROKEN:
-        return False
-    if met < 0:
-        if not _alone(bits, codes, passing, values, phases, at[0], uint64(length), most, starts[0]):
+    # Where another one found something broken it may not have been right: the first goes on alone.
+    while broken < 0 and last < PLACES - 1:
+        left, mine, next_ = uint64(mcus - before), at[last], last + 1
+        if not _alone(bits, codes, passing, values, phases, mine, stops[last], left, starts[last]):
             return False
-        return at[0, N] == most and 0 <= length - np.int64(at[0, POS]) < 8
-    # MCUs of the second up to the last one: more than are noted for are a file that is left to a decoder.
-    last = met + mcus - np.int64(at[0, N])
-    if not met <= last <= mcus:
+        met = _meeting(
+            bits,
+            codes,
+            passing,
+            values,
+            phases,
+            mine,
+            uint64(length),
+            left,
+            starts[last],
+            starts[next_],
+            at[next_, FOUND],
+        )
+        if met == -BROKEN:
+            return False
+        if met < 0:
+            break
+        # MCUs up to the last one: more than are noted for are a file that is left to a decoder.
+        before, last = before + np.int64(mine[N]) - met, next_
+        if not 0 <= before <= mcus:
+            return False
+    if not _alone(bits, codes, passing, values, phases, at[last], uint64(length), uint64(mcus - before), starts[last]):
         return False
-    _alone(bits, codes, passing, values, phases, at[1], uint64(length), uint64(last), starts[1])
-    return np.int64(at[1, N]) >= last and 0 <= length - starts[1, last] < 8
+    there = np.int64(at[last, N]) == mcus - before and at[last, PHASE] == uint64(0) and at[last, K] == uint64(0)
+    return there and 0 <= length - np.int64(at[last, POS]) < 8

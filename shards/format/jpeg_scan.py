@@ -78,8 +78,8 @@ def _single(bits: np.ndarray, pos: int, k: int, codes: np.ndarray, values: np.nd
 @njit(inline="always")
 def _on(entry: int, pos: int, k: int) -> tuple[int, int, int]:
     """Past the codes of an entry that is not special: (pos, k, row)."""
-    ends = entry >> uint64(13)
-    k = (k + (entry >> uint64(6) & uint64(127))) & (ends - uint64(1))
+    ends = entry >> uint64(15)
+    k = (k + (entry >> uint64(7) & uint64(127))) & (ends - uint64(1))
     return pos + (entry & uint64(63)), k, ends << uint64(LOOK)
 
 
@@ -101,7 +101,7 @@ def _alone(
         front = window(bits, pos)
         for _ in range(3):
             entry = uint64(passing[row | front >> uint64(64 - LOOK)])
-            if k + (entry >> uint64(6) & uint64(127)) >= uint64(END):
+            if k + (entry >> uint64(7) & uint64(127)) >= uint64(END):
                 pos, k, ended = _single(bits, pos, k, codes, values)
                 sound = ended != uint64(BROKEN)
                 starts[n + uint64(1)] = pos
@@ -142,8 +142,8 @@ def _both(
         for _ in range(3):
             entry = uint64(passing[row | front >> uint64(64 - LOOK)])
             entry2 = uint64(passing[row2 | front2 >> uint64(64 - LOOK)])
-            special = k + (entry >> uint64(6) & uint64(127)) >= uint64(END)
-            special2 = k2 + (entry2 >> uint64(6) & uint64(127)) >= uint64(END)
+            special = k + (entry >> uint64(7) & uint64(127)) >= uint64(END)
+            special2 = k2 + (entry2 >> uint64(7) & uint64(127)) >= uint64(END)
             if special or special2:
                 if special:
                     pos, k, ended = _single(bits, pos, k, codes, values)

@@ -78,7 +78,7 @@ def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
             ends = 1
         else:
             on += step
-    return (ends << 7 | on) << 6 | taken if taken else END << 6
+    return ends << 15 | on << 7 | taken if taken else END << 7
 
 
 @njit("i8(i8, i4[::1], b1)", nogil=True, cache=True)

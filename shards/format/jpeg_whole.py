@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shards.format.jpeg_huffman import BEYOND, LOOK, LOOK_VALUES, MOST_BITS, PAD, START, STRIDE, codes_of
+from shards.format.jpeg_huffman import BEYOND, KEPT, LOOK, LOOK_VALUES, MOST_BITS, PAD, PLACES, START, STRIDE, codes_of
 from shards.format.jpeg_machine import functions
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ class _Room(threading.local):
 
     def __init__(self) -> None:
         self.bits, self.starts = np.empty(0, np.uint8), np.empty(0, np.int32)
-        self.at = np.zeros((3, 5), np.uint64)
+        self.at = np.zeros((PLACES + 1, KEPT), np.uint64)
 
     def of(self, size: int, mcus: int) -> tuple[int, int, int]:
         """Addresses of bits, starts, and places, for a file of so many bytes and MCUs."""
         if len(self.bits) < size + PAD + STRIDE:
             self.bits = np.empty(size + (size >> 1) + PAD + STRIDE, np.uint8)
-        if len(self.starts) < 2 * (mcus + BEYOND):
-            self.starts = np.empty(2 * (mcus + (mcus >> 1) + BEYOND), np.int32)
+        if len(self.starts) < PLACES * (mcus + BEYOND):
+            self.starts = np.empty(PLACES * (mcus + (mcus >> 1) + BEYOND), np.int32)
         return self.bits.ctypes.data, self.starts.ctypes.data, self.at.ctypes.data
 
 
@@ -71,9 +71,12 @@ def _tables(pairs: tuple[tuple[bytes, bytes], ...], blocks: tuple[int, ...]) -> 
 
 
 def _phases(blocks: tuple[int, ...]) -> np.ndarray:
-    phases, n = np.zeros(len(blocks), np.uint64), len(blocks)
+    """Of an MCU whose blocks have those pairs of tables."""
+    n = len(blocks)
+    phases = np.zeros(2 * n, np.uint64)
     for i, table in enumerate(blocks):
         following = (i + 1) % n
         row, start = table << LOOK + 1, blocks[following] << LOOK + 1 | START
         phases[i] = row | start << 16 | i << 32 | following << 40 | (following == 0) << 48 | table << 56
+        phases[n + i] = row | i << 16 | start << 32 | following << 48
     return phases

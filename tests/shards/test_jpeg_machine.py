@@ -1,0 +1,50 @@
+"""The machine code that reads JPEGs: kept once compiled, loaded without numba, and compiled again where it cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shards.format import jpeg_machine
+from shards.format.jpeg_codes import is_quick, surely_whole
+from tests.shards.test_pack_jobs import jpeg
+
+pytestmark = pytest.mark.skipif(not is_quick(), reason="needs numba")
+LOADED = """
+import sys
+from shards.format.jpeg_codes import surely_whole, why_not_quick
+assert why_not_quick() == "", why_not_quick()
+data = sys.stdin.buffer.read()
+print(surely_whole(data), surely_whole(data[:-9] + data[-2:]), "numba" in sys.modules)
+"""
+
+
+@pytest.fixture
+def kept() -> Path:
+    jpeg_machine.functions()
+    (path,) = jpeg_machine.folder().glob(f"jpeg-{jpeg_machine._key()}.o")
+    return path
+
+
+def test_a_process_that_finds_it_does_not_load_numba(kept: Path) -> None:
+    found = subprocess.run([sys.executable, "-c", LOADED], input=jpeg(1), capture_output=True, check=True)
+    assert found.stdout.split() == [b"True", b"False", b"False"]
+
+
+def test_a_file_that_is_damaged_is_not_loaded(kept: Path, tmp_path: Path) -> None:
+    data = kept.read_bytes()
+    assert jpeg_machine._loaded(kept) is not None
+    for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), data[data.index(b"\n") :], b"", b"[]\n", b"{}\n"):
+        (tmp_path / "damaged.o").write_bytes(damaged)
+        assert jpeg_machine._loaded(tmp_path / "damaged.o") is None
+    assert jpeg_machine._loaded(tmp_path / "none.o") is None
+
+
+def test_without_a_folder_for_it_numba_compiles_it_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    assert set(jpeg_machine.functions()) == set(jpeg_machine.ARGUMENTS)
+    assert surely_whole(jpeg(1))
