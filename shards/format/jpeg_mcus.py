@@ -5,6 +5,8 @@ which each has tables of its own, so the places within the file have to find whi
 MCU began there: where that is wrong, they read some blocks by tables that are not theirs, their count slips, and it slips on until it is
 right. It is right where an MCU of the place before begins at a bit where one of theirs has begun.
 
+Long because: the three places are written out side by side; in a loop over them their states would lie in memory, not in registers.
+
     phases  uint64 [2 x blocks of an MCU]; from its low bits on: the row of `passing` for codes within this block (AC; 16), that for the
             next block's beginning (DC; 16), this block (8), the next one (8), whether the MCU ends with it (8), its tables (8); and
             for each once more how to go on, where it does not end (32) and where it does (32): the row (16) and the block (16)
