@@ -8,10 +8,15 @@ the pass: it tells the draws of a sample apart, which is all that fresh randomne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 
 from shards.errors import DataError, Problem, bad
-from shards.order.large import ORDER_VERSION, WHOLE, shuffled, whole_of
+from shards.order.groups import PART, Groups
+from shards.order.large import ORDER_VERSION, WHOLE, by_places, numbers_to, shuffled, whole_of
+from shards.order.places import Walk
 from shards.order.streams import Purpose, stream
 from shards.read.subset import Subset
 
@@ -31,20 +36,20 @@ class ClassBalanced:
         names = _class_names(subset, label)
         codes = subset.labels[str(label)]
         self.group = codes
-        self._members = [_places(codes, c) for c in range(len(names))]
-        self._whole = whole_of(order_version)
-        self.large = max(map(len, self._members), default=0) > WHOLE
-        _all_present(self._members, names, str(label), subset.source)
+        self._members = _by_class(codes, names, str(label), subset.source)
+        self._sizes: list[int] = self._members.count.tolist()
+        self._whole, self._version = whole_of(order_version), order_version
+        self.large = max(self._sizes) > WHOLE
         self.P = classes_per_batch or len(names)
         self.seed, self.global_batch = seed, global_batch
         self.K = _per_class(self.P, len(names), global_batch, str(label))
-        labelled = int((codes >= 0).sum())
+        labelled = sum(self._sizes)
         self.steps = max(labelled // global_batch, 1)
-        self._walked: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
+        self._walked: dict[int, tuple[tuple[int, int], np.ndarray | Walk]] = {}
         self.notes = []
         if labelled < len(codes):
             self.notes.append(f"{len(codes) - labelled} samples have no label '{label}' and are never drawn")
-        small = [names[c] for c, m in enumerate(self._members) if len(m) < self.K]
+        small = [names[c] for c, n in enumerate(self._sizes) if n < self.K]
         if small:
             self.notes.append(f"fewer than {self.K} samples in class {', '.join(small)}: they repeat within a batch")
 
@@ -59,35 +64,63 @@ class ClassBalanced:
 
     def _classes(self, epoch: int, step: int) -> tuple[np.ndarray, int]:
         """The P classes of a batch, and how often the round of all classes was begun before it."""
-        C = len(self._members)
+        C = len(self._sizes)
         turn, place = divmod(step, C // self.P)
         order = stream(self.seed, epoch, Purpose.ORDER, turn).permutation(C)
         return order[place * self.P : (place + 1) * self.P], turn
 
     def _draw(self, epoch: int, c: int, turn: int) -> tuple[np.ndarray, np.ndarray]:
         """K samples of class c on its turn-th call, and the pass each belongs to."""
-        n, K = len(self._members[c]), self.K
+        n, K = self._sizes[c], self.K
         if n >= K:
             number, place = divmod(turn, n // K)
             return self._pass(epoch, c, number)[place * K : (place + 1) * K], np.full(K, number)
         first = turn * -(-K // n)
-        walk = np.concatenate([self._pass(epoch, c, number) for number in range(first, first + -(-K // n))])
+        walk = np.concatenate([self._pass(epoch, c, number)[:] for number in range(first, first + -(-K // n))])
         return walk[:K], first + np.arange(K) // n
 
-    def _pass(self, epoch: int, c: int, number: int) -> np.ndarray:
-        """A class in the order of a pass; kept until the next one begins, as permuting a large class takes seconds."""
+    def _pass(self, epoch: int, c: int, number: int) -> np.ndarray | Walk:
+        """A class in the order of a pass; kept until the next one begins, as putting a class in order costs more than a step."""
         known = self._walked.get(c)
         if known is None or known[0] != (epoch, number):
             self._walked.pop(c, None)  # two passes would be in memory at once
-            order = shuffled(stream(self.seed, epoch, Purpose.WINDOW, c, number), self._members[c], self._whole)
+            order = self._in_order(stream(self.seed, epoch, Purpose.WINDOW, c, number), c)
             known = self._walked[c] = ((epoch, number), order)
         return known[1]
 
+    def _in_order(self, rng: np.random.Generator, c: int) -> np.ndarray | Walk:
+        n = self._sizes[c]
+        if by_places(self._version, n):
+            return Walk(rng, n, partial(self._members.at, c))  # no cycle: memory goes with the plan
+        members = self._members.at(c, numbers_to(n))
+        return shuffled(rng, members.astype(np.int32) if len(self.group) < 2**31 else members, self._whole)
 
-def _places(codes: np.ndarray, code: int) -> np.ndarray:
-    """Where `codes` are `code`."""
-    places = np.flatnonzero(codes == code)
-    return places.astype(np.int32) if len(codes) < 2**31 else places
+
+def _by_class(codes: np.ndarray, names: tuple[str, ...], label: str, source: str) -> Groups:
+    """Samples by class.
+
+    Raises:
+        DataError: a class without samples.
+    """
+    members = Groups(_parts(codes), len(codes))
+    present = set(members.number.tolist())
+    missing = [name for c, name in enumerate(names) if c not in present]
+    if missing:
+        fix = "split again, stratified by the label, or pack without the class"
+        raise DataError(Problem(f"no sample of class '{name}' of label '{label}'", source, fix) for name in missing)
+    return members
+
+
+def _parts(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Samples with a label, as `Groups` takes them."""
+    every = np.arange(PART)
+    for start in range(0, len(codes), PART):
+        part = codes[start : start + PART]
+        at = every[: len(part)]
+        if part.min() < 0:
+            at = np.flatnonzero(part >= 0)
+            part = part[at]
+        yield start, at, part
 
 
 def _class_names(subset: Subset, label: str | None) -> tuple[str, ...]:
@@ -96,13 +129,6 @@ def _class_names(subset: Subset, label: str | None) -> tuple[str, ...]:
         what = "order class_balanced needs a label" if label is None else f"no class label '{label}'"
         raise bad(what, subset.source, f"name a label with classes (there are: {known})")
     return subset.classes[label]
-
-
-def _all_present(members: list[np.ndarray], names: tuple[str, ...], label: str, source: str) -> None:
-    missing = [name for name, m in zip(names, members, strict=True) if not len(m)]
-    if missing:
-        fix = "split again, stratified by the label, or pack without the class"
-        raise DataError(Problem(f"no sample of class '{name}' of label '{label}'", source, fix) for name in missing)
 
 
 def _per_class(P: int, classes: int, global_batch: int, label: str) -> int:

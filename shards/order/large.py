@@ -16,8 +16,8 @@ import numpy as np
 
 from shards.errors import bad
 
-ORDER_VERSION = 2
-"""1: everything is shuffled by swaps. 2: what is more than `WHOLE` in groups."""
+ORDER_VERSION = 3
+"""1: everything is shuffled by swaps. 2: what is more than `WHOLE` in groups. 3: what is more than `WHOLE` place by place (`places.py`)."""
 WHOLE = 1 << 18
 """Most numbers that are shuffled by swaps: one order for both versions."""
 GROUP, GROUPS = 1 << 16, 1 << 10
@@ -30,10 +30,15 @@ def whole_of(order_version: int) -> int:
     Raises:
         DataError: no such version.
     """
-    if order_version not in (1, ORDER_VERSION):
-        what = f"an order of version {order_version}, there are 1 and {ORDER_VERSION}"
+    if order_version not in range(1, ORDER_VERSION + 1):
+        what = f"an order of version {order_version}, there are 1 to {ORDER_VERSION}"
         raise bad(what, "order_version", "go on with the medpair that the run was last trained by, or a later one")
     return sys.maxsize if order_version == 1 else WHOLE
+
+
+def by_places(order_version: int, n: int) -> bool:
+    """Whether n numbers are put in order place by place."""
+    return order_version > 2 and n > WHOLE
 
 
 def small(numbers: np.ndarray) -> np.ndarray:
@@ -109,17 +114,8 @@ def batches_of_patients(
     """
     rank = shuffled(rng, numbers_to(int(patients.max()) + 1), whole)
     bits = _bits_in_group(len(patients), len(rank))
-    group, low = np.empty(len(patients), np.uint16), np.empty(len(patients), np.uint16)
-    for start in range(0, len(patients), CHUNK):
-        part = slice(start, start + CHUNK)
-        ranks = rank[patients[part]]
-        group[part], low[part] = ranks >> bits, ranks & ((1 << bits) - 1)
-    sizes = sizes_of(group, ((len(rank) - 1) >> bits) + 1)
+    runs, lows, sizes = _in_groups(patients, bits, len(rank), rank)
     del rank
-    runs, lows = np.empty(len(patients), numbers_to(len(patients)).dtype), np.empty_like(low)
-    for at, place in moves(group, sizes):
-        runs[place], lows[place] = at, low[at]
-    del group, low
     kept = steps * global_batch
     gone, done, seen = np.sort(rng.choice(kept + spare, spare, replace=False, shuffle=False)), 0, 0
     for begin, end in spans(sizes):
@@ -131,6 +127,36 @@ def batches_of_patients(
         runs[done : done + len(left)] = runs[begin:end][left]  # never beyond what has been read
         done, seen = done + len(left), seen + len(order)
     return _turned(runs[:kept].reshape(global_batch, steps))
+
+
+def in_order(numbers: np.ndarray) -> np.ndarray:
+    """The stable order of `numbers` [n] of 0 and more, below 2^32: groups by their upper bits, which are sorted in the cache."""
+    most = int(numbers.max()) + 1
+    bits = _bits_in_group(len(numbers), most)
+    order, lows, sizes = _in_groups(numbers, bits, most)
+    for begin, end in spans(sizes):
+        order[begin:end] = order[begin:end][np.argsort(lows[begin:end], kind="stable")]
+    return order
+
+
+def _in_groups(
+    numbers: np.ndarray, bits: int, most: int, rank: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(places [n], their lower `bits` [n], sizes), group by group: a group is what has the upper bits in common.
+
+    Of `numbers` [n] below `most`, or of `rank` [most] at them.
+    """
+    n = len(numbers)
+    group, low = np.empty(n, np.uint16), np.empty(n, np.uint16)
+    for start in range(0, n, CHUNK):
+        part = slice(start, start + CHUNK)
+        of = numbers[part] if rank is None else rank[numbers[part]]
+        group[part], low[part] = of >> bits, of & ((1 << bits) - 1)
+    sizes = sizes_of(group, ((most - 1) >> bits) + 1)
+    places, lows = np.empty(n, np.int32 if n < 2**31 else np.int64), np.empty_like(low)
+    for at, place in moves(group, sizes):
+        places[place], lows[place] = at, low[at]
+    return places, lows, sizes
 
 
 def position_in_run(values: np.ndarray) -> np.ndarray:

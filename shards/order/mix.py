@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import add, sub
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +112,6 @@ class MixPlan:
     """
 
     strategy = "shuffle"
-    order_version, versioned = ORDER_VERSION, False
 
     def __init__(
         self,
@@ -120,7 +121,9 @@ class MixPlan:
         seed: int,
         global_batch: int,
         window: int = WINDOW,
+        order_version: int = ORDER_VERSION,
     ):
+        self.order_version = order_version
         self.subsets, self.offsets = tuple(subsets), tuple(int(o) for o in offsets)
         self.sizes = [len(s) for s in subsets]
         self.seed, self.global_batch = check_seed(seed), global_batch
@@ -128,7 +131,10 @@ class MixPlan:
         self.weights = _shares(weights, self.sizes)
         # A seed of its own for each part, else parts of equal size would be shuffled alike.
         part_seeds = [int(stream(self.seed, 0, Purpose.MIX, k + 1, 1).integers(2**62)) for k in range(len(subsets))]
-        self._streams = [Shuffle(s, part_seed, 1, window) for s, part_seed in zip(subsets, part_seeds, strict=True)]
+        self._streams = [
+            Shuffle(s, part_seed, 1, window, order_version) for s, part_seed in zip(subsets, part_seeds, strict=True)
+        ]
+        self.versioned = any(s.large for s in self._streams)
         self.steps_per_epoch = sum(self.sizes) // global_batch
         self.counts = diffuse(self.weights, global_batch, self.steps_per_epoch)
         self._before = np.concatenate([np.zeros((1, len(subsets)), np.int64), np.cumsum(self.counts, axis=0)])
@@ -176,23 +182,25 @@ _NONE = np.empty(0, np.int64)
 def diffuse(weights: np.ndarray, global_batch: int, steps: int) -> np.ndarray:
     """Samples from each part in each batch: int64 [steps, parts], rows summing to G, sums following the weights."""
     # Plain numbers: arrays of a few parts cost ten times as much a step, and there are as many steps as an epoch has.
-    due, parts = [float(w) for w in weights * global_batch], range(len(weights))
-    counts, owed = np.empty((steps, len(weights)), np.int64), [0.0] * len(weights)
-    for step in range(steps):
-        owed = [o + d for o, d in zip(owed, due, strict=True)]
-        row = [max(math.floor(o), 0) for o in owed]
+    due, parts, owed = [float(w) for w in weights * global_batch], range(len(weights)), [0.0] * len(weights)
+    counts = array("q")
+    for _ in range(steps):
+        owed = [*map(add, owed, due)]
+        row = [*map(math.floor, owed)]
+        if min(row) < 0:
+            row = [max(r, 0) for r in row]
         rest = global_batch - sum(row)
         if rest:
-            order = sorted(parts, key=lambda k: row[k] - owed[k])  # most is owed to the first
+            order = sorted(parts, key=[*map(sub, row, owed)].__getitem__)  # most is owed to the first
             for k in order[: max(rest, 0)]:
                 row[k] += 1
             for k in reversed(order):
                 if rest < 0 and row[k] > 0:
                     row[k] -= 1
                     rest += 1
-        owed = [o - r for o, r in zip(owed, row, strict=True)]
-        counts[step] = row
-    return counts
+        owed = [*map(sub, owed, row)]
+        counts.extend(row)
+    return np.array(counts, np.int64).reshape(steps, len(weights))
 
 
 def _shares(weights: Sequence[float] | None, sizes: Sequence[int]) -> np.ndarray:
@@ -247,5 +255,11 @@ def make_plan(
         what = f"order {strategy} over several data sets: batches of each would have to satisfy it together"
         raise bad(what, "data.path", "use order shuffle, or pack the data sets into one")
     return MixPlan(
-        [p.subset(split) for p in data.parts], data.starts[:-1].tolist(), weights, seed, global_batch, window
+        [p.subset(split) for p in data.parts],
+        data.starts[:-1].tolist(),
+        weights,
+        seed,
+        global_batch,
+        window,
+        order_version,
     )

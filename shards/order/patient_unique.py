@@ -12,7 +12,17 @@ from __future__ import annotations
 import numpy as np
 
 from shards.errors import bad
-from shards.order.large import ORDER_VERSION, WHOLE, batches_of_patients, position_in_run, shuffled, small, whole_of
+from shards.order.dealt import Deal, Patients
+from shards.order.large import (
+    ORDER_VERSION,
+    WHOLE,
+    batches_of_patients,
+    by_places,
+    position_in_run,
+    shuffled,
+    small,
+    whole_of,
+)
 from shards.order.streams import Purpose, stream
 from shards.read.subset import Subset
 
@@ -23,18 +33,15 @@ class PatientUnique:
     def __init__(self, subset: Subset, seed: int, global_batch: int, order_version: int = ORDER_VERSION):
         self.seed, self.global_batch, self._whole = seed, global_batch, whole_of(order_version)
         self.large, self._patient = len(subset) > WHOLE, subset.patients
-        counts = np.bincount(subset.patients)
-        if len(subset) <= self._whole:
-            # Patients of the subset alone, numbered from 0; counted, as sorting them would grow faster than the samples.
-            self._patient = small(np.cumsum(counts > 0) - 1)[subset.patients]
-        size, alike = _alike(counts)
+        self._patients = Patients(subset.patients) if by_places(order_version, len(subset)) else None
+        size, alike = self._sizes()
         if alike.sum() < global_batch:
             raise bad(
                 f"order patient_unique: a global batch of {global_batch} needs as many patients, there are {alike.sum()}",
                 subset.source,
                 f"set global_batch to at most {alike.sum()}, or use order shuffle",
             )
-        self.steps = most_batches(counts, global_batch)
+        self.steps = most_batches(size, alike, global_batch)
         surplus = int(np.maximum(size - self.steps, 0) @ alike)
         self._spare = len(subset) - surplus - self.steps * global_batch
         self.notes: list[str] = []
@@ -42,17 +49,42 @@ class PatientUnique:
             many = int(alike[size > self.steps].sum())
             self.notes.append(f"{surplus} of them because {many} patients have more samples than the epoch has batches")
         self._dealt: tuple[int, np.ndarray, np.ndarray | None] | None = None
+        self._deal_of: tuple[int, Deal] | None = None
+
+    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of samples that patients have, and how many patients have each: few numbers for any number of patients."""
+        if self._patients is not None:
+            return self._patients.size, self._patients.alike
+        counts = np.bincount(self._patient)
+        if len(self._patient) <= self._whole:
+            # Patients of the subset alone, numbered from 0; counted, as sorting them would grow faster than the samples.
+            self._patient = small(np.cumsum(counts > 0) - 1)[self._patient]
+        return sizes_of_patients(counts)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        repeat = np.zeros(self.global_batch, np.int64)
+        if self._patients is None:
+            batches, row = self._epoch(epoch)
+            if row is None:
+                return batches[step], repeat
+            at = batches[row[step]]
+        else:
+            at = self._deal_by_places(epoch, self._patients).batch(step)
+        return at[stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))], repeat
+
+    def _deal_by_places(self, epoch: int, patients: Patients) -> Deal:
+        if self._deal_of is None or self._deal_of[0] != epoch:
+            rng = stream(self.seed, epoch, Purpose.ORDER)
+            self._deal_of = (epoch, Deal(rng, patients, self.steps, self.global_batch, self._spare))
+        return self._deal_of[1]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """What is dealt as a whole: positions in the subset [B, G], and the row [B] of each step, None where that is the step."""
         if self._dealt is None or self._dealt[0] != epoch:
             self._dealt = None  # two epochs would be in memory at once
             whole = len(self._patient) <= self._whole
             self._dealt = (epoch, self._deal(epoch), None) if whole else (epoch, *self._deal_large(epoch))
-        _, batches, row = self._dealt
-        at, repeat = batches[step if row is None else row[step]], np.zeros(self.global_batch, np.int64)
-        if row is None:
-            return at, repeat
-        return at[stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))], repeat
+        return self._dealt[1:]
 
     def _deal_large(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions in the subset [B, G], and the row [B] of each step; a row is put in order when its step comes."""
@@ -101,17 +133,16 @@ def _sorted_by(rank: np.ndarray) -> np.ndarray:
     return order
 
 
-def _alike(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of samples that patients have, and how many patients have each: few numbers for any number of patients."""
+def sizes_of_patients(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers of samples that a patient has, ascending; how many patients have each), from the samples of each patient."""
     patients = np.bincount(counts)
     size = np.flatnonzero(patients)
     size = size[size > 0]
     return size, patients[size]
 
 
-def most_batches(counts: np.ndarray, global_batch: int) -> int:
-    """The largest B with sum_p min(n_p, B) >= B G; 0 if none."""
-    size, alike = _alike(counts)
+def most_batches(size: np.ndarray, alike: np.ndarray, global_batch: int) -> int:
+    """The largest B with sum_p min(n_p, B) >= B G; 0 if none; `alike` patients have `size` samples."""
     lo, hi = 0, int(size @ alike) // global_batch
     while lo < hi:
         mid = (lo + hi + 1) // 2

@@ -19,8 +19,9 @@ import numpy as np
 
 from shards.errors import bad
 from shards.order.class_balanced import ClassBalanced
-from shards.order.large import ORDER_VERSION
+from shards.order.large import ORDER_VERSION, WHOLE, by_places, whole_of
 from shards.order.patient_unique import PatientUnique
+from shards.order.places import Walk
 from shards.order.streams import Purpose, check_seed, sample_rng, stream
 from shards.read.subset import Subset
 
@@ -54,8 +55,12 @@ class Strategy(Protocol):
 class Shuffle:
     """Shards permuted, then samples within windows of shards; also read as an endless stream by a mix."""
 
-    def __init__(self, subset: Subset, seed: int, global_batch: int, window: int = WINDOW):
+    def __init__(
+        self, subset: Subset, seed: int, global_batch: int, window: int = WINDOW, order_version: int = ORDER_VERSION
+    ):
         self.seed, self.window, self.global_batch = seed, window, global_batch
+        self._version = order_version
+        whole_of(order_version)  # refuses what is none
         self.n = len(subset)
         self.steps = self.n // global_batch
         self.notes: list[str] = []
@@ -63,7 +68,10 @@ class Shuffle:
         filled = np.flatnonzero(np.diff(bounds))
         self._lo, self._hi = bounds[filled], bounds[filled + 1]
         self._plans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._made: dict[tuple[int, int], np.ndarray] = {}
+        # Of the shards that there are, as many as a window has; the largest ones.
+        most = np.sort(self._hi - self._lo)[-window:].sum()
+        self.large = bool(most > WHOLE)
+        self._made: dict[tuple[int, int], np.ndarray | Walk] = {}
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         start = step * self.global_batch
@@ -89,14 +97,25 @@ class Shuffle:
             _remember(self._plans, epoch, plan)
         return plan
 
-    def _window(self, epoch: int, w: int) -> np.ndarray:
+    def _window(self, epoch: int, w: int) -> np.ndarray | Walk:
         made = self._made.get((epoch, w))
         if made is None:
             shards = self._windows(epoch)[0][w * self.window : (w + 1) * self.window]
-            samples = np.concatenate([np.arange(self._lo[s], self._hi[s]) for s in shards])
-            made = stream(self.seed, epoch, Purpose.WINDOW, w).permutation(samples)
+            made = self._in_order(stream(self.seed, epoch, Purpose.WINDOW, w), self._lo[shards], self._hi[shards])
             _remember(self._made, (epoch, w), made)
         return made
+
+    def _in_order(self, rng: np.random.Generator, lo: np.ndarray, hi: np.ndarray) -> np.ndarray | Walk:
+        """The samples lo to hi of every shard of a window."""
+        end = np.cumsum(hi - lo)
+        if not by_places(self._version, n := int(end[-1])):
+            return rng.permutation(np.concatenate([np.arange(a, b) for a, b in zip(lo, hi, strict=True)]))
+
+        def sample(at: np.ndarray) -> np.ndarray:
+            shard = np.searchsorted(end, at, "right")
+            return hi[shard] - end[shard] + at
+
+        return Walk(rng, n, sample)
 
 
 class Sequential:
@@ -167,17 +186,17 @@ class Plan:
         check_batch(global_batch, len(subset), subset.source)
         self.strategy, self.subset, self.global_batch = strategy, subset, global_batch
         self.seed, self.order_version = check_seed(seed), order_version
-        options: dict[str, object] = {"window": window} if strategy == "shuffle" else {}
+        options: dict[str, object] = {} if strategy == "sequential" else {"order_version": order_version}
+        if strategy == "shuffle":
+            options["window"] = window
         if strategy == "class_balanced":
-            options = {"label": label, "classes_per_batch": classes_per_batch}
-        if strategy in ("patient_unique", "class_balanced"):
-            options["order_version"] = order_version
+            options |= {"label": label, "classes_per_batch": classes_per_batch}
         self.order = STRATEGIES[strategy](subset, self.seed, global_batch, **options)
         assert self.order.steps > 0
 
     @property
     def versioned(self) -> bool:
-        """Whether the version makes a difference: not for small sets, nor for an order that has not changed."""
+        """Whether the version makes a difference: not for small sets, nor for one that is read as it is stored."""
         return getattr(self.order, "large", False)
 
     @property

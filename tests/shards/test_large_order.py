@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from shards.errors import DataError
 from shards.load.position import place_of, state_of, version_of
-from shards.order import large, patient_unique
+from shards.order import large, patient_unique, plan
 from shards.order.large import ORDER_VERSION, WHOLE, shuffled, whole_of
 from shards.order.plan import Plan
 from shards.read.subset import Subset
@@ -110,25 +110,33 @@ def test_small_sets_have_one_order_under_both_versions(strategy: str) -> None:
     assert np.array_equal(one.batch(1, 3).index, two.batch(1, 3).index)
 
 
-def test_a_version_that_is_not_known_is_refused() -> None:
+@pytest.mark.parametrize("strategy", ["patient_unique", "shuffle"])
+def test_a_version_that_is_not_known_is_refused(strategy: str) -> None:
     assert whole_of(2) == WHOLE
-    with pytest.raises(DataError, match="an order of version 3, there are 1 and 2"):
-        Plan("patient_unique", of(range(9)), 0, 3, order_version=3)
+    with pytest.raises(DataError, match="an order of version 4, there are 1 to 3"):
+        Plan(strategy, of(range(9)), 0, 3, order_version=4)
 
 
 DATA = SimpleNamespace(fingerprint="f")
 
 
-def test_a_stream_goes_on_in_the_order_that_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patient_unique, "WHOLE", 8)
+@pytest.mark.parametrize(("strategy", "module"), [("patient_unique", patient_unique), ("shuffle", plan)])
+def test_a_stream_goes_on_in_the_order_that_it_began_with(
+    strategy: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE", 8)
     monkeypatch.setattr(large, "WHOLE", 8)
-    old, new = (Plan("patient_unique", of(range(9)), 0, 3, order_version=v) for v in (1, ORDER_VERSION))
-    state = state_of(DATA, new, 3)
-    assert (version_of(state), place_of(DATA, new, state, False, "")) == (2, (0, 1))
+    first, second, third = (Plan(strategy, of(range(9)), 0, 3, order_version=v) for v in (1, 2, ORDER_VERSION))
+    state = state_of(DATA, third, 3)
+    assert (version_of(state), place_of(DATA, third, state, False, "")) == (3, (0, 1))
+    state = state_of(DATA, second, 3)
+    assert (version_of(state), place_of(DATA, second, state, False, "")) == (2, (0, 1))
+    with pytest.raises(DataError, match=r"follows version 2 .* give order_version=2"):
+        place_of(DATA, third, state, True, "")
     del state["order_version"]  # as it was stored before there were versions
-    assert place_of(DATA, old, state, False, "") == (0, 1)
+    assert place_of(DATA, first, state, False, "") == (0, 1)
     with pytest.raises(DataError, match=r"follows version 1 .* give order_version=1"):
-        place_of(DATA, new, state, True, "")
+        place_of(DATA, second, state, True, "")
 
 
 def test_a_state_of_a_small_set_of_before_is_taken_as_it_is() -> None:
@@ -136,7 +144,7 @@ def test_a_state_of_a_small_set_of_before_is_taken_as_it_is() -> None:
     assert place_of(DATA, plan, {"seed": 0, "consumed": 6, "fingerprint": "f"}, False, "") == (0, 2)
 
 
-@pytest.mark.parametrize(("stored", "version"), [({}, 1), ({"order_version": 2}, 2)])
+@pytest.mark.parametrize(("stored", "version"), [({}, 1), ({"order_version": 2}, 2), ({"order_version": 3}, 3)])
 def test_a_run_goes_on_in_the_order_that_it_began_with(stored: dict, version: int) -> None:
     config = {"method_name": "gimp", "zero": {"stage": 0}, "precision": "fp32"}
     data = SimpleNamespace(fingerprint="f", meanings={}, paths=["x"], order_version=ORDER_VERSION)

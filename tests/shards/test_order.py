@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shards.errors import DataError
 from shards.order.mix import MixPlan, diffuse
-from shards.order.patient_unique import _sorted_by, most_batches
+from shards.order.patient_unique import _sorted_by, most_batches, sizes_of_patients
 from shards.order.plan import Plan
 from shards.order.ranks import eval_plan, micro_slices, rank_slice
 from shards.order.stand_in import stand_ins
@@ -151,7 +151,7 @@ def best_by_brute_force(counts: list[int], batch: int) -> int:
 
 def test_a_patients_surplus_is_reported():
     plan = Plan("patient_unique", subset(30, patients=[0] * 20 + list(range(1, 11))), 0, 4)
-    assert plan.steps_per_epoch == most_batches(np.array([20] + [1] * 10), 4) == 3
+    assert plan.steps_per_epoch == most_batches(*sizes_of_patients(np.array([20] + [1] * 10)), 4) == 3
     assert plan.dropped == 18
     assert "18 samples are left out" in plan.describe()
     assert "17 of them because 1 patients have more samples than the epoch has batches" in plan.describe()
