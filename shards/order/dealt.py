@@ -7,12 +7,12 @@ sample it is, and the batch that it is for is t mod B, as in `patient_unique.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from shards.order.groups import PART, Groups
-from shards.order.large import in_order
+from shards.order.groups import PART, WIDEST, Groups
+from shards.order.large import moves, sizes_of, spans
 from shards.order.places import BLOCK, Permutations
 
 _GOLDEN, _FIRST, _SECOND = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -30,10 +30,10 @@ class Patients:
         self._samples: np.ndarray | None = None
         n = len(patients)
         try:
-            runs = Groups(_runs(lambda start, stop: patients[start:stop], n), n)
+            runs = Groups(_runs(patients), n)
         except _Apart:
-            self._samples = order = in_order(patients)
-            runs = Groups(_runs(lambda start, stop: patients[order[start:stop]], n), n)
+            self._samples = np.empty(n, np.int32 if n < 2**31 else np.int64)
+            runs = Groups(_gathered(patients, self._samples), n)
         self._begin, self.size, self.alike = runs.at, runs.number, runs.count
 
     def sample(self, group: np.ndarray, who: np.ndarray, nth: np.ndarray, key: np.uint64) -> np.ndarray:
@@ -100,15 +100,15 @@ class _Apart(Exception):
     """A patient's samples may lie in several places."""
 
 
-def _runs(codes: Callable[[int, int], np.ndarray], n: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(start of a part, where patients begin in it, samples of each), as `Groups` takes them; codes must not fall.
+def _runs(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(start of a part, where patients begin in it, samples of each), as `Groups` takes them.
 
     Raises:
-        _Apart: they fall.
+        _Apart: a code is below the one before.
     """
     last, held = None, (0, np.zeros(0, np.int64))
-    for start in range(0, n, PART):
-        part = codes(start, min(start + PART, n))
+    for start in range(0, len(codes), PART):
+        part = codes[start : start + PART]
         begin = np.flatnonzero(part[1:] != part[:-1]) + 1
         if last is None or part[0] != last:
             begin = np.concatenate([[0], begin])
@@ -121,8 +121,38 @@ def _runs(codes: Callable[[int, int], np.ndarray], n: int) -> Iterator[tuple[int
         if len(held[1]):
             yield *held, _sizes(held[1], start + int(begin[0]) - held[0])
         held = (start, begin)
-    yield *held, _sizes(held[1], n - held[0])
+    yield *held, _sizes(held[1], len(codes) - held[0])
 
 
 def _sizes(begin: np.ndarray, end: int) -> np.ndarray:
     return np.concatenate([begin[1:], [end]]) - begin
+
+
+def _gathered(codes: np.ndarray, samples: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """As `_runs`, of `samples` in order by patient, which they are put in meanwhile, a group of patients in the cache at a time."""
+    bits = min(max(int(codes.max()).bit_length() - 11, 0), 16)
+    group, low = _Upper(codes, bits), np.empty(len(codes), np.uint16)
+    sizes = sizes_of(group, (int(codes.max()) >> bits) + 1)
+    for at, place in moves(group, sizes):
+        samples[place], low[place] = at, codes[at] & ((1 << bits) - 1)
+    for start, stop in spans(sizes):
+        samples[start:stop] = samples[start:stop][np.argsort(low[start:stop], kind="stable")]
+        count = np.bincount(low[start:stop])
+        count = count[count > 0]
+        begin = np.cumsum(count) - count
+        for part in range(0, stop - start, WIDEST):
+            first, last = np.searchsorted(begin, [part, part + WIDEST])
+            yield start + part, begin[first:last] - part, count[first:last]
+
+
+class _Upper:
+    """What `codes` [n] below 2^32 are without their lower bits: made as it is read, since new memory costs more than to make it twice."""
+
+    def __init__(self, codes: np.ndarray, bits: int):
+        self._codes, self._bits = codes, bits
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return (self._codes[part] >> self._bits).astype(np.uint16)

@@ -11,14 +11,17 @@ from collections.abc import Iterable
 import numpy as np
 
 PART = 1 << 14
-"""Numbers of a part; what is listed, and in which order, does not depend on it."""
+"""Numbers of a part that is cut from many; what is listed, and in which order, does not depend on it."""
+
+WIDEST = 1 << 16
+"""What places in a part are below."""
 
 
 class Groups:
     """Places below 2^63, by group.
 
     Args:
-        parts: (where a part begins; its places from there on, ascending, below 65,536; the group of each, 0 and more).
+        parts: (where a part begins; its places from there on, ascending, below `WIDEST`; the group of each, 0 and more).
         most: most places of all parts together; memory is used for those that come.
 
     Attributes:

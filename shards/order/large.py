@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -69,7 +70,15 @@ def shuffled(rng: np.random.Generator, values: np.ndarray, whole: int = WHOLE) -
     return mixed
 
 
-def sizes_of(group: np.ndarray, groups: int) -> np.ndarray:
+class Sliced(Protocol):
+    """uint16 [n], which is read in slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+def sizes_of(group: Sliced, groups: int) -> np.ndarray:
     """int64 [groups]: how many of `group`, uint16 [n], are of each."""
     sizes = np.zeros(groups, np.int64)
     for start in range(0, len(group), CHUNK):
@@ -77,7 +86,7 @@ def sizes_of(group: np.ndarray, groups: int) -> np.ndarray:
     return sizes
 
 
-def moves(group: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def moves(group: Sliced, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Which go where so that groups lie one after another, each in the order that it had: (places now, places then), some at a time.
 
     A part of `group` is put in order in the cache; what it has of a group is then written in one go.
@@ -114,8 +123,17 @@ def batches_of_patients(
     """
     rank = shuffled(rng, numbers_to(int(patients.max()) + 1), whole)
     bits = _bits_in_group(len(patients), len(rank))
-    runs, lows, sizes = _in_groups(patients, bits, len(rank), rank)
+    group, low = np.empty(len(patients), np.uint16), np.empty(len(patients), np.uint16)
+    for start in range(0, len(patients), CHUNK):
+        part = slice(start, start + CHUNK)
+        ranks = rank[patients[part]]
+        group[part], low[part] = ranks >> bits, ranks & ((1 << bits) - 1)
+    sizes = sizes_of(group, ((len(rank) - 1) >> bits) + 1)
     del rank
+    runs, lows = np.empty(len(patients), numbers_to(len(patients)).dtype), np.empty_like(low)
+    for at, place in moves(group, sizes):
+        runs[place], lows[place] = at, low[at]
+    del group, low
     kept = steps * global_batch
     gone, done, seen = np.sort(rng.choice(kept + spare, spare, replace=False, shuffle=False)), 0, 0
     for begin, end in spans(sizes):
@@ -127,36 +145,6 @@ def batches_of_patients(
         runs[done : done + len(left)] = runs[begin:end][left]  # never beyond what has been read
         done, seen = done + len(left), seen + len(order)
     return _turned(runs[:kept].reshape(global_batch, steps))
-
-
-def in_order(numbers: np.ndarray) -> np.ndarray:
-    """The stable order of `numbers` [n] of 0 and more, below 2^32: groups by their upper bits, which are sorted in the cache."""
-    most = int(numbers.max()) + 1
-    bits = _bits_in_group(len(numbers), most)
-    order, lows, sizes = _in_groups(numbers, bits, most)
-    for begin, end in spans(sizes):
-        order[begin:end] = order[begin:end][np.argsort(lows[begin:end], kind="stable")]
-    return order
-
-
-def _in_groups(
-    numbers: np.ndarray, bits: int, most: int, rank: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(places [n], their lower `bits` [n], sizes), group by group: a group is what has the upper bits in common.
-
-    Of `numbers` [n] below `most`, or of `rank` [most] at them.
-    """
-    n = len(numbers)
-    group, low = np.empty(n, np.uint16), np.empty(n, np.uint16)
-    for start in range(0, n, CHUNK):
-        part = slice(start, start + CHUNK)
-        of = numbers[part] if rank is None else rank[numbers[part]]
-        group[part], low[part] = of >> bits, of & ((1 << bits) - 1)
-    sizes = sizes_of(group, ((most - 1) >> bits) + 1)
-    places, lows = np.empty(n, np.int32 if n < 2**31 else np.int64), np.empty_like(low)
-    for at, place in moves(group, sizes):
-        places[place], lows[place] = at, low[at]
-    return places, lows, sizes
 
 
 def position_in_run(values: np.ndarray) -> np.ndarray:

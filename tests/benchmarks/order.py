@@ -97,6 +97,7 @@ def measured(kind: str, samples: int, shards: int) -> dict[str, float]:
         del plan
     return {
         "first_s": min(first),
+        "firsts": first,
         "resume_s": min(resume),
         "turn_s": min(turn),
         "step_ms": 1000 * sum(steps[1:]) / (STEPS - 1),

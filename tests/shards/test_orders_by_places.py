@@ -16,7 +16,6 @@ from scipy.stats import chi2_contingency, chisquare
 from shards.order import class_balanced, dealt, large
 from shards.order.dealt import Deal, Patients, own_order
 from shards.order.groups import Groups
-from shards.order.large import in_order
 from shards.order.mix import MixPlan
 from shards.order.places import BLOCK, ROUNDS, Permutations, Walk
 from shards.order.plan import Plan
@@ -110,10 +109,22 @@ def test_groups_list_what_is_in_each(most: int) -> None:
         assert groups.at(k, np.arange(count)).tolist() == np.flatnonzero(of_each == number).tolist()
 
 
-@pytest.mark.parametrize("most", [5, 70_000, 2**31 - 1])
-def test_numbers_are_put_in_order_as_by_a_stable_sort(most: int) -> None:
-    numbers = np.random.default_rng(most).integers(0, most, 200_000)
-    assert np.array_equal(in_order(numbers), np.argsort(numbers, kind="stable"))
+@pytest.mark.parametrize("scale", [1, 10_007])
+def test_samples_of_patients_are_found_wherever_they_lie(scale: int) -> None:
+    """One patient has more samples than a part may have places; codes have gaps."""
+    rng = np.random.default_rng(scale)
+    codes = rng.permutation(np.concatenate([np.full(70_000, 777), rng.integers(0, 50_000, 100_000)])) * scale
+    counts = np.unique(codes, return_counts=True)[1]
+    for patients in (codes, np.sort(codes)):
+        known, seen = Patients(patients), []
+        assert np.array_equal((known.size, known.alike), np.unique(counts, return_counts=True))
+        for k, (size, alike) in enumerate(zip(known.size.tolist(), known.alike.tolist(), strict=True)):
+            who, nth = np.repeat(np.arange(alike), size), np.tile(np.arange(size), alike)
+            at = known.sample(np.full(len(who), k), who, nth, np.uint64(1))
+            of_each = patients[at].reshape(alike, size)
+            assert (of_each == of_each[:, :1]).all()
+            seen.append(at)
+        assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(len(codes)))
 
 
 def test_a_patients_samples_come_once_each_from_any_of_them_on() -> None:
