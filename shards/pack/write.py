@@ -13,7 +13,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +28,18 @@ from shards.format.image_tally import ImageTally
 from shards.format.index import to_bytes
 from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
 from shards.format.journal import Done, Journal
+from shards.format.flush import begin_flush, write_all
 from shards.format.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
 
 SHARD_BYTES = 256 << 20
 BLOCK = tarfile.BLOCKSIZE
 MAX_NAME = 100  # ustar: a longer name would need a slash to split it at
 MAX_MEMBER = 8 << 30  # ustar: eleven octal digits
+SMALL = 16 << 10
+"""Bytes of a member that is copied rather than handed on."""
+FLUSHED = 64 << 20
+"""Bytes that the disk is told to begin with, so that little is left to wait for when a shard is whole."""
+_ZEROS = bytes(BLOCK)
 Members = Mapping[tuple[str, str], bytes]  # (field, ext) -> the member's bytes
 
 
@@ -80,14 +86,19 @@ def lay(key: str, members: Members) -> Laid:
         DataError: names and sizes that a tar, or this format, does not take.
     """
     parts: list[bytes] = []
-    places, at = [], 0
+    places, at, small = [], 0, b""
     for field, ext in sorted(members):
         data, name = members[field, ext], f"{key}.{field}.{ext}"
         _check_member(name, len(data), f"sample '{key}'")
         places.append((field, ext, at + BLOCK, len(data), isal_zlib.crc32(data)))
-        parts += [tar_header(name, len(data)), data, bytes(-len(data) % BLOCK)]
-        at += BLOCK + len(data) + len(parts[-1])
-    return Laid(key, tuple(places), at, tuple(parts))
+        header, rest = tar_header(name, len(data)), -len(data) % BLOCK
+        if len(data) < SMALL:  # joined: fewer calls for it
+            small = b"".join((small, header, data, _ZEROS[:rest]))
+        else:
+            parts += [small + header, data]
+            small = _ZEROS[:rest]
+        at += BLOCK + len(data) + rest
+    return Laid(key, tuple(places), at, (*parts, small))
 
 
 def _check_member(name: str, size: int, where: str) -> None:
@@ -103,26 +114,29 @@ class _Shard:
 
     def __init__(self, path: Path):
         self.path, self.sha = path, hashlib.sha256()
-        self.file = open(path, "wb")  # noqa: SIM115 - closed by `close`, or by the writer when it gives up
-        self.offset, self.samples = 0, 0
+        self.file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`, or by the writer when it gives up
+        self.offset, self.samples, self._begun = 0, 0, 0
         self.rows: list[tuple[int, bytes, bytes, bytes, int, int, int]] = []
 
-    def _put(self, data: bytes | memoryview) -> None:
-        self.file.write(data)
-        self.sha.update(data)
-        self.offset += len(data)
+    def _put(self, parts: Sequence[bytes | memoryview]) -> None:
+        write_all(self.file, parts)
+        for part in parts:
+            self.sha.update(part)
+            self.offset += len(part)
+        if self.offset - self._begun >= FLUSHED:
+            begin_flush(self.file.fileno(), self._begun, self.offset - self._begun)
+            self._begun = self.offset
 
     def add(self, laid: Laid) -> None:
         for field, ext, at, size, crc in laid.places:
             place = self.offset + at
             self.rows.append((self.samples, laid.key.encode(), field.encode(), ext.encode(), place, size, crc))
-        for part in laid.parts:
-            self._put(part)
+        self._put(laid.parts)
         self.samples += 1
 
     def close(self) -> ShardInfo:
-        self._put(bytes(2 * BLOCK))
-        _flush(self.file)
+        self._put([bytes(2 * BLOCK)])
+        os.fsync(self.file.fileno())
         self.file.close()
         index = np.array(self.rows, index_dtype(_width(r[1] for r in self.rows), _width(r[2] for r in self.rows)))
         data = to_bytes(index)
