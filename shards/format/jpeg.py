@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 START_OF_SCAN = 0xDA
 ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
+def of_last(found: Callable[[bytes], int]) -> Callable[[bytes], int]:
+    """Remembers what was found in the last bytes, of which several questions are asked one after the other."""
+    last: tuple[bytes | None, int] = None, 0
+
+    @wraps(found)
+    def remembered(data: bytes) -> int:
+        nonlocal last
+        before, value = last
+        if before is data:
+            return value
+        value = found(data)
+        last = (data if isinstance(data, bytes) else None), value
+        return value
+
+    return remembered
+
+
+@of_last
 def pixels_begin(data: bytes) -> int:
     """The byte at which the first scan begins: everything that a header says stands before it. 0 where it is not in `data`."""
     at = 2

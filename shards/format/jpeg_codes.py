@@ -64,8 +64,6 @@ class ColourPlan:
     """Of each block of an MCU, which of `pairs` it has."""
     pairs: tuple[tuple[bytes, bytes], ...]
     """Tables for DC and AC as they stand in the file."""
-    begin: int
-    """The byte at which the codes begin."""
 
 
 def why_not(*modules: str) -> str:
@@ -95,9 +93,37 @@ def surely_whole(data: bytes) -> bool:
     """True only where all pixels are there and nothing is wrong with their codes."""
     from shards.format.jpeg_whole import whole
 
-    head = _head(data)
-    plan = _plan(head) if head else None
-    return plan is not None and whole(data, plan)
+    if (found := _segments(data)) is None:
+        return False
+    segments, begin = found
+    plan = _plan_of(segments)
+    return plan is not None and whole(data, begin, plan)
+
+
+def _segments(data: bytes) -> tuple[bytes, int] | None:
+    """What stands before the scan, without what says nothing of pixels (APPn, COM), and where the codes begin; None where it is not plain.
+
+    These are the same of many files of one camera.
+    """
+    at, size, kept = 2, len(data), [data[:2]]
+    while at + 4 <= size and data[at] == 0xFF:
+        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        end = at + 2 + length
+        if marker in ALONE or marker == 0xFF or length < 2 or end > size:
+            return None
+        if not (0xE0 <= marker <= 0xEF or marker == COMMENT):
+            kept.append(data[at:end])
+        if marker == START_OF_SCAN:
+            return b"".join(kept), end
+        at = end
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _plan_of(segments: bytes) -> ColourPlan | None:
+    """How files with these segments are laid out; None where they are not plain."""
+    head = _head(segments)
+    return _plan(head) if head else None
 
 
 def grey_plan(data: bytes) -> GreyPlan | None:
@@ -205,4 +231,4 @@ def _plan(head: _Head) -> ColourPlan | None:
     used = sorted({*of})
     blocks = tuple(used.index(pair) for pair, k in zip(of, each, strict=True) for _ in range(k))
     pairs = tuple((head.codes[dc], head.codes[ac]) for dc, ac in used)
-    return ColourPlan(-(-width // (8 * across)) * -(-height // (8 * down)), blocks, pairs, head.begin)
+    return ColourPlan(-(-width // (8 * across)) * -(-height // (8 * down)), blocks, pairs)

@@ -15,35 +15,40 @@ from shards.format.jpeg_machine import functions
 if TYPE_CHECKING:
     from shards.format.jpeg_codes import ColourPlan
 
-_call = functions()
+_code = functions()
+_whole, _fill = _code["whole"], _code["fill_tables"]
 
 
 class _Room(threading.local):
     """Memory of a thread for the machine code to work in."""
 
     def __init__(self) -> None:
-        self.bits, self.starts = np.empty(0, np.uint8), np.empty(0, np.int32)
-        self.at = np.zeros((PLACES + 1, KEPT), np.uint64)
+        self._bits, self._starts, self._at = (
+            np.empty(0, np.uint8),
+            np.empty(0, np.int32),
+            np.zeros((PLACES + 1, KEPT), np.uint64),
+        )
+        self._addresses = 0, 0, 0
 
     def of(self, size: int, mcus: int) -> tuple[int, int, int]:
         """Addresses of bits, starts, and places, for a file of so many bytes and MCUs."""
-        if len(self.bits) < size + PAD + STRIDE:
-            self.bits = np.empty(size + (size >> 1) + PAD + STRIDE, np.uint8)
-        if len(self.starts) < PLACES * (mcus + BEYOND):
-            self.starts = np.empty(PLACES * (mcus + (mcus >> 1) + BEYOND), np.int32)
-        return self.bits.ctypes.data, self.starts.ctypes.data, self.at.ctypes.data
+        if len(self._bits) < size + PAD + STRIDE or len(self._starts) < PLACES * (mcus + BEYOND):
+            self._bits = np.empty(size + (size >> 1) + PAD + STRIDE, np.uint8)
+            self._starts = np.empty(PLACES * (mcus + (mcus >> 1) + BEYOND), np.int32)
+            self._addresses = self._bits.ctypes.data, self._starts.ctypes.data, self._at.ctypes.data
+        return self._addresses
 
 
 _room = _Room()
 
 
-def whole(data: bytes, plan: ColourPlan) -> bool:
-    """Whether all pixels of a file are surely there, with nothing wrong in their codes."""
+def whole(data: bytes, begin: int, plan: ColourPlan) -> bool:
+    """Whether all pixels of a file, whose codes begin at a byte, are surely there, with nothing wrong in their codes."""
     if data[-2:] != b"\xff\xd9" or 8 * len(data) > MOST_BITS or (found := _tables(plan.pairs, plan.blocks)) is None:
         return False
     end = len(data) - 2
-    bits, starts, at = _room.of(end - plan.begin, plan.mcus)
-    return bool(_call["whole"](data, plan.begin, end, plan.mcus, bits, *found.addresses, starts, at))
+    bits, starts, at = _room.of(end - begin, plan.mcus)
+    return bool(_whole(data, begin, end, plan.mcus, bits, *found.addresses, starts, at))
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def _tables(pairs: tuple[tuple[bytes, bytes], ...], blocks: tuple[int, ...]) -> 
     first = np.empty((2, 1 << LOOK), np.int32)
     for i in range(len(pairs)):
         rows, look, valued = codes[2 * i :], values[i * (2 << LOOK_VALUES) :], passing[i * (2 << LOOK) :]
-        _call["fill_tables"](rows.ctypes.data, first.ctypes.data, look.ctypes.data, valued.ctypes.data)
+        _fill(rows.ctypes.data, first.ctypes.data, look.ctypes.data, valued.ctypes.data)
     phases = _phases(blocks)
     to = [a.ctypes.data for a in (codes, passing, values)]
     return _Tables((codes, passing, values, phases), (*to, len(pairs), phases.ctypes.data, len(blocks)))

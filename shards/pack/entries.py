@@ -60,15 +60,15 @@ class Forms:
         for name in entry.texts:
             self.kinds.add((name, "txt"))
         for name, ref in entry.fields.items():
-            if ref.member is None and (name, ref.path.suffix) in self._known:
+            if ref.member is None and (name, ref.suffix) in self._known:
                 continue
             self.kinds.add((name, ref.ext))
             if ref.is_table and ref.by_column:
                 self._columns.setdefault(ref.path, set()).add((ref.member or "").removeprefix(COLUMN))
             elif ref.is_table:
                 self._rows.add(ref.path)
-            elif ref.member is None and ref.path.suffix != ".gz":
-                self._known.add((name, ref.path.suffix))
+            elif ref.member is None and ref.suffix != ".gz":
+                self._known.add((name, ref.suffix))
 
     @property
     def names(self) -> list[str]:
