@@ -24,11 +24,11 @@ from isal import isal_zlib
 
 from shards.errors import bad
 from shards.format.describe import FieldTally
+from shards.format.flush import begin_flush, write_all
 from shards.format.image_tally import ImageTally
 from shards.format.index import to_bytes
 from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
 from shards.format.journal import Done, Journal
-from shards.format.flush import begin_flush, write_all
 from shards.format.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
 
 SHARD_BYTES = 256 << 20

@@ -1,11 +1,13 @@
 """Measures `python -m shards pack` and `lint` beside `webdataset.ShardWriter` copying the same JPEGs, in one run.
 
-    python tests/benchmarks/packing.py [--count 4000] [--side 704] [--jobs 1 2] [--rounds 3]
+    python tests/benchmarks/packing.py [--count 4000] [--side 704] [--jobs 1 2] [--rounds 3] [--against COMMIT] [--without lint floor]
 
 Each contender is a process of its own, timed by the seconds of processor time of it and its workers and by the clock, starting included.
-Rounds alternate between the contenders, and medians are printed. ShardWriter checks nothing: it reads files and writes tars, and flushes
-nothing to disk. `floor` is what the checks themselves cost in one process, without reading, writing or any tally. Data are generated
-in a temporary folder and removed.
+Rounds alternate between the contenders, and medians are printed, with how many times ShardWriter's seconds they are, by processor time
+and by the clock. ShardWriter checks nothing: it reads files and writes tars, and flushes nothing to disk; most of its time is the loading
+of torch, which `webdataset` imports (the row `loading webdataset`). `floor` is what the checks themselves cost in one process, without
+reading, writing or any tally. `--against` packs by another commit of this repository, too. Data are generated in a temporary folder and
+removed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -35,6 +38,8 @@ from shards.format.jpeg_codes import is_quick
 from tests.benchmarks.loader import photo
 
 FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+RIVAL = "webdataset.ShardWriter"
 KINDS_OF_PHOTO = 64
 COPY = """
 import sys, csv, webdataset
@@ -63,39 +68,56 @@ def generate(folder: Path, count: int, side: int) -> int:
     return total
 
 
-def timed(words: list[str]) -> tuple[float, float]:
-    """(processor seconds, seconds) of a command that must succeed."""
+def timed(words: list[str], tree: Path = ROOT) -> tuple[float, float]:
+    """(processor seconds, seconds) of a command that must succeed, with the packages of a checkout."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, cwd=tree)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
-def shards(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "shards", *words]
+def python(*words: str) -> list[str]:
+    return [sys.executable, "-P", *words]
 
 
-def contenders(folder: Path, jobs: list[int | None]) -> dict[str, Callable[[], tuple[float, float]]]:
-    """Name -> what measures it once. A lint of n jobs looks at what the packing of n jobs wrote."""
+def contenders(
+    folder: Path, jobs: list[int | None], against: Path | None
+) -> dict[str, Callable[[], tuple[float, float]]]:
+    """Name -> what measures it once. A lint looks at what the packing before it wrote; `against`: a checkout of another commit."""
     out = folder.parent / "out"
 
-    def fresh(words: list[str]) -> tuple[float, float]:
+    def fresh(words: list[str], tree: Path = ROOT) -> tuple[float, float]:
         shutil.rmtree(out, ignore_errors=True)
-        return timed(words)
+        return timed(words, tree)
 
     def copied() -> tuple[float, float]:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        return timed([sys.executable, "-P", "-c", COPY, str(folder), str(out)])
+        return timed(python("-c", COPY, str(folder), str(out)))
 
-    found: dict[str, Callable[[], tuple[float, float]]] = {"webdataset.ShardWriter": copied}
+    found: dict[str, Callable[[], tuple[float, float]]] = {RIVAL: copied}
+    found["loading webdataset"] = lambda: timed(python("-c", "import webdataset"))
+    pack = python("-m", "shards", "pack", str(folder / "manifest.csv"), "--out", str(out))
+    if against is not None:
+        found["pack of the other commit"] = lambda: fresh(pack, against)
     for n in jobs:
         flag = [] if n is None else ["--jobs", str(n)]
         named = "" if n is None else f" --jobs {n}"
-        pack = shards("pack", str(folder / "manifest.csv"), "--out", str(out), *flag)
-        found[f"pack{named}"] = lambda pack=pack: fresh(pack)
-        found[f"lint{named}"] = lambda flag=flag: timed(shards("lint", str(out), *flag))
+        found[f"pack{named}"] = lambda flag=flag: fresh([*pack, *flag])
+        found[f"lint{named}"] = lambda flag=flag: timed(python("-m", "shards", "lint", str(out), *flag))
     return found
+
+
+@contextmanager
+def checkout(commit: str, at: Path) -> Iterator[Path]:
+    """A worktree of this repository's history, removed in the end."""
+    git = ["git", "-C", str(ROOT), "worktree"]
+    subprocess.run([*git, "add", "-q", "--detach", str(at), commit], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run([*git, "remove", "--force", str(at)], check=True)
 
 
 def floor(folder: Path, decode: Callable[[bytes], object]) -> tuple[float, float]:
@@ -110,35 +132,52 @@ def floor(folder: Path, decode: Callable[[bytes], object]) -> tuple[float, float
     return (time.process_time() - began) * times, (time.perf_counter() - wall) * times
 
 
+def floors(folder: Path) -> dict[str, Callable[[], tuple[float, float]]]:
+    """What the checks alone cost, by name."""
+    found = {"floor: decoded to RGB": lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "RGB"))}
+    small = {"min_height": 1, "min_width": 1}
+    found["floor: decoded at 1/8"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "GRAY", **small))
+    if is_quick():
+        found["floor: codes alone"] = lambda: floor(folder, check_jpeg)
+    return found
+
+
+def table(times: dict[str, list[tuple[float, float]]], count: int) -> Iterator[str]:
+    """Medians, and how many times those of ShardWriter they are."""
+    yield "| | CPU s | s | samples/s | x ShardWriter, CPU | x ShardWriter, clock |\n|---|--:|--:|--:|--:|--:|"
+    medians = {n: [statistics.median(x) for x in zip(*all_, strict=True)] for n, all_ in times.items()}
+    for name, (cpu, wall) in medians.items():
+        by_cpu, by_clock = cpu / medians[RIVAL][0], wall / medians[RIVAL][1]
+        yield f"| {name} | {cpu:.2f} | {wall:.2f} | {count / wall:,.0f} | {by_cpu:.2f} | {by_clock:.2f} |"
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--count", type=int, default=4000)
     p.add_argument("--side", type=int, default=704, help="704 pixels are JPEGs of 150 kB")
     p.add_argument("--jobs", type=int, nargs="*", default=[1, 2], help="none: without the option")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--against", metavar="COMMIT", help="pack by this commit, too, without options")
+    p.add_argument(
+        "--without", nargs="*", default=[], metavar="NAME", help="leave out what begins so, such as lint or floor"
+    )
     args = p.parse_args()
     # Without this folder, where a file has the name of a package that numba imports where it is found; children have -P.
     sys.path[:] = [p for p in sys.path if Path(p).resolve() != FOLDER]
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parents[1])}
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="medpair-packing-") as t:
         folder = Path(t) / "in"
         folder.mkdir()
         size = generate(folder, args.count, args.side)
         print(f"{args.count} JPEGs of {size / args.count / 1e3:.0f} kB, {len(os.sched_getaffinity(0))} cores")
-        found = contenders(folder, args.jobs or [None])
-        found["floor: decoded to RGB"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "RGB"))
-        small = {"min_height": 1, "min_width": 1}
-        found["floor: decoded at 1/8"] = lambda: floor(folder, lambda d: simplejpeg.decode_jpeg(d, "GRAY", **small))
-        if is_quick():
-            found["floor: codes alone"] = lambda: floor(folder, check_jpeg)
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
-        for _ in range(args.rounds):
-            for name, measure in found.items():
-                times[name].append(measure())
-        print("| | CPU s | s | samples/s |\n|---|---|---|---|")
-        for name, all_ in times.items():
-            cpu, wall = (statistics.median(x) for x in zip(*all_, strict=True))
-            print(f"| {name} | {cpu:.2f} | {wall:.2f} | {args.count / wall:,.0f} |")
+        with checkout(args.against, Path(t) / "other") if args.against else nullcontext() as other:
+            found = contenders(folder, args.jobs or [None], other) | floors(folder)
+            found = {n: m for n, m in found.items() if n == RIVAL or not n.startswith(tuple(args.without))}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+            for _ in range(args.rounds):
+                for name, measure in found.items():
+                    times[name].append(measure())
+        print(*table(times, args.count), sep="\n")
 
 
 if __name__ == "__main__":
