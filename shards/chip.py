@@ -28,7 +28,8 @@ from shards.demo import (
 from shards.errors import bad
 from shards.format.describe import FieldTally, header_of
 from shards.format.seal import SampleRow
-from shards.pack.pack import PackOptions, finish
+from shards.pack.options import PackOptions
+from shards.pack.pack import finish
 from shards.pack.sample import META, meta_bytes
 from shards.pack.write import DatasetWriter, disk_errors
 

@@ -20,7 +20,8 @@ from shards.errors import DataError
 from shards.format.describe import FieldTally, header_of
 from shards.format.info import load_info
 from shards.format.seal import SampleRow
-from shards.pack.pack import PackOptions, finish
+from shards.pack.options import PackOptions
+from shards.pack.pack import finish
 from shards.pack.sample import META, meta_bytes
 from shards.pack.split import assign
 from shards.pack.tokenizer import train_wordpiece

@@ -63,7 +63,8 @@ def _packed(args: argparse.Namespace) -> int:
 
 def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
     from shards.pack.entries import bare
-    from shards.pack.pack import PackOptions, pack_entries
+    from shards.pack.options import PackOptions
+    from shards.pack.pack import pack_entries
     from shards.pack.pictures import PictureOptions
     from shards.pack.split import parse_fractions
     from shards.pack.split_lists import by_lists, parse_lists

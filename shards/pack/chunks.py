@@ -15,9 +15,10 @@ from shards.format.describe import FieldTally, header_of
 from shards.format.image_tally import FEW_LEVELS, ImageTally, Seen
 from shards.format.jpeg_codes import why_not_quick
 from shards.pack.manifest import Entry
+from shards.pack.options import PackOptions
+from shards.pack.plan import PackPlan
 from shards.pack.reference import Reader
 from shards.pack.sample import members_of
-from shards.pack.survey import PackOptions, PackPlan
 from shards.pack.write import Laid, lay
 
 CHUNK_BYTES = 8 << 20

@@ -23,9 +23,11 @@ from shards.jobs import in_order, usable, waiting
 from shards.pack.chunks import Packer, Slots, cut
 from shards.pack.entries import Entry, bare, forms_of
 from shards.pack.manifest import Manifest, one_name_each, read_manifest
+from shards.pack.options import PackOptions
+from shards.pack.plan import PackPlan
 from shards.pack.reference import Reader
 from shards.pack.resume import digests
-from shards.pack.survey import PackOptions, PackPlan, Survey
+from shards.pack.survey import Survey
 from shards.pack.write import DatasetWriter, Keys, refuse_used, staging_of
 from shards.read.stats import write_stats
 from shards.terminal import Progress

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 
-from shards.pack.survey import PackOptions, PackPlan
+from shards.pack.options import PackOptions
+from shards.pack.plan import PackPlan
 
 FORM = "2"
 """Counts up with what packing makes of the same files."""

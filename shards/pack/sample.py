@@ -16,9 +16,10 @@ from shards.format.image_tally import ImageTally
 from shards.format.info import KINDS
 from shards.pack.dtypes import TOLERANCE, TRANSFORMS, convert, rounding_loss
 from shards.pack.manifest import Entry
+from shards.pack.options import PackOptions
 from shards.pack.pictures import Pictures, holds_boxes, scaled_boxes
+from shards.pack.plan import PackPlan, cell_place
 from shards.pack.reference import Reader, Reference
-from shards.pack.survey import PackOptions, PackPlan, cell_place
 from shards.pack.write import npy_bytes
 
 META = ("meta", "json")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,92 +15,24 @@ from shards.format.describe import FieldTally, Header, HeaderError
 from shards.format.info import KINDS
 from shards.format.meaning import FLAG, joined
 from shards.format.seal import vocab_problems
-from shards.pack.dtypes import DTYPES, TRANSFORMS, VectorProfile, array_dtype
+from shards.pack.dtypes import TRANSFORMS, VectorProfile, array_dtype
 from shards.pack.entries import Entry, bare, forms_of, line_of
 from shards.pack.feature_tables import differs
 from shards.pack.files import Files
-from shards.pack.labels import LabelRule
 from shards.pack.logarithms import looks, no_logarithm
 from shards.pack.manifest import Manifest
-from shards.pack.pictures import BOX, PictureOptions, holds_boxes
+from shards.pack.options import PackOptions, check_options
+from shards.pack.pictures import holds_boxes
+from shards.pack.plan import PackPlan, cell_place
 from shards.pack.reference import Reader, Reference
 from shards.pack.rows import Rows
 from shards.pack.split import assign
-from shards.pack.write import MAX_NAME, SHARD_BYTES
+from shards.pack.write import MAX_NAME
 from shards.read.stats import CODES, MISSING_CODE, odd_codes
 from shards.tables.cells import number
 from shards.tables.echoes import Echoes
 from shards.tables.feature_names import without_version
-from shards.tables.features import FeatureRule
 from shards.tables.table_file import read_text
-
-
-def cell_place(entry: Entry, name: str, ref: Reference) -> str:
-    """Names a cell of the manifest."""
-    return f"{entry.where} ('{entry.sample}'), field '{name}', {ref.text}"
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """How to pack. Dictionaries map a field's name to its choice.
-
-    dtypes: dtype on disk; default: the most compact that keeps the values (vectors), float16 (float arrays), int32 (coords).
-    impute: what a NaN in a vector becomes: 'mean' (over the training split) or a number. Without it a NaN is a problem.
-    transforms: 'log2p1' for log2(x + 1); applied before anything else.
-    vocab: feature names of a vector field that does not come from a table, one a line in a text file.
-    meanings: what a field's numbers are, such as {"rna": {"transform": "log2p1"}} (FieldInfo.meaning).
-    labels: words for "not known" (`--unknown`, `--known`) and kinds of labels (`--label-kind`).
-    features: what is a feature of a table (`--not-features`, `--keep-features`, `--duplicates`, `--par-y`).
-    keep_orientation: photographs are read as stored, not turned by their EXIF orientation.
-    pictures: what images become (`--image-side`, `--image-format`).
-    jobs: processes that read, check and convert samples (None: one a core); shards are the same for any number.
-    scratch: a folder of files that were made for this packing alone.
-    strip_version: fields whose feature names are Ensembl ids, cut at the point (ENSG00000141510.18 -> ENSG00000141510).
-    """
-
-    name: str | None = None
-    version: str = "1"
-    source: str = ""
-    licence: str = ""
-    commercial: Literal["yes", "no", "unknown", ""] = ""
-    citation: str = ""
-    dtypes: Mapping[str, str] = field(default_factory=dict)
-    impute: Mapping[str, str] = field(default_factory=dict)
-    transforms: Mapping[str, str] = field(default_factory=dict)
-    vocab: Mapping[str, Path] = field(default_factory=dict)
-    strip_version: Sequence[str] = ()
-    fractions: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
-    split_seed: int = 0
-    stratify: str | None = None
-    shard_bytes: int = SHARD_BYTES
-    shard_samples: int | None = None
-    overwrite: bool = False
-    leaking_splits: bool = False
-    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    labels: LabelRule = field(default_factory=LabelRule)
-    keep_orientation: bool = False
-    features: FeatureRule = field(default_factory=FeatureRule)
-    pictures: PictureOptions = field(default_factory=PictureOptions)
-    jobs: int | None = 1
-    scratch: Path | None = None
-
-
-@dataclass
-class PackPlan:
-    """What the inspection settled: everything that converting one sample needs."""
-
-    rows: Rows
-    dtypes: dict[str, str]
-    fills: dict[str, np.ndarray]
-    vocab: dict[str, list[str]]
-    notes: list[str]
-    problems: list[Problem]
-    refused: set[tuple[str, str]]  # (sample, field) that a problem already speaks of
-    files: Files
-    manifest: str  # digest of the entries
-    sizes: array[int]  # bytes that are expected of each sample
-    meanings: dict[str, dict[str, str]] = field(default_factory=dict)
-    not_features: list[tuple[str, str]] = field(default_factory=list)  # (row or column of a table, why)
 
 
 class Survey:
@@ -125,7 +55,7 @@ class Survey:
 
     def plan(self) -> PackPlan:
         forms = forms_of(self.manifest.entries)
-        self._check_options(forms.names)
+        check_options(self.options, forms.names)
         rows = self._rows()
         for name, path in self.options.vocab.items():
             self._read_vocab(name, path)
@@ -165,35 +95,6 @@ class Survey:
             meanings,
             left_out,
         )
-
-    def _check_options(self, names: Sequence[str]) -> None:
-        """Options that fit no manifest of these fields are refused before anything is read."""
-        options, wrong = self.options, list[Problem]()
-        flags: list[tuple[str, Sequence[str]]] = [
-            ("--dtype", [*options.dtypes]),
-            ("--impute", [*options.impute]),
-            ("--transform", [*options.transforms]),
-            ("--vocab", [*options.vocab]),
-            ("--strip-version", options.strip_version),
-            (FLAG, [*options.meanings]),
-        ]
-        for flag, given in flags:
-            for name in set(given) - set(names):
-                wrong.append(Problem(f"no field '{name}'", flag, f"fields of this manifest: {', '.join(names)}"))
-        checks: list[tuple[str, Mapping[str, str], Sequence[str]]] = [
-            ("--dtype", options.dtypes, DTYPES),
-            ("--transform", options.transforms, [*TRANSFORMS]),
-        ]
-        if options.pictures.side:
-            for name in (n for n in names if n.startswith("box") and not holds_boxes(n, options.meanings)):
-                what = f"images become smaller, and nothing says how '{name}' lies on them"
-                wrong.append(Problem(what, "--image-side", f"state it: {FLAG} '{name}.{BOX}=x y width height'"))
-        for flag, given_to, known in checks:
-            for name, value in given_to.items():
-                if value not in known:
-                    wrong.append(Problem(f"'{name}={value}'", flag, f"one of {', '.join(known)}"))
-        if wrong:
-            raise DataError(wrong)
 
     def _rows(self) -> Rows:
         entries, options = self.manifest.entries, self.options

@@ -146,8 +146,8 @@ def shard_case(base: Path, work: Path, rng: Rng, before: Any) -> tuple[str, str]
 
 
 def packed(manifest: Path, out: Path) -> None:
+    from shards.pack.options import PackOptions
     from shards.pack.pack import pack
-    from shards.pack.survey import PackOptions
 
     pack(manifest, out, PackOptions(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, shard_samples=3, name="set"))
 

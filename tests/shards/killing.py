@@ -27,9 +27,9 @@ from shards.errors import DataError
 from shards.format import staging
 from shards.format.info import load_info
 from shards.pack.adopt import adopt
+from shards.pack.options import PackOptions
 from shards.pack.sealing import seal
 from shards.pack.split import resplit
-from shards.pack.survey import PackOptions
 from shards.pack.tokenizer import add_tokenizer
 from shards.read.dataset import Dataset
 from tests.disk import no_waiting

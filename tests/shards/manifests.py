@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 
 GENES = 20
 WIDTH = 8

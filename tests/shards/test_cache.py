@@ -15,7 +15,7 @@ import pytest
 from manifests import sources
 
 from shards.errors import DataError
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.read import remote
 from shards.read.cache import Cache
 from shards.read.dataset import Dataset

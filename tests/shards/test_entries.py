@@ -14,8 +14,8 @@ from shards.pack import entries, pack
 from shards.pack.entries import Entries, Entry
 from shards.pack.files import Files
 from shards.pack.manifest import read_manifest
+from shards.pack.options import PackOptions
 from shards.pack.split_lists import by_lists
-from shards.pack.survey import PackOptions
 from shards.tables.repeats import distinct, repeated, torn
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.pack.feature_tables import MAX_OPEN, FeatureTables
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 from shards.tables.feature_names import known_kind, without_version
 from shards.tables.features import FeatureRule, choose, feature_rule

@@ -23,8 +23,8 @@ from shards.format.meaning import restate
 from shards.format.orientation import orientation, upright
 from shards.format.png import missing_bytes
 from shards.pack.adopt import adopt
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 from shards.read.canvas import Block, Canvas
 from shards.read.dataset import Dataset
 

@@ -13,8 +13,8 @@ from PIL import Image
 from shards.check.info import collect, size, text
 from shards.check.preview import _shown_labels, draw, principal_components
 from shards.errors import DataError
+from shards.pack.options import PackOptions
 from shards.pack.split import resplit
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 
 

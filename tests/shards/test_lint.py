@@ -20,7 +20,7 @@ from shards.format.indexes import open_index
 from shards.format.info import load_info, save_info
 from shards.format.seal import hash_files
 from shards.pack.adopt import Titles, adopt
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.pack.write import npy_bytes
 
 

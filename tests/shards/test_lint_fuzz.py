@@ -17,7 +17,7 @@ from manifests import sources
 from shards.check.lint import lint
 from shards.errors import DataError
 from shards.format.info import DatasetInfo, fingerprint_of
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.read.dataset import Dataset
 
 HUGE = (2**31, 2**40, 2**62, -1, 0)

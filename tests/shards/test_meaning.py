@@ -17,8 +17,8 @@ from shards.format.info import load_info
 from shards.format.meaning import WANTED, check_agreement, disagreements, joined, one_sided, parse_meanings
 from shards.order.mix import Mix, open_data
 from shards.pack.adopt import adopt
+from shards.pack.options import PackOptions
 from shards.pack.split import resplit
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 
 UNI = {"patches": {"encoder": "uni_v1"}}

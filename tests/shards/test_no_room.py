@@ -9,7 +9,7 @@ import pytest
 from manifests import snapshot, sources
 
 from shards.__main__ import main
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from tests.disk_full import with_no_room
 
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {

@@ -16,8 +16,8 @@ from shards.check.lint import lint
 from shards.errors import DataError
 from shards.format.npy import read_array
 from shards.pack.adopt import adopt
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 
 WHOLE = np.array([[887, -3, 12], [1000, 2, 31000]])

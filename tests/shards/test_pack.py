@@ -20,9 +20,9 @@ from shards.errors import DataError
 from shards.format.describe import HeaderError
 from shards.format.info import load_info
 from shards.pack.dtypes import TOLERANCE, VectorProfile, convert
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
 from shards.pack.reference import Reader, parse
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 from shards.read.stats import Moments
 

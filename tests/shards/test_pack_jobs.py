@@ -27,7 +27,7 @@ from shards.format.image_tally import ImageTally
 from shards.format.jpeg import pixels_begin
 from shards.jobs import in_order, usable, waiting
 from shards.pack import chunks, pack, write
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.terminal import Progress
 
 

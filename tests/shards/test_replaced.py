@@ -14,8 +14,8 @@ from test_seals import as_before
 
 from models.contract import Sample
 from shards.errors import BrokenSeal, DataError
+from shards.pack.options import PackOptions
 from shards.pack.split import resplit
-from shards.pack.survey import PackOptions
 from shards.read.cache import Cache
 from shards.read.dataset import Dataset
 

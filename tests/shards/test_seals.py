@@ -16,7 +16,7 @@ from shards.errors import BrokenSeal, DataError
 from shards.format import index as indexing
 from shards.format.indexes import open_index
 from shards.format.info import DatasetInfo, ShardInfo, index_path, load_info, save_info
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.read.dataset import Dataset
 
 

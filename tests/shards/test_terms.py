@@ -16,7 +16,7 @@ from shards.format import terms
 from shards.format.info import load_info, save_info
 from shards.format.terms import Terms, restate_terms
 from shards.pack.adopt import Titles, adopt
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 
 ALL = ["--licence", "CC-BY-4.0", "--commercial", "yes", "--citation", "A et al., 2024"]
 

@@ -25,7 +25,7 @@ from shards.check.witness import (
     unique_codes,
 )
 from shards.format.info import FieldInfo
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.read.cache import Cache
 from shards.read.dataset import Dataset
 from tests.shards.servers import http_server

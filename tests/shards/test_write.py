@@ -22,7 +22,7 @@ from shards.errors import DataError
 from shards.format import index
 from shards.format.indexes import open_index
 from shards.format.info import load_info, sha256_of
-from shards.pack.survey import PackOptions
+from shards.pack.options import PackOptions
 from shards.pack.write import DatasetWriter, npy_bytes, tar_header
 from shards.read.dataset import Dataset
 

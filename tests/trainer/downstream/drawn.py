@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 
 SIDE, SAMPLES = 48, 20
 SPLITS = ["train"] * 10 + ["val"] * 5 + ["test"] * 5

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shards.pack.options import PackOptions
 from shards.pack.pack import pack
-from shards.pack.survey import PackOptions
 from shards.read.dataset import Dataset
 from shards.tables.sides import BINARY, SURVIVAL, understood
 from trainer.downstream.targets import said

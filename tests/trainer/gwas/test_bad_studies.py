@@ -269,7 +269,8 @@ def _packed(folder: Path, count_NM: np.ndarray, vocabulary: list[str]) -> Path:
     """A data set of genotypes alone: people p0, p1, ... to test, and two to train on."""
     from shards.format.describe import FieldTally, header_of
     from shards.format.seal import SampleRow
-    from shards.pack.pack import PackOptions, finish
+    from shards.pack.options import PackOptions
+    from shards.pack.pack import finish
     from shards.pack.sample import META, meta_bytes
     from shards.pack.write import DatasetWriter, npy_bytes
 
