@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from trainer.build import build_method, make_plans, resolve
@@ -19,7 +18,7 @@ from trainer.plan import describe
 from trainer.probe.live import check_live_probe
 from trainer.probe.projection import projection
 from trainer.run import Job, Run
-from trainer.runtime import environment_rank, environment_world
+from trainer.runtime import check_precision, environment_rank, environment_world
 from trainer.state.disk import written
 from trainer.state.files import write_atomic
 from trainer.state.finished import write_card
@@ -37,8 +36,8 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     """
     config = as_begun(config)
     split_batch(config, world)
-    if here and config.precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
+    if here:
+        check_precision(config.precision)
     cls, options, resolved = resolve(config)
     data = open_data(config, here)
     if here:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from shards.resident import peak_resident
-from trainer.config.shared import Health
+from trainer.config.shared import Health, Precision
 from trainer.errors import UserError, everywhere
 from trainer.rendezvous import ranks_from
 
@@ -108,6 +108,21 @@ def alone(device: str | None = None) -> Runtime:
             f"device={device!r}: torch has no such device here ({str(e).splitlines()[0]}); leave it out"
         ) from e
     return Runtime(0, 1, 0, named)
+
+
+def has_half() -> bool:
+    """Whether this process has a device on which float16 is trained."""
+    return torch.cuda.is_available()
+
+
+def check_precision(precision: Precision) -> None:
+    """Refuses what the machine has no device for.
+
+    Raises:
+        UserError: float16 on a CPU.
+    """
+    if precision == "fp16" and not has_half():
+        raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
 
 
 def device_index(local_rank: int, visible: int) -> int:

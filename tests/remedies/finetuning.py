@@ -128,9 +128,14 @@ def neighbours_of_survival(place: Place) -> Command:
     return finetune("--mode", "knn", task="demo_survival")
 
 
-@remedy("precision=bf16 with zero.stage=0: set zero.stage=1", r"set (zero.stage=1)")
+@remedy("with zero.stage=0: DeepSpeed starts Adam's counter off", r"set (zero.stage=1)")
 def bf16_under_stage_0_of_a_task(place: Place) -> Command:
     return finetune("precision=bf16", "zero.stage=0")
+
+
+@remedy("this machine has no device for it", r"use (bf16)", {"bf16": "precision=bf16 zero.stage=1"})
+def fp16_of_a_task_without_a_device(place: Place) -> Command:
+    return finetune("precision=fp16", "zero.stage=1")
 
 
 @remedy("there are no genes to shuffle or to miss", r"set (inputs: multimodal)", {": ": "="})

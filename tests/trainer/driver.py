@@ -18,6 +18,7 @@ fine-tune is several runs):
                                        every load; `convert` too
     convert  {}                        no fault: checkpoints of other numbers of ranks are converted in this process, which has loaded
                                        what that takes
+    half     {}                        no fault: a CPU trains in float16, slowly
     preloaded {}                       no fault: what forks a sweep's points is itself forked, from this process
 """
 
@@ -68,6 +69,8 @@ def plant(faults: dict[str, dict[str, Any]]) -> None:
         lose_patience(faults["impatient"]["seconds"])
     if "convert" in faults:
         convert_here()
+    if "half" in faults:
+        train_in_half()
     if "preloaded" in faults:
         from tests.trainer.loaded import fork_the_forking_one
 
@@ -95,6 +98,16 @@ def lose_patience(seconds: float) -> None:
     deepspeed.init_distributed = lambda *args, **kwargs: init(
         *args, **{"timeout": timedelta(seconds=seconds), **kwargs}
     )
+
+
+def train_in_half() -> None:
+    from deepspeed.accelerator import get_accelerator
+
+    from trainer import runtime
+
+    cpu = type(get_accelerator())
+    cpu.is_fp16_supported = lambda self: True
+    runtime.has_half = lambda: True
 
 
 def keep_states(fault: dict[str, Any]) -> None:

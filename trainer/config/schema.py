@@ -20,6 +20,7 @@ from trainer.config.shared import (
     Section,
     Zero,
     compile_problems,
+    precision_problem,
     sharding_problem,
 )
 from trainer.errors import UserError
@@ -168,10 +169,7 @@ class Config(Section):
         for where, kind in kinds.items():
             problems += sharding_problem(kind, self.zero.stage, self.precision, where)
         problems += compile_problems(self.compile, self.zero.stage, self.activation_checkpointing)
-        if self.precision == "bf16" and self.zero.stage == 0:
-            problems.append(
-                "precision=bf16 with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
-            )
+        problems += precision_problem(self.precision, self.zero.stage)
         if self.zero.offload_params != "none" and self.zero.stage != 3:
             problems.append("zero.offload_params: only stage 3 shards weights; set zero.stage=3")
         if self.zero.offload_optimizer != "none" and self.zero.stage == 0:

@@ -28,6 +28,15 @@ def sharding_problem(kind: str, stage: int, precision: Precision, where: str) ->
     return [f"{where}={kind} with {given}: {WHOLE[kind]}; set zero.stage=0 and precision=fp32, or {where}=adamw"]
 
 
+def precision_problem(precision: Precision, stage: int) -> list[str]:
+    """Why a precision does not run under a ZeRO stage."""
+    if precision == "fp32" or stage > 0:
+        return []
+    return [
+        f"precision={precision} with zero.stage=0: DeepSpeed starts Adam's counter off by one there; set zero.stage=1"
+    ]
+
+
 def compile_problems(compile: Compile, stage: int, recompute: bool) -> list[str]:
     """What blocks cannot be compiled together with."""
     out = []

@@ -38,6 +38,7 @@ from trainer.downstream.task.sections import Encoder
 from trainer.downstream.trial import batch_size, check_thaw, engine_config, length, metric_names
 from trainer.engine.giants import refuse_giants
 from trainer.errors import UserError
+from trainer.runtime import check_precision
 
 # What says how, not what: it may change without making another result.
 FREE = ("out", "checkpoint", "health", "log", "resume", "leak", "reference", "activation_checkpointing", "tests")
@@ -281,6 +282,8 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
             f"{asked}: {source.method_name} learns from a task's labels alone, its frozen encoder would be a random one; "
             "use mode=finetune without protocol.freeze"
         )
+    if task.mode not in FROZEN:
+        check_precision(task.precision)
     refuse_giants(cls, cls.Options.parse(source.options), source.schema)
     probe, new = source.build_and_name(0)
     side = image_side(probe)

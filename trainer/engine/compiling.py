@@ -43,7 +43,7 @@ class Compiled:
     before: int = 0
     told: bool = False
 
-    def readings(self) -> dict[str, int]:
+    def readings(self) -> dict[str, float]:
         """Of a step, for the log of steps: graphs so far, 0 where nothing is compiled. Says once when there are too many."""
         graphs = _graphs() - self.before if self.blocks else 0
         if graphs >= MOST and not self.told:

@@ -186,9 +186,10 @@ class Engine:
             if torch.is_tensor(state.get("step")):
                 state["step"] = state["step"].clone()
 
-    def readings(self) -> dict[str, int]:
+    def readings(self) -> dict[str, float]:
         """What the engine adds to the log of a step."""
-        return {} if self.compiled is None else self.compiled.readings()
+        scale = {"loss_scale": float(self.deepspeed.optimizer.loss_scale)} if self.config.precision == "fp16" else {}
+        return scale | ({} if self.compiled is None else self.compiled.readings())
 
     def trains(self, p: torch.nn.Parameter) -> bool:
         """Whether the optimizer has a hold of it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.schema import address_problems
-from trainer.config.shared import compile_problems, sharding_problem
+from trainer.config.shared import compile_problems, precision_problem, sharding_problem
 from trainer.downstream.task.by_encoder import FROZEN, key_problems
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def _engine(t: Task) -> Iterator[str]:
     """Settings of the engine that do not go together."""
     yield from sharding_problem(t.protocol.optimizer, t.zero.stage, t.precision, "protocol.optimizer")
     yield from compile_problems(t.compile, t.zero.stage, t.activation_checkpointing)
-    if t.precision == "bf16" and t.zero.stage == 0:
-        yield "precision=bf16 with zero.stage=0: set zero.stage=1"
+    yield from precision_problem(t.precision, t.zero.stage)
 
 
 ZEROSHOT = ("binary", "multiclass", "multilabel", "ordinal", "retrieval")
