@@ -222,8 +222,8 @@ class Watchdog:
             say(f"slow: {here} has waited for data for {seconds:.0f} s at step {step}: {what}\n")
         elif phase == COMPILE and self.rank == 0:
             say(
-                f"slow: {here} has compiled blocks of the network for {seconds:.0f} s at step {step} (compile=auto), which steps that meet "
-                f"something new have to wait for; it may take health.hang_pause={self.clock.health.hang_pause:g} s\n"
+                f"slow: {here} has compiled blocks of the network for {seconds:.0f} s at step {step}; a step that meets something new "
+                "waits for its compiler\n"
             )
         elif self.rank == 0:
             beats = hang.read_beats(self.folder, self.world)
