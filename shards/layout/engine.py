@@ -127,9 +127,9 @@ class _Finder:
             groups.places[name] = places = Places(self.root, name, one, groups.lines)
             for number in range(groups.whole):
                 places.add(groups.head(number))
+            unused = places.unused(dropped)
             self.problems += places.problems(self.args.partial)
             self.notes += places.notes()
-            unused = places.unused(dropped)
             if unused:
                 self.notes.append(f"{len(unused)} files for '{name}' are in no table, such as {unused[0]}")
             self.unmatched.extend((n, f"a file for '{name}' that the tables do not list") for n in unused)

@@ -9,6 +9,8 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from shards.errors import Problem
 from shards.format.describe import HeaderError
 from shards.jobs import in_order, usable
@@ -19,7 +21,7 @@ from shards.layout.groups import Group, Groups
 from shards.layout.long import Names, features_of, vector
 from shards.layout.pictures import Pictures
 from shards.layout.places import leaves_root
-from shards.layout.schema import FieldOf, Listing
+from shards.layout.schema import Boxes, FieldOf, Listing
 from shards.layout.texts import text_of
 from shards.pack.entries import Entry
 from shards.pack.reference import Reference, parse
@@ -151,9 +153,7 @@ class Filling:
             draw = lambda path: save_mask(mask_of_runs(cells, runs), path)  # noqa: E731
             return Reference(f"{group.line.where}, {runs.column}", self.pictures.drawn(name, f"{group.key}.png", draw))
         assert one.boxes is not None
-        rows: Sequence[Mapping[str, str]] = [line.cells for line in group.lines]
-        rows = group.line.more(one.boxes.table) if one.boxes.table else rows
-        array = boxes_of([[row[c] for c in one.boxes.columns] for row in rows], one.boxes)
+        array = _boxes(one.boxes, group)
         shown = f"{group.line.where}, boxes"
         if array is None:
             return None
@@ -172,3 +172,17 @@ class Filling:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{f}\n" for f in self.features[name]), encoding="utf-8")
         return path
+
+
+def _boxes(boxes: Boxes, group: Group) -> np.ndarray | None:
+    """The boxes of a sample.
+
+    Raises:
+        Drawing: what `boxes_of` raises; a row that stands twice, whose box would be two.
+    """
+    rows: Sequence[Mapping[str, str]] = [line.cells for line in group.lines]
+    rows = group.line.more(boxes.table) if boxes.table else rows
+    found = boxes_of([[row[c] for c in boxes.columns] for row in rows], boxes)
+    if found is not None and len({tuple(row.items()) for row in rows}) < len(rows):
+        raise Drawing("a row with a box stands twice, with the same in all of its cells")
+    return found

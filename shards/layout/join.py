@@ -11,6 +11,7 @@ from shards.layout.lines import Lines, Several, fill
 from shards.layout.schema import COLUMN, Table
 from shards.tables.column_table import ColumnTable
 from shards.tables.columns import Column, Marks
+from shards.tables.identity import damage
 from shards.tables.keyed import repeated
 
 
@@ -47,16 +48,20 @@ def _joined(
 ) -> np.ndarray:
     """int64 [N]: the row that each line is joined with, -1 for none."""
     keys, first_M = Marks(), read.keys.first()
-    for parts in zip(*(_filled(t, lines) for t in table.join.values()), strict=True):
+    blank_N = np.zeros(len(lines), bool)
+    for i, parts in enumerate(zip(*(_filled(t, lines) for t in table.join.values()), strict=True)):
         keys.append(*parts)
-    place_N = read.keys.found().all_of(keys)
+        blank_N[i] = not all(parts)  # a row that names nothing is of nobody, nor are blank keys of each other
+    place_N = np.where(blank_N, -1, read.keys.found().all_of(keys))
     if not table.several and (twice := read.differing(first_M)):
         problems.append(repeated(read.path, twice, "row"))
     joined = int((place_N >= 0).sum())
     if not joined and not table.several:
-        mine = "/".join(lines[0].fill(t) for t in table.join.values())
-        what = f"joined nobody: it has {'/'.join(read.first_key)}, the rows have {mine}"
-        problems.append(Problem(what, str(read.path), "bring the tables of one release"))
+        mine = [lines[0].fill(t) for t in table.join.values()]
+        what = f"joined nobody: it has {'/'.join(read.first_key)}, the rows have {'/'.join(mine)}"
+        odd = ((id_, damage(id_)) for id_ in (*read.first_key, *mine))
+        changed = next((f"; ids such as '{id_}' {why}" for id_, why in odd if why), "")
+        problems.append(Problem(what + changed, str(read.path), "bring the tables of one release"))
     if table.several:
         lines.more[name] = Several(read, first_M, place_N)
     of, used = int((first_M == np.arange(len(first_M))).sum()), len(np.unique(place_N[place_N >= 0]))

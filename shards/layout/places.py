@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from shards.errors import Problem
 from shards.layout.lines import Line, Lines
+from shards.layout.packed import packed_away, packed_fix
 from shards.layout.pictures import is_converted
-from shards.layout.rows import packed_fix
 from shards.layout.schema import COLUMN, FieldOf
-from shards.layout.walk import Walk
+from shards.layout.walk import Walk, other_case
 from shards.tables.columns import Column, Found, Marks
-from shards.tables.identity import SHOWN, few
+from shards.tables.identity import SHOWN, damage, few
 
 Hit = tuple[Path, str]  # a file, and its path below the root
 
@@ -56,22 +56,22 @@ class _Index:
         self._between, names, walk, others = Column(), Marks(), Walk(root, [self.pattern]), 0
         keys = [i for i, p in enumerate(groups) if p not in self.FORMS]
         stars = [i for i, p in enumerate(groups) if p in self.FORMS]
-        match = re.compile(whole).fullmatch
+        self._match, self._keys = re.compile(whole).fullmatch, keys
         for name in walk.files():
-            if not (hit := match(name)):
+            if not (hit := self._match(name)):
                 others += 1
                 continue
             texts = hit.groups()
-            names.append(*(texts[i] for i in keys))
+            names.append(*[texts[i] for i in keys])
             self._between.append("\0".join([texts[i] for i in stars]))
         self._found: Found | None = names.found()
         self._asked = bytearray(len(names))
-        self._whole = not others and not walk.passed
+        self._whole, self.other_case = not others and not walk.passed, walk.other_case
 
     def files(self, line: Line) -> list[tuple[str, int]]:
         """The files of a row, by name and number, in order."""
         assert self._found is not None
-        numbers = [*self._found.every(*[line.cells[c] for c in self._columns])]
+        numbers = [*self._found.every(*self.key(line))]
         for number in numbers[:1]:
             self._asked[number] = True
         found = [(self.name(line, number), number) for number in numbers]
@@ -80,6 +80,14 @@ class _Index:
     def name(self, line: Line, number: int) -> str:
         stars = iter(self._between[number].split("\0"))
         return self._form % tuple([next(stars) if c is None else line.cells[c] for c in self._of_cell])
+
+    def key(self, line: Line) -> list[str]:
+        return [line.cells[c] for c in self._columns]
+
+    def key_of(self, name: str) -> list[str] | None:
+        """What stands in place of the columns in a file's name."""
+        hit = self._match(name)
+        return [hit.groups()[i] for i in self._keys] if hit else None
 
     def close(self) -> None:
         """No row is looked up any more."""
@@ -99,6 +107,7 @@ class Places:
         self._indexes: dict[str, _Index] = {}
         self._rows, self._templates, self._numbers = array("I"), array("b"), array("i")
         self._doubled, self._outside = list[str](), list[str]()
+        self._other_case: dict[str, str] = {}
 
     def add(self, row: int) -> None:
         """Looks for the file of a row."""
@@ -134,21 +143,22 @@ class Places:
         filled = [line.fill(t) for t in self.field.path]
         return next((f for f in filled if f), self.field.path[0])
 
-    def _found(self, i: int, line: Line) -> tuple[str, int, int] | None:
-        """(name, number of the template, number of the file where the template has `*`)."""
+    def _found(self, i: int, line: Line, told: bool = True) -> tuple[str, int, int] | None:
+        """(name, number of the template, number of the file where the template has `*`); `told`: what is wrong is remembered."""
         template = self.field.path[i]
         name = line.fill(template)
         if not name:
             return None
         if leaves_root(name):
-            self._outside.append(f"'{name}' ({line.where})")
+            self._outside += [f"'{name}' ({line.where})"] if told else []
             return None
         if "*" not in template:
             return (name, i, NONE) if os.path.isfile(f"{self.root}/{name}") else None
         if template not in self._indexes:
             self._indexes[template] = _Index(self.root, template)
+            self._other_case |= self._indexes[template].other_case
         hits = self._indexes[template].files(line)
-        if len(hits) > 1:
+        if len(hits) > 1 and told:
             self._doubled.append(" and ".join(n for n, _ in hits[:2]))
         return (hits[0][0], i, hits[0][1]) if hits else None
 
@@ -172,22 +182,54 @@ class Places:
         return self._expected(self._lines[self._rows[at]])
 
     def problems(self, partial: bool) -> Iterator[Problem]:
-        where, rows = str(self.root), len(self._rows)
-        missing = self._templates.count(NONE) if self.field.missing == "refuse" else 0
-        if missing and (not partial or missing == rows):
+        """What is wrong with files that rows name; call `unused` before."""
+        where, rows, lacking = str(self.root), len(self._rows), self._templates.count(NONE)
+        if self.field.missing == "refuse" and lacking and (not partial or lacking == rows):
             some = few([f"'{self.lacks(at)}'" for at in islice(self.lacking(), SHOWN + 1)])
-            what = f"{missing} of {rows} rows have no file for '{self.name}' (such as {some})"
-            go_on = "" if missing == rows else f"; or leave these rows out: {PARTIAL}"
+            what = f"{lacking} of {rows} rows have no file for '{self.name}' (such as {some})"
+            go_on = "" if lacking == rows else f"; or leave these rows out: {PARTIAL}"
             fix = (
                 packed_fix(self.root) or "finish the download, or give --root the folder that holds these paths"
             ) + go_on
+            if changed := self._changed():
+                what, fix = f"{what}; {changed}", "bring the table as it was published, with ids as they were"
             yield Problem(what, where, fix)
+        elif self.field.missing == "absent" and lacking == rows:
+            if packed := packed_away(self.root, map(pattern_of, self.field.path)):
+                what = f"none of {rows} rows has a file for '{self.name}', of which some are packed"
+                yield Problem(what, where, packed_fix(self.root, packed))
+        if lacking and (others := self._wanted()):
+            yield other_case(others, f" for '{self.name}'", self.root)
         if self._doubled:
             what = f"{len(self._doubled)} rows have two files for '{self.name}' ({few(self._doubled)})"
             yield Problem(what, where, "keep one of each")
         if self._outside:
             what = f"{len(self._outside)} rows name a file outside the root ({few(self._outside)})"
             yield Problem(what, where, "mend the table: paths begin in --root")
+
+    def _changed(self) -> str:
+        """What a program has done to the ids that the first lacking files are named by."""
+        lines = [self._lines[self._rows[at]] for at in islice(self.lacking(), SHOWN + 1)]
+        cells = (line.cells[c] for line in lines for t in self.field.path for c in COLUMN.findall(t))
+        return next((f"ids such as '{cell}' {why}" for cell in cells if (why := damage(cell))), "")
+
+    def _wanted(self) -> list[tuple[str, str]]:
+        """Files that lacking rows name in another case, each with the right name."""
+        if not self._other_case:
+            return []
+        wanted = Marks()
+        for line in (self._lines[self._rows[at]] for at, i in enumerate(self._templates) if i == NONE):
+            for template in self.field.path:
+                index = self._indexes.get(template)
+                wanted.append(template, *(index.key(line) if index else [line.fill(template)]))
+        found = wanted.found()
+
+        def is_wanted(name: str, template: str) -> bool:
+            index = self._indexes.get(template)
+            key = index.key_of(name) if index else [name]
+            return key is not None and found(template, *key) >= 0
+
+        return [p for p in sorted(self._other_case.items()) if any(is_wanted(p[1], t) for t in self.field.path)]
 
     def unused(self, left_out: Iterable[int]) -> list[str]:
         """Files of this kind that no row uses, for the list of what was left out.
@@ -199,7 +241,7 @@ class Places:
             return []
         used = Marks()
         for line in map(self._lines.__getitem__, left_out):
-            for found in (self._found(i, line) for i in range(len(self.field.path))):
+            for found in (self._found(i, line, told=False) for i in range(len(self.field.path))):
                 if found:
                     used.append(found[0])
         whole = {index.pattern for index in self._indexes.values() if index.all_asked}
@@ -211,4 +253,7 @@ class Places:
             if (name := self._name(at)) is not None:
                 used.append(name)
         known = used.found()
-        return sorted(n for n in Walk(self.root, patterns).names(in_order=False) if known(n) < 0)
+        walk = Walk(self.root, patterns)
+        unused = sorted(n for n in walk.names(in_order=False) if known(n) < 0)
+        self._other_case |= walk.other_case
+        return unused

@@ -78,7 +78,7 @@ class Published:
 
 
 class _Lists:
-    """The names of all lists, each of which may be taken once; of one in two lists the last decides."""
+    """The names of all lists; of one in two lists the last decides."""
 
     def __init__(self) -> None:
         self._names, self._splits, self._marks = Column(), Column(), Marks()
@@ -101,7 +101,7 @@ class _Lists:
         self._taken = bytearray(int(first) != at for at, first in enumerate(first_N))
 
     def take(self, name: str) -> str | None:
-        if not (at := [*self._found.every(name)]) or self._taken[at[0]]:
+        if not (at := [*self._found.every(name)]):
             return None
         self._taken[at[0]] = True
         return self._splits[at[-1]]

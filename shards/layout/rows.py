@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
-from shards.format.archive import no_twins
 from shards.layout.join import join
 from shards.layout.lines import Lines
+from shards.layout.packed import packed_away, packed_fix
 from shards.layout.schema import COLUMN, Listed, Listing, Table
-from shards.layout.walk import Walk
+from shards.layout.walk import Walk, other_case
 from shards.tables.column_table import ColumnTable, read_columns
 from shards.tables.columns import Column
 from shards.tables.identity import few
-
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".z01", ".zip.001", ".zip.part")
 
 
 def lines_of(layout: Listing, root: Path, notes: list[str]) -> Lines:
@@ -33,9 +31,11 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> Lines:
     lines = Lines()
     for source in layout.rows:
         if isinstance(source, Listed):
-            _add_files(lines, source, root)
+            problems += _add_files(lines, source, root)
         else:
             _add_rows(lines, layout.tables[source], read[source])
+    if problems:
+        raise DataError(problems)
     if not len(lines):
         patterns = [p for s in layout.rows if isinstance(s, Listed) for p in s.files]
         raise bad(
@@ -48,24 +48,6 @@ def lines_of(layout: Listing, root: Path, notes: list[str]) -> Lines:
     if problems:
         raise DataError(problems)
     return lines
-
-
-def archives(root: Path) -> list[str]:
-    """Archives in the root or a folder in it, by name."""
-    found = [
-        p for pattern in ("*", "*/*") for p in root.glob(pattern) if p.name.lower().endswith(ARCHIVES) and p.is_file()
-    ]
-    return sorted(p.relative_to(root).as_posix() for p in no_twins(found))
-
-
-def packed_fix(root: Path) -> str:
-    """What to do about archives that lie there; '' where there are none."""
-    found = archives(root)
-    return (
-        f"unpack the {len(found)} archives that lie there ({few(found)}), each in a folder of its own name or in --root"
-        if found
-        else ""
-    )
 
 
 def _tables(layout: Listing, root: Path, notes: list[str]) -> dict[str, ColumnTable]:
@@ -97,11 +79,12 @@ def _table(
     table = layout.tables[name]
     found = [name for name in Walk(root, table.file).names() if (root / name).is_file()]
     if not found:
-        if table.optional:
+        packed = packed_away(root, table.file) if table.optional else []
+        if table.optional and not packed:
             notes.append(f"{table.file[0]} is not there: what it says is not known")
             return None
         what = f"no table {' or '.join(table.file)}"
-        fix = packed_fix(root) or "give --root the folder that holds the set, with its tables"
+        fix = packed_fix(root, packed or None) or "give --root the folder that holds the set, with its tables"
         problems.append(Problem(what, str(root), fix))
         return None
     if len(found) > 1:
@@ -175,17 +158,20 @@ def _add_rows(lines: Lines, table: Table, read: ColumnTable) -> None:
     lines.add(columns | constant, len(read), read.where)
 
 
-def _add_files(lines: Lines, listed: Listed, root: Path) -> None:
+def _add_files(lines: Lines, listed: Listed, root: Path) -> Iterator[Problem]:
     """Files that the pattern is found in; others are not meant."""
     pattern = re.compile(listed.pattern)
     columns = {c: Column() for c in ("path", *pattern.groupindex)}
-    for name in Walk(root, listed.files).names():
+    walk = Walk(root, listed.files)
+    for name in walk.names():
         if found := pattern.search(name):
             for column, cell in {"path": name, **found.groupdict()}.items():
                 columns[column].append(cell or "")
     paths = columns["path"]
     constant = {c: Column.of(word, len(paths)) for c, word in listed.set.items()}
     lines.add(columns | constant, len(paths), paths.__getitem__)
+    if others := [pair for pair in walk.other_case if pattern.search(pair[1])]:
+        yield other_case(others, "", root)
 
 
 def _asked(layout: Listing) -> set[str]:

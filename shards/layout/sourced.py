@@ -11,7 +11,8 @@ from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
 from shards.layout import engine
 from shards.layout.begun import MARK, begin_anew, remove
-from shards.layout.rows import packed_fix
+from shards.layout.choice import LeftOut
+from shards.layout.packed import packed_away, packed_fix
 from shards.layout.schema import Argument, Sourced
 from shards.pack.manifest import Manifest
 from shards.tables.identity import few
@@ -59,8 +60,9 @@ def options(
         parser.set_defaults(splits=engine.BY_PATIENT)
 
 
-def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path | None]:
-    """Gives `args` what lies below the root; returns lines on it, and the folder of work that is removed when all is packed.
+def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path | None, Sequence[tuple[str, str]]]:
+    """Gives `args` what lies below the root; returns lines on it, the folder of work that is removed when all is packed, and what the
+    engine left out.
 
     Raises:
         DataError: everything that is not there, or there several times.
@@ -74,11 +76,11 @@ def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path 
             _give(args, name, argument, notes, problems)
     if problems:
         raise DataError(problems)
-    scratch = _scratch(layout, args)
+    scratch, left_out = _scratch(layout, args), LeftOut()
     for name, argument in layout.arguments.items():
         if argument.listed and getattr(args, name) is None:
-            setattr(args, name, _table(layout, args, notes))
-    return notes, scratch
+            setattr(args, name, _table(layout, args, notes, left_out))
+    return notes, scratch, left_out
 
 
 def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[str], problems: list[Problem]) -> None:
@@ -89,10 +91,11 @@ def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[s
     several = argument.several or not any(by_pattern[pattern] for pattern in argument.file)
     shown, flag = few([p.relative_to(root).as_posix() for p in found]), f"--{name.replace('_', '-')}"
     if not found:
-        if argument.optional:
+        packed = packed_away(root, by_pattern) if argument.optional else []
+        if argument.optional and not packed:
             notes.append(f"{argument.file[0]} is not there: nothing is known of {flag}")
         else:
-            fix = packed_fix(root) or f"bring it, or say where it is: {flag} PATH"
+            fix = packed_fix(root, packed or None) or f"bring it, or say where it is: {flag} PATH"
             problems.append(Problem(f"no {' or '.join(argument.file)}", str(root), fix))
         return
     if len(found) > 1 and not several:
@@ -123,7 +126,7 @@ def _scratch(layout: Sourced, args: argparse.Namespace) -> Path | None:
     return work
 
 
-def _table(layout: Sourced, args: argparse.Namespace, notes: list[str]) -> Path:
+def _table(layout: Sourced, args: argparse.Namespace, notes: list[str], left_out: LeftOut) -> Path:
     """The samples that the engine finds, as a table for the source: paths, patients and labels, whose kinds are said to it."""
     assert layout.samples is not None
     laid = engine.find(layout.samples, args)
@@ -131,6 +134,7 @@ def _table(layout: Sourced, args: argparse.Namespace, notes: list[str]) -> Path:
         remove(laid.pack["scratch"])
         raise DataError(laid.manifest.problems)
     notes += laid.notes
+    left_out.extend(laid.unmatched)
     labels = list(laid.manifest.label_kinds)
     said = [f"{n}={k}" for n, k in laid.manifest.label_kinds.items()]
     args.label_kind = [*said, *(getattr(args, "label_kind", None) or ())]

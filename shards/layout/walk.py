@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from shards.errors import Problem, typed
 from shards.format.archive import is_twin
+from shards.tables.identity import few
 
 State = tuple[int, int]
 """A pattern, and how many of its parts led here."""
@@ -25,7 +27,11 @@ class Walk:
         self.root, self.patterns = root, [[p for p in pattern.split("/") if p not in ("", ".")] for pattern in patterns]
         self.passed = 0
         """Names that were found and are no files, by `files`."""
-        self._forms = {p: re.compile(fnmatch.translate(p)).match for parts in self.patterns for p in parts if _magic(p)}
+        self.other_case: list[tuple[str, str]] = []
+        """Names that differ from a pattern's in upper and lower case alone, each with the one that it would find."""
+        magic = {p for parts in self.patterns for p in parts if _magic(p)}
+        self._forms = {p: re.compile(fnmatch.translate(p)).match for p in magic}
+        self._loose = {p: re.compile(fnmatch.translate(p), re.IGNORECASE).match for p in magic}
 
     def files(self) -> Iterator[str]:
         """Files, in no order."""
@@ -68,13 +74,22 @@ class Walk:
                     elif is_folder:
                         deeper.add((i, at + 1))
                         whole |= self.patterns[i][at + 1 :] == ["**"]
-            if whole and not is_twin(name):
+            if not whole and not is_twin(name):
+                self._look_again(prefix, name, states)
+            elif not is_twin(name):
                 if is_file or not files:
                     yield prefix + name
                 else:
                     self.passed += 1
             if deeper:
                 yield from self._below(f"{prefix}{name}/", self._open(deeper), in_order, files)
+
+    def _look_again(self, prefix: str, name: str, states: frozenset[State]) -> None:
+        """Notes a name that no pattern finds because of its case."""
+        for part in (self.patterns[i][at] for i, at in states if at + 1 == len(self.patterns[i])):
+            if part in self._loose and self._loose[part](name) and (named := _in_case_of(part, name)) != name:
+                self.other_case.append((prefix + name, prefix + named))
+                return
 
     def _entries(
         self, prefix: str, plain: set[str] | None, in_order: bool, files: bool, states: frozenset[State]
@@ -106,6 +121,24 @@ class Walk:
             return
         names.sort()
         yield from ((n, n in folders, False, n in links) for n in names)
+
+
+def other_case(names: Sequence[tuple[str, str]], what: str, root: Path) -> Problem:
+    """The problem of files that are not found because of the case of their names. `what`: of what, such as " for 'image'"."""
+    some = few([f"'{n}'" for n, _ in names])
+    what = f"{len(names)} files{what} are named in another case of letters than the layout says ({some})"
+    (stem, old), (same, new) = (os.path.splitext(n) for n in names[0])
+    if stem != same:
+        return Problem(what, str(root), f"rename them, such as {names[0][0]} to {names[0][1]}")
+    command = f'find {typed(root)} -name {typed("*" + old)} -exec sh -c \'mv "$1" "${{1%{old}}}{new}"\' _ {{}} \\;'
+    return Problem(what, str(root), command)
+
+
+def _in_case_of(part: str, name: str) -> str:
+    """The name with the letters before the first and after the last sign of a pattern that stands for others."""
+    signs = [*MAGIC.finditer(part)]
+    begin, end = part[: signs[0].start()], re.split(r"[*?\]]", part)[-1]
+    return begin + name[len(begin) : len(name) - len(end)] + end
 
 
 def _magic(part: str) -> bool:

@@ -38,7 +38,7 @@ def _by_python(name: str, inner: str) -> Layout:
     of = get_source(inner)
 
     def find(args: argparse.Namespace) -> Found:
-        notes, scratch = sourced.resolve(layout, args)
+        notes, scratch, unmatched = sourced.resolve(layout, args)
         try:
             found = of.find(args)
         except BaseException:
@@ -47,7 +47,10 @@ def _by_python(name: str, inner: str) -> Layout:
             raise
         more = {"scratch": scratch} if scratch is not None else {}
         return Found(
-            found.manifest, [*notes, *found.notes], found.unmatched, {**found.pack, **terms_of(layout), **more}
+            found.manifest,
+            [*notes, *found.notes],
+            [*unmatched, *found.unmatched],
+            {**found.pack, **terms_of(layout), **more},
         )
 
     return Layout(name, layout.about, lambda parser: sourced.options(layout, parser, of.options), find)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 SLICE = re.compile(r"(TCGA_[A-Z0-9]{2}_[A-Z0-9]{4}_.+)_(\d+)")
 # Numbers that measure something; all other columns hold codes.
+SUFFIXES = (".tif", ".tiff", ".png")
 MEASURED = ("age", "age_at_initial_pathologic", "survival_months", "tumour_pixels")
 SKIPPED = ("case_id", "patient", "site")
 FIX_MASKS = "check how they were saved, or say from which value on it is tumour: --object N"
@@ -169,7 +170,7 @@ def _kaggle(folder: Path) -> list[Slice]:
         raise bad("no such folder", folder, KAGGLE)
     files: dict[str, Path] = {}
     slices, problems = list[Slice](), list[Problem]()
-    for path in no_twins(p for suffix in ("tif", "tiff", "png") for p in folder.glob(f"*/*.{suffix}")):
+    for path in no_twins(p for p in folder.glob("*/*") if p.suffix.lower() in SUFFIXES):
         if (other := files.setdefault(path.stem, path)) is not path:
             what = f"'{path.stem}' is here and in {other.relative_to(folder)}"
             problems.append(Problem(what, str(path), "keep one file of each slice"))

@@ -25,7 +25,7 @@ def torn(pairs: Iterable[tuple[str, str]]) -> set[int]:
 
 def distinct(names: Iterable[str]) -> int:
     """How many different names there are (two of a billion would be taken for one in one of 10^20 cases)."""
-    salted = ((hash(name), hash((name, 0))) for name in names)
+    salted = ((hash(name), hash(f"{name}\0")) for name in names)
     hashes_N2 = np.fromiter((h for pair in salted for h in pair), np.int64).reshape(-1, 2)
     hashes_N2 = hashes_N2[np.lexsort((hashes_N2[:, 1], hashes_N2[:, 0]))]
     return int((hashes_N2[1:] != hashes_N2[:-1]).any(1).sum()) + bool(len(hashes_N2))

@@ -273,6 +273,31 @@ def a_table_that_joins_by_a_later_one(place: Place) -> Command:
     return edited(place, "rows: [films]", f"{later}rows: [films]", "mine.yaml")
 
 
+@remedy(" -exec sh -c 'mv ", r"Fix: (find .*\\;)")
+def photographs_whose_endings_are_capitals(place: Place) -> Command:
+    command = palm(place, "root")
+    for path in sorted((place.folder / "root").rglob("*.jpg"))[::2]:
+        path.rename(path.with_suffix(".JPG"))
+    return command
+
+
+@remedy(
+    "bring the table as it was published, with ids as they were",
+    r"(bring the table as it was published)",
+    mend=replaced("root/films.csv", "f0,7.0,", "f0,7,"),
+)
+def ids_that_a_data_frame_made_decimals(place: Place) -> Command:
+    command = edited(place, "f0,p0,", "f0,7.0,")
+    layout, root = place.folder / "mine.yaml", place.folder / "root"
+    replace(layout, '"{film}.png"', '"{person}/{film}.png"')
+    replace(layout, '  rna: {reference: "rna.csv#{person}"}\n', "")
+    for i in range(8):
+        person = "7" if i == 0 else f"p{i // 2}"
+        (root / person).mkdir(exist_ok=True)
+        (root / f"f{i}.png").rename(root / person / f"f{i}.png")
+    return command
+
+
 @remedy("views are ", r"(views are PA)", mend=lambda place: None, instead=["--views"])
 def a_view_that_no_row_has(place: Place) -> Command:
     return edited(

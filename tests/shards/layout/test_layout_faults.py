@@ -241,6 +241,19 @@ def test_a_star_may_stand_beside_a_column(tmp_path):
     assert [e.fields["image"].text for e in find(str(layout), root).manifest.entries] == [f"f{i}.png" for i in range(8)]
 
 
+def test_rows_without_a_key_are_not_joined(tmp_path):
+    joined = "  people: {file: people.csv, columns: [name, sex], join: {name: '{name}'}}\nrows:"
+    root, layout = own(
+        tmp_path, OWN.replace("rows:", joined).replace("kind: number}", "kind: number}\n  - {column: sex}")
+    )
+    rows = [{"film": f"f{i}", "person": f"p{i // 2}", "grade": 1, "name": "" if i == 3 else f"n{i}"} for i in range(8)]
+    mini.table(root / "films.csv", rows)
+    mini.table(root / "people.csv", [{"name": f"n{i}" if i else "", "sex": "fm"[i % 2]} for i in range(3)])
+    found = find(str(layout), root)
+    assert [e.labels.get("sex") for e in found.manifest.entries] == [None, "m", "f", *[None] * 5]
+    assert "people.csv: 2 of 8 rows joined; 1 of its 3 are of no row" in found.notes
+
+
 def test_a_reference_outside_the_root_is_not_read(tmp_path):
     root, layout = own(tmp_path, OWN.replace("bags/{film}", "../bags/{film}"))
     assert "'../bags/f0.npz#features' lies outside the root" in refused(str(layout), root)
