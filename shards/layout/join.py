@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from shards.tables.column_table import ColumnTable
 from shards.tables.columns import Column, Marks
 from shards.tables.identity import damage
 from shards.tables.keyed import repeated
+
+AT_ONCE = 1 << 14
+"""Keys that are looked up at once."""
 
 
 def join(
@@ -28,8 +31,8 @@ def join(
 
     A column that both have keeps the value of the rows; the joined one is called TABLE.COLUMN.
     """
-    columns = read.header if read else table.columns
-    place_N = np.full(len(lines), -1) if read is None else _joined(name, table, read, lines, notes, problems)
+    columns = table.columns if read is None else read.header
+    place_N = np.full(len(lines), -1, np.int32) if read is None else _joined(name, table, read, lines, notes, problems)
     for column in columns:
         there = Column() if read is None else read.columns.get(column, Column())
         if f"{name}.{column}" in asked:
@@ -46,14 +49,9 @@ def join(
 def _joined(
     name: str, table: Table, read: ColumnTable, lines: Lines, notes: list[str], problems: list[Problem]
 ) -> np.ndarray:
-    """int64 [N]: the row that each line is joined with, -1 for none."""
-    keys, first_M = Marks(), read.keys.first()
-    blank_N = np.zeros(len(lines), bool)
-    for i, parts in enumerate(zip(*(_filled(t, lines) for t in table.join.values()), strict=True)):
-        keys.append(*parts)
-        blank_N[i] = not all(parts)  # a row that names nothing is of nobody, nor are blank keys of each other
-    place_N = np.where(blank_N, -1, read.keys.found().all_of(keys))
-    if not table.several and (twice := read.differing(first_M)):
+    """int32 [N]: the row that each line is joined with, -1 for none."""
+    place_N = _places(read, zip(*(_filled(t, lines) for t in table.join.values()), strict=True), len(lines))
+    if not table.several and (twice := read.differing()):
         problems.append(repeated(read.path, twice, "row"))
     joined = int((place_N >= 0).sum())
     if not joined and not table.several:
@@ -63,9 +61,21 @@ def _joined(
         changed = next((f"; ids such as '{id_}' {why}" for id_, why in odd if why), "")
         problems.append(Problem(what + changed, str(read.path), "bring the tables of one release"))
     if table.several:
-        lines.more[name] = Several(read, first_M, place_N)
-    of, used = int((first_M == np.arange(len(first_M))).sum()), len(np.unique(place_N[place_N >= 0]))
+        lines.more[name] = Several(read, read.keys.first(), place_N)
+    of, used = read.keys.different(), len(np.unique(place_N[place_N >= 0]))
     notes.append(f"{read.path.name}: {joined} of {len(lines)} rows joined; {of - used} of its {of} are of no row")
+    return place_N
+
+
+def _places(read: ColumnTable, keys: Iterable[tuple[str, ...]], count: int) -> np.ndarray:
+    """int32 [count]: the row of each key, -1 for none. A key with a blank in it names nobody, and is nobody's."""
+    place_N, marks, blank = np.full(count, -1, np.int32), Marks(), bytearray()
+    for i, parts in enumerate(keys, 1):
+        marks.append(*parts)
+        blank.append(not all(parts))
+        if len(marks) == AT_ONCE or i == count:
+            place_N[i - len(marks) : i] = np.where(np.frombuffer(blank, bool), -1, read.keys.all_of(marks))
+            marks, blank = Marks(), bytearray()
     return place_N
 
 

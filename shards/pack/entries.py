@@ -94,12 +94,12 @@ class Entries(Sequence[Entry]):
         self._count = 0
         self._changes: list[Change] = []
         self._held: tuple[int, list[Entry]] = -1, []
-        self.forms, self.fieldless = Forms(), set[int]()
+        self.forms, self.fieldless = Forms(), array("I")
 
     def append(self, entry: Entry) -> None:
         self.forms.add(entry)
         if not (entry.fields or entry.texts):
-            self.fieldless.add(self._count)
+            self.fieldless.append(self._count)
         self._recent.append(entry)
         self._count += 1
         if len(self._recent) >= (KEPT + BLOCK if self._file is None else BLOCK):
@@ -194,7 +194,7 @@ def forms_of(entries: Sequence[Entry]) -> Forms:
 def fieldless(entries: Sequence[Entry]) -> set[int]:
     """Places of the entries that have no field and no text."""
     if isinstance(entries, Entries):
-        return entries.fieldless
+        return set(entries.fieldless)
     return {i for i, e in enumerate(entries) if not (e.fields or e.texts)}
 
 

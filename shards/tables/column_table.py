@@ -38,14 +38,14 @@ class TableRow(Mapping[str, str]):
 
 
 class ColumnTable:
-    """`header`: all names; `columns`: the cells that are kept. `keys`: the marks of each row's key, of which `first_key` is the first."""
+    """`header`: all names; `columns`: the cells that are kept. `keys`: where each row's key stands, of which `first_key` is the first."""
 
     def __init__(
         self, table: TableFile, kept: Collection[str], key: Sequence[str], given: Collection[str] | None = None
     ):
         self.path, self.header, self.table, self._given = table.path, tuple(table.header), table, given
         self.columns = {c: Column() for c in self.header if c in kept}
-        self.key, self.keys = tuple(key), Marks()
+        self.key, keys_of = tuple(key), Marks()
         self.first_key: tuple[str, ...] = ("",)
         self._lines, self._rows = array("I"), array("q")
         at = {c: i for i, c in enumerate(self.header)}
@@ -55,7 +55,7 @@ class ColumnTable:
             self._lines.append(line)
             if keys:
                 texts = [text_of(c).strip() for c in cells]
-                self.keys.append(*(mine := tuple(texts[i] for i in keys)))
+                keys_of.append(*(mine := tuple(texts[i] for i in keys)))
                 self._rows.append(hash(tuple(texts)))
                 self.first_key = mine if len(self._lines) == 1 else self.first_key
                 for i, column in places:
@@ -63,6 +63,7 @@ class ColumnTable:
             else:
                 for i, column in places:
                     column.append(text_of(cells[i]).strip())
+        self.keys = keys_of.found()
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -73,9 +74,11 @@ class ColumnTable:
     def where(self, at: int) -> str:
         return self.table.place(self._lines[at])
 
-    def differing(self, first_N: np.ndarray) -> list[tuple[str, str, str]]:
-        """Keys on two lines that do not say the same: (key, where first, where another). `first_N`: `keys.first()`."""
-        row_N = np.frombuffer(self._rows, np.int64)
+    def differing(self) -> list[tuple[str, str, str]]:
+        """Keys on two lines that do not say the same: (key, where first, where another)."""
+        if self.keys.different() == len(self.keys):
+            return []
+        row_N, first_N = np.frombuffer(self._rows, np.int64), self.keys.first()
         other: dict[int, int] = {}
         for i in np.flatnonzero(row_N != row_N[first_N]).tolist():
             other.setdefault(int(first_N[i]), i)

@@ -164,15 +164,24 @@ class Column(Sequence[str]):
             words._known = {w: i for i, w in enumerate(words.words)}
             blank = words._known.setdefault("", len(words.words))
             words.words += [""] * (blank == len(words.words))
-            code_N = np.append(np.array(self._kept.codes, np.int64), blank)[place_N]
             kind = next(k for k in ("b", "h", "i") if len(words.words) <= 1 << 8 * array(k).itemsize - 1)
-            words.codes = array(kind, code_N.astype(f"i{array(kind).itemsize}").tobytes())
+            own_M = np.frombuffer(self._kept.codes, f"i{self._kept.codes.itemsize}")
+            code_N = np.append(own_M.astype(f"i{array(kind).itemsize}"), np.array(blank, f"i{array(kind).itemsize}"))[
+                place_N
+            ]
+            words.codes = _array(kind, code_N)
             made._kept, made.blanks = words, bool((code_N == blank).any())
             return made
         for i, place in enumerate(place_N.tolist()):
             mine = own[i] if own is not None else ""
             made.append(mine or (self[place] if place >= 0 else ""))
         return made
+
+
+def _array(kind: str, values_N: np.ndarray) -> array[int]:
+    made = array(kind)
+    made.frombytes(np.ascontiguousarray(values_N, f"{'i' if kind.islower() else 'u'}{made.itemsize}").view(np.uint8))  # type: ignore[arg-type]
+    return made
 
 
 def _mark(parts: Sequence[str]) -> tuple[int, int]:
@@ -198,13 +207,7 @@ class Marks:
 
     def first(self) -> np.ndarray:
         """int64 [N]: of each name the place where it stands first."""
-        mark_N2 = self._as_array()
-        order_N = np.lexsort((mark_N2[:, 1], mark_N2[:, 0]))
-        sorted_N2 = mark_N2[order_N]
-        begins_N = np.append([True], (sorted_N2[1:] != sorted_N2[:-1]).any(1))[: len(order_N)]
-        first_N = np.empty(len(order_N), np.int64)
-        first_N[order_N] = order_N[begins_N][np.cumsum(begins_N) - 1]
-        return first_N
+        return self.found().first()
 
     def found(self) -> Found:
         """To look names up."""
@@ -216,10 +219,29 @@ class Found:
 
     def __init__(self, mark_N2: np.ndarray):
         order_N = np.lexsort((mark_N2[:, 1], mark_N2[:, 0]))
-        kind = "I" if len(order_N) >> 32 == 0 else "Q"
-        self._first = array("q", mark_N2[order_N, 0].tobytes())
-        self._second = array("q", mark_N2[order_N, 1].tobytes())
-        self._places = array(kind, order_N.astype(f"u{array(kind).itemsize}").tobytes())
+        self._first, self._second = (_array("q", mark_N2[order_N, half]) for half in (0, 1))
+        self._places = _array("I" if len(order_N) >> 32 == 0 else "Q", order_N)
+
+    def _begins(self) -> np.ndarray:
+        """bool [N], in the order of marks: whether a mark is another one than that before it."""
+        first_N, second_N = (np.frombuffer(half, np.int64) for half in (self._first, self._second))
+        begins_N = np.ones(len(first_N), bool)
+        begins_N[1:] = (first_N[1:] != first_N[:-1]) | (second_N[1:] != second_N[:-1])
+        return begins_N
+
+    def different(self) -> int:
+        """How many names there are, each counted once."""
+        return int(self._begins().sum())
+
+    def first(self) -> np.ndarray:
+        """int64 [N]: of each name the place where it stands first."""
+        begins_N, place_N = self._begins(), np.frombuffer(self._places, f"u{self._places.itemsize}")
+        first_N = np.empty(len(place_N), np.int64)
+        first_N[place_N] = place_N[begins_N][np.cumsum(begins_N) - 1]
+        return first_N
+
+    def __len__(self) -> int:
+        return len(self._first)
 
     def every(self, *parts: str) -> Iterator[int]:
         """All places of a name, in order."""

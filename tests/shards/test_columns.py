@@ -102,7 +102,7 @@ def test_a_table_in_columns_says_what_its_rows_do(tmp_path: Path) -> None:
     assert [dict(read[i]) for i in range(len(read))] == [dict(r) for r in rows]
     assert [read.where(i) for i in range(len(read))] == [r.where for r in rows]
     assert read.first_key == ("a",)
-    assert read.differing(read.keys.first()) == [("a", "t.csv line 3", "t.csv line 6")]
+    assert read.differing() == [("a", "t.csv line 3", "t.csv line 6")]
     assert {*read_columns(path, only=lambda c: c == "kind").columns} == {"kind"}
     path.write_text("id\n")
     with pytest.raises(DataError, match="no line below its header"):
