@@ -95,13 +95,13 @@ def films_decoded() -> str:
     return f"  {'films':<14} grey JPEGs are decoded {how}"
 
 
-def views_enlarged() -> str:
-    """What enlarges the views of grey films."""
-    from models.transforms.enlarging import why_not_own
+def views_filtered() -> str:
+    """What filters the views of grey films."""
+    from models.transforms.resampling import why_not_own
 
     why = why_not_own()
     how = f"by Pillow alone: {why}" if why else "by medpair's own code (numba), to Pillow's pixels"
-    return f"  {'views':<14} of one channel are enlarged {how}"
+    return f"  {'views':<14} of one channel are filtered {how}"
 
 
 def products_on_cpu() -> str:
@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     print(scan_on_cpu())
     print(jpegs_of_packs())
     print(films_decoded())
-    print(views_enlarged())
+    print(views_filtered())
     print(products_on_cpu())
     print(compiled_blocks(cuda, args.compile))
     if args.attention:

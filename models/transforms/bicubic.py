@@ -1,7 +1,7 @@
-"""Pillow's bicubic filter for one channel of 8 bits that is enlarged: its pixels to the last bit, in a seventh of its time (numba).
+"""Pillow's bicubic filter for one channel of 8 bits: its pixels to the last bit, in a seventh of its time (numba).
 
-Both passes of Pillow's resampling (columns to their new number, then rows; whole numbers with 22 bits behind the point) are one kernel
-that adds rows, which lie side by side in memory; for the first pass the picture is turned over its diagonal and back, in squares of 8 x 8
+Both passes of Pillow's resampling (columns to their new number, and rows; whole numbers with 22 bits behind the point) are one kernel
+that adds rows, which lie side by side in memory; for the columns the picture is turned over its diagonal and back, in squares of 8 x 8
 pixels whose rows are whole numbers of 64 bits. The filter is that of Keys (Cubic convolution interpolation for digital image processing,
 1981) with a = -1/2, wider by what it shrinks. A pass that changes nothing has one weight of 1 for each pixel, and changes nothing.
 """
@@ -31,7 +31,7 @@ class _Room(threading.local):
         self.bytes = np.empty(0, np.uint8)
 
     def of(self, *shapes: tuple[int, int]) -> list[np.ndarray]:
-        """uint8 arrays, each of sides that 8 divides."""
+        """uint8 arrays of these shapes."""
         if len(self.bytes) < (size := sum(h * w for h, w in shapes)):
             self.bytes = np.empty(size, np.uint8)
         ends = np.cumsum([0, *(h * w for h, w in shapes)])
@@ -41,25 +41,45 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def enlarged(image_HW: np.ndarray, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
+def resampled(
+    image_HW: np.ndarray, size: tuple[int, int], box: Box | None = None, rows_first: bool = False
+) -> np.ndarray:
     """uint8 [h, w]: what `Image.resize((w, h), Image.Resampling.BICUBIC, box)` makes of contiguous uint8 [H, W].
 
-    Columns come before rows, as in every Pillow where rows do not become fewer; where they do, its versions differ.
-
     Args:
-        size: (h, w), h not less than what the box is high.
+        size: (h, w).
         box: (left, top, right, bottom) of what is filtered, in pixels; None: all of it.
+        rows_first: which of the passes comes first, of which each rounds to whole numbers.
     """
     (H, W), (h, w) = image_HW.shape, size
     left, top, right, bottom = (0.0, 0.0, float(W), float(H)) if box is None else box
-    high, wide, new = -(-H // 8) * 8, -(-W // 8) * 8, -(-w // 8) * 8
+    columns, rows = weights_of(W, left, right, w), weights_of(H, top, bottom, h)
+    if rows_first:
+        return _rows_first(image_HW, columns, rows)
+    high, wide, new = _eights(H), _eights(W), _eights(w)
     turned_WH, wide_wH, wide_Hw = _room.of((wide, high), (new, high), (high, new))
     turned(image_HW, turned_WH)
-    added(turned_WH, *weights_of(W, left, right, w), wide_wH)
+    added(turned_WH, *columns, wide_wH)
     turned(wide_wH, wide_Hw)
     out_hw = np.empty((h, w), np.uint8)
-    added(wide_Hw, *weights_of(H, top, bottom, h), out_hw)
+    added(wide_Hw, *rows, out_hw)
     return out_hw
+
+
+def _rows_first(image_HW: np.ndarray, columns: Weights, rows: Weights) -> np.ndarray:
+    W, h, w = image_HW.shape[1], len(rows[0]), len(columns[0])
+    high, wide, new = _eights(h), _eights(W), _eights(w)
+    turned_Wh, wide_wh, fewer_hW = _room.of((wide, high), (new, high), (h, W))
+    added(image_HW, *rows, fewer_hW)
+    turned(fewer_hW, turned_Wh)
+    added(turned_Wh, *columns, wide_wh)
+    out_hw = np.empty((high, new), np.uint8)
+    turned(wide_wh, out_hw)
+    return np.ascontiguousarray(out_hw[:h, :w])
+
+
+def _eights(n: int) -> int:
+    return -(-n // 8) * 8
 
 
 @lru_cache(maxsize=8)

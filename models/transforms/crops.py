@@ -20,8 +20,8 @@ from PIL import Image
 
 from models.contract import MethodError, Record
 from models.contract.stored_image import StoredImage, StoresImages
-from models.transforms.enlarging import own
 from models.transforms.pixels import filtered
+from models.transforms.resampling import own
 
 Box = tuple[int, int, int, int]
 
@@ -133,7 +133,7 @@ class Picture:
         rows, columns = slice(y - first, -(-bottom // d) - first), slice(x - column, -(-right // d) - column)
         part_HWC = np.ascontiguousarray(self._part_HWC[rows, columns])
         inner = None if d == 1 else (left / d - x, top / d - y, right / d - x, bottom / d - y)
-        view_HWC = own.enlarged(part_HWC, size, inner) if how == Image.Resampling.BICUBIC else None
+        view_HWC = own.resampled(part_HWC, size, inner) if how == Image.Resampling.BICUBIC else None
         if view_HWC is None:
             view_HWC = filtered(part_HWC, lambda p: p.resize(size[::-1], how, inner))
         return np.repeat(view_HWC, 3, -1) if self._channels == 3 and view_HWC.shape[-1] == 1 else view_HWC

@@ -1,7 +1,7 @@
-"""When views of one channel are enlarged by machine code of medpair's own (bicubic.py) in place of Pillow: the same pixels, sooner.
+"""When views of one channel are filtered by machine code of medpair's own (bicubic.py) in place of Pillow: the same pixels, sooner.
 
-It is loaded once a process has made so many pixels that it is worth it; before, where numba is missing or does not work, and for every
-view that does not get more rows, Pillow filters. No result depends on which of them did.
+It is loaded once a process has made so many pixels that it is worth it; before, where numba is missing or does not work, and where it is
+not known what Pillow would do, Pillow filters. No result depends on which of them did.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.util
 import threading
 
 import numpy as np
+import PIL
 
 WORTH = 1 << 26
 """Pixels of views, some 0.3 s of filtering, from which on it is loaded (0.5 s with numba, compiled by an earlier process)."""
@@ -31,22 +32,34 @@ def why_not_own() -> str:
     return ""
 
 
-class Enlarger:
+def rows_first(image: tuple[int, int], size: tuple[int, int], version: str = PIL.__version__) -> bool | None:
+    """Whether a Pillow filters rows before columns when it makes `size` (h, w) of an image (H, W); None where that is not known.
+
+    Before Pillow 13 it never does. In 13 it does where more than twice as many rows as columns are to go (found by trying).
+    """
+    (H, W), (h, w) = image, size
+    major = int(version.split(".")[0])
+    if major < 13 or h >= H:
+        return False
+    return H - h > 2 * (W - w) if major == 13 else None
+
+
+class Resampler:
     """Filters once it is worth it; one object for all threads of a process."""
 
     def __init__(self, worth: int = WORTH):
         self._left, self._lock, self._loaded = worth, threading.Lock(), False
 
-    def enlarged(self, image_HWC: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray | None:
+    def resampled(self, image_HWC: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray | None:
         """[h, w, 1] of a box (left, top, right, bottom) of contiguous uint8 [H, W, 1], bicubic; None where Pillow has to be asked."""
-        if image_HWC.shape[2] != 1 or image_HWC.dtype != np.uint8 or (box is None and image_HWC.shape[:2] == size):
+        H, W, C = image_HWC.shape
+        if C != 1 or image_HWC.dtype != np.uint8 or (box is None and size == (H, W)):
             return None
-        height = image_HWC.shape[0] if box is None else box[3] - box[1]
-        if size[0] < height or not (self._loaded or self._load(size[0] * size[1])):
+        if (order := rows_first((H, W), size)) is None or not (self._loaded or self._load(size[0] * size[1])):
             return None
-        from models.transforms.bicubic import enlarged
+        from models.transforms.bicubic import resampled
 
-        return enlarged(image_HWC[..., 0], size, box)[..., None]
+        return resampled(image_HWC[..., 0], size, box, order)[..., None]
 
     def _load(self, pixels: int) -> bool:
         """Whether it is loaded now; while one thread does that, which may take a while, the others go on with Pillow."""
@@ -60,4 +73,4 @@ class Enlarger:
         return self._loaded
 
 
-own = Enlarger()
+own = Resampler()
