@@ -126,7 +126,7 @@ def test_a_full_disk_on_one_rank_ends_the_run_and_keeps_the_last_checkpoint(
     # What fails in the background ends the run at the next step, on both ranks, and not only at the next save.
     assert rows(tmp_path / "run")[-1]["step"] == (6 if write == "wait" else 7)
     assert "the checkpoint at step 6 could not be written" in full.text
-    assert "rank 1: " in full.text
+    assert "rank 1: a file could not be written to its end: no space left, a quota" in full.text
     assert "step-00000003" in full.text
     assert not list((tmp_path / "run" / "checkpoints").glob(".tmp-*"))
     again = launch(2, words, demo_cohort)

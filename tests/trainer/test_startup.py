@@ -104,3 +104,10 @@ def test_a_small_method_is_counted_without_going_over_what_is_small() -> None:
         with pytest.raises(MemoryError):
             torch.randn(10, giants.SMALL)
     assert small.held == giants.SMALL // 2
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.state.run_folder import _versions
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "commit" not in _versions.__wrapped__()

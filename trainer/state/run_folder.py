@@ -19,6 +19,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ def _versions() -> dict[str, str]:
 
     out = {name: version(name) for name in ("medpair", "torch", "deepspeed", "numpy")}
     root = Path(__file__).resolve().parents[2]
-    if (root / ".git").exists():
+    if (root / ".git").exists() and shutil.which("git"):
         done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
         if done.returncode == 0:
             out["commit"] = done.stdout.strip()
