@@ -98,6 +98,8 @@ def missing() -> dict[str, str]:
 
 
 def of(name: str) -> Callable[..., Tensor]:
-    if name == "mamba_ssm":
-        return lambda x, d, A, B, C: scan._kernel_scan(x, d, A, B, C, torch.zeros_like(x[0, 0]))
-    return scan._implementation(name).apply
+    """Without the term of D, which those that have it of their own get as 0."""
+    whole = scan._kernel_scan if name == "mamba_ssm" else scan._implementation(name).apply
+    if name in ("mamba_ssm", "numba"):
+        return lambda x, d, A, B, C: whole(x, d, A, B, C, torch.zeros_like(x[0, 0]))
+    return whole

@@ -74,6 +74,13 @@ def test_a_wrong_kernel_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert command.main(["--only", "attention", "--out", str(tmp_path / "report.md")]) == 1
 
 
+def test_every_scan_that_runs_here_passes() -> None:
+    found = told(("scan", kernels.scans))
+    assert {o.check: o.state for o in found if o.state != "not run"} == {
+        **{f"scan: {n}": "pass" for n, why in kernels.missing().items() if not why}, "scan: dispatch": "pass",
+    }  # fmt: skip
+
+
 def test_losses_are_judged_with_the_steps_that_were_left_out() -> None:
     def rows(values: list[float], skipped: list[bool]) -> list[dict[str, object]]:
         return [{"stage": "pretrain", "loss": v, "skipped": s} for v, s in zip(values, skipped, strict=True)]
