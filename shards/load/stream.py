@@ -50,7 +50,7 @@ class Stream(IterableDataset[dict[str, Any]]):
         batch_size: B, samples that the DataLoader (or `webdataset.batched`) puts together; 1 when it hands them on one by one. Several
             workers must know it. It divides G / W.
         epochs: that one iteration goes through, the first from the place on; None for ever.
-        order_version: of the order of large sets; 1 goes on with the state of a run that began when there was no other.
+        order_version: of the order of large sets; 1 or 2 goes on with the state of a run that began under it.
         options: of the order: label, classes_per_batch, window; weights of a mix.
 
     Raises:

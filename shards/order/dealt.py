@@ -130,9 +130,11 @@ def _sizes(begin: np.ndarray, end: int) -> np.ndarray:
 
 def _gathered(codes: np.ndarray, samples: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """As `_runs`, of `samples` in order by patient, which they are put in meanwhile, a group of patients in the cache at a time."""
-    bits = min(max(int(codes.max()).bit_length() - 11, 0), 16)
+    most = int(codes.max())
+    # About 32,768 samples in a group, at most 2,048 groups as each is written to by turns, and 16 bits at most.
+    bits = min(max((most * (1 << 15) // len(codes)).bit_length() - 1, most.bit_length() - 11, 0), 16)
     group, low = _Upper(codes, bits), np.empty(len(codes), np.uint16)
-    sizes = sizes_of(group, (int(codes.max()) >> bits) + 1)
+    sizes = sizes_of(group, (most >> bits) + 1)
     for at, place in moves(group, sizes):
         samples[place], low[place] = at, codes[at] & ((1 << bits) - 1)
     for start, stop in spans(sizes):

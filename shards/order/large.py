@@ -22,7 +22,7 @@ ORDER_VERSION = 3
 WHOLE = 1 << 18
 """Most numbers that are shuffled by swaps: one order for both versions."""
 GROUP, GROUPS = 1 << 16, 1 << 10
-CHUNK, TURNED = 1 << 16, 1 << 12
+CHUNK, TURNED = 1 << 15, 1 << 12
 
 
 def whole_of(order_version: int) -> int:
