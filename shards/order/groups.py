@@ -59,8 +59,5 @@ class Groups:
 
 
 def _narrow(groups: np.ndarray) -> np.ndarray:
-    """Numbers in the same order, small enough for NumPy to sort them by counting."""
-    most = int(groups.max())
-    if most < 1 << 8:
-        return groups.astype(np.uint8)
-    return (groups if most < 1 << 16 else np.minimum(groups, 0xFFFF)).astype(np.uint16)
+    """Numbers that NumPy sorts by counting; groups above 65,535 may share one, and get a cell for every change between them."""
+    return groups.astype(np.uint8 if int(groups.max()) < 1 << 8 else np.uint16)

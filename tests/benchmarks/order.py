@@ -4,8 +4,9 @@
 
 Every strategy, `patient_unique` also with patients whose samples lie apart, and a mix of three sets, over 1e2 to 1e5 shards of at least
 ten samples, from the columns that an opened data set holds (keys and files aside: tests/benchmarks/scale.py opens real sets). Each
-measurement is a process of its own. Seconds are of processor time (an order is made by one thread), the best of three; a step is the mean
-of 512; memory is what the order adds at most to what its process holds. The last lines give the slopes: how cost grows with samples, 1 for
+measurement is a process of its own. Seconds are of processor time (an order is made by one thread), the best of three; the first of these
+also pays for memory that the process has not had before, which a virtual machine has to ask its host for. A step is the mean of 512;
+memory is what the order adds at most to what its process holds. The last lines give the slopes: how cost grows with samples, 1 for
 in proportion, 0 for not at all; the exit status is 1 if one is above its aim.
 """
 
@@ -36,7 +37,7 @@ BATCH, STEPS, TIMES = 256, 512, 3
 APART, MIX = "patient_unique, apart", "mix of three"
 KINDS = ("sequential", "shuffle", MIX, "class_balanced", "patient_unique", APART)
 SHARDS, SAMPLES = (100, 10_000, 100_000), tuple(10**k for k in range(4, 9))
-GROWS = {"first_s": "first batch", "resume_s": "resume"}
+GROWS = {"first_s": "first batch", "resume_s": "resume", "cold_s": "first time"}
 STEP_MS = 0.1
 """A step below this is nothing beside the reading of its samples: 0.4 microseconds a sample."""
 
@@ -97,7 +98,7 @@ def measured(kind: str, samples: int, shards: int) -> dict[str, float]:
         del plan
     return {
         "first_s": min(first),
-        "firsts": first,
+        "cold_s": first[0],
         "resume_s": min(resume),
         "turn_s": min(turn),
         "step_ms": 1000 * sum(steps[1:]) / (STEPS - 1),
@@ -135,7 +136,7 @@ def slopes(kind: str, rows: dict[tuple[int, int], dict[str, float]]) -> tuple[st
     said, ok = [], True
     for key, name in GROWS.items():
         found = [max(slope(rows, key, least, s) for s in SHARDS) for least in (10**4, 10**6)]
-        ok &= max(found) <= 1
+        ok &= max(found) <= 1 or key == "cold_s"
         said.append(f"{name} {found[0]:.2f} and {found[1]:.2f}")
     step = [max(slope(rows, "step_ms", least, s) for s in SHARDS) for least in (10**4, 10**6)]
     most = max(row["step_ms"] for row in rows.values())
@@ -155,14 +156,16 @@ def main() -> int:
     if unknown := [k for k in args.order if k not in KINDS]:
         parser.error(f"no order {', '.join(unknown)}: there are {'; '.join(KINDS)}")
     good, lines = True, []
-    print("| order | samples | shards | first batch | resume | step | longest | epoch's turn | the order | all |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| order | samples | shards | first batch | first time | resume | step | longest | epoch's turn | the order | all |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for kind in args.order or KINDS:
         rows = {}
         for samples, shards in sizes(args.quick):
             row = rows[samples, shards] = in_process(kind, samples, shards)
             print(
-                f"| {kind} | {samples:,} | {shards:,} | {row['first_s']:.2g} s | {row['resume_s']:.2g} s | {row['step_ms']:.3f} ms "
+                f"| {kind} | {samples:,} | {shards:,} | {row['first_s']:.2g} s | {row['cold_s']:.2g} s | {row['resume_s']:.2g} s | {row['step_ms']:.3f} ms "
                 f"| {row['worst_ms']:.2g} ms | {row['turn_s']:.2g} s | {row['order_mb']:.3g} MB | {row['all_gb']:.2g} GB |",
                 flush=True,
             )

@@ -15,7 +15,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from shards.order import class_balanced, dealt, large
 from shards.order.dealt import Deal, Patients, own_order
-from shards.order.groups import Groups
+from shards.order.groups import PART, Groups
 from shards.order.mix import MixPlan
 from shards.order.places import BLOCK, ROUNDS, Permutations, Walk
 from shards.order.plan import Plan
@@ -127,6 +127,11 @@ def test_samples_of_patients_are_found_wherever_they_lie(scale: int) -> None:
         assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(len(codes)))
 
 
+def test_a_patient_who_comes_again_in_another_part_is_seen() -> None:
+    known = Patients(np.repeat([1, 0, 1], PART))
+    assert (known.size.tolist(), known.alike.tolist()) == ([PART, 2 * PART], [1, 1])
+
+
 def test_a_patients_samples_come_once_each_from_any_of_them_on() -> None:
     for size in (1, 2, 6, 7, 30):
         owners = np.repeat(np.arange(2000), size)
@@ -177,7 +182,7 @@ def test_a_deal_by_places_is_the_deal_laid_out(seed: int) -> None:
 @pytest.mark.usefixtures("small_is_large")
 def test_samples_and_pairs_of_patients_meet_as_often_as_any_other() -> None:
     patients = np.array([0, 0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 7])
-    first = [Plan("patient_unique", of(patients), seed, 4).batch(0, 1).index for seed in range(3000)]
+    first = [Plan("patient_unique", of(patients), seed, 4).batch(0, 1).index for seed in range(1500)]
     assert chisquare(np.bincount(np.concatenate(first))).pvalue > 1e-3
     pairs = Counter(tuple(sorted(p)) for row in first for p in [patients[row][[0, 1]]] if set(p) <= {2, 3, 5, 6, 7})
     assert chisquare([*pairs.values()]).pvalue > 1e-3
@@ -253,7 +258,7 @@ def test_an_order_holds_few_bytes_a_sample_and_an_epochs_turn_next_to_none(strat
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_memory_goes_with_the_plan(strategy: str) -> None:
-    plan = plan_of(strategy, subset(300_000, 200_000), 64)
+    plan = plan_of(strategy, subset(600_000, 400_000), 64)
     plan.batch(0, 0)
     gone = weakref.ref(plan.order)
     gc.disable()  # which would find a cycle, later
