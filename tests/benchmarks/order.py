@@ -122,6 +122,12 @@ def in_process(kind: str, samples: int, shards: int) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
+def told(row: dict[str, float]) -> str:
+    seconds = [f"{row[key]:.2g} s" for key in ("first_s", "cold_s", "resume_s")]
+    steps = [f"{row['step_ms']:.3f} ms", f"{row['worst_ms']:.2g} ms", f"{row['turn_s']:.2g} s"]
+    return " | ".join([*seconds, *steps, f"{row['order_mb']:.3g} MB", f"{row['all_gb']:.2g} GB"])
+
+
 def slope(rows: dict[tuple[int, int], dict[str, float]], key: str, least: int, shards: int) -> float:
     """Of the logarithm of a cost against that of the samples, from `least` samples on, with that many shards; 0 for a cost of nothing."""
     points = [(n, row[key]) for (n, s), row in rows.items() if s == shards and n >= least and row[key] > 0]
@@ -164,11 +170,7 @@ def main() -> int:
         rows = {}
         for samples, shards in sizes(args.quick):
             row = rows[samples, shards] = in_process(kind, samples, shards)
-            print(
-                f"| {kind} | {samples:,} | {shards:,} | {row['first_s']:.2g} s | {row['cold_s']:.2g} s | {row['resume_s']:.2g} s | {row['step_ms']:.3f} ms "
-                f"| {row['worst_ms']:.2g} ms | {row['turn_s']:.2g} s | {row['order_mb']:.3g} MB | {row['all_gb']:.2g} GB |",
-                flush=True,
-            )
+            print(f"| {kind} | {samples:,} | {shards:,} | {told(row)} |", flush=True)
         line, ok = slopes(kind, rows)
         lines.append(line if ok else f"{line}: ABOVE")
         good &= ok
