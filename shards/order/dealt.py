@@ -61,9 +61,10 @@ class Deal:
     def batch(self, step: int) -> np.ndarray:
         """int64 [G]: samples."""
         number, place = divmod(step, self._together)
-        if self._block is None or self._block[0] != number:
-            self._block = (number, self._made(number * self._together))
-        return self._block[1][place]
+        known = self._block  # another thread may ask for another step meanwhile
+        if known is None or known[0] != number:
+            known = self._block = (number, self._made(number * self._together))
+        return known[1][place]
 
     def _made(self, first: int) -> np.ndarray:
         row_B = self._rows.at(np.arange(first, min(first + self._together, self._steps)))

@@ -73,18 +73,20 @@ class PatientUnique:
         return at[stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))], repeat
 
     def _deal_by_places(self, epoch: int, patients: Patients) -> Deal:
-        if self._deal_of is None or self._deal_of[0] != epoch:
+        known = self._deal_of
+        if known is None or known[0] != epoch:
             rng = stream(self.seed, epoch, Purpose.ORDER)
-            self._deal_of = (epoch, Deal(rng, patients, self.steps, self.global_batch, self._spare))
-        return self._deal_of[1]
+            known = self._deal_of = (epoch, Deal(rng, patients, self.steps, self.global_batch, self._spare))
+        return known[1]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         """What is dealt as a whole: positions in the subset [B, G], and the row [B] of each step, None where that is the step."""
-        if self._dealt is None or self._dealt[0] != epoch:
-            self._dealt = None  # two epochs would be in memory at once
+        known = self._dealt
+        if known is None or known[0] != epoch:
+            known = self._dealt = None  # two epochs would be in memory at once
             whole = len(self._patient) <= self._whole
-            self._dealt = (epoch, self._deal(epoch), None) if whole else (epoch, *self._deal_large(epoch))
-        return self._dealt[1:]
+            known = self._dealt = (epoch, self._deal(epoch), None) if whole else (epoch, *self._deal_large(epoch))
+        return known[1:]
 
     def _deal_large(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions in the subset [B, G], and the row [B] of each step; a row is put in order when its step comes."""

@@ -7,6 +7,7 @@ import hashlib
 import tracemalloc
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -267,3 +268,37 @@ def test_memory_goes_with_the_plan(strategy: str) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+class Interrupted:
+    """Whenever a block is kept, another thread asks for its own before this one reads it."""
+
+    other: Callable[[], object] | None = None
+    kept: object = None
+
+    @property
+    def _block(self) -> object:
+        return self.kept
+
+    @_block.setter
+    def _block(self, block: object) -> None:
+        self.kept, ask, self.other = block, self.other, None
+        if block is not None and ask is not None:
+            ask()
+
+
+class InterruptedWalk(Interrupted, Walk): ...
+
+
+class InterruptedDeal(Interrupted, Deal): ...
+
+
+def test_threads_that_ask_for_other_steps_get_their_own() -> None:
+    """A sample that cannot be read asks for its batch again, from a thread of the loader (`stand_in.py`)."""
+    walk, same = InterruptedWalk(philox(1), 3 * BLOCK, np.negative), Walk(philox(1), 3 * BLOCK, np.negative)
+    walk.other = lambda: walk[2 * BLOCK : 2 * BLOCK + 9]
+    assert np.array_equal(walk[:9], same[:9])
+    known = Patients(np.arange(9000) // 3)
+    one, other = (made(philox(1), known, 90, 100, 0) for made in (InterruptedDeal, Deal))
+    one.other = lambda: one.batch(80)
+    assert np.array_equal(one.batch(0), other.batch(0))
