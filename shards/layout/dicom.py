@@ -5,8 +5,8 @@ every film of the set has one, those of its window or VOI table, spread over 8 b
 padding black. Without windows the values stay as they are, and how many of the stored bits are used is found over all films of the
 set, as for any 16-bit grey (`shards.format.images`), never film by film.
 
-Refused by name, each with its count: several frames, colour, pixels that are not square, burned-in writing by the header, values that
-need more bits than the header says, negative or broken values without a window, files that cannot be decoded.
+Refused by name, each with its count: several frames, enhanced objects, colour, pixels that are not square, burned-in writing by the
+header, values that need more bits than the header says, negative or broken values without a window, files that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -231,6 +231,9 @@ def _check(data: Dataset, burned_in: bool) -> None:
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1:
         raise Drawing("several frames in one file (multi-frame)")
+    if "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data:
+        # Taken as it stands, its stored values would pass for what they mean: rescaling and window lie in the groups.
+        raise Drawing("an enhanced object, which keeps rescaling and window by frame (functional groups)")
     kind = str(data.get("PhotometricInterpretation", "?"))
     if int(data.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise Drawing(f"a colour film ({kind})")

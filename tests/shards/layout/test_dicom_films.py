@@ -213,6 +213,7 @@ def test_what_is_refused_is_named_by_kind_and_counted(tmp_path):
     for i in range(2):
         film(root / f"colour{i}.dcm", np.zeros((8, 8, 3), np.uint8), bits=8, kind="RGB", PlanarConfiguration=0)
     film(root / "flat.dcm", grey(0), PixelSpacing=[0.1, 0.2])
+    film(root / "enhanced.dcm", grey(0), NumberOfFrames=1, SharedFunctionalGroupsSequence=[])
     film(root / "wide.dcm", grey(0), PixelAspectRatio=[1, 2])
     film(root / "written.dcm", grey(0), BurnedInAnnotation="YES")
     film(root / "deeper.dcm", grey(0, 14), bits=12)
@@ -229,6 +230,7 @@ def test_what_is_refused_is_named_by_kind_and_counted(tmp_path):
     said = refused(tmp_path)
     for words in (
         "4 files of 'image' cannot be taken: several frames in one file (multi-frame) (frames0.dcm, frames1.dcm, frames2.dcm, ...)",
+        "an enhanced object, which keeps rescaling and window by frame (functional groups) (enhanced.dcm)",
         "2 files of 'image' cannot be taken: a colour film (RGB)", "pixels that are not square (PixelSpacing) (flat.dcm)",
         "pixels that are not square (PixelAspectRatio) (wide.dcm)", "writing burned into the picture", "deeper.dcm", "(BitsStored)",
         "values below 0, over 65535 or with fractions, and no window in use (below.dcm)", "a window without a centre or a width (none.dcm)",
