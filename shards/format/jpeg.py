@@ -10,17 +10,16 @@ ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
 def of_last(found: Callable[[bytes], int]) -> Callable[[bytes], int]:
-    """Remembers what was found in the last bytes, of which several questions are asked one after the other."""
+    """Remembers what was found in the last bytes, of which the same is asked several times, one after the other."""
     last: tuple[bytes | None, int] = None, 0
 
     @wraps(found)
     def remembered(data: bytes) -> int:
         nonlocal last
         before, value = last
-        if before is data:
-            return value
-        value = found(data)
-        last = (data if isinstance(data, bytes) else None), value
+        if before is not data:
+            value = found(data)
+            last = (data if isinstance(data, bytes) else None), value
         return value
 
     return remembered

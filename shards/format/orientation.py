@@ -11,19 +11,27 @@ import struct
 
 import numpy as np
 
-from shards.format.jpeg import pixels_begin
+from shards.format.jpeg import of_last, pixels_begin
 
 TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # height and width change places
 # What an EXIF block begins with, in a JPEG and in the two places of a PNG; a file without any needs no look inside.
-_MARKS = {"jpg": (b"Exif\0",), "png": (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1")}
+_IN_JPEG, _IN_PNG = b"Exif\0", (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1")
+
+
+@of_last
+def _jpeg_marked(data: bytes) -> int:
+    return data.find(_IN_JPEG, 0, pixels_begin(data) or len(data)) >= 0
+
+
+def _png_marked(data: bytes) -> int:
+    return any(mark in data for mark in _IN_PNG)
 
 
 def orientation(ext: str, data: bytes) -> int:
     """1 to 8 as EXIF has it; 1 (as stored) where there is none, or one that is broken."""
-    kind = ext.replace("jpeg", "jpg")
-    end = (kind == "jpg" and pixels_begin(data)) or len(data)
-    if all(data.find(mark, 0, end) < 0 for mark in _MARKS.get(kind, ())):
+    marked = {"jpg": _jpeg_marked, "jpeg": _jpeg_marked, "png": _png_marked}.get(ext)
+    if marked is None or not marked(data):
         return 1
     from PIL import Image
 

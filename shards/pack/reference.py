@@ -14,6 +14,7 @@ What is a feature of a table, and what stands beside them, is told by `shards.ta
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -331,11 +332,21 @@ def _npy_header(data: bytes) -> NpyHeader:
 
 
 def _file_bytes(path: Path, limit: int | None) -> bytes:
-    def read() -> bytes:
-        with open(path, "rb", buffering=0) as f:
-            return f.readall() if limit is None else f.read(limit) or b""
+    return _guarded(lambda: _read(path, limit))
 
-    return _guarded(read)
+
+def _read(path: Path, limit: int | None) -> bytes:
+    """A file, or its first bytes. Files are many and small, so in as few calls as can be."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size if limit is None else limit
+        data = os.read(fd, size + (limit is None))
+    finally:
+        os.close(fd)
+    if limit is not None or len(data) == size:
+        return data
+    with open(path, "rb") as f:  # it grew or shrank, or is read in parts
+        return f.read()
 
 
 def _cut_by_slices(ref: Reference) -> None:

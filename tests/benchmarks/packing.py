@@ -101,6 +101,7 @@ def contenders(
     pack = python("-m", "shards", "pack", str(folder / "manifest.csv"), "--out", str(out))
     if against is not None:
         found["pack of the other commit"] = lambda: fresh(pack, against)
+        found["lint of the other commit"] = lambda: timed(python("-m", "shards", "lint", str(out)), against)
     for n in jobs:
         flag = [] if n is None else ["--jobs", str(n)]
         named = "" if n is None else f" --jobs {n}"
