@@ -80,7 +80,7 @@ def jpegs_of_packs() -> str:
     from shards.format.jpeg_codes import why_not_quick
     from shards.pack.chunks import how_checked
 
-    return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of 512 MB of JPEGs and more)"
+    return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of 128 MB of JPEGs and more)"
 
 
 def films_decoded() -> str:

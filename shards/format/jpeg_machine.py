@@ -47,13 +47,16 @@ def functions() -> Functions:
     Raises:
         Exception: whatever a package raises that does not fit the others.
     """
-    path = folder() / f"jpeg-{_key()}.o"
-    return _loaded(path) or _compiled(path)
+    paths = [folder / f"jpeg-{_key()}.o" for folder in folders()]
+    return next(filter(None, map(_loaded, paths)), None) or _compiled(paths)
 
 
-def folder() -> Path:
-    """Where object code is kept: where numba keeps its own."""
-    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__"))
+def folders() -> list[Path]:
+    """Where object code is kept, in the first that can be written: where numba keeps its own, beside the sources or with the user."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(given)]
+    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(__file__).with_name("__pycache__"), Path(users) / "medpair"]
 
 
 def _key() -> str:
@@ -112,16 +115,18 @@ def _machine() -> TargetMachine:
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
 
 
-def _compiled(path: Path) -> Functions:
-    """The functions as numba compiles them now, kept for other processes where there is a folder for them."""
+def _compiled(paths: Iterable[Path]) -> Functions:
+    """The functions as numba compiles them now, kept for other processes at the first of these places that can be written."""
     from shards.format import jpeg_entry
 
     compiled = cast("tuple[Compiled, ...]", jpeg_entry.FUNCTIONS)
-    with contextlib.suppress(OSError):
-        code, names, never = _object(compiled)
-        head = {"sha256": hashlib.sha256(code).hexdigest(), "names": names, "never": never}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(head).encode() + b"\n" + code, again=True)
+    code, names, never = _object(compiled)
+    head = {"sha256": hashlib.sha256(code).hexdigest(), "names": names, "never": never}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(head).encode() + b"\n" + code, again=True)
+            break
     _kept.extend(compiled)
     return {f.__name__: _callable(f.__name__, f.address) for f in compiled}
 

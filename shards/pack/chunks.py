@@ -23,7 +23,7 @@ from shards.pack.write import Laid, lay
 
 CHUNK_BYTES = 8 << 20
 CHUNK_SAMPLES = 64
-BY_CODES = 512 << 20
+BY_CODES = 128 << 20
 """Bytes of JPEGs that are worth loading the reader of their codes (shards/format/jpeg_codes.py)."""
 SLOT_BYTES = CHUNK_BYTES + (CHUNK_BYTES >> 2)  # headers and padding, and what conversion adds
 

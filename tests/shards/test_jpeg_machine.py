@@ -25,8 +25,7 @@ print(surely_whole(data), surely_whole(data[:-9] + data[-2:]), "numba" in sys.mo
 @pytest.fixture
 def kept() -> Path:
     jpeg_machine.functions()
-    (path,) = jpeg_machine.folder().glob(f"jpeg-{jpeg_machine._key()}.o")
-    return path
+    return next(p for f in jpeg_machine.folders() for p in f.glob(f"jpeg-{jpeg_machine._key()}.o"))
 
 
 def test_a_process_that_finds_it_does_not_load_numba(kept: Path) -> None:
@@ -43,8 +42,21 @@ def test_a_file_that_is_damaged_is_not_loaded(kept: Path, tmp_path: Path) -> Non
     assert jpeg_machine._loaded(tmp_path / "none.o") is None
 
 
-def test_without_a_folder_for_it_numba_compiles_it_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("writable", [True, False])
+def test_it_is_kept_in_the_first_folder_that_can_be_written(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    places = [tmp_path / "file", *[tmp_path / "new"] * writable]
+    monkeypatch.setattr(jpeg_machine, "folders", lambda: places)
     assert set(jpeg_machine.functions()) == set(jpeg_machine.ARGUMENTS)
+    assert len([*tmp_path.glob("*/jpeg-*.o")]) == writable
     assert surely_whole(jpeg(1))
+
+
+def test_a_folder_that_was_named_is_the_only_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert jpeg_machine.folders() == [tmp_path]
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jpeg_machine.folders()[1] == tmp_path / "medpair"
