@@ -96,7 +96,8 @@ class FieldTally:
 
     def add(self, key: str, name: str, ext: str, header: Header, source: str = "") -> None:
         """Takes note of a member; `source` says where it came from, for messages."""
-        seen = self._seen.setdefault(name, _Seen())
+        if (seen := self._seen.get(name)) is None:
+            seen = self._seen[name] = _Seen()
         seen.count += 1
         seen.exts[ext] += 1
         if header.shape is None or header.dtype is None:

@@ -136,7 +136,8 @@ class ImageTally:
         Raises:
             HeaderError: what is wrong with this file alone.
         """
-        seen = self.seen.setdefault(name, Seen())
+        if (seen := self.seen.get(name)) is None:  # its histogram is half a megabyte
+            seen = self.seen[name] = Seen()
         seen.files += 1
         if orientation(ext, data) > 1:
             seen.turned.append(key)
