@@ -70,6 +70,7 @@ def generate(folder: Path, count: int, side: int) -> int:
 
 def timed(words: list[str], tree: Path = ROOT) -> tuple[float, float]:
     """(processor seconds, seconds) of a command that must succeed, with the packages of a checkout."""
+    os.sync()  # nothing of what was written before is left to flush
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     env = {**os.environ, "PYTHONPATH": str(tree)}
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, cwd=tree)
