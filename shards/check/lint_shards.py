@@ -22,7 +22,7 @@ from shards.jobs import in_order
 from shards.terminal import Progress
 
 FIX_COPY = "copy it again from its source, or pack again"
-RANGE_BYTES = 32 << 20
+RANGE_BYTES = 8 << 20
 RANGE_MEMBERS = 4096
 
 
