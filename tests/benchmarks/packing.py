@@ -26,6 +26,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -106,8 +107,8 @@ def contenders(
     for n in jobs:
         flag = [] if n is None else ["--jobs", str(n)]
         named = "" if n is None else f" --jobs {n}"
-        found[f"pack{named}"] = lambda flag=flag: fresh([*pack, *flag])
-        found[f"lint{named}"] = lambda flag=flag: timed(python("-m", "shards", "lint", str(out), *flag))
+        found[f"pack{named}"] = partial(fresh, [*pack, *flag])
+        found[f"lint{named}"] = partial(timed, python("-m", "shards", "lint", str(out), *flag))
     return found
 
 

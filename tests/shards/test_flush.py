@@ -12,7 +12,13 @@ from shards.format import flush
 
 @pytest.mark.parametrize("most", [1, 2, 7, 100, None])
 def test_all_parts_are_written_in_order(most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [b"a" * 5, b"", memoryview(b"bcd"), b"e" * 9, *(b"%d" % i for i in range(2 * flush.MOST))]
+    parts: list[bytes | memoryview] = [
+        b"a" * 5,
+        b"",
+        memoryview(b"bcd"),
+        b"e" * 9,
+        *(b"%d" % i for i in range(2 * flush.MOST)),
+    ]
     if most is not None:
         monkeypatch.setattr(os, "writev", lambda fd, some: os.write(fd, b"".join(some)[:most]))
     with open(tmp_path / "file", "wb", buffering=0) as f:
