@@ -83,6 +83,10 @@ class SampleRows(Sequence[SampleRow]):
         for name, column in self._labels.items():
             column.append(labels.get(name))  # type: ignore[arg-type]
 
+    def settle(self) -> None:
+        """All rows are there."""
+        self._patients.settle()
+
     @property
     def samples(self) -> Texts:
         return self._samples

@@ -96,6 +96,7 @@ def read_rows(folder: Path, labels: Mapping[str, LabelInfo]) -> SampleRows:
         )
     if wrong is not None:
         raise wrong
+    rows.settle()
     return rows
 
 

@@ -75,6 +75,10 @@ class Words:
             self.codes = array(WIDER[self.codes.typecode], self.codes)
             self.codes.append(code)
 
+    def settle(self) -> None:
+        """No more words are appended: what they are told apart by is let go."""
+        self._known = {}
+
     def __len__(self) -> int:
         return len(self.codes)
 
