@@ -13,8 +13,9 @@ import threading
 from functools import lru_cache
 
 import numpy as np
-from numba import int32, njit, uint64
+from numba import int32, njit, types, uint64
 
+_READ_ONLY = types.Array(types.uint8, 2, "C", readonly=True)
 BITS = 22
 A, SUPPORT = -0.5, 2.0
 TAPS = 4
@@ -121,7 +122,7 @@ def weigh(size: int, low: float, scale: float, starts: np.ndarray, weights: np.n
             weights[i, j] = np.int32(exact - 0.5) if exact < 0 else np.int32(exact + 0.5)
 
 
-@njit("(u1[:, ::1], i8[::1], i4[:, ::1], u1[:, ::1])", nogil=True, cache=True)
+@njit(types.void(_READ_ONLY, types.int64[::1], types.int32[:, ::1], types.uint8[:, ::1]), nogil=True, cache=True)
 def added(image: np.ndarray, starts: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Rows of `out`, each the weighted sum of rows of the image from its start on; those behind the last start stay as they are.
 
@@ -156,7 +157,7 @@ def changed(upper, lower, bits, mask):  # type: ignore[no-untyped-def]
     return upper ^ (other << uint64(bits)), lower ^ other
 
 
-@njit("(u1[:, ::1], u1[:, ::1])", nogil=True, cache=True)
+@njit(types.void(_READ_ONLY, types.uint8[:, ::1]), nogil=True, cache=True)
 def turned(image: np.ndarray, out: np.ndarray) -> None:
     """Fills `out`, of sides that 8 divides and not smaller, with the image turned over its diagonal; what is beyond it is anything."""
     (H, W), out8 = image.shape, out.view(np.uint64)

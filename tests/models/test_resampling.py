@@ -26,6 +26,7 @@ def test_pixels_are_those_of_pillow() -> None:
         image_HW = (
             rng.integers(0, 256, (H, W), np.uint8) if turn % 2 else rng.integers(0, 2, (H, W)).astype(np.uint8) * 255
         )
+        image_HW.flags.writeable = turn % 4 > 1  # what comes from Pillow cannot be written to
         box = None
         if turn % 3 == 0:
             (left, right), (top, bottom) = np.sort(rng.uniform(0, W, 2)), np.sort(rng.uniform(0, H, 2))
