@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import jpeg_coder
@@ -229,3 +232,24 @@ def test_real_films() -> None:
         with Image.open(path) as image:
             data = coded(np.asarray(image.convert("L")), 95)
         assert all(same(data, d) for d in DIVISORS)
+
+
+_AVX2 = """
+import numpy as np
+from test_jpeg_grey import DIVISORS, coded, pictures, same
+from shards.format.jpeg_grey import _region
+assert "zmm" not in next(iter(_region.inspect_asm().values()))
+data = coded(pictures(np.random.default_rng(0), 90, 520)["grain"], 95)
+assert all(same(data, d) for d in DIVISORS)
+"""
+
+
+@needs_numba
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86 processor")
+def test_the_same_pixels_from_a_processor_with_avx2_alone(tmp_path: Path) -> None:
+    kind = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+bmi,+bmi2,+lzcnt,+movbe,+popcnt,+sse4.2"}
+    path = os.pathsep.join(str(p) for p in (Path(__file__).parents[2], Path(__file__).parent))
+    env = {**os.environ, **kind, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", _AVX2], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
