@@ -46,7 +46,7 @@ def test_losses_are_those_of_a_run_that_never_had_the_window(
     fault = {"loss": {"step": [17, 18], "value": value, "rank": rank}}
     ended = launch(world, [*words, f"out={tmp_path / 'spiked'}"], demo_cohort, fault)
     assert ended.codes == [0] * world, ended.text
-    assert "steps 16 to 18: 2 steps in a row were not finite or far above" in ended.outputs[0]
+    assert "steps 16 to 18: the last 2 steps in a row were not finite or far above" in ended.outputs[0]
     assert "going on from" in ended.outputs[0].split("The run goes back")[1]
     [window] = left_out.windows(tmp_path / "spiked")
     assert (window["first"], window["last"]) == (16, 18)

@@ -70,4 +70,6 @@ class Spikes:
                     "Lower optim.lr, or look at the samples in left-out.json of the run's folder; a higher health.rollback.times goes on"
                 )
             )
-        raise RollBack(max(1, first - settings.before), step, why)
+        raise RollBack(
+            max(1, first - settings.before), step, f"the last {why}" if settings.before and first > 1 else why
+        )
