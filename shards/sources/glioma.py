@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,7 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
     table = open_table(path)
     table.first_column()
     header = table.header
-    omics.problems += column_problems(table)
+    omics.problems += [*column_problems(table), *_other_cases(header, path)]
     columns = _columns(omics, [c for c in header[1:] if c not in CLINICAL], path) if features else {}
     omics.unread += [] if features else [c for c in header[1:] if c.rpartition("_")[2] in ENDINGS]
     for column, (modality, feature) in columns.items():
@@ -220,6 +220,17 @@ def _read(path: Path, omics: Omics, features: bool, unknown: Words) -> None:
                 what = f"{label} of {case} is '{of[label]}' here, '{said[label]}' in a table before"
                 omics.problems.append(Problem(what, f"{path}, {where}", "keep one of the two"))
     omics.problems += table.problems + ([repeated(path, twice, "case")] if twice else [])
+
+
+def _other_cases(header: Sequence[str], path: Path) -> list[Problem]:
+    """Columns of labels in other letters: they would be left out as no features, and the set would lack its labels."""
+    return [
+        Problem(
+            f"the column '{c}' is not '{c.lower()}', a label", str(path), f"rename it to '{c.lower()}', or remove it"
+        )
+        for c in header
+        if c not in CLINICAL and c.lower() in CLINICAL and c.lower() not in header
+    ]
 
 
 def _columns(omics: Omics, names: list[str], path: Path) -> dict[str, tuple[str, str]]:

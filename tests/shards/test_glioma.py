@@ -107,6 +107,15 @@ def test_every_problem_of_the_tables_is_named(layout, capsys):
         assert part in said
 
 
+def test_labels_whose_names_are_in_other_letters_are_not_left_out(layout, capsys):
+    layout["omics"].write_text(layout["omics"].read_text().replace("oncotree_code", "ONCOTREE_CODE"))
+    assert run(layout) == 2
+    assert "the column 'ONCOTREE_CODE' is not 'oncotree_code', a label" in (said := capsys.readouterr().err)
+    assert "rename it to 'oncotree_code', or remove it" in said
+    layout["omics"].write_text(layout["omics"].read_text().replace("ONCOTREE_CODE", "oncotree_code"))
+    assert run(layout) == 0
+
+
 def test_nothing_to_join_and_nothing_given(layout, capsys):
     assert run({k: layout[k] for k in ("omics", "out")}) == 2
     assert "neither --tiles nor --features" in capsys.readouterr().err
