@@ -111,7 +111,7 @@ def test_labels_whose_names_are_in_other_letters_are_not_left_out(layout, capsys
     layout["omics"].write_text(layout["omics"].read_text().replace("oncotree_code", "ONCOTREE_CODE"))
     assert run(layout) == 2
     assert "the column 'ONCOTREE_CODE' is not 'oncotree_code', a label" in (said := capsys.readouterr().err)
-    assert "rename it to 'oncotree_code', or remove it" in said
+    assert "give it that name, or take the column out" in said
     layout["omics"].write_text(layout["omics"].read_text().replace("ONCOTREE_CODE", "oncotree_code"))
     assert run(layout) == 0
 
