@@ -226,7 +226,7 @@ def _other_cases(header: Sequence[str], path: Path) -> list[Problem]:
     """Columns of labels in other letters: they would be left out as no features, and the set would lack its labels."""
     return [
         Problem(
-            f"the column '{c}' is not '{c.lower()}', a label", str(path), f"rename it to '{c.lower()}', or remove it"
+            f"the column '{c}' is not '{c.lower()}', a label", str(path), "give it that name, or take the column out"
         )
         for c in header
         if c not in CLINICAL and c.lower() in CLINICAL and c.lower() not in header
