@@ -353,6 +353,17 @@ def omics_of_others(place: Place) -> Command:
     return command
 
 
+@remedy(
+    "give it that name, or take the column out",
+    r"(give it that name)",
+    mend=lambda p: replace(p.folder / "omics.csv", "ONCOTREE_CODE", "oncotree_code"),
+)
+def labels_in_other_letters(place: Place) -> Command:
+    command = glioma(place)
+    replace(place.folder / "omics.csv", "oncotree_code", "ONCOTREE_CODE")
+    return command
+
+
 FIRST_CASE, LAST = test_glioma.CASES[0], test_glioma.CASES[-1]
 
 
