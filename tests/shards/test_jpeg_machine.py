@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shards.format import jpeg_machine
@@ -40,6 +42,15 @@ def test_a_file_that_is_damaged_is_not_loaded(kept: Path, tmp_path: Path) -> Non
         (tmp_path / "damaged.o").write_bytes(damaged)
         assert jpeg_machine._loaded(tmp_path / "damaged.o") is None
     assert jpeg_machine._loaded(tmp_path / "none.o") is None
+
+
+def test_code_that_asks_numba_for_memory_is_not_kept() -> None:
+    """Without numba there is none to give it: the process would end."""
+    from numba import cfunc
+
+    asks: Any = cfunc("i8(i8)")(lambda n: len(np.zeros(n)))
+    with pytest.raises(RuntimeError, match=r"NRT_.*which only numba has"):
+        jpeg_machine._object([asks])
 
 
 @pytest.mark.parametrize("writable", [True, False])
