@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from pathlib import Path
 
@@ -55,12 +56,16 @@ def films(folder: Path, count: int) -> tuple[Path, Path]:
 
 def peak(folder: Path, count: int) -> int:
     root, layout = films(folder, count)
+    # What waits to be collected would depend on all that the process has done before.
+    gc.collect()
+    gc.disable()
     tracemalloc.start()
     try:
         found = find(str(layout), root)
         held = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+        gc.enable()
     assert len(found.manifest.entries) + len(found.unmatched) == count
     return held
 
