@@ -60,7 +60,7 @@ class ReportOptions(Options):
     min_words: int = Bounded(1, ge=1)
     """Reports of fewer words have no text."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
-    """Least and largest share of the image's area in a random crop; where none fits (sides over 4/3 : least share), its middle."""
+    """Least and largest share of the image's area in a random crop; its middle where no crop fits, as of long, narrow images."""
     rotate: float = Bounded(0.0, ge=0, le=180)
     """Rotation by up to so many degrees either way."""
     brightness: float = Bounded(0.0, ge=0, le=1)

@@ -20,7 +20,7 @@ from shards.errors import bad
 ORDER_VERSION = 3
 """1: everything is shuffled by swaps. 2: what is more than `WHOLE` in groups. 3: what is more than `WHOLE` place by place (`places.py`)."""
 WHOLE = 1 << 18
-"""Most numbers that are shuffled by swaps: one order for both versions."""
+"""Most numbers that are shuffled by swaps: one order for all versions."""
 GROUP, GROUPS = 1 << 16, 1 << 10
 CHUNK, TURNED = 1 << 15, 1 << 12
 

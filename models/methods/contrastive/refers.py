@@ -61,7 +61,7 @@ class RefersOptions(ReportPairOptions):
     report_length: int = Bounded(100, ge=3)
     """Tokens of a text with [CLS] and its end; longer ones are cut (and counted in the diagnostics)."""
     crop_scale: tuple[float, float] = (0.05, 1.0)
-    """Least and largest share of the image's area in a random crop; where none fits (sides over 4/3 : least share), its middle."""
+    """Least and largest share of the image's area in a random crop; its middle where no crop fits, as of long, narrow images."""
     brightness: float = Bounded(0.4, ge=0, le=1)
     """Change of brightness and of contrast by up to this share either way."""
     views: Literal["masked", "repeat", "drawn"] = "masked"

@@ -40,7 +40,7 @@ class FilmView(ViewOptions):
     grayscale: bool = True
     """Colours become one grey value, repeated in three channels."""
     crop_scale: tuple[float, float] = (0.2, 1.0)
-    """Least and largest share of the image's area in a random crop; where none fits (sides over 4/3 : least share), its middle."""
+    """Least and largest share of the image's area in a random crop; its middle where no crop fits, as of long, narrow images."""
     pixel_mean: float = 0.4978
     """Mean of pixels in [0, 1] (of the authors' radiographs)."""
     pixel_std: float = Bounded(0.2449, gt=0)
