@@ -107,6 +107,8 @@ def numba_loads() -> bool:
     if importlib.util.find_spec("numba") is None:
         return False
     try:
+        if importlib.import_module("numba").config.DISABLE_JIT:
+            raise RuntimeError("NUMBA_DISABLE_JIT is set")
         importlib.import_module("models.layers.scan_numba")
     except Exception as e:
         warnings.warn(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 import threading
 
 import numpy as np
@@ -25,6 +26,8 @@ def why_not_own() -> str:
     """Why Pillow alone filters here; empty where it does not."""
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT is set"
     try:
         importlib.import_module(_MODULE)
     except Exception as e:  # whatever a package that does not fit the others raises

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +71,8 @@ def why_not(*modules: str) -> str:
     """Why modules of machine code (extra `numba`) cannot be used here; empty where they can, and then they are loaded."""
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT is set"
     try:
         for module in modules:
             importlib.import_module(module)

@@ -183,6 +183,7 @@ def _boxes(boxes: Boxes, group: Group) -> np.ndarray | None:
     rows: Sequence[Mapping[str, str]] = [line.cells for line in group.lines]
     rows = group.line.more(boxes.table) if boxes.table else rows
     found = boxes_of([[row[c] for c in boxes.columns] for row in rows], boxes)
-    if found is not None and len({tuple(row.items()) for row in rows}) < len(rows):
-        raise Drawing("a row with a box stands twice, with the same in all of its cells")
+    boxed = [tuple(row.items()) for row in rows if any(row[c] for c in boxes.columns)]
+    if len(set(boxed)) < len(boxed):
+        raise Drawing("a row with a box stands twice, with the same in all cells that the layout reads")
     return found

@@ -16,7 +16,7 @@ from shards.layout.lines import Line, Lines
 from shards.layout.packed import packed_away, packed_fix
 from shards.layout.pictures import is_converted
 from shards.layout.schema import COLUMN, FieldOf
-from shards.layout.walk import Walk, other_case
+from shards.layout.walk import Walk, misnamed, other_case
 from shards.tables.columns import Column, Found, Marks
 from shards.tables.identity import SHOWN, damage, few
 
@@ -229,7 +229,8 @@ class Places:
             key = index.key_of(name) if index else [name]
             return key is not None and found(template, *key) >= 0
 
-        return [p for p in sorted(self._other_case.items()) if any(is_wanted(p[1], t) for t in self.field.path)]
+        pairs = (p for p in sorted(self._other_case.items()) if any(is_wanted(p[1], t) for t in self.field.path))
+        return misnamed(pairs, self.root)
 
     def unused(self, left_out: Iterable[int]) -> list[str]:
         """Files of this kind that no row uses, for the list of what was left out.

@@ -11,7 +11,7 @@ from shards.layout.join import join
 from shards.layout.lines import Lines
 from shards.layout.packed import packed_away, packed_fix
 from shards.layout.schema import COLUMN, Listed, Listing, Table
-from shards.layout.walk import Walk, other_case
+from shards.layout.walk import Walk, misnamed, other_case
 from shards.tables.column_table import ColumnTable, read_columns
 from shards.tables.columns import Column
 from shards.tables.identity import few
@@ -170,7 +170,7 @@ def _add_files(lines: Lines, listed: Listed, root: Path) -> Iterator[Problem]:
     paths = columns["path"]
     constant = {c: Column.of(word, len(paths)) for c, word in listed.set.items()}
     lines.add(columns | constant, len(paths), paths.__getitem__)
-    if others := [pair for pair in walk.other_case if pattern.search(pair[1])]:
+    if others := misnamed((pair for pair in walk.other_case if pattern.search(pair[1])), root):
         yield other_case(others, "", root)
 
 

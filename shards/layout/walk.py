@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from shards.errors import Problem, typed
@@ -128,10 +128,24 @@ def other_case(names: Sequence[tuple[str, str]], what: str, root: Path) -> Probl
     some = few([f"'{n}'" for n, _ in names])
     what = f"{len(names)} files{what} are named in another case of letters than the layout says ({some})"
     (stem, old), (same, new) = (os.path.splitext(n) for n in names[0])
-    if stem != same:
-        return Problem(what, str(root), f"rename them, such as {names[0][0]} to {names[0][1]}")
-    command = f'find {typed(root)} -name {typed("*" + old)} -exec sh -c \'mv "$1" "${{1%{old}}}{new}"\' _ {{}} \\;'
+    base = root / os.path.commonpath([os.path.dirname(n) for n, _ in names])
+    # A command that renames by the ending is given where it names no other file, such as those of another field.
+    alike = all(os.path.splitext(n)[1] == old for n, _ in names)
+    if stem != same or not alike or sum(1 for _ in base.rglob(f"*{old}")) != len(names):
+        return Problem(what, str(root), f"rename these alone, such as {names[0][0]} to {names[0][1]}")
+    command = f'find {typed(base)} -name {typed("*" + old)} -exec sh -c \'mv -n "$1" "${{1%{old}}}{new}"\' _ {{}} \\;'
     return Problem(what, str(root), command)
+
+
+def misnamed(names: Iterable[tuple[str, str]], root: Path) -> list[tuple[str, str]]:
+    """Those of (name, right name) whose right name is not there as a file of its own."""
+
+    def is_there(name: str, right: str) -> bool:
+        path = root / right
+        # Where case makes no difference both are one file.
+        return path.exists() and not path.samefile(root / name)
+
+    return [(name, right) for name, right in names if not is_there(name, right)]
 
 
 def _in_case_of(part: str, name: str) -> str:

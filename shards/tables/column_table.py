@@ -56,7 +56,8 @@ class ColumnTable:
             if keys:
                 texts = [text_of(c).strip() for c in cells]
                 keys_of.append(*(mine := tuple(texts[i] for i in keys)))
-                self._rows.append(hash(tuple(texts)))
+                # A row without a key names nobody: it is like every other one.
+                self._rows.append(hash(tuple(texts)) if all(mine) else 0)
                 self.first_key = mine if len(self._lines) == 1 else self.first_key
                 for i, column in places:
                     column.append(texts[i])

@@ -54,3 +54,19 @@ def test_doctor_names_what_runs_instead(monkeypatch: pytest.MonkeyPatch) -> None
         in doctor.scan_on_cpu()
     )
     assert "the chunked PyTorch scan runs on a GPU" in doctor.scan_on_gpu(cuda=True)
+
+
+def test_numba_that_compiles_nothing_is_not_used() -> None:
+    """Its functions would run in Python, a thousand times as long, or not at all."""
+    pytest.importorskip("numba")
+    line = (
+        "from models.layers.scan import numba_loads; from models.transforms.resampling import why_not_own; "
+        "from shards.format.jpeg_codes import why_not_quick; print(numba_loads(), why_not_own(), why_not_quick())"
+    )
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    assert done.stdout.split("\n")[0] == "False NUMBA_DISABLE_JIT is set NUMBA_DISABLE_JIT is set", done.stderr
+    assert (
+        "the selective scan runs in PyTorch: numba does not work here (RuntimeError: NUMBA_DISABLE_JIT is set)"
+        in done.stderr
+    )

@@ -6,7 +6,7 @@ A fragment stands for the messages that hold it; \\x00 is a value that is put in
 from __future__ import annotations
 
 PARTS = {  # a part of a message -> the scenario that types it
-    "rename them, such as": "photographs_whose_endings_are_capitals",
+    "rename these alone, such as": "photographs_whose_endings_are_capitals",
     "--size \x00 or more": "too_few_tokens",
     "python -m shards meaning DIR \x00.bits=12": "previewing_films_of_unknown_bits",
     "give \x00: --meaning \x00.\x00=VALUE": "bits_that_are_none",

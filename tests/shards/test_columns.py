@@ -128,3 +128,11 @@ def test_memory_of_a_table(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(read) == count
     assert held < 110 * count
+
+
+def test_rows_without_a_key_name_nobody(tmp_path: Path) -> None:
+    """Such as the lines below a table that give its means."""
+    table = tmp_path / "people.csv"
+    table.write_text("id,age\np1,40\n,mean 45\n,sd 5\np1,41\n")
+    read = read_columns(table, key=["id"])
+    assert [key for key, *_ in read.differing()] == ["p1"]

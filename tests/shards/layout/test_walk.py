@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shards.format.archive import no_twins
-from shards.layout.walk import Walk
+from shards.layout.walk import Walk, misnamed, other_case
 
 PATTERNS = (
     "*",
@@ -60,3 +60,18 @@ def test_finds_what_pathlib_does(seed: int, tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_read_or_is_none_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert [*Walk(tmp_path, ["file/*", "nowhere/*", "*/x"]).names()] == []
+
+
+def test_a_command_that_renames_names_no_other_file(tmp_path: Path) -> None:
+    """By the ending alone masks of another field would be renamed with the films, and a film that is there written over."""
+    for name in ("f/1.PNG", "f/2.PNG", "m/1.PNG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    pairs = [("f/1.PNG", "f/1.png"), ("f/2.PNG", "f/2.png")]
+    fix = other_case(pairs, "", tmp_path).fix
+    assert fix.startswith(f"find {tmp_path}/f -name ")
+    assert "mv -n " in fix
+    assert other_case(pairs[:1], "", tmp_path).fix == "rename these alone, such as f/1.PNG to f/1.png"
+    assert misnamed(pairs, tmp_path) == pairs
+    (tmp_path / "f/1.png").touch()
+    assert misnamed(pairs, tmp_path) == pairs[1:], "the right name is there: the other is of no row"
