@@ -81,11 +81,12 @@ def _loaded(path: Path) -> Functions | None:
     try:
         head, _, code = path.read_bytes().partition(b"\n")
         told = json.loads(head)
+        names, never = told["names"], told["never"]
         if told["sha256"] != hashlib.sha256(code).hexdigest():
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _linked(code, told["names"], told["never"])
+    return _linked(code, names, never)
 
 
 def _linked(code: bytes, names: dict[str, str], never: Iterable[str]) -> Functions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,17 @@ def test_a_process_that_finds_it_does_not_load_numba(kept: Path) -> None:
 def test_a_file_that_is_damaged_is_not_loaded(kept: Path, tmp_path: Path) -> None:
     data = kept.read_bytes()
     assert jpeg_machine._loaded(kept) is not None
-    for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), data[data.index(b"\n") :], b"", b"[]\n", b"{}\n"):
+    code = data.partition(b"\n")[2]
+    headless = json.dumps({"sha256": hashlib.sha256(code).hexdigest()}).encode() + b"\n" + code
+    for damaged in (
+        headless,
+        data[:-1],
+        data[:-1] + bytes([data[-1] ^ 1]),
+        data[data.index(b"\n") :],
+        b"",
+        b"[]\n",
+        b"{}\n",
+    ):
         (tmp_path / "damaged.o").write_bytes(damaged)
         assert jpeg_machine._loaded(tmp_path / "damaged.o") is None
     assert jpeg_machine._loaded(tmp_path / "none.o") is None
