@@ -8,7 +8,7 @@ Shape letters: B samples, D pooled width, K outputs, T numbers of a target, L to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -326,7 +326,3 @@ def unreached(method: Downstream, batch: Batch) -> list[str]:
     method.zero_grad(set_to_none=True)
     method.train(was)
     return names
-
-
-def names_under(encoder: Method, prefixes: Iterable[str]) -> list[str]:
-    return [n for n, _ in encoder.named_parameters() if n.startswith(tuple(prefixes))]

@@ -16,7 +16,6 @@ import numpy as np
 Sections = Literal["whole", "impression", "findings", "impression_findings", "findings_impression"]
 Cleaning = Literal["none", "gloria", "safe"]
 Unit = Literal["sentence", "report"]
-Flip = Literal["false", "swap", "true"]
 
 # A line that begins with capitals up to a colon, as in MIMIC-CXR; of other writing, the two names that are asked for alone.
 HEADER = re.compile(r"^[ \t]*(?:(findings?|impressions?)|([A-Z][A-Z ()/,\-]*)):[ \t]*", re.MULTILINE | re.IGNORECASE)

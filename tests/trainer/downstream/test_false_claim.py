@@ -26,9 +26,6 @@ def test_shares_equal_the_integral_of_the_posterior(only_a: float, only_b: float
 
     direct = dblquad(density, 0, 1, 0, lambda b: min(b, 1 - b), epsabs=1e-9, epsrel=1e-9)[0]
     assert false_claim.of_shares(only_a, only_b) == pytest.approx(direct, abs=1e-6)
-    n = only_a + only_b + rest
-    both = rest / 2 / n
-    assert false_claim.of_accuracies(only_a / n + both, only_b / n + both, both, n) == pytest.approx(direct, abs=1e-6)
 
 
 def test_means_equal_the_posterior_drawn_and_the_paired_t_test() -> None:

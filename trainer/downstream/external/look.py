@@ -34,7 +34,7 @@ from trainer.downstream.metrics.simulated import LEVEL, outside, size_of
 from trainer.downstream.predict import EvalCases, EvalOutput, evaluated
 from trainer.downstream.results import hash_of, keep_features, write_result
 from trainer.downstream.samples import part
-from trainer.downstream.setting import FREE
+from trainer.downstream.setting.identity import FREE
 from trainer.downstream.targets import said
 from trainer.downstream.task.near import against
 from trainer.downstream.task.schema import Task

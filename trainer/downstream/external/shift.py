@@ -29,7 +29,6 @@ from trainer.state.files import write_atomic
 MOST = 100
 """Cases whose images or bags are looked into, evenly chosen."""
 LEVELS = ("mean", "spread", "height", "width")
-OF_BAGS = ("rows", "mean", "spread")
 FOLDS, KEPT = 5, 20
 
 

@@ -29,11 +29,6 @@ def of_shares(only_a: float, only_b: float) -> float:
     return float(betainc(only_a + 1, only_b + 1, 0.5))
 
 
-def of_accuracies(a: float, b: float, both: float, n: int) -> float:
-    """The same from what papers report: accuracies of A and B, share of the cases that both have right, number of cases."""
-    return of_shares(n * (a - both), n * (b - both))
-
-
 def of_means(a: float, b: float, sd_a: float, sd_b: float, correlation: float, n: int) -> float:
     """P(mu_A <= mu_B), from means, standard deviations (ddof 1) and the correlation of n cases' scores; 1 of means alike."""
     from scipy.stats import t
