@@ -29,7 +29,7 @@ from trainer.downstream.samples import TaskSamples, part, with_answers
 from trainer.downstream.setting import Setting
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
-from trainer.downstream.task.rules import recalibrates
+from trainer.downstream.task.rules.modes import recalibrates
 from trainer.downstream.trial import Training, Trial
 from trainer.engine.choice import Evaluation as Chance
 from trainer.engine.choice import chosen

@@ -22,7 +22,7 @@ from trainer.downstream.probes.knn import fit_knn
 from trainer.downstream.probes.linear import fit_linear, make_grid
 from trainer.downstream.targets.label_subset import labelled
 from trainer.downstream.targets.read import Targets, fitted, targets_of_split
-from trainer.downstream.task.rules import recalibrates
+from trainer.downstream.task.rules.modes import recalibrates
 from trainer.downstream.task.schema import Task
 from trainer.errors import Stopped
 from trainer.runtime import Runtime, StopFlag, agree_sum
