@@ -17,7 +17,7 @@ from shards.order.large import ORDER_VERSION, WHOLE, shuffled, whole_of
 from shards.order.plan import Plan
 from shards.read.subset import Subset
 from tests.shards.test_order_stays import subset
-from trainer.run import _progress_of
+from trainer.run.restore import progress_of
 
 
 def philox(seed: int) -> np.random.Generator:
@@ -149,5 +149,5 @@ def test_a_run_goes_on_in_the_order_that_it_began_with(stored: dict, version: in
     config = {"method_name": "gimp", "zero": {"stage": 0}, "precision": "fp32"}
     data = SimpleNamespace(fingerprint="f", meanings={}, paths=["x"], order_version=ORDER_VERSION)
     run = SimpleNamespace(resolved=config, data=data, runtime=SimpleNamespace(say=lambda _: None))
-    _progress_of(run, "step-1", {"config": config, "loader": {"fingerprint": "f", **stored}, "progress": {}})
+    progress_of(run, "step-1", {"config": config, "loader": {"fingerprint": "f", **stored}, "progress": {}})
     assert data.order_version == version

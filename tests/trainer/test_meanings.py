@@ -13,7 +13,7 @@ from trainer.config.recipe import build_config
 from trainer.data import merged_schema, open_data, schema_of
 from trainer.downstream.init import Init, check_fields
 from trainer.errors import UserError
-from trainer.run import _progress_of
+from trainer.run.restore import progress_of
 from trainer.state.finished import read_schema, schema_bytes
 
 
@@ -74,7 +74,7 @@ def state(run: Any, **meaning: str) -> dict[str, Any]:
 def test_no_resume_on_numbers_that_mean_something_else(accept: bool) -> None:
     run = run_on("two", accept, [], encoder="resnet50")
     with pytest.raises(UserError) as caught:
-        _progress_of(run, Path("run/checkpoints/step-2"), state(run, encoder="uni_v1"))
+        progress_of(run, Path("run/checkpoints/step-2"), state(run, encoder="uni_v1"))
     assert "encoder is 'uni_v1' in run/checkpoints/step-2 and 'resnet50' in data/b" in str(caught.value)
     assert ("accept_data=true" in str(caught.value)) == (not accept)
 
@@ -83,5 +83,5 @@ def test_other_data_of_the_same_meaning_may_be_accepted() -> None:
     said: list[str] = []
     run = run_on("two", True, said, encoder="uni_v1")
     for known in ({"encoder": "UNI v1"}, {}):  # a checkpoint from before meanings were kept
-        assert _progress_of(run, Path("step-2"), state(run, **known)).step == 0
+        assert progress_of(run, Path("step-2"), state(run, **known)).step == 0
     assert len(said) == 2

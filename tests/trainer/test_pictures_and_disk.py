@@ -14,10 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from shards.check.readable import unreadable
 from tests.disk_full import with_no_room
-from trainer import loop, pretrain, run
+from trainer import loop, pretrain
+from trainer.config.schema import Config
 from trainer.errors import TrainingError, UserError
 from trainer.health.steps import collapse_readings
 from trainer.probe import projection
+from trainer.run import weights
 from trainer.state.disk import written
 from trainer.tracking import showing
 from trainer.tracking.board import Board
@@ -107,7 +109,7 @@ def train_with(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> tuple[li
 
     class Engine:
         config = SimpleNamespace(global_batch=4, health=SimpleNamespace(monitor_every=1), precision="fp32")
-        optim = run.Config(method_name="x").optim
+        optim = Config(method_name="x").optim
         grad_norm = 1.0
 
         def train(self) -> None: ...
@@ -226,8 +228,8 @@ def test_the_log_of_steps_on_a_full_disk(tmp_path: Path) -> None:
 
 def test_weights_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine: Any = SimpleNamespace(weights=lambda: {"w": torch.zeros(1000)}, method=torch.nn.Linear(1, 1))
-    monkeypatch.setattr(run, "from_main", lambda make: make())
-    said = with_no_room(lambda: run.write_weights(tmp_path / "best.safetensors", engine, None))  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "from_main", lambda make: make())
+    said = with_no_room(lambda: weights.write_weights(tmp_path / "best.safetensors", engine, None))  # type: ignore[arg-type]
     assert (
         f"raised TrainingError: weights could not be written to {tmp_path / 'best.safetensors'}: File too large" in said
     )

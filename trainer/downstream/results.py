@@ -91,11 +91,7 @@ def write_result(
         fits: one a seed, what the validation split says of how scores are to be read; survival over time is written into predictions.
     """
     predictions = read_over_time(predictions, fits)
-    names = [f"predictions/seed-{s}.npz" for s in about["seeds"]]
-    for name, p in zip(names, predictions, strict=True):
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        p.save(out / name)
-    b = task.bootstrap
+    b, kept = task.bootstrap, _keep_predictions(out, about["seeds"], predictions)
     measured = {m: entry(predictions, m, b.draws, b.seed, b.level) for m in metrics}
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -107,30 +103,41 @@ def write_result(
         "draw": task.protocol.draw,
         "primary": metrics[0],
         "metrics": measured,
-        "warnings": [
-            *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
-            *(*narrow(predictions[0]), *_simulated(predictions[0], measured, b.level), *bounded(fits)),
-            *(line for part in ("sites", "near", "external") for line in about.get(part, {}).get("warnings", ())),
-        ],
         "versions": versions(),
-        "predictions": names,
-        "predictions_sha256": [sha256_of(out / name) for name in names],
+        **kept,
         "examples": [_keep_example(out, e, i) for i, e in enumerate(examples)],
         "reference": [r.model_dump() for r in task.reference],
-        "question": {
-            "classes": list(predictions[0].classes),
-            "labels": list(task.labels),
-            "positive": predictions[0].classes[1] if task.kind == "binary" and predictions[0].classes else None,
-        },
+        "question": _question(task, predictions[0]),
+        **_recalibrated(task, predictions, metrics, fits),
     }
-    content |= _recalibrated(task, predictions, metrics, fits)
-    content["warnings"] += _simulated(predictions[0], content.get("calibrated", {}), b.level, "calibrated")
+    warnings = [
+        *doubts(metrics[0], about.get("chosen", ()), measured[metrics[0]]["constant"]),
+        *(*narrow(predictions[0]), *_simulated(predictions[0], measured, b.level), *bounded(fits)),
+        *(line for part in ("sites", "near", "external") for line in about.get(part, {}).get("warnings", ())),
+        *_simulated(predictions[0], content.get("calibrated", {}), b.level, "calibrated"),
+    ]
     if groups:
         found, gaps = _within(out, task, predictions, metrics[0], groups)
         content |= found
-        content["warnings"] += gaps
+        warnings += gaps
+    content["warnings"] = warnings
     write_atomic(out / "result.json", json.dumps(content, indent=1).encode())
     return content
+
+
+def _keep_predictions(out: Path, seeds: Sequence[int], predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """Writes a file for each seed; their names and hashes."""
+    names = [f"predictions/seed-{s}.npz" for s in seeds]
+    for name, p in zip(names, predictions, strict=True):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        p.save(out / name)
+    return {"predictions": names, "predictions_sha256": [sha256_of(out / name) for name in names]}
+
+
+def _question(task: Task, p: Predictions) -> dict[str, Any]:
+    """What was asked: classes, labels, and which class of a binary task is 1."""
+    positive = p.classes[1] if task.kind == "binary" and p.classes else None
+    return {"classes": list(p.classes), "labels": list(task.labels), "positive": positive}
 
 
 def _simulated(
