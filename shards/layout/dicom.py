@@ -24,6 +24,7 @@ from shards.errors import Problem, bad
 from shards.format.image_tally import DEPTHS
 from shards.format.info import MAX_PIXELS
 from shards.layout.drawn import Drawing
+from shards.layout.film_values import pixels_of, windows_of
 from shards.tables.columns import Texts
 from shards.tables.identity import SHOWN, few
 
@@ -49,16 +50,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--burned-in", action="store_true", help="DICOM: take films whose header says that writing is burned in"
     )
-
-
-@dataclass
-class _Pixels:
-    """uint8 or uint16 [H, W]; `inverse`: dark is high, to be turned over when the bits of all films are known."""
-
-    values_HW: np.ndarray
-    windowed: bool
-    inverse: bool = False
-    padding_HW: np.ndarray | None = None
 
 
 @dataclass
@@ -110,14 +101,14 @@ class Films:
         data = _read(file)
         try:
             _check(data, self.args.burned_in)
-            pixels = _pixels(data, self.args.window == HEADER)
+            pixels = pixels_of(data, self.args.window == HEADER)
         except Drawing:
             raise
         except Exception as e:  # elements of a damaged header are looked at when they are asked for
             raise Drawing("a header with values that mean nothing") from e
         self.said[shown] = {n: str(data.get(k)) for k, n in self.chosen.items() if data.get(k) not in (None, "")}
         (self.windowed if pixels.windowed else self.plain).append(shown)
-        if pixels.windowed and _windows(data) > 1:
+        if pixels.windowed and windows_of(data) > 1:
             self.several.append(shown)
         if pixels.values_HW.dtype == np.uint16 and pixels.windowed:
             self.bits = 16
@@ -237,102 +228,17 @@ def _check(data: Dataset, burned_in: bool) -> None:
     kind = str(data.get("PhotometricInterpretation", "?"))
     if int(data.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise Drawing(f"a colour film ({kind})")
+    if kind == "MONOCHROME2" and str(data.get("PresentationLUTShape", "")).upper() == "INVERSE":
+        raise Drawing("brightness that the header tells in two ways (MONOCHROME2, but PresentationLUTShape INVERSE)")
     rows, columns = int(data.get("Rows", 0)), int(data.get("Columns", 0))
     if not 0 < rows * columns <= MAX_PIXELS:
         raise Drawing(f"a film of {rows} x {columns} pixels, none or over {MAX_PIXELS:,}")
-    for name in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+    for name in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         sides = [float(v) for v in data.get(name) or ()]
         if len(sides) == 2 and (min(sides) <= 0 or abs(sides[0] / sides[1] - 1) > SQUARE):
             raise Drawing(f"pixels that are not square ({name})")
     if str(data.get("BurnedInAnnotation", "")).upper() == "YES" and not burned_in:
         raise Drawing("writing burned into the picture, as its header says (--burned-in takes such films)")
-
-
-def _pixels(data: Dataset, window: bool) -> _Pixels:
-    from pydicom.pixels import apply_modality_lut
-
-    stored_HW = _decoded(data)
-    values_HW = np.asarray(apply_modality_lut(stored_HW, data))
-    inverse = data.PhotometricInterpretation == "MONOCHROME1"
-    padding_HW = _padding(data, stored_HW)
-    if window and ("VOILUTSequence" in data or data.get("WindowWidth") is not None):
-        bright_HW = _windowed(data, values_HW)
-        top = 255 if int(data.BitsStored) <= 8 else 65535
-        bright_HW = np.round((1 - bright_HW if inverse else bright_HW) * top)
-        return _Pixels(bright_HW.astype(np.uint8 if top == 255 else np.uint16), True, padding_HW=padding_HW)
-    known = values_HW if padding_HW is None else values_HW[~padding_HW]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    if low < 0 or high > 65535 or (known != np.round(known)).any():
-        raise Drawing("values below 0, over 65535 or with fractions, and no window in use")
-    dtype = np.uint8 if int(data.BitsStored) <= 8 and high <= 255 else np.uint16
-    kept_HW = values_HW if padding_HW is None else np.where(padding_HW, 0, values_HW)
-    return _Pixels(kept_HW.astype(dtype), False, inverse, padding_HW)
-
-
-def _decoded(data: Dataset) -> np.ndarray:
-    """Stored values [H, W], of the bits that the header says are stored."""
-    from pydicom.pixels import pixel_array
-
-    try:
-        pixels_HW = pixel_array(data)
-        if not data.file_meta.TransferSyntaxUID.is_compressed and int(data.BitsAllocated) > int(data.BitsStored):
-            whole_HW = pixel_array(data, correct_unused_bits=False)
-            overlay = any(e.tag.group & 0xFF00 == 0x6000 and e.tag.element == 0x0102 for e in data)
-            if not overlay and not np.array_equal(whole_HW, pixels_HW):
-                raise Drawing("values that need more bits than the header says are stored (BitsStored)")
-    except Drawing:
-        raise
-    except Exception as e:  # decoders of several packages, each with errors of its own
-        raise Drawing(f"pixels that cannot be decoded ({data.file_meta.TransferSyntaxUID.name})") from e
-    if pixels_HW.ndim != 2:
-        raise Drawing(f"pixels of shape {pixels_HW.shape}")
-    return np.array(pixels_HW)
-
-
-def _padding(data: Dataset, stored_HW: np.ndarray) -> np.ndarray | None:
-    """Where the film is padded (C.7.5.1.1.2), by stored values; None where it is not said."""
-    if (value := data.get("PixelPaddingValue")) is None:
-        return None
-    limit = data.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(value), int(value if limit is None else limit)))
-    padding_HW = (stored_HW >= low) & (stored_HW <= high)
-    return padding_HW if padding_HW.any() else None
-
-
-def _windowed(data: Dataset, values_HW: np.ndarray) -> np.ndarray:
-    """float [H, W] from 0 to 1: the VOI table, else the window (C.11.2.1.2), the first where the header offers several."""
-    from pydicom.pixels import apply_voi
-
-    if "VOILUTSequence" in data:
-        bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
-        return np.clip(
-            np.asarray(apply_voi(np.round(values_HW).astype(np.int64), data), np.float64) / ((1 << bits) - 1), 0, 1
-        )
-    centre, width = _first(data.get("WindowCenter")), _first(data.WindowWidth)
-    form = str(data.get("VOILUTFunction") or "LINEAR").upper()
-    if centre is None or width is None or width <= 0 or (form == "LINEAR" and width < 1):
-        raise Drawing("a window without a centre or a width")
-    if form == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values_HW - centre) / width))
-    if form == "LINEAR":
-        centre, width = centre - 0.5, width - 1
-        if width == 0:
-            return (values_HW > centre).astype(np.float64)
-    elif form != "LINEAR_EXACT":
-        raise Drawing(f"a window of the unknown form {form}")
-    return np.clip((values_HW - centre) / width + 0.5, 0, 1)
-
-
-def _windows(data: Dataset) -> int:
-    """How many windows or VOI tables the header offers."""
-    if "VOILUTSequence" in data:
-        return len(data.VOILUTSequence)
-    return int(data["WindowWidth"].VM)
-
-
-def _first(value: object) -> float | None:
-    values = list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]  # type: ignore[call-overload]
-    return float(str(values[0])) if values and values[0] is not None else None
 
 
 def _save(values_HW: np.ndarray, path: Path) -> None:

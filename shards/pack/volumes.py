@@ -7,8 +7,9 @@ front is above in axial ones and on the right in sagittal ones, the head is abov
 becomes 0 to 255. Masks keep their numbers, which are whole and from 0 to 255. CT has a unit, in which 0 is water: it is refused until a
 window of it is stored in 8 bits.
 
-Refused by name: several volumes in one file (4-D), no affine, pixels that are not square, values that are not finite, a mask of another
-shape or place than its image, files that cannot be read.
+Refused by name: several volumes in one file (4-D), voxels that are no plain numbers (colour, complex), no affine, two affines that turn
+the volume differently, pixels that are not square, values that are not finite, a mask of another shape or place than its image, files
+that cannot be read.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ SQUARE = 0.01
 """Sides of a pixel may differ by this share, affines by this many millimetres."""
 AIR, SOME = (-1100, -900), 0.01
 """Hounsfield units of air, and the share of voxels in it by which a volume is known for a CT."""
+ZEROS = "set these voxels to 0 (numpy.nan_to_num) and store the volume again"
+WHOLE = "store the mask in 8 bits with a whole number for each structure"
 INSTALL = "pip install 'medpair[nifti]'"
 
 
@@ -154,16 +157,34 @@ def _open(path: Path) -> _Head:
     shape = image.shape
     if len(shape) < 3 or any(n > 1 for n in shape[3:]):
         raise HeaderError(f"holds {_text(shape)} values: one volume of three axes is needed", "take one volume of it")
-    if not int(image.header["sform_code"]) and not int(image.header["qform_code"]):
-        what = "has no affine (neither sform nor qform): which side is left cannot be told"
-        raise HeaderError(what, "convert it again from its DICOM files")
+    if image.get_data_dtype().kind not in "iuf":
+        what = f"holds voxels of the form {image.get_data_dtype()}, no plain numbers"
+        raise HeaderError(what, "store one number a voxel, such as one channel or the magnitude")
+    _check_affines(image)
     turn = _guarded(lambda: nibabel.io_orientation(image.affine))
     if not np.isfinite(turn).all():
         raise HeaderError("has an affine that leaves an axis out", "convert it again from its DICOM files")
     back = np.argsort(turn[:, 0])  # which axis of the file each axis of RAS+ is
     affine = image.affine @ nibabel.orientations.inv_ornt_aff(turn, shape[:3])
-    sides = image.header.get_zooms()
-    return _Head(image, turn, tuple(shape[i] for i in back), tuple(float(sides[i]) for i in back), affine)
+    sides = nibabel.affines.voxel_sizes(affine)
+    return _Head(image, turn, tuple(shape[i] for i in back), tuple(float(s) for s in sides), affine)
+
+
+def _check_affines(image: Nifti1Image) -> None:
+    """Raises:
+    HeaderError: no affine, or two by which an axis of the file points elsewhere.
+    """
+    from nibabel import io_orientation
+
+    codes = [int(image.header[c]) for c in ("sform_code", "qform_code")]
+    if not any(codes):
+        what = "has no affine (neither sform nor qform): which side is left cannot be told"
+        raise HeaderError(what, "convert it again from its DICOM files")
+    if all(codes):
+        by_sform, by_qform = image.header.get_sform(), image.header.get_qform()
+        if not _guarded(lambda: np.array_equal(io_orientation(by_sform), io_orientation(by_qform))):
+            what = "has two affines (sform and qform) that turn it differently: which side is left cannot be told"
+            raise HeaderError(what, "convert it again from its DICOM files, or set the code of the wrong one to 0")
 
 
 def _turned(head: _Head) -> np.ndarray:
@@ -194,7 +215,7 @@ def _brightness(values_XYZ: np.ndarray) -> np.ndarray:
         return values_XYZ
     known = values_XYZ[values_XYZ != 0]
     if not np.isfinite(known).all():
-        raise HeaderError(f"{int((~np.isfinite(known)).sum())} voxels are NaN or infinite", "mend the volume")
+        raise HeaderError(f"{int((~np.isfinite(known)).sum())} voxels are NaN or infinite", ZEROS)
     if ((known >= AIR[0]) & (known <= AIR[1])).sum() > SOME * values_XYZ.size:
         what = f"is a CT by its values (from {known.min():g}, air near -1000), in whose unit 0 is water"
         raise HeaderError(
@@ -210,7 +231,7 @@ def _brightness(values_XYZ: np.ndarray) -> np.ndarray:
 
 def _labels(values_XYZ: np.ndarray) -> np.ndarray:
     if not ((values_XYZ >= 0) & (values_XYZ <= 255) & (values_XYZ == np.round(values_XYZ))).all():
-        raise HeaderError("a mask whose values are not whole numbers from 0 to 255")
+        raise HeaderError("a mask whose values are not whole numbers from 0 to 255", WHOLE)
     return values_XYZ.astype(np.uint8)
 
 

@@ -116,6 +116,13 @@ def writing_that_is_burned_in(place: Place) -> Command:
     return source(place, layout(place.folder), place.folder / "root")
 
 
+@remedy("(--window none leaves it out)", r"outside of \((--window none) leaves it out\)")
+def a_window_beside_all_values(place: Place) -> Command:
+    for i in range(10):
+        film(place.folder / "root" / f"f{i}.dcm", grey(i), WindowCenter=9000, WindowWidth=9)
+    return source(place, layout(place.folder), place.folder / "root")
+
+
 @remedy("take the values as they are: --window none", r"as they are: (--window none)")
 def films_with_and_without_a_window(place: Place) -> Command:
     for i in range(10):

@@ -156,6 +156,14 @@ def broken(tmp_path: Path, kind: str) -> None:
         (tmp_path / "a.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:300])
     elif kind == "gone":
         (tmp_path / "a.nii.gz").unlink()
+    elif kind in ("colour", "complex"):
+        form = np.dtype([(c, "u1") for c in "RGB"]) if kind == "colour" else np.complex64
+        nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, form), np.eye(4)), tmp_path / "a.nii.gz")
+    elif kind == "two affines":
+        image = nibabel.Nifti1Image(scan, np.eye(4))
+        image.set_sform(np.eye(4), 1)
+        image.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
+        nibabel.save(image, tmp_path / "a.nii.gz")
     elif kind == "nan":
         scan[2, 2, 2] = np.nan
         save(tmp_path / "a.nii.gz", scan)
@@ -170,6 +178,8 @@ def broken(tmp_path: Path, kind: str) -> None:
         ("shape", "a mask of 6 x 7 x 5 voxels on an image of 6 x 8 x 5"), ("place", "lies elsewhere than its image"),
         ("flat", "axial pixels of 1 x 3 mm are not square"), ("half", "cannot be read as NIfTI"), ("gone", "no such file"),
         ("nan", "1 voxels are NaN or infinite"), ("fractions", "not whole numbers from 0 to 255"),
+        ("colour", "holds voxels of the form [('R', 'u1')"), ("complex", "holds voxels of the form complex64, no plain"),
+        ("two affines", "has two affines (sform and qform) that turn it differently"),
     ],
 )  # fmt: skip
 def test_what_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, said: str) -> None:
@@ -179,6 +189,16 @@ def test_what_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert pack(tmp_path, [LINE]) == 2
     assert said in capsys.readouterr().err
     assert not [p for p in tmp_path.iterdir() if "set" in p.name]
+
+
+def test_sides_of_pixels_are_those_of_the_affine_and_a_moved_qform_is_none(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(head_scan(), np.eye(4))
+    image.set_sform(np.eye(4), 2)
+    image.set_qform(np.diag([1.0, 1, 1, 1]) + np.eye(4, k=3) * 4, 1)
+    image.header["pixdim"][1:4] = 1, 3, 1
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    save(tmp_path / "m.nii.gz", tumour())
+    assert pack(tmp_path, [LINE]) == 0
 
 
 @pytest.mark.parametrize(
