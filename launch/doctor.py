@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -73,6 +74,21 @@ def scan_on_cpu() -> str:
     from models.layers.scan import numba_loads
 
     return f"  {'numba':<14} {found}: {unless(numba_loads) or 'long selective scans on a CPU run in it'}"
+
+
+MACHINE_CODE = ("models.layers.scan_numba", "models.transforms.bicubic", "shards.format.jpeg_entry")
+
+
+def machine_code() -> str:
+    """Where what numba compiles is kept, or why it is not."""
+    from compiled.kept import NotKeptError, folder
+
+    found = [spec for spec in map(importlib.util.find_spec, MACHINE_CODE) if spec and spec.origin]
+    try:
+        places = dict.fromkeys(str(folder(spec.name, str(spec.origin)).parent) for spec in found)
+    except (NotKeptError, PackageNotFoundError) as e:
+        return f"  {'compiled':<14} {e if isinstance(e, NotKeptError) else 'nothing: numba is not installed'}"
+    return f"  {'compiled':<14} machine code is kept in {', '.join(places)}"
 
 
 def jpegs_of_packs() -> str:
@@ -209,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     print(kernel("mamba-ssm", "selective_scan_cuda", "mamba", "what comes next or the chunked PyTorch scan", cuda))
     print(scan_on_gpu(cuda))
     print(scan_on_cpu())
+    print(machine_code())
     print(jpegs_of_packs())
     print(films_decoded())
     print(views_filtered())

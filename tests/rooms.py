@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards")
+PACKAGES = ("launch", "trainer", "trainer.downstream", "models", "shards", "compiled")
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("contract", "parallel"),
@@ -62,6 +62,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("chip", "command_line"),
         ("packing",),
     ),
+    "compiled": (("kept",), ("kernel", "loading", "objects")),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""
 LONG_FILE, LONG_FUNCTION, MANY = 250, 40, 8
@@ -204,7 +205,7 @@ def _package(root: Path, package: str) -> Iterator[str]:
 
 
 def _sizes(root: Path) -> Iterator[str]:
-    files = [p for package in ("launch", "trainer", "models", "shards") for p in sources(root, package)]
+    files = [p for package in ("launch", "trainer", "models", "shards", "compiled") for p in sources(root, package)]
     length = {p: len(p.read_text().splitlines()) for p in files}
     spans = [(p, f, (f.end_lineno or f.lineno) - f.lineno + 1) for p in files for f in functions(p)]
     name = lambda p: p.relative_to(root)  # noqa: E731
@@ -216,7 +217,7 @@ def _sizes(root: Path) -> Iterator[str]:
     many = [(p, f) for p, f, _ in spans if len(_parameters(f)) > MANY]
     yield f"functions of over {MANY} parameters: {len(many)}"
     yield from (f"  {len(_parameters(f))} {name(p)}: {f.name}" for p, f in many)
-    for package in ("launch", "trainer", "models", "shards"):
+    for package in ("launch", "trainer", "models", "shards", "compiled"):
         bare, named = (sum(anything(p, names) for p in sources(root, package)) for names in (("Any",), UNTYPED))
         yield f"Any at seams of {package}/: {bare}, and {named} by a name that says why ({', '.join(UNTYPED)})"
 

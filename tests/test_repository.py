@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("trainer", "models", "shards", "launch", "configs", "tests", "docs", "findings", ".ci")
+ROOMS = ("trainer", "models", "shards", "compiled", "launch", "configs", "tests", "docs", "findings", ".ci")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAME = re.compile(r"`((?:trainer|models|shards|launch|tests)(?:\.[A-Za-z_]\w*)+)(?:\(\))?`")
 PATH = re.compile(

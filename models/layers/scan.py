@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import warnings
 
 import torch
 from torch import Tensor
 
+from compiled.loading import warn_unless
 from models.layers.scan_chunked import ChunkedScan
 
 # A scan of fewer states than this is done in PyTorch before numba has loaded its machine code.
@@ -104,18 +104,7 @@ def _short(device: torch.device, L: int = 70, D: int = 20, N: int = 4) -> list[T
 @functools.lru_cache
 def numba_loads() -> bool:
     """Whether numba is installed and works with the other packages; why not is said once, unless it is simply not there."""
-    if importlib.util.find_spec("numba") is None:
-        return False
-    try:
-        if importlib.import_module("numba").config.DISABLE_JIT:
-            raise RuntimeError("NUMBA_DISABLE_JIT is set")
-        importlib.import_module("models.layers.scan_numba")
-    except Exception as e:
-        warnings.warn(
-            f"the selective scan runs in PyTorch: numba does not work here ({type(e).__name__}: {e})", stacklevel=2
-        )
-        return False
-    return True
+    return warn_unless("models.layers.scan_numba", "the selective scan runs in PyTorch")
 
 
 def _kernel_scan(x_BLD: Tensor, delta_BLD: Tensor, A_DN: Tensor, B_BLN: Tensor, C_BLN: Tensor, D_D: Tensor) -> Tensor:

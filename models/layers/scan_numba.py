@@ -15,17 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from compiled.kernel import kernel
 from models.layers.simd import Register, V, at_least, at_most, load, power, spread, store, sums
 
 Floats = npt.NDArray[np.float32]
@@ -45,20 +45,8 @@ C1, C2, C3, C4, C5, C6 = _QUOTIENT.convert(kind=Polynomial, domain=[-1, 1]).coef
 
 
 def compiled(signature: str | None = None) -> Callable[[F], F]:
-    """numba's decorator: compiled for one signature, the machine code kept on disk where there is a folder for it.
-
-    Products and sums may be fused; nothing may be reordered, or adding and taking away TO_INTEGER would cancel.
-    """
-
-    def compile_(function: F) -> F:
-        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-        try:
-            return cast(F, njit(signature, cache=True, **options)(function))
-        except RuntimeError:
-            # Neither this folder nor the user's cache can be written: compiled anew in every process.
-            return cast(F, njit(signature, **options)(function))
-
-    return compile_
+    """Products and sums may be fused; nothing may be reordered, or adding and taking away TO_INTEGER would cancel."""
+    return kernel(signature, unkept=True, fastmath={"contract"}, error_model="numpy")
 
 
 @compiled()

@@ -1,8 +1,7 @@
 """Vectors of float32 as values of numba's compiled functions, so that a kernel says what stands in a register and what in memory.
 
 A vector is as wide as a register of the processor (16 numbers with AVX-512, else 8). Arrays are flat and contiguous; an index
-counts numbers, not vectors, and nothing checks it. numba keeps machine code by the date of the file of the function that was
-compiled: after a change here, touch the files that import it, or their machine code of before runs on.
+counts numbers, not vectors, and nothing checks it.
 """
 
 from __future__ import annotations

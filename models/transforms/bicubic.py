@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numba import int32, njit, types, uint64
 
+from compiled.kernel import kernel
+
 _READ_ONLY = types.Array(types.uint8, 2, "C", readonly=True)
 BITS = 22
 A, SUPPORT = -0.5, 2.0
@@ -96,7 +98,7 @@ def weights_of(size: int, low: float, high: float, new: int) -> Weights:
     return starts, np.ascontiguousarray(weights[:, :used])
 
 
-@njit("(i8, f8, f8, i8[::1], i4[:, ::1])", nogil=True, cache=True)
+@kernel("(i8, f8, f8, i8[::1], i4[:, ::1])")
 def weigh(size: int, low: float, scale: float, starts: np.ndarray, weights: np.ndarray) -> None:
     """Fills `starts` and `weights`, with Pillow's operations in its order."""
     wide = max(scale, 1.0)
@@ -122,7 +124,7 @@ def weigh(size: int, low: float, scale: float, starts: np.ndarray, weights: np.n
             weights[i, j] = np.int32(exact - 0.5) if exact < 0 else np.int32(exact + 0.5)
 
 
-@njit(types.void(_READ_ONLY, types.int64[::1], types.int32[:, ::1], types.uint8[:, ::1]), nogil=True, cache=True)
+@kernel(types.void(_READ_ONLY, types.int64[::1], types.int32[:, ::1], types.uint8[:, ::1]))
 def added(image: np.ndarray, starts: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Rows of `out`, each the weighted sum of rows of the image from its start on; those behind the last start stay as they are.
 
@@ -157,7 +159,7 @@ def changed(upper, lower, bits, mask):  # type: ignore[no-untyped-def]
     return upper ^ (other << uint64(bits)), lower ^ other
 
 
-@njit(types.void(_READ_ONLY, types.uint8[:, ::1]), nogil=True, cache=True)
+@kernel(types.void(_READ_ONLY, types.uint8[:, ::1]))
 def turned(image: np.ndarray, out: np.ndarray) -> None:
     """Fills `out`, of sides that 8 divides and not smaller, with the image turned over its diagonal; what is beyond it is anything."""
     (H, W), out8 = image.shape, out.view(np.uint64)

@@ -6,14 +6,10 @@ not known what Pillow would do, Pillow filters. No result depends on which of th
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
-import os
-import threading
-
 import numpy as np
 import PIL
+
+from compiled.loading import Loading, why_not
 
 WORTH = 1 << 26
 """Pixels of views, some 0.3 s of filtering, from which on it is loaded (0.5 s with numba, compiled by an earlier process)."""
@@ -21,18 +17,9 @@ _MODULE = "models.transforms.bicubic"
 Box = tuple[float, float, float, float]
 
 
-@functools.lru_cache
 def why_not_own() -> str:
     """Why Pillow alone filters here; empty where it does not."""
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return "NUMBA_DISABLE_JIT is set"
-    try:
-        importlib.import_module(_MODULE)
-    except Exception as e:  # whatever a package that does not fit the others raises
-        return f"numba does not work here ({type(e).__name__}: {str(e)[:200]})"
-    return ""
+    return why_not(_MODULE)
 
 
 def rows_first(image: tuple[int, int], size: tuple[int, int], version: str = PIL.__version__) -> bool | None:
@@ -51,29 +38,18 @@ class Resampler:
     """Filters once it is worth it; one object for all threads of a process."""
 
     def __init__(self, worth: int = WORTH):
-        self._left, self._lock, self._loaded = worth, threading.Lock(), False
+        self._loaded = Loading(_MODULE, worth, "views of grey films are filtered by Pillow alone")
 
     def resampled(self, image_HWC: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray | None:
         """[h, w, 1] of a box (left, top, right, bottom) of contiguous uint8 [H, W, 1], bicubic; None where Pillow has to be asked."""
         H, W, C = image_HWC.shape
         if C != 1 or image_HWC.dtype != np.uint8 or (box is None and size == (H, W)):
             return None
-        if (order := rows_first((H, W), size)) is None or not (self._loaded or self._load(size[0] * size[1])):
+        if (order := rows_first((H, W), size)) is None or not self._loaded(size[0] * size[1]):
             return None
         from models.transforms.bicubic import resampled
 
         return resampled(image_HWC[..., 0], size, box, order)[..., None]
-
-    def _load(self, pixels: int) -> bool:
-        """Whether it is loaded now; while one thread does that, which may take a while, the others go on with Pillow."""
-        self._left -= pixels
-        if self._left > 0 or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._loaded = not why_not_own()
-        finally:
-            self._lock.release()
-        return self._loaded
 
 
 own = Resampler()

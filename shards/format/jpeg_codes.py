@@ -7,13 +7,11 @@ Of everything else, and of everything that is odd or damaged, nothing is said, a
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from compiled.loading import why_not
 from shards.format.jpeg import ALONE, START_OF_SCAN
 
 BASELINE = (0xC0, 0xC1)
@@ -67,21 +65,6 @@ class ColourPlan:
     """Tables for DC and AC as they stand in the file."""
 
 
-def why_not(*modules: str) -> str:
-    """Why modules of machine code (extra `numba`) cannot be used here; empty where they can, and then they are loaded."""
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed (pip install -e '.[numba]', docs/install.md)"
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return "NUMBA_DISABLE_JIT is set"
-    try:
-        for module in modules:
-            importlib.import_module(module)
-    except Exception as e:  # whatever a package that does not fit the others raises
-        return f"numba does not work here ({type(e).__name__}: {str(e)[:200]})"
-    return ""
-
-
-@functools.lru_cache
 def why_not_quick() -> str:
     """Why the codes cannot be read by machine code here; empty where they can."""
     return why_not("shards.format.jpeg_whole")

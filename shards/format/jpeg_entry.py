@@ -1,4 +1,4 @@
-"""What is called of the machine code that reads JPEGs (numba): functions of C, which are called without numba (jpeg_machine.py)."""
+"""What is called of the machine code that reads JPEGs (numba): functions of C, which are called without numba (compiled/objects.py)."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ library has to be asked (shards/format/codecs.py). Compiled by numba (extra `num
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from compiled.kernel import kernel
 from shards.format.jpeg_blocks import scanned
 from shards.format.jpeg_transforms import eights, fours, twos
 from shards.format.jpeg_values import LANES, STRIDE, coefficients, dc_values, pairs_of, zigzag
@@ -56,11 +56,7 @@ def decode(
     return out[:height, :width, None] if home is None else home, y0 * side, x0 * side
 
 
-@njit(
-    "b1(u1[::1], i4[::1], i4[::1], i8[::1], i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[::1], u1[:, ::1])",
-    nogil=True,
-    cache=True,
-)
+@kernel("b1(u1[::1], i4[::1], i4[::1], i8[::1], i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[::1], u1[:, ::1])")
 def _region(
     bits: np.ndarray,
     starts: np.ndarray,

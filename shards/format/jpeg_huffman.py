@@ -9,9 +9,6 @@ In tables of bits the first half is for codes within a block (AC), the second fo
 from its low bits on: how many bits of the file it takes (7), how many coefficients it goes on (7, and 1 free; 64 or more: look at
 `values`), whether the block ends (1); the fields of three entries can be added up. An entry of `values`: bits (6, and 2 free),
 coefficients (8; 64 and more where the block ends), the value (16 and sign); 0 where the code and its value have more bits.
-
-numba keeps machine code by the date of the file of the function that was compiled: after a change here, touch the files that import it,
-or their machine code of before runs on.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
+from compiled.kernel import kernel
 from shards.format.jpeg_huffman import END, KEPT, LOOK, LOOK_VALUES, PLACES
 from shards.format.jpeg_scan import BROKEN, window
 from shards.format.jpeg_tables import any_code
@@ -55,7 +56,7 @@ def _on(ends: int, info: int) -> tuple[int, int, int]:
     return row, info >> (uint64(32) + (ends << uint64(3))) & uint64(255), info >> uint64(48) & ends
 
 
-@njit("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1])", nogil=True, cache=True)
+@kernel("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1])")
 def _alone(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -123,7 +124,7 @@ def _ended(entry: int) -> int:
     return entry >> uint64(10) & uint64(32)
 
 
-@njit("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8[:, ::1], u8[::1])", nogil=True, cache=True)
+@kernel("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8[:, ::1], u8[::1])")
 def _turns(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -188,7 +189,7 @@ def _turns(
     return broken
 
 
-@njit("(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1])", nogil=True, cache=True)
+@kernel("(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1])")
 def _find(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -209,9 +210,7 @@ def _find(
         starts[0] = at[POS]
 
 
-@njit(
-    "i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1], i4[::1], u8)", nogil=True, cache=True
-)
+@kernel("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8[::1], u8, u8, i4[::1], i4[::1], u8)")
 def _meeting(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -242,7 +241,7 @@ def _meeting(
     return -1
 
 
-@njit("b1(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[:, ::1], u8[:, ::1])", nogil=True, cache=True)
+@kernel("b1(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i4[:, ::1], u8[:, ::1])")
 def all_there(
     bits: np.ndarray,
     length: int,

@@ -6,11 +6,9 @@ for every file of which it is not sure, the library decodes. No result depends o
 
 from __future__ import annotations
 
-import functools
-import threading
 from typing import TYPE_CHECKING
 
-from shards.format.jpeg_codes import why_not
+from compiled.loading import Loading, why_not
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +20,6 @@ WORTH = 32 << 20
 _MODULE = "shards.format.jpeg_grey"
 
 
-@functools.lru_cache
 def why_not_own() -> str:
     """Why films are decoded by the library alone here; empty where they are not."""
     return why_not(_MODULE)
@@ -32,28 +29,17 @@ class Own:
     """Decodes once it is worth it; one object for all threads of a process."""
 
     def __init__(self, worth: int = WORTH):
-        self._left, self._lock, self._loaded = worth, threading.Lock(), False
+        self._loaded = Loading(_MODULE, worth, "grey JPEGs are decoded by the library alone")
 
     def decode(
         self, data: bytes, divisor: int, box: Box | None, home: np.ndarray | None = None
     ) -> tuple[np.ndarray, int, int] | None:
         """`jpeg_grey.decode`; None where the library has to be asked."""
-        if not self._loaded and not self._load(len(data)):
+        if not self._loaded(len(data)):
             return None
         from shards.format import jpeg_grey
 
         return jpeg_grey.decode(data, divisor, box, home)
-
-    def _load(self, size: int) -> bool:
-        """Whether it is loaded now; while one thread does that, which may take a while, the others go on with the library."""
-        self._left -= size
-        if self._left > 0 or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._loaded = not why_not_own()
-        finally:
-            self._lock.release()
-        return self._loaded
 
 
 own = Own()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types, uint64
 
+from compiled.kernel import kernel
 from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES, STRIDE
 from shards.format.jpeg_huffman import START as FIRST
 from shards.format.jpeg_tables import any_code
@@ -24,7 +25,7 @@ POS, K, ROW, N = range(4)
 
 
 # Compiled when this module is loaded, once for all processes that are forked then; the machine code is kept on disk.
-@njit(types.int64(_READ_ONLY, types.uint8[::1]), nogil=True, cache=True)
+@kernel(types.int64(_READ_ONLY, types.uint8[::1]))
 def unstuffed(codes: np.ndarray, out: np.ndarray) -> int:
     """Copies the bytes of a scan without the zeros that stand behind each 255; how many they are, -1 where a marker stands among them."""
     n, i, size, stride = uint64(0), uint64(0), uint64(len(codes)), uint64(STRIDE)
@@ -61,7 +62,7 @@ def window(bits: np.ndarray, pos: int) -> int:
     return (high | low) << (pos & uint64(7))
 
 
-@njit("UniTuple(u8, 3)(u1[::1], u8, u8, i8[:, ::1], i4[::1])", nogil=True, cache=True)
+@kernel("UniTuple(u8, 3)(u1[::1], u8, u8, i8[:, ::1], i4[::1])")
 def _single(bits: np.ndarray, pos: int, k: int, codes: np.ndarray, values: np.ndarray) -> tuple[int, int, int]:
     """Past one code: the bit behind it, coefficients of its block, and 1 where the block ended, or BROKEN."""
     front, is_dc = window(bits, pos), k == uint64(0)
@@ -83,7 +84,7 @@ def _on(entry: int, pos: int, k: int) -> tuple[int, int, int]:
     return pos + (entry & uint64(63)), k, ends << uint64(LOOK)
 
 
-@njit("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8, u8, i4[::1])", nogil=True, cache=True)
+@kernel("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[::1], u8, u8, i4[::1])")
 def _alone(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -118,7 +119,7 @@ def _alone(
     return sound
 
 
-@njit("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[:, ::1], u8[::1], u8, i4[:, ::1])", nogil=True, cache=True)
+@kernel("b1(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[:, ::1], u8[::1], u8, i4[:, ::1])")
 def _both(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -175,7 +176,7 @@ def _both(
     return sound
 
 
-@njit("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[:, ::1], u8, i4[:, ::1])", nogil=True, cache=True)
+@kernel("i8(u1[::1], i8[:, ::1], u2[::1], i4[::1], u8[:, ::1], u8, i4[:, ::1])")
 def _meeting(
     bits: np.ndarray,
     codes: np.ndarray,
@@ -210,7 +211,7 @@ def _meeting(
             starts[0, np.int64(at[0, N])] = np.int64(pos)
 
 
-@njit("i8(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], i4[:, ::1])", nogil=True, cache=True)
+@kernel("i8(u1[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], i4[:, ::1])")
 def block_starts(
     bits: np.ndarray,
     length: int,

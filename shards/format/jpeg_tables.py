@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
+from compiled.kernel import kernel
 from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES, MOST, SYMBOLS, codes_of
 
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -22,7 +22,7 @@ def tables(dc: bytes, ac: bytes) -> Tables | None:
     return codes, passing, values
 
 
-@njit("i8(u8, i8[::1], b1)", nogil=True, cache=True)
+@kernel("i8(u8, i8[::1], b1)")
 def any_code(front: int, row: np.ndarray, is_dc: bool) -> int:
     """An entry of `values` for a code of any length at the front of 64 bits, of which 32 are known; 0 where there is none."""
     sixteen = np.int64(front >> np.uint64(48))
@@ -41,7 +41,7 @@ def any_code(front: int, row: np.ndarray, is_dc: bool) -> int:
     return 0
 
 
-@njit("(i8[::1], i4[::1])", nogil=True, cache=True)
+@kernel("(i8[::1], i4[::1])")
 def first_codes(row: np.ndarray, out: np.ndarray) -> None:
     """Of each `LOOK` bits the code that they begin with: its symbol (above 5 bits) and how many bits it has; 0 where it is longer."""
     out[:] = 0
@@ -51,7 +51,7 @@ def first_codes(row: np.ndarray, out: np.ndarray) -> None:
             out[begin : begin + (1 << (LOOK - n))] = row[SYMBOLS + row[3 * n + 2] + i] << 5 | n
 
 
-@njit("UniTuple(i8, 2)(i8, b1)", nogil=True, cache=True)
+@kernel("UniTuple(i8, 2)(i8, b1)")
 def meant(symbol: int, is_dc: bool) -> tuple[int, int]:
     """(bits of the value, coefficients that it goes on)"""
     if is_dc:
@@ -60,7 +60,7 @@ def meant(symbol: int, is_dc: bool) -> tuple[int, int]:
     return symbol & 15, END if symbol & 15 == 0 and on < 16 else on
 
 
-@njit("i8(i8, i4[:, ::1], b1)", nogil=True, cache=True)
+@kernel("i8(i8, i4[:, ::1], b1)")
 def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
     """An entry of `passing`: as many codes as stand whole in the bits, values aside, up to the end of a block."""
     taken, on, ends = 0, 0, 0
@@ -81,7 +81,7 @@ def _together(bits: int, first: np.ndarray, is_dc: bool) -> int:
     return ends << 15 | on << 7 | taken if taken else END << 7
 
 
-@njit("i8(i8, i4[::1], b1)", nogil=True, cache=True)
+@kernel("i8(i8, i4[::1], b1)")
 def _valued(bits: int, first: np.ndarray, is_dc: bool) -> int:
     """An entry of `values`, as `any_code` has it."""
     code = first[bits << (LOOK - LOOK_VALUES)]
@@ -95,7 +95,7 @@ def _valued(bits: int, first: np.ndarray, is_dc: bool) -> int:
     return value << 16 | on << 8 | taken
 
 
-@njit("(i8[:, ::1], i4[:, ::1], i4[::1], u2[::1])", nogil=True, cache=True)
+@kernel("(i8[:, ::1], i4[:, ::1], i4[::1], u2[::1])")
 def fill(codes: np.ndarray, first: np.ndarray, values: np.ndarray, passing: np.ndarray) -> None:
     """Fills `values` and `passing`; `first`: scratch, [2, 1 << LOOK]."""
     for half in range(2):

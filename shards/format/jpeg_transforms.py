@@ -19,6 +19,7 @@ import math
 import numpy as np
 from numba import int32, njit, uint32
 
+from compiled.kernel import kernel
 from shards.format.jpeg_values import LANES, STRIDE
 
 BITS, KEPT = 13, 2
@@ -108,7 +109,7 @@ def _far(x):  # type: ignore[no-untyped-def]
     return int32(int32(x + int32(384)) & int32(~1023))
 
 
-@njit("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)", nogil=True, cache=True)
+@kernel("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)")
 def eights(
     coef: np.ndarray, quanta: np.ndarray, columns: np.ndarray, out: np.ndarray, top: int, left: int, count: int
 ) -> bool:
@@ -151,7 +152,7 @@ def eights(
     return bool(size < ROOM) and bool(far == 0)
 
 
-@njit("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)", nogil=True, cache=True)
+@kernel("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)")
 def fours(
     coef: np.ndarray, quanta: np.ndarray, columns: np.ndarray, out: np.ndarray, top: int, left: int, count: int
 ) -> bool:
@@ -187,7 +188,7 @@ def fours(
     return bool(size < ROOM) and bool(far == 0)
 
 
-@njit("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)", nogil=True, cache=True)
+@kernel("b1(i2[::1], i4[::1], i4[::1], u1[:, ::1], i8, i8, i8)")
 def twos(
     coef: np.ndarray, quanta: np.ndarray, columns: np.ndarray, out: np.ndarray, top: int, left: int, count: int
 ) -> bool:

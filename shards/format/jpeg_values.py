@@ -17,8 +17,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import int16, int32, njit, uint64
+from numba import int16, int32, uint64
 
+from compiled.kernel import kernel
 from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES
 from shards.format.jpeg_scan import window
 from shards.format.jpeg_tables import any_code, first_codes, meant
@@ -51,7 +52,7 @@ def pairs_of(codes: bytes) -> Pairs:
     return steps, pairs
 
 
-@njit("UniTuple(i8, 4)(i8, i8, i4[::1], b1)", nogil=True, cache=True)
+@kernel("UniTuple(i8, 4)(i8, i8, i4[::1], b1)")
 def _valued(bits: int, left: int, first: np.ndarray, is_dc: bool) -> tuple[int, int, int, int]:
     """Of the code that `LOOK` bits begin with, of which so many are known: bits (0: it is not whole), coefficients, value, end."""
     code = first[bits]
@@ -67,7 +68,7 @@ def _valued(bits: int, left: int, first: np.ndarray, is_dc: bool) -> tuple[int, 
     return taken, on, value, 0
 
 
-@njit("(i8[:, ::1], u2[::1], i4[::1])", nogil=True, cache=True)
+@kernel("(i8[:, ::1], u2[::1], i4[::1])")
 def fill_pairs(codes: np.ndarray, steps: np.ndarray, pairs: np.ndarray) -> None:
     """Fills `steps` and `pairs`."""
     first = np.empty((2, 1 << LOOK), np.int32)
@@ -89,7 +90,7 @@ def fill_pairs(codes: np.ndarray, steps: np.ndarray, pairs: np.ndarray) -> None:
             pairs[at] = second << 20 | (value & 0xFFF) << 8 | on
 
 
-@njit("b1(u1[::1], i4[::1], i8, i8[:, ::1], i4[::1], i4[::1])", nogil=True, cache=True)
+@kernel("b1(u1[::1], i4[::1], i8, i8[:, ::1], i4[::1], i4[::1])")
 def dc_values(
     bits: np.ndarray, starts: np.ndarray, blocks: int, codes: np.ndarray, values: np.ndarray, out: np.ndarray
 ) -> bool:
@@ -106,7 +107,7 @@ def dc_values(
     return low > -DC_RANGE and high < DC_RANGE
 
 
-@njit("Tuple((u8, u8, i8))(u1[::1], u8, u8, u8, u8, i4, i8[:, ::1])", nogil=True, cache=True)
+@kernel("Tuple((u8, u8, i8))(u1[::1], u8, u8, u8, u8, i4, i8[:, ::1])")
 def _one(bits: np.ndarray, pos: int, k: int, row: int, step: int, pair: int, codes: np.ndarray) -> tuple[int, int, int]:
     """Past one code that no look-up takes: the bit behind it, coefficients of its block (65 at most), its value."""
     front, is_dc = window(bits, pos), row != uint64(0)
@@ -121,7 +122,7 @@ def _one(bits: np.ndarray, pos: int, k: int, row: int, step: int, pair: int, cod
     return pos + uint64(entry & 63), min(k + uint64(entry >> 8 & 127), uint64(65)), entry >> 16
 
 
-@njit("(u1[::1], u8, u8, u8, u8, u8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i2[::1])", nogil=True, cache=True)
+@kernel("(u1[::1], u8, u8, u8, u8, u8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i2[::1])")
 def _rest(
     bits: np.ndarray,
     pos: int,
@@ -154,7 +155,7 @@ def _rest(
             k, row, b = j & (ends - uint64(1)), ends << uint64(LOOK), b + ends
 
 
-@njit("(u1[::1], i4[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i2[::1])", nogil=True, cache=True)
+@kernel("(u1[::1], i4[::1], i8, i8, i8[:, ::1], u2[::1], i4[::1], u8[::1], i2[::1])")
 def coefficients(
     bits: np.ndarray,
     starts: np.ndarray,

@@ -1,21 +1,23 @@
-"""Whether all codes of a baseline JPEG are there, asked of machine code (jpeg_machine.py), which is loaded with this module."""
+"""Whether all codes of a baseline JPEG are there, asked of machine code (compiled/objects.py), which is loaded with this module."""
 
 from __future__ import annotations
 
 import threading
+from ctypes import c_char_p, c_int64
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compiled.objects import Arguments, functions
 from shards.format.jpeg_huffman import BEYOND, KEPT, LOOK, LOOK_VALUES, MOST_BITS, PAD, PLACES, START, STRIDE, codes_of
-from shards.format.jpeg_machine import functions
 
 if TYPE_CHECKING:
     from shards.format.jpeg_codes import ColourPlan
 
-_code = functions()
+_ARGUMENTS: Arguments = {"fill_tables": [c_int64] * 4, "whole": [c_char_p, *[c_int64] * 12]}
+_code = functions("shards.format.jpeg_entry", _ARGUMENTS)
 _whole, _fill = _code["whole"], _code["fill_tables"]
 
 

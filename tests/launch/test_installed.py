@@ -23,7 +23,7 @@ INSTALLED = "import sys; sys.path[:0] = {paths!r}; from launch.medpair import ma
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content in a folder of its own, built from a copy of what is in the repository."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("trainer", "models", "shards", "launch", "configs"):
+    for name in ("trainer", "models", "shards", "compiled", "launch", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "medpair.py"):
         shutil.copy(ROOT / name, source / name)
@@ -70,7 +70,7 @@ def test_a_script_runs_the_checkout_that_it_stands_in(tmp_path: Path, demo_cohor
     """Another copy is first on the path, as an editable installation of another checkout is."""
     mine, other = tmp_path / "mine", tmp_path / "other"
     for folder in (mine, other):
-        for name in ("trainer", "models", "shards", "launch", "configs"):
+        for name in ("trainer", "models", "shards", "compiled", "launch", "configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in (mine, other):
         recipe = folder / "configs" / "methods" / "gimp" / "demo.yaml"

@@ -66,7 +66,4 @@ def test_numba_that_compiles_nothing_is_not_used() -> None:
     env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.stdout.split("\n")[0] == "False NUMBA_DISABLE_JIT is set NUMBA_DISABLE_JIT is set", done.stderr
-    assert (
-        "the selective scan runs in PyTorch: numba does not work here (RuntimeError: NUMBA_DISABLE_JIT is set)"
-        in done.stderr
-    )
+    assert "the selective scan runs in PyTorch: NUMBA_DISABLE_JIT is set" in done.stderr

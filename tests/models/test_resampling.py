@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.transforms import resampling
+from compiled import loading
 from models.transforms.crops import Picture
 from models.transforms.resampling import Resampler, rows_first, why_not_own
 
@@ -48,7 +48,7 @@ def test_what_it_does_not_do_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) 
     assert own.resampled(grey.astype(np.uint16), (40, 40), None) is None
     twice = Resampler(worth=3200)
     assert [twice.resampled(grey, (40, 40), None) is None for _ in range(2)] == [True, False]
-    monkeypatch.setattr(resampling, "why_not_own", lambda: "numba is not installed")
+    monkeypatch.setattr(loading, "why_not", lambda module: loading.NOT_INSTALLED)
     assert Resampler(worth=0).resampled(grey, (40, 40), None) is None
 
 

@@ -6,11 +6,13 @@ import sys
 import types
 import warnings
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from compiled.loading import why_not
 from models.layers import scan, scan_chunked
 from models.layers.scan import backend, mamba_ssm_loads, selective_scan
 from models.layers.scan_chunked import reverse_scan_, scan_, segment_steps
@@ -263,26 +265,35 @@ def test_sums_of_vectors():
     assert torch.equal(found, rows.view(V, V).sum(1))
 
 
-def test_machine_code_without_a_place_to_keep_it():
-    """A function of no file, which numba cannot cache: what it does where no folder can be written."""
+def test_machine_code_without_a_place_to_keep_it(monkeypatch):
     pytest.importorskip("numba")
+    from compiled import kernel
     from models.layers.scan_numba import compiled
 
-    names: dict = {}
-    exec(compile("def twice(x):\n    return x + x", "<no file>", "exec"), names)
-    assert compiled("float32(float32)")(names["twice"])(1.5) == 3
+    def refused(*of):
+        raise kernel.NotKeptError({Path("/nowhere"): OSError(13, "Permission denied")})
+
+    monkeypatch.setattr(kernel, "folder", refused)
+    with pytest.warns(
+        UserWarning,
+        match=r"is compiled anew by every process, for some seconds: .*/nowhere \(Permission denied\) cannot be written",
+    ):
+        assert compiled("float32(float32)")(lambda x: x + x)(1.5) == 3
+    kernel._say.cache_clear()
 
 
 def test_numba_that_does_not_load_is_named_once(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setitem(sys.modules, "models.layers.scan_numba", None)
     scan.numba_loads.cache_clear()
+    why_not.cache_clear()
     with pytest.warns(UserWarning, match="the selective scan runs in PyTorch: numba does not work here"):
         assert not scan.numba_loads()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not scan.numba_loads()
     scan.numba_loads.cache_clear()
+    why_not.cache_clear()
 
 
 def test_a_kernel_that_does_not_load_is_named_once(monkeypatch):

@@ -38,7 +38,7 @@ PAGES = ("export_card.py", "page.py")  # what they write is no message
 def said() -> tuple[tuple[str, int, str], ...]:
     """(file, line, text) of each message with something to type; \\x00 stands where a value is put in."""
     found = []
-    for room in ("launch", "trainer", "models", "shards"):
+    for room in ("launch", "trainer", "models", "shards", "compiled"):
         for path in sorted((ROOT / room).rglob("*.py")):
             if path.name not in PAGES:
                 name = str(path.relative_to(ROOT))

@@ -16,8 +16,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from compiled import loading
 from shards.errors import DataError
-from shards.format import jpeg_own
 from shards.format.codecs import Jpeg
 from shards.format.jpeg_own import Own, why_not_own
 
@@ -212,7 +212,7 @@ def test_it_is_loaded_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> No
     found = twice.decode(data, 1, None)
     assert found is not None
     np.testing.assert_array_equal(found[0], library(data))
-    monkeypatch.setattr(jpeg_own, "why_not_own", lambda: "numba is not installed")
+    monkeypatch.setattr(loading, "why_not", lambda module: loading.NOT_INSTALLED)
     assert Own(worth=0).decode(data, 1, None) is None
 
 

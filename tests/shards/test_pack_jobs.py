@@ -16,6 +16,7 @@ import pytest
 from manifests import Sources, snapshot, sources
 from PIL import Image
 
+from compiled import loading
 from launch import doctor
 from shards import jobs
 from shards.__main__ import main
@@ -292,13 +293,13 @@ def test_which_way_files_are_looked_at_is_said_once_with_the_reason(
     assert "JPEGs" not in capfd.readouterr().err, "a small set: there is nothing to choose"
     monkeypatch.setattr(chunks, "BY_CODES", 1)
     for name, why in (("broken", "needs NumPy 2.9 or less"), ("there", "")):
-        monkeypatch.setattr(jpeg_codes.importlib, "import_module", partial(_loaded, why))
-        jpeg_codes.why_not_quick.cache_clear()
+        monkeypatch.setattr(loading.importlib, "import_module", partial(_loaded, why))
+        loading.why_not.cache_clear()
         assert packed(made, tmp_path / name, 2) == one
         said = [line for line in capfd.readouterr().err.splitlines() if "JPEGs" in line]
         assert said == [chunks.how_checked(f"numba does not work here (ImportError: {why})" if why else "")]
         assert said[0] in doctor.jpegs_of_packs()
-    jpeg_codes.why_not_quick.cache_clear()
+    loading.why_not.cache_clear()
 
 
 def _loaded(why: str, name: str) -> None:

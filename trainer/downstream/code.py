@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("models", "shards", "trainer")
+ROOMS = ("compiled", "models", "shards", "trainer")
 RUNNER = "trainer.downstream.run"
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
 """Where a node of a syntax tree keeps statements."""
@@ -34,7 +34,7 @@ def code_hash(method: str) -> str:
 
 @cache
 def tree_hash() -> str:
-    """Of all Python files of models/, shards/ and trainer/, for information."""
+    """Of all Python files of compiled/, models/, shards/ and trainer/, for information."""
     return _hash_of(sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py")))
 
 

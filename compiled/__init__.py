@@ -1,0 +1,1 @@
+"""Machine code of medpair's own (extra `numba`): how it is made, kept between processes, and loaded once it is worth it."""
