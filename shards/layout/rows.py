@@ -96,7 +96,13 @@ def _table(
     kept = _kept(name, layout, read)
     try:
         return read_columns(
-            root / found[0], _needed(name, layout), fix, table.header or None, kept.__contains__, [*table.join]
+            root / found[0],
+            _needed(name, layout),
+            fix,
+            table.header or None,
+            kept.__contains__,
+            [*table.join],
+            {other: column for column, others in table.called.items() for other in others},
         )
     except DataError as e:
         problems += e.problems

@@ -82,6 +82,8 @@ class Table(Strict):
     """Those that it must have."""
     header: Names = []
     """Names of the columns of a file without a header."""
+    called: dict[str, Names] = {}
+    """{column: what it is called in other releases}, which are read as that column."""
     set: Words = {}
     """Constant columns of each of its rows."""
     cut: dict[str, Pattern] = {}

@@ -40,16 +40,17 @@ def text_of(name: str, one: FieldOf, line: Line, hits: Mapping[str, Hit]) -> str
 
 
 class Lacking:
-    """Counts the samples that lack a text file, by field."""
+    """Counts the samples that lack a file which they may lack, by field."""
 
     def __init__(self, layout: Listing):
-        self._names, self._count = [n for n, f in layout.fields.items() if f.path and is_text(f)], 0
+        may = [n for n, f in layout.fields.items() if f.path and (is_text(f) or f.missing == "absent")]
+        self._names, self._count = may, 0
         self._lacking = Counter[str]()
 
     def seen(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
             self._count += 1
-            self._lacking.update(n for n in self._names if n not in entry.texts)
+            self._lacking.update(n for n in self._names if n not in entry.texts and n not in entry.fields)
             yield entry
 
     def notes(self) -> Iterator[str]:

@@ -102,17 +102,20 @@ def read_columns(
     header: Collection[str] | None = None,
     only: Callable[[str], bool] = lambda column: True,
     key: Sequence[str] = (),
+    called: Mapping[str, str] | None = None,
 ) -> ColumnTable:
     """Reads a table as `keyed.read_rows` does, in columns.
 
     Args:
         only: whether the cells of a column are kept.
         key: columns by which rows are looked up.
+        called: {name in the file: the column that it is}.
 
     Raises:
         DataError: not a table; columns that are missing or stand twice; lines with another number of cells; no line at all.
     """
     table = open_table(path, header)
+    table.header = [(called or {}).get(c, c) for c in table.header]
     read = ColumnTable(table, {c for c in table.header if only(c)}, key, header)
     problems = [*column_problems(table, needed, fix), *table.problems]
     if not len(read) and not problems:

@@ -194,6 +194,29 @@ def chexpert(root: Path, name: str = "CheXpert-v1.0-small") -> None:
         table(root / name / f"{part}.csv", rows)
 
 
+def chexpert_plus(root: Path) -> None:
+    """Paths of JPEGs to films that are PNG, reports of several lines, an impression or findings left blank."""
+    rows = []
+    for part, people in (("train", 50), ("valid", 4)):
+        for i in range(people):
+            person = f"patient{i + (1 if part == 'train' else 64541):05d}"
+            for k, view in enumerate(("frontal", "lateral")[: 2 if i % 5 == 0 else 1]):
+                path = f"{part}/{person}/study1/view{k + 1}_{view}"
+                picture(root / "PNG" / "PNG" / f"{path}.png", 10 * i + k + (5 if part == "valid" else 0))
+                sections = {
+                    "section_findings": "" if i % 7 == 1 else f'Heart of "size" {i}.\nLungs, clear.',
+                    "section_impression": "" if i % 7 == 2 else f"1. Number {i} is well.",
+                }
+                who = {"deid_patient_id": person, "patient_report_date_order": 1, "sex": "Female", "age": 40 + i}
+                rows.append(
+                    {
+                        "path_to_image": f"{path}.jpg", "path_to_dcm": f"{path}.dcm", "frontal_lateral": view.title(),
+                        "ap_pa": "AP", "report": "NARRATIVE:\n...", **sections, **who, "split": part,
+                    }
+                )  # fmt: skip
+    table(root / "df_chexpert_plus_240401.csv", rows)
+
+
 COVID_FINDINGS = (
     "Pneumonia/Viral/COVID-19",
     "Pneumonia/Bacterial/Streptococcus",
@@ -242,6 +265,7 @@ def iu(root: Path) -> None:
 MINIATURES: dict[str, Callable[[Path], None]] = {
     "aptos2019": aptos,
     "chexpert": chexpert,
+    "chexpert_plus": chexpert_plus,
     "covid19_image_collection": covid,
     "iu_xray": iu,
     "nih_chestxray14": nih,

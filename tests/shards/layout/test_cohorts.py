@@ -22,7 +22,7 @@ from tests.shards.layout.test_layouts import find, made
 
 
 def test_every_quirk_in_the_docs_has_a_test():
-    for name in ("test_layouts", "test_dicom_films", "test_layout_faults"):
+    for name in ("test_layouts", "test_dicom_films", "test_layout_faults", "test_releases"):
         importlib.import_module(f"tests.shards.layout.{name}")
     assert {n: set(load(n).quirks) for n in layout_names()} == TESTED
 
