@@ -269,13 +269,22 @@ def load_info(folder: Path) -> DatasetInfo:
             folder,
             "give the folder that `python -m shards pack` wrote, or adopt tars with `python -m shards index DIR`",
         )
+    return info_of(path.read_bytes(), path)
+
+
+def info_of(text: bytes, place: Path | str) -> DatasetInfo:
+    """A dataset.json's content, from `place`.
+
+    Raises:
+        DataError: as `load_info`.
+    """
     try:
-        info = DatasetInfo.model_validate_json(path.read_bytes())
+        info = DatasetInfo.model_validate_json(text)
     except ValidationError as e:
         raise DataError(
             Problem(
                 f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg']}",
-                str(path),
+                str(place),
                 "pack or index the data set again",
             )
             for p in e.errors()
@@ -283,7 +292,7 @@ def load_info(folder: Path) -> DatasetInfo:
     if info.fingerprint != fingerprint_of(info):
         raise bad(
             "the fingerprint is not that of the content",
-            path,
+            place,
             "the file was edited: run `python -m shards index` on the folder",
         )
     return info

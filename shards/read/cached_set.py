@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shards.errors import DataError, Problem, bad
-from shards.format.info import ShardInfo, index_path, load_info, remove_strays, sha256_of, write_atomic
+from shards.format.info import ShardInfo, index_path, info_of, remove_strays, sha256_of, write_atomic
 from shards.read.remote import Remote, inside
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class CachedSet:
     def __init__(self, cache: Cache, remote: Remote):
         self.cache, self.remote = cache, remote
         text = remote.whole("dataset.json")
+        self.info = info_of(text, remote.where("dataset.json"))
         self._guard(lambda: self._place(text))
-        self.info = load_info(self.folder)
         self._check()
         self._guard(self._side_files)
 
@@ -44,9 +44,10 @@ class CachedSet:
         self.folder = self.cache.folder / f"{name}-{address}-{seal}"
         self.folder.mkdir(exist_ok=True)
         remove_strays(self.folder)
-        if not (self.folder / "dataset.json").exists():
+        place = self.folder / "dataset.json"
+        if not place.is_file() or place.read_bytes() != text:
             write_atomic(self.folder / "address", self.remote.url.encode() + b"\n")
-            write_atomic(self.folder / "dataset.json", text)
+            write_atomic(place, text)
 
     def _check(self) -> None:
         info = self.info

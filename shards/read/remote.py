@@ -5,12 +5,15 @@ Credentials come from where the service's own tools look for them (environment, 
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from shards.errors import DataError, bad
@@ -20,9 +23,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EXTRAS = {"s3": "s3", "gs": "gs", "https": "http", "http": "http"}
-TRIES = 5
+TRIES = 8
 FIRST_WAIT = 0.5
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the second try, at most; doubled before each further one."""
+LONGEST_WAIT = 30.0
+TOLD_FROM = 3
+"""The first failed try that is told on stderr; all pauses together are 31 to 62 s, in which a server can be started anew."""
+SILENCE = 60.0
+"""Seconds without a byte after which a connection is taken for lost; a slow one that sends may take as long as it likes."""
+ONCE_MORE = (408, 425, 429)
+"""Refusals that another try may mend, as any of 500 and above."""
 
 
 def is_url(path: object) -> bool:
@@ -78,7 +88,7 @@ class Remote:
 
         scheme = urlsplit(self.url).scheme if is_url(self.url) else "file"
         try:
-            return fsspec.core.url_to_fs(self.url)
+            return fsspec.core.url_to_fs(self.url, **_settings(scheme))
         except ImportError as e:
             raise bad(f"{scheme}:// needs a package ({e})", self.url, f"pip install 'medpair[{EXTRAS[scheme]}]'") from e
         except (ValueError, OSError) as e:
@@ -96,7 +106,13 @@ class Remote:
         Raises:
             DataError: it is not there, may not be read, or the connection is lost for good.
         """
-        return self._try(name, lambda: self.fs.cat_file(f"{self.root}/{name}"))
+
+        def get() -> bytes:
+            data = self.fs.cat_file(f"{self.root}/{name}")
+            self._no_page(name, data)
+            return data
+
+        return self._try(name, get)
 
     def range(self, name: str, start: int, end: int) -> bytes:
         """Bytes start to end of a file, all of them."""
@@ -110,13 +126,14 @@ class Remote:
                     "use one that knows byte ranges",
                 )
             if len(data) != end - start:
+                self._no_page(name, data)
                 raise _Short(f"{len(data)} bytes came for a range of {end - start}")
             return data
 
-        return self._try(name, get)
+        return self._try(name, get, end)
 
-    def _try(self, name: str, get: Callable[[], T]) -> T:
-        """With a few more tries where that can help."""
+    def _try(self, name: str, get: Callable[[], T], end: int = 0) -> T:
+        """With a few more tries where that can help; `end`: where the bytes that are asked for end."""
         wait = FIRST_WAIT
         for n in range(1, TRIES + 1):
             try:
@@ -124,32 +141,71 @@ class Remote:
             except DataError:
                 raise
             except Exception as e:
-                refused = self._refused(name, e)
+                refused = self._cut(name, e, end) or self._refused(name, e)
                 if refused is not None:
                     raise refused from e
                 if n == TRIES:
                     fix = "see whether the address answers from this machine, then give the same command again: it goes on from there"
                     raise bad(f"connection lost, {TRIES} tries ({_words(e)})", self.where(name), fix) from e
-            time.sleep(wait)
-            wait *= 2
+                if n >= TOLD_FROM:
+                    words = f"{self.where(name)}: try {n} of {TRIES} failed ({_words(e)}), the next in {wait:.0f} s"
+                    print(words, file=sys.stderr, flush=True)
+            # Ranks that were refused together do not come back together.
+            time.sleep(wait * _PAUSES.uniform(0.5, 1))
+            wait = min(2 * wait, LONGEST_WAIT)
         raise AssertionError
+
+    def _no_page(self, name: str, data: bytes) -> None:
+        """Refuses what a server sends to people: a page to log in, a proxy's words."""
+        if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            fix = "open it in a browser: where it wants a login, put one that needs no page into ~/.netrc, or copy the set elsewhere"
+            raise bad("a web page comes in place of the file", self.where(name), fix)
+
+    def _cut(self, name: str, e: Exception, end: int) -> DataError | None:
+        """A file that ends before the bytes that are asked for, which another try cannot mend."""
+        said = isinstance(e, _Short) or getattr(e, "status", None) == 416 or getattr(e, "errno", None) == errno.EINVAL
+        if not (said and end):
+            return None
+        try:
+            size = self.fs.info(f"{self.root}/{name}")["size"]
+        except Exception:  # it is lost, or does not tell: the tries will show
+            return None
+        if size is None or size >= end:
+            return None
+        fix = "upload the file again as it was sealed (python -m shards lint on the original finds what differs)"
+        return bad(f"has {size:,} bytes, by dataset.json it goes on to {end:,} at least", self.where(name), fix)
 
     def _refused(self, name: str, e: Exception) -> DataError | None:
         """What another try cannot mend."""
         status = getattr(e, "status", None)
         where = self.where(name)
-        if isinstance(e, FileNotFoundError) or status == 404:
+        if isinstance(e, FileNotFoundError) or status in (404, 410):
             fix = f"check data.path={self.url}: bucket, folder and name; a data set has dataset.json and its shards side by side"
             return bad(f"not there ({_words(e)})", where, fix)
-        if isinstance(e, PermissionError) or status in (401, 403) or type(e).__name__ == "NoCredentialsError":
-            return bad(
-                f"may not be read ({_words(e)})",
-                where,
-                "check the credentials of this machine and the rights of the bucket",
-            )
+        if isinstance(e, PermissionError) or status in (401, 403, 407) or type(e).__name__ == "NoCredentialsError":
+            fix = "check the credentials of this machine (for https a line in ~/.netrc) and the rights of the bucket"
+            return bad(f"may not be read ({_words(e)})", where, fix)
+        if type(e).__name__ == "TooManyRedirects":
+            return bad("the server sends from address to address without end", where, _SETTINGS)
+        if status is not None and 400 <= status < 500 and status not in ONCE_MORE:
+            return bad(f"refused ({_words(e)})", where, _SETTINGS)
         if isinstance(e, (_Short, OSError)) or status is not None or _of_connection(e):
             return None
-        return bad(f"cannot be read ({_words(e)})", where, "check the address and the service's settings")
+        return bad(f"cannot be read ({_words(e)})", where, _SETTINGS)
+
+
+_PAUSES = random.Random()
+_SETTINGS = "check the address and the service's settings"
+
+
+def _settings(scheme: str) -> dict[str, Any]:
+    """How a client of HTTP behaves: proxies of the environment and logins of ~/.netrc, as other tools; no limit but on silence."""
+    if scheme not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+    return {"client_kwargs": {"trust_env": True, "timeout": timeout}}
 
 
 class _Short(Exception):
@@ -164,5 +220,7 @@ def _of_connection(e: Exception) -> bool:
 
 
 def _words(e: Exception) -> str:
+    if not str(e) and isinstance(e, TimeoutError):
+        return f"nothing came for {SILENCE:.0f} s"
     text = " ".join(str(e).split()) or type(e).__name__
     return re.sub(r"\w+://\S+", lambda m: shown(m.group()), text)[:300]

@@ -6,17 +6,23 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class FileServer(ThreadingHTTPServer):
     """Serves a folder. `sent` counts bytes and `gets` requests by file name; faults are planted by file name.
 
     status   {name: status}           answered instead
+    short    {name: n}                the file ends after n bytes
+    moved    {name: address}          sent there by a 302
+    page     {name}                   a web page comes instead
+    latency  seconds that each answer waits
     cut      {name: [n, ...]}         the next answers end after n bytes of their body, the connection with them
     damage   {name: times}            the next so many answers have a flipped byte
     gate     {name: threading.Event}  an answer waits for it; `waiting` says that one does
@@ -30,6 +36,11 @@ class FileServer(ThreadingHTTPServer):
         self.sent: Counter[str] = Counter()
         self.gets: Counter[str] = Counter()
         self.status: dict[str, int] = {}
+        self.short: dict[str, int] = {}
+        self.moved: dict[str, str] = {}
+        self.page: set[str] = set()
+        self.latency = 0.0
+        self.logins: set[str | None] = set()
         self.cut: dict[str, list[int]] = {}
         self.damage: dict[str, int] = {}
         self.gate: dict[str, threading.Event] = {}
@@ -46,20 +57,28 @@ class FileServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: FileServer
     protocol_version = "HTTP/1.1"
+    # Head and body are written one after the other: the second would wait 40 ms for the client's word on the first.
+    disable_nagle_algorithm = True
 
     def log_message(self, *args: Any) -> None:
         pass
 
     def do_GET(self) -> None:
         s, name = self.server, self.path.rsplit("/", 1)[-1]
-        path = s.folder / self.path.lstrip("/")
-        status = s.status.get(name) or (200 if path.is_file() else 404)
+        path = s.folder / urlsplit(self.path).path.lstrip("/")  # a proxy is asked for a whole address
+        s.logins.add(self.headers.get("Authorization"))
+        if s.latency:
+            time.sleep(s.latency)
+        status = 302 if name in s.moved else s.status.get(name) or (200 if path.is_file() else 404)
         if status != 200:
             self.send_response(status)
+            if name in s.moved:
+                self.send_header("Location", s.moved[name])
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        data, size = path.read_bytes(), path.stat().st_size
+        data = b"<!DOCTYPE html><p>Log in" if name in s.page else path.read_bytes()[: s.short.get(name)]
+        size = len(data)
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if found:
             start, last = int(found.group(1)), min(int(found.group(2)), size - 1)

@@ -16,7 +16,7 @@ from manifests import sources
 
 from shards.errors import DataError
 from shards.pack.options import PackOptions
-from shards.read import remote
+from shards.read import cached_set, remote
 from shards.read.cache import Cache
 from shards.read.dataset import Dataset
 from tests.shards.builders import dataset
@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(remote, "LONGEST_WAIT", 0.02)
     with http_server(folder.parent) as server:
         yield server
 
@@ -278,7 +279,7 @@ def test_a_lost_connection_is_tried_again_and_a_dead_one_named(
         assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
         assert server.gets[name] == 3
         server.status["shard-000002.tar"] = 503
-        with pytest.raises(DataError, match="connection lost, 5 tries") as e:
+        with pytest.raises(DataError, match="connection lost, 8 tries .503") as e:
             far.raw(14, FIELDS)
         assert f"{server.url}/set/shard-000002.tar" in str(e.value)
         del server.status["shard-000002.tar"]
@@ -289,7 +290,7 @@ def test_nobody_answers(folder: Path, server: FileServer, tmp_path: Path) -> Non
     url = server.url
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match="connection lost, 5 tries"):
+    with pytest.raises(DataError, match="connection lost, 8 tries"):
         Dataset.open(f"{url}/set", cache=Cache(tmp_path, EVERYTHING))
 
 
@@ -320,6 +321,74 @@ def test_what_the_server_refuses_is_named_at_once(server: FileServer, tmp_path: 
         Dataset.open(f"{server.url}/set", cache=cache)
     assert f"{server.url}/set/dataset.json" in str(e.value)
     assert server.gets["dataset.json"] == 0, "asked once"
+
+
+def test_a_server_that_comes_back_is_waited_for_and_the_tries_are_told(
+    folder: Path, server: FileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "shard-000001.tar"
+    server.cut[name] = [10] * 7
+    with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=Cache(tmp_path, EVERYTHING)) as far:
+        assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
+    said = capfd.readouterr().err.splitlines()
+    assert [f"{server.url}/set/{name}: try {n} of 8 failed" in line for n, line in zip(range(3, 8), said, strict=True)]
+
+
+def test_a_server_that_falls_silent_is_left(
+    folder: Path, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SILENCE", 0.05)
+    monkeypatch.setattr(remote, "TRIES", 2)
+    server.gate["shard-000001.tar"] = threading.Event()
+    with Dataset.open(f"{server.url}/set", cache=Cache(tmp_path, EVERYTHING)) as far:
+        with pytest.raises(DataError, match=r"connection lost, 2 tries .nothing came for"):
+            far.raw(7, FIELDS)
+
+
+def test_a_shorter_shard_a_page_and_an_endless_redirect_are_named_at_once(
+    folder: Path, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_set, "CHUNK", 10_000)
+    size, url = sizes(folder)[0], f"{server.url}/set"
+    server.short = {"shard-000000.tar": size - 1, "shard-000001.tar": 5_000, "shard-000002.tar": 10_000}
+    server.page = {"shard-000003.tar"}
+    server.moved = {"shard-000004.tar": f"{url}/shard-000004.tar"}
+    server.status = {"shard-000005.tar": 400}
+    words = ["has 51,199 bytes", "has 5,000 bytes", "has 10,000 bytes", "a web page comes", "without end", "refused"]
+    assert size == 51_200
+    with Dataset.open(url, cache=Cache(tmp_path, EVERYTHING)) as far:
+        for k, said in enumerate(words):
+            with pytest.raises(DataError, match=said) as e:
+                far.raw(7 * k, FIELDS)
+            assert f"{url}/shard-00000{k}.tar" in str(e.value)
+
+
+def test_a_dataset_json_that_is_none_leaves_nothing_in_the_cache(server: FileServer, tmp_path: Path) -> None:
+    for fault, said in ((server.page, "a web page comes"), (None, "Invalid JSON")):
+        server.page, server.short = fault or set(), {"dataset.json": 100}
+        server.page |= {"dataset.json"} if fault is not None else set()
+        with pytest.raises(DataError, match=said) as e:
+            Dataset.open(f"{server.url}/set", cache=Cache(tmp_path / "cache", EVERYTHING))
+        assert f"{server.url}/set/dataset.json" in str(e.value)
+    assert not [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+def test_a_redirect_a_proxy_and_a_login_of_the_environment_are_used(
+    folder: Path, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As curl would: the host has no address but by the proxy."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine data.invalid login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Dataset.open(folder) as near:
+        with Dataset.open("http://data.invalid/set", cache=Cache(tmp_path / "cache", EVERYTHING)) as far:
+            assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
+            assert server.logins == {"Basic bWU6c2VjcmV0"}
+            server.moved = {"shard-000001.tar": f"{server.url}/set/shard-000001.tar?signature=x"}
+            assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
+    assert server.logins == {"Basic bWU6c2VjcmV0", None}, "a login goes to its host alone"
 
 
 def test_a_changed_side_file_is_refused(tmp_path: Path) -> None:
