@@ -279,7 +279,7 @@ def test_a_lost_connection_is_tried_again_and_a_dead_one_named(
         assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
         assert server.gets[name] == 3
         server.status["shard-000002.tar"] = 503
-        with pytest.raises(DataError, match="connection lost, 8 tries .503") as e:
+        with pytest.raises(DataError, match=r"connection lost, 8 tries .503") as e:
             far.raw(14, FIELDS)
         assert f"{server.url}/set/shard-000002.tar" in str(e.value)
         del server.status["shard-000002.tar"]
@@ -331,7 +331,8 @@ def test_a_server_that_comes_back_is_waited_for_and_the_tries_are_told(
     with Dataset.open(folder) as near, Dataset.open(f"{server.url}/set", cache=Cache(tmp_path, EVERYTHING)) as far:
         assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
     said = capfd.readouterr().err.splitlines()
-    assert [f"{server.url}/set/{name}: try {n} of 8 failed" in line for n, line in zip(range(3, 8), said, strict=True)]
+    assert len(said) == 5
+    assert all(line.startswith(f"{server.url}/set/{name}: try {n} of 8 failed") for n, line in enumerate(said, 3))
 
 
 def test_a_server_that_falls_silent_is_left(
@@ -340,9 +341,9 @@ def test_a_server_that_falls_silent_is_left(
     monkeypatch.setattr(remote, "SILENCE", 0.05)
     monkeypatch.setattr(remote, "TRIES", 2)
     server.gate["shard-000001.tar"] = threading.Event()
-    with Dataset.open(f"{server.url}/set", cache=Cache(tmp_path, EVERYTHING)) as far:
-        with pytest.raises(DataError, match=r"connection lost, 2 tries .nothing came for"):
-            far.raw(7, FIELDS)
+    far, words = Dataset.open(f"{server.url}/set", cache=Cache(tmp_path, EVERYTHING)), "2 tries .nothing came for"
+    with far, pytest.raises(DataError, match=words):
+        far.raw(7, FIELDS)
 
 
 def test_a_shorter_shard_a_page_and_an_endless_redirect_are_named_at_once(
@@ -382,12 +383,12 @@ def test_a_redirect_a_proxy_and_a_login_of_the_environment_are_used(
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Dataset.open(folder) as near:
-        with Dataset.open("http://data.invalid/set", cache=Cache(tmp_path / "cache", EVERYTHING)) as far:
-            assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
-            assert server.logins == {"Basic bWU6c2VjcmV0"}
-            server.moved = {"shard-000001.tar": f"{server.url}/set/shard-000001.tar?signature=x"}
-            assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
+    far = Dataset.open("http://data.invalid/set", cache=Cache(tmp_path / "cache", EVERYTHING))
+    with Dataset.open(folder) as near, far:
+        assert far.raw(0, FIELDS) == near.raw(0, FIELDS)
+        assert server.logins == {"Basic bWU6c2VjcmV0"}
+        server.moved = {"shard-000001.tar": f"{server.url}/set/shard-000001.tar?signature=x"}
+        assert far.raw(7, FIELDS) == near.raw(7, FIELDS)
     assert server.logins == {"Basic bWU6c2VjcmV0", None}, "a login goes to its host alone"
 
 
