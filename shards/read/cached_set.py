@@ -76,10 +76,10 @@ class CachedSet:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, self._whole(name, sha256))
 
-    def _whole(self, name: str, sha256: str | None) -> bytes:
+    def _whole(self, name: str, sha256: str | None, start: int | None = None) -> bytes:
         """A small file as it was sealed; fetched once more where it came with another hash."""
         for again in (True, False):
-            data = self.remote.whole(name)
+            data = self.remote.whole(name, start)
             if sha256 in (None, hashlib.sha256(data).hexdigest()):
                 return data
             if not again:
@@ -185,7 +185,7 @@ class CachedSet:
         target = index_path(path)
         name = str(target.relative_to(self.folder))
         sealed = shard.index_sha256
-        write_atomic(target, self._whole(name, sealed), again=sealed is not None)
+        write_atomic(target, self._whole(name, sealed, start=0), again=sealed is not None)
 
     def _damaged(self, name: str) -> DataError:
         fix = "upload the file again as it was sealed (python -m shards lint on the original finds what differs)"

@@ -100,15 +100,15 @@ class Remote:
     def where(self, name: str) -> str:
         return f"{self.url}/{name}"
 
-    def whole(self, name: str) -> bytes:
-        """A small file.
+    def whole(self, name: str, start: int | None = None) -> bytes:
+        """A small file. With `start=0`, which an empty file refuses, S3 is not asked for its size first.
 
         Raises:
             DataError: it is not there, may not be read, or the connection is lost for good.
         """
 
         def get() -> bytes:
-            data = self.fs.cat_file(f"{self.root}/{name}")
+            data = self.fs.cat_file(f"{self.root}/{name}", start=start)
             self._no_page(name, data)
             return data
 

@@ -149,5 +149,5 @@ def s3_server(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
         yield env
     finally:
         for k, v in before.items():
-            os.environ.pop(k) if v is None else os.environ.update({k: v})
+            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
         server.stop()

@@ -73,12 +73,16 @@ def test_the_same_samples_over_http_each_shard_once(folder: Path, server: FileSe
         assert (cache.folder / again.path / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_same_samples_from_an_object_store(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("s3fs")
+def test_the_same_samples_from_an_object_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, sizes_asked = pytest.importorskip("s3fs").S3FileSystem, []
+    size_of = client._size
+    monkeypatch.setattr(client, "_size", lambda self, path: (sizes_asked.append(path), size_of(self, path))[1])
     with s3_server(folder, "bucket"):
         cache = Cache(tmp_path / "cache", EVERYTHING)
         with Dataset.open(folder) as near, Dataset.open("s3://bucket/set", cache=cache) as far:
             assert content(far) == content(near)
+        assert sizes_asked, "of side files, which may be large"
+        assert not [path for path in sizes_asked if path.endswith((".idx.npy", ".tar"))], "one request an index"
         for where, words in (("s3://bucket/nothing", "not there"), ("s3://nobucket/set", "not there")):
             with pytest.raises(DataError, match=words) as e:
                 Dataset.open(where, cache=cache)
