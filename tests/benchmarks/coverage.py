@@ -25,7 +25,8 @@ if __name__ == "__main__":
 
 from scipy.special import expit, softmax
 
-from trainer.downstream.metrics.predictions import Kind, Predictions
+from trainer.downstream.metrics.kinds import Kind
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.resampling import patient_draws
 from trainer.downstream.metrics.statistics import paired
 from trainer.downstream.metrics.table import DEFAULTS, METRICS

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainer.downstream.metrics.kinds import Kind
 from trainer.downstream.metrics.logistic import LogisticFits
 from trainer.downstream.metrics.metric import Metric, own
-from trainer.downstream.metrics.predictions import Kind, Predictions
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.weighted import Weighted, columns, drawn, macro, mean_of, ratio
 
 BINS = 10

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from trainer.downstream.metrics import weighted
-from trainer.downstream.metrics.predictions import PROBABILITIES, Predictions
+from trainer.downstream.metrics.kinds import PROBABILITIES
+from trainer.downstream.metrics.predictions import Predictions
 
 PATIENTS = 20
 """Test patients at least."""

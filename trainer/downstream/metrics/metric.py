@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.downstream.metrics import delong, exact
-from trainer.downstream.metrics.predictions import Kind, Predictions
+from trainer.downstream.metrics.kinds import Kind
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.tails import Scale
 from trainer.downstream.metrics.weighted import Weighted
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from trainer.downstream.metrics.calibration import LEAST, logit
-from trainer.downstream.metrics.predictions import PROBABILITIES, Predictions
+from trainer.downstream.metrics.kinds import PROBABILITIES
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.statistics import entry
 from trainer.downstream.metrics.validation_loss import validation_loss
 

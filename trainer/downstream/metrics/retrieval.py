@@ -14,8 +14,9 @@ from functools import partial
 import numpy as np
 
 from trainer.downstream.metrics import exact
+from trainer.downstream.metrics.kinds import Kind
 from trainer.downstream.metrics.metric import Metric, own
-from trainer.downstream.metrics.predictions import Kind, Predictions
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.weighted import Weighted, ratio
 
 SIDES = ("image_to_report", "report_to_image")

@@ -17,8 +17,9 @@ import numpy as np
 
 from trainer.downstream.metrics import calibration, exact, legacy, retrieval, survival, survival_probability, weighted
 from trainer.downstream.metrics import segmentation as masks
+from trainer.downstream.metrics.kinds import KINDS, Kind
 from trainer.downstream.metrics.metric import Metric, own
-from trainer.downstream.metrics.predictions import KINDS, Kind, Predictions
+from trainer.downstream.metrics.predictions import Predictions
 from trainer.downstream.metrics.weighted import Weighted
 from trainer.errors import UserError
 
