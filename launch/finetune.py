@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainer.downstream.setting import Setting
+    from pathlib import Path
+
+    from trainer.downstream.task.schema import Task
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,10 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from trainer.downstream.task.read import build_task
-
-    words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
-    task, path = build_task(args.task, words, args.mode)
+    task, path = _task(args)
     if args.print_config:
         import yaml
 
@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.downstream.external.tests import check_tests
     from trainer.downstream.init import find_source
     from trainer.downstream.run import run_setting
-    from trainer.downstream.setting import open_task_data, prepare
+    from trainer.downstream.setting import describe, open_task_data, prepare
 
     stop = StopFlag().install()
     if not args.dry_run:
@@ -109,28 +109,39 @@ def _run(args: argparse.Namespace) -> None:
         finish()
 
 
-def describe(setting: Setting) -> str:
-    """What would be done, for a person."""
-    task, n = setting.task, {k: len(v) for k, v in setting.splits.items()}
-    p = task.protocol
-    share = f"{p.shots} patients a class" if p.shots else f"{100 * p.fraction:g} % of the training patients' labels"
-    runs = len(p.seeds) * (len(p.lr) if setting.finetunes else 1)
-    zeroshot = not task.learns
-    lines = [
-        f"{task.name} ({task.kind}): {setting.source.method_name} from {setting.source.kind}, {task.mode}, "
-        f"reads {', '.join(setting.fields)}",
-        *([f"  masks are drawn by {setting.decoder}"] if setting.decoder else []),
-        *(f"  {line}" for line in setting.meaning),
-        f"  {'no label is learned from' if zeroshot else share}; samples: {', '.join(f'{k} {v}' for k, v in n.items())}",
-        *([] if zeroshot else [f"  {runs} trainings: seeds {list(p.seeds)}, learning rates {list(p.lr)}"]),
-        f"  metrics {', '.join(setting.metrics)}",
-        *([f"  a training has {setting.steps(p.seeds[0])} steps"] if setting.finetunes else []),
-        *([f"  {len(setting.new)} tensors of the encoder are new, in no file"] if setting.new else []),
-        f"  leak check: {setting.leak.note}",
-        f"  out {setting.out}",
-    ]
-    lines += [f"  {k} samples take no part: {why}" for why, k in setting.targets.left_out.items()]
-    return "\n".join(lines + [f"  {note}" for note in setting.targets.notes])
+def resolved(args: argparse.Namespace, promised: Collection[str] = ()) -> list[object]:
+    """The whole configuration of a command line, equal for equal runs.
+
+    Args:
+        promised: folders of runs that will be there by then.
+
+    Raises:
+        UserError, MethodError: what the command would refuse of it before it looks at any data.
+    """
+    from pathlib import Path
+
+    from models.registry import get_method
+    from trainer.downstream.init import options_by_recipe, stated
+    from trainer.errors import UserError
+
+    get_method(args.method)
+    init = stated(args.method, args.init)
+    if init != "scratch" and init not in promised and not Path(init).exists():
+        raise UserError(f"--init {init}: not there; give a finished pre-training run, a file of weights, or `scratch`")
+    task, _ = _task(args)
+    made = task.model_dump(mode="json")
+    # Which recipe it is without a name hangs on the data, which nobody has looked at yet.
+    if init == "scratch" and args.recipe is not None:
+        made["method"] = options_by_recipe(args.method, args.recipe, task)
+    return [args.method, init, args.recipe, args.random, made]
+
+
+def _task(args: argparse.Namespace) -> tuple[Task, Path]:
+    """The task of a command line, and its file. `seeds` may be written without its section."""
+    from trainer.downstream.task.read import build_task
+
+    words = [f"protocol.{w}" if w.startswith("seeds=") else w for w in args.overrides]
+    return build_task(args.task, words, args.mode)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +72,20 @@ def _run(args: argparse.Namespace) -> None:
         train_job(job, start(args.local_rank, config.health), stop)
     finally:
         finish()
+
+
+def resolved(args: argparse.Namespace) -> dict[str, Any]:
+    """The whole configuration of a command line, equal for equal runs.
+
+    Raises:
+        UserError, MethodError: what the command would refuse of it before it looks at any data.
+    """
+    from models.registry import get_method
+    from trainer.config.recipe import build_config
+
+    config, _ = build_config(args.method, args.recipe, args.overrides)
+    options = get_method(config.method_name).Options.parse(config.method)
+    return {**config.model_dump(mode="json"), "method": options.model_dump(mode="json")}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from tests.trainer.forking import Begun, Forks
 from tests.trainer.launching import ROOT, TINY, launch, series
 from trainer.config.recipe import override
 from trainer.errors import UserError
-from trainer.sweep.file import Sweep, read_sweep, words_of
+from trainer.sweep.file import read_sweep
+from trainer.sweep.points import Sweep, words_of
 from trainer.sweep.preloaded import UNKNOWN, Forked, Preloaded
 from trainer.sweep.runner import _lock
 

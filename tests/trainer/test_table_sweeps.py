@@ -18,7 +18,8 @@ from trainer.errors import UserError
 from trainer.reporting import regions
 from trainer.reporting.rows import HEAD, table_of, write_table
 from trainer.reporting.table import markdown
-from trainer.sweep.file import Point, Sweep, read_sweep
+from trainer.sweep.file import read_sweep
+from trainer.sweep.points import Point, Sweep
 from trainer.sweep.rows import Published, wilson
 from trainer.sweep.runner import reached
 

@@ -13,7 +13,7 @@ from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
 from trainer.reporting.groups import Amount, Entry, Group
 from trainer.sweep.baselines import FOLDER, PROBE, WORDS, network_of, side_of
-from trainer.sweep.file import safe_name, words_of
+from trainer.sweep.points import safe_name, words_of
 from trainer.sweep.runner import last_words
 
 OF_LABELS = ("seeds", "fraction", "shots", "draw")

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.errors import UserError
 from trainer.reporting import words
 from trainer.reporting.table import Table
-from trainer.sweep.file import Sweep
+from trainer.sweep.points import Sweep
 from trainer.sweep.rows import STUDY, Column
 
 NOTE = (

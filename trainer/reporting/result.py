@@ -6,17 +6,18 @@ Entries that this version does not know are left alone: an addition keeps the fo
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from trainer.downstream.metrics.kinds import Kind
 from trainer.errors import UserError
 
 NAME = "result.json"
 FORMAT = 1
-Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "survival", "segmentation", "retrieval"]
 # A metric that its convention leaves undefined on these cases is null or NaN in the file, NaN here.
 Value = Annotated[float, BeforeValidator(lambda v: float("nan") if v is None else v)]
 
@@ -265,36 +266,44 @@ class Content(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Content:
-        problems = []
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            problems.append(f"seeds {list(self.seeds)}: one or more different ones are needed")
-        if len(self.predictions) != len(self.seeds):
-            problems.append(f"{len(self.predictions)} predictions for {len(self.seeds)} seeds")
-        if self.predictions_sha256 and len(self.predictions_sha256) != len(self.predictions):
-            problems.append(f"{len(self.predictions_sha256)} hashes for {len(self.predictions)} predictions")
-        if self.seeds and self.n.test < 1:
-            problems.append(f"n.test {self.n.test}: no test case")
-        if self.primary not in self.metrics:
-            problems.append(f"primary '{self.primary}' is not among the metrics ({', '.join(self.metrics)})")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            problems.append(f"fraction {self.fraction} is not in (0, 1]")
-        for name, m in self.metrics.items():
-            if len(m.per_seed) != len(self.seeds):
-                problems.append(f"metrics.{name}.per_seed has {len(m.per_seed)} values for {len(self.seeds)} seeds")
-            if m.k is not None and (len(m.k) != len(self.seeds) or not all(0 <= k <= m.n for k in m.k)):
-                problems.append(f"metrics.{name}.k {list(m.k)} does not count right cases of n {m.n}, one a seed")
-            if m.interval is not None and m.interval[0] > m.interval[1]:
-                problems.append(f"metrics.{name}.interval {list(m.interval)} is upside down")
-        for name in (*self.predictions, *self.examples, *filter(None, [self.groups_file])):
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                problems.append(f"'{name}' leaves the result's folder")
-        if self.calibrated and len(self.recalibration) != len(self.seeds):
-            problems.append(f"{len(self.recalibration)} recalibrations for {len(self.seeds)} seeds")
-        if self.groups and not (self.groups_file and self.groups_sha256):
-            problems.append("groups without groups_file and groups_sha256")
-        if problems:
+        """Values that are each of their type and yet contradict another one: the file was edited, or cut."""
+        if problems := [*self._counts(), *self._of_metrics(), *self._files()]:
             raise ValueError("; ".join(problems))
         return self
+
+    def _counts(self) -> Iterator[str]:
+        seeds = len(self.seeds)
+        if not seeds or len(set(self.seeds)) != seeds:
+            yield f"seeds {list(self.seeds)}: one or more different ones are needed"
+        if len(self.predictions) != seeds:
+            yield f"{len(self.predictions)} predictions for {seeds} seeds"
+        if self.predictions_sha256 and len(self.predictions_sha256) != len(self.predictions):
+            yield f"{len(self.predictions_sha256)} hashes for {len(self.predictions)} predictions"
+        if self.calibrated and len(self.recalibration) != seeds:
+            yield f"{len(self.recalibration)} recalibrations for {seeds} seeds"
+        if seeds and self.n.test < 1:
+            yield f"n.test {self.n.test}: no test case"
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            yield f"fraction {self.fraction} is not in (0, 1]"
+
+    def _of_metrics(self) -> Iterator[str]:
+        seeds = len(self.seeds)
+        if self.primary not in self.metrics:
+            yield f"primary '{self.primary}' is not among the metrics ({', '.join(self.metrics)})"
+        for name, m in self.metrics.items():
+            if len(m.per_seed) != seeds:
+                yield f"metrics.{name}.per_seed has {len(m.per_seed)} values for {seeds} seeds"
+            if m.k is not None and (len(m.k) != seeds or not all(0 <= k <= m.n for k in m.k)):
+                yield f"metrics.{name}.k {list(m.k)} does not count right cases of n {m.n}, one a seed"
+            if m.interval is not None and m.interval[0] > m.interval[1]:
+                yield f"metrics.{name}.interval {list(m.interval)} is upside down"
+
+    def _files(self) -> Iterator[str]:
+        for name in (*self.predictions, *self.examples, *filter(None, [self.groups_file])):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                yield f"'{name}' leaves the result's folder"
+        if self.groups and not (self.groups_file and self.groups_sha256):
+            yield "groups without groups_file and groups_sha256"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from trainer.reporting import cases, regions, report, words
 from trainer.reporting.result import NAME, Measured, Result, read_result
 from trainer.reporting.table import Table, markdown
 from trainer.state.files import write_atomic
-from trainer.sweep.file import Sweep
+from trainer.sweep.points import Sweep
 from trainer.sweep.rows import GWAS, Column, Published, Row, wilson
 
 METRIC = "accuracy"

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from trainer.config import yaml_text
 from trainer.config.files import CONFIGS
 from trainer.config.shared import Section
-
-if TYPE_CHECKING:
-    from trainer.sweep.file import Point, Sweep
+from trainer.sweep.points import Point, Sweep, safe_name
 
 FOLDER = "baselines"
 NETWORKS = CONFIGS / "baselines.yaml"
@@ -169,8 +167,6 @@ def _flag(point: Point, flag: str) -> str:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Names of folders: of several alike the second and on have a number."""
-    from trainer.sweep.file import safe_name
-
     seen: dict[str, int] = {}
     out = []
     for name in map(safe_name, names):
@@ -180,6 +176,4 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _point(index: int, name: str, words: tuple[str, ...]) -> Point:
-    from trainer.sweep.file import Point
-
     return Point(index, name, {"baseline": name}, words)

@@ -12,7 +12,7 @@ from trainer.config.schema import Config, differences
 from trainer.data import open_data
 from trainer.errors import UserError
 from trainer.state.finished import Finished, open_run
-from trainer.sweep.file import Sweep
+from trainer.sweep.points import Sweep
 
 CODE = ("about.code",)
 OTHER = "method_name"

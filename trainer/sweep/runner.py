@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from trainer.errors import EXIT_BUG, EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError
 from trainer.state.files import write_atomic
-from trainer.sweep.file import Point, Sweep
+from trainer.sweep.points import Point, Sweep
 from trainer.sweep.preloaded import Forked, Preloaded, environment
 from trainer.sweep.rows import STUDY
 from trainer.tracking.intervals import interval_text
