@@ -26,8 +26,9 @@ from shards.layout.rows import lines_of
 from shards.layout.schema import FieldOf, Listing
 from shards.layout.texts import Lacking
 from shards.pack.entries import Entry, bare, forms_of, stored
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Manifest, entry_problems
+from shards.pack.manifest import Manifest
 from shards.pack.volumes import Volumes, slices_of
 from shards.tables.identity import few
 from shards.tables.repeats import distinct

@@ -14,16 +14,17 @@ from pathlib import Path
 
 from shards.errors import Problem, bad
 from shards.format.describe import HeaderError
-from shards.format.info import FIELD, KEY, SPLITS
-from shards.pack.entries import Entries, Entry, bare, change, fieldless
+from shards.format.info import FIELD
+from shards.pack.entries import Entries, Entry, bare, change
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import LabelRule, settle
 from shards.pack.reference import parse
 from shards.pack.volumes import Volumes, slices_of
-from shards.tables.cells import text_of, unwritable
-from shards.tables.identity import CUT, damage, merged_note, one_spelling, person
-from shards.tables.repeats import repeated, torn
+from shards.tables.cells import text_of
+from shards.tables.identity import merged_note, one_spelling, person
+from shards.tables.repeats import torn
 from shards.tables.table_file import TableFile, open_table
-from shards.tables.unknown import Words, is_unknown
+from shards.tables.unknown import Words
 
 RESERVED = {"meta"}
 
@@ -177,52 +178,3 @@ def one_name_each(manifest: Manifest) -> tuple[Manifest, list[str]]:
 
     change(entries, spelt)
     return replace(manifest, entries=entries), merged_note(spelling)
-
-
-def entry_problems(entries: Sequence[Entry], fields: bool = True) -> list[Problem]:
-    """Keys and patients that are missing or malformed, doubled samples, unknown splits, patients in two splits.
-
-    Args:
-        fields: samples without any field are told; not where no column for one exists, which is told already.
-    """
-    problems, first, split_of = [], dict[str, str](), dict[str, tuple[str, str, str]]()
-    twice = repeated(e.sample for e in bare(entries))
-    parted = torn((person(e.patient), e.split) for e in bare(entries) if e.split in SPLITS and e.patient)
-    lacking = fieldless(entries) if fields else set()
-    for i, e in enumerate(bare(entries)):
-        if not KEY.fullmatch(e.sample):
-            fix = "a key has letters, digits, '_' and '-' only: a dot would end it in a tar, a slash leaves the folder"
-            problems.append(Problem(f"sample '{e.sample}' is not a key", e.where, fix))
-        elif e.sample in first:
-            problems.append(
-                Problem(
-                    f"sample '{e.sample}' stands twice (first in {first[e.sample]})",
-                    e.where,
-                    "give every sample a key of its own",
-                )
-            )
-        if hash(e.sample) in twice:
-            first.setdefault(e.sample, e.where)
-        if is_unknown(e.patient) or damage(e.patient) == CUT:
-            problems.append(
-                Problem(
-                    f"sample '{e.sample}' has no patient{f': {e.patient!r} is none' if e.patient else ''}",
-                    e.where,
-                    "fill the patient column: splits are made by patient",
-                )
-            )
-        elif why := unwritable(e.patient):
-            problems.append(Problem(f"patient {e.patient!r} {why}", e.where, "write the name on one line"))
-        if i in lacking:
-            problems.append(
-                Problem(f"sample '{e.sample}' has no field at all", e.where, "fill a field or drop the line")
-            )
-        if e.split is not None and e.split not in SPLITS:
-            problems.append(Problem(f"split '{e.split}'", e.where, f"one of {', '.join(SPLITS)}"))
-        elif e.split is not None and e.patient and hash(person(e.patient)) in parted:
-            other = split_of.setdefault(person(e.patient), (e.split, e.where, e.patient))
-            if other[0] != e.split:
-                known = "" if other[2] == e.patient else f" as '{other[2]}'"
-                what = f"patient '{e.patient}' is in {e.split} here and in {other[0]}{known} in {other[1]}"
-                problems.append(Problem(what, e.where, "put all samples of a patient into one split"))
-    return problems

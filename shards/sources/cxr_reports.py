@@ -17,14 +17,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError, Problem, bad
+from shards.pack.entry_checks import entry_problems
 from shards.pack.keys import short_keys
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Entry, Manifest
 from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._cxr_findings import answers, counted, finding_columns, joined, joined_column
@@ -38,7 +40,7 @@ from shards.sources._cxr_layouts import (
     located,
     read_list,
 )
-from shards.sources._cxr_studies import Line, check_flags, merged, studies_of, study_options
+from shards.sources._cxr_studies import Line, Studies, check_flags, merged, studies_of, study_options
 from shards.sources._people import reconciled
 from shards.tables.cells import plain
 from shards.tables.identity import sample, study
@@ -145,7 +147,7 @@ def find(args: argparse.Namespace) -> Found:
     rows = read_list(args.csv)
     columns = _Columns(args, rows.columns)
     images, unknown = args.images or args.csv.parent, words_of(args)
-    films, places = films_of(rows, columns.image, images), Places(images)
+    films = films_of(rows, columns.image, images)
     given = [
         "" if columns.patient is None or unknown(f.row[columns.patient]) else f.row[columns.patient] for f in films
     ]
@@ -154,41 +156,21 @@ def find(args: argparse.Namespace) -> Found:
     asked = _asked(args, columns, films)
     splits, splits_said = _mimic_splits(args.splits, films)
     labels, labels_said, problems = _labels(args, columns, films)
-    lines: list[tuple[Line, int]] = []
-    unmatched: list[tuple[str, str]] = []
-    counts: Counter[str] = Counter()
+    used = _Used(args, columns, images, asked, splits)
     for at, (film, key, who, said) in enumerate(zip(films, _keys(films), people, labels, strict=True)):
-        line, file = Line(film, Entry(film.row.where, key, who, labels=said)), places(film.path)
-        why = _unfit(line.entry, file) or (NO_STUDY if studies and not studies.names[at] else None)
-        if why is None:
-            line.entry.fields["image"] = Reference(film.path, file)
-            line.report = _add_report(line.entry, film, columns.text, args) if asked else None
-            counts.update([line.report] if line.report else [])
-            why = line.report if args.empty == "drop" and line.report != WITH and studies is None else None
-        if columns.split is not None or args.splits:
-            line.entry.split = splits.get(film.image) if columns.split is None else _split(film.row[columns.split])
-        if why:
-            unmatched.append((film.path, why))
-        else:
-            lines.append((line, at))
-    entries, unit, head, pack = [line.entry for line, _ in lines], "image", list[str](), dict[str, Any]()
+        used.add(Line(film, Entry(film.row.where, key, who, labels=said)), at, studies)
+    entries, unit, head, pack = [line.entry for line, _ in used.lines], "image", list[str](), dict[str, Any]()
+    counts, unmatched = used.reports, used.unmatched
     if studies is not None and entries:
-        one = merged(args, lines, studies, short_keys, WITH)
+        one = merged(args, used.lines, studies, short_keys, WITH)
         entries, counts, unit, head = one.entries, one.reports, "study", one.notes
         unmatched, problems = [*unmatched, *one.left_out], [*problems, *one.problems]
         pack["meanings"] = one.meanings
-    if not entries:
-        reasons, fix = _reasons(Counter(w for _, w in unmatched))
-        raise bad(f"none of {len(films)} lines can be used ({reasons})", args.csv, fix)
-    if asked and not counts[WITH]:
-        reasons, fix = _reasons(counts)
-        raise bad(
-            f"no {unit} has a report ({reasons})", args.csv, f"{fix}; or pack images and labels alone: --no-reports"
-        )
+    _check_used(args, entries, len(films), unmatched, counts if asked else None, unit)
     names = [*columns.labels, *sorted({n for e in entries for n in e.labels} - set(columns.labels))]
     settled = settle(entries, names, label_rule(args), asked=columns.labels, of_numbers=_many)
     notes = [f"columns: {'; '.join(columns.chosen)}"] if columns.chosen else []
-    notes += [f"{len(lines)} images of {len({line.entry.patient for line, _ in lines})} patients", *head]
+    notes += [f"{len(used.lines)} images of {len({line.entry.patient for line, _ in used.lines})} patients", *head]
     notes += [*splits_said, *labels_said]
     notes += [f"  {n} {UNITS[unit]} {what}" for what, n in counts.most_common()]
     notes += [f"  left out: {n} x {why}" for why, n in Counter(w for _, w in unmatched).most_common()]
@@ -196,6 +178,71 @@ def find(args: argparse.Namespace) -> Found:
         notes.append("next: python -m shards tokenizer DIR    (a WordPiece vocabulary of the training reports)")
     problems += settled.problems + entry_problems(entries)
     return Found(Manifest(entries, settled.kinds, problems, settled.notes), notes, unmatched, pack)
+
+
+@dataclass
+class _Used:
+    """Films that become samples, filled one by one.
+
+    asked: whether they are to have reports. splits: of the published list, by image.
+    lines: with their numbers among all films. reports: how their reports went. unmatched: the other films, and why.
+    """
+
+    args: argparse.Namespace
+    columns: _Columns
+    images: Path
+    asked: bool
+    splits: Mapping[str, str]
+    lines: list[tuple[Line, int]] = field(default_factory=list)
+    reports: Counter[str] = field(default_factory=Counter)
+    unmatched: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._places = Places(self.images)
+
+    def add(self, line: Line, at: int, studies: Studies | None) -> None:
+        film = line.film
+        why = self._filled(line, at, studies)
+        if self.columns.split is not None:
+            line.entry.split = _split(film.row[self.columns.split])
+        elif self.args.splits:
+            line.entry.split = self.splits.get(film.image)
+        if why:
+            self.unmatched.append((film.path, why))
+        else:
+            self.lines.append((line, at))
+
+    def _filled(self, line: Line, at: int, studies: Studies | None) -> str | None:
+        """Adds image and report; why the film is left out, None where it is not."""
+        file = self._places(line.film.path)
+        if why := _unfit(line.entry, file) or (NO_STUDY if studies and not studies.names[at] else None):
+            return why
+        line.entry.fields["image"] = Reference(line.film.path, file)
+        if not self.asked:
+            return None
+        line.report = _add_report(line.entry, line.film, self.columns.text, self.args)
+        self.reports[line.report] += 1
+        # Of a study the report of another film may serve: what is dropped is known when they are put together.
+        dropped = self.args.empty == "drop" and line.report != WITH and studies is None
+        return line.report if dropped else None
+
+
+def _check_used(
+    args: argparse.Namespace,
+    entries: Sequence[Entry],
+    films: int,
+    unmatched: Sequence[tuple[str, str]],
+    reports: Counter[str] | None,
+    unit: str,
+) -> None:
+    """Refuses a table of which nothing is left; `reports` says how they went, where samples are to have them."""
+    if not entries:
+        reasons, fix = _reasons(Counter(w for _, w in unmatched))
+        raise bad(f"none of {films} lines can be used ({reasons})", args.csv, fix)
+    if reports is not None and not reports[WITH]:
+        reasons, fix = _reasons(reports)
+        fix = f"{fix}; or pack images and labels alone: --no-reports"
+        raise bad(f"no {unit} has a report ({reasons})", args.csv, fix)
 
 
 def _asked(args: argparse.Namespace, columns: _Columns, films: Sequence[Film]) -> bool:

@@ -21,8 +21,9 @@ from shards.format.describe import HeaderError
 from shards.format.image_tally import ImageTally
 from shards.format.images import Reading, read_image, reading_of
 from shards.format.meaning import parse_meanings
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Entry, Manifest
 from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._fundus_quality import crop, find_circle, tails

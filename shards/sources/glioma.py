@@ -20,8 +20,9 @@ import numpy as np
 
 from shards.errors import DataError, Problem, bad, typed
 from shards.format.archive import no_twins
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Entry, Manifest
 from shards.pack.reference import Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bags, find_bags
@@ -79,26 +80,11 @@ class Omics:
 @register("glioma", options)
 def find(args: argparse.Namespace) -> Found:
     """TCGA GBM/LGG: pathology tiles and/or slide region features + RNA, CNV, mutations."""
-    if args.tiles is None and args.features is None:
-        raise bad(
-            "neither --tiles nor --features",
-            "glioma",
-            "give tiles by --tiles FOLDER, bags by --features FOLDER_OR_NPZ, or both",
-        )
-    if not args.omics and args.expression is None:
-        raise bad(
-            "neither omics nor expression", "glioma", "give tables of omics by --omics FILE, or --expression TABLE"
-        )
-    args.omics = args.omics or []
-    omics = Omics(rule=feature_rule(args))
-    for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
-        _read(path, omics, path in args.omics, words_of(args))
-    if problems := [*omics.problems, *unused(omics.rule, omics.chosen)]:
-        raise DataError(problems)
-    work = args.work or Path(f"{args.out}-work")
-    vectors, vocab, notes = _vectors(omics, work)
+    _check_given(args)
+    omics = _omics(args)
+    vectors, vocab, notes = _vectors(omics, args.work or Path(f"{args.out}-work"))
     notes = [n for c in omics.chosen for n in c.notes] + notes
-    genes, extra = _expression(args, omics, vectors)
+    genes, unmatched_genes = _expression(args, omics, vectors)
     unfit = no_tumour if args.frozen else no_diagnostic_slide
     pictures, unmatched = _tiles(args.tiles, args.tiles_per_case, unfit) if args.tiles else ([], [])
     found = find_bags(args.features, args.member, unfit, args.coords, args.regions) if args.features else Bags()
@@ -106,21 +92,10 @@ def find(args: argparse.Namespace) -> Found:
         (b.name, barcode(b.name) or "", {"patches": b.features} | ({"coords": b.coords} if b.coords else {}))
         for b in found.bags
     ]
-    unmatched += found.unmatched + extra
-    notes += genes.notes
-    notes += _joins(args, {"--tiles": pictures, "--features": bags}, vectors, omics)
-    entries = []
-    for name, case, fields in pictures + bags:
-        if case not in vectors:
-            unmatched.append((name, "no omics of this case"))
-            continue
-        given: dict[str, str | float] = {**omics.labels.get(case, {}), "tss": case[5:7]}
-        entries.append(
-            Entry(name, re.sub(r"[^A-Za-z0-9_-]", "_", name), case, labels=given, fields=fields | vectors[case])
-        )
-    if omics.unread:
-        what = f"{len(omics.unread)} columns of omics in {args.labels} are not read ({', '.join(omics.unread[:3])})"
-        notes.append(f"{what}: give it with --omics too for them")
+    unmatched += found.unmatched + unmatched_genes
+    notes += genes.notes + _joins(args, {"--tiles": pictures, "--features": bags}, vectors, omics)
+    entries = _entries(pictures + bags, vectors, omics, unmatched)
+    notes += _unread(args, omics)
     have = {e.patient for e in entries}
     unmatched += [(c, "no tile and no slide of this case") for c in sorted(set(vectors) - have)]
     survival = put_survival(args, entries, unmatched, notes) if entries else []
@@ -137,6 +112,55 @@ def find(args: argparse.Namespace) -> Found:
     pack |= {"stratify": "label"} if settled.kinds.get("label") == "class" else {}
     problems = settled.problems + entry_problems(entries)
     return Found(Manifest(entries, settled.kinds | {"tss": "class"}, problems, settled.notes), notes, unmatched, pack)
+
+
+def _check_given(args: argparse.Namespace) -> None:
+    if args.tiles is None and args.features is None:
+        fix = "give tiles by --tiles FOLDER, bags by --features FOLDER_OR_NPZ, or both"
+        raise bad("neither --tiles nor --features", "glioma", fix)
+    if not args.omics and args.expression is None:
+        fix = "give tables of omics by --omics FILE, or --expression TABLE"
+        raise bad("neither omics nor expression", "glioma", fix)
+
+
+def _omics(args: argparse.Namespace) -> Omics:
+    """All tables of omics, and the one of labels.
+
+    Raises:
+        DataError: every problem of them.
+    """
+    args.omics = args.omics or []
+    omics = Omics(rule=feature_rule(args))
+    for path in [*args.omics, *([args.labels] if args.labels and args.labels not in args.omics else [])]:
+        _read(path, omics, path in args.omics, words_of(args))
+    if problems := [*omics.problems, *unused(omics.rule, omics.chosen)]:
+        raise DataError(problems)
+    return omics
+
+
+def _entries(
+    found: Sequence[tuple[str, str, dict[str, Reference]]],
+    vectors: Mapping[str, dict[str, Reference]],
+    omics: Omics,
+    unmatched: list[tuple[str, str]],
+) -> list[Entry]:
+    """A sample for each tile and slide of a case with omics; the others go to `unmatched`."""
+    entries = []
+    for name, case, fields in found:
+        if case not in vectors:
+            unmatched.append((name, "no omics of this case"))
+            continue
+        labels: dict[str, str | float] = {**omics.labels.get(case, {}), "tss": case[5:7]}
+        key = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+        entries.append(Entry(name, key, case, labels=labels, fields=fields | vectors[case]))
+    return entries
+
+
+def _unread(args: argparse.Namespace, omics: Omics) -> list[str]:
+    if not omics.unread:
+        return []
+    what = f"{len(omics.unread)} columns of omics in {args.labels} are not read ({', '.join(omics.unread[:3])})"
+    return [f"{what}: give it with --omics too for them"]
 
 
 def _expression(

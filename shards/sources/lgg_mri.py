@@ -24,8 +24,9 @@ from shards.format.archive import no_twins
 from shards.format.image_tally import ImageTally
 from shards.format.meaning import parse_meanings
 from shards.layout.begun import lacks_room
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Entry, Manifest
 from shards.pack.reference import Reference
 from shards.sources import Found, register
 from shards.sources._barcode import by_case
@@ -98,17 +99,55 @@ def find(args: argparse.Namespace) -> Found:
     expression, notes = genes.of_case, genes.notes
     labels, kinds = _labels(args, unmatched)
     notes += _joins(args, slices, expression, labels)
-    work = args.work or Path(f"{args.out}-work")
-    entries_of: dict[str, list[Entry]] = defaultdict(list)
-    problems: list[Problem] = []
+    entries_of, more = _packed(args, slices, expression, labels, unmatched)
+    notes += more
+    entries = _rounds(entries_of)
+    if not entries:
+        raise bad(f"none of {len(slices)} slices is left", "lgg_mri", "no tumour is in them: give --slices all")
+    cases = {s.case for s in slices}
+    if args.unpaired == "drop":
+        unmatched += [(c, "no expression of this patient") for c in sorted(cases - set(expression))]
+    unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - cases)]
+    survival = put_survival(args, entries, unmatched, notes)
+    notes.append(f"{len(entries_of)} patients, {len(entries)} of {len(slices)} slices packed")
+    by_slice = args.split_unit == "slice"
+    if by_slice:
+        notes.append(LEAKS)
+        entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
+    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
+    settled = settle(entries, [*kinds, *survival], label_rule(args), kinds=kinds)
+    kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
+    kinds |= {"case": "class"} if by_slice else {}
+    chosen: dict[str, Any] = {
+        "transforms": {"rna": args.expression_transform or "none"},
+        "strip_version": ["rna"] if genes.versioned else [],
+        "meanings": {"rna": genes.meaning},
+    }
+    return Found(
+        Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
+    )
+
+
+def _packed(
+    args: argparse.Namespace,
+    slices: Sequence[Slice],
+    expression: Mapping[str, Reference],
+    labels: Mapping[str, dict[str, str]],
+    unmatched: list[tuple[str, str]],
+) -> tuple[dict[str, list[Entry]], list[str]]:
+    """The samples of each case in the order of its slices, and lines on its masks; slices that are not wanted go to `unmatched`.
+
+    Raises:
+        DataError: every slice or mask that cannot be read, or whose mask says nothing of tumour.
+    """
     if "object" in parse_meanings(getattr(args, "meaning", None)).get("mask", {}):
         raise bad("mask.object: this source packs masks of 0 and 1", "--meaning", "give --object N instead")
-    least, more = _least([s for s in slices if args.unpaired == "keep" or s.case in expression], args.object, problems)
-    notes += more
-    without = {s.case for s in slices} - set(expression)
-    for s in sorted(slices, key=lambda s: (s.case, s.number)):
-        if s.case in without and args.unpaired == "drop":
-            continue
+    problems: list[Problem] = []
+    taken = [s for s in slices if args.unpaired == "keep" or s.case in expression]
+    least, notes = _least(taken, args.object, problems)
+    work = args.work or Path(f"{args.out}-work")
+    entries_of: dict[str, list[Entry]] = defaultdict(list)
+    for s in sorted(taken, key=lambda s: (s.case, s.number)):
         entry = _entry(s, work, labels.get(s.case, {}), expression.get(s.case), problems, least)
         if entry is None:
             continue
@@ -118,29 +157,7 @@ def find(args: argparse.Namespace) -> Found:
             entries_of[s.case].append(entry)
     if problems:
         raise DataError(problems)
-    entries = _rounds(entries_of)
-    if not entries:
-        raise bad(f"none of {len(slices)} slices is left", "lgg_mri", "no tumour is in them: give --slices all")
-    if args.unpaired == "drop":
-        unmatched += [(c, "no expression of this patient") for c in sorted(without)]
-    unmatched += [(c, "no slices of this patient") for c in sorted(set(expression) - {s.case for s in slices})]
-    survival = put_survival(args, entries, unmatched, notes)
-    notes.append(f"{len(entries_of)} patients, {len(entries)} of {len(slices)} slices packed")
-    if args.split_unit == "slice":
-        notes.append(LEAKS)
-        entries = [replace(e, patient=e.sample, labels={**e.labels, "case": e.patient}) for e in entries]
-    notes += [f"  {n} x {reason}" for reason, n in Counter(r for _, r in unmatched).most_common()]
-    settled = settle(entries, [*kinds, *survival], label_rule(args), kinds=kinds)
-    kinds = settled.kinds | {"tumour": "class", "tumour_pixels": "number", "tss": "class"}
-    kinds |= {"case": "class"} if args.split_unit == "slice" else {}
-    chosen: dict[str, Any] = {
-        "transforms": {"rna": args.expression_transform or "none"},
-        "strip_version": ["rna"] if genes.versioned else [],
-        "meanings": {"rna": genes.meaning},
-    }
-    return Found(
-        Manifest(entries, kinds, settled.problems + entry_problems(entries), settled.notes), notes, unmatched, chosen
-    )
+    return entries_of, notes
 
 
 def _least(slices: list[Slice], asked: int | None, problems: list[Problem]) -> tuple[int, list[str]]:

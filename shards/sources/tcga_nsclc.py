@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError, bad
+from shards.pack.entry_checks import entry_problems
 from shards.pack.labels import label_rule, settle
-from shards.pack.manifest import Entry, Manifest, entry_problems
+from shards.pack.manifest import Entry, Manifest
 from shards.pack.reference import Reference
 from shards.sources import Found, left_out, register
 from shards.sources._bags import Bag, find_bags, together

@@ -16,7 +16,8 @@ from shards.check.lint import lint
 from shards.errors import DataError
 from shards.format.info import load_info
 from shards.format.seal import SampleRow, hash_files
-from shards.pack.manifest import Entry, Manifest, entry_problems, one_name_each
+from shards.pack.entry_checks import entry_problems
+from shards.pack.manifest import Entry, Manifest, one_name_each
 from shards.pack.split import leaks, resplit
 from shards.read.dataset import Dataset
 from shards.sources._people import reconciled
