@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
     from trainer.downstream.external.tests import check_tests
     from trainer.downstream.init import find_source
     from trainer.downstream.run import run_setting
-    from trainer.downstream.setting import describe, open_task_data, prepare
+    from trainer.downstream.setting import check_device, describe, open_task_data, prepare
 
     stop = StopFlag().install()
     if not args.dry_run:
@@ -96,12 +96,12 @@ def _run(args: argparse.Namespace) -> None:
     share = f"{task.protocol.shots}shot" if task.protocol.shots else f"{100 * task.protocol.fraction:g}"
     mode = f"{task.mode}-random" if args.random and task.mode != "scratch" else task.mode
     out = Path(task.out.format(task=task.name, method=args.method, mode=mode, fraction=share))
-    setting = prepare(task, source, data, out, environment_world())
+    setting = prepare(task, source, data, out, environment_world(), planned=args.dry_run)
     try:
         others = check_tests(setting)
         if args.dry_run:
             if environment_rank() == 0:
-                print("\n  ".join([describe(setting), *others]))
+                print("\n  ".join([describe(setting), *others, *check_device(task, planned=True)]))
             return
         run_setting(setting, start(args.local_rank, task.health), stop)
     finally:

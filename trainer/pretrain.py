@@ -28,16 +28,19 @@ from trainer.tracking.summary import report
 from trainer.tracking.tracker import Tracker
 
 
-def prepare(config: Config, world: int, here: bool = True) -> Job:
-    """Opens the data, builds the method once and works the plan out; `here`: for this machine's devices.
+def prepare(config: Config, world: int, here: bool = True, planned: bool = False) -> Job:
+    """Opens the data, builds the method once and works the plan out.
+
+    Args:
+        here: for this machine's devices.
+        planned: nothing is started now: what only this machine's devices refuse is a line of the plan.
 
     Raises:
         UserError, DataError, MethodError: something the user has to change.
     """
     config = as_begun(config)
     split_batch(config, world)
-    if here:
-        check_precision(config.precision)
+    lacks = check_precision(config.precision, planned) if here else []
     cls, options, resolved = resolve(config)
     data = open_data(config, here)
     if here:
@@ -63,7 +66,9 @@ def prepare(config: Config, world: int, here: bool = True) -> Job:
     untold = [note for plan in plans if plan.steps for note in data.untold(method, plan.stage)]
     dropped = [data.plan(config, p.stage).dropped for p in plans]
     text = describe(method, plans, config, world, data.samples, dropped)
-    text = "\n".join([text, *data.meaning_notes(), *untold, *data.cache_notes([p.stage for p in plans if p.steps])])
+    text = "\n".join(
+        [text, *data.meaning_notes(), *untold, *data.cache_notes([p.stage for p in plans if p.steps]), *lacks]
+    )
     return Job(
         config, resolved, data, plans, text, lambda stage: build_method(config, data, stage), _finish, closing=_closing
     )
@@ -104,7 +109,7 @@ def dry_run(config: Config, recipe: Path, plan: bool, world: int | None) -> None
     if environment_rank():
         return
     if plan:
-        job = prepare(config, world or environment_world())
+        job = prepare(config, world or environment_world(), planned=True)
         job.data.close()
         print(f"# {recipe}\n{_shown(as_planned(job))}\n{job.plan_text}")
         return

@@ -115,14 +115,18 @@ def has_half() -> bool:
     return torch.cuda.is_available()
 
 
-def check_precision(precision: Precision) -> None:
-    """Refuses what the machine has no device for.
+def check_precision(precision: Precision, planned: bool = False) -> list[str]:
+    """Refuses what the machine has no device for; of a run that is only `planned` here, gives it as lines of the plan.
 
     Raises:
         UserError: float16 on a CPU.
     """
-    if precision == "fp16" and not has_half():
-        raise UserError("precision=fp16: this machine has no device for it; use bf16 or fp32")
+    if precision != "fp16" or has_half():
+        return []
+    text = "precision=fp16: this machine has no device for it; use bf16 or fp32"
+    if planned:
+        return [f"warning: {text}, or start it on a machine with a GPU: here it is refused at the start"]
+    raise UserError(text)
 
 
 def device_index(local_rank: int, visible: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from launch.finetune import main as finetune
 from launch.pretrain import main
 from shards.__main__ import main as shards
 from shards.format.info import load_info, save_info
@@ -54,6 +55,25 @@ def test_refused_before_anything_is_written(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refused(capsys, tmp_path / "run", *words)
+
+
+def test_a_plan_says_what_this_machine_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login node has no GPU: there a run is planned, and refused only at its start."""
+    warning = "precision=fp16: this machine has no device for it; use bf16 or fp32, or start it on a machine with a GPU"
+    run = ["--method", "gimp", "precision=fp16", "zero.stage=1", f"out={tmp_path / 'run'}"]
+    tune = ["--task", "demo_subtype", "--init", "scratch", *run]
+    for start, words in ((main, run), (finetune, tune)):
+        assert start([*words, "--dry-run"]) == 0
+        assert f"warning: {warning}" in capsys.readouterr().out
+        assert start(words) == 2
+        assert warning.partition(", or")[0] in capsys.readouterr().err
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("trainer.runtime.has_half", lambda: True)
+            assert start([*words, "--dry-run"]) == 0
+        assert "no device" not in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_method_gets_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,12 +40,15 @@ def open_task_data(task: Task) -> Dataset:
     return Dataset.open(ensure(demo_folder()))
 
 
-def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> Setting:
+def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int, planned: bool = False) -> Setting:
     """Checks everything that can be known before training, and refuses all of it at once where possible.
+
+    `planned`: nothing is started now, and this machine's devices need not do (`check_device`).
 
     Raises:
         UserError: modalities that the method or the data lack, labels with unknown values, one-class splits, a leak.
     """
+    check_device(task, planned)
     probe, new = _encoder(task, source)
     side, left_out = _image_side(task, source, probe)
     fields = _fields(task, probe, side)
@@ -71,13 +74,16 @@ def prepare(task: Task, source: Init, data: Dataset, out: Path, world: int) -> S
     return setting
 
 
+def check_device(task: Task, planned: bool) -> list[str]:
+    """`check_precision` where an encoder is trained."""
+    return [] if task.mode in FROZEN else check_precision(task.precision, planned)
+
+
 def _encoder(task: Task, source: Init) -> tuple[Method, tuple[str, ...]]:
     """The encoder as a training would begin with it, and its weights that no file holds; data are not looked at yet."""
     cls = get_method(source.method_name)
     check_baseline(task, source.method_name, source.options)
     check_learns(task, cls, source.method_name)
-    if task.mode not in FROZEN:
-        check_precision(task.precision)
     refuse_giants(cls, cls.Options.parse(source.options), source.schema)
     return source.build_and_name(0)
 
