@@ -19,7 +19,7 @@ from shards.order.mix import Mix, MixPlan
 from shards.order.plan import Plan
 from shards.order.ranks import eval_plan, micro_slices, rank_slice
 from shards.order.stand_in import stand_ins
-from shards.order.streams import SampleStream
+from shards.order.streams import Purpose, Streams
 from shards.read.arrays import ArrayPool
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
@@ -104,7 +104,7 @@ class Loader(Generic[S, B]):
         self.prefetch, self.max_bad_samples = prefetch, max_bad_samples
         # In work, in the consumer's hands, and one that it has not let go of yet.
         kept = (prefetch + 3) * len(self._cuts)
-        self._recipe = SamplePipeline(data, transform, collate, ArrayPool(kept), SampleStream(plan.seed))
+        self._recipe = SamplePipeline(data, transform, collate, ArrayPool(kept), Streams(plan.seed, Purpose.SAMPLE))
         # Two chunks a thread and micro batch keep threads level without many hand-overs.
         self._chunk = max(1, min(16, -(-self.micro_batch // (2 * max(workers, 1)))))
         self._bad: dict[int, BadSample] = {}

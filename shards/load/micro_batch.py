@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 
 from shards.errors import BrokenSeal, DataError
-from shards.order.streams import SampleStream
+from shards.order.streams import Streams
 from shards.read.arrays import ArrayPool
 from shards.read.canvas import Block, Canvas
 from shards.read.record import ShardRecord
@@ -66,7 +66,7 @@ class SamplePipeline(Generic[S, B]):
     transform: Callable[[ShardRecord, np.random.Generator], S]
     collate: Callable[[Sequence[S]], B]
     arrays: ArrayPool
-    stream: SampleStream
+    streams: Streams
     direct: dict[str, str] = field(default_factory=dict)
 
 
@@ -208,7 +208,7 @@ class Micro(Generic[S, B]):
 
     def _sample(self, slot: int, index: int, repeat: int) -> S:
         recipe, block = self._recipe, self._block
-        rng = recipe.stream.at(self._epoch, index, repeat)
+        rng = recipe.streams.at(self._epoch, index, repeat)
         try:
             record = recipe.data[index]
             canvas = record.canvas = Canvas(block, slot)

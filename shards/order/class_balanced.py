@@ -17,7 +17,7 @@ from shards.errors import DataError, Problem, bad
 from shards.order.groups import PART, Groups
 from shards.order.large import ORDER_VERSION, WHOLE, by_places, numbers_to, shuffled, whole_of
 from shards.order.places import Walk
-from shards.order.streams import Purpose, stream
+from shards.order.streams import Purpose, Streams, stream
 from shards.read.subset import Subset
 
 
@@ -45,6 +45,7 @@ class ClassBalanced:
         self.K = _per_class(self.P, len(names), global_batch, str(label))
         labelled = sum(self._sizes)
         self.steps = max(labelled // global_batch, 1)
+        self._mixes, self._rounds = Streams(seed, Purpose.MIX), Streams(seed, Purpose.ORDER)
         self._walked: dict[int, tuple[tuple[int, int], np.ndarray | Walk]] = {}
         self.notes = []
         if labelled < len(codes):
@@ -59,14 +60,14 @@ class ClassBalanced:
         at = np.concatenate([d[0] for d in drawn])
         repeat = np.concatenate([d[1] for d in drawn])
         # Ranks take contiguous slices: unless mixed, a rank would see few classes.
-        mixed = stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))
+        mixed = self._mixes.at(epoch, step).permutation(len(at))
         return at[mixed], repeat[mixed]
 
     def _classes(self, epoch: int, step: int) -> tuple[np.ndarray, int]:
         """The P classes of a batch, and how often the round of all classes was begun before it."""
         C = len(self._sizes)
         turn, place = divmod(step, C // self.P)
-        order = stream(self.seed, epoch, Purpose.ORDER, turn).permutation(C)
+        order = self._rounds.at(epoch, turn).permutation(C)
         return order[place * self.P : (place + 1) * self.P], turn
 
     def _draw(self, epoch: int, c: int, turn: int) -> tuple[np.ndarray, np.ndarray]:

@@ -68,12 +68,20 @@ class Deal:
 
     def _made(self, first: int) -> np.ndarray:
         row_B = self._rows.at(np.arange(first, min(first + self._together, self._steps)))
-        t = (row_B[:, None] + self._steps * np.arange(self._batch)).ravel()
-        t += np.searchsorted(self._gone, t, "right")
+        order = np.argsort(row_B)
+        t_GB = self._steps * np.arange(self._batch)[:, None] + row_B[order]  # ascending, as searches like it
+        made_GB = self._dealt(t_GB.ravel()).reshape(t_GB.shape)
+        made_BG = np.empty_like(made_GB, shape=made_GB.shape[::-1])
+        made_BG[order] = made_GB.T
+        return made_BG
+
+    def _dealt(self, t: np.ndarray) -> np.ndarray:
+        """int64 [m]: the samples at positions t [m] of the deal."""
+        t = t + np.searchsorted(self._gone, t, "right")
         group = np.searchsorted(self._end, t, "right")
         t -= self._end[group] - (self._patients.alike * self._taken)[group]
         who, nth = np.divmod(t, self._taken[group])
-        return self._patients.sample(group, self._among.at(who, group), nth, self._key).reshape(len(row_B), -1)
+        return self._patients.sample(group, self._among.at(who, group), nth, self._key)
 
 
 def own_order(nth: np.ndarray, size: np.ndarray, owner: np.ndarray, key: np.uint64) -> np.ndarray:

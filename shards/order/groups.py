@@ -50,11 +50,24 @@ class Groups:
         self.number, first = np.unique(group[by_group], return_index=True)
         self.count = np.add.reduceat(count[by_group], first)
         self._first = np.cumsum(self.count) - self.count
+        self._hints(np.diff(first, append=len(group)))
+
+    def _hints(self, cells: np.ndarray) -> None:
+        """The cell of every 2^`_apart`-th place of a group, which has two to four such places a cell."""
+        self._apart = np.frexp(np.maximum(self.count // (2 * cells), 1))[1] - 1
+        hints = ((self.count - 1) >> self._apart) + 1
+        self._hint0 = np.cumsum(hints) - hints
+        group = np.repeat(np.arange(len(hints)), hints)
+        nth = (np.arange(len(group)) - self._hint0[group]) << self._apart[group]
+        self._hint = np.searchsorted(self._end, self._first[group] + nth, "right")
 
     def at(self, group: np.ndarray | int, nth: np.ndarray) -> np.ndarray:
         """int64 [m]: the nth place, from 0, of a group [m], which is named by its position in `number`."""
         among = self._first[group] + nth
-        cell = np.searchsorted(self._end, among, "right")
+        cell = self._hint[self._hint0[group] + (nth >> self._apart[group])]
+        cell += self._end[cell] <= among
+        if len(late := np.flatnonzero(self._end[cell] <= among)):
+            cell[late] = np.searchsorted(self._end, among[late], "right")
         return self._origin[cell] + self._listed[self._shift[cell] + among]
 
 

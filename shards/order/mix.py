@@ -21,7 +21,7 @@ from shards.errors import DataError, Problem, bad
 from shards.format.meaning import check_agreement, meanings_of
 from shards.order.large import ORDER_VERSION
 from shards.order.plan import WINDOW, Draws, Plan, Shuffle, check_batch
-from shards.order.streams import Purpose, check_seed, stream
+from shards.order.streams import Purpose, Streams, check_seed, stream
 from shards.read.dataset import Dataset
 from shards.read.record import ShardRecord
 from shards.read.subset import Subset
@@ -134,6 +134,7 @@ class MixPlan:
         self._streams = [
             Shuffle(s, part_seed, 1, window, order_version) for s, part_seed in zip(subsets, part_seeds, strict=True)
         ]
+        self._mixes = Streams(self.seed, Purpose.MIX)
         self.versioned = any(s.large for s in self._streams)
         self.steps_per_epoch = sum(self.sizes) // global_batch
         self.counts = diffuse(self.weights, global_batch, self.steps_per_epoch)
@@ -154,7 +155,7 @@ class MixPlan:
             raise IndexError(f"step {step} of epoch {epoch}: an epoch has {self.steps_per_epoch} steps")
         drawn = [self._draw(k, epoch, step) for k in range(len(self.subsets))]
         index, repeat = (np.concatenate([d[j] for d in drawn]) for j in (0, 1))
-        mixed = stream(self.seed, epoch, Purpose.MIX, step).permutation(len(index))
+        mixed = self._mixes.at(epoch, step).permutation(len(index))
         return Draws(index[mixed], repeat[mixed])
 
     def _draw(self, k: int, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from shards.order.large import (
     small,
     whole_of,
 )
-from shards.order.streams import Purpose, stream
+from shards.order.streams import Purpose, Streams, stream
 from shards.read.subset import Subset
 
 
@@ -48,6 +48,7 @@ class PatientUnique:
         if surplus:
             many = int(alike[size > self.steps].sum())
             self.notes.append(f"{surplus} of them because {many} patients have more samples than the epoch has batches")
+        self._mixes = Streams(seed, Purpose.MIX)
         self._dealt: tuple[int, np.ndarray, np.ndarray | None] | None = None
         self._deal_of: tuple[int, Deal] | None = None
 
@@ -70,7 +71,7 @@ class PatientUnique:
             at = batches[row[step]]
         else:
             at = self._deal_by_places(epoch, self._patients).batch(step)
-        return at[stream(self.seed, epoch, Purpose.MIX, step).permutation(len(at))], repeat
+        return at[self._mixes.at(epoch, step).permutation(len(at))], repeat
 
     def _deal_by_places(self, epoch: int, patients: Patients) -> Deal:
         known = self._deal_of

@@ -43,22 +43,24 @@ class Permutations:
         return found
 
     def _turned(self, places: np.ndarray, which: np.ndarray | int) -> np.ndarray:
-        rows, columns = self._rows[which], self._columns[which]
         row0, column0 = self._row0[which], self._column0[which]
-        row, column = np.divmod(places, columns)
+        row, column = np.divmod(places, self._columns[which])
+        # Unsigned: what is below 0 becomes larger than all else, so that the smaller of x and x - n is x mod n for x below 2n.
+        up, left = row.view(np.uint64), column.view(np.uint64)
+        rows, columns = self._rows[which].view(np.uint64), self._columns[which].view(np.uint64)
         for by_row, by_column in self._turns:
-            column += by_row[row0 + row]
-            column -= columns * (column >= columns)
-            row += by_column[column0 + column]
-            row -= rows * (row >= rows)
-        row *= columns
+            left += by_row.take(row0 + row)
+            np.minimum(left, left - columns, out=left)
+            up += by_column.take(column0 + column)
+            np.minimum(up, up - rows, out=up)
+        row *= self._columns[which]
         row += column
         return row
 
 
 def _below(rng: np.random.Generator, most: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """int64: for each i, count[i] random numbers below most[i], one after another."""
-    return rng.integers(0, np.repeat(most, count), dtype=np.int64)
+    """uint64: for each i, count[i] random numbers below most[i], one after another."""
+    return rng.integers(0, np.repeat(most, count), dtype=np.int64).view(np.uint64)
 
 
 class Walk:

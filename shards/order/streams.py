@@ -26,7 +26,6 @@ class Purpose(IntEnum):
 
 
 _PURPOSES = 8
-_SAMPLE = int(Purpose.SAMPLE)
 
 
 def stream(seed: int, epoch: int, purpose: Purpose, a: int = 0, b: int = 0, c: int = 0) -> np.random.Generator:
@@ -43,22 +42,22 @@ def sample_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.
     return stream(seed, epoch, Purpose.SAMPLE, index, repeat)
 
 
-class SampleStream:
-    """`sample_rng` without its construction: one generator a thread, set to the wanted place.
+class Streams:
+    """`stream` of one purpose without its construction: one generator a thread, set to the wanted place.
 
     What `at` returns is good until the thread's next call.
     """
 
-    def __init__(self, seed: int):
-        self._seed = seed
-        self._mine = _Own(seed)
+    def __init__(self, seed: int, purpose: Purpose):
+        self._seed, self._purpose = seed, int(purpose)
+        self._mine = _Own()
 
-    def at(self, epoch: int, index: int, repeat: int) -> np.random.Generator:
-        """`sample_rng(seed, epoch, index, repeat)`; plain whole numbers, as tuples of them are set at half the cost of arrays."""
+    def at(self, epoch: int, a: int, b: int = 0) -> np.random.Generator:
+        """`stream(seed, epoch, purpose, a, b)`; plain whole numbers, as tuples of them are set at half the cost of arrays."""
         mine = self._mine
         place = mine.place
-        place["key"] = (self._seed, epoch * _PURPOSES + _SAMPLE)
-        place["counter"] = (0, index, repeat, 0)
+        place["key"] = (self._seed, epoch * _PURPOSES + self._purpose)
+        place["counter"] = (0, a, b, 0)
         mine.bits.state = mine.state
         return mine.rng
 
@@ -66,8 +65,8 @@ class SampleStream:
 class _Own(threading.local):
     """A thread's generator, and the state that moves it: fresh but for `place`."""
 
-    def __init__(self, seed: int):
-        self.rng = sample_rng(seed, 0, 0)
+    def __init__(self) -> None:
+        self.rng = stream(0, 0, Purpose.SAMPLE)
         self.bits = self.rng.bit_generator
         self.state: dict[str, Any] = dict(self.bits.state, buffer=(0, 0, 0, 0))
         self.place: dict[str, tuple[int, ...]] = {}

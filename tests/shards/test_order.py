@@ -16,7 +16,7 @@ from shards.order.patient_unique import _sorted_by, most_batches, sizes_of_patie
 from shards.order.plan import Plan
 from shards.order.ranks import eval_plan, micro_slices, rank_slice
 from shards.order.stand_in import stand_ins
-from shards.order.streams import SampleStream, sample_rng
+from shards.order.streams import Purpose, Streams, sample_rng
 from shards.read.subset import Subset
 
 
@@ -333,7 +333,7 @@ def test_stand_ins_of_a_mix_are_of_the_same_part():
 
 @given(seed=seeds, epoch=st.integers(0, 10**6), index=st.integers(0, 10**9), repeat=st.integers(0, 1000))
 def test_sample_generators_are_their_coordinates(seed, epoch, index, repeat):
-    moved = SampleStream(seed)
+    moved = Streams(seed, Purpose.SAMPLE)
     moved.at(1, 2, 3).integers(7, dtype=np.uint32)  # leaves half a word behind
     want = sample_rng(seed, epoch, index, repeat).integers(2**32, size=8, dtype=np.uint32)
     np.testing.assert_array_equal(moved.at(epoch, index, repeat).integers(2**32, size=8, dtype=np.uint32), want)
