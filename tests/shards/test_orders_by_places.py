@@ -110,6 +110,17 @@ def test_groups_list_what_is_in_each(most: int) -> None:
         assert groups.at(k, np.arange(count)).tolist() == np.flatnonzero(of_each == number).tolist()
 
 
+def test_groups_find_places_far_from_their_hints() -> None:
+    """A group that fills half of the parts and has one place in each of the others: sixteen of these lie between two hints."""
+    of_each = np.zeros((200, 100), np.int64)
+    of_each[:100], of_each[100:, 7] = 1, 1
+    groups = Groups(((k * 100, np.arange(100), part) for k, part in enumerate(of_each)), of_each.size)
+    assert groups.count.tolist() == [9_900, 10_100]
+    for k in (0, 1):
+        found = groups.at(k, np.arange(groups.count[k]))
+        assert np.array_equal(found, np.flatnonzero(of_each.ravel() == k))
+
+
 @pytest.mark.parametrize("scale", [1, 10_007])
 def test_samples_of_patients_are_found_wherever_they_lie(scale: int) -> None:
     """One patient has more samples than a part may have places; codes have gaps."""
