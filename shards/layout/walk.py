@@ -60,20 +60,7 @@ class Walk:
         for name, is_folder, is_file, is_link in self._entries(
             prefix, parts if plain else None, in_order, files, states
         ):
-            whole, deeper = False, set[State]()
-            for i, at in states:
-                last = at + 1 == len(self.patterns[i])
-                part = self.patterns[i][at]
-                if part == "**":
-                    if is_folder and not is_link:
-                        deeper.add((i, at))
-                        whole |= last
-                elif part == name or (part in self._forms and self._forms[part](name)):
-                    if last:
-                        whole = True
-                    elif is_folder:
-                        deeper.add((i, at + 1))
-                        whole |= self.patterns[i][at + 1 :] == ["**"]
+            whole, deeper = self._led(states, name, is_folder, is_link)
             if not whole and not is_twin(name):
                 self._look_again(prefix, name, states)
             elif not is_twin(name):
@@ -83,6 +70,23 @@ class Walk:
                     self.passed += 1
             if deeper:
                 yield from self._below(f"{prefix}{name}/", self._open(deeper), in_order, files)
+
+    def _led(self, states: frozenset[State], name: str, is_folder: bool, is_link: bool) -> tuple[bool, set[State]]:
+        """Whether a pattern ends with this name, and the states of what lies below it."""
+        whole, deeper = False, set[State]()
+        for i, at in states:
+            part, rest = self.patterns[i][at], self.patterns[i][at + 1 :]
+            if part == "**":
+                if is_folder and not is_link:
+                    deeper.add((i, at))
+                    whole |= not rest
+            elif part == name or (part in self._forms and self._forms[part](name)):
+                if not rest:
+                    whole = True
+                elif is_folder:
+                    deeper.add((i, at + 1))
+                    whole |= rest == ["**"]
+        return whole, deeper
 
     def _look_again(self, prefix: str, name: str, states: frozenset[State]) -> None:
         """Notes a name that no pattern finds because of its case."""

@@ -242,17 +242,7 @@ def _resplit(
     spelling = respelling(rows)
     rows = rows.respelt(lambda name: spelling.get(name, name))
     barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
-    for option, name in (("--stratify", stratify), ("--group", None if barcodes else group)):
-        if name is not None and name not in info.labels:
-            raise bad(
-                f"no label '{name}'", option, f"one of: {', '.join(info.labels) or 'none, the data set has no labels'}"
-            )
-    if any(not 0 < f <= 1 for f in label_fractions):
-        raise bad(
-            f"{list(label_fractions)} is not a list of fractions",
-            "--label-fractions",
-            "numbers over 0 and up to 1, such as 0.01,0.1",
-        )
+    _check_asked(info, stratify, None if barcodes else group, label_fractions)
     strata = patient_labels(rows, stratify) if stratify else None
     # The second field of a barcode is the tissue source site.
     sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
@@ -265,6 +255,19 @@ def _resplit(
     _write_fractions(folder, nested_fractions(rows, by, label_fractions, seed))
     write_stats(folder, info, rows)
     return save_info(folder, describe(info, folder, rows))
+
+
+def _check_asked(info: DatasetInfo, stratify: str | None, group: str | None, label_fractions: Sequence[float]) -> None:
+    for option, name in (("--stratify", stratify), ("--group", group)):
+        if name is not None and name not in info.labels:
+            known = ", ".join(info.labels) or "none, the data set has no labels"
+            raise bad(f"no label '{name}'", option, f"one of: {known}")
+    if any(not 0 < f <= 1 for f in label_fractions):
+        what, fix = (
+            f"{list(label_fractions)} is not a list of fractions",
+            "numbers over 0 and up to 1, such as 0.01,0.1",
+        )
+        raise bad(what, "--label-fractions", fix)
 
 
 def _write_fractions(folder: Path, lists: Mapping[str, Sequence[SampleRow]]) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.contract import Batch
 from models.finetuned import Downstream
 from models.transforms.crops import colours, eight_bit
 from models.view import shaped_mask
@@ -110,23 +109,18 @@ def predict(
         counts_B = (batch.weight_B > 0).cpu().numpy()
         here = batch["index"].cpu().numpy()[counts_B]
         values, pooled_BD = (x.cpu().numpy()[counts_B] for x in method.scores(batch))
+        losses_B = np.zeros(len(here))
         if method.question.kind == "segmentation":
-            K = method.question.outputs
-            values = values.reshape(len(here), K, *values.shape[-2:])
-            found = [_mask_counts(data, method, int(i), p, drawn) for i, p in zip(here, values, strict=True)]
+            p_BKHW = values.reshape(len(here), method.question.outputs, *values.shape[-2:])
+            t_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(p_BKHW.shape)
+            values = _mask_rows(data, method, here, p_BKHW, t_BKHW, drawn)
+            losses_B = np.array([cross_entropy_of_pixels(t, p) for t, p in zip(t_BKHW, p_BKHW, strict=True)])
             if examples and len(shown) < EXAMPLES:
-                cases = zip(here.tolist(), values, found, strict=True)
-                shown += [(i, _example(data, method, i, p)) for i, p, c in cases if any(c[2 * K :])]
-            drawn_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(values.shape)
-            pixels.append(np.array([cross_entropy_of_pixels(t, p) for t, p in zip(drawn_BKHW, values, strict=True)]))
-            rows = np.array(found, np.float64).reshape(-1, 3 * K)
-            soft = [_soft_sums(batch, counts_B, values)] if method.fit.soft_dice else []
-            values = np.concatenate([rows, *soft], 1)
+                shown += _examples(data, method, here, p_BKHW, values)
         index.append(here)
         score.append(values)
         pooled.append(pooled_BD)
-        if method.question.kind != "segmentation":
-            pixels.append(np.zeros(len(here)))
+        pixels.append(losses_B)
     method.train(was)
     # The first of all cases, not of a rank's: the number of ranks changes nothing.
     first = sorted((e for share in gather_objects(shown) for e in share), key=lambda e: e[0])[:EXAMPLES]
@@ -205,10 +199,33 @@ def _mask_counts(data: Dataset, method: Downstream, index: int, p_KHW: np.ndarra
     return [int(n) for x in (truth_KHW & predicted_KHW, predicted_KHW, truth_KHW) for n in x.sum((1, 2))]
 
 
-def _soft_sums(batch: Batch, counts_B: np.ndarray, p_BKHW: np.ndarray) -> np.ndarray:
+def _mask_rows(
+    data: Dataset,
+    method: Downstream,
+    index_B: np.ndarray,
+    p_BKHW: np.ndarray,
+    t_BKHW: np.ndarray,
+    drawn: Drawn | None,
+) -> np.ndarray:
+    """What is kept of each case's masks, [B, 3 K] or [B, 3 K + 3]: pixels in the intersection, predicted, true, a column a structure
+    each, and `Predictions.soft_N3` where a metric asks for it. `t_BKHW`: the true masks on the encoder's grid."""
+    counts = [_mask_counts(data, method, int(i), p, drawn) for i, p in zip(index_B, p_BKHW, strict=True)]
+    rows = np.array(counts, np.float64).reshape(-1, 3 * method.question.outputs)
+    return np.concatenate([rows, _soft_sums(p_BKHW, t_BKHW)], 1) if method.fit.soft_dice else rows
+
+
+def _examples(
+    data: Dataset, method: Downstream, index_B: np.ndarray, p_BKHW: np.ndarray, rows_BC: np.ndarray
+) -> list[tuple[int, Example]]:
+    """The cases of which any structure has a true pixel."""
+    K = method.question.outputs
+    cases = zip(index_B.tolist(), p_BKHW, rows_BC[:, 2 * K : 3 * K], strict=True)
+    return [(i, _example(data, method, i, p)) for i, p, true_K in cases if true_K.any()]
+
+
+def _soft_sums(p_BKHW: np.ndarray, t_BKHW: np.ndarray) -> np.ndarray:
     """`Predictions.soft_N3`, on the encoder's grid as the published code has it."""
-    p_BKHW = p_BKHW.astype(np.float64)
-    t_BKHW = batch["target_mask"].cpu().numpy()[counts_B].reshape(p_BKHW.shape).astype(np.float64)
+    p_BKHW, t_BKHW = p_BKHW.astype(np.float64), t_BKHW.astype(np.float64)
     return np.stack([x.sum((1, 2, 3)) for x in (p_BKHW * t_BKHW, p_BKHW, t_BKHW)], 1)
 
 

@@ -98,30 +98,8 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     for line in _first_lines(setting, near):
         runtime.say(line)
     measured = measure(setting, runtime, stop)
-    about = {
-        "method": setting.source.method_name,
-        "title": setting.source.title,
-        "mode": "finetune" if setting.finetunes else task.mode,
-        "init": setting.init(),
-        "inputs": list(setting.fields),
-        "decoder": setting.decoder,
-        "leak": setting.leak.plain(),
-        "first_line": setting.first_line,
-        "meaning": setting.meaning,
-        "standardise": task.standardise,
-        "seeds": [c["seed"] for c in measured.chosen],
-        "n": _counts(setting, measured.train),
-        "chosen": measured.chosen,
-        "hashes": hashes,
-        "code_tree": tree_hash(),
-        "code_accepted": sorted(measured.code - {hashes["code"]}),
-        "left_out": dict(setting.targets.left_out),
-        **({"prompts": setting.prompts.prompts.plain()} if setting.prompts else {}),
-        **({"candidates": about_candidates(setting.reports, tested(setting))} if setting.reports else {}),
-        "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
-    }
+    about = _about(setting, measured, hashes)
     _keep_maps(setting, runtime, measured.chosen)
-    result: dict[str, Any] = {}
     sites = from_main(lambda: _sites(setting, measured))
     # Trainings tell their own time, whichever processes spent it; the rest was spent in this one.
     wall_s = measured.trained_s + time.monotonic() - began - measured.here_s
@@ -143,6 +121,33 @@ def _measure(setting: Setting, runtime: Runtime, stop: StopFlag, hashes: dict[st
     result = from_main(write)
     runtime.say(summary(result, setting.out))
     return result
+
+
+def _about(setting: Setting, measured: Measured, hashes: dict[str, Any]) -> dict[str, Any]:
+    """What result.json says of system, task and training; the numbers come beside it."""
+    task = setting.task
+    return {
+        "method": setting.source.method_name,
+        "title": setting.source.title,
+        "mode": "finetune" if setting.finetunes else task.mode,
+        "init": setting.init(),
+        "inputs": list(setting.fields),
+        "decoder": setting.decoder,
+        "leak": setting.leak.plain(),
+        "first_line": setting.first_line,
+        "meaning": setting.meaning,
+        "standardise": task.standardise,
+        "seeds": [c["seed"] for c in measured.chosen],
+        "n": _counts(setting, measured.train),
+        "chosen": measured.chosen,
+        "hashes": hashes,
+        "code_tree": tree_hash(),
+        "code_accepted": sorted(measured.code - {hashes["code"]}),
+        "left_out": dict(setting.targets.left_out),
+        **({"prompts": setting.prompts.prompts.plain()} if setting.prompts else {}),
+        **({"candidates": about_candidates(setting.reports, tested(setting))} if setting.reports else {}),
+        "answers": {"words": said.plain(setting.targets), "counts": said.counts(task, setting.targets, setting.splits)},
+    }
 
 
 def _first_lines(setting: Setting, near: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,19 +27,29 @@ def improvement(
     out = []
     for stage in dict.fromkeys(r["stage"] for r in rows):
         here = [r for r in rows if r["stage"] == stage and not r["skipped"]]
-        span = max(1, len(here) // 10)
-        for name in [k for k in (here[-1] if here else {}) if k.startswith("loss/")]:
-            term = name.removeprefix("loss/")
-            first = fmean(r[name] for r in here[:span])
-            last = fmean(r[name] for r in here[-span:])
-            out.append((stage, f"{term} (training)", first, last, yardstick(here[-1], term)))
-        evaluated = [r for r in here if any(k.startswith("val/") for k in r)]
-        shown = [f"val/{m}" for m in metrics]
-        for name in [k for k in (evaluated[-1] if evaluated else {}) if k.startswith("val/loss/") or k in shown]:
-            term = name.removeprefix("val/").removeprefix("loss/")
-            chance = yardstick(evaluated[-1], term, "val/") if "loss/" in name else None
-            out.append((stage, f"{term} (held back)", evaluated[0][name], evaluated[-1][name], chance))
+        out += [(stage, *values) for part in (_training(here), _held_back(here, metrics)) for values in part]
     return out
+
+
+Improvement = tuple[str, float, float, float | None]
+"""What, at first, at last, by chance."""
+
+
+def _training(rows: list[dict[str, Any]]) -> Iterator[Improvement]:
+    span = max(1, len(rows) // 10)
+    for name in [k for k in (rows[-1] if rows else {}) if k.startswith("loss/")]:
+        term = name.removeprefix("loss/")
+        first, last = (fmean(r[name] for r in part) for part in (rows[:span], rows[-span:]))
+        yield f"{term} (training)", first, last, yardstick(rows[-1], term)
+
+
+def _held_back(rows: list[dict[str, Any]], metrics: Collection[str]) -> Iterator[Improvement]:
+    evaluated = [r for r in rows if any(k.startswith("val/") for k in r)]
+    shown = [f"val/{m}" for m in metrics]
+    for name in [k for k in (evaluated[-1] if evaluated else {}) if k.startswith("val/loss/") or k in shown]:
+        term = name.removeprefix("val/").removeprefix("loss/")
+        chance = yardstick(evaluated[-1], term, "val/") if "loss/" in name else None
+        yield f"{term} (held back)", evaluated[0][name], evaluated[-1][name], chance
 
 
 def report(out: Path, title: str, method: str, demo: bool, metrics: Collection[str] = ()) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
+from models.contract import Method
 from models.finetuned import Downstream, image_side
 from shards.read.dataset import Dataset
 from trainer.data import check_images, schema_of, shard_cache
@@ -23,6 +24,7 @@ from trainer.downstream.setting import Setting
 from trainer.downstream.targets.read import Targets, check_split, targets_of_split, unasked
 from trainer.downstream.task.leak import LeakReport, check_external
 from trainer.downstream.task.masks import check_masks
+from trainer.downstream.task.schema import Task
 from trainer.downstream.trial import metric_names
 from trainer.errors import UserError
 from trainer.runtime import Runtime
@@ -88,21 +90,7 @@ def open_external(trained: Trained, given: Mapping[str, Any], out: Path, evaluat
         probe = trained.source.build(0)
         probe.inputs = trained.fields
         check_images([data], trained.fields)
-        problems, view, notes = list[str](), Aligned(schema_of(data)), list[str]()
-        try:
-            view = aligned(trained.source.schema, schema_of(data), trained.fields, impute)
-            notes = [*view.notes, *check_fields(trained.source, trained.fields, view.schema)]
-        except UserError as e:
-            problems += e.problems
-        needed = trained.fields if probe.needs else image_side(probe)
-        targets = unasked(task, data, question, tuple(n for n in needed if n in data.info.fields))
-        if evaluate:
-            try:
-                targets = answers_of(task, data, question, tuple(n for n in needed if n in data.info.fields))
-            except UserError as e:
-                problems += e.problems
-        if problems:
-            raise UserError(problems)
+        view, targets, notes = _read(trained, task, data, probe, evaluate, impute)
         name = split or WHOLE
         at = data.subset(split).indices
         at = at[targets.used_N[at]]
@@ -120,6 +108,34 @@ def open_external(trained: Trained, given: Mapping[str, Any], out: Path, evaluat
         data.close()
         raise
     return found
+
+
+def _read(
+    trained: Trained, task: Task, data: Dataset, probe: Method, evaluate: bool, impute: bool
+) -> tuple[Aligned, Targets, list[str]]:
+    """How a record is read so that it has the run's features, what its samples are asked for, and what to tell of both.
+
+    Raises:
+        UserError: what is wrong with fields and with labels, together.
+    """
+    question = next(iter(trained.questions.values()))
+    problems, view, notes = list[str](), Aligned(schema_of(data)), list[str]()
+    try:
+        view = aligned(trained.source.schema, schema_of(data), trained.fields, impute)
+        notes = [*view.notes, *check_fields(trained.source, trained.fields, view.schema)]
+    except UserError as e:
+        problems += e.problems
+    needed = trained.fields if probe.needs else image_side(probe)
+    there = tuple(n for n in needed if n in data.info.fields)
+    targets = unasked(task, data, question, there)
+    if evaluate:
+        try:
+            targets = answers_of(task, data, question, there)
+        except UserError as e:
+            problems += e.problems
+    if problems:
+        raise UserError(problems)
+    return view, targets, notes
 
 
 def _check(found: External) -> None:
