@@ -77,6 +77,23 @@ def test_sites_meet_shares_nearly() -> None:
         assert all(abs(sizes[s, c] / total - f) < 0.05 for s, f in THREE.items())
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_site_goes_where_the_shares_come_nearest(seed: int) -> None:
+    """Sites of 2 to 21 patients, so that one is placed last; its error in every other split is counted anew."""
+    rng = np.random.default_rng(seed)
+    groups = {f"p{s}-{i}": f"s{s}" for s in range(2, 22) for i in range(s)}
+    strata = {p: "ab"[int(rng.integers(2))] for p in groups}
+    of = assign(list(groups), THREE, seed, strata, groups)
+    total = Counter(strata.values())
+
+    def error(last: str) -> float:
+        placed = {p: last if groups[p] == "s2" else split for p, split in of.items()}
+        have = Counter((placed[p], strata[p]) for p in groups)
+        return sum((have[s, c] / (f * total[c]) - 1) ** 2 for s, f in THREE.items() for c in "ab")
+
+    assert min(THREE, key=error) == of["p2-0"]
+
+
 def test_too_few_patients_or_sites() -> None:
     with pytest.raises(DataError, match=r"2 patients cannot fill 3 splits .*Fix: ask for fewer"):
         assign(["a", "b"], THREE, 0)
@@ -121,6 +138,12 @@ def test_rare_class_is_in_the_smallest_fraction() -> None:
         chosen = nested_fractions(many, "y", [0.02], seed)["train-2.csv"]
         assert {r.labels["y"] for r in chosen} == {"rare", "common"}
         assert len(chosen) == 2
+
+
+def test_a_fraction_has_the_shares_of_the_classes() -> None:
+    many = [SampleRow(f"s{i}", f"p{i}", "train", {"y": "rare" if i < 10 else "common"}) for i in range(100)]
+    chosen = nested_fractions(many, "y", [0.5], 0)["train-50.csv"]
+    assert Counter(r.labels["y"] for r in chosen) == {"rare": 5, "common": 45}
 
 
 def test_leaks_are_named() -> None:
@@ -196,6 +219,29 @@ def test_group_by_a_label_that_some_patients_lack(tmp_path: Path) -> None:
     folder = made.pack(tmp_path / "out")
     with pytest.raises(DataError, match=r"--group: 1 patients have no 'site' or several: p03"):
         resplit(folder, THREE, group="site")
+
+
+def test_a_patient_of_two_sites_cannot_be_grouped(tmp_path: Path) -> None:
+    made = sources(tmp_path / "in")
+    for i, row in enumerate(made.rows):
+        row["label:site:class"] = f"h{i % 4}"
+        row["patient"] = "p-two" if i in (3, 4) else row["patient"]
+    folder = made.pack(tmp_path / "out")
+    with pytest.raises(DataError, match=r"--group: 1 patients have no 'site' or several: p-two"):
+        resplit(folder, THREE, group="site")
+
+
+def test_label_fractions_go_by_the_one_label_of_classes(tmp_path: Path) -> None:
+    """Without --stratify: one class in twenty would be missing from most fractions of a tenth."""
+    made = sources(tmp_path / "in", count=40)
+    for i, row in enumerate(made.rows):
+        row["label:subtype"] = "rare" if i < 2 else "common"
+    folder = made.pack(tmp_path / "out")
+    for seed in range(3):
+        resplit(folder, {"train": 1.0}, seed, label_fractions=[0.1])
+        lines = (folder / "labels" / "train-10.csv").read_text().splitlines()[1:]
+        assert len(lines) == 4
+        assert {line.split(",")[0] for line in lines} & {made.rows[0]["sample"], made.rows[1]["sample"]}, seed
 
 
 def test_tcga_site_comes_from_the_barcode(tmp_path: Path) -> None:
