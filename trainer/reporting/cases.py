@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from shards.untyped import Json
 from trainer.errors import UserError
-from trainer.reporting.result import Measured, Result, Subgroups
+from trainer.reporting.result import Result
+from trainer.reporting.result_parts import Measured, Subgroups
 from trainer.tracking.intervals import PERCENTILES
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from trainer.reporting import cases
-from trainer.reporting.result import Init, Measured, Reference, Result
+from trainer.reporting.result import Result
+from trainer.reporting.result_parts import Init, Measured, Reference
 
 # Training from scratch is fine-tuning with another start: the start says so, and pairs find their opponent by the mode.
 MODES = {"scratch": "finetune"}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from trainer.errors import UserError
 from trainer.reporting import cases, regions, report, words
-from trainer.reporting.result import NAME, Measured, Result, read_result
+from trainer.reporting.result import NAME, Result, read_result
+from trainer.reporting.result_parts import Measured
 from trainer.reporting.table import Table, markdown
 from trainer.state.files import write_atomic
 from trainer.sweep.points import Sweep

@@ -11,7 +11,7 @@ from trainer.downstream.metrics.predictions import Predictions
 from trainer.errors import UserError
 from trainer.reporting import cases, words
 from trainer.reporting.groups import Amount, Entry, Group
-from trainer.reporting.result import Interval, Sites
+from trainer.reporting.result_parts import Interval, Sites
 from trainer.reporting.table import Table
 
 NOTE = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainer.reporting import words
 from trainer.reporting.groups import Amount, Entry, Group
-from trainer.reporting.result import Subgroup, Subgroups
+from trainer.reporting.result_parts import Subgroup, Subgroups
 from trainer.reporting.table import Table
 
 NOTE = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from trainer.reporting.groups import Entry, Group
 from trainer.reporting.pairs import Pair, is_drawn_once
-from trainer.reporting.result import Measured
+from trainer.reporting.result_parts import Measured
 from trainer.tracking.intervals import BOOTSTRAP, DEGENERATE, PERCENTILES
 from trainer.tracking.intervals import NONE as UNKNOWN
 

@@ -23,7 +23,7 @@ from trainer.downstream.samples import part
 from trainer.downstream.task.baselines import check_baseline
 from trainer.downstream.task.read import build_task
 from trainer.errors import UserError
-from trainer.reporting.result import Candidates
+from trainer.reporting.result_parts import Candidates
 from trainer.reporting.words import blind
 
 IMAGE = Field("image", "image", "uint8", None, None, None, None, {})

@@ -28,7 +28,7 @@ from trainer.errors import UserError
 from trainer.reporting import words
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import group
-from trainer.reporting.result import Held
+from trainer.reporting.result_parts import Held
 from trainer.reporting.sites import tables
 
 

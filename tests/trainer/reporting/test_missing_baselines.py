@@ -15,7 +15,8 @@ from trainer.reporting import report
 from trainer.reporting.baselines import missing
 from trainer.reporting.collect import collect
 from trainer.reporting.groups import group
-from trainer.reporting.result import External, Result
+from trainer.reporting.result import Result
+from trainer.reporting.result_parts import External
 
 
 def said(root: Path) -> list[str]:
