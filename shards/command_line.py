@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards import jobs
 from shards.errors import add_all, bad
 from shards.format import terms
 from shards.tables import features
 from shards.tables.cells import number
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 KEEP_ORIENTATION = "read photographs as stored, without turning them by their EXIF orientation"
 FRACTIONS = "0.8,0.1,0.1"  # train,val,test of pack and split
@@ -158,7 +162,7 @@ def build_parser(layouts: Sequence[str] = (), sources: bool = True) -> argparse.
     return parser
 
 
-def _source_commands(source: argparse._SubParsersAction[argparse.ArgumentParser], layouts: Sequence[str]) -> None:
+def _source_commands(source: Commands, layouts: Sequence[str]) -> None:
     from shards.sources import get_source, source_names
 
     for name in (*source_names(), *layouts):
@@ -168,38 +172,15 @@ def _source_commands(source: argparse._SubParsersAction[argparse.ArgumentParser]
         _packing(child)
 
 
-def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _folder_commands(commands: Commands) -> None:
     """Commands that write into a data set."""
-    from shards.format.members import options as mapping_options
-
-    index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
-    index.add_argument(
-        "tars", nargs="+", metavar="DIR", help="folder of the tars, or all of its tars: a list, DIR/{000..010}.tar"
-    )
-    index.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
-    mapping_options(index)
-    _cells(index)
-    for flag in ("--name", "--source"):
-        index.add_argument(flag)
-    terms.add_terms(index)
-    index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
+    _index(commands)
     seal = commands.add_parser(
         "seal", help="seal a data set of an earlier version; build damaged indexes from their tars"
     )
     seal.add_argument("folder", type=Path)
-    split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
-    split.add_argument("folder", type=Path)
-    split.add_argument("--fractions", default=FRACTIONS, help=f"train,val,test (default {FRACTIONS})")
-    split.add_argument("--seed", type=int, default=0)
-    split.add_argument("--stratify", metavar="LABEL")
-    split.add_argument("--group", metavar="LABEL", help="keep every site whole ('tss': the site in a TCGA barcode)")
-    split.add_argument("--label-fractions", metavar="F,F", help="nested lists of training samples, such as 0.01,0.1")
-    tokenizer = commands.add_parser("tokenizer", help="train a WordPiece vocabulary on the training split's reports")
-    tokenizer.add_argument("folder", type=Path)
-    tokenizer.add_argument("--field", default="report", help="text field (default: report)")
-    tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
-    tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
-    tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
+    _split(commands)
+    _tokenizer(commands)
     meaning = commands.add_parser("meaning", help="state what the numbers of a packed field are")
     meaning.add_argument("folder", type=Path)
     meaning.add_argument(
@@ -219,7 +200,42 @@ def _folder_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
 
 
-def _looking_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _index(commands: Commands) -> None:
+    from shards.format.members import options as mapping_options
+
+    index = commands.add_parser("index", help="adopt tars made by others, without rewriting them")
+    index.add_argument(
+        "tars", nargs="+", metavar="DIR", help="folder of the tars, or all of its tars: a list, DIR/{000..010}.tar"
+    )
+    index.add_argument("--keep-orientation", action="store_true", help=KEEP_ORIENTATION)
+    mapping_options(index)
+    _cells(index)
+    for flag in ("--name", "--source"):
+        index.add_argument(flag)
+    terms.add_terms(index)
+    index.add_argument("--meaning", action="append", metavar="FIELD.KEY=VALUE", help="what a field's numbers are")
+
+
+def _split(commands: Commands) -> None:
+    split = commands.add_parser("split", help="make patient-disjoint splits and nested label fractions")
+    split.add_argument("folder", type=Path)
+    split.add_argument("--fractions", default=FRACTIONS, help=f"train,val,test (default {FRACTIONS})")
+    split.add_argument("--seed", type=int, default=0)
+    split.add_argument("--stratify", metavar="LABEL")
+    split.add_argument("--group", metavar="LABEL", help="keep every site whole ('tss': the site in a TCGA barcode)")
+    split.add_argument("--label-fractions", metavar="F,F", help="nested lists of training samples, such as 0.01,0.1")
+
+
+def _tokenizer(commands: Commands) -> None:
+    tokenizer = commands.add_parser("tokenizer", help="train a WordPiece vocabulary on the training split's reports")
+    tokenizer.add_argument("folder", type=Path)
+    tokenizer.add_argument("--field", default="report", help="text field (default: report)")
+    tokenizer.add_argument("--size", type=int, default=30_000, help="most tokens (default 30000)")
+    tokenizer.add_argument("--out", type=Path, help="write the vocabulary here instead of into the data set")
+    tokenizer.add_argument("--overwrite", action="store_true", help="replace the vocabulary the field has")
+
+
+def _looking_commands(commands: Commands) -> None:
     """Commands that leave the data set as it is."""
     lint = commands.add_parser("lint", help="find everything that is wrong with a data set")
     lint.add_argument("folder", type=Path)

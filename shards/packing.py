@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shards.pack.labels import LabelRule
+    from shards.pack.options import PackOptions
     from shards.sources import Found
 
 
@@ -63,25 +64,36 @@ def _packed(args: argparse.Namespace) -> int:
 
 def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> int:
     from shards.pack.entries import bare
-    from shards.pack.options import PackOptions
     from shards.pack.pack import pack_entries
-    from shards.pack.pictures import PictureOptions
-    from shards.pack.split import parse_fractions
     from shards.pack.split_lists import by_lists, parse_lists
-    from shards.tables.features import feature_rule
 
     if args.split_list:
         lists = parse_lists(args.split_list)
         manifest, notes, left_out = by_lists(found.manifest, lists, args.accept_leaking_lists)
         found = replace(found, manifest=manifest, notes=[*found.notes, *notes], unmatched=[*found.unmatched, *left_out])
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
-    given = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
-    vocab = {**found.pack.get("vocab", {}), **given}
     if "stratify" in found.pack and not args.stratify and not any(e.split for e in bare(found.manifest.entries)):
         print(
             f"splits: each gets its share of every class of '{found.pack['stratify']}' (--stratify names another label)"
         )
-    options = PackOptions(
+    info, notes = pack_entries(found.manifest, args.out, _options(args, found, labels), found.unmatched)
+    print(*notes, sep="\n")
+    say_twins(args.out)
+    print(
+        f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}"
+    )
+    return 0
+
+
+def _options(args: argparse.Namespace, found: Found, labels: LabelRule) -> PackOptions:
+    """How it is packed: what the command line says, before what the source knows."""
+    from shards.pack.options import PackOptions
+    from shards.pack.pictures import PictureOptions
+    from shards.pack.split import parse_fractions
+    from shards.tables.features import feature_rule
+
+    vocab = {n: Path(p) for n, p in pairs(args.vocab, "--vocab").items()}
+    return PackOptions(
         name=args.name,
         version=args.data_version,
         source=args.source if args.source is not None else (args.name_of_source if args.command == "source" else ""),
@@ -90,7 +102,7 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
         impute=pairs(args.impute, "--impute"),
         transforms={**found.pack.get("transforms", {}), **pairs(args.transform, "--transform")},
         meanings=_meanings(found, args.meaning),
-        vocab=vocab,
+        vocab={**found.pack.get("vocab", {}), **vocab},
         strip_version=[*found.pack.get("strip_version", []), *(args.strip_version or [])],
         fractions=parse_fractions(args.split_fractions),
         split_seed=args.split_seed,
@@ -106,13 +118,6 @@ def _pack_found(args: argparse.Namespace, found: Found, labels: LabelRule) -> in
         jobs=args.jobs,
         scratch=found.pack.get("scratch"),
     )
-    info, notes = pack_entries(found.manifest, args.out, options, found.unmatched)
-    print(*notes, sep="\n")
-    say_twins(args.out)
-    print(
-        f"{args.out}: {info.samples} samples of {info.patients} patients in {len(info.shards)} shards; {info.fingerprint[:12]}"
-    )
-    return 0
 
 
 def say_twins(folder: Path) -> None:
