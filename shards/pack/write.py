@@ -13,7 +13,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,9 @@ from shards.format.describe import FieldTally
 from shards.format.flush import begin_flush, write_all
 from shards.format.image_tally import ImageTally
 from shards.format.index import to_bytes
-from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_dtype, index_path, save_info, split_member
+from shards.format.info import KINDS, DatasetInfo, ShardInfo, index_path, save_info, split_member
 from shards.format.journal import Done, Journal
+from shards.format.member_rows import MemberRows
 from shards.format.staging import beside, disk_errors, locked, swap_in, sync_folder, sync_tree
 
 SHARD_BYTES = 256 << 20
@@ -116,7 +117,7 @@ class _Shard:
         self.path, self.sha = path, hashlib.sha256()
         self.file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`, or by the writer when it gives up
         self.offset, self.samples, self._begun = 0, 0, 0
-        self.rows: list[tuple[int, bytes, bytes, bytes, int, int, int]] = []
+        self._rows = MemberRows()
 
     def _put(self, parts: Sequence[bytes | memoryview]) -> None:
         write_all(self.file, parts)
@@ -128,9 +129,7 @@ class _Shard:
             self._begun = self.offset
 
     def add(self, laid: Laid) -> None:
-        for field, ext, at, size, crc in laid.places:
-            place = self.offset + at
-            self.rows.append((self.samples, laid.key.encode(), field.encode(), ext.encode(), place, size, crc))
+        self._rows.add(laid.key, self.offset, laid.places)
         self._put(laid.parts)
         self.samples += 1
 
@@ -138,8 +137,7 @@ class _Shard:
         self._put([bytes(2 * BLOCK)])
         os.fsync(self.file.fileno())
         self.file.close()
-        index = np.array(self.rows, index_dtype(_width(r[1] for r in self.rows), _width(r[2] for r in self.rows)))
-        data = to_bytes(index)
+        data = to_bytes(self._rows.index())
         with open(index_path(self.path), "wb") as f:
             f.write(data)
             _flush(f)
@@ -150,10 +148,6 @@ class _Shard:
             sha256=self.sha.hexdigest(),
             index_sha256=hashlib.sha256(data).hexdigest(),
         )
-
-
-def _width(names: Iterator[bytes]) -> int:
-    return max(map(len, names), default=1)
 
 
 def _flush(f: BinaryIO) -> None:
