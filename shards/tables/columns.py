@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,27 @@ FEW, SHARE = 4096, 12
 WIDER = {"b": "h", "h": "i", "i": "q", "I": "Q"}
 
 
-class Texts(Sequence[str]):
+class Cells(Sequence[str], ABC):
+    """A sequence of texts by what one of them is."""
+
+    @abstractmethod
+    def cell(self, at: int) -> str:
+        """The one at a place, counted from the end where it is negative."""
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self.cell(i) for i in range(*at.indices(len(self)))]
+        return self.cell(at)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.cell, range(len(self)))
+
+
+class Texts(Cells):
     """Texts that hardly repeat: their bytes, and 4 more each (8 beyond 4 GiB)."""
 
     def __init__(self) -> None:
@@ -42,13 +63,7 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def cell(self, at: int) -> str:
         if at < 0 or at >= len(self._ends):
             at = range(len(self))[at]
         return self._bytes[self._ends[at - 1] if at else 0 : self._ends[at]].decode("utf-8", "surrogatepass")
@@ -82,8 +97,10 @@ class Words:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, at: int) -> str | None:
+    def cell(self, at: int) -> str | None:
         return self.words[code] if (code := self.codes[at]) >= 0 else None
+
+    __getitem__ = cell
 
     def changed(self, words: Sequence[str]) -> Words:
         """Others in the places of these."""
@@ -106,7 +123,7 @@ class Numbers:
         return self.values[at] if self.known[at] else None
 
 
-class Column(Sequence[str]):
+class Column(Cells):
     """Cells of a table's column."""
 
     def __init__(self, cells: Iterable[str] = ()) -> None:
@@ -139,17 +156,8 @@ class Column(Sequence[str]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        return self._kept[at] or ""
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
+    def cell(self, at: int) -> str:
+        return self._kept.cell(at) or ""
 
     def extend(self, others: Column) -> None:
         for cell in others:
@@ -178,7 +186,7 @@ class Column(Sequence[str]):
             return made
         for i, place in enumerate(place_N.tolist()):
             mine = own[i] if own is not None else ""
-            made.append(mine or (self[place] if place >= 0 else ""))
+            made.append(mine or (self.cell(place) if place >= 0 else ""))
         return made
 
 
