@@ -13,7 +13,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-STEPS = 8
+STEPS = 8 if torch.cuda.is_available() else 3
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator
+import importlib.util
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from launch.doctor import unless
 from models.layers import attention as layer
 from models.layers import scan
-from tests.gpu.outcome import Outcome, within
+from tests.gpu.outcome import Case, Found, NotRun, within
 
 ERRORS = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Largest error over a tensor's largest value, of outputs and gradients; float32 without TF32."""
@@ -43,22 +45,34 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> 
     return (logits if bias is None else logits + bias).softmax(-1) @ v
 
 
-def attention() -> Iterator[Outcome]:
+def attention() -> dict[str, Case]:
     """PyTorch's kernels, also with a learned bias, whose gradient is looked at, too; xformers in half precision."""
-    g = torch.Generator().manual_seed(0)
-    qkv = [torch.randn(2, 4, 96, 64, generator=g, dtype=torch.float64) for _ in range(3)]
-    bias = torch.randn(1, 4, 96, 96, generator=g, dtype=torch.float64)
-    plain, biased = (tried(written_out, x, torch.device("cpu"), torch.float64) for x in (qkv, [*qkv, bias]))
+    cases: dict[str, Case] = {"xformers": xformers}
     for dtype in [torch.float32, torch.bfloat16, *([torch.float16] if CUDA else [])]:
-        name, bound = str(dtype).removeprefix("torch."), ERRORS[dtype]
-        runs = layer.backend(DEVICE, dtype, 64, False)
-        yield within(f"{runs} {name}", gap(tried(layer.attention, qkv, DEVICE, dtype), plain), bound, "error")
-        found = tried(layer.attention, [*qkv, bias], DEVICE, dtype)
-        yield within(f"sdpa, learned bias, {name}", gap(found, biased), bound, "error")
+        name = str(dtype).removeprefix("torch.")
+        cases |= {f"{name}": partial(attended, dtype, False), f"{name}, learned bias": partial(attended, dtype, True)}
+    return cases
+
+
+def attended(dtype: torch.dtype, biased: bool) -> Found:
+    g = torch.Generator().manual_seed(0)
+    given = [torch.randn(2, 4, 96, 64, generator=g, dtype=torch.float64) for _ in range(3)]
+    given += [torch.randn(1, 4, 96, 96, generator=g, dtype=torch.float64)] * biased
+    expected = tried(written_out, given, torch.device("cpu"), torch.float64)
+    found = tried(layer.attention, given, DEVICE, dtype)
+    return within(gap(found, expected), ERRORS[dtype], f"{layer.backend(DEVICE, dtype, 64, biased)}: error")
+
+
+def xformers() -> Found:
+    """Whether it loads in both half precisions where it is installed; what it computes is looked at beside."""
     if not CUDA:
-        yield Outcome("xformers", "not run", "CUDA only")
-    elif not layer.xformers_loads(0, torch.float16, 64):
-        yield Outcome("xformers", "not run", "does not load: `python launch/doctor.py` says why")
+        raise NotRun("CUDA only")
+    if importlib.util.find_spec("xformers") is None:
+        raise NotRun("not installed (pip install -e '.[cuda]')")
+    for dtype in (torch.float16, torch.bfloat16):
+        if why := unless(partial(layer.xformers_loads, 0, dtype, 64)):
+            return Found("FAIL", why)
+    return Found("pass", "loads")
 
 
 # ------------------------------------------------------------------------------------------------------------------ scan
@@ -73,28 +87,39 @@ def step_by_step(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> T
     return torch.stack(out, 1)
 
 
-def scans() -> Iterator[Outcome]:
+IMPLEMENTATIONS = ("mamba_ssm", "triton", "numba", "chunked")
+
+
+def scans() -> dict[str, Case]:
     """Each implementation that is here, and which of them a run would go to."""
+    return {**{name: partial(scanned, name) for name in IMPLEMENTATIONS}, "dispatch": dispatched}
+
+
+def scanned(name: str) -> Found:
+    if why := missing(name):
+        raise NotRun(why)
+    if name == "mamba_ssm" and (why := unless(partial(scan.mamba_ssm_loads, 0))):
+        return Found("FAIL", why)
     given = [t.double() for t in scan._short(torch.device("cpu"), 300, 72, 16)]
     expected = tried(step_by_step, given, torch.device("cpu"), torch.float64)
-    for name, why_not in missing().items():
-        if why_not:
-            yield Outcome(name, "not run", why_not)
-        else:
-            yield within(name, gap(tried(of(name), given, DEVICE, torch.float32), expected), 1e-3, "error")
+    return within(gap(tried(of(name), given, DEVICE, torch.float32), expected), 1e-3, "error")
+
+
+def dispatched() -> Found:
+    """A GPU that goes to PyTorch although a kernel is installed is not as it should be."""
     chosen = scan.backend(DEVICE, torch.float32, 10**8)
-    yield Outcome("dispatch", "pass", f"a long scan runs in {chosen}")
+    wrong = chosen == "chunked" and any(not missing(name) for name in IMPLEMENTATIONS[: 2 if CUDA else 3])
+    return Found("FAIL" if wrong else "pass", f"a long scan runs in {chosen}")
 
 
-def missing() -> dict[str, str]:
+def missing(name: str) -> str:
     """Why an implementation cannot be tried here; "" where it can."""
-    gpu = "" if CUDA else "CUDA only"
-    return {
-        "mamba_ssm": gpu or ("" if scan.mamba_ssm_loads(0) else "does not load: `python launch/doctor.py` says why"),
-        "triton": gpu or ("" if importlib.util.find_spec("triton") else "not installed"),
-        "numba": "runs on a CPU" if CUDA else "" if scan.numba_loads() else "not installed (pip install -e '.[numba]')",
-        "chunked": "",
-    }
+    package = {"mamba_ssm": "mamba_ssm", "triton": "triton", "numba": "numba"}.get(name)
+    if name in ("mamba_ssm", "triton") and not CUDA:
+        return "CUDA only"
+    if name == "numba" and CUDA:
+        return "runs on a CPU"
+    return "not installed (docs/install.md)" if package and importlib.util.find_spec(package) is None else ""
 
 
 def of(name: str) -> Callable[..., Tensor]:

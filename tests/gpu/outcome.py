@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import torch
 
+from tests.gpu.process import ended
+
 State = Literal["pass", "FAIL", "not run"]
 PACKAGES = ("torch", "deepspeed", "triton", "xformers", "mamba-ssm", "causal-conv1d", "numba", "medpair")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a case found."""
+
+    state: State
+    said: str
 
 
 @dataclass(frozen=True)
@@ -24,45 +36,67 @@ class Outcome:
 
 
 class NotRun(Exception):
-    """What a check needs is not here; its text says what."""
+    """What a case needs is not here; its text says what."""
 
 
-Check = Callable[[], Iterator[Outcome]]
-"""Yields an outcome a thing that it looks at; what it raises becomes one."""
+Case = Callable[[], Found]
+"""Looks at one thing, whatever became of the others; what it raises is what it found."""
+Check = Callable[[], dict[str, Case]]
+"""Its cases by name, without a look at the device."""
 
 
-def outcomes(checks: dict[str, Check], left: Callable[[], float]) -> Iterator[Outcome]:
-    """Of every check, in their order, one after another; those that time does not allow are named.
+def tried(name: str, case: Case) -> tuple[Outcome, bool]:
+    """What a case found, and whether its process is as good as before: not where something was raised that it did not foresee."""
+    began = time.perf_counter()
+    try:
+        found, sound = case(), True
+    except NotRun as why:
+        found, sound = Found("not run", str(why)), True
+    except Exception as e:
+        found, sound = Found("FAIL", f"{type(e).__name__}: {e}"), False
+    return Outcome(name, found.state, found.said, time.perf_counter() - began), sound
+
+
+def outcomes(
+    checks: dict[str, Check],
+    left: Callable[[], float],
+    apart: Callable[[str, list[str]], Iterator[Outcome]],
+    own: Collection[str],
+) -> Iterator[Outcome]:
+    """Of every case of every check, in their order, one after another; those that time does not allow are named.
 
     Args:
         left: seconds that are left for all that has not begun.
+        apart: runs cases of a check in processes of their own.
+        own: checks whose cases start their processes themselves.
     """
-    for name, check in checks.items():
-        if left() <= 0:
-            yield Outcome(name, "not run", "no time was left")
-            continue
-        began = time.perf_counter()
-        try:
-            for o in check():
-                now = time.perf_counter()
-                yield Outcome(f"{name}: {o.check}", o.state, o.said, now - began)
-                began = now
-        except NotRun as why:
-            yield Outcome(name, "not run", str(why))
-        except Exception as e:  # a check that breaks has failed, and the others still run
-            yield Outcome(name, "FAIL", f"{type(e).__name__}: {e}", time.perf_counter() - began)
+    for check, listed in checks.items():
+        waiting = dict(listed())
+        found = (
+            (tried(n, c)[0] for n, c in [*waiting.items()] if left() > 0) if check in own else apart(check, [*waiting])
+        )
+        for o in found if left() > 0 else ():
+            del waiting[o.check]
+            yield replace(o, check=f"{check}: {o.check}")
+        yield from (Outcome(f"{check}: {name}", "not run", "no time was left") for name in waiting)
 
 
-def within(check: str, found: float, bound: float, what: str) -> Outcome:
+def within(found: float, bound: float, what: str) -> Found:
     """Whether an error is a number and no larger than its bound."""
-    return Outcome(check, "pass" if found <= bound else "FAIL", f"{what} {found:.1e}, at most {bound:.0e}")
+    return Found("pass" if found <= bound else "FAIL", f"{what} {found:.1e}, at most {bound:.0e}")
 
 
+@cache
 def device_name() -> str:
+    """Asked in a process of its own: one that has used a card keeps others out where the card is set to serve one at a time."""
+    return ended([sys.executable, "-c", "from tests.gpu.outcome import cards; print(cards())"])[0].strip() or "unknown"
+
+
+def cards() -> str:
     if not torch.cuda.is_available():
         return f"no GPU, {platform.machine()}"
-    cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(f"{c.name} ({c.total_memory / 1e9:.0f} GB)" for c in cards)
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(f"{c.name} ({c.total_memory / 1e9:.0f} GB)" for c in found)
 
 
 def lacking() -> str:
