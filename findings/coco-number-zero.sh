@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Annotations of a data set of one's own in COCO's format, numbered from 0 (as `enumerate` does; the format asks for whole numbers). pycocotools 2.0.11's
-# COCOeval keeps, for every detection, the number of the annotation that it hit, and 0 where it hit none: what hits annotation 0 is a false positive, and the
-# lesion a missed one. In a test set of few lesions that is much. The same numbers hide behind every tool that calls this package without renumbering.
-# Its repository has open reports since 2021 (cocodataset/cocoapi 507, 664); nothing warns.
+# Annotations of a data set of one's own in COCO's format, numbered from 0 (as `enumerate` does; the format asks for whole numbers).
+# pycocotools 2.0.11's COCOeval keeps, for every detection, the number of the annotation that it hit, and 0 where it hit none: what hits
+# annotation 0 is a false positive, and the lesion a missed one. In a test set of few lesions that is much. The same numbers hide behind
+# every tool that calls this package without renumbering. Its repository has open reports since 2021 (cocodataset/cocoapi 507, 664); nothing
+# warns.
 #
 # Seen: ten images with one lesion each, all found exactly: AP 1.0 with numbers from 1, .811 with numbers from 0, recall 1.0 and .9.
 # Exit status 0: still so. 1: it changed.

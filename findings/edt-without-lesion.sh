@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The distance to the nearest lesion where there is none (a healthy slice, an absent class), as boundary losses and distance maps ask for by
-# `distance_transform_edt(mask == 0)`. scipy 1.17.1 returns the distance to a point OUTSIDE of the image, one row above its upper left corner: small,
-# smooth numbers that differ from row to row, and no warning. SimpleITK 2.5.7's Danielsson filter returns distances to the lower right end of the image, with Maurer's
-# 1.8e19, the package edt 3.1.2 inf. scipy's page says nothing of it; an open report (scipy 1616) is the oldest of several. Ask `mask.any()` first.
+# `distance_transform_edt(mask == 0)`. scipy 1.17.1 returns the distance to a point OUTSIDE of the image, one row above its upper left
+# corner: small, smooth numbers that differ from row to row, and no warning. SimpleITK 2.5.7's Danielsson filter returns distances to the
+# lower right end of the image, with Maurer's 1.8e19, the package edt 3.1.2 inf. scipy's page says nothing of it; an open report (scipy
+# 1616) is the oldest of several. Ask `mask.any()` first.
 #
-# Seen, 4 x 4 pixels without lesion: scipy 1 in the upper left and 5 in the lower right corner, nearest point (-1, 0); 64 x 64 with one lesion pixel
-# in the lower right corner 89.1 at the upper left, without it 1; edt inf; SimpleITK 11.3 and 7.8, and 1.8e19.
+# Seen, 4 x 4 pixels without lesion: scipy 1 in the upper left and 5 in the lower right corner, nearest point (-1, 0); 64 x 64 with one
+# lesion pixel in the lower right corner 89.1 at the upper left, without it 1; edt inf; SimpleITK 11.3 and 7.8, and 1.8e19.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

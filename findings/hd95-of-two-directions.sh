@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# "HD95" of the same two masks is 1 mm or 19 mm. medpy 0.5.2 puts the distances of both directions (prediction to truth, truth to prediction) into one heap and takes its 95th
-# percentile; DeepMind's surface-distance 0.1 takes the 95th percentile of each direction (by area) and the larger of the two, as MONAI does. A false lesion whose
-# surface is between 5 and 10 % of the prediction's is above 5 % of one direction and below 5 % of the heap: one sees it, the other does not. Tables in papers
-# compare both under one name. Neither page says that the other way exists; medpy's says "95th percentile of the Hausdorff Distance".
+# "HD95" of the same two masks is 1 mm or 19 mm. medpy 0.5.2 puts the distances of both directions (prediction to truth, truth to
+# prediction) into one heap and takes its 95th percentile; DeepMind's surface-distance 0.1 takes the 95th percentile of each direction (by
+# area) and the larger of the two, as MONAI does. A false lesion whose surface is between 5 and 10 % of the prediction's is above 5 % of one
+# direction and below 5 % of the heap: one sees it, the other does not. Tables in papers compare both under one name. Neither page says that
+# the other way exists; medpy's says "95th percentile of the Hausdorff Distance".
 #
-# Seen, an organ of 30 x 30 x 9 mm drawn 1 mm beside its place: 1.0 by both; with a false lesion of 7 mm a side, 4 % of the volume: medpy 1.0, surface-distance 18.9;
-# of 8 mm: 16.3 and 20.8.
+# Seen, an organ of 30 x 30 x 9 mm drawn 1 mm beside its place: 1.0 by both; with a false lesion of 7 mm a side, 4 % of the volume: medpy
+# 1.0, surface-distance 18.9; of 8 mm: 16.3 and 20.8.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# MONAI 1.6.1's PersistentDataset keeps preprocessed volumes in a folder and takes them from there in the next run, whatever the transforms are by then: names of
-# cached files are made of the input's path alone. A run at 2 mm gets the volumes of 1 mm, one with another window the old window. The class's documentation
-# says that the names "also try to contain the hash of the transforms" and that it "should be robust to changes"; its parameter `hash_transform`, further down, is None
-# by default, and no hash is made. With MONAI's own `json_hashing` given there the volumes are old ones still; `pickle_hashing` makes new ones.
-# (A file that was written anew under its old name is never read again in any of the three.)
+# MONAI 1.6.1's PersistentDataset keeps preprocessed volumes in a folder and takes them from there in the next run, whatever the transforms
+# are by then: names of cached files are made of the input's path alone. A run at 2 mm gets the volumes of 1 mm, one with another window the
+# old window. The class's documentation says that the names "also try to contain the hash of the transforms" and that it "should be robust
+# to changes"; its parameter `hash_transform`, further down, is None by default, and no hash is made. With MONAI's own `json_hashing` given
+# there the volumes are old ones still; `pickle_hashing` makes new ones. (A file that was written anew under its old name is never read
+# again in any of the three.)
 #
-# Seen, a volume of 20 x 20 x 20 at 1 mm, then at 2 mm, then at 2 mm with another window: default and json_hashing: three times the first, one cached file;
-# pickle_hashing: 20, 10 and 10 voxels a side with three spreads of values, three files.
+# Seen, a volume of 20 x 20 x 20 at 1 mm, then at 2 mm, then at 2 mm with another window: default and json_hashing: three times the first,
+# one cached file; pickle_hashing: 20, 10 and 10 voxels a side with three spreads of values, three files.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

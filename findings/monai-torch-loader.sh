@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A data set of MONAI 1.6.1 read through PyTorch's own DataLoader with workers has the same random crops, turns and noise in every epoch. Each random transform
-# keeps a numpy RandomState of its own; a worker starts with a copy of it, draws from it, and ends with the epoch, so that the state of the main process never
-# moves. All workers draw the same numbers, too. Augmentation then is a data set that was enlarged once: no warning, and a training loss that
-# looks better. MONAI's DataLoader gives each worker new seeds; the page on it says that it takes care of random states "for deterministic behaviour", not that
-# the other loader repeats itself. With persistent_workers=True epochs differ, and workers still draw alike.
+# A data set of MONAI 1.6.1 read through PyTorch's own DataLoader with workers has the same random crops, turns and noise in every epoch.
+# Each random transform keeps a numpy RandomState of its own; a worker starts with a copy of it, draws from it, and ends with the epoch, so
+# that the state of the main process never moves. All workers draw the same numbers, too. Augmentation then is a data set that was enlarged
+# once: no warning, and a training loss that looks better. MONAI's DataLoader gives each worker new seeds; the page on it says that it takes
+# care of random states "for deterministic behaviour". The wiki's list of questions says that workers draw alike with the other loader; that
+# its epochs repeat is said nowhere. With persistent_workers=True epochs differ, and workers still draw alike.
 #
-# Seen (torch 2.14.1), 8 images, 3 epochs, shifts of brightness, 24 of them: PyTorch's loader, 2 workers: 4 different ones, every epoch equal to the first; with
-# persistent workers 12; without workers 24; MONAI's loader, 2 workers: 24.
+# Seen (torch 2.14.1), 8 images, 3 epochs, shifts of brightness, 24 of them: PyTorch's loader, 2 workers: 4 different ones, every epoch
+# equal to the first; with persistent workers 12; without workers 24; MONAI's loader, 2 workers: 24.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

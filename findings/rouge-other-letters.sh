@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Reports in Russian, Greek, Chinese or Japanese, generated and scored. Google's rouge-score 0.1.2 drops everything but a to z and 0 to 9 before it counts: two equal
-# reports in such letters score 0, and two that contradict each other score 1.0 if they share a measurement ("3 cm"), since that is all that is left.
-# German or French words are cut at every umlaut and accent, and the pieces counted. Nothing is warned of. Its README does not say so (a pattern
-# in the source does). The scorer takes a `tokenizer=` of one's own.
+# Reports in Russian, Greek, Chinese or Japanese, generated and scored. Google's rouge-score 0.1.2 drops everything but a to z and 0 to 9
+# before it counts: two equal reports in such letters score 0, and two that contradict each other score 1.0 if they share a measurement ("3
+# cm"), since that is all that is left. German or French words are cut at every umlaut and accent, and the pieces counted. Nothing is warned
+# of. Its README does not say so (a pattern in the source does). The scorer takes a `tokenizer=` of one's own.
 #
-# Seen, ROUGE-L: Russian "no focal changes" against itself 0; Chinese "right lung nodule 3 cm, malignant" against "left lung without finding 3 cm" 1.0;
-# the German word for "regressing" against its pieces "r ckl ufig" 1.0.
+# Seen, ROUGE-L: Russian "no focal changes" against itself 0; Chinese "right lung nodule 3 cm, malignant" against "left lung without finding
+# 3 cm" 1.0; the German word for "regressing" against its pieces "r ckl ufig" 1.0.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# From a mask to a contour for a planning system, and back, by rt-utils 1.2.7. Written, the contour runs through the CENTRES of the outer pixels: the structure
-# is half a pixel smaller all around, a line one pixel wide has an area of 0, and one pixel is a contour of one point. Read, every pixel that the outline touches
-# is in: a structure that was drawn elsewhere becomes half a pixel larger all around. Both together give back the mask exactly, so that a
-# test of there and back sees nothing. Volumes, doses and Dice against a clinical structure are off, most for small lesions. README and docstrings of
-# this version are silent; the repository has an open report (qurit/rt-utils 86), and a merged change (141) that lets one ask for outer edges.
+# From a mask to a contour for a planning system, and back, by rt-utils 1.2.7. Written, the contour runs through the CENTRES of the outer
+# pixels: the structure is half a pixel smaller all around, a line one pixel wide has an area of 0, and one pixel is a contour of one point.
+# Read, every pixel that the outline touches is in: a structure that was drawn elsewhere becomes half a pixel larger all around. Both
+# together give back the mask exactly, so that a test of there and back sees nothing. Volumes, doses and Dice against a clinical structure
+# are off, most for small lesions. README and docstrings of this version are silent; the repository has an open report (qurit/rt-utils 86),
+# and a merged change (141) that lets one ask for outer edges.
 #
-# Seen, pixels of 1 mm: a mask of 10 x 10 (100 mm2): contour of 81 mm2; 4 pixels in a line: 0; one pixel: one point. A square of 10 x 10 mm drawn around 100 pixels is
-# read as 121, a circle of 3 mm radius (28 mm2) as 45 pixels, of 10 mm (314 mm2) as 357. Written and read: 100.
+# Seen, pixels of 1 mm: a mask of 10 x 10 (100 mm2): contour of 81 mm2; 4 pixels in a line: 0; one pixel: one point. A square of 10 x 10 mm
+# drawn around 100 pixels is read as 121, a circle of 3 mm radius (28 mm2) as 45 pixels, of 10 mm (314 mm2) as 357. Written and read: 100.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# scanpy 1.11.5's `rank_genes_groups` on a matrix of log2(TPM + 1), as public portals hand out TCGA and GTEx: every fold change is too large by 44 % on the log scale (a true
-# 8 becomes 20), with the same p values. It turns values back by exp(x) - 1 unless `uns["log1p"]["base"]` says otherwise, which only scanpy's own `log1p` writes.
-# The documentation asks for "logarithmized data" and names no base; `logfoldchanges` is "log2 fold change", an approximation. Set
-# `adata.uns["log1p"] = {"base": 2}`, and it is as with natural logarithms. Cuts such as |log2FC| > 1 let through what is 1.6-fold.
+# scanpy 1.11.5's `rank_genes_groups` on a matrix of log2(TPM + 1), as public portals hand out TCGA and GTEx: every fold change is too large
+# by 44 % on the log scale (a true 8 becomes 20), with the same p values. It turns values back by exp(x) - 1 unless `uns["log1p"]["base"]`
+# says otherwise, which only scanpy's own `log1p` writes. The documentation asks for "logarithmized data" and names no base;
+# `logfoldchanges` is "log2 fold change", an approximation. Set `adata.uns["log1p"] = {"base": 2}`, and it is as with natural logarithms.
+# Cuts such as |log2FC| > 1 let through what is 1.6-fold.
 #
-# Seen, 40 samples, a gene raised 8-fold (by its mean: log2 3.2): natural logarithms 3.24, log2 4.63, log2 with the base stated 3.24; p values equal.
+# Seen, 40 samples, a gene raised 8-fold (by its mean: log2 3.2): natural logarithms 3.24, log2 4.63, log2 with the base stated 3.24; p
+# values equal.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)

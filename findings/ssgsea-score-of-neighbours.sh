@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A patient's pathway score by gseapy 1.3.1's `ssgsea`: NES, the column that people take along, is ES divided by the range of all ES of the call, over all samples and all gene sets. The
-# same patient with the same genes has another NES for each cohort he is analysed in, and for each collection of gene sets. Test patients who are scored together with
-# training patients shift these; a new patient scored alone is on another scale. With one sample and one set NES is infinite. ES does not depend on
-# the others. The documentation of the function does not say how NES is made. (gsva of the same package compares samples by design.)
+# A patient's pathway score by gseapy 1.3.1's `ssgsea`: NES, the column that people take along, is ES divided by the range of all ES of the
+# call, over all samples and all gene sets. The same patient with the same genes has another NES for each cohort he is analysed in, and for
+# each collection of gene sets. Test patients who are scored together with training patients shift these; a new patient scored alone is on
+# another scale. With one sample and one set NES is infinite. ES does not depend on the others. The documentation of the function does not
+# say how NES is made. (gsva of the same package compares samples by design.)
 #
-# Seen, the first of six patients, one set of 20 genes: ES 148.49 always; NES 1.01 in a cohort of four, .56 in one of six, .91 in the one of four with a second set, inf alone.
+# Seen, the first of six patients, one set of 20 genes: ES 148.49 always; NES 1.01 in a cohort of four, .56 in one of six, .91 in the one of
+# four with a second set, inf alone.
 # Exit status 0: still so. 1: it changed.
 set -euo pipefail
 work=$(mktemp -d)
