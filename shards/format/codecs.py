@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 
-from shards.errors import bad
+from shards.errors import DataError, bad
 from shards.format.info import KINDS, MAX_PIXELS
 from shards.format.jpeg_codes import is_quick, surely_whole
 from shards.format.jpeg_own import own
 from shards.format.npy import NpyError, read_array
 from shards.format.png import MAX_RATIO, missing_bytes, raw_bytes
+from shards.tables.instead import LOOKED_AT, instead_of
 from shards.untyped import Decoded, Json
 
 Room = Callable[[tuple[int, ...]], np.ndarray | None]
@@ -47,7 +49,15 @@ def decode(ext: str, data: bytes | memoryview, where: object = "member", *, inde
     try:
         return _png(bytes(data), indexed) if ext == "png" else _DECODERS[ext](data)
     except (ValueError, OSError, RecursionError, MemoryError, SyntaxError) as e:
-        raise bad(f"cannot be decoded as {ext}: {e or type(e).__name__}", where, _MEND) from e
+        raise _refused(f"cannot be decoded as {ext}: {e or type(e).__name__}", data, where) from e
+
+
+def _refused(what: str, data: bytes | memoryview, where: object) -> DataError:
+    """The error of bytes that are not what they should be; what they are instead, where that can be told."""
+    if found := instead_of(bytes(data[:LOOKED_AT])):
+        what = f"cannot be decoded: it {found[0]}"
+    # Pillow names the object that it reads, by its place in memory.
+    return bad(re.sub(r" ?<[\w.]+ object at 0x[0-9a-f]+>", "", what), where, _MEND)
 
 
 def decode_jpeg(data: bytes, where: object, canvas: Room | None = None) -> np.ndarray:
@@ -60,7 +70,7 @@ def decode_jpeg(data: bytes, where: object, canvas: Room | None = None) -> np.nd
         simplejpeg.decode_jpeg(data, "RGB", buffer=home)
         return home
     except ValueError as e:
-        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+        raise _refused(f"cannot be decoded as jpg: {e}", data, where) from e
 
 
 def decode_jpeg_as(data: bytes, home: np.ndarray) -> np.ndarray | None:
@@ -87,7 +97,7 @@ class Jpeg:
         try:
             self.height, self.width, colours = _jpeg_header(data)
         except ValueError as e:
-            raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+            raise _refused(f"cannot be decoded as jpg: {e}", data, where) from e
         self._space = "GRAY" if colours == "Gray" else "RGB"
 
     @property
@@ -136,7 +146,7 @@ class Jpeg:
                 self._data, self._space, min_height=height, min_width=width, min_factor=divisor, buffer=home
             )
         except ValueError as e:
-            raise bad(f"cannot be decoded as jpg: {e}", self._where, _MEND) from e
+            raise _refused(f"cannot be decoded as jpg: {e}", self._data, self._where) from e
         assert image.shape[:2] == (height, width), f"divided by {divisor}, the decoder made {image.shape}"
         return image if home is None else home
 
@@ -157,7 +167,7 @@ def eighth(data: bytes, where: object = "member") -> np.ndarray:
         small = {"min_height": 1, "min_width": 1} if plain else {}
         return simplejpeg.decode_jpeg(data, "GRAY" if plain else "RGB", **small)
     except ValueError as e:
-        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+        raise _refused(f"cannot be decoded as jpg: {e}", data, where) from e
 
 
 def check_jpeg(data: bytes, where: object = "member") -> None:
@@ -169,7 +179,7 @@ def check_jpeg(data: bytes, where: object = "member") -> None:
     try:
         plain = _jpeg_header(data)[2] in ("YCbCr", "Gray")
     except ValueError as e:
-        raise bad(f"cannot be decoded as jpg: {e}", where, _MEND) from e
+        raise _refused(f"cannot be decoded as jpg: {e}", data, where) from e
     if not (plain and is_quick() and surely_whole(data)):
         eighth(data, where)
 
@@ -184,7 +194,7 @@ def decode_jpeg_small(data: bytes, height: int, width: int) -> np.ndarray:
         kind = "GRAY" if _jpeg_header(data)[2] == "Gray" else "RGB"
         return simplejpeg.decode_jpeg(data, kind, min_height=height, min_width=width)
     except ValueError as e:
-        raise bad(f"cannot be decoded as jpg: {e}", "member", _MEND) from e
+        raise _refused(f"cannot be decoded as jpg: {e}", data, "member") from e
 
 
 def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: bool = False) -> tuple[int, int, int]:
@@ -200,7 +210,7 @@ def image_shape(ext: str, data: bytes, where: object = "member", *, indexed: boo
         height, width = _jpeg_size(data)
         return height, width, 3
     except ValueError as e:
-        raise bad(f"cannot be read as {ext}: {e}", where, _MEND) from e
+        raise _refused(f"cannot be read as {ext}: {e}", data, where) from e
 
 
 def _pixels_allowed(height: int, width: int) -> None:
@@ -256,7 +266,7 @@ def png_form(data: bytes) -> tuple[int, int]:
     try:
         return _png_header(data)[2:]
     except ValueError as e:
-        raise bad(f"cannot be read as png: {e}", "member", _MEND) from e
+        raise _refused(f"cannot be read as png: {e}", data, "member") from e
 
 
 def check_whole(ext: str, data: bytes, where: object = "member") -> None:

@@ -15,7 +15,7 @@ from shards.format.info import KINDS, FieldInfo
 from shards.format.npy import MAX_HEADER, NpyError, header_length, parse_header
 
 HEADER_BYTES = MAX_HEADER
-MEND_FILE = "mend the reference or the file it names"
+MEND_FILE = "mend the reference, or bring the file that it names again"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from shards.layout.drawn import Drawing
 from shards.layout.film_values import pixels_of, windows_of
 from shards.tables.columns import Texts
 from shards.tables.identity import SHOWN, few
+from shards.tables.instead import LOOKED_AT, instead_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -210,9 +211,15 @@ def _read(file: Path) -> Dataset:
     try:
         return pydicom.dcmread(file)
     except InvalidDicomError as e:
-        raise Drawing("no DICOM file") from e
+        raise Drawing(_no_film(file)) from e
     except Exception as e:  # whatever a parser of damaged files stumbles over
         raise Drawing("a damaged DICOM file") from e
+
+
+def _no_film(file: Path) -> str:
+    with open(file, "rb") as f:
+        found = instead_of(f.read(LOOKED_AT))
+    return f"no DICOM file: it {found[0]}" if found else "no DICOM file"
 
 
 def _check(data: Dataset, burned_in: bool) -> None:
@@ -225,7 +232,8 @@ def _check(data: Dataset, burned_in: bool) -> None:
     if "SharedFunctionalGroupsSequence" in data or "PerFrameFunctionalGroupsSequence" in data:
         # Taken as it stands, its stored values would pass for what they mean: rescaling and window lie in the groups.
         raise Drawing("an enhanced object, which keeps rescaling and window by frame (functional groups)")
-    kind = str(data.get("PhotometricInterpretation", "?"))
+    if not (kind := str(data.get("PhotometricInterpretation") or "")):
+        raise Drawing("a header that does not say what its pixels mean (PhotometricInterpretation)")
     if int(data.get("SamplesPerPixel", 1)) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise Drawing(f"a colour film ({kind})")
     if kind == "MONOCHROME2" and str(data.get("PresentationLUTShape", "")).upper() == "INVERSE":

@@ -9,6 +9,7 @@ import numpy as np
 
 from shards.layout.schema import Boxes, Runs
 from shards.tables.cells import number
+from shards.tables.instead import LOOKED_AT, instead_of
 
 STORED = (".png", ".jpg", ".jpeg")
 MODES = ("1", "L", "P", "I;16", "RGB", "LA", "RGBA")
@@ -82,6 +83,14 @@ def save_array(array: np.ndarray, path: Path) -> Path:
     return path
 
 
+def _no_picture(file: Path, why: Exception) -> str:
+    with open(file, "rb") as f:
+        found = instead_of(f.read(LOOKED_AT))
+    # Pillow names the file where it cannot tell its kind: films of one kind would be told one by one.
+    said = "of no kind that Pillow knows" if "cannot identify" in str(why) else str(why)
+    return f"no picture: it {found[0]}" if found else f"cannot be read as a picture ({said})"
+
+
 def as_png(file: Path, path: Path) -> Path:
     """A lossless copy of a picture in another container (BMP, TIFF), without anything that stands beside its pixels.
 
@@ -100,7 +109,7 @@ def as_png(file: Path, path: Path) -> Path:
     except Drawing:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise Drawing(f"cannot be read as a picture ({e})") from e
+        raise Drawing(_no_picture(file, e)) from e
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.info.clear()
     picture.save(path, "PNG")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.errors import DataError, Problem, bad
+from shards.errors import DataError, Problem, bad, typed
 from shards.format.describe import HeaderError
 from shards.layout import dicom
 from shards.layout.answers import Answers
@@ -133,6 +133,7 @@ class _Finder:
             self.notes += places.notes()
             if unused:
                 self.notes.append(f"{len(unused)} files for '{name}' are in no table, such as {unused[0]}")
+            self.problems += _cut(groups.lines.open_ends, name, len(unused))
             self.unmatched.extend((n, f"a file for '{name}' that the tables do not list") for n in unused)
         lacking = groups.leave_out_lacking()
         if lacking and self.args.partial:
@@ -215,6 +216,13 @@ class _Finder:
             "scratch": filling.work,
         }
         return Laid(Manifest(entries, settled.kinds, problems, settled.notes), self.notes, self.unmatched, pack)
+
+
+def _cut(tables: Sequence[Path], name: str, unused: int) -> Iterator[Problem]:
+    """Tables that end within a line while files are in none of them."""
+    for table in tables if unused else ():
+        what = f"its last line has no end, and {unused} files for '{name}' are in no table: its download was cut"
+        yield Problem(what, str(table), f"download it again, or, if it is whole, end the line: echo >> {typed(table)}")
 
 
 def _of_boxes(one: FieldOf) -> dict[str, str]:

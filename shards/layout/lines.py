@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -100,6 +101,8 @@ class Lines(Sequence[Line]):
         self.columns: dict[str, Column] = {}
         self.more: dict[str, Several] = {}
         self._count = 0
+        self.open_ends = list[Path]()
+        """Tables of rows whose last line has no end, as of a download that was cut."""
         self._begins, self._wheres = list[int](), list[Callable[[int], str]]()
 
     def add(self, columns: Mapping[str, Column], count: int, where: Callable[[int], str]) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from shards.errors import Problem
 from shards.layout.lines import Line, Lines
+from shards.layout.nearly import alike
 from shards.layout.packed import packed_away, packed_fix
 from shards.layout.pictures import is_converted
 from shards.layout.schema import COLUMN, FieldOf
@@ -108,6 +109,7 @@ class Places:
         self._rows, self._templates, self._numbers = array("I"), array("b"), array("i")
         self._doubled, self._outside = list[str](), list[str]()
         self._other_case: dict[str, str] = {}
+        self._unused = list[str]()
 
     def add(self, row: int) -> None:
         """Looks for the file of a row."""
@@ -191,7 +193,7 @@ class Places:
             fix = (
                 packed_fix(self.root) or "finish the download, or give --root the folder that holds these paths"
             ) + go_on
-            if changed := self._changed():
+            if (changed := self._changed()) or (changed := self._nearly()):
                 what, fix = f"{what}; {changed}", "bring the table as it was published, with ids as they were"
             yield Problem(what, where, fix)
         elif self.field.missing == "absent" and lacking == rows:
@@ -212,6 +214,16 @@ class Places:
         lines = [self._lines[self._rows[at]] for at in islice(self.lacking(), SHOWN + 1)]
         cells = (line.cells[c] for line in lines for t in self.field.path for c in COLUMN.findall(t))
         return next((f"ids such as '{cell}' {why}" for cell in cells if (why := damage(cell))), "")
+
+    def _nearly(self) -> str:
+        """How many lacking rows name a file that is there, but for the case of letters or zeros that lead."""
+        lines = (self._lines[self._rows[at]] for at in self.lacking())
+        wanted = ([name for t in self.field.path if (name := line.fill(t))] for line in lines)
+        pairs = [*alike(self.root, self._unused, wanted)]
+        if not pairs:
+            return ""
+        some = few([f"'{right}' for '{name}'" for right, name in pairs[: SHOWN + 1]])
+        return f"of {len(pairs)} of them there is a file whose name differs in case or in zeros that lead ({some})"
 
     def _wanted(self) -> list[tuple[str, str]]:
         """Files that lacking rows name in another case, each with the right name."""
@@ -257,4 +269,5 @@ class Places:
         walk = Walk(self.root, patterns)
         unused = sorted(n for n in walk.names(in_order=False) if known(n) < 0)
         self._other_case |= walk.other_case
+        self._unused = unused
         return unused

@@ -9,6 +9,7 @@ from pathlib import Path
 from shards.errors import DataError, Problem, bad
 from shards.layout.join import join
 from shards.layout.lines import Lines
+from shards.layout.nearly import BEGUN, nearly
 from shards.layout.packed import packed_away, packed_fix
 from shards.layout.schema import COLUMN, Listed, Listing, Table
 from shards.layout.walk import Walk, misnamed, other_case
@@ -77,14 +78,14 @@ def _table(
 ) -> ColumnTable | None:
     """Its one file; what is wrong, two of them too, goes to `problems`."""
     table = layout.tables[name]
-    found = [name for name in Walk(root, table.file).names() if (root / name).is_file()]
+    found = [n for n in Walk(root, table.file).names() if (root / n).is_file() and not BEGUN.search(n)]
     if not found:
-        packed = packed_away(root, table.file) if table.optional else []
-        if table.optional and not packed:
+        packed, near = packed_away(root, table.file) if table.optional else [], nearly(root, table.file)
+        if table.optional and not packed and not near:
             notes.append(f"{table.file[0]} is not there: what it says is not known")
             return None
         what = f"no table {' or '.join(table.file)}"
-        fix = packed_fix(root, packed or None) or "give --root the folder that holds the set, with its tables"
+        fix = near or packed_fix(root, packed or None) or "give --root the folder that holds the set, with its tables"
         problems.append(Problem(what, str(root), fix))
         return None
     if len(found) > 1:
@@ -93,6 +94,8 @@ def _table(
     others = "; ".join(n for n in table.file[:3])
     fix = f"it is a table of another release: bring {others}, or copy the layout and name its columns"
     notes.append(f"table {found[0]}")
+    if _lacks_its_end(root / found[0]):
+        notes.append(f"the last line of {found[0]} has no end: if its download was cut, it is not whole")
     kept = _kept(name, layout, read)
     try:
         return read_columns(
@@ -107,6 +110,13 @@ def _table(
     except DataError as e:
         problems += e.problems
         return None
+
+
+def _lacks_its_end(path: Path) -> bool:
+    """Whether a table of text ends within a line: a cell that was cut reads like a whole one."""
+    with open(path, "rb") as f:
+        packed = f.read(4) in (b"PAR1",) or path.suffix == ".gz"
+        return not packed and f.seek(0, 2) > 0 and f.seek(-1, 2) >= 0 and f.read(1) not in b"\r\n\0"
 
 
 class _All:
@@ -162,6 +172,8 @@ def _add_rows(lines: Lines, table: Table, read: ColumnTable) -> None:
             columns[column] = Column(cut.sub("", cell) for cell in columns[column])
     constant = {c: Column.of(word, len(read)) for c, word in table.set.items()}
     lines.add(columns | constant, len(read), read.where)
+    if _lacks_its_end(read.path):
+        lines.open_ends.append(read.path)
 
 
 def _add_files(lines: Lines, listed: Listed, root: Path) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from shards.format.archive import no_twins
 from shards.layout import engine
 from shards.layout.begun import MARK, begin_anew, remove
 from shards.layout.choice import LeftOut
+from shards.layout.nearly import BEGUN, nearly
 from shards.layout.packed import packed_away, packed_fix
 from shards.layout.schema import Argument, Sourced
 from shards.pack.manifest import Manifest
@@ -86,16 +87,17 @@ def resolve(layout: Sourced, args: argparse.Namespace) -> tuple[list[str], Path 
 def _give(args: argparse.Namespace, name: str, argument: Argument, notes: list[str], problems: list[Problem]) -> None:
     """Gives an option what its patterns find, and others what goes with it; what is wrong, several things too, goes to `problems`."""
     root: Path = args.root
-    by_pattern = {pattern: no_twins(root.glob(pattern)) for pattern in (*argument.file, *argument.apart)}
+    patterns = (*argument.file, *argument.apart)
+    by_pattern = {p: [f for f in no_twins(root.glob(p)) if not BEGUN.search(f.name)] for p in patterns}
     found = sorted({p for paths in by_pattern.values() for p in paths})
     several = argument.several or not any(by_pattern[pattern] for pattern in argument.file)
     shown, flag = few([p.relative_to(root).as_posix() for p in found]), f"--{name.replace('_', '-')}"
     if not found:
-        packed = packed_away(root, by_pattern) if argument.optional else []
-        if argument.optional and not packed:
+        packed, near = packed_away(root, by_pattern) if argument.optional else [], nearly(root, patterns)
+        if argument.optional and not packed and not near:
             notes.append(f"{argument.file[0]} is not there: nothing is known of {flag}")
         else:
-            fix = packed_fix(root, packed or None) or f"bring it, or say where it is: {flag} PATH"
+            fix = near or packed_fix(root, packed or None) or f"bring it, or say where it is: {flag} PATH"
             problems.append(Problem(f"no {' or '.join(argument.file)}", str(root), fix))
         return
     if len(found) > 1 and not several:

@@ -8,7 +8,7 @@ from shards.errors import Problem
 from shards.format.info import KEY, SPLITS
 from shards.pack.entries import Entry, bare, fieldless
 from shards.tables.cells import unwritable
-from shards.tables.identity import CUT, damage, person
+from shards.tables.identity import CUT, DATED, damage, person
 from shards.tables.repeats import repeated, torn
 from shards.tables.unknown import is_unknown
 
@@ -52,7 +52,7 @@ class _Keys:
 
 
 def _of_patient(e: Entry) -> Iterator[Problem]:
-    if is_unknown(e.patient) or damage(e.patient) == CUT:
+    if is_unknown(e.patient) or damage(e.patient) in (CUT, DATED):
         what = f"sample '{e.sample}' has no patient{f': {e.patient!r} is none' if e.patient else ''}"
         yield Problem(what, e.where, "fill the patient column: splits are made by patient")
     elif why := unwritable(e.patient):

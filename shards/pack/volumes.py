@@ -24,6 +24,7 @@ import numpy as np
 from shards.format.describe import Header, HeaderError
 from shards.format.images import is_mask
 from shards.pack.pictures import png_bytes
+from shards.tables.instead import LOOKED_AT, instead_of
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -151,6 +152,9 @@ def _open(path: Path) -> _Head:
         import nibabel
     except ImportError as e:
         raise HeaderError("is a NIfTI volume, and nibabel is not installed", INSTALL) from e
+    with open(path, "rb") as f:
+        if found := instead_of(f.read(LOOKED_AT)):
+            raise HeaderError(*found)
     image = _guarded(lambda: nibabel.load(path))
     if not isinstance(image, nibabel.Nifti1Image):
         raise HeaderError(f"is no NIfTI file ({type(image).__name__})")

@@ -16,6 +16,7 @@ from shards.format.describe import HeaderError
 from shards.pack.torch_file import BARE, tensors_of
 from shards.sources._barcode import slide_of
 from shards.tables.identity import few
+from shards.tables.instead import LOOKED_AT, instead_of
 
 MEMBERS = ("features", "feats")
 COORDS = "coords"
@@ -59,6 +60,9 @@ def members_of(path: Path) -> tuple[Shapes, dict[str, Any]]:
             told = attributes(file, kept.get(COORDS))
             return {n: tuple(d.shape) for n, d in kept.items() if d.dtype.kind in "biuf"}, told
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as e:
+        with open(path, "rb") as begun:
+            if found := instead_of(begun.read(LOOKED_AT)):
+                raise HeaderError(*found) from e
         raise HeaderError(
             "cannot be read as HDF5", "write the file again; it may have been cut while it was written"
         ) from e

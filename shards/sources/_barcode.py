@@ -114,8 +114,14 @@ def by_case(rows: Rows, flag: str, unmatched: list[tuple[str, str]]) -> dict[str
     """The line of each case of a table whose first column has barcodes; lines without one go to `unmatched`.
 
     Raises:
-        DataError: a case on two lines, or no barcode at all.
+        DataError: a case on two lines, no header, or no barcode at all.
     """
+    if barcode(rows.first) is not None:
+        raise bad(
+            f"its first line names a case ('{rows.first}'), no columns",
+            f"{flag} {rows.path}",
+            "put a header line above it",
+        )
     found = keyed(rows, lambda row: barcode(row[rows.first]), "case")
     unmatched += [(row[rows.first], "not a TCGA barcode") for row in rows if barcode(row[rows.first]) is None]
     if not found:

@@ -34,6 +34,7 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _ENDING = re.compile(r"\.(?:svs|ndpi|mrxs|scn|tiff?|jpe?g|png|bmp|dcm|nii|nii\.gz|h5|hdf5|pt|npy|npz|txt)$")
 _NUMBER = re.compile(r"(?:(?:p|patient|subject|sub)[ _-]*)?(\d+)(?:\.0+)?")
 _DECIMAL = re.compile(r"\d+\.0+")
+_DATE = re.compile(r"\d{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:-\d{2,4})?")
 _SCIENTIFIC = re.compile(r"\d(?:\.\d+)?e\+\d+")
 _TWICE = re.compile(r"(.+)_\1")
 
@@ -108,6 +109,7 @@ def chromosome(code: object) -> str:
 
 
 CUT = "are cut to a few digits, as spreadsheets do to long numbers"
+DATED = "are dates, as spreadsheets make of names such as MAR1"
 
 
 def damage(name: str) -> str | None:
@@ -115,6 +117,8 @@ def damage(name: str) -> str | None:
     text = written(name).casefold()
     if _SCIENTIFIC.fullmatch(text):
         return CUT
+    if _DATE.fullmatch(text):
+        return DATED
     return (
         "are decimal numbers, as data frames make of ids where some are missing" if _DECIMAL.fullmatch(text) else None
     )

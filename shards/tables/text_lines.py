@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from shards.errors import bad
+from shards.tables.instead import AGAIN, instead_of
 
 SAMPLED_LINES = 50
 UTF8 = "save it as UTF-8, such as by iconv -f latin1 -t utf-8"
@@ -37,7 +38,9 @@ def numbered(path: Path, head: bytes) -> Iterator[tuple[int, str]]:
             yield from enumerate(f, 1)
     except UnicodeDecodeError as e:
         raise bad(f"line {_undecodable(path, head)} is not UTF-8 ({e.reason})", path, UTF8) from e
-    except (EOFError, zlib.error, OSError) as e:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise bad(f"is cut or damaged, as its packing says ({e})", path, AGAIN) from e
+    except OSError as e:
         raise bad(f"cannot be read as a table ({e})", path, READABLE) from e
 
 
@@ -48,6 +51,8 @@ def _opened(path: Path, head: bytes) -> IO[str]:
         raw.seek(0)
         if found := next((s for s in STRANGE if first.startswith(s[0])), None):
             raise bad(found[1], path, found[2])
+        if first and (page := instead_of(first)):
+            raise bad(page[0], path, page[1])
         marked = first.startswith((b"\xff\xfe", b"\xfe\xff"))
         if not marked and b"\0" in first:
             raise bad("is not text (it has bytes of zero)", path, READABLE)

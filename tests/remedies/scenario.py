@@ -109,7 +109,7 @@ def commands(text: str) -> list[Command]:
     words = shlex.split(text)
     if words[:3] == ["python", "-m", "shards"]:
         return [Command("shards", words[3:])]
-    if "&&" in words or words[:1] in (["gunzip"], ["find"]):
+    if "&&" in words or words[:1] in (["gunzip"], ["find"], ["echo"]):
         return [Command("shell", [text])]
     if words and (hit := re.fullmatch(r"launch/(\w+)\.py", words[words[0] in ("python", "deepspeed")])):
         return [Command(hit[1], words[1 + (words[0] in ("python", "deepspeed")) :])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,24 @@ def a_table_in_an_archive(place: Place) -> Command:
     shutil.move(root / "films.csv", place.folder / "part" / "films.csv")
     shutil.make_archive(str(root / "bundle"), "zip", place.folder / "part")
     return command
+
+
+@remedy("Fix: gunzip ", r"(gunzip \S+)")
+def a_table_packed_alone(place: Place) -> Command:
+    command = mine(place)
+    table = place.folder / "root" / "films.csv"
+    table.with_name("films.csv.gz").write_bytes(gzip.compress(table.read_bytes()))
+    table.unlink()
+    return command
+
+
+@remedy("if it is whole, end the line: echo >> ", r"if it is whole, end the line: (echo >> \S+)")
+def a_last_line_without_an_end(place: Place) -> Command:
+    root = place.folder / "root"
+    mini.aptos(root)
+    mini.picture(root / "train_images" / "stranger.png", 99, colour=True)
+    (root / "train.csv").write_text((root / "train.csv").read_text().rstrip("\n"))
+    return source(place, "aptos2019", root)
 
 
 def _download(place: Place) -> None:
