@@ -20,6 +20,7 @@ from shards.layout.choice import Choice, LeftOut
 from shards.layout.filling import Filling
 from shards.layout.groups import Group, Groups, cell_of
 from shards.layout.lines import Line, Lines
+from shards.layout.long import of_nobody, of_wide_tables
 from shards.layout.places import Places
 from shards.layout.published import Published
 from shards.layout.rows import lines_of
@@ -93,6 +94,7 @@ class _Finder:
         groups = self._groups(lines, choice.rows)
         self._place(groups, choice.dropped)
         self.problems += self.filling.find_features(groups, self.notes)
+        self.problems += of_wide_tables(self.layout, self.root, self.notes)
         entries = stored(self._entry(g) for g in groups)
         self.problems += self.answers.problems()
         self._stop()
@@ -176,6 +178,7 @@ class _Finder:
         filled = lacking.seen(self.filling.all(groups, entries, self.notes))
         made = stored(self._sliced(filled, cut))
         self.notes += lacking.notes()
+        self.problems += of_nobody(self.layout, self.root, lacking.all)
         self.problems += [*self.filling.problems, *cut, *pictures.problems(self.root), *films.settle(self.notes)]
         self._stop()
         return made

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shards.errors import DataError
+from shards.errors import DataError, Problem
 from shards.layout.drawn import Drawing
 from shards.layout.lines import Line
-from shards.layout.schema import Long
+from shards.layout.nearly import nearly
+from shards.layout.packed import packed_away, packed_fix
+from shards.layout.schema import Listing, Long
 from shards.pack.reference import COLUMN, Reference
 from shards.tables.cells import number, text_of
 from shards.tables.column_table import TableRow
@@ -68,7 +70,7 @@ class Names:
         self._names: dict[tuple[Path, bool], set[str]] = {}
 
     def has(self, reference: Reference) -> bool:
-        """Whether a table has the row or the column; of a table that cannot be read it is said when it is packed."""
+        """Whether a table has the row or the column; `of_wide_tables` says beforehand whether it can be read."""
         where = reference.path, reference.by_column
         if where not in self._names:
             self._names[where] = _names(*where)
@@ -76,8 +78,37 @@ class Names:
 
 
 def _names(path: Path, columns: bool) -> set[str]:
-    try:
-        table = open_table(path)
-        return {*table.header[1:]} if columns else {text_of(cells[0]).strip() for _, cells in table}
-    except DataError:
+    if not path.is_file():
         return set()
+    table = open_table(path)
+    return {*table.header[1:]} if columns else {text_of(cells[0]).strip() for _, cells in table}
+
+
+def wide_tables(layout: Listing) -> Iterator[tuple[str, str]]:
+    """(field, file) of the fields that are rows or columns of one table for all samples, which may lack it."""
+    for name, one in layout.fields.items():
+        file = (one.reference or "").partition("#")[0]
+        if file and one.missing == "absent" and "{" not in file:
+            yield name, file
+
+
+def of_wide_tables(layout: Listing, root: Path, notes: list[str]) -> Iterator[Problem]:
+    """What is wrong with such tables: they lie there packed, under another name or as something else."""
+    for name, file in wide_tables(layout):
+        if (root / file).is_file():
+            try:
+                _names(root / file, True)
+            except DataError as e:
+                yield from e.problems
+        elif fix := nearly(root, [file]) or packed_fix(root, packed_away(root, [file])):
+            yield Problem(f"no table {file}", str(root), fix)
+        else:
+            notes.append(f"{file} is not there: no sample has '{name}'")
+
+
+def of_nobody(layout: Listing, root: Path, lacks: Callable[[str], bool]) -> Iterator[Problem]:
+    """Such tables that are there and have no sample."""
+    for name, file in wide_tables(layout):
+        if (root / file).is_file() and lacks(name):
+            fix = "bring the table of these samples as it was published"
+            yield Problem(f"has none of the samples, of which '{name}' is asked", str(root / file), fix)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from shards.errors import Problem
+from shards.errors import DataError, Problem, bad
 from shards.layout.choice import LeftOut
 from shards.layout.schema import Splits
 from shards.pack.entries import Entry, bare, change, stored
 from shards.pack.split import assign
 from shards.tables.columns import Column, Marks
 from shards.tables.identity import few, sample
+from shards.tables.instead import AGAIN, LOOKED_AT, instead_of
 from shards.tables.table_file import read_text
 
 OTHER_SPLITS = "split by patient: --splits patient"
@@ -23,6 +24,7 @@ class Published:
     def __init__(self, splits: Splits, root: Path, notes: list[str], unmatched: LeftOut, problems: list[Problem]):
         self.splits, self.root = splits, root
         self.notes, self.unmatched, self.problems = notes, unmatched, problems
+        self._open_ends: dict[Path, str] = {}
 
     def __call__(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """The entries that have a split, each with it."""
@@ -50,6 +52,7 @@ class Published:
                     yield entry
                 else:
                     self.unmatched.append(entry.sample, "in no published list of splits")
+                    self._cut(entry.fields["image"].text.rpartition("/")[2])
 
         kept = stored(named())
         if not kept and not self.problems:
@@ -59,6 +62,12 @@ class Published:
         self.notes += [f"the lists name {left} images more, such as {some}"] if left else []
         return kept
 
+    def _cut(self, image: str) -> None:
+        """Tells of lists that end within the name of an image which no list has."""
+        for path in [p for p, last in self._open_ends.items() if image.startswith(last) and image != last]:
+            last = self._open_ends.pop(path)
+            self._wrong(f"its last line, '{last}', is the beginning of a name ('{image}')", path, AGAIN)
+
     def _read(self, lists: Mapping[str, str]) -> _Lists:
         listed = _Lists()
         for split, file in lists.items():
@@ -66,12 +75,35 @@ class Published:
             if not path.is_file():
                 self._wrong(f"no list of splits {file}", self.root, f"bring it, or {OTHER_SPLITS}")
                 continue
-            names = (sample(n.split()[0]) for n in read_text(path).splitlines() if n.strip())
+            try:
+                lines = self._lines(path)
+            except DataError as e:
+                self.problems += e.problems
+                continue
+            names = (sample(n.split()[0]) for n in lines)
             if twice := listed.add(names, split):
                 what = f"{len(twice)} images are in two lists, or twice in {file} ({few(twice)})"
                 self._wrong(what, path, f"bring the lists as published, or {OTHER_SPLITS}")
         listed.settle()
         return listed
+
+    def _lines(self, path: Path) -> list[str]:
+        """The lines of a list that hold a name; the last is kept as one that may be cut, where it has no end.
+
+        Raises:
+            DataError: no list of names.
+        """
+        with open(path, "rb") as f:
+            found = instead_of(head := f.read(LOOKED_AT))
+        if found or b"\0" in head:
+            raise bad(*((found[0], path, found[1]) if found else ("is no list (it has bytes of zero)", path, AGAIN)))
+        text = read_text(path)
+        lines = [line for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise bad("the list of a split names nothing", path, AGAIN)
+        if not text.endswith("\n"):
+            self._open_ends[path] = lines[-1].split()[0]
+        return lines
 
     def _wrong(self, what: str, where: Path, fix: str) -> None:
         self.problems.append(Problem(what, str(where), fix))

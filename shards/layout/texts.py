@@ -43,7 +43,8 @@ class Lacking:
     """Counts the samples that lack a file which they may lack, by field."""
 
     def __init__(self, layout: Listing):
-        may = [n for n, f in layout.fields.items() if f.path and (is_text(f) or f.missing == "absent")]
+        fields = layout.fields.items()
+        may = [n for n, f in fields if (f.path and is_text(f)) or ((f.path or f.reference) and f.missing == "absent")]
         self._names, self._count = may, 0
         self._lacking = Counter[str]()
 
@@ -52,6 +53,10 @@ class Lacking:
             self._count += 1
             self._lacking.update(n for n in self._names if n not in entry.texts and n not in entry.fields)
             yield entry
+
+    def all(self, name: str) -> bool:
+        """Whether no sample has the field."""
+        return 0 < self._count == self._lacking[name]
 
     def notes(self) -> Iterator[str]:
         """A line for each field that some samples lack."""

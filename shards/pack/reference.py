@@ -303,7 +303,8 @@ class Reader:
             self._h5[ref.path] = _guarded(lambda: h5py.File(ref.path, "r"))
         data = _guarded(lambda: self._h5[ref.path].get(ref.member))
         if not isinstance(data, h5py.Dataset):
-            raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(list(self._h5[ref.path])[:8])}")
+            names = _guarded(lambda: list(self._h5[ref.path])[:8])
+            raise HeaderError(f"has no data set '{ref.member}'; it has {', '.join(names)}")
         if wrong := not_plain(_guarded(lambda: data.dtype)):
             raise HeaderError(f"'{ref.member}' has dtype {data.dtype}: only numbers are allowed, {wrong}")
         return data

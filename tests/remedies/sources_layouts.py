@@ -88,6 +88,25 @@ def a_last_line_without_an_end(place: Place) -> Command:
     return source(place, "aptos2019", root)
 
 
+def _as_published(place: Place) -> None:
+    path = place.folder / "root" / "data_cna.txt"
+    path.write_text(path.with_suffix(".kept").read_text())
+
+
+@remedy(
+    "bring the table of these samples as it was published",
+    r"(bring the table of these samples as it was published)",
+    mend=_as_published,
+)
+def a_wide_table_of_nobody(place: Place) -> Command:
+    root = place.folder / "root"
+    cohorts.portal(root)
+    path = root / "data_cna.txt"
+    path.rename(path.with_suffix(".kept"))
+    path.write_text(path.with_suffix(".kept").read_text().replace("TCGA-", "TARGET-"))
+    return source(place, "tcga_cbioportal", root)
+
+
 def _download(place: Place) -> None:
     mini.picture(place.folder / "root" / "f3.png", 3)
 

@@ -109,7 +109,15 @@ WEB = "is a web page (HTML)"
         ("aptos2019", changed("train.csv", "(?m)^0+", ""), [ALIKE]),
         ("aptos2019", changed("train.csv", "ab12cd34", "AB12CD34"), ["for 'train_images/0000AB12CD34.png'"]),
         ("brats_tcga_lgg", capitals(f"{GBM}_t1.nii.gz"), ["of 2 of them there is a file whose name differs in case"]),
-        ("iu_xray", changed("indiana_projections.csv", r"(?s)(.*IM-0005-1001.dcm.png,Fro).*", r"\1"), ["its last line has no end"]),
+        ("tcga_cbioportal", text("data_cna.txt", PAGE), [f"data_cna.txt: {WEB}"]),
+        ("tcga_cbioportal", text("data_mrna_seq_v2_rsem.txt", ""), ["data_mrna_seq_v2_rsem.txt: the table is empty"]),
+        ("tcga_cbioportal", packed("data_cna.txt"), ["no table data_cna.txt", "Fix: gunzip /"]),
+        ("tcga_cbioportal", changed("data_cna.txt", "-01(?=[\\t\\n])", ""), ["data_cna.txt: has none of the samples", "'cnv'"]),
+        ("nih_chestxray14", text("test_list.txt", PAGE), [f"test_list.txt: {WEB}"]),
+        ("nih_chestxray14", text("test_list.txt", "\n"), ["the list of a split names nothing"]),
+        ("nih_chestxray14", text("test_list.txt", "a\0b"), ["is no list"]),
+        ("nih_chestxray14", cut("test_list.txt", 0.95), ["its last line, '00000012_0', is the beginning of a name"]),
+        ("iu_xray", changed("indiana_projections.csv", r"(?s)(.*IM-0005-1001.dcm.png,F).*", r"\1"), ["its last line has no end"]),
         ("iu_xray", changed("indiana_projections.csv", "(?m)^1,", "1-Mar,"), ["has no patient: '1-Mar' is none"]),
     ],
 )  # fmt: skip
@@ -158,3 +166,24 @@ def test_a_last_line_without_an_end_is_said_where_nothing_else_speaks_of_a_cut(
 )  # fmt: skip
 def test_heads(head: bytes, is_another: bool) -> None:
     assert (instead_of(head) is not None) == is_another
+
+
+def test_a_wide_table_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = made("tcga_cbioportal", tmp_path)
+    (root / "data_cna.txt").unlink()
+    words = ["source", "tcga_cbioportal", "--root", str(root), "--out", str(tmp_path / "set")]
+    assert main([*words, "--split-fractions", "0.6,0.2,0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "data_cna.txt is not there: no sample has 'cnv'" in said
+    assert "13 of 13 samples have no 'cnv'" in said
+
+
+def test_a_damaged_bag_whose_names_cannot_be_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names of its members are zeros: it opens, and nothing in it can be named."""
+    root = made("tcga_cbioportal", tmp_path)
+    for path in sorted((root / "features").iterdir())[:2]:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    assert main(["source", "tcga_cbioportal", "--root", str(root), "--out", str(tmp_path / "set")]) == 2
+    assert "cannot be read (" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
