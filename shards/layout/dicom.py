@@ -3,7 +3,8 @@
 Of stored values become, in this order (DICOM PS3.3, C.11.1, C.11.2 and C.7.6.3): values by the modality's table or rescaling; then, where
 every film of the set has one, those of its window or VOI table, spread over 8 bits (up to 8 stored) or 16; MONOCHROME1 turned over;
 padding black. Without windows the values stay as they are, and how many of the stored bits are used is found over all films of the
-set, as for any 16-bit grey (`shards.format.images`), never film by film.
+set, as for any 16-bit grey (`shards.format.images`), never film by film; films that cannot fill these bits are refused, since they would
+come out dark. `--window stored` spreads each film by the bits that its header says are stored.
 
 Refused by name, each with its count: several frames, enhanced objects, colour, pixels that are not square, burned-in writing by the
 header, values that need more bits than the header says, negative or broken values without a window, files that cannot be decoded.
@@ -24,7 +25,8 @@ from shards.errors import Problem, bad
 from shards.format.image_tally import DEPTHS
 from shards.format.info import MAX_PIXELS
 from shards.layout.drawn import Drawing
-from shards.layout.film_values import pixels_of, windows_of
+from shards.layout.film_values import HEADER, NONE, STORED, pixels_of
+from shards.layout.film_window import range_of, windows
 from shards.tables.columns import Texts
 from shards.tables.identity import SHOWN, few
 from shards.tables.instead import LOOKED_AT, instead_of
@@ -32,8 +34,8 @@ from shards.tables.instead import LOOKED_AT, instead_of
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-HEADER, NONE = "header", "none"
 SEEN = ("windowed", "plain", "several")
+OTHERWISE = "spread each by the bits that it stores: --window stored; or, of one kind of detector, take values as they are: --window none"
 SQUARE = 0.01
 """Sides of a pixel may differ by this share."""
 PRIVATE = ("PN", "DA", "DT", "TM", "UI", "OB", "OW", "UN", "SQ")
@@ -44,9 +46,9 @@ OF_PATIENTS = ("PatientSex", "PatientAge", "PatientPosition", "PatientOrientatio
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window",
-        choices=(HEADER, NONE),
+        choices=(HEADER, STORED, NONE),
         default=HEADER,
-        help="DICOM: the window or VOI table of each film (default), or the values as they are",
+        help="DICOM: the window or VOI table of each film (default), all that its stored bits can hold, or the values as they are",
     )
     parser.add_argument(
         "--burned-in", action="store_true", help="DICOM: take films whose header says that writing is burned in"
@@ -85,7 +87,10 @@ class Films:
     """Films that offer several windows, of which the first is taken."""
     later: Texts = field(default_factory=Texts)
     """Films that are turned over when the bits of all are known."""
-    largest: int = -1
+    depths: dict[int, Some] = field(default_factory=dict)
+    """Films over 8 bits that no window spreads, by the bits that the largest value that they could hold takes."""
+    tops: dict[int, float] = field(default_factory=dict)
+    """The largest value of each of these depths."""
     bits: int | None = None
     """Of films over 8 bits, those that are used; known when all are settled."""
 
@@ -102,20 +107,19 @@ class Films:
         data = _read(file)
         try:
             _check(data, self.args.burned_in)
-            pixels = pixels_of(data, self.args.window == HEADER)
+            pixels = pixels_of(data, self.args.window)
         except Drawing:
             raise
         except Exception as e:  # elements of a damaged header are looked at when they are asked for
             raise Drawing("a header with values that mean nothing") from e
         self.said[shown] = {n: str(data.get(k)) for k, n in self.chosen.items() if data.get(k) not in (None, "")}
         (self.windowed if pixels.windowed else self.plain).append(shown)
-        if pixels.windowed and windows_of(data) > 1:
+        if pixels.windowed and self.args.window == HEADER and windows(data) > 1:
             self.several.append(shown)
         if pixels.values_HW.dtype == np.uint16 and pixels.windowed:
             self.bits = 16
-        elif pixels.values_HW.dtype == np.uint16:
-            known = pixels.values_HW if pixels.padding_HW is None else pixels.values_HW[~pixels.padding_HW]
-            self.largest = max(self.largest, int(known.max(initial=0)))
+        if pixels.values_HW.dtype == np.uint16 and not (pixels.windowed and self.args.window == HEADER):
+            self._count_depth(_depth(range_of(data)[1]), Some(1, [shown]), pixels.top)
         if pixels.inverse:
             self.later.append(str(png))
             if pixels.padding_HW is not None:
@@ -133,22 +137,31 @@ class Films:
         self.plain.merge(later.plain)
         self.several.merge(later.several)
         self.later += later.later
-        self.largest, self.bits = max(self.largest, later.largest), later.bits or self.bits
+        for depth, some in later.depths.items():
+            self._count_depth(depth, some, later.tops[depth])
+        self.bits = later.bits or self.bits
+
+    def _count_depth(self, depth: int, some: Some, top: float) -> None:
+        self.depths.setdefault(depth, Some()).merge(some)
+        self.tops[depth] = max(self.tops.get(depth, 0), top)
 
     def dump(self, work: Path) -> dict[str, Any]:
         """What was seen, as JSON."""
         counts = {n: [(some := getattr(self, n)).count, some.names] for n in SEEN}
         later = [Path(p).relative_to(work).as_posix() for p in self.later]
-        return {**counts, "said": self.said, "largest": self.largest, "bits": self.bits, "later": later}
+        depths = [[depth, some.count, some.names, self.tops[depth]] for depth, some in self.depths.items()]
+        return {**counts, "said": self.said, "bits": self.bits, "later": later, "depths": depths}
 
     def load(self, work: Path, dumped: dict[str, Any]) -> None:
         """Takes in what `dump` gave, of films that a command before this one developed."""
         for name in SEEN:
             getattr(self, name).merge(Some(*dumped[name]))
+        for depth, count, names, top in dumped["depths"]:
+            self._count_depth(depth, Some(count, names), top)
         for name in dumped["later"]:
             self.later.append(str(work / name))
         self.said |= dumped["said"]
-        self.largest, self.bits = max(self.largest, dumped["largest"]), dumped["bits"] or self.bits
+        self.bits = dumped["bits"] or self.bits
 
     def settle(self, notes: list[str]) -> Iterator[Problem]:
         """Turns those over that waited for the bits of all; what is wrong with all of them together."""
@@ -157,20 +170,48 @@ class Films:
                 f"{self.windowed.count} films have a window or VOI table ({self.windowed}), "
                 f"{self.plain.count} have none ({self.plain})"
             )
-            yield Problem(
-                what, "DICOM", "what is as bright in both cannot be told: take the values as they are: --window none"
-            )
-        if self.largest >= 0:
-            self.bits = next(b for b in DEPTHS if self.largest < 1 << b)
+            yield Problem(what, "DICOM", f"what is as bright in both cannot be told: {OTHERWISE}")
+        if self.tops and self.args.window != STORED:
+            self.bits = _depth(max(self.tops.values()))
+        yield from self._depths_that_differ(notes)
         for png in self.later:
             _turn_over(Path(png), (1 << (self.bits or 8)) - 1)
         if films := self.windowed.count + self.plain.count:
             kept = ", ".join(self.chosen) or "none"
-            how = "by the window of each" if self.windowed.count else "with their values as they are"
+            by = "the window of each" if self.args.window == HEADER else "all that the stored bits of each can hold"
+            how = f"by {by}" if self.windowed.count else "with their values as they are"
             notes.append(f"{films} DICOM films {how}; header fields kept: {kept}")
         if self.several.count:
             which = f"{self.several.count} films offer several windows or VOI tables, of which the first is taken"
             notes.append(f"{which} ({self.several})")
+
+    def _depths_that_differ(self, notes: list[str]) -> Iterator[Problem]:
+        """Films whose white would be a grey, since the set, or their header, says more bits than they use."""
+        if self.args.window == STORED:
+            notes += [
+                f"WARNING: of {self.depths[depth].count} films of up to {depth} bits ({self.depths[depth]}) none uses more than "
+                f"{_depth(top)} (up to {top:,.0f}): they come out dark; of one kind of detector, take values as they are: --window none"
+                for depth, top in sorted(self.tops.items())
+                if _depth(top) < depth
+            ]
+            return
+        less = {depth: some for depth, some in sorted(self.depths.items()) if depth < (self.bits or 0)}
+        if self.windowed.count or not less:
+            return
+        which = "; ".join(f"{some.count} of up to {depth} bits ({some})" for depth, some in less.items())
+        what = (
+            f"detectors of several depths: {which}, in a set that uses {self.bits}: as they are these come out too dark "
+            "(MONOCHROME1: too bright)"
+        )
+        if self.args.window == NONE:
+            notes.append(f"WARNING: {what}; spread each by the bits that it stores: --window stored")
+        else:
+            yield Problem(what, "DICOM", OTHERWISE)
+
+
+def _depth(largest: float) -> int:
+    """Of detectors: the fewest bits that hold a value."""
+    return next((b for b in DEPTHS if largest < 1 << b), DEPTHS[-1])
 
 
 def _installed() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from shards.errors import Problem
 from shards.layout.dicom import padding_of
 from shards.layout.drawn import STORED, Drawing, as_png
+from shards.pack.files import begins_as_film
 from shards.pack.reference import Reference
 from shards.pack.volumes import is_volume
 from shards.tables.identity import few
@@ -34,7 +35,7 @@ class Pictures:
         """The file itself, or a PNG of it."""
         if not is_converted(file):
             return Reference(shown, file)
-        film = file.suffix.lower() in DICOM or _begins_as_film(file)
+        film = file.suffix.lower() in DICOM or begins_as_film(file)
         try:
             path = self.drawn(name, f"{key}.png", lambda p: self.develop(file, p, shown) if film else as_png(file, p))
         except Drawing as e:
@@ -71,9 +72,3 @@ class Pictures:
 def is_converted(file: Path) -> bool:
     """Whether a shard holds another form of the file."""
     return file.suffix.lower() not in (*STORED, ".txt") and not is_volume(file)
-
-
-def _begins_as_film(file: Path) -> bool:
-    """DICOM files often have no ending."""
-    with open(file, "rb") as f:
-        return f.read(132)[128:] == b"DICM"

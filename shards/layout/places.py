@@ -18,6 +18,7 @@ from shards.layout.packed import packed_away, packed_fix
 from shards.layout.pictures import is_converted
 from shards.layout.schema import COLUMN, FieldOf
 from shards.layout.walk import Walk, misnamed, other_case
+from shards.pack.files import SLASHES
 from shards.tables.columns import Column, Found, Marks
 from shards.tables.identity import SHOWN, damage, few
 
@@ -193,6 +194,8 @@ class Places:
             fix = (
                 packed_fix(self.root) or "finish the download, or give --root the folder that holds these paths"
             ) + go_on
+            if all("\\" in (self.lacks(at) or "") for at in islice(self.lacking(), SHOWN + 1)):
+                fix = f"{SLASHES}{go_on}"
             if (changed := self._changed()) or (changed := self._nearly()):
                 what, fix = f"{what}; {changed}", "bring the table as it was published, with ids as they were"
             yield Problem(what, where, fix)

@@ -15,6 +15,7 @@ from shards.format.describe import HeaderError
 
 LATELY = 4096
 """Files that are remembered; one that is met again after so many others counts again, in every command alike."""
+SLASHES = "write / in place of \\ in the paths, which every system reads"
 JPEG = (".jpg", ".jpeg")
 
 
@@ -40,7 +41,8 @@ class Files:
             return size
         stat = _stat(path)
         if stat is None or not S_ISREG(stat.st_mode):
-            raise HeaderError("no such file", f"looked at {path}; paths are relative to the manifest")
+            slashes = f"{SLASHES}; " if "\\" in str(path) else ""
+            raise HeaderError("no such file", f"{slashes}looked at {path}; paths are relative to the manifest")
         made = self.scratch is not None and path.is_relative_to(self.scratch)
         stamp = [str(path), stat.st_size, isal_zlib.crc32(path.read_bytes()) if made else stat.st_mtime_ns]
         self._sha.update(json.dumps(stamp).encode() + b"\n")
@@ -53,6 +55,12 @@ class Files:
 
     def digest(self) -> str:
         return self._sha.hexdigest()
+
+
+def begins_as_film(file: Path) -> bool:
+    """DICOM films often have no ending."""
+    with open(file, "rb") as f:
+        return f.read(132)[128:] == b"DICM"
 
 
 def _stat(path: Path) -> os.stat_result | None:

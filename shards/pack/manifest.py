@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shards.errors import Problem, bad
-from shards.format.describe import HeaderError
+from shards.format.describe import MEND_FILE, HeaderError
 from shards.format.info import FIELD
 from shards.pack.entries import Entries, Entry, bare, change
 from shards.pack.entry_checks import entry_problems
@@ -147,7 +147,7 @@ def _entry(values: Mapping[_Column, str], where: str, folder: Path, unknown: Wor
             try:
                 entry.fields[column.name] = parse(text, folder)
             except HeaderError as e:
-                fix = "mend the cell (docs/data.md lists the forms)"
+                fix = "mend the cell (docs/data.md lists the forms)" if e.fix == MEND_FILE else e.fix
                 problems.append(Problem(str(e), f"{where}, field '{column.name}'", fix))
     return entry
 

@@ -41,6 +41,7 @@ from shards.format.npy import (
     read_part,
 )
 from shards.pack.feature_tables import FeatureTables
+from shards.pack.files import begins_as_film
 from shards.pack.torch_file import tensor_array, tensor_header
 from shards.pack.volumes import AXES, Volumes, is_volume
 from shards.tables.features import FeatureRule
@@ -54,6 +55,10 @@ T = TypeVar("T")
 JPEG_HEAD = 16 << 10
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
+FILMS = (
+    "describe them in a layout (docs/layouts.md, A layout of your own): python -m shards source ./LAYOUT.yaml --root DIR --out DIR; "
+    "or save them as PNG"
+)
 # FILE#MEMBER of any other file is a row or a column of a table, whatever its name.
 ARRAYS = (".npz", ".h5", ".hdf5", ".pt", ".npy")
 ROWS = re.compile(r"(.*)\[(\d+):(\d+)\]")
@@ -128,6 +133,8 @@ def parse(text: str, folder: Path) -> Reference:
         return Reference(text, path, sliced[1], (start, stop))
     if not mark and path.suffix.lower() in PLAIN | {".pt"}:
         return Reference(text, path)
+    if not mark and (path.suffix.lower() == ".dcm" or (path.is_file() and begins_as_film(path))):
+        raise HeaderError(f"'{text}' is a DICOM film, which no manifest reads", FILMS)
     files = f"a file {' '.join(sorted(PLAIN))} .pt"
     forms = "FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME, FILE.nii.gz#axial[N]"
     raise HeaderError(f"'{text}' is not a reference: {files}, {forms}")

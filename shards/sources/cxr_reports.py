@@ -61,7 +61,7 @@ FIXES = {
     NO_STUDY: "name the column of studies with --study-column, or pack a sample an image: --per image",
     "no patient": "name the column of patients with --patient-column",
     "no image file": "give the folder that the paths begin in as --images, or name their column with --image-column",
-    "DICOM": "save the images as JPEG or PNG and name those in the table",
+    "DICOM": "save the images as JPEG or PNG and name those in the table, or describe the films in a layout of your own (docs/layouts.md)",
     "an empty report": "name the column of texts with --text-column",
     "without a report file": "give the folder of the report files as --reports; if the column holds texts, leave --text-files out",
     "outside the folder": "give the folder that holds all report files as --reports",

@@ -118,7 +118,7 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         raise bad(
-            f"cannot be read as UTF-8 ({e})", path, "save it as UTF-8, such as by iconv -f latin1 -t utf-8"
+            f"cannot be read as UTF-8 ({e})", path, "save it as UTF-8, such as by iconv -f cp1252 -t utf-8"
         ) from e
 
 

@@ -15,7 +15,7 @@ from shards.errors import bad
 from shards.tables.instead import AGAIN, instead_of
 
 SAMPLED_LINES = 50
-UTF8 = "save it as UTF-8, such as by iconv -f latin1 -t utf-8"
+UTF8 = "save it as UTF-8, such as by iconv -f cp1252 -t utf-8"
 READABLE = "give a CSV or TSV in UTF-8 (gzip or not) or a Parquet file"
 # What people give instead of a table, by its first bytes.
 STRANGE = (

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tests.remedies.scenario import Command, Place, remedy
+from shards.pack.reference import FILMS
+from tests.remedies.files import replaced
+from tests.remedies.scenario import Command, Place, remedy, run
+from tests.shards.layout.films import film, grey
+from tests.shards.layout.test_dicom_films import layout
 
 ROWS = 12
 RNG = np.random.default_rng
@@ -49,6 +53,33 @@ def images(place: Place, pixels: np.ndarray, name: str = "i") -> list[str]:
 GENES = [f"GENE{i}" for i in range(8)]
 
 # --------------------------------------------------------------------------------------------------------------- values
+
+
+def _by_a_layout_or_saved(place: Place) -> None:
+    words = ["source", layout(place.folder), "--root", str(place.folder / "root"), "--out", str(place.folder / "films")]
+    status, said = run(Command("shards", words))
+    assert status == 0, said
+    replaced("m.csv", ".dcm", ".png")(place)
+    replaced("m.csv", "root/IM1", "root/f0.png")(place)
+    for i in range(ROWS):
+        Image.fromarray(grey(i)).save(place.folder / "root" / f"f{i}.png")
+
+
+@remedy(FILMS, r"(python -m shards source ./LAYOUT.yaml --root DIR)", mend=_by_a_layout_or_saved)
+def films_as_dicom_in_a_manifest(place: Place) -> Command:
+    """With an ending, and without one, as archives name them."""
+    layout(place.folder)
+    for i in range(ROWS):
+        film(place.folder / "root" / f"f{i}.dcm", grey(i))
+    film(place.folder / "root" / "IM1", grey(0))
+    return pack(place, field_image=["root/IM1", *(f"root/f{i}.dcm" for i in range(1, ROWS))])
+
+
+@remedy("write / in place of \\ in the paths", r"(write / in place of \\) in", mend=replaced("m.csv", "\\", "/"))
+def paths_of_another_system(place: Place) -> Command:
+    (place.folder / "img").mkdir()
+    names = images(place, np.arange(4096, dtype=np.uint8).reshape(64, 64), "img/i")
+    return pack(place, field_image=[n.replace("/", "\\") for n in names])
 
 
 @remedy("choose another dtype, such as --dtype", r"such as (--dtype rna=float32)")

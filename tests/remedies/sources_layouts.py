@@ -122,6 +122,19 @@ def a_film_that_is_not_there(place: Place) -> Command:
 
 
 @remedy(
+    "write / in place of \\ in the paths",
+    r"(write / in place of \\) in",
+    mend=replaced("root/films.csv", "sub\\", "sub/"),
+)
+def a_film_by_the_path_of_another_system(place: Place) -> Command:
+    command = mine(place)
+    (place.folder / "root" / "sub").mkdir()
+    (place.folder / "root" / "f3.png").rename(place.folder / "root" / "sub" / "f3.png")
+    replaced("root/films.csv", "f3", "sub\\f3")(place)
+    return command
+
+
+@remedy(
     "mend the table: paths begin in --root",
     r"(mend the table: paths begin in --root)",
     mend=replaced("root/films.csv", "../f3", "f3"),
@@ -161,10 +174,19 @@ def a_window_beside_all_values(place: Place) -> Command:
     return source(place, layout(place.folder), place.folder / "root")
 
 
-@remedy("take the values as they are: --window none", r"as they are: (--window none)")
+@remedy("what is as bright in both cannot be told: ", r"as they are: (--window none)")
 def films_with_and_without_a_window(place: Place) -> Command:
     for i in range(10):
         film(place.folder / "root" / f"f{i}.dcm", grey(i), **({} if i else {"WindowCenter": 5, "WindowWidth": 9}))
+    return source(place, layout(place.folder), place.folder / "root")
+
+
+@remedy("take values as they are: --window none", r"as they are: (--window none)")
+@remedy("spread each by the bits that it stores: --window stored", r"it stores: (--window stored)")
+def films_of_detectors_of_several_depths(place: Place) -> Command:
+    for i in range(10):
+        bits = 10 if i else 12
+        film(place.folder / "root" / f"f{i}.dcm", grey(i, bits), bits=bits)
     return source(place, layout(place.folder), place.folder / "root")
 
 

@@ -41,11 +41,11 @@ def an_empty_table(place: Place) -> Command:
 
 @remedy(
     "save it as UTF-8, such as by iconv",
-    r"(iconv -f latin1 -t utf-8)",
-    {"iconv -f latin1 -t utf-8": "cd {folder} && iconv -f latin1 -t utf-8 pgs.csv > new && mv new pgs.csv"},
+    r"(iconv -f cp1252 -t utf-8)",
+    {"iconv -f cp1252 -t utf-8": "cd {folder} && iconv -f cp1252 -t utf-8 pgs.csv > new && mv new pgs.csv"},
 )
 def a_table_in_another_encoding(place: Place) -> Command:
-    return scores(place, (HEAD.replace("S", "Größe") + LINES).encode("latin-1"))
+    return scores(place, (HEAD.replace("S", "Größe – €") + LINES).encode("cp1252"))
 
 
 @remedy(

@@ -246,6 +246,50 @@ def test_films_with_and_without_a_window_do_not_mix(tmp_path):
     assert np.array_equal(pixels(found(tmp_path, "--window", "none")), grey(0))
 
 
+def several_depths(tmp_path: Path) -> None:
+    """Two films of the same brightness by detectors of 10 and 14 bits, and one of 12 bits whose black is high."""
+    film(tmp_path / "root" / "a.dcm", grey(0, 10), bits=10)
+    film(tmp_path / "root" / "b.dcm", grey(0, 10) * 16 + 15, bits=14)
+    film(tmp_path / "root" / "c.dcm", 4095 - grey(0, 10) * 4, bits=12, kind="MONOCHROME1")
+
+
+def test_detectors_of_several_depths_are_refused_or_warned_of(tmp_path):
+    several_depths(tmp_path)
+    said = refused(tmp_path)
+    assert "1 of up to 10 bits (a.dcm); 1 of up to 12 bits (c.dcm), in a set that uses 14" in said
+    notes = found(tmp_path, "--window", "none").notes
+    assert any(n.startswith("WARNING: detectors of several depths: 1 of up to 10 bits (a.dcm)") for n in notes)
+
+
+def test_a_film_is_spread_by_the_bits_that_it_stores(tmp_path):
+    several_depths(tmp_path)
+    film(
+        tmp_path / "root" / "d.dcm",
+        grey(0, 10).astype(np.int16) * 4 - 2048,
+        bits=12,
+        RescaleSlope=1,
+        RescaleIntercept=-5,
+    )
+    film(tmp_path / "root" / "e.dcm", grey(0, 10) // 4, bits=8)
+    made = found(tmp_path, "--window", "stored")
+    assert made.pack["meanings"]["image"] == {"bits": "16"}
+    want_HW = grey(0, 10) / 1023
+    for at in range(4):
+        assert np.abs(pixels(made, at) / 65535 - want_HW).max() < 1e-3, at
+    assert pixels(made, 4).dtype == np.uint8
+    assert np.array_equal(pixels(made, 4), grey(0, 10) // 4)
+    assert "5 DICOM films by all that the stored bits of each can hold; header fields kept: none" in made.notes
+    assert not [n for n in made.notes if "WARNING" in n]
+
+
+def test_bits_that_are_stored_and_not_used_are_warned_of(tmp_path):
+    film(tmp_path / "root" / "a.dcm", grey(0), bits=16)
+    film(tmp_path / "root" / "b.dcm", grey(1), bits=12)
+    notes = found(tmp_path, "--window", "stored").notes
+    assert any(n.startswith("WARNING: of 1 films of up to 16 bits (a.dcm) none uses more than 12") for n in notes)
+    assert np.array_equal(pixels(found(tmp_path)), grey(0)), "both use 12: nothing differs as they are"
+
+
 def test_of_several_windows_the_first_is_taken_and_said(tmp_path):
     windows = {"WindowCenter": [1000, 2048], "WindowWidth": [500, 4096]}
     film(tmp_path / "root" / "a.dcm", grey(0), **windows)
