@@ -10,11 +10,12 @@ Format: https://docs.gdc.cancer.gov/Data/Bioinformatics_Pipelines/Expression_mRN
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shards.errors import DataError, Problem, bad
 from shards.format.archive import no_twins
+from shards.layout.nearly import BEGUN
 from shards.pack.reference import COLUMN, Reference
 from shards.sources._barcode import NORMAL, sample_type
 from shards.tables.identity import barcode, few
@@ -49,6 +50,7 @@ def star_samples(
     if problems or where is None:
         raise DataError(problems)
     here = _files(folder)
+    problems += _begun(folder)
     found: dict[str, Reference] = {}
     for name, row in keyed(read_rows(where, NEEDED), "File Name", "file").items():
         sample, why = _sample(row, problems)
@@ -109,6 +111,14 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         if name.endswith(KIND):
             found[name].append(path)
     return found
+
+
+def _begun(folder: Path) -> Iterator[Problem]:
+    """Files that gdc-client, or a browser, has not whole yet."""
+    names = sorted(p.name for p in folder.rglob(f"*{KIND}*") if BEGUN.search(p.name))
+    if names:
+        what = f"{len(names)} files were begun to be downloaded and are not whole ({few(names)})"
+        yield Problem(what, str(folder), "call gdc-client again with the same manifest, or remove them")
 
 
 def _sample(row: Row, problems: list[Problem]) -> tuple[str | None, str | None]:

@@ -107,6 +107,25 @@ def a_wide_table_of_nobody(place: Place) -> Command:
     return source(place, "tcga_cbioportal", root)
 
 
+def _whole(place: Place) -> None:
+    for path in (place.folder / "root" / "gdc").rglob("*.partial"):
+        path.rename(path.with_suffix(""))
+
+
+@remedy(
+    "call gdc-client again with the same manifest, or remove them",
+    r"(call gdc-client again with the same manifest)",
+    mend=_whole,
+)
+def a_file_that_was_begun(place: Place) -> Command:
+    root = place.folder / "root"
+    root.mkdir()
+    cohorts.lung(root)
+    path = sorted((root / "gdc").rglob("*star_gene_counts.tsv"))[0]
+    path.rename(path.with_name(f"{path.name}.partial"))
+    return source(place, "tcga_luad_lusc", root)
+
+
 def _download(place: Place) -> None:
     mini.picture(place.folder / "root" / "f3.png", 3)
 

@@ -1,4 +1,4 @@
-"""The DICOM files that pydicom carries for its own tests, of many makers and forms: a picture is that of pydicom's own functions, or refused."""
+"""The DICOM files that pydicom carries for its own tests: a picture is what pydicom's own functions make, or the film is refused."""
 
 from __future__ import annotations
 

@@ -76,6 +76,7 @@ KAGGLE = "lgg-mri-segmentation/kaggle_3m/data.csv"
 FPKM, ENDS = "TCGA-LGG.htseq_fpkm.tsv.gz", "TCGA-LGG.survival.tsv"
 ALIKE = "of 12 of them there is a file whose name differs in case or in zeros that lead"
 GBM = "Pre-operative_TCGA_LGG_NIfTI_and_Segmentations/*/*"
+STAR = "gdc/00000000-aaaa/00000000-bbbb.rna_seq.augmented_star_gene_counts.tsv"
 WEB = "is a web page (HTML)"
 
 
@@ -109,6 +110,7 @@ WEB = "is a web page (HTML)"
         ("aptos2019", changed("train.csv", "(?m)^0+", ""), [ALIKE]),
         ("aptos2019", changed("train.csv", "ab12cd34", "AB12CD34"), ["for 'train_images/0000AB12CD34.png'"]),
         ("brats_tcga_lgg", capitals(f"{GBM}_t1.nii.gz"), ["of 2 of them there is a file whose name differs in case"]),
+        ("tcga_luad_lusc", named(STAR, f"{STAR}.partial"), ["1 files were begun to be downloaded and are not whole"]),
         ("tcga_cbioportal", text("data_cna.txt", PAGE), [f"data_cna.txt: {WEB}"]),
         ("tcga_cbioportal", text("data_mrna_seq_v2_rsem.txt", ""), ["data_mrna_seq_v2_rsem.txt: the table is empty"]),
         ("tcga_cbioportal", packed("data_cna.txt"), ["no table data_cna.txt", "Fix: gunzip /"]),
