@@ -26,6 +26,7 @@ from shards.format.seal import table_rows, vocab_problems
 from shards.jobs import usable
 from shards.pack.split import leaks, respelling
 from shards.tables.cells import number
+from shards.tables.columns import Texts, Words
 from shards.tables.identity import merged_note
 from shards.tables.repeats import repeated
 from shards.tables.table_file import read_text
@@ -175,22 +176,27 @@ def _rows(folder: Path, info: DatasetInfo) -> tuple[SampleRows, list[Problem]]:
     splits = _table(folder / "splits.csv", {"sample": False, "patient": False, "split": True}, problems)
     few = {n: one.kind != "number" for n, one in info.labels.items()}
     of = _table(folder / "labels.csv", {"sample": False, **few}, problems)
-    rows = SampleRows({n: one.kind == "number" for n, one in info.labels.items()})
     place, alike = _places_of(of, splits), len(of) == len(splits)
-    for at, split in enumerate(splits):
+    samples, (patients, names) = splits.first, splits.others
+    assert isinstance(patients, Texts)
+    assert isinstance(names, Words)
+    del splits
+    for at, sample in enumerate(samples):
         where = f"{folder / 'splits.csv'} line {at + 2}"
-        sample, patient, name = split
-        if name not in SPLITS:
+        if (name := names[at]) not in SPLITS:
             problems.append(Problem(f"split '{name}'", where, f"one of {', '.join(SPLITS)}"))
-        if not patient:
+        if not patients[at]:
             problems.append(Problem(f"sample '{sample}' has no patient", where, "fill it"))
+        alike = alike and of.first[at] == sample
+    if alike:
+        of.first = samples  # once
+    rows = SampleRows.named(samples, patients, names, {n: one.kind == "number" for n, one in info.labels.items()})
+    for at, sample in enumerate(samples):
         found = place(at, sample)
         cells = {} if found is None else dict(zip(info.labels, of[found][1:], strict=True))
         values, bad_cells = _labels(cells, info.labels, f"{folder / 'labels.csv'} sample '{sample}'")
         problems += bad_cells
-        rows.name(sample, patient, name)
         rows.label(values)
-        alike = alike and of.first[at] == sample
     if len(of) and not alike:
         problems.append(
             Problem("lists other samples than splits.csv, or in another order", str(folder / "labels.csv"), FIX_INDEX)

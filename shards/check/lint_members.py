@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from struct import pack, unpack
@@ -23,7 +23,7 @@ from shards.format.codecs import decode
 from shards.format.describe import MEND_FILE, FieldTally, HeaderError, header_of
 from shards.format.image_tally import ImageTally
 from shards.format.info import KINDS, DatasetInfo, FieldInfo
-from shards.format.sample_rows import SampleRow
+from shards.format.sample_rows import BySample, SampleRow
 from shards.format.seal import cell
 from shards.read.stats import MISSING_CODE, Moments, odd_codes, vector_fields
 from shards.tables.columns import Texts
@@ -37,6 +37,8 @@ FIX_COPY = "copy the shard again from its source, or pack again"
 FIX_INDEX = "run `python -m shards index` on the folder"
 MAX_SIZE = 8 << 30
 JPEG = ("jpg", "jpeg")  # of which the tally may give an eighth, whose few values may be alike where the whole's are not
+WITNESS = 16
+"""Bytes of a SHA-256 by which contents are told apart: of 10^9 of them two are taken for one once in 10^20 sets."""
 NARROW = 4096
 """Columns up to which equal vectors may be chance; wider ones that are equal are one person's."""
 
@@ -44,7 +46,7 @@ NARROW = 4096
 class MemberCheck:
     """Walks the members of all shards and remembers what only the whole can tell: counts, constant features, twins across splits."""
 
-    def __init__(self, info: DatasetInfo, rows: Mapping[str, SampleRow]):
+    def __init__(self, info: DatasetInfo, rows: BySample):
         self.info, self.rows = info, rows
         self.members = self.bytes = 0
         self.keys = Texts()
@@ -65,8 +67,8 @@ class MemberCheck:
         self.likeness: dict[str, Likeness] = {}
         self.codes: dict[tuple[str, int, int], bytes] = {}
         """Of vectors: what they hold, as far as it is to be told from others."""
-        self.witness = Twins(32)
-        """Images and bags that tell whose they are, by the SHA-256 of their bytes."""
+        self.witness = Twins(WITNESS)
+        """Images and bags that tell whose they are, by the SHA-256 of their bytes, half of it."""
 
     def __getstate__(self) -> dict[str, object]:
         """Without what every process has."""
@@ -145,7 +147,7 @@ class MemberCheck:
         self.views.add(key, name)
         if is_witness(name, info):
             if tells(np.asarray(value)) or (ext in JPEG and tells(decode(ext, data, where))):
-                self.witness.add(hashlib.sha256(data).digest(), len(self.keys) - 1, self.numbers[name])
+                self.witness.add(hashlib.sha256(data).digest()[:WITNESS], len(self.keys) - 1, self.numbers[name])
         # Masks with nothing on them are all alike, so are vectors of nothing, the places of patches, and what reports say of findings.
         elif self._may_tell(name, info) and value.size and value.min() < value.max():
             mark = (name, len(data), zlib.adler32(data) << 32 | zlib.crc32(data))

@@ -106,6 +106,7 @@ class Reading:
     def __call__(self, place: Range) -> tuple[MemberCheck, list[Problem]]:
         check = MemberCheck(self.check.info, self.check.rows)
         members = self.members(place.shard)[place.first : place.stop]
+        check.rows.begin(sum(s.samples for s in check.info.shards[: place.shard]) + int(members["sample"][0]))
         return check, check.shard(self.folder / check.info.shards[place.shard].name, members)
 
     def members(self, number: int) -> np.ndarray:

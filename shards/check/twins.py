@@ -13,7 +13,7 @@ class Twins:
 
     def __init__(self, width: int):
         self._width, self._marks = width, bytearray()
-        self._samples, self._fields = array("q"), array("H")
+        self._samples, self._fields = array("I"), array("H")
 
     def add(self, mark: bytes, sample: int, field: int) -> None:
         self._marks += mark
@@ -28,7 +28,9 @@ class Twins:
 
     def groups(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
         """(mark, [(sample, field)]) of every mark that several members have, in the order of the first of them."""
-        mark_NW = np.frombuffer(bytes(self._marks), np.uint64).reshape(-1, self._width // 8)
+        mark_NW = np.frombuffer(self._marks, np.uint64).reshape(-1, self._width // 8)
+        at_N = _repeated(mark_NW[:, -1])
+        mark_NW = mark_NW[at_N]
         order_N = np.lexsort(mark_NW.T[::-1])
         begins_N = np.ones(len(order_N), bool)
         for at in range(1, len(order_N), PART):  # not all marks in their order at once
@@ -41,8 +43,24 @@ class Twins:
         several_G = np.flatnonzero(size_G > 1)
         # The order is stable, so the first of a group is its first member.
         for group in several_G[np.argsort(order_N[first_G[several_G]], kind="stable")]:
-            members = order_N[first_G[group] : first_G[group] + size_G[group]].tolist()
-            yield mark_NW[members[0]].tobytes(), [(self._samples[m], self._fields[m]) for m in members]
+            members = order_N[first_G[group] : first_G[group] + size_G[group]]
+            mark = mark_NW[members[0]].tobytes()
+            yield mark, [(self._samples[m], self._fields[m]) for m in at_N[members].tolist()]
+
+
+def _repeated(word_N: np.ndarray) -> np.ndarray:
+    """Places of the words that stand several times, ascending: of most sets few or none."""
+    sorted_N = np.sort(word_N)
+    twice_T = np.unique(sorted_N[1:][sorted_N[1:] == sorted_N[:-1]])
+    del sorted_N
+    if not len(twice_T):
+        return np.empty(0, np.int64)
+    parts = []
+    for at in range(0, len(word_N), PART):
+        some_P = word_N[at : at + PART]
+        near_P = np.minimum(np.searchsorted(twice_T, some_P), len(twice_T) - 1)
+        parts.append(at + np.flatnonzero(twice_T[near_P] == some_P))
+    return np.concatenate(parts)
 
 
 PART = 1 << 16

@@ -11,11 +11,12 @@ import numpy as np
 
 from shards.errors import Problem, bad
 from shards.format.info import SPLITS, DatasetInfo, load_info, save_info, write_atomic
-from shards.format.sample_rows import SampleRow
+from shards.format.sample_rows import SampleRow, SampleRows
 from shards.format.seal import csv_bytes, describe, read_rows, write_rows
 from shards.format.staging import rewriting, settle
 from shards.read.stats import write_stats
 from shards.tables.cells import number
+from shards.tables.encoded import Encoded
 from shards.tables.identity import barcode, one_spelling, person
 from shards.tables.repeats import torn
 
@@ -63,45 +64,65 @@ def assign(
         DataError: a split would be empty.
     """
     names = sorted(set(patients))
+    if not groups:
+        rank = {stratum: i for i, stratum in enumerate(sorted({*(strata or {}).values(), ""}))}
+        stratum_P = np.array([rank[(strata or {}).get(name, "")] for name in names], np.int32)
+        splits = [*fractions]
+        return {name: splits[i] for name, i in zip(names, shared_out(stratum_P, fractions, seed, where), strict=True)}
     units: dict[str, list[str]] = defaultdict(list)
-    if groups:
-        for name in names:
-            units[groups[name]].append(name)
-    count = len(units) if groups else len(names)
-    if count < len(fractions):
-        what = (
-            f"{count} {'sites' if groups else 'patients'} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
-        )
-        raise bad(what, where, f"ask for fewer splits ({where} 1), or bring more data")
-    rng = np.random.default_rng(seed)
-    strata = strata or {}
-    of_unit = _greedy(units, fractions, rng, strata) if groups else _proportional(names, fractions, rng, strata)
-    _fill_empty(of_unit, {u: len(m) for u, m in units.items()}, fractions)
-    return {name: of_unit[unit] for unit, members in units.items() for name in members} if groups else of_unit
-
-
-def _proportional(
-    names: Sequence[str], fractions: Mapping[str, float], rng: np.random.Generator, strata: Mapping[str, str]
-) -> dict[str, str]:
-    """Each stratum is shuffled and cut; what rounding leaves over goes where most is owed so far, so totals fit too."""
-    by_stratum: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        by_stratum[strata.get(name, "")].append(name)
-    owed, given = dict.fromkeys(fractions, 0.0), Counter[str]()
-    result: dict[str, str] = {}
-    for stratum in sorted(by_stratum):
-        members = [by_stratum[stratum][i] for i in rng.permutation(len(by_stratum[stratum]))]
-        counts = {s: int(f * len(members) + 1e-9) for s, f in fractions.items()}
-        for s, f in fractions.items():
-            owed[s] += f * len(members)
-            given[s] += counts[s]
-        for _ in range(len(members) - sum(counts.values())):
-            neediest = max(fractions, key=lambda s: owed[s] - given[s])
-            counts[neediest] += 1
-            given[neediest] += 1
-        order = [s for s in fractions for _ in range(counts[s])]
-        result.update(zip(members, order, strict=True))
-    return result
+        units[groups[name]].append(name)
+    _check_count(len(units), "sites", fractions, where)
+    of_unit = _greedy(units, fractions, np.random.default_rng(seed), strata or {})
+    _fill_empty(of_unit, {u: len(m) for u, m in units.items()}, fractions)
+    return {name: of_unit[unit] for unit, members in units.items() for name in members}
+
+
+def _check_count(count: int, of: str, fractions: Mapping[str, float], where: str) -> None:
+    if count < len(fractions):
+        what = f"{count} {of} cannot fill {len(fractions)} splits ({', '.join(fractions)})"
+        raise bad(what, where, f"ask for fewer splits ({where} 1), or bring more data")
+
+
+def shared_out(stratum_P: np.ndarray, fractions: Mapping[str, float], seed: int, where: str = WHERE) -> np.ndarray:
+    """int8 [P]: the split of each patient, as its number in `fractions`.
+
+    Each stratum is shuffled and cut; what rounding leaves over goes where most is owed so far, so totals fit too.
+
+    Args:
+        stratum_P: of patients in ascending order of their names, numbers in the order of the strata.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    _check_count(len(stratum_P), "patients", fractions, where)
+    rng, share_S = np.random.default_rng(seed), [*fractions.values()]
+    owed_S, given_S = [0.0] * len(share_S), [0] * len(share_S)
+    split_P, taken = np.empty(len(stratum_P), np.int8), []
+    for stratum in np.unique(stratum_P):
+        members = np.flatnonzero(stratum_P == stratum)
+        members = members[rng.permutation(len(members))]
+        count_S = [int(f * len(members) + 1e-9) for f in share_S]
+        for s, share in enumerate(share_S):
+            owed_S[s] += share * len(members)
+            given_S[s] += count_S[s]
+        for _ in range(len(members) - sum(count_S)):
+            neediest = max(range(len(share_S)), key=lambda s: owed_S[s] - given_S[s])
+            count_S[neediest] += 1
+            given_S[neediest] += 1
+        split_P[members] = np.repeat(np.arange(len(share_S)), count_S)
+        taken.append(members)
+    _fill_each(split_P, len(share_S), np.concatenate(taken))
+    return split_P
+
+
+def _fill_each(split_P: np.ndarray, splits: int, order_P: np.ndarray) -> None:
+    """A split that rounding left empty takes the first patient of the split that has most, and the one met first of several such."""
+    for empty in range(splits):
+        count_S = np.bincount(split_P, minlength=splits)
+        if not count_S[empty]:
+            most = split_P[order_P][count_S[split_P[order_P]] == count_S.max()][0]
+            split_P[np.flatnonzero(split_P == most)[0]] = empty
 
 
 def _greedy(
@@ -132,12 +153,12 @@ def _greedy(
 
 
 def _fill_empty(of_unit: dict[str, str], sizes: Mapping[str, int], fractions: Mapping[str, float]) -> None:
-    """A split that rounding left empty takes the smallest unit of the split that has most units. `sizes`: over 1."""
+    """A split that rounding left empty takes the smallest site of the split that has most sites."""
     for split in fractions:
         counts = Counter(of_unit.values())
         if not counts[split]:
             donor = counts.most_common(1)[0][0]
-            moved = min((u for u, s in of_unit.items() if s == donor), key=lambda u: (sizes.get(u, 1), u))
+            moved = min((u for u, s in of_unit.items() if s == donor), key=lambda u: (sizes[u], u))
             of_unit[moved] = split
 
 
@@ -155,13 +176,26 @@ def one_name_each(rows: Sequence[SampleRow]) -> list[SampleRow]:
 
 def patient_labels(rows: Sequence[SampleRow], label: str) -> dict[str, str]:
     """A patient's class: the most frequent one of its samples ('' where none is known)."""
-    seen = Counter((row.patient, str(row.labels.get(label, ""))) for row in rows)
-    most: dict[str, str] = {}
-    for (patient, value), count in seen.items():
-        known = most.setdefault(patient, value)
-        if (-count, value) < (-seen[patient, known], known):
-            most[patient] = value
-    return most
+    patients, values = (
+        Encoded(row.patient for row in rows),
+        Encoded(str(row.labels.get(label, "")) for row in rows),
+    )
+    of_P = strata_of(patients, values)
+    return {name: values.names[i] for name, i in zip(patients.names, of_P.tolist(), strict=True)}
+
+
+def strata_of(patients: Encoded, values: Encoded) -> np.ndarray:
+    """int64 [P]: of each patient the value that most of its samples have, the least of several such."""
+    most = max(len(values.names), 1)
+    pair_N = patients.code_N.astype(np.int64)
+    pair_N *= most
+    pair_N += values.code_N
+    pair_N.sort()
+    begin_K = np.flatnonzero(np.concatenate([np.ones(min(len(pair_N), 1), bool), pair_N[1:] != pair_N[:-1]]))
+    count_K = np.diff(begin_K, append=len(pair_N))
+    patient_K, value_K = np.divmod(pair_N[begin_K], most)
+    order_K = np.lexsort((value_K, -count_K, patient_K))
+    return value_K[order_K][np.unique(patient_K[order_K], return_index=True)[1]]
 
 
 def leaks(rows: Sequence[SampleRow]) -> list[Problem]:
@@ -239,22 +273,34 @@ def _resplit(
 ) -> DatasetInfo:
     info = load_info(folder)
     rows = read_rows(folder, info.labels)
-    spelling = respelling(rows)
-    rows = rows.respelt(lambda name: spelling.get(name, name))
+    if spelling := respelling(rows):
+        rows = rows.respelt(lambda name: spelling.get(name, name))
     barcodes = group == "tss" and "tss" not in info.labels and all(barcode(r.patient) for r in rows)
     _check_asked(info, stratify, None if barcodes else group, label_fractions)
-    strata = patient_labels(rows, stratify) if stratify else None
     # The second field of a barcode is the tissue source site.
     sites = {r.patient: (barcode(r.patient) or "")[5:7] for r in rows} if barcodes else None
     groups = sites or (_sites(rows, group) if group else None)
-    of = assign([r.patient for r in rows], fractions, seed, strata, groups, AGAIN)
-    rows = rows.moved(of)
+    if groups:
+        of = assign(
+            rows.patients.names, fractions, seed, patient_labels(rows, stratify) if stratify else None, groups, AGAIN
+        )
+        splits = [*fractions]
+        of_P = np.array([splits.index(of[name]) for name in rows.patients.names], np.int8)
+    else:
+        of_P = shared_out(_strata(rows, stratify), fractions, seed, AGAIN)
+    rows = rows.moved([*fractions], of_P)
     classes = [n for n, i in info.labels.items() if i.kind == "class" and n != group]
     by = stratify or (classes[0] if len(classes) == 1 else None)
     write_rows(folder, rows, info.labels)
     _write_fractions(folder, nested_fractions(rows, by, label_fractions, seed))
     write_stats(folder, info, rows)
     return save_info(folder, describe(info, folder, rows))
+
+
+def _strata(rows: SampleRows, label: str | None) -> np.ndarray:
+    if label is None:
+        return np.zeros(len(rows.patients.names), np.int64)
+    return strata_of(rows.patients, Encoded(str(row.labels.get(label, "")) for row in rows))
 
 
 def _check_asked(info: DatasetInfo, stratify: str | None, group: str | None, label_fractions: Sequence[float]) -> None:

@@ -26,11 +26,12 @@ from shards.pack.pictures import holds_boxes
 from shards.pack.plan import PackPlan, cell_place
 from shards.pack.reference import Reader, Reference
 from shards.pack.rows import Rows
-from shards.pack.split import assign
+from shards.pack.split import shared_out
 from shards.pack.write import MAX_NAME
 from shards.read.stats import CODES, MISSING_CODE, odd_codes
 from shards.tables.cells import number
 from shards.tables.echoes import Echoes
+from shards.tables.encoded import Encoded
 from shards.tables.feature_names import without_version
 from shards.tables.table_file import read_text
 
@@ -65,11 +66,11 @@ class Survey:
                 r.path for e in self.manifest.entries for n, r in e.fields.items() if n in strip
             }
         self.reader.tables.asked = forms.asked
-        for entry in self.manifest.entries:
+        for i, entry in enumerate(self.manifest.entries):
             self._manifest.update(line_of(entry))
             self.sizes.append(sum(map(len, entry.texts.values())))
             for name, ref in entry.fields.items():
-                self._look(entry, name, ref, rows.split_of(entry) == "train")
+                self._look(entry, name, ref, rows.split_of(i, entry) == "train")
             for name in entry.texts:
                 self.tally.add(entry.sample, name, "txt", Header())
         self.vocab = {n: self._words(n) for n in sorted(self.vocab)}
@@ -107,23 +108,23 @@ class Survey:
                     "fill all of them, or drop the column",
                 )
             )
-        of: dict[str, str] = {}
-        if not given and entries and all(e.patient for e in bare(entries)):
-            if options.stratify is not None and options.stratify not in self.manifest.label_kinds:
-                self.problems.append(
-                    Problem(
-                        f"no label '{options.stratify}'",
-                        "--stratify",
-                        f"one of: {', '.join(self.manifest.label_kinds) or 'none'}",
-                    )
-                )
-            by = options.stratify
-            strata = {e.patient: str(e.labels.get(by, "")) for e in bare(entries)} if by else None
-            try:
-                of = assign((e.patient for e in bare(entries)), options.fractions, options.split_seed, strata)
-            except DataError as e:
-                self.problems += e.problems
-        return Rows(entries, of)
+        if given or not entries or not all(e.patient for e in bare(entries)):
+            return Rows(entries)
+        by = options.stratify
+        if by is not None and by not in self.manifest.label_kinds:
+            fix = f"one of: {', '.join(self.manifest.label_kinds) or 'none'}"
+            self.problems.append(Problem(f"no label '{by}'", "--stratify", fix))
+        patients = Encoded(e.patient for e in bare(entries))
+        stratum_P = np.zeros(len(patients.names), np.int32)
+        if by:
+            # Of a patient's samples the last one's.
+            stratum_P[patients.code_N] = Encoded(str(e.labels.get(by, "")) for e in bare(entries)).code_N
+        try:
+            of_P = shared_out(stratum_P, options.fractions, options.split_seed)
+        except DataError as e:
+            self.problems += e.problems
+            return Rows(entries)
+        return Rows(entries, [*options.fractions], of_P[patients.code_N])
 
     def _read_vocab(self, name: str, path: Path) -> None:
         try:

@@ -41,8 +41,10 @@ class Cells(Sequence[str], ABC):
 class Texts(Cells):
     """Texts that hardly repeat: their bytes, and 4 more each (8 beyond 4 GiB)."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Iterable[str] = ()) -> None:
         self._bytes, self._ends = bytearray(), array("I")
+        for text in texts:
+            self.append(text)
 
     def append(self, text: str) -> None:
         self._bytes += text.encode("utf-8", "surrogatepass")
@@ -67,6 +69,10 @@ class Texts(Cells):
         if at < 0 or at >= len(self._ends):
             at = range(len(self))[at]
         return self._bytes[self._ends[at - 1] if at else 0 : self._ends[at]].decode("utf-8", "surrogatepass")
+
+    def as_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [B] all texts in UTF-8, uint32 or uint64 [N] where each ends; nothing can be appended while these are in use."""
+        return np.frombuffer(self._bytes, np.uint8), np.frombuffer(self._ends, f"u{self._ends.itemsize}")
 
 
 class Words:

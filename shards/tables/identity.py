@@ -59,7 +59,7 @@ def person(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else _person(name)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def _person(name: str) -> str:
     text = _ENDING.sub("", written(name).casefold())
     if number := _NUMBER.fullmatch(text):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shards.check.twins import Twins
@@ -35,7 +36,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert (found[-1], found[3:7]) == (rows[-1], rows[3:7])
     assert all(dict(a.labels) == b.labels and len(a.labels) == len(b.labels) for a, b in zip(found, rows, strict=True))
     assert [r.patient for r in found.respelt(str.upper)] == [r.patient.upper() for r in rows]
-    assert {r.split for r in found.moved({r.patient: "val" for r in rows})} == {"val"}
+    assert {r.split for r in found.moved(["val"], np.zeros(len(found.patients.names)))} == {"val"}
     assert list(found) == rows, "others share the columns"
 
 
@@ -69,6 +70,7 @@ def test_a_row_is_found_by_its_sample_and_the_last_of_a_name() -> None:
     rows = SampleRows({})
     for sample, patient in (("a", "1"), ("b", "2"), ("a", "3")):
         rows.name(sample, patient, "train")
+    rows.settle()
     found = rows.by_sample()
     assert [found[k].patient for k in "ab"] == ["3", "2"]
     assert "c" not in found
