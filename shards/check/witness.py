@@ -13,7 +13,7 @@ Shape letters: M members (images and bags), N samples.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MANY = 10
 MIN_VALUES = 16
 CODES = ("int8", "bool")
+SHOWN = 3
 SIZES = np.uint64(2**32 - 1)  # larger contents count as of this size
 FIX_NAMES = (
     "is one patient known by two names? Give both the same patient and pack again; if an image was doubled, drop one"
@@ -121,7 +122,7 @@ class Twins:
     field: str
 
 
-def across(data: Dataset, found: Contents, group_N: np.ndarray) -> list[Twins]:
+def across(data: Dataset, found: Contents, group_N: np.ndarray) -> Iterator[Twins]:
     """Contents of several people in several groups of samples, byte for byte.
 
     Args:
@@ -129,21 +130,19 @@ def across(data: Dataset, found: Contents, group_N: np.ndarray) -> list[Twins]:
     """
     kept = found.keep(group_N[found.sample_M] >= 0)
     if not len(kept.code_M):
-        return []
+        return
     order = np.argsort(kept.code_M, kind="stable")
     kept = kept.keep(order)
     starts = np.flatnonzero(np.concatenate([[True], kept.code_M[1:] != kept.code_M[:-1]]))
     groups, people = group_N[kept.sample_M], data.patient_codes[kept.sample_M]
     several = _varies(groups, starts) & _varies(people, starts)
     ends = np.append(starts[1:], len(kept.code_M))
-    twins = []
     for lo, hi in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
         members = [(int(kept.sample_M[i]), kept.fields[kept.field_M[i]]) for i in range(lo, hi)]
         for same in _same_bytes(data, members).values():
             at = np.array([i for i, _ in same])
             if len(set(group_N[at].tolist())) > 1 and len(set(data.patient_codes[at].tolist())) > 1:
-                twins.append(Twins(tuple(dict.fromkeys(at.tolist())), same[0][1]))
-    return twins
+                yield Twins(tuple(dict.fromkeys(at.tolist())), same[0][1])
 
 
 def _varies(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -178,12 +177,14 @@ def telling(data: Dataset, found: Contents) -> Contents:
 
 def twin_lines(data: Dataset, group_N: np.ndarray, names: Sequence[str]) -> Iterator[str]:
     """A line a field on equal contents under different patients in different groups, called `names`."""
-    by_field: dict[str, list[str]] = defaultdict(list)
+    count, shown = Counter[str](), defaultdict[str, list[str]](list)
     for twins in across(data, contents_of(data), group_N):
-        by_field[twins.field].append(" = ".join(_place(data, i, names[group_N[i]]) for i in twins.samples[:3]))
-    for field, found in by_field.items():
-        shown = "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
-        yield f"{len(found)} x the same '{field}' under different patients in different splits: {shown}"
+        count[twins.field] += 1
+        if count[twins.field] <= SHOWN:
+            shown[twins.field].append(" = ".join(_place(data, i, names[group_N[i]]) for i in twins.samples[:3]))
+    for field, n in count.items():
+        some = "; ".join(shown[field]) + ("; ..." if n > SHOWN else "")
+        yield f"{n} x the same '{field}' under different patients in different splits: {some}"
 
 
 def _place(data: Dataset, sample: int, group: str) -> str:

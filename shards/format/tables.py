@@ -14,11 +14,14 @@ import numpy as np
 from shards.errors import BrokenSeal, DataError, Problem
 from shards.format.info import SPLITS, DatasetInfo, LabelInfo
 from shards.tables.cells import number
+from shards.tables.columns import Marks
 from shards.tables.identity import APART, PLAIN, person
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PART = 1 << 14
+"""Names that are objects of Python at a time."""
 _REINDEX = "run `python -m shards index` on the folder"
 _RESPLIT = "run `python -m shards split` on the folder"
 
@@ -256,14 +259,16 @@ def _one_code_each(codes: np.ndarray, names: pa.Array) -> tuple[np.ndarray, pa.A
     alike = {pattern: _numbers(pc.match_substring_regex(names, f"^(?:{pattern})$")) for pattern in APART}
     if any(a.all() for a in alike.values()):
         return codes, names
-    plain = alike[PLAIN]
-    first: dict[str, int] = {}
-    forms = [n if p else person(n) for n, p in zip(names.to_pylist(), plain.tolist(), strict=True)]
-    kept = np.array([first.setdefault(form, i) for i, form in enumerate(forms)])
-    if len(first) == len(names):
+    plain, marks = alike[PLAIN], Marks()
+    for at in range(0, len(names), PART):
+        some = names.slice(at, PART).to_pylist()
+        for name, is_plain in zip(some, plain[at : at + PART].tolist(), strict=True):
+            marks.append(name if is_plain else person(name))
+    kept = marks.first()
+    at_K, renumbered = np.unique(kept, return_inverse=True)
+    if len(at_K) == len(names):
         return codes, names
-    at, renumbered = np.unique(kept, return_inverse=True)
-    return renumbered[codes], names.take(pa.array(at))
+    return renumbered[codes], names.take(pa.array(at_K))
 
 
 def _torn_patients(

@@ -23,6 +23,8 @@ from shards.tables.repeats import torn
 WHERE = "--split-fractions"
 AGAIN = "--fractions"
 """What packing calls the shares, and what `split` calls them."""
+PART = 1 << 14
+"""Patients whose samples are counted at a time."""
 
 
 def parse_fractions(text: str, where: str = WHERE) -> dict[str, float]:
@@ -191,9 +193,20 @@ def strata_of(patients: Encoded, values: Encoded) -> np.ndarray:
     pair_N *= most
     pair_N += values.code_N
     pair_N.sort()
-    begin_K = np.flatnonzero(np.concatenate([np.ones(min(len(pair_N), 1), bool), pair_N[1:] != pair_N[:-1]]))
-    count_K = np.diff(begin_K, append=len(pair_N))
-    patient_K, value_K = np.divmod(pair_N[begin_K], most)
+    count = len(patients.names)
+    value_P, begin = np.empty(count, np.int64), 0
+    for first in range(0, count, PART):  # not the pairs of all patients at once
+        end = int(np.searchsorted(pair_N, (first + PART) * most))
+        value_P[first : first + PART] = _commonest(pair_N[begin:end], most)
+        begin = end
+    return value_P
+
+
+def _commonest(pair_M: np.ndarray, most: int) -> np.ndarray:
+    """Of each patient in ascending pairs of patient and value the commonest value, the least of several such."""
+    begin_K = np.flatnonzero(np.concatenate([np.ones(1, bool), pair_M[1:] != pair_M[:-1]]))
+    count_K = np.diff(begin_K, append=len(pair_M))
+    patient_K, value_K = np.divmod(pair_M[begin_K], most)
     order_K = np.lexsort((value_K, -count_K, patient_K))
     return value_K[order_K][np.unique(patient_K[order_K], return_index=True)[1]]
 
