@@ -2,7 +2,8 @@
 
 golden.json holds the loss terms of a few steps of every stage of each method's demo recipe, and of a fine-tune with the encoder
 frozen, then whole; of a method without stages those of a fine-tune. On the kind of processor and the version of PyTorch that they were
-stored with they are compared to the last bit.
+stored with they are compared to the last bit, on others within 1e-5 at a part's first step and 1e-4 later, since rounding grows from update to
+update (3e-7 of `simclr`'s loss at its first step, 1e-5 at its fourth, AVX512 against AVX2).
 A change of the numbers that is meant is stored again: `python -m tests.trainer.test_golden`, and CHANGELOG.md says why. With names it
 stores those methods alone, with what they were made on where that is not what the others were.
 """
@@ -129,13 +130,15 @@ def test_losses_are_those_that_were_stored(name: str, cohort: Path, forks: Forks
     found = measured(cohort, forks, name, tmp_path)
     for part, expected in stored["losses"][name].items():
         assert [list(r) for r in found[part]] == [list(r) for r in expected], part
-        for now, then in zip(found[part], expected, strict=True):
-            wanted = then if exact else {k: close(v) for k, v in then.items()}
-            assert now == wanted, f"{name}, {part}, step {then['step']}, {'bit for bit' if exact else 'within 1e-5'}"
+        for at, (now, then) in enumerate(zip(found[part], expected, strict=True)):
+            within = 0 if exact else 1e-4 if at else 1e-5
+            assert now == close(then, within), f"{name}, {part}, step {then['step']}, within {within}"
 
 
-def close(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-5, abs=1e-5) if isinstance(value, float) else value
+def close(row: dict[str, Any], within: float) -> dict[str, Any]:
+    if not within:
+        return row
+    return {k: pytest.approx(v, rel=within, abs=within) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def test_one_method_is_stored_beside_those_of_another_processor() -> None:
