@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import Problem
-from shards.format.describe import HeaderError
+from shards.format.describe import MEND_FILE, HeaderError
 from shards.jobs import in_order, usable
 from shards.layout import dicom
 from shards.layout.begun import Begun, digest
@@ -132,7 +132,8 @@ class Filling:
                     entry.fields[name] = found
             except (Drawing, HeaderError) as e:
                 where = f"{group.line.where}, field '{name}'"
-                self.problems.append(Problem(str(e), where, "mend the cells, or take the row out of the table"))
+                own = e.fix if isinstance(e, HeaderError) and e.fix != MEND_FILE else None
+                self.problems.append(Problem(str(e), where, own or "mend the cells, or take the row out of the table"))
         if "image" in group.hits:
             entry.labels |= self.films.labels(group.hits["image"][1])
 

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from shards.errors import DataError
+from shards.format.describe import HeaderError
 from shards.layout.drawn import Drawing
 from shards.layout.lines import Line
 from shards.layout.places import Hit
 from shards.layout.schema import FieldOf, Listing
 from shards.pack.manifest import Entry
+from shards.tables.instead import LOOKED_AT, instead_of
 from shards.tables.table_file import read_text
 
 TEXT = ".txt"
@@ -27,6 +29,7 @@ def text_of(name: str, one: FieldOf, line: Line, hits: Mapping[str, Hit]) -> str
 
     Raises:
         Drawing: a file that is no text.
+        HeaderError: one that is a web page, or stands for a text in another way.
     """
     if not is_text(one):
         return None
@@ -36,6 +39,8 @@ def text_of(name: str, one: FieldOf, line: Line, hits: Mapping[str, Hit]) -> str
         text = read_text(hits[name][0]) if name in hits else ""
     except DataError as e:
         raise Drawing(f"{hits[name][1]} {e.problems[0].what}") from e
+    if text and (found := instead_of(text[:LOOKED_AT].encode())):
+        raise HeaderError(f"'{hits[name][1]}' {found[0]}", found[1])
     return text if re.search(r"\w", text) else ""
 
 
