@@ -14,11 +14,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from launch.medpair import not_whole
+
 if TYPE_CHECKING:
     from shards.read.dataset import Dataset
     from trainer.embedding.encoder import Encoder
 
 __all__ = ["encoder", "open"]
+
+if _wrong := not_whole():
+    raise ImportError(_wrong)
 
 
 def open(data: str | Path | None = None) -> Dataset:

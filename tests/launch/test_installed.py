@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from launch.medpair import COMMANDS, main
+from launch.medpair import COMMANDS, PACKAGES, main
 
 ROOT = Path(__file__).parent.parent.parent
 SITE = sysconfig.get_paths()["purelib"]
@@ -23,7 +24,7 @@ INSTALLED = "import sys; sys.path[:0] = {paths!r}; from launch.medpair import ma
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content in a folder of its own, built from a copy of what is in the repository."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("trainer", "models", "shards", "compiled", "launch", "configs"):
+    for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "medpair.py"):
         shutil.copy(ROOT / name, source / name)
@@ -70,7 +71,7 @@ def test_a_script_runs_the_checkout_that_it_stands_in(tmp_path: Path, demo_cohor
     """Another copy is first on the path, as an editable installation of another checkout is."""
     mine, other = tmp_path / "mine", tmp_path / "other"
     for folder in (mine, other):
-        for name in ("trainer", "models", "shards", "compiled", "launch", "configs"):
+        for name in PACKAGES:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in (mine, other):
         recipe = folder / "configs" / "methods" / "gimp" / "demo.yaml"
@@ -87,6 +88,30 @@ def test_a_script_runs_the_checkout_that_it_stands_in(tmp_path: Path, demo_cohor
         assert done.returncode == 0, done.stderr
         assert str(other / "configs") not in done.stdout
         assert str(mine / "configs") in done.stdout or script == "finetune.py"
+
+
+def test_an_installation_of_before_a_package_says_how_to_renew_it(tmp_path: Path) -> None:
+    """What an editable installation knows is what there was when it was made: here all packages but one."""
+    known = {*PACKAGES, "medpair.py"} - {"compiled"}
+    for name in known:
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = installed(tmp_path, "models", "list", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "before it had the package compiled" in done.stderr
+    assert f"pip install --no-deps -e {ROOT}" in done.stderr
+    assert "Traceback" not in done.stderr
+    code = f"import sys; sys.path[:0] = {[str(tmp_path), SITE]!r}; import medpair"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    assert "ImportError: this installation of medpair was made before" in done.stderr
+    (tmp_path / "compiled").symlink_to(ROOT / "compiled")
+    assert installed(tmp_path, "models", "list", cwd=tmp_path).returncode == 0
+
+
+def test_the_packages_of_the_command_are_those_of_the_wheel() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert sorted(told) == [f"{name}*" for name in PACKAGES]
 
 
 def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
