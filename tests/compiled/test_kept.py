@@ -71,6 +71,15 @@ def test_nothing_is_kept_by_numbas_own_rule() -> None:
     assert not [str(p) for p in own if "cache=True" in p.read_text()], "use compiled.kernel: its sources all count"
 
 
+@pytest.mark.parametrize("package", ["numba", "llvmlite", "numpy"])
+def test_another_version_has_a_folder_of_its_own(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "source.py").touch()
+    now, digest = kept.version, kept.digest.__wrapped__
+    of_now = digest("source", str(tmp_path / "source.py"))
+    monkeypatch.setattr(kept, "version", lambda name: f"{now(name)}.1" if name == package else now(name))
+    assert digest("source", str(tmp_path / "source.py")) != of_now
+
+
 def test_a_folder_that_was_named_is_the_only_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = tmp_path / "source.py"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
@@ -149,3 +158,15 @@ def test_a_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
     with pytest.raises(NotKeptError, match=r"Disk quota exceeded.*export NUMBA_CACHE_DIR=FOLDER"):
         kernel.kernel("i8(i8)")(lambda n: n)
+
+
+def test_other_packages_keep_their_code_where_they_did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """numba has one setting for all that it compiles in a process."""
+    config = pytest.importorskip("numba.core.config")
+    from compiled import kernel
+
+    monkeypatch.setattr(config, "CACHE_DIR", "theirs")
+    monkeypatch.setattr(kernel, "folder", lambda module, file: tmp_path)
+    assert kernel.kernel("i8(i8)")(lambda n: n + 1)(2) == 3
+    assert list(tmp_path.glob("**/*.nbc"))
+    assert config.CACHE_DIR == "theirs"

@@ -110,6 +110,18 @@ def test_small_sets_have_one_order_under_both_versions(strategy: str) -> None:
     assert np.array_equal(one.batch(1, 3).index, two.batch(1, 3).index)
 
 
+@pytest.mark.parametrize(
+    ("starts", "windows", "are_large"),
+    [((0, 50, 300_050, 300_100), (1, 2), [True, True]), ((0, 100_000, 200_000, 300_000), (1, 2, 3), [False, False, True])],
+)  # fmt: skip
+def test_the_largest_window_that_there_may_be_decides_whether_a_shuffle_has_versions(
+    starts: tuple[int, ...], windows: tuple[int, ...], are_large: list[bool]
+) -> None:
+    at = np.arange(starts[-1])
+    samples = Subset(at, at, {}, {}, np.array(starts))
+    assert [Plan("shuffle", samples, 0, 64, window=w).versioned for w in windows] == are_large
+
+
 @pytest.mark.parametrize("strategy", ["patient_unique", "shuffle"])
 def test_a_version_that_is_not_known_is_refused(strategy: str) -> None:
     assert whole_of(2) == WHOLE

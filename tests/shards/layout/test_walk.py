@@ -75,3 +75,10 @@ def test_a_command_that_renames_names_no_other_file(tmp_path: Path) -> None:
     assert misnamed(pairs, tmp_path) == pairs
     (tmp_path / "f/1.png").touch()
     assert misnamed(pairs, tmp_path) == pairs[1:], "the right name is there: the other is of no row"
+
+
+def test_where_case_makes_no_difference_the_right_name_is_the_same_file(tmp_path: Path) -> None:
+    """Of such a disk both names open one file: two hard links here."""
+    (tmp_path / "1.PNG").touch()
+    (tmp_path / "1.png").hardlink_to(tmp_path / "1.PNG")
+    assert misnamed([("1.PNG", "1.png")], tmp_path) == [("1.PNG", "1.png")]
