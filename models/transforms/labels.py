@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from models.contract import Label, MethodError, Record, Schema
 
 
@@ -18,8 +20,9 @@ def class_label(schema: Schema, name: str | None) -> Label:
         found = classes if len(classes) == 1 else usual
         if len(found) != 1:
             has = ", ".join(c.name for c in classes) or "none"
+            such = f", such as {shlex.quote(f'method.label={classes[0].name}')}" if classes else ""
             raise MethodError(
-                [f"{schema.source} has no one class label to learn from (it has: {has}); set method.label"]
+                [f"{schema.source} has no one class label to learn from (it has: {has}); set method.label{such}"]
             )
         name = found[0].name
     label = schema.need_label(name)

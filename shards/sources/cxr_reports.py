@@ -350,7 +350,10 @@ def _labels(
 
 def _mimic_labels(path: Path, films: Sequence[Film]) -> tuple[dict[str, Row], list[str], list[str]]:
     """The row of each study, the columns of findings, and what the join came to."""
-    fix = "give MIMIC's table of findings as --labels mimic-cxr-2.0.0-chexpert.csv.gz"
+    fix = (
+        "give MIMIC's table of findings as --labels mimic-cxr-2.0.0-chexpert.csv.gz; "
+        "a table of your own is joined by a layout of your own (`join` in docs/layouts.md)"
+    )
     rows = read_rows(path, ("study_id",), fix)
     findings = _findings(rows)
     of_study = keyed(rows, lambda row: study(row["study_id"]), "study")

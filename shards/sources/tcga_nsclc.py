@@ -28,7 +28,7 @@ from shards.sources._survival import options as survival_options
 from shards.sources._survival import put_survival
 from shards.tables.identity import barcode, few
 from shards.tables.joins import Side, partners
-from shards.tables.keyed import no_column, read_together, several
+from shards.tables.keyed import Row, no_column, read_together, several
 
 CLASS_COLUMNS = ("label", "subtype", "oncotree_code", "project_id")
 SLIDE, AND = "slide ", " and "  # how a sample's slides are named in messages
@@ -182,4 +182,13 @@ def _labels(
     keep = columns.split(",") if columns else [c for c in rows.columns[1:] if c not in ("slide", "case_id", SITE)]
     if unknown := sorted(set(keep) - set(rows.columns)):
         raise DataError(no_column(unknown, "--label-columns", rows.path, rows.columns))
-    return {case: {c: row[c] for c in keep} for case, row in by_case(rows, "--labels", unmatched).items()}, keep
+    of_case = by_case(rows, "--labels", unmatched)
+    if not columns and (names := [c for c in keep if _names_cases(c, of_case)]):
+        notes.append(f"{few(names)}: names of samples, so no label")
+        keep = [c for c in keep if c not in names]
+    return {case: {c: row[c] for c in keep} for case, row in of_case.items()}, keep
+
+
+def _names_cases(column: str, of_case: Mapping[str, Row]) -> bool:
+    """Whether each cell of a column is a barcode of its row's case, such as cBioPortal's SAMPLE_ID."""
+    return bool(of_case) and all(barcode(row[column]) == case for case, row in of_case.items())

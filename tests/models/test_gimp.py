@@ -171,7 +171,7 @@ def test_the_label_is_found_or_asked_for():
     for order in (("subtype", "label"), ("label", "subtype")):  # which comes first in a data set says nothing
         with pytest.raises(MethodError, match=r"no one class label .*; set method.label"):
             class_label(Schema({}, labels | {n: Label(n, "class", two) for n in order}), None)
-    with pytest.raises(MethodError, match=r"no one class label .*grade.*; set method.label"):
+    with pytest.raises(MethodError, match=r"no one class label .*grade.*; set method.label, such as method.label=\w+"):
         class_label(Schema({}, labels), None)
     with pytest.raises(MethodError, match="no two classes"):
         class_label(Schema({}, labels), "age")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +224,15 @@ def test_a_sign_behind_every_line_header_included_is_no_column(tmp_path):
     path.write_text("image,finding,\na.png,x,\nb.png,z,3\n")
     with pytest.raises(DataError, match="line 3 has a value in a column without a name"):
         read_rows(path)
+
+
+def test_the_remedy_for_another_encoding_keeps_the_marks_that_windows_writes(tmp_path):
+    """German Excel writes quotation marks and dashes where Latin-1 has control characters, which its iconv lets pass."""
+    text = "name;befund\na;„Größe“ – stabil\n"
+    path, new = tmp_path / "a.csv", tmp_path / "new.csv"
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.raises(DataError, match="not UTF-8") as refused:
+        read_rows(path)
+    command = shlex.split(str(refused.value).partition("such as by ")[2])
+    new.write_bytes(subprocess.run([*command, str(path)], check=True, capture_output=True).stdout)
+    assert [dict(row) for row in read_rows(new)] == [{"name": "a", "befund": "„Größe“ – stabil"}]

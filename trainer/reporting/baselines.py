@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.registry import baseline_names
-from trainer.downstream.task.read import build_task
+from trainer.downstream.task.read import build_task, find_task
 from trainer.errors import UserError
 from trainer.reporting.groups import Amount, Entry, Group
 from trainer.sweep.baselines import FOLDER, PROBE, WORDS, network_of, side_of
@@ -43,12 +43,15 @@ def _said(g: Group, amount: Amount) -> str:
     why = "these results were made one by one, or by points of a sweep that have not all ended"
     if failed := [f"{p.name}: {' '.join(last_words(p).split())}" for p in _failed(g)]:
         why = f"the sweep's failed ({'; '.join(failed)})"
+    data_there = bool(path) and Path(path).exists()
     where = (
         ""
-        if path and Path(path).exists()
+        if data_there
         else f"; its data are not at {path or 'a place that is known'} any more, so give DIR as they are now"
     )
-    command = shlex.join(["python", "launch/finetune.py", *_words(g, amount, task, path if not where else "DIR")])
+    if not _known(g.task):
+        where += f"; task {g.task} is none of configs/task, so give its file as TASK.yaml"
+    command = shlex.join(["python", "launch/finetune.py", *_words(g, amount, task, path if data_there else "DIR")])
     return f"no baseline is in this table: {why}{where}. Make one, and give compare its folder too: {command}"
 
 
@@ -73,9 +76,24 @@ def _words(g: Group, amount: Amount, task: Mapping[str, Any], path: str) -> Iter
         method = (WORDS, "--init", "scratch", "--mode", "zeroshot")
     else:
         method = ("mean_features", *PROBE, f"method.reads={side_of(first.content.method)}")
-    yield from ("--task", g.task, "--method", *method, *_differing(g.task, task, g.kind == "segmentation"))
+    yield from (
+        "--task",
+        g.task if _known(g.task) else "TASK.yaml",
+        "--method",
+        *method,
+        *_differing(g.task, task, g.kind == "segmentation"),
+    )
     yield f"data.path={path}"
     yield f"out={first.folder.parent / FOLDER / safe_name(f'{g.name}-{method[0]}-{amount.name}')}"
+
+
+def _known(task: str) -> bool:
+    """Whether `--task` finds a task by this name alone."""
+    try:
+        find_task(task)
+    except UserError:
+        return False
+    return True
 
 
 def _asked(folder: Path) -> tuple[Mapping[str, Any], str]:

@@ -104,7 +104,9 @@ def test_slides_star_counts_and_subtypes_of_lung_cancer(tmp_path, capsys):
     assert [of[c]["ONCOTREE_CODE"] for c in cohorts.LUNG[:2]] == ["LUSC", "LUAD"]
     assert of[cohorts.LUNG[1]]["os_event"] == "event"
     assert of[cohorts.LUNG[3]].get("os_months") is None
+    assert "SAMPLE_ID" not in data.info.labels
     said = capsys.readouterr().out
+    assert "SAMPLE_ID: names of samples, so no label" in said
     assert "--expression gdc --expression-column fpkm_unstranded --expression-transform log2p1" in said
     left = (tmp_path / "set" / "unmatched.csv").read_text()
     assert "frozen section (TS)" in left
@@ -165,6 +167,25 @@ def apart(root: Path) -> list[list[float]]:
             (folder / name).write_text("\n".join(chosen) + "\n")
             (root / name).unlink(missing_ok=True)
     return values.T.tolist()
+
+
+def by_hand(root: Path, file: str) -> None:
+    """CLAM's folder of results below the root, and Xena's matrices as a browser or a downloader names them."""
+    (root / "results").mkdir()
+    (root / "20x_256px_0px_overlap" / "features_conch_v15").rename(root / "results" / "h5_files")
+    (root / "results" / "pt_files").mkdir()
+    shutil.rmtree(root / "20x_256px_0px_overlap")
+    shutil.rmtree(root / "gdc")
+    for project, samples in (("LUAD", cohorts.LUNG[:6]), ("LUSC", cohorts.LUNG[6:])):
+        rows = [[f"G{g}", *(f"{g + i:.1f}" for i in range(len(samples)))] for g in range(4)]
+        cohorts.packed(root / file.format(project), ["sample", *(f"{c}-01" for c in samples)], rows, "\t")
+
+
+@pytest.mark.parametrize("file", ["TCGA.{}.sampleMap_HiSeqV2.gz", "TCGA.{}.sampleMap%2FHiSeqV2.gz"])
+def test_files_as_clam_and_a_browser_leave_them_are_found(file, tmp_path):
+    root = made("tcga_luad_lusc", tmp_path)
+    by_hand(root, file)
+    assert len(find("tcga_luad_lusc", root).manifest.entries) == len(cohorts.LUNG)
 
 
 @quirk("tcga_luad_lusc", "for each project")
@@ -326,7 +347,7 @@ def test_a_layout_of_a_python_source_tells_all_that_is_missing_at_once(tmp_path)
     with pytest.raises(DataError) as said:
         find("tcga_luad_lusc", root)
     text = str(said.value)
-    assert "no features or */features_* or h5_files or pt_files or *.npz" in text
+    assert "no features or */features_* or h5_files or pt_files or */h5_files or *.npz" in text
     assert "unpack the 1 archives that lie there (features.tar.gz)" in text
     assert "2 could be meant by --labels: data_clinical_sample.txt, labels.csv" in text
     assert "say which: --labels FILE" in text

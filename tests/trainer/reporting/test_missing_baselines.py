@@ -57,6 +57,15 @@ def test_a_table_without_one_says_how_to_make_it(tmp_path: Path) -> None:
     assert "no baseline is in this table" in report.html(made)
 
 
+def test_the_file_of_a_task_of_ones_own_is_asked_for(tmp_path: Path) -> None:
+    """Its name alone finds no file."""
+    folder = runs.write(tmp_path / "runs/one", task="ours")
+    asked(folder, tmp_path, "demo_subtype")
+    (line,) = said(tmp_path / "runs")
+    assert "task ours is none of configs/task, so give its file as TASK.yaml. Make one" in line
+    assert "--task TASK.yaml --method mean_features" in line
+
+
 def test_one_is_enough_for_its_amount_and_on_other_data_none_can_stand(tmp_path: Path) -> None:
     probe: dict[str, Any] = {"method": "mean_features", "mode": "linear", **runs.SCRATCH}
     for share in (0.5, 1.0):

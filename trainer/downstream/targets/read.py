@@ -54,9 +54,11 @@ def read_targets(task: Task, data: Dataset, fields: tuple[str, ...]) -> Targets:
     Raises:
         UserError: labels that do not exist, values that the task does not know (with their samples), splits without answer.
     """
+    has = ", ".join(sorted(data.info.labels)) or "none"
+    keys = {n: next((k for k in ("time", "event") if getattr(task, k) == n), "label") for n in task.labels}
     problems = [
-        f"{data.path} has no label '{n}' (it has: {', '.join(sorted(data.info.labels)) or 'none'}); mend `label` in task {task.name}"
-        for n in task.labels
+        f"{data.path} has no label '{n}' (it has: {has}); mend `{key}` in task {task.name}, or say it here: {key}=NAME"
+        for n, key in keys.items()
         if n not in data.info.labels
     ]
     problems += [

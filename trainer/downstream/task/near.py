@@ -83,9 +83,8 @@ def _line(what: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _how(row: Mapping[str, Any]) -> str:
-    return (
-        f"{row['how']} of 256 bits differ" if row["what"] == "film" else f"{row['how']} of 256 sampled patches shared"
-    )
+    film = row["what"] == "film"
+    return f"{row['how']} of 256 bits differ" if film else f"{row['how']} patches shared, of the 256 or fewer compared"
 
 
 # ------------------------------------------------------------------------------------------------------------------- kept
