@@ -354,6 +354,15 @@ def test_patient_in_two_splits(made: Sources) -> None:
     )
 
 
+def test_a_patient_of_two_splits_who_is_written_in_two_ways(made: Sources) -> None:
+    for row in made.rows:
+        row["split"] = "train"
+    made.rows[5] |= {"patient": "P04", "split": "test"}
+    refused(
+        made, "line 7: patient 'P04' is in test here and in train as 'p04' in manifest.csv line 6. Fix: put all samples"
+    )
+
+
 def test_splits_that_would_be_empty(tmp_path: Path) -> None:
     refused(
         sources(tmp_path / "in", count=2),

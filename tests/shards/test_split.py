@@ -17,7 +17,7 @@ from manifests import snapshot, sources
 from shards.errors import DataError
 from shards.format.info import load_info
 from shards.format.seal import SampleRow
-from shards.pack.split import assign, leaks, nested_fractions, parse_fractions, resplit
+from shards.pack.split import assign, leaks, nested_fractions, parse_fractions, patient_labels, resplit
 from shards.read.dataset import Dataset
 
 THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -153,6 +153,28 @@ def test_leaks_are_named() -> None:
     assert [str(p) for p in found] == [
         "splits: patient 'p1' is in test and train. Fix: put all samples of a patient into one split, or run `python -m shards split`"
     ]
+
+
+def test_a_person_written_in_two_ways_leaks_too() -> None:
+    found = leaks(
+        [SampleRow("a", "Ann", "train", {}), SampleRow("b", "ann", "test", {}), SampleRow("c", "b", "val", {})]
+    )
+    assert [p.what for p in found] == ["patient 'Ann = ann' is in test and train"]
+
+
+def test_a_patients_class_is_that_of_most_samples() -> None:
+    classes = {"p1": "abb", "p2": "aab", "p3": "ba"}
+    many = [SampleRow(f"{p}{i}", p, "train", {"y": c}) for p, of in classes.items() for i, c in enumerate(of)]
+    assert patient_labels(many, "y") == {"p1": "b", "p2": "a", "p3": "a"}
+    assert patient_labels(many[::-1], "y") == {"p1": "b", "p2": "a", "p3": "a"}
+
+
+def test_a_split_that_rounding_left_empty_takes_the_smallest_site() -> None:
+    groups = {f"{site}{i}": site for site, size in {"a": 40, "b": 3, "c": 20}.items() for i in range(size)}
+    of = assign(list(groups), {"train": 0.98, "val": 0.01, "test": 0.01}, 0, None, groups)
+    splits = {site: of[f"{site}0"] for site in "abc"}
+    assert sorted(splits.values()) == ["test", "train", "val"]
+    assert splits["a"] == "train"
 
 
 # -------------------------------------------------------------------------------------------------------- on a data set

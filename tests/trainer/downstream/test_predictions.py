@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,30 @@ NAN = float("nan")
 def test_what_is_no_prediction_is_refused(kind: Kind, target: object, score: object, says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         make(kind, target, score)
+
+
+def test_a_softmax_in_half_precision_sums_to_one() -> None:
+    make("multiclass", [0, 1], [[0.5, 0.505], [0.5, 0.495]])
+    with pytest.raises(AssertionError, match="sum to one"):
+        make("multiclass", [0, 1], [[0.5, 0.52], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"horizons_H": [5, 3, 8, 14]}, "rising times"),
+        ({"horizons_H": [3, 3, 8, 14]}, "rising times"),
+        ({"horizons_H": [3, 5, 8, np.inf]}, "rising times"),
+        ({"horizons_H": [3, 5, 8]}, "a column a horizon"),
+        ({"horizons_H": None}, "a column a horizon"),
+        ({"survival_NH": np.full((2, 4), 1.2)}, "a probability"),
+        ({"survival_NH": np.full((2, 4), -0.1)}, "a probability"),
+    ],
+)
+def test_survival_over_time_has_a_probability_a_horizon(changes: dict[str, Any], says: str) -> None:
+    whole = make("survival", [[1, 1], [2, 0]], [0, 1])
+    with pytest.raises(AssertionError, match=says):
+        replace(whole, **changes)
 
 
 def test_mse_needs_the_deviations_of_training() -> None:

@@ -15,6 +15,8 @@ from trainer.reporting.collect import collect
 from trainer.reporting.groups import Amount, group
 from trainer.reporting.result import read_result
 
+GROUPS = {"groups": {}, "unknown": 0, "worst": None, "best": None, "gap": None, "gap_interval": None}
+
 
 def changed(folder: Path, **changes: Any) -> Path:
     path = folder / "result.json"
@@ -45,6 +47,7 @@ def test_a_result_is_read_back(tmp_path: Path) -> None:
         ({"predictions": ["../a.npz", "/b.npz", "c.npz"]}, "'../a.npz' leaves the result's folder; '/b.npz' leaves"),
         ({"hashes": {}}, "hashes.data: Field required"),
         ({"metrics": {}}, "primary 'auc' is not among the metrics"),
+        ({"groups": {"sex": GROUPS}}, "groups without groups_file and groups_sha256"),
     ],
 )
 def test_a_wrong_result_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -53,6 +56,14 @@ def test_a_wrong_result_is_refused(tmp_path: Path, changes: dict[str, Any], said
         read_result(path)
     assert said in str(e.value)
     assert str(path) in str(e.value)
+
+
+def test_calibrated_metrics_have_a_fit_for_each_seed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a") / "result.json"
+    of = json.loads(path.read_text())["metrics"]
+    read_result(changed(path.parent, calibrated=of, recalibration=[{}, {}, {}]))
+    with pytest.raises(UserError, match="2 recalibrations for 3 seeds"):
+        read_result(changed(path.parent, recalibration=[{}, {}]))
 
 
 def test_a_metric_that_does_not_fit_its_seeds_is_refused(tmp_path: Path) -> None:
