@@ -2,8 +2,8 @@
 
 golden.json holds the loss terms of a few steps of every stage of each method's demo recipe, and of a fine-tune with the encoder
 frozen, then whole; of a method without stages those of a fine-tune. On the kind of processor and the version of PyTorch that they were
-stored with they are compared to the last bit, on others within 1e-5 at a part's first step and 1e-4 later, since rounding grows from update to
-update (3e-7 of `simclr`'s loss at its first step, 1e-5 at its fourth, AVX512 against AVX2).
+stored with they are compared to the last bit, on others within 1e-5 at a part's first step and 1e-4 later, since rounding grows from
+update to update (3e-7 of `simclr`'s loss at its first step, 1e-5 at its fourth, AVX512 against AVX2).
 A change of the numbers that is meant is stored again: `python -m tests.trainer.test_golden`, and CHANGELOG.md says why. With names it
 stores those methods alone, with what they were made on where that is not what the others were.
 """
