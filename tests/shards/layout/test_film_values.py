@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset as Header
 from pydicom.sequence import Sequence
 
+from shards.layout import film_values
 from tests.shards.layout.films import film, grey
 from tests.shards.layout.test_dicom_films import found, pixels, refused
 
@@ -127,3 +128,14 @@ def test_what_would_show_wrong_is_refused(tmp_path):
 def test_fractions_without_the_window_are_told_apart(tmp_path):
     film(tmp_path / "root" / "a.dcm", grey(1), RescaleSlope=0.5, RescaleIntercept=0, **WINDOW)
     assert "and its window is left out" in refused(tmp_path, "--window", "none")
+
+
+@pytest.mark.parametrize(
+    ("signed", "bits", "value", "means"),
+    [(1, 16, 32767, 32767), (1, 16, 32768, -32768), (1, 16, 63536, -2000), (1, 8, 128, -128), (0, 16, 63536, 63536)],
+)
+def test_padding_values_are_read_as_the_pixels_are(signed: int, bits: int, value: int, means: int) -> None:
+    """The lowest value among them, which many scanners pad with."""
+    header = Header()
+    header.PixelRepresentation, header.BitsAllocated = signed, bits
+    assert film_values._signed(header, value) == means
