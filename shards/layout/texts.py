@@ -13,7 +13,7 @@ from shards.layout.lines import Line
 from shards.layout.places import Hit
 from shards.layout.schema import FieldOf, Listing
 from shards.pack.manifest import Entry
-from shards.tables.instead import LOOKED_AT, instead_of
+from shards.tables.instead import AGAIN, LOOKED_AT, instead_of
 from shards.tables.table_file import read_text
 
 TEXT = ".txt"
@@ -41,6 +41,8 @@ def text_of(name: str, one: FieldOf, line: Line, hits: Mapping[str, Hit]) -> str
         raise Drawing(f"{hits[name][1]} {e.problems[0].what}") from e
     if text and (found := instead_of(text[:LOOKED_AT].encode())):
         raise HeaderError(f"'{hits[name][1]}' {found[0]}", found[1])
+    if "\0" in text:
+        raise HeaderError(f"'{hits[name][1]}' has bytes of zero, as a download that was not filled", AGAIN)
     return text if re.search(r"\w", text) else ""
 
 

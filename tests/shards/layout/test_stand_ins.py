@@ -89,6 +89,7 @@ WEB = "is a web page (HTML)"
         ("aptos2019", text("train.csv", POINTER), ["is a pointer of Git LFS", "git lfs pull"]),
         ("mimic_cxr_jpg", text("*-split.csv.gz", PAGE), [f"split.csv.gz: {WEB}"]),
         ("mimic_cxr_jpg", text("files/*/*/*.txt", PAGE), [f"50000000.txt' {WEB}", "sign in"]),
+        ("mimic_cxr_jpg", text("files/*/*/*.txt", "FINDINGS: none\0\0\0"), ["has bytes of zero", "download it again"]),
         ("mimic_cxr_jpg", text("files/*/*/*.txt", POINTER), ["is a pointer of Git LFS"]),
         ("mimic_cxr_jpg", cut("*-split.csv.gz", 0.6), ["is cut or damaged, as its packing says", "download it again"]),
         ("aptos2019", text("train_images/*", PAGE), [f"cannot be decoded: it {WEB}", "bring the file that it names again"]),
