@@ -15,10 +15,11 @@ from manifests import png, rewrite_tar, snapshot, sources, tar_of
 from PIL import Image
 
 from shards.check.lint import Report, lint
+from shards.check.lint_counts import counts
 from shards.errors import DataError
 from shards.format.indexes import open_index
 from shards.format.info import load_info, save_info
-from shards.format.seal import hash_files
+from shards.format.seal import hash_files, read_rows
 from shards.pack.adopt import Titles, adopt
 from shards.pack.options import PackOptions
 from shards.pack.write import npy_bytes
@@ -286,6 +287,15 @@ def test_label_outside_its_classes(folder: Path) -> None:
         "label 'subtype' is '11', not one of its classes LUAD, LUSC",
         "sample 's04': label 'age' is 'old', not a number",
     )
+
+
+def test_a_class_that_no_sample_has(folder: Path) -> None:
+    info = load_info(folder)
+    name, label = next((n, one) for n, one in info.labels.items() if one.classes)
+    rows, wider = read_rows(folder, info.labels), label.model_copy(update={"classes": (*label.classes, "never")})
+    assert not [*counts(info, rows, True)]
+    problems = counts(info.model_copy(update={"labels": info.labels | {name: wider}}), rows, True)
+    assert [p.what for p in problems] == [f"lists classes of label '{name}' without a sample: never"]
 
 
 def test_label_that_contradicts_meta(folder: Path) -> None:
