@@ -56,7 +56,7 @@ def test_the_terms_of_the_data_stand_in_card_and_configuration(run: Path, tmp_pa
     assert "| data set demo | CC0-1.0 | yes | medpair's demo cohort, generated: nothing to cite |" in card
     assert "Commercial use of these weights: **yes**" in card
     assert 'license: other\nlicense_name: "CC0-1.0"' in card
-    assert re.search(r"splits by sample: \d+ train, \d+ val, \d+ test; source: synthetic", card)
+    assert re.search(r"samples of each split: \d+ train, \d+ val, \d+ test; source: synthetic", card)
     assert config["medpair"]["terms"]["commercial"] == "yes"
     assert config["pretrained_cfg"]["license"] == "CC0-1.0"
 

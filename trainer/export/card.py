@@ -21,6 +21,7 @@ from trainer.export.terms import commercial_use
 from trainer.export.timm import exported
 from trainer.tracking.intervals import interval_text
 from trainer.tracking.metrics_file import read_metrics
+from trainer.tracking.summary import yardstick
 
 LICENCE_NOTE = (
     "Weights inherit the terms of the data they were trained on: whoever passes them on answers for those terms, and for "
@@ -96,7 +97,7 @@ def _data(opened: Exporting) -> str:
 def _splits(about: Mapping[str, Any]) -> str:
     """Samples by split; nothing of a run of earlier versions, which did not keep it."""
     shown = ", ".join(f"{n} {name}" for name in SPLITS if (n := about.get("splits", {}).get(name)))
-    return f"splits by sample: {shown}; " if shown else ""
+    return f"samples of each split: {shown}; " if shown else ""
 
 
 def _licence(opened: Exporting) -> str:
@@ -265,7 +266,7 @@ def _measured(opened: Exporting) -> str:
         return "## Held-back values of pre-training\n\nNone: the run held nothing back."
     lines = ["| what | value | at chance |", "|---|---|---|"]
     for name in sorted(k for k in row if k.startswith("val/")):
-        chance = row.get(f"chance/{name.removeprefix('val/loss/')}")
+        chance = yardstick(row, name.removeprefix("val/loss/"), "val/")  # as the run's last lines say it
         lines.append(f"| {name.removeprefix('val/')} | {_number(row[name])} | {_number(chance)} |")
     split = opened.run.config.data.val_split
     return (
