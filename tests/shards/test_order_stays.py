@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shards.order import class_balanced
-from shards.order.mix import diffuse
+from shards.order.mix import MixPlan, diffuse
 from shards.order.plan import Plan
 from shards.order.streams import Purpose
 from shards.read.subset import Subset
@@ -47,6 +47,15 @@ def test_shares_of_a_mix_stay() -> None:
     counts = diffuse(np.array([0.55, 0.3, 0.1, 0.05]), 7, 1000)
     assert (counts.sum(1) == 7).all()
     assert hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()[:12] == "7026a799f1a0"
+
+
+def test_passes_of_a_mix_are_counted_from_the_first_of_each_epoch() -> None:
+    plan = MixPlan([subset(40, 20), subset(40, 20)], [0, 1000], [3, 1], 5, 8)
+    for epoch in (0, 1, 2):
+        draws = [plan.batch(epoch, step) for step in range(plan.steps_per_epoch)]
+        pairs = [pair for d in draws for pair in zip(d.index.tolist(), d.repeat.tolist(), strict=True)]
+        assert {repeat for _, repeat in pairs} == {0, 1}
+        assert len(set(pairs)) == len(pairs)
 
 
 def test_a_class_is_put_in_order_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
