@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection
@@ -17,12 +18,26 @@ from shards.tables.table_file import open_table
 from shards.tables.unknown import Words
 
 FIX_CELLS = "the table must hold numbers beside its first column; leave a cell empty where a value is unknown"
+CELLS = 4096
+"""That are made numbers at once; a table of one column would otherwise pay for each row."""
 KEPT = 1000  # cells of a column that are no numbers: of a column of words more tell nothing
 
 
 def _room() -> contextlib.AbstractContextManager[None]:
     """The temporary folder has room for the numbers, or is named."""
     return disk_errors(Path(tempfile.gettempdir()), "set TMPDIR to a folder with room for the numbers of the table")
+
+
+def _numbers(rows: list[list[str]], text: bool) -> np.ndarray | None:
+    """float32 [rows, columns], or None where a cell is no finite number."""
+    try:
+        with np.errstate(over="ignore"):
+            values = np.array(rows, dtype=np.float32)
+    except (ValueError, TypeError):
+        return None
+    # NumPy reads more than a number of a table: 3_3, digits of other scripts, inf.
+    plain = not text or all((joined := "".join(cells)).isascii() and "_" not in joined for cells in rows)
+    return values if plain and np.isfinite(values).all() else None
 
 
 class Table:
@@ -49,8 +64,9 @@ class Table:
         self.rows: list[str] = []
         self.lines: list[int] = []
         self._place = source.place
-        for line, cells in source:
-            self._take(line, [cells[i] for i in at] if picked else cells, source.text)
+        rows = ((line, [cells[i] for i in at] if picked else cells) for line, cells in source)
+        while several := list(itertools.islice(rows, max(1, CELLS // len(at)))):
+            self._take(several, source.text)
         self.problems += source.problems
         with _room():
             self._spool.flush()
@@ -59,19 +75,18 @@ class Table:
             np.memmap(self._spool, np.float32, "r", shape=shape) if all(shape) else np.zeros(shape, np.float32)
         )
 
-    def _take(self, line: int, cells: list[str], text: bool) -> None:
-        given = cells[1:]
-        try:
-            with np.errstate(over="ignore"):
-                values = np.array(given, dtype=np.float32)
-            # NumPy reads more than a number of a table: 3_3, digits of other scripts, inf.
-            plain = not text or ((joined := "".join(given)).isascii() and "_" not in joined)
-        except (ValueError, TypeError):
-            plain = False
-        if not plain or not np.isfinite(values).all():
-            values = self._careful(given)
-        self.rows.append(text_of(cells[0]).strip())
-        self.lines.append(line)
+    def _take(self, rows: list[tuple[int, list[str]]], text: bool) -> None:
+        """Rows of the table: all at once where each cell is a number, else one by one."""
+        given = [cells[1:] for _, cells in rows]
+        values = _numbers(given, text)
+        if values is None and len(rows) > 1:
+            for row in rows:
+                self._take([row], text)
+            return
+        if values is None:
+            values = self._careful(given[0])
+        self.rows += [text_of(cells[0]).strip() for _, cells in rows]
+        self.lines += [line for line, _ in rows]
         try:
             self._spool.write(values.tobytes())
         except OSError:

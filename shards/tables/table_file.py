@@ -58,7 +58,7 @@ class TableFile:
         width = len(self.header)
         for line, cells in self._rows:
             if len(cells) == width:
-                if any(c not in ("", None) and str(c).strip() for c in cells):
+                if _says(cells[0]) or any(map(_says, cells)):
                     yield line, cells
             elif any(c.strip() for c in cells) and not (len(cells) == 1 and cells[0].startswith("#")):
                 self._uneven.append((line, len(cells)))
@@ -120,6 +120,10 @@ def read_text(path: Path) -> str:
         raise bad(
             f"cannot be read as UTF-8 ({e})", path, "save it as UTF-8, such as by iconv -f cp1252 -t utf-8"
         ) from e
+
+
+def _says(cell: object) -> bool:
+    return cell not in ("", None) and bool(str(cell).strip())
 
 
 # ----------------------------------------------------------------------------------------------------------------- text
