@@ -11,18 +11,34 @@ launch/medpair.py.
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-from launch.medpair import not_whole
 
 if TYPE_CHECKING:
     from shards.read.dataset import Dataset
     from trainer.embedding.encoder import Encoder
 
 __all__ = ["encoder", "open"]
+PACKAGES = ("compiled", "configs", "launch", "models", "shards", "trainer")
 
-if _wrong := not_whole():
+
+def _not_whole() -> str:
+    """Which packages cannot be found, and what to do: an editable installation knows those that there were when it was made.
+
+    Empty where all are there.
+    """
+    lacking = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not lacking:
+        return ""
+    root = Path(__file__).resolve().parent
+    again = f"pip install --no-deps -e {shlex.quote(str(root))}"
+    fix = again if (root / "pyproject.toml").is_file() else "install it again"
+    return f"this installation of medpair was made before it had the package {', '.join(lacking)}: {fix}"
+
+
+if _wrong := _not_whole():
     raise ImportError(_wrong)
 
 

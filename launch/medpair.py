@@ -7,12 +7,10 @@ Several ranks: `deepspeed --module launch.pretrain ARGS...`, or in a checkout `d
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 COMMANDS = {
     "pretrain": "pre-train a method",
@@ -32,21 +30,6 @@ COMMANDS = {
     "models": "list and describe the methods",
 }
 EXIT_USER = 2
-PACKAGES = ("compiled", "configs", "launch", "models", "shards", "trainer")
-
-
-def not_whole() -> str:
-    """Which packages cannot be found, and what to do: an editable installation knows those that there were when it was made.
-
-    Empty where all are there.
-    """
-    lacking = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if not lacking:
-        return ""
-    root = Path(__file__).resolve().parent.parent
-    again = f"pip install --no-deps -e {shlex.quote(str(root))}"
-    fix = again if (root / "pyproject.toml").is_file() else "install it again"
-    return f"this installation of medpair was made before it had the package {', '.join(lacking)}: {fix}"
 
 
 def usage() -> str:
@@ -59,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else EXIT_USER
-    if wrong := not_whole():
-        print(f"error: {wrong}", file=sys.stderr)
+    try:
+        importlib.import_module("medpair")
+    except ImportError as e:  # an installation that is not whole
+        print(f"error: {e}", file=sys.stderr)
         return EXIT_USER
     name, *rest = words
     if name not in COMMANDS:

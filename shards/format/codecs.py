@@ -54,8 +54,9 @@ def decode(ext: str, data: bytes | memoryview, where: object = "member", *, inde
 
 def _refused(what: str, data: bytes | memoryview, where: object) -> DataError:
     """The error of bytes that are not what they should be; what they are instead, where that can be told."""
-    if found := instead_of(bytes(data[:LOOKED_AT])):
-        what = f"cannot be decoded: it {found[0]}"
+    # What begins as JSON is no stranger in place of JSON.
+    if not what.startswith("cannot be decoded as json") and (found := instead_of(bytes(data[:LOOKED_AT]))):
+        what = f"{what.partition(':')[0]}: it {found[0]}"
     # Pillow names the object that it reads, by its place in memory.
     return bad(re.sub(r" ?<[\w.]+ object at 0x[0-9a-f]+>", "", what), where, _MEND)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.medpair import COMMANDS, PACKAGES, main
+from launch.medpair import COMMANDS, main
+from medpair import PACKAGES
 
 ROOT = Path(__file__).parent.parent.parent
 SITE = sysconfig.get_paths()["purelib"]

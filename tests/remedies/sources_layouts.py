@@ -149,6 +149,8 @@ def a_film_by_the_path_of_another_system(place: Place) -> Command:
     command = mine(place)
     (place.folder / "root" / "sub").mkdir()
     (place.folder / "root" / "f3.png").rename(place.folder / "root" / "sub" / "f3.png")
+    (place.folder / "root" / "bags" / "sub").mkdir()
+    (place.folder / "root" / "bags" / "f3.npz").rename(place.folder / "root" / "bags" / "sub" / "f3.npz")
     replaced("root/films.csv", "f3", "sub\\f3")(place)
     return command
 

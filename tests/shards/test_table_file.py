@@ -115,7 +115,7 @@ def test_headers_as_programs_write_them(tmp_path, content, header, first):
         (b"\x89HDF\r\n", "HDF5"),
         (b"a,b\n1,\0\n", "bytes of zero"),
         (b"a,b\n1,2\n3,\xe9\n", "line 3 is not UTF-8"),
-        (gzip.compress(b"a,b\n1,2\n" * 99, mtime=0)[:-20], "cannot be read as a table"),
+        (gzip.compress(b"a,b\n1,2\n" * 99, mtime=0)[:-20], "is cut or damaged, as its packing says"),
         (b"", "the table is empty"),
         (b"# nothing else\n", "the table is empty"),
         (b'a,b\n1,"x\n2,y\n3,"z\n', "line 2 cannot be cut into cells"),
