@@ -29,7 +29,7 @@ FOREIGN = {
     "--num_gpus", "--num_nodes", "--module", "--sort", "--make-bed", "--nv", "--version", "--requeue", "--kill-on-bad-exit",
     "--parsable", "--noheader", "--format", "--json", "--always", "--dirty", "--export", "--help", "--keep", "--double-id",
     "--logdir", "--signal", "--cpus-per-task", "--num_extract_workers", "--num_merge_workers", "--input_folder", "--output_folder",
-    "--inject_missing_state", "--repair-ids", "--rm", "--dereference", "--hard-dereference", "--sparse", "--no-deps",
+    "--inject_missing_state", "--repair-ids", "--rm", "--dereference", "--hard-dereference", "--sparse",
 }  # fmt: skip
 SECTIONS = r"(?:data|optim|zero|checkpoint|health|log|resume|protocol|output|leak|augment|bootstrap|encoder)"
 
