@@ -224,7 +224,7 @@ class _Finder:
 def _cut(tables: Sequence[Path], name: str, unused: int) -> Iterator[Problem]:
     """Tables that end within a line while files are in none of them."""
     for table in tables if unused else ():
-        what = f"its last line has no end, and {unused} files for '{name}' are in no table: its download was cut"
+        what = f"its last line has no end, and {unused} files for '{name}' are in no table, as after a cut download"
         yield Problem(what, str(table), f"download it again, or, if it is whole, end the line: echo >> {typed(table)}")
 
 
