@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.layout.drawn import Drawing
-from shards.layout.film_window import by_bits, by_window, has_window, looked_up
+from shards.layout.film_window import by_bits, by_window, has_window, looked_up, rescaling
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -99,9 +99,8 @@ def _by_modality(data: Dataset, stored_HW: np.ndarray) -> np.ndarray:
     """Values by the modality's table, else by its rescaling (C.11.1.1)."""
     if data.get("ModalityLUTSequence"):
         return looked_up(data, data.ModalityLUTSequence[0], stored_HW)
-    if "RescaleSlope" in data and "RescaleIntercept" in data:
-        return stored_HW * float(data.RescaleSlope) + float(data.RescaleIntercept)
-    return stored_HW
+    slope, intercept = rescaling(data)
+    return stored_HW if (slope, intercept) == (1.0, 0.0) else stored_HW * slope + intercept
 
 
 def _padding(data: Dataset, stored_HW: np.ndarray) -> np.ndarray | None:

@@ -52,14 +52,23 @@ def range_of(data: Dataset) -> tuple[float, float]:
         return 0.0, float((1 << int(data.ModalityLUTSequence[0].LUTDescriptor[2])) - 1)
     stored = int(data.BitsStored)
     least = -(1 << stored - 1) if int(data.get("PixelRepresentation", 0)) else 0
-    slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
+    slope, intercept = rescaling(data)
     low, high = sorted((least * slope + intercept, (least + (1 << stored) - 1) * slope + intercept))
     return low, high
+
+
+def rescaling(data: Dataset) -> tuple[float, float]:
+    """Slope and intercept (C.11.1.1.2); a header that has one without the other rescales nothing."""
+    if "RescaleSlope" in data and "RescaleIntercept" in data:
+        return float(data.RescaleSlope), float(data.RescaleIntercept)
+    return 1.0, 0.0
 
 
 def by_bits(data: Dataset, values_HW: np.ndarray) -> np.ndarray:
     """float [H, W] from 0 to 1, of all that the stored bits can mean."""
     low, high = range_of(data)
+    if low == high:
+        raise Drawing("a rescaling that makes all values one (RescaleSlope)")
     return np.clip((values_HW - low) / (high - low), 0, 1)
 
 

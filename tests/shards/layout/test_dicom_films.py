@@ -282,6 +282,16 @@ def test_a_film_is_spread_by_the_bits_that_it_stores(tmp_path):
     assert not [n for n in made.notes if "WARNING" in n]
 
 
+def test_half_a_rescaling_counts_neither_for_values_nor_for_their_range(tmp_path):
+    film(tmp_path / "root" / "a.dcm", grey(0), bits=12, RescaleSlope=4)
+    assert np.abs(pixels(found(tmp_path, "--window", "stored")) / 65535 - grey(0) / 4095).max() < 1e-3
+
+
+def test_a_rescaling_that_makes_all_values_one_is_refused(tmp_path):
+    film(tmp_path / "root" / "a.dcm", grey(0), bits=12, RescaleSlope=0, RescaleIntercept=5)
+    assert "makes all values one" in refused(tmp_path, "--window", "stored")
+
+
 def test_bits_that_are_stored_and_not_used_are_warned_of(tmp_path):
     film(tmp_path / "root" / "a.dcm", grey(0), bits=16)
     film(tmp_path / "root" / "b.dcm", grey(1), bits=12)
