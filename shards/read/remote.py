@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from shards.errors import DataError, bad
+from shards.tables.instead import LOOKED_AT, is_page
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -157,7 +158,7 @@ class Remote:
 
     def _no_page(self, name: str, data: bytes) -> None:
         """Refuses what a server sends to people: a page to log in, a proxy's words."""
-        if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        if is_page(data[:LOOKED_AT]):
             fix = "open it in a browser: where it wants a login, put one that needs no page into ~/.netrc, or copy the set elsewhere"
             raise bad("a web page comes in place of the file", self.where(name), fix)
 
