@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from shards.tables.columns import Texts
+from shards.tables.columns import Cells, Texts
 
 WIDEST = 128
 """Bytes of the longest name up to which names are put in order as rows of equal width."""
 PART = 1 << 14
 
 
-class Encoded(Sequence[str]):
+class Encoded(Cells):
     """`names`: the different ones, ascending; `code_N` int32: which of them stands at each place."""
 
     def __init__(self, names: Iterable[str]):
@@ -29,18 +28,12 @@ class Encoded(Sequence[str]):
     def __len__(self) -> int:
         return len(self.code_N)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self.names[code] for code in self.code_N[at].tolist()]
+    def cell(self, at: int) -> str:
         return self.names[int(self.code_N[at])]
 
     def __iter__(self) -> Iterator[str]:
         for at in range(0, len(self), PART):
-            yield from self[at : at + PART]
+            yield from map(self.names.cell, self.code_N[at : at + PART].tolist())
 
 
 def _width(texts: Texts) -> int | None:
