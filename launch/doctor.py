@@ -76,7 +76,12 @@ def scan_on_cpu() -> str:
     return f"  {'numba':<14} {found}: {unless(numba_loads) or 'long selective scans on a CPU run in it'}"
 
 
-MACHINE_CODE = ("models.layers.scan_numba", "models.transforms.bicubic", "shards.format.jpeg_entry")
+MACHINE_CODE = (
+    "models.layers.scan_numba",
+    "models.transforms.bicubic",
+    "shards.format.jpeg_entry",
+    "shards.format.jpeg_wide_entry",
+)
 
 
 def machine_code() -> str:
@@ -94,9 +99,9 @@ def machine_code() -> str:
 def jpegs_of_packs() -> str:
     """How `pack` sees that the JPEGs of a large set are whole."""
     from shards.format.jpeg_codes import why_not_quick
-    from shards.pack.chunks import how_checked
+    from shards.pack.chunks import BY_CODES, how_checked
 
-    return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of 128 MB of JPEGs and more)"
+    return f"  {'pack':<14} {how_checked(why_not_quick())} (sets of {BY_CODES >> 20} MB of JPEGs and more)"
 
 
 def films_decoded() -> str:

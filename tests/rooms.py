@@ -62,7 +62,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("chip", "command_line"),
         ("packing",),
     ),
-    "compiled": (("kept",), ("kernel", "loading", "objects")),
+    "compiled": (("kept",), ("kernel", "loading", "objects"), ("vectors", "wide"), ("lanes",)),
 }
 """By package its rooms from the ground up; rooms of one floor know nothing of each other."""
 LONG_FILE, LONG_FUNCTION, MANY = 250, 40, 8

@@ -7,35 +7,20 @@ counts numbers, not vectors, and nothing checks it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import config
-from numba.core.base import BaseContext
-from numba.core.typing import Signature
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
-
-def features() -> str:
-    """Of the processor that numba compiles for: this one, or what NUMBA_CPU_FEATURES says."""
-    said: str | None = vars(config)["CPU_FEATURES"]
-    return binding.get_host_cpu_features().flatten() if said is None else said
-
+from compiled.vectors import Value, between, features, operation
 
 V = 16 if "+avx512f" in features().split(",") else 8
 FLOATS, INTEGERS = ir.VectorType(ir.FloatType(), V), ir.VectorType(ir.IntType(32), V)
 # A product and a sum may be one instruction where the processor has it.
 FUSED = ("contract",)
-
-
-class Register(Protocol):
-    """A vector, as a compiled function sees it."""
-
-    def __add__(self, other: Register) -> Register: ...
-    def __sub__(self, other: Register) -> Register: ...
-    def __mul__(self, other: Register) -> Register: ...
+Register: TypeAlias = Value
+"""A vector, as a compiled function sees it."""
 
 
 class Vector(types.Type):
@@ -54,40 +39,6 @@ class VectorModel(models.PrimitiveModel):
 
 def integers(*values: int) -> ir.Constant:
     return ir.Constant(INTEGERS, list(values) if len(values) > 1 else [values[0]] * V)
-
-
-def operation(
-    result: types.Type, *arguments: types.Type | None
-) -> Callable[[Callable[..., ir.Value]], Callable[..., Register]]:
-    """Decorator: a function of an IR builder becomes one that compiled functions call. None: an argument of any type (an array)."""
-
-    def make(build: Callable[..., ir.Value]) -> Callable[..., Register]:
-        def typed(*given: types.Type) -> tuple[Signature, Callable[..., ir.Value]]:
-            taken = [g if a is None else a for a, g in zip(arguments, given, strict=True)]
-
-            def generate(
-                context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Sequence[ir.Value]
-            ) -> ir.Value:
-                # Of an array only its data is wanted.
-                values = [
-                    context.make_array(t)(context, builder, a).data if isinstance(t, types.Array) else a
-                    for t, a in zip(signature.args, args, strict=True)
-                ]
-                found = build(builder, *values)
-                return context.get_dummy_value() if result is types.void else found
-
-            return result(*taken), generate
-
-        # numba reads how many arguments there are from the function itself.
-        by_number: dict[int, Callable[..., object]] = {
-            1: lambda context, a: typed(a),
-            2: lambda context, a, b: typed(a, b),
-            3: lambda context, a, b, c: typed(a, b, c),
-        }
-        made: Callable[..., Register] = intrinsic(by_number[len(arguments)])
-        return made
-
-    return make
 
 
 def place(builder: ir.IRBuilder, data: ir.Value, index: ir.Value) -> ir.Value:
@@ -156,12 +107,6 @@ def sums(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
     return rows[0]
 
 
-def between(function: Callable[..., Register]) -> Callable[..., Callable[..., Register] | None]:
-    """What numba asks for an operator: its implementation for two vectors, none for anything else."""
-    # Lambdas, because numba compares both lists of arguments, annotations included.
-    return lambda a, b: (lambda a, b: function(a, b)) if isinstance(a, Vector) and isinstance(b, Vector) else None
-
-
-overload(operator.add)(between(plus))
-overload(operator.sub)(between(minus))
-overload(operator.mul)(between(times))
+overload(operator.add)(between(Vector, plus))
+overload(operator.sub)(between(Vector, minus))
+overload(operator.mul)(between(Vector, times))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compiled.loading import why_not
-from shards.format.jpeg import ALONE, START_OF_SCAN
+from shards.format.jpeg import ALONE, START_OF_SCAN, segment
 
 BASELINE = (0xC0, 0xC1)
 TABLES, QUANTA, RESTART, END = 0xC4, 0xDB, 0xDD, b"\xff\xd9"
@@ -92,10 +92,10 @@ def _segments(data: bytes) -> tuple[bytes, int] | None:
     These are the same of many files of one camera.
     """
     at, size, kept = 2, len(data), [data[:2]]
-    while at + 4 <= size and data[at] == 0xFF:
-        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+    while at + 4 <= size:
+        mark, marker, length = segment(data, at)
         end = at + 2 + length
-        if marker in ALONE or marker == 0xFF or length < 2 or end > size:
+        if mark != 0xFF or marker in ALONE or marker == 0xFF or length < 2 or end > size:
             return None
         if not (0xE0 <= marker <= 0xEF or marker == COMMENT):
             kept.append(data[at:end])

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, types, uint64
 
 from compiled.kernel import kernel
+from compiled.vectors import copied, lowest
 from shards.format.jpeg_huffman import END, LOOK, LOOK_VALUES, STRIDE
 from shards.format.jpeg_huffman import START as FIRST
 from shards.format.jpeg_tables import any_code
@@ -27,19 +28,18 @@ POS, K, ROW, N = range(4)
 # Compiled when this module is loaded, once for all processes that are forked then; the machine code is kept on disk.
 @kernel(types.int64(_READ_ONLY, types.uint8[::1]))
 def unstuffed(codes: np.ndarray, out: np.ndarray) -> int:
-    """Copies the bytes of a scan without the zeros that stand behind each 255; how many they are, -1 where a marker stands among them."""
+    """Copies the bytes of a scan without the zeros that stand behind each 255; how many they are, -1 where a marker stands among them.
+
+    `out` has room for `STRIDE` bytes more.
+    """
     n, i, size, stride = uint64(0), uint64(0), uint64(len(codes)), uint64(STRIDE)
     while i < size:
         if i + stride <= size:
-            marks = np.uint8(0)
-            for j in range(stride):  # in vectors
-                out[n + j] = codes[i + j]
-                marks |= np.uint8(codes[i + j] == np.uint8(255))
-            if not marks:
-                i, n = i + stride, n + stride
+            marks = copied(codes, i, out, n, np.uint8(255))
+            before = lowest(marks) if marks else stride
+            i, n = i + before, n + before
+            if before == stride:
                 continue
-            while codes[i] != 255:  # which is less than a stride away
-                i, n = i + uint64(1), n + uint64(1)
         byte = codes[i]
         out[n] = byte
         n, i = n + uint64(1), i + uint64(1)

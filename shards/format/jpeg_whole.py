@@ -1,7 +1,11 @@
-"""Whether all codes of a baseline JPEG are there, asked of machine code (compiled/objects.py), which is loaded with this module."""
+"""Whether all codes of a baseline JPEG are there, asked of machine code (compiled/objects.py), which is loaded with this module.
+
+They are read at many places at once where the processor has wide registers (jpeg_wide.py), else, and in small files, at a few in turns.
+"""
 
 from __future__ import annotations
 
+import importlib
 import threading
 from ctypes import c_char_p, c_int64
 from dataclasses import dataclass
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compiled.objects import Arguments, functions
+from compiled.wide import is_wide
 from shards.format.jpeg_huffman import BEYOND, KEPT, LOOK, LOOK_VALUES, MOST_BITS, PAD, PLACES, START, STRIDE, codes_of
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 _ARGUMENTS: Arguments = {"fill_tables": [c_int64] * 4, "whole": [c_char_p, *[c_int64] * 12]}
 _code = functions("shards.format.jpeg_entry", _ARGUMENTS)
 _whole, _fill = _code["whole"], _code["fill_tables"]
+_wide = importlib.import_module("shards.format.jpeg_wide") if is_wide() else None
 
 
 class _Room(threading.local):
@@ -46,7 +52,15 @@ _room = _Room()
 
 def whole(data: bytes, begin: int, plan: ColourPlan) -> bool:
     """Whether all pixels of a file, whose codes begin at a byte, are surely there, with nothing wrong in their codes."""
-    if data[-2:] != b"\xff\xd9" or 8 * len(data) > MOST_BITS or (found := _tables(plan.pairs, plan.blocks)) is None:
+    if data[-2:] != b"\xff\xd9" or 8 * len(data) > MOST_BITS:
+        return False
+    said: bool | None = _wide.whole(data, begin, plan) if _wide else None
+    return in_turns(data, begin, plan) if said is None else said
+
+
+def in_turns(data: bytes, begin: int, plan: ColourPlan) -> bool:
+    """The same, read at a few places in turns."""
+    if (found := _tables(plan.pairs, plan.blocks)) is None:
         return False
     end = len(data) - 2
     bits, starts, at = _room.of(end - begin, plan.mcus)
