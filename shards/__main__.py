@@ -173,9 +173,11 @@ def _left(args: argparse.Namespace) -> str:
 
 def _layouts(words: Sequence[str]) -> list[str]:
     """The layout of one's own that `source PATH` names."""
+    if words[:1] != ["source"]:
+        return []
     from shards.sources import is_file
 
-    return [w for w in words[1:2] if words[0] == "source" and is_file(w)]
+    return [w for w in words[1:2] if is_file(w)]
 
 
 @ends_with_its_reader
@@ -184,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_every(False)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = build_parser(_layouts(words), words[:1] == ["source"]).parse_args(words)
+        args = build_parser(_layouts(words), words[:1] == ["source"], words[:1] == ["pack"]).parse_args(words)
         for name in ("folder", "out", "manifest"):
             if re.match(r"\w{2,}:/", str(getattr(args, name, None))):
                 what = f"`{args.command}` works on a folder, not on an address"

@@ -141,8 +141,16 @@ def _cells(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def build_parser(layouts: Sequence[str] = (), sources: bool = True) -> argparse.ArgumentParser:
-    """The command line. `layouts`: paths of layouts of one's own, which are sources too. `sources`: with the words of `source`."""
+def build_parser(
+    layouts: Sequence[str] = (), sources: bool = True, pack_alone: bool = False
+) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args:
+        layouts: paths of layouts of one's own, which are sources too.
+        sources: with the words of `source`.
+        pack_alone: without any other command; all of them take as long to build as 40 images to pack.
+    """
     parser = argparse.ArgumentParser(
         "python -m shards", description="Packs, checks and shows data sets (docs/data.md)."
     )
@@ -150,6 +158,9 @@ def build_parser(layouts: Sequence[str] = (), sources: bool = True) -> argparse.
     pack = commands.add_parser("pack", help="pack the samples of a manifest")
     pack.add_argument("manifest", type=Path)
     _packing(pack)
+    if pack_alone:
+        add_all(pack)
+        return parser
     source = commands.add_parser("source", help="pack a public layout of files").add_subparsers(
         dest="name_of_source", required=True, metavar="SOURCE"
     )

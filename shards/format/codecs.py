@@ -20,6 +20,7 @@ import simplejpeg
 
 from shards.errors import DataError, bad
 from shards.format.info import KINDS, MAX_PIXELS
+from shards.format.jpeg import of_last
 from shards.format.jpeg_codes import is_quick, surely_whole
 from shards.format.jpeg_own import own
 from shards.format.npy import NpyError, read_array
@@ -224,6 +225,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
+@of_last
 def _jpeg_header(data: bytes) -> tuple[int, int, str]:
     """(height, width, colours as the file has them)"""
     try:

@@ -86,6 +86,10 @@ class _Seen:
     count: int = 0
 
 
+def _named(key: str, source: str) -> str:
+    return f"'{key}'" + f", {source}" * bool(source)
+
+
 class FieldTally:
     """Collects the form of every member and says what does not fit together."""
 
@@ -102,12 +106,12 @@ class FieldTally:
         seen.exts[ext] += 1
         if header.shape is None or header.dtype is None:
             return
-        named = f"'{key}'" + f", {source}" * bool(source)
         if KINDS[ext] == "image":
             self._lay_over(key, name, header.shape[:2])
-        seen.dtypes.setdefault(header.dtype, named)
-        if len(header.shape) not in seen.ranks:
-            seen.ranks[len(header.shape)] = named
+        if header.dtype not in seen.dtypes or len(header.shape) not in seen.ranks:
+            named = _named(key, source)
+            seen.dtypes.setdefault(header.dtype, named)
+            seen.ranks.setdefault(len(header.shape), named)
         if len(seen.ranks) > 1:
             return
         seen.sizes = seen.sizes or [set() for _ in header.shape]
@@ -115,7 +119,7 @@ class FieldTally:
             if len(seen.sizes[axis]) < 2:
                 seen.sizes[axis].add(size)
         if KINDS[ext] == "array" and header.shape:
-            seen.widths.setdefault(header.shape[-1], named)
+            seen.widths.setdefault(header.shape[-1], _named(key, source))
 
     def _lay_over(self, key: str, name: str, size: tuple[int, ...]) -> None:
         """Compares a mask with the image of its sample, whose members come one after the other in any order."""

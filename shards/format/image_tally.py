@@ -39,7 +39,8 @@ class Seen:
     grounded: int = 0  # with pixels that were put on a ground
     narrow: int = 0  # masks in grey of 2 or 4 bits
     indexed: int = 0  # masks with a palette
-    histogram: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
+    # How often each value stands, up to 16 bits; empty until one is counted, since it is half a megabyte.
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     tops: dict[int, str] = field(default_factory=dict)  # largest value of a mask -> first key
     pairs: set[tuple[int, int]] = field(
         default_factory=set
@@ -49,6 +50,12 @@ class Seen:
     def values(self) -> np.ndarray:
         return np.flatnonzero(self.histogram)
 
+    def count(self, values: np.ndarray | slice, counted: np.ndarray) -> None:
+        """Adds so many of each of some values."""
+        if not len(self.histogram):
+            self.histogram = np.zeros(1 << 16, np.int64)
+        self.histogram[values] += counted
+
     def merge(self, later: Seen) -> None:
         """Adds the counts over files that come after these."""
         for name in ("files", "deep", "opaque", "grounded", "narrow", "indexed"):
@@ -56,7 +63,8 @@ class Seen:
         self.turned += later.turned
         self.lossy += later.lossy
         self.largest = max(self.largest, later.largest)
-        self.histogram += later.histogram
+        if len(later.histogram):
+            self.count(slice(None), later.histogram)
         self.tops |= {v: k for v, k in later.tops.items() if v not in self.tops}
         self.pairs |= later.pairs
 
@@ -74,8 +82,9 @@ class Seen:
     def load(cls, dumped: Mapping[str, Any]) -> Seen:
         seen = cls(**{**dumped, "tops": dict(dumped["tops"]), "pairs": {(a, b) for a, b in dumped["pairs"]}})
         values, counts = dumped["histogram"]
-        seen.histogram = np.zeros(1 << 16, np.int64)
-        seen.histogram[np.array(values, np.int64)] = counts
+        seen.histogram = np.zeros(0, np.int64)
+        if values:
+            seen.count(np.array(values, np.int64), counts)
         return seen
 
 
@@ -136,7 +145,7 @@ class ImageTally:
         Raises:
             HeaderError: what is wrong with this file alone.
         """
-        if (seen := self.seen.get(name)) is None:  # its histogram is half a megabyte
+        if (seen := self.seen.get(name)) is None:
             seen = self.seen[name] = Seen()
         seen.files += 1
         if orientation(ext, data) > 1:
@@ -254,7 +263,7 @@ def _worth_decoding(name: str, ext: str, data: bytes) -> bool:
 def _count(seen: Seen, pixels: np.ndarray) -> np.ndarray:
     """Adds the values of an image; those that occur in it."""
     counted = np.bincount(pixels.ravel())
-    seen.histogram[: len(counted)] += counted
+    seen.count(slice(len(counted)), counted)
     return np.flatnonzero(counted)
 
 

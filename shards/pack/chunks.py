@@ -21,7 +21,8 @@ from shards.pack.reference import Reader
 from shards.pack.sample import members_of
 from shards.pack.write import Laid, lay
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
+"""Of files that are read before they are written: few enough to be in the processor's cache still."""
 CHUNK_SAMPLES = 64
 BY_CODES = 32 << 20
 """Bytes of JPEGs that are worth loading the reader of their codes (shards/format/jpeg_codes.py).
@@ -29,7 +30,8 @@ BY_CODES = 32 << 20
 It takes 0.03 s and 30 MB, once for all processes; as many bytes of grey ones, looked at by decoding, would have each process load
 numba (shards/format/jpeg_own.py), 0.6 s and 160 MB.
 """
-SLOT_BYTES = CHUNK_BYTES + (CHUNK_BYTES >> 2)  # headers and padding, and what conversion adds
+SLOT_BYTES = 10 << 20
+"""Of a chunk, with headers, padding, and what conversion adds; or of one large sample."""
 
 
 @dataclass(frozen=True)

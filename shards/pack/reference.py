@@ -55,6 +55,7 @@ T = TypeVar("T")
 JPEG_HEAD = 16 << 10
 MAX_OPEN = 32  # a cohort with a file a slide would otherwise run out of descriptors
 PLAIN = {f".{ext}" for ext in KINDS if ext != "json"}
+WHOLE = PLAIN | {".pt"}
 FILMS = (
     "describe them in a layout (docs/layouts.md, A layout of your own): python -m shards source ./LAYOUT.yaml --root DIR --out DIR; "
     "or save them as PNG"
@@ -119,9 +120,12 @@ def parse(text: str, folder: Path) -> Reference:
     """
     name, mark, member = text.partition("#")
     path, lower = folder / name, name.lower()
+    suffix = path.suffix.lower()
+    if not mark and suffix in WHOLE:
+        return Reference(text, path)
     if is_volume(path):
         return _slice(text, path, member, bool(mark))
-    if mark and member and path.suffix.lower() not in ARRAYS:
+    if mark and member and suffix not in ARRAYS:
         return Reference(text, path, member)
     if mark and lower.endswith((".npz", ".h5", ".hdf5", ".pt")) and member:
         sliced = ROWS.fullmatch(member)
@@ -131,9 +135,7 @@ def parse(text: str, folder: Path) -> Reference:
         if stop <= start:
             raise HeaderError(f"'{text}' names no rows")
         return Reference(text, path, sliced[1], (start, stop))
-    if not mark and path.suffix.lower() in PLAIN | {".pt"}:
-        return Reference(text, path)
-    if not mark and (path.suffix.lower() == ".dcm" or (path.is_file() and begins_as_film(path))):
+    if not mark and (suffix == ".dcm" or (path.is_file() and begins_as_film(path))):
         raise HeaderError(f"'{text}' is a DICOM film, which no manifest reads", FILMS)
     files = f"a file {' '.join(sorted(PLAIN))} .pt"
     forms = "FILE.npz#MEMBER, FILE.h5#DATASET, FILE.pt#NAME, TABLE#ROW or TABLE#column:NAME, FILE.nii.gz#axial[N]"
