@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +59,27 @@ def said(data: bytes) -> tuple[bool | None, bool]:
 def test_where_numba_is_it_works() -> None:
     """All other tests of machine code are left out where it does not."""
     assert why_not_quick() in ("", "NUMBA_DISABLE_JIT is set")
+
+
+def test_a_processor_that_is_not_wide() -> None:
+    """There the codes are read in turns, and what would not compile is refused before."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from compiled.wide import is_wide
+from tests.shards.test_jpeg_wide import parts, picture
+from shards.format import jpeg_whole
+assert not is_wide() and jpeg_whole._wide is None
+data, begin, plan = parts(picture(1))
+assert jpeg_whole.whole(data, begin, plan) and not jpeg_whole.whole(data[:-40] + data[-2:], begin, plan)
+try:
+    import shards.format.jpeg_lanes
+except ImportError as e:
+    print(e)
+"""
+    env = {**os.environ, "NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
+    assert done.stdout == "needs a processor with AVX-512 and VBMI2\n", done.stderr
 
 
 @wide
