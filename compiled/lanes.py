@@ -11,11 +11,14 @@ from typing import TypeAlias
 
 from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.extending import models, overload, register_model
 
 from compiled.vectors import Operation, Value, between, called, operation
-from compiled.wide import LANES, REGISTERS, WIDE
+from compiled.wide import LANES, REGISTERS, WIDE, is_wide
 
+if not is_wide() or not vars(config)["ENABLE_AVX"]:  # LLVM would end the process
+    raise ImportError("needs a processor with AVX-512 and VBMI2")
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _LONGS, _BITS = ir.VectorType(_I64, WIDE), ir.VectorType(ir.IntType(1), WIDE)
 

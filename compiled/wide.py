@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from compiled.objects import processor
 
 REGISTERS, WIDE = 4, 8
@@ -11,5 +13,6 @@ NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi2")
 
 
 def is_wide() -> bool:
-    """Whether the processor that code is compiled for has them."""
-    return {f"+{name}" for name in NEEDED} <= {*processor()[1].split(",")}
+    """Whether the processor that code is compiled for has them, and numba is not told to leave them alone."""
+    allowed = os.environ.get("NUMBA_ENABLE_AVX", "1") != "0"
+    return allowed and {f"+{name}" for name in NEEDED} <= {*processor()[1].split(",")}

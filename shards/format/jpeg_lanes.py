@@ -31,7 +31,7 @@ from compiled.lanes import (
     windows,
 )
 from compiled.vectors import copied_some, equal, lowest
-from compiled.wide import LANES, is_wide
+from compiled.wide import LANES
 from shards.format.jpeg_huffman import END, STRIDE
 from shards.format.jpeg_scan import window
 from shards.format.jpeg_states import (
@@ -61,8 +61,6 @@ from shards.format.jpeg_states import (
     WAITS,
 )
 
-if not is_wide():  # LLVM would end the process
-    raise ImportError("needs a processor with AVX-512 and VBMI2")
 OVERLAP, OF_EACH, PLAIN, MOST = 8, 12, 128, 8
 """Blocks before its part that a lane starts at: of MCUs of one block, and for each block of others; most find back within them.
 

@@ -61,25 +61,30 @@ def test_where_numba_is_it_works() -> None:
     assert why_not_quick() in ("", "NUMBA_DISABLE_JIT is set")
 
 
-def test_a_processor_that_is_not_wide() -> None:
-    """There the codes are read in turns, and what would not compile is refused before."""
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+NARROW = """
 from compiled.wide import is_wide
-from tests.shards.test_jpeg_wide import parts, picture
-from shards.format import jpeg_whole
-assert not is_wide() and jpeg_whole._wide is None
-data, begin, plan = parts(picture(1))
-assert jpeg_whole.whole(data, begin, plan) and not jpeg_whole.whole(data[:-40] + data[-2:], begin, plan)
+assert not is_wide()
 try:
-    import shards.format.jpeg_lanes
+    import compiled.lanes
 except ImportError as e:
     print(e)
 """
-    env = {**os.environ, "NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
-    assert done.stdout == "needs a processor with AVX-512 and VBMI2\n", done.stderr
+IN_TURNS = """
+from tests.shards.test_jpeg_wide import parts, picture
+from shards.format import jpeg_whole
+assert jpeg_whole._wide is None
+data, begin, plan = parts(picture(1))
+assert jpeg_whole.whole(data, begin, plan) and not jpeg_whole.whole(data[:-40] + data[-2:], begin, plan)
+"""
+OLD = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}
+
+
+@pytest.mark.parametrize(("code", "env"), [(NARROW + IN_TURNS, OLD), (NARROW, {"NUMBA_ENABLE_AVX": "0"})])
+def test_a_processor_that_is_not_wide(code: str, env: dict[str, str]) -> None:
+    """There the codes are read in turns, and what LLVM could not compile is refused before."""
+    given = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **env}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, timeout=240)
+    assert (done.stdout, done.returncode) == ("needs a processor with AVX-512 and VBMI2\n", 0), done.stderr
 
 
 @wide
